@@ -1,0 +1,14 @@
+"""A Resonate server: durable promises, leased tasks and their delivery, over one HTTP endpoint and one stream.
+
+The layers, from the outside in; each imports only what stands below it:
+
+``cli``, ``config``   settings; builds the parts and runs them
+``http``              routes, stream framing, limits, status codes
+``engine``            one request in, one answer out after the commit; batches and timers
+``delivery``          who is connected and which message goes to whom
+``store``             rows in and out, in transactions: in memory, SQLite
+``kernel``            every rule of the protocol, without IO
+``protocol``          wire types and their validation
+"""
+
+__version__ = "0.1.0"

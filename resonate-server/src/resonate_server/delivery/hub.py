@@ -1,0 +1,272 @@
+"""The hub: groups of connected workers, and what is on its way to one of them.
+
+An ``execute`` belongs to the hub until its task is claimed, settled or halted (then it is withdrawn): waiting for a
+worker with room,
+or with the worker it was sent to. If that worker's stream ends first, it goes to the next one. For a group without
+any worker nothing is kept here: the store knows which tasks are queued, and is asked the moment a worker connects.
+
+This is the part that assumes a single server process: workers of another process's hub are not seen here.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from itertools import count, islice
+
+from msgspec import Struct, field
+
+from resonate_server.delivery.connection import Connection
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Execute, Message, Unblock
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+"""Messages per group that are kept in memory. Tasks beyond that are fetched from the store when there is room again."""
+
+UNBLOCK_KEPT_S = 600
+"""How long an ``unblock`` waits for its listener to connect. Process ids are random: a dead process never comes
+back for it."""
+
+
+class KeptUnblock(Struct, frozen=True):
+    unblock: Unblock
+    since: float
+    """Monotonic seconds."""
+
+
+class Group(Struct, eq=False):
+    """The workers of one group and the messages that none of them has been sent.
+
+    ``more_in_store``: there may be queued tasks that ``waiting`` does not hold.
+    """
+
+    name: str
+    connections: dict[str, Connection] = field(default_factory=dict)
+    waiting: dict[str, Execute] = field(default_factory=dict)
+    unblocks: dict[tuple[str, str], KeptUnblock] = field(default_factory=dict)
+    more_in_store: bool = False
+    refilling: bool = False
+
+    @property
+    def room(self) -> int:
+        """How many more tasks the workers may be told of."""
+        return sum(connection.room for connection in self.connections.values())
+
+
+class Hub:
+    """Used on the event loop only.
+
+    ``request_refill(group, limit)`` asks for queued tasks, which come back through :meth:`refill`;
+    ``delivered(unblock)`` reports one that was handed to a live stream.
+    """
+
+    def __init__(self, request_refill: Callable[[str, int], None], delivered: Callable[[Unblock], None]) -> None:
+        self._request_refill = request_refill
+        self._delivered = delivered
+        self._groups: dict[str, Group] = {}
+        self._group_of_task: dict[str, Group] = {}
+        self._turn = count()
+        self._served: dict[Connection, int] = {}
+
+    # --- workers come and go ----------------------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """Streams that are open now."""
+        return len(self._served)
+
+    def connect(self, group_name: str, id: str) -> Connection:
+        """A worker's new stream. If it already has one, that is stale: the newest wins."""
+        group = self._group(group_name)
+        stale = group.connections.get(id)
+        if stale is not None:
+            stale.close()
+            self._detach(group, stale)
+        connection = Connection(group_name, id)
+        group.connections[id] = connection
+        self._served[connection] = next(self._turn)
+        group.more_in_store = True
+        logger.info("worker connected: %s", connection)
+        self._deliver_unblocks(group)
+        self._pump(group)
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """The stream has ended, for whatever reason; what it was sent but did not claim goes to the others."""
+        group = self._groups.get(connection.group)
+        if group is None or group.connections.get(connection.id) is not connection:
+            return
+        unclaimed = len(connection.unclaimed)
+        self._detach(group, connection)
+        again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
+        logger.info("worker gone: %s%s", connection, again)
+        self._pump(group)
+        self._drop_if_deserted(group)
+
+    def close_all(self) -> None:
+        """End all streams: workers come back on their own."""
+        for connection in list(self._served):
+            connection.close()
+
+    def _detach(self, group: Group, connection: Connection) -> None:
+        del group.connections[connection.id]
+        del self._served[connection]
+        group.waiting = {**connection.unclaimed, **group.waiting}
+        for unblock in connection.unblocks_in_doubt():
+            self._keep_unblock(group, unblock)
+
+    def _drop_if_deserted(self, group: Group) -> None:
+        if group.connections:
+            return
+        for task_id in group.waiting:
+            del self._group_of_task[task_id]
+        group.waiting.clear()
+        if not group.unblocks:
+            self._groups.pop(group.name, None)
+
+    # --- execute ----------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Deliver now if somebody suitable is connected; else it stays owed."""
+        address = parse_address(message.target if isinstance(message, Execute) else message.address)
+        if not isinstance(address, PollAddress):
+            logger.warning("no way to deliver to %s: only poll:// addresses are served", address.url)
+        elif isinstance(message, Execute):
+            self._send_execute(message, address)
+        else:
+            self._send_unblock(message, address)
+
+    def withdraw(self, task_id: str) -> None:
+        """Nobody needs to be told of the task any more; whoever was makes room for the next one."""
+        group = self._group_of_task.pop(task_id, None)
+        if group is None:
+            return
+        group.waiting.pop(task_id, None)
+        for connection in group.connections.values():
+            if connection.forget(task_id):
+                break
+        self._pump(group)
+
+    def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
+        """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""
+        group = self._groups.get(group_name)
+        if group is None:
+            return
+        group.refilling = False
+        group.more_in_store = not complete
+        unknown = [message for message in messages if message.task_id not in self._group_of_task]
+        if unknown and group.connections:
+            logger.info("%d queued tasks were waiting for group %s", len(unknown), group.name)
+        for message in unknown:
+            self._wait(group, message)
+        self._pump(group)
+
+    def _send_execute(self, execute: Execute, address: PollAddress) -> None:
+        group = self._groups.get(address.group)
+        if group is None or not group.connections:
+            return
+        earlier = self._holder(group, execute.task_id)
+        if earlier is not None:
+            earlier.forget(execute.task_id)
+            logger.info("task sent again: %s, not claimed by %s", execute.task_id, earlier)
+        receiver = self._choose(group, address, avoid=earlier)
+        if receiver is None:
+            self._wait(group, execute)
+        else:
+            group.waiting.pop(execute.task_id, None)
+            self._hand_over(group, receiver, execute)
+
+    def _wait(self, group: Group, execute: Execute) -> None:
+        if not group.connections:
+            return
+        if execute.task_id in group.waiting or len(group.waiting) < MAX_WAITING:
+            group.waiting[execute.task_id] = execute
+            self._group_of_task[execute.task_id] = group
+        else:
+            self._group_of_task.pop(execute.task_id, None)
+            group.more_in_store = True
+
+    def _hand_over(self, group: Group, receiver: Connection, execute: Execute) -> None:
+        self._group_of_task[execute.task_id] = group
+        self._served[receiver] = next(self._turn)
+        receiver.push(execute)
+
+    def _pump(self, group: Group) -> None:
+        """Hand waiting tasks to workers that have room; one that must wait for its own worker goes to the back."""
+        for execute in list(islice(group.waiting.values(), group.room)):
+            receiver = self._choose(group, _poll_address(execute))
+            del group.waiting[execute.task_id]
+            if receiver is None:
+                group.waiting[execute.task_id] = execute
+            else:
+                self._hand_over(group, receiver, execute)
+        if group.more_in_store and group.connections and not group.refilling and len(group.waiting) < MAX_WAITING // 2:
+            group.refilling = True
+            unclaimed = sum(len(connection.unclaimed) for connection in group.connections.values())
+            self._request_refill(group.name, MAX_WAITING + unclaimed)
+
+    def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
+        """The connection an address names, else the least loaded member, the one served longest ago first."""
+        named = group.connections.get(address.id)
+        if address.exact:
+            return named if named is not None and named.room else None
+        if named is not None and named.room and named is not avoid:
+            return named
+        return min(
+            (connection for connection in group.connections.values() if connection.room),
+            key=lambda connection: (connection is avoid, len(connection.unclaimed), self._served[connection]),
+            default=None,
+        )
+
+    def _holder(self, group: Group, task_id: str) -> Connection | None:
+        """The worker that was sent the task and has not claimed it."""
+        if self._group_of_task.get(task_id) is not group or task_id in group.waiting:
+            return None
+        return next((c for c in group.connections.values() if task_id in c.unclaimed), None)
+
+    # --- unblock ----------------------------------------------------------------------------------------------------
+
+    def _send_unblock(self, unblock: Unblock, address: PollAddress) -> None:
+        group = self._group(address.group)
+        receiver = group.connections.get(address.id)
+        if receiver is None and not address.exact:
+            receiver = next(iter(group.connections.values()), None)
+        if receiver is None:
+            self._keep_unblock(group, unblock)
+        else:
+            receiver.push(unblock)
+            self._delivered(unblock)
+
+    def _keep_unblock(self, group: Group, unblock: Unblock) -> None:
+        if len(group.unblocks) >= MAX_WAITING:
+            del group.unblocks[next(iter(group.unblocks))]
+        kept = KeptUnblock(unblock=unblock, since=time.monotonic())
+        group.unblocks[(unblock.promise.id, unblock.address)] = kept
+
+    def _deliver_unblocks(self, group: Group) -> None:
+        kept, group.unblocks = group.unblocks, {}
+        for entry in kept.values():
+            self.send(entry.unblock)
+
+    def forget_stale_unblocks(self) -> None:
+        """Drop those whose listener has been away for too long. Their result stays readable; only the news is
+        dropped."""
+        oldest = time.monotonic() - UNBLOCK_KEPT_S
+        for group in list(self._groups.values()):
+            for key, kept in list(group.unblocks.items()):
+                if kept.since < oldest:
+                    del group.unblocks[key]
+            self._drop_if_deserted(group)
+
+    def _group(self, name: str) -> Group:
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Group(name=name)
+        return group
+
+
+def _poll_address(execute: Execute) -> PollAddress:
+    address = parse_address(execute.target)
+    assert isinstance(address, PollAddress)
+    return address

@@ -1,0 +1,9 @@
+"""One request in, one answer out after the commit; and what happens by itself as time passes.
+
+Between the event loop and the store stands one thread: it takes what has queued up, decides it in one transaction
+(group commit), and only after the commit hands answers and messages back to the loop.
+"""
+
+from resonate_server.engine.engine import Engine, Outbound
+
+__all__ = ["Engine", "Outbound"]

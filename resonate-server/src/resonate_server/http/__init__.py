@@ -1,0 +1,5 @@
+"""The server as seen from the network: routes, stream framing, limits, status codes. No rules and no SQL."""
+
+from resonate_server.http.app import build_app
+
+__all__ = ["build_app"]

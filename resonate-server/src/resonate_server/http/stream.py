@@ -1,0 +1,67 @@
+"""``GET /poll/{group}/{id}``: a worker's stream of messages as server-sent events (protocol section 5.3).
+
+What the SDKs' parsers demand: LF line ends, one ``data:`` line per message, ASCII, and an orderly end well before
+the 300 s after which their HTTP client gives up on a response for good.
+"""
+
+import asyncio
+import random
+
+from aiohttp import ClientConnectionError, web
+
+from resonate_server.config import Settings
+from resonate_server.delivery import Connection, Hub
+from resonate_server.protocol.messages import Message, encode_message
+
+STREAM_S = 240.0
+"""Age at which a stream is ended; the worker reconnects a second later."""
+
+STREAM_JITTER_S = 30.0
+"""Streams that began together end spread over this long, before :data:`STREAM_S`."""
+
+KEEP_ALIVE_S = 10.0
+"""Pause after which a comment is written, so that a dead peer is noticed."""
+
+WRITE_TIMEOUT_S = 20.0
+"""A peer that takes nothing for so long is gone."""
+
+_COMMENT = b": keep-alive\n\n"
+
+
+class Streams:
+    """Serves all streams; refuses new ones above the configured number."""
+
+    def __init__(self, hub: Hub, settings: Settings) -> None:
+        self._hub = hub
+        self._server_url = settings.server.public_url
+        self._max_connections = settings.transports.http_poll.max_connections
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        if self._hub.connections >= self._max_connections:
+            return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        connection = self._hub.connect(request.match_info["group"], request.match_info["id"])
+        try:
+            await self._serve(response, connection)
+        except (ClientConnectionError, TimeoutError):
+            pass  # The peer is gone; what it was sent but did not claim goes to others.
+        finally:
+            self._hub.disconnect(connection)
+        return response
+
+    async def _serve(self, response: web.StreamResponse, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
+        await _write(response, _COMMENT)
+        while not connection.closed and (remaining := end - loop.time()) > 0:
+            messages = await connection.wait(min(KEEP_ALIVE_S, remaining))
+            await _write(response, self._frames(messages) or _COMMENT)
+
+    def _frames(self, messages: list[Message]) -> bytes:
+        return b"".join(b"data: %b\n\n" % encode_message(message, self._server_url) for message in messages)
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(data)

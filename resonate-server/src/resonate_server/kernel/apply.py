@@ -1,0 +1,129 @@
+"""The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from resonate_server.kernel import moves, promises, settlement, tasks
+from resonate_server.kernel.model import Decision, Due, Footprint, Rows, Rules, Task
+from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.answers import Answer, Nothing, PromisePage, TaskPage
+from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.errors import ProtocolError
+from resonate_server.protocol.records import Promise
+from resonate_server.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSearch,
+    PromiseSettle,
+    Request,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSearch,
+    TaskSuspend,
+)
+
+_RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
+    PromiseGet: promises.promise_get,
+    PromiseCreate: promises.promise_create,
+    PromiseSettle: promises.promise_settle,
+    PromiseRegisterCallback: promises.promise_register_callback,
+    PromiseRegisterListener: promises.promise_register_listener,
+    TaskGet: tasks.task_get,
+    TaskCreate: tasks.task_create,
+    TaskAcquire: tasks.task_acquire,
+    TaskRelease: tasks.task_release,
+    TaskFulfill: tasks.task_fulfill,
+    TaskSuspend: tasks.task_suspend,
+    TaskHeartbeat: tasks.task_heartbeat,
+    TaskHalt: tasks.task_halt,
+    TaskContinue: tasks.task_continue,
+}
+
+
+def footprint(request: Request) -> Footprint:
+    """What must be loaded before :func:`apply` may run."""
+    match request:
+        case PromiseRegisterCallback(awaited=awaited, awaiter=awaiter):
+            return Footprint(ids=(awaited, awaiter))
+        case PromiseRegisterListener(awaited=awaited):
+            return Footprint(ids=(awaited,))
+        case TaskCreate(action=action):
+            id = action.data.id
+            return Footprint(ids=(id,), preload_for=id, branch=action.data.tags.get("resonate:branch"))
+        case TaskAcquire(id=id):
+            return Footprint(ids=(id,), preload_for=id)
+        case TaskSuspend(id=id, awaited=awaited_ids):
+            return Footprint(ids=(id, *awaited_ids), preload_for=id)
+        case TaskFence(id=id, action=action):
+            return Footprint(ids=(id, action.data.id), preload_for=id)
+        case TaskHeartbeat(tasks=refs):
+            return Footprint(ids=tuple(dict.fromkeys(ref.id for ref in refs)))
+        case PromiseGet(id=id) | PromiseCreate(id=id) | PromiseSettle(id=id):
+            return Footprint(ids=(id,))
+        case TaskGet(id=id) | TaskRelease(id=id) | TaskFulfill(id=id) | TaskHalt(id=id) | TaskContinue(id=id):
+            return Footprint(ids=(id,))
+    raise TypeError(f"{type(request).__name__} has no footprint")
+
+
+def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
+    """Decide ``call`` at time ``now`` (ms), given the rows of its footprint.
+
+    A refusal is a decision too: deadlines that it ran into stay settled.
+    """
+    work = Workspace(rows, now, rules)
+    try:
+        answer = _answer(work, call)
+    except ProtocolError as error:
+        answer = Answer(status=error.status, data=error.message)
+    return work.decide(answer)
+
+
+def _answer(work: Workspace, call: Call) -> Answer:
+    if isinstance(call.request, TaskFence):
+        return tasks.task_fence(work, call.request, call.corr_id)
+    return _RULES[type(call.request)](work, call.request)
+
+
+def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
+    """Do what is due at ``now``: settle expired promises, dispatch again, end leases. Dueness is checked again here."""
+    work = Workspace(rows, now, rules)
+    settlement.touch(work, due.promises)
+    for id in due.tasks:
+        task = work.task(id)
+        if task is not None and task.timer_at is not None and now >= task.timer_at:
+            _fire_timer(work, task)
+    return work.decide(Answer(status=200, data=Nothing()))
+
+
+def _fire_timer(work: Workspace, task: Task) -> None:
+    if MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
+        moves.queue(work, task)
+    elif MOVES[Event.LEASE_DUE].get(task.state) is Move.REQUEUE:
+        moves.expire_lease(work, task)
+
+
+def answer_promise_search(request: PromiseSearch, found: list[Promise]) -> Answer:
+    """A page of ``found``: up to ``limit + 1`` promises, ascending by id, of which the last only tells that there
+    are more."""
+    page = found[: request.limit]
+    cursor = page[-1].id if len(found) > len(page) else UNSET
+    return Answer(status=200, data=PromisePage(promises=page, cursor=cursor))
+
+
+def answer_task_search(request: TaskSearch, found: list[Task]) -> Answer:
+    """As :func:`answer_promise_search`, for tasks."""
+    page = found[: request.limit]
+    cursor = page[-1].id if len(found) > len(page) else UNSET
+    return Answer(status=200, data=TaskPage(tasks=[task.record() for task in page], cursor=cursor))

@@ -1,0 +1,156 @@
+"""What the rules work on and what they decide, as data: rows in, a decision out.
+
+A store fills :class:`Rows` from a :class:`Footprint` and writes the :class:`Changes` of a decision; nothing here
+knows how. All times are milliseconds since the Unix epoch.
+"""
+
+from msgspec import UNSET, Struct, field
+
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.messages import Message
+from resonate_server.protocol.records import Promise, TaskRecord, TaskState
+
+
+class Task(Struct, frozen=True):
+    """The unit of delivery: who runs a promise's function, or what that waits for.
+
+    ``timer_at``: when this task next needs attention by itself; which kind of timer it is follows from the state
+    (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
+    ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
+    entry, so no message can be lost; a delayed task is pending without being queued.
+    ``releases``: claims in a row that ended by release, with nothing achieved in between.
+    """
+
+    id: str
+    target: str
+    state: TaskState
+    version: int = 0
+    resumes: int = 0
+    ttl: int | None = None
+    pid: str | None = None
+    timer_at: int | None = None
+    queued: bool = False
+    releases: int = 0
+
+    def record(self) -> TaskRecord:
+        """The task as clients see it."""
+        return TaskRecord(
+            id=self.id,
+            state=self.state,
+            version=self.version,
+            resumes=self.resumes,
+            ttl=UNSET if self.ttl is None else self.ttl,
+            pid=UNSET if self.pid is None else self.pid,
+        )
+
+
+class Rules(Struct, frozen=True):
+    """The figures that the rules leave open. Durations in ms."""
+
+    retry_timeout_ms: int = 30_000
+    """A pending task nobody claimed is dispatched again after this long."""
+    release_pause_ms: int = 1_000
+    """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
+    release_pause_max_ms: int = 30_000
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+class Footprint(Struct, frozen=True):
+    """What a request touches and therefore must be loaded before its rule runs.
+
+    For each of ``ids``: promise, task, its callbacks with the awaiters' promises and tasks, its listeners.
+    ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
+    """
+
+    ids: tuple[str, ...] = ()
+    preload_for: str | None = None
+    branch: str | None = None
+
+
+class Rows(Struct):
+    """A snapshot of what a footprint names; what is missing does not exist."""
+
+    promises: dict[str, Promise] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    callbacks: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """awaited id → awaiter id → whether it has fired since the awaiter's last claim."""
+    listeners: dict[str, list[str]] = field(default_factory=dict)
+    """awaited id → addresses."""
+    preload: list[Promise] = field(default_factory=list)
+
+
+class Due(Struct, frozen=True):
+    """Ids of promises past their deadline and of tasks whose timer is due, oldest first."""
+
+    promises: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def footprint(self) -> Footprint:
+        """What :func:`resonate_server.kernel.tick` needs for these."""
+        return Footprint(ids=tuple(dict.fromkeys(self.promises + self.tasks)))
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+class PutCallback(Struct, frozen=True):
+    """Insert or replace the callback row (awaited, awaiter)."""
+
+    awaited: str
+    awaiter: str
+    fired: bool
+
+
+class DropCallbacks(Struct, frozen=True):
+    """Delete the rows in which ``awaiter`` waits; with ``fired_only`` just those that have fired."""
+
+    awaiter: str
+    fired_only: bool
+
+
+class PutListener(Struct, frozen=True):
+    awaited: str
+    address: str
+
+
+class DropListeners(Struct, frozen=True):
+    awaited: str
+
+
+type LinkChange = PutCallback | DropCallbacks | PutListener | DropListeners
+
+
+class LeaseExpired(Struct, frozen=True):
+    """``pid`` held the task and was not heard of in time."""
+
+    task_id: str
+    pid: str
+
+
+class Withdraw(Struct, frozen=True):
+    """Nobody needs the queued ``execute`` of this task any more."""
+
+    task_id: str
+
+
+class Changes(Struct):
+    """Rows to write. ``promises`` and ``tasks`` are whole new rows; ``links`` apply in order."""
+
+    promises: dict[str, Promise] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    links: list[LinkChange] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.promises or self.tasks or self.links)
+
+
+class Decision(Struct):
+    """What a rule decided: the answer, the rows to write, and what to tell delivery once they are written."""
+
+    answer: Answer
+    changes: Changes
+    messages: list[Message | Withdraw]
+    notices: list[LeaseExpired]

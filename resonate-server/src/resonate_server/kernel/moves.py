@@ -1,0 +1,129 @@
+"""How a task moves: each move of the state table carried out on a row, with its timer and its ``execute``."""
+
+from msgspec.structs import replace
+
+from resonate_server.kernel.model import DropCallbacks, LeaseExpired, Task
+from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.errors import Conflict
+from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import MAX_INTEGER
+
+
+def move_for(event: Event, task: Task, version: int | None = None) -> Move:
+    """The table's move, or :class:`Conflict` if it refuses or the caller acts on another ``version``."""
+    move = MOVES[event][task.state]
+    if move is Move.REFUSE:
+        raise Conflict(f"task {task.id} is {task.state}")
+    if version is not None and version != task.version:
+        raise Conflict(f"task {task.id} is at version {task.version}, not {version}")
+    return move
+
+
+def create_pending(work: Workspace, id: str, target: str) -> None:
+    """The task of a new pending promise."""
+    queue(work, Task(id=id, target=target, state=TaskState.PENDING))
+
+
+def create_claimed(work: Workspace, id: str, target: str, pid: str, ttl: int) -> Task:
+    """The task of a promise created by the process that also runs it: born acquired, no ``execute``."""
+    return claim(work, Task(id=id, target=target, state=TaskState.PENDING), pid, ttl)
+
+
+def create_fulfilled(work: Workspace, id: str, target: str) -> None:
+    """The task of a promise that was past its deadline at birth."""
+    work.put_task(Task(id=id, target=target, state=TaskState.FULFILLED))
+
+
+def claim(work: Workspace, task: Task, pid: str, ttl: int) -> Task:
+    """Acquired under a lease of ``ttl`` ms; the only thing that raises the version."""
+    _forget_resumes(work, task)
+    claimed = replace(
+        task,
+        state=TaskState.ACQUIRED,
+        version=task.version + 1,
+        resumes=0,
+        pid=pid,
+        ttl=ttl,
+        timer_at=lease_end(work, ttl),
+        queued=False,
+    )
+    work.put_task(claimed)
+    return claimed
+
+
+def extend(work: Workspace, task: Task) -> None:
+    """The lease starts anew, for the ``ttl`` of the claim."""
+    work.put_task(replace(task, timer_at=lease_end(work, task.ttl or 0)))
+
+
+def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
+    """Pending, and owed to a worker: ``execute`` now and again after each retry timeout.
+
+    Not before ``not_before`` (ms since the epoch), nor before the delay that the promise asks for (section 4.3).
+    The task of a timer is never dispatched: no SDK runs it, and what is awaited is the promise (section 9, item 7).
+    """
+    promise = work.promise_or_404(task.id)
+    waiting = replace(task, state=TaskState.PENDING, pid=None, ttl=None, timer_at=None, queued=False)
+    not_before = max(not_before, promise.delay_until)
+    if promise.is_timer:
+        work.put_task(waiting)
+    elif not_before > work.now:
+        work.put_task(replace(waiting, timer_at=not_before))
+    else:
+        queued = replace(waiting, timer_at=work.now + work.rules.retry_timeout_ms, queued=True)
+        work.put_task(queued)
+        work.send_execute(queued)
+
+
+def release(work: Workspace, task: Task) -> None:
+    """Give the task back: at once the first time, after a growing pause if it keeps coming back.
+
+    A task that no worker can decode or knows the function of would otherwise go round as fast as delivery goes.
+    """
+    pause = release_pause(work, task.releases)
+    queue(work, replace(task, releases=task.releases + 1), not_before=work.now + pause)
+
+
+def release_pause(work: Workspace, earlier_releases: int) -> int:
+    """Pause in ms before the next dispatch, given how many releases in a row came before this one."""
+    if earlier_releases == 0:
+        return 0
+    doublings = min(earlier_releases - 1, 30)
+    return min(work.rules.release_pause_ms << doublings, work.rules.release_pause_max_ms)
+
+
+def park(work: Workspace, task: Task) -> None:
+    """Suspended: no lease, no timer; the callbacks wake it."""
+    _forget_resumes(work, task)
+    work.put_task(replace(task, state=TaskState.SUSPENDED, resumes=0, pid=None, ttl=None, timer_at=None, releases=0))
+
+
+def forget_resumes(work: Workspace, task: Task) -> None:
+    """Stay acquired as it is, but for the resumes, which the caller now sees."""
+    _forget_resumes(work, task)
+    work.put_task(replace(task, resumes=0, releases=0))
+
+
+def halt(work: Workspace, task: Task) -> None:
+    work.put_task(replace(task, state=TaskState.HALTED, pid=None, ttl=None, timer_at=None, queued=False))
+
+
+def finish(work: Workspace, task: Task) -> None:
+    """Fulfilled, final: timers go, and it awaits nothing any more."""
+    work.link(DropCallbacks(awaiter=task.id, fired_only=False))
+    work.put_task(replace(task, state=TaskState.FULFILLED, pid=None, ttl=None, timer_at=None, queued=False))
+
+
+def expire_lease(work: Workspace, task: Task) -> None:
+    work.notice(LeaseExpired(task_id=task.id, pid=task.pid or ""))
+    queue(work, task)
+
+
+def lease_end(work: Workspace, ttl: int) -> int:
+    return min(work.now + ttl, MAX_INTEGER)
+
+
+def _forget_resumes(work: Workspace, task: Task) -> None:
+    if task.resumes:
+        work.link(DropCallbacks(awaiter=task.id, fired_only=True))

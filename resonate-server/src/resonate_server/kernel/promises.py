@@ -1,0 +1,105 @@
+"""The rules of ``promise.*`` (protocol section 3.1), one function per kind."""
+
+from resonate_server.kernel import moves, settlement
+from resonate_server.kernel.model import PutCallback, PutListener
+from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.answers import Answer, PromiseData
+from resonate_server.protocol.errors import Unprocessable
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSettle,
+)
+
+
+def promise_get(work: Workspace, request: PromiseGet) -> Answer:
+    settlement.touch(work, [request.id])
+    return _answer(work.promise_or_404(request.id))
+
+
+def promise_create(work: Workspace, request: PromiseCreate) -> Answer:
+    """Idempotent on the id alone: what exists is returned as it is, whatever else the request says."""
+    settlement.touch(work, [request.id])
+    promise = work.promise(request.id)
+    if promise is None:
+        promise = create(work, request)
+        create_task(work, promise)
+    return _answer(promise)
+
+
+def promise_settle(work: Workspace, request: PromiseSettle) -> Answer:
+    """The first writer wins; later ones get what it stored."""
+    settlement.touch(work, [request.id])
+    promise = work.promise_or_404(request.id)
+    if promise.state is PromiseState.PENDING:
+        promise = settlement.settle(work, promise, request.state, request.value)
+    return _answer(promise)
+
+
+def promise_register_callback(work: Workspace, request: PromiseRegisterCallback) -> Answer:
+    settlement.touch(work, [request.awaited, request.awaiter])
+    awaited = work.promise_or_404(request.awaited)
+    awaiter = work.promise(request.awaiter)
+    if awaiter is None or awaiter.target is None:
+        raise Unprocessable(f"awaiter {request.awaiter} is not a promise with a task")
+    if awaiter.state is PromiseState.PENDING:
+        _register_callback(work, awaited, awaiter.id)
+    return _answer(awaited)
+
+
+def _register_callback(work: Workspace, awaited: Promise, awaiter: str) -> None:
+    known = work.callbacks(awaited.id)
+    if awaited.state is PromiseState.PENDING:
+        if awaiter not in known:
+            work.link(PutCallback(awaited=awaited.id, awaiter=awaiter, fired=False))
+    elif not known.get(awaiter, False) and not _is_halted(work, awaiter):
+        settlement.notify_awaiter(work, awaited.id, awaiter)
+
+
+def _is_halted(work: Workspace, id: str) -> bool:
+    task = work.task(id)
+    return task is not None and MOVES[Event.CONTINUE][task.state] is Move.REQUEUE
+
+
+def promise_register_listener(work: Workspace, request: PromiseRegisterListener) -> Answer:
+    """On a settled promise the answer itself is the news, and nothing is stored."""
+    settlement.touch(work, [request.awaited])
+    awaited = work.promise_or_404(request.awaited)
+    if awaited.state is PromiseState.PENDING and request.address not in work.listeners(awaited.id):
+        work.link(PutListener(awaited=awaited.id, address=request.address))
+    return _answer(awaited)
+
+
+def create(work: Workspace, request: PromiseCreate) -> Promise:
+    """The new promise alone, without its task; past its deadline it is born settled."""
+    promise = Promise(
+        id=request.id,
+        state=PromiseState.PENDING,
+        param=request.param,
+        value=EMPTY,
+        tags=request.tags,
+        timeout_at=request.timeout_at,
+        created_at=min(work.now, request.timeout_at),
+    )
+    if settlement.is_expired(promise, work.now):
+        promise = settlement.expired(promise)
+    work.put_promise(promise)
+    return promise
+
+
+def create_task(work: Workspace, promise: Promise) -> None:
+    """The task of a new promise that is run by whoever listens at its target."""
+    if promise.target is None:
+        return
+    if promise.state is PromiseState.PENDING:
+        moves.create_pending(work, promise.id, promise.target)
+    else:
+        moves.create_fulfilled(work, promise.id, promise.target)
+
+
+def _answer(promise: Promise) -> Answer:
+    return Answer(status=200, data=PromiseData(promise=promise))

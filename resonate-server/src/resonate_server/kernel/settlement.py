@@ -1,0 +1,88 @@
+"""How a settlement spreads (protocol section 3.5): the promise, its own task, those who await it, its listeners."""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from resonate_server.kernel import moves
+from resonate_server.kernel.model import DropListeners, PutCallback
+from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Value
+
+
+def is_expired(promise: Promise, now: int) -> bool:
+    return promise.state is PromiseState.PENDING and now >= promise.timeout_at
+
+
+def settle(work: Workspace, promise: Promise, state: PromiseState, value: Value) -> Promise:
+    """Settle a pending ``promise`` now, with everything that follows from it."""
+    settled = replace(promise, state=state, value=value, settled_at=work.now)
+    _settle_all(work, [settled])
+    return settled
+
+
+def touch(work: Workspace, ids: Iterable[str]) -> None:
+    """Settle those of ``ids`` that are past their deadline, so that the rule at hand sees them as they are."""
+    promises = (work.promise(id) for id in dict.fromkeys(ids))
+    _settle_all(work, [expired(promise) for promise in promises if promise and is_expired(promise, work.now)])
+
+
+def expired(promise: Promise) -> Promise:
+    """``promise`` as its deadline leaves it; the time of settlement is the deadline, however late it is noticed."""
+    return replace(promise, state=state_at_deadline(promise), value=EMPTY, settled_at=promise.timeout_at)
+
+
+def state_at_deadline(promise: Promise) -> PromiseState:
+    return PromiseState.RESOLVED if promise.is_timer else PromiseState.TIMEDOUT
+
+
+def _settle_all(work: Workspace, settled: list[Promise]) -> None:
+    """First all own tasks, then the awaiters: a task that ends in this very step must not be woken by it."""
+    for promise in settled:
+        work.put_promise(promise)
+        _finish_own_task(work, promise.id)
+    for promise in settled:
+        _wake_awaiters(work, promise.id)
+        _tell_listeners(work, promise)
+
+
+def _finish_own_task(work: Workspace, id: str) -> None:
+    task = work.task(id)
+    if task is not None and MOVES[Event.OWN_SETTLED][task.state] is Move.FINISH:
+        moves.finish(work, task)
+
+
+def _wake_awaiters(work: Workspace, awaited: str) -> None:
+    for awaiter, fired in work.callbacks(awaited).items():
+        if not fired and _is_alive(work, awaiter):
+            notify_awaiter(work, awaited, awaiter)
+
+
+def _is_alive(work: Workspace, awaiter: str) -> bool:
+    """An awaiter past its own deadline is as good as settled, even if nobody has noticed yet."""
+    promise = work.promise(awaiter)
+    return promise is not None and promise.state is PromiseState.PENDING and not is_expired(promise, work.now)
+
+
+def notify_awaiter(work: Workspace, awaited: str, awaiter: str) -> None:
+    """Tell the task ``awaiter`` that ``awaited`` is settled: wake it if it sleeps, else count it."""
+    task = work.task(awaiter)
+    if task is None:
+        return
+    match MOVES[Event.AWAITED_SETTLED][task.state]:
+        case Move.RESUME:
+            work.link(PutCallback(awaited=awaited, awaiter=awaiter, fired=True))
+            moves.queue(work, replace(task, resumes=1))
+        case Move.COUNT:
+            work.link(PutCallback(awaited=awaited, awaiter=awaiter, fired=True))
+            work.put_task(replace(task, resumes=task.resumes + 1))
+
+
+def _tell_listeners(work: Workspace, promise: Promise) -> None:
+    addresses = work.listeners(promise.id)
+    for address in addresses:
+        work.send(Unblock(promise=promise, address=address))
+    if addresses:
+        work.link(DropListeners(awaited=promise.id))

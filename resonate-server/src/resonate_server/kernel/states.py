@@ -1,0 +1,64 @@
+"""The task state machine as one table (protocol section 3.2).
+
+Every rule that moves a task looks its move up here and nowhere else: a cell that is missing is a state in which the
+event cannot happen. ``version`` checks come on top, in the events that carry one.
+"""
+
+from enum import Enum, auto
+
+from resonate_server.protocol.records import TaskState
+
+
+class Event(Enum):
+    """What can happen to a task."""
+
+    CREATE = auto()  # task.create on an existing promise
+    ACQUIRE = auto()
+    RELEASE = auto()
+    SUSPEND = auto()
+    FULFILL = auto()
+    FENCE = auto()
+    HEARTBEAT = auto()
+    HALT = auto()
+    CONTINUE = auto()
+    AWAITED_SETTLED = auto()  # a promise it awaits, or registered a callback on, settled
+    OWN_SETTLED = auto()  # its own promise was settled or expired
+    RETRY_DUE = auto()
+    LEASE_DUE = auto()
+
+
+class Move(Enum):
+    """What then becomes of it."""
+
+    REFUSE = auto()  # 409, nothing changes
+    KEEP = auto()  # nothing changes
+    CLAIM = auto()  # acquired, version + 1
+    REQUEUE = auto()  # pending, execute
+    PARK = auto()  # suspended
+    EXTEND = auto()  # lease extended
+    HALT = auto()  # halted
+    COUNT = auto()  # resumes + 1
+    RESUME = auto()  # pending, execute, resumes = 1
+    RESEND = auto()  # still pending, execute again
+    FINISH = auto()  # fulfilled
+
+
+MOVES: dict[Event, dict[TaskState, Move]] = {
+    event: {state: move for state, move in zip(TaskState, row, strict=True) if move is not None}
+    for event, row in {
+        # event:              (pending,      acquired,     suspended,    halted,       fulfilled)
+        Event.CREATE: (Move.CLAIM, Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.KEEP),
+        Event.ACQUIRE: (Move.CLAIM, Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.REFUSE),
+        Event.RELEASE: (Move.REFUSE, Move.REQUEUE, Move.REFUSE, Move.REFUSE, Move.REFUSE),
+        Event.SUSPEND: (Move.REFUSE, Move.PARK, Move.REFUSE, Move.REFUSE, Move.REFUSE),
+        Event.FULFILL: (Move.REFUSE, Move.FINISH, Move.REFUSE, Move.REFUSE, Move.REFUSE),
+        Event.FENCE: (Move.REFUSE, Move.KEEP, Move.REFUSE, Move.REFUSE, Move.REFUSE),
+        Event.HEARTBEAT: (Move.KEEP, Move.EXTEND, Move.KEEP, Move.KEEP, Move.KEEP),
+        Event.HALT: (Move.HALT, Move.HALT, Move.HALT, Move.KEEP, Move.REFUSE),
+        Event.CONTINUE: (Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.REQUEUE, Move.REFUSE),
+        Event.AWAITED_SETTLED: (Move.COUNT, Move.COUNT, Move.RESUME, Move.COUNT, Move.KEEP),
+        Event.OWN_SETTLED: (Move.FINISH, Move.FINISH, Move.FINISH, Move.FINISH, Move.KEEP),
+        Event.RETRY_DUE: (Move.RESEND, None, None, None, None),
+        Event.LEASE_DUE: (None, Move.REQUEUE, None, None, None),
+    }.items()
+}

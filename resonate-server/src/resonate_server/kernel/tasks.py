@@ -1,0 +1,177 @@
+"""The rules of ``task.*`` (protocol section 3.2), one function per kind."""
+
+from resonate_server.kernel import moves, promises, settlement
+from resonate_server.kernel.model import PutCallback, Task
+from resonate_server.kernel.preload import preload
+from resonate_server.kernel.states import Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.answers import (
+    Answer,
+    ClaimData,
+    FencedData,
+    Nothing,
+    PreloadData,
+    PromiseData,
+    TaskData,
+)
+from resonate_server.protocol.envelope import ResponseEnvelope, ResponseHead
+from resonate_server.protocol.errors import NotFound, Unprocessable
+from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.requests import (
+    FenceCreate,
+    FenceSettle,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRef,
+    TaskRelease,
+    TaskSuspend,
+)
+
+_DONE = Answer(status=200, data=Nothing())
+
+
+def task_get(work: Workspace, request: TaskGet) -> Answer:
+    settlement.touch(work, [request.id])
+    return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).record()))
+
+
+def task_create(work: Workspace, request: TaskCreate) -> Answer:
+    """Create a promise and run it here: the task goes to the caller instead of to delivery."""
+    create = request.action.data
+    settlement.touch(work, [create.id])
+    promise = work.promise(create.id)
+    if promise is None:
+        return _create_and_claim(work, request)
+    task = work.task(promise.id)
+    if task is None:
+        raise Unprocessable(f"promise {promise.id} exists without a target: it has no task")
+    if moves.move_for(Event.CREATE, task) is Move.CLAIM:
+        return _claimed(work, moves.claim(work, task, request.pid, request.ttl), promise)
+    return _without_preload(task, promise)
+
+
+def _create_and_claim(work: Workspace, request: TaskCreate) -> Answer:
+    promise = promises.create(work, request.action.data)
+    target = promise.target or ""
+    if promise.state is PromiseState.PENDING:
+        return _claimed(work, moves.create_claimed(work, promise.id, target, request.pid, request.ttl), promise)
+    moves.create_fulfilled(work, promise.id, target)
+    return _without_preload(work.task_or_404(promise.id), promise)
+
+
+def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
+    """Compare-and-swap on (pending, version): of several workers that were told, one gets the task."""
+    settlement.touch(work, [request.id])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.ACQUIRE, task, request.version)
+    claimed = moves.claim(work, task, request.pid, request.ttl)
+    return _claimed(work, claimed, work.promise_or_404(request.id))
+
+
+def task_release(work: Workspace, request: TaskRelease) -> Answer:
+    settlement.touch(work, [request.id])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.RELEASE, task, request.version)
+    moves.release(work, task)
+    return _DONE
+
+
+def task_fulfill(work: Workspace, request: TaskFulfill) -> Answer:
+    """Settle the task's own promise. If that expired meanwhile, the touch has ended the task: 409."""
+    settlement.touch(work, [request.id])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.FULFILL, task, request.version)
+    settle = request.action.data
+    promise = settlement.settle(work, work.promise_or_404(request.id), settle.state, settle.value)
+    return Answer(status=200, data=PromiseData(promise=promise))
+
+
+def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
+    """Wait for all of ``awaited``; if one is settled already, say so (300) and let the worker go on."""
+    settlement.touch(work, [request.id, *request.awaited])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.SUSPEND, task, request.version)
+    awaited = [_awaited_or_422(work, id) for id in request.awaited]
+    if any(promise.state is not PromiseState.PENDING for promise in awaited):
+        moves.forget_resumes(work, task)
+        return Answer(status=300, data=PreloadData(preload=preload(work, task.id)))
+    for promise in awaited:
+        if task.id not in work.callbacks(promise.id):
+            work.link(PutCallback(awaited=promise.id, awaiter=task.id, fired=False))
+    moves.park(work, task)
+    return _DONE
+
+
+def _awaited_or_422(work: Workspace, id: str) -> Promise:
+    promise = work.promise(id)
+    if promise is None:
+        raise Unprocessable(f"awaited promise {id} does not exist")
+    return promise
+
+
+def task_fence(work: Workspace, request: TaskFence, corr_id: str) -> Answer:
+    """Run a promise request only while the caller still holds the task."""
+    settlement.touch(work, [request.id, request.action.data.id])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.FENCE, task, request.version)
+    kind, inner = _apply_fenced(work, request.action)
+    action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=inner.status), data=inner.data)
+    return Answer(status=200, data=FencedData(action=action, preload=preload(work, task.id)))
+
+
+def _apply_fenced(work: Workspace, action: FenceCreate | FenceSettle) -> tuple[str, Answer]:
+    match action:
+        case FenceCreate(data=create):
+            return create.kind, promises.promise_create(work, create)
+        case FenceSettle(data=settle):
+            try:
+                return settle.kind, promises.promise_settle(work, settle)
+            except NotFound as error:
+                return settle.kind, Answer(status=error.status, data=error.message)
+
+
+def task_heartbeat(work: Workspace, request: TaskHeartbeat) -> Answer:
+    """Extend the leases that the process still holds; whatever else it names is ignored silently."""
+    for ref in request.tasks:
+        _beat(work, ref, request.pid)
+    return _DONE
+
+
+def _beat(work: Workspace, ref: TaskRef, pid: str) -> None:
+    task, promise = work.task(ref.id), work.promise(ref.id)
+    if task is None or promise is None or task.pid != pid or task.version != ref.version:
+        return
+    if settlement.is_expired(promise, work.now):
+        return
+    if moves.move_for(Event.HEARTBEAT, task) is Move.EXTEND:
+        moves.extend(work, task)
+
+
+def task_halt(work: Workspace, request: TaskHalt) -> Answer:
+    settlement.touch(work, [request.id])
+    task = work.task_or_404(request.id)
+    if moves.move_for(Event.HALT, task) is Move.HALT:
+        moves.halt(work, task)
+    return _DONE
+
+
+def task_continue(work: Workspace, request: TaskContinue) -> Answer:
+    settlement.touch(work, [request.id])
+    task = work.task_or_404(request.id)
+    moves.move_for(Event.CONTINUE, task)
+    moves.queue(work, task)
+    return _DONE
+
+
+def _claimed(work: Workspace, task: Task, promise: Promise) -> Answer:
+    return Answer(status=200, data=ClaimData(task=task.record(), promise=promise, preload=preload(work, task.id)))
+
+
+def _without_preload(task: Task, promise: Promise) -> Answer:
+    return Answer(status=200, data=ClaimData(task=task.record(), promise=promise, preload=[]))

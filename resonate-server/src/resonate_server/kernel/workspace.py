@@ -1,0 +1,84 @@
+"""One rule's view of the rows: reads see what was already decided, writes are collected. No rules in here."""
+
+from resonate_server.kernel.model import (
+    Changes,
+    Decision,
+    LeaseExpired,
+    LinkChange,
+    Rows,
+    Rules,
+    Task,
+    Withdraw,
+)
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.errors import NotFound
+from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.records import Promise
+
+
+class Workspace:
+    """``now`` (ms) is read once per request, so every step of it agrees on the time."""
+
+    def __init__(self, rows: Rows, now: int, rules: Rules) -> None:
+        self.now = now
+        self.rules = rules
+        self._rows = rows
+        self._changes = Changes()
+        self._messages: list[Message | Withdraw] = []
+        self._notices: list[LeaseExpired] = []
+
+    def promise(self, id: str) -> Promise | None:
+        return self._changes.promises.get(id) or self._rows.promises.get(id)
+
+    def task(self, id: str) -> Task | None:
+        return self._changes.tasks.get(id) or self._rows.tasks.get(id)
+
+    def promise_or_404(self, id: str) -> Promise:
+        promise = self.promise(id)
+        if promise is None:
+            raise NotFound(f"promise {id} does not exist")
+        return promise
+
+    def task_or_404(self, id: str) -> Task:
+        task = self.task(id)
+        if task is None:
+            raise NotFound(f"task {id} does not exist")
+        return task
+
+    def callbacks(self, awaited: str) -> dict[str, bool]:
+        """Awaiter id → fired, as they were when the request began."""
+        return self._rows.callbacks.get(awaited, {})
+
+    def listeners(self, awaited: str) -> list[str]:
+        return self._rows.listeners.get(awaited, [])
+
+    def preload_candidates(self) -> list[Promise]:
+        """The loaded candidates and everything written meanwhile, each as it stands now."""
+        merged = {promise.id: promise for promise in self._rows.preload}
+        merged.update(self._changes.promises)
+        return list(merged.values())
+
+    def put_promise(self, promise: Promise) -> None:
+        self._changes.promises[promise.id] = promise
+
+    def put_task(self, task: Task) -> None:
+        """Write ``task``; its outstanding ``execute``, if any, is withdrawn once the task is no longer queued."""
+        before = self.task(task.id)
+        self._changes.tasks[task.id] = task
+        if before is not None and before.queued and not task.queued:
+            self._messages.append(Withdraw(task_id=task.id))
+
+    def link(self, change: LinkChange) -> None:
+        self._changes.links.append(change)
+
+    def send(self, message: Message) -> None:
+        self._messages.append(message)
+
+    def send_execute(self, task: Task) -> None:
+        self._messages.append(Execute(task_id=task.id, version=task.version, target=task.target))
+
+    def notice(self, notice: LeaseExpired) -> None:
+        self._notices.append(notice)
+
+    def decide(self, answer: Answer) -> Decision:
+        return Decision(answer=answer, changes=self._changes, messages=self._messages, notices=self._notices)

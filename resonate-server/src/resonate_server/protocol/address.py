@@ -1,0 +1,55 @@
+"""Delivery addresses: ``poll://any@group[/id]``, ``poll://uni@group/id``, ``http(s)://…`` (protocol section 2.4).
+
+Parsed by hand because group and id are case-sensitive and the standard library lower-cases host names.
+"""
+
+from urllib.parse import unquote
+
+from msgspec import Struct
+
+from resonate_server.protocol.errors import Malformed
+
+
+class PollAddress(Struct, frozen=True):
+    """A member of a group of connected workers.
+
+    ``exact``: only the connection ``id`` will do. Otherwise ``id`` is a preference, and any member may serve.
+    """
+
+    group: str
+    id: str
+    exact: bool
+
+
+class PushAddress(Struct, frozen=True):
+    """An HTTP endpoint that takes messages as POST bodies."""
+
+    url: str
+
+
+type Address = PollAddress | PushAddress
+
+
+def parse_address(text: str) -> Address:
+    """Raise :class:`Malformed` unless ``text`` is an address that this server can deliver to."""
+    scheme, separator, rest = text.partition("://")
+    match scheme.lower() if separator else "":
+        case "poll":
+            return _parse_poll(text, rest)
+        case "http" | "https" if rest.split("/", 1)[0]:
+            return PushAddress(url=text)
+    raise Malformed(
+        f"not an address: {_shown(text)} (expected poll://any@group, poll://uni@group/id or http(s)://host)"
+    )
+
+
+def _parse_poll(text: str, rest: str) -> PollAddress:
+    authority, _, path = rest.partition("/")
+    cast, at, group = authority.partition("@")
+    if not at or cast not in ("any", "uni") or not group:
+        raise Malformed(f"not a poll address: {_shown(text)} (expected poll://any@group or poll://uni@group/id)")
+    return PollAddress(group=unquote(group), id=unquote(path), exact=cast == "uni")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,53 @@
+"""The data of successful answers, one struct per shape (sections 3.1 and 3.2)."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from resonate_server.protocol.records import Promise, TaskRecord
+
+
+class Answer(Struct, frozen=True):
+    """What a request is answered with: ``data`` is one of the structs below, or a sentence from status 400 on."""
+
+    status: int
+    data: Any
+
+
+class Nothing(Struct, frozen=True):
+    pass
+
+
+class PromiseData(Struct, frozen=True):
+    promise: Promise
+
+
+class TaskData(Struct, frozen=True):
+    task: TaskRecord
+
+
+class ClaimData(Struct, frozen=True):
+    task: TaskRecord
+    promise: Promise
+    preload: list[Promise]
+
+
+class PreloadData(Struct, frozen=True):
+    preload: list[Promise]
+
+
+class FencedData(Struct, frozen=True):
+    """``action`` is a complete inner envelope: typed SDKs check that it is."""
+
+    action: Any
+    preload: list[Promise]
+
+
+class PromisePage(Struct, frozen=True):
+    promises: list[Promise]
+    cursor: str | UnsetType = UNSET
+
+
+class TaskPage(Struct, frozen=True):
+    tasks: list[TaskRecord]
+    cursor: str | UnsetType = UNSET

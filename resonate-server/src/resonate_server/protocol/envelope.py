@@ -1,0 +1,159 @@
+"""The envelope around every request and answer: ``{kind, head, data}`` (sections 1.2 and 1.3).
+
+Decoding is strict first and, only if that fails, tolerant of what loosely typed clients write: integral floats count as
+integers and ``null`` members as absent.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.requests import KINDS, MAX_ID_CHARACTERS, Request
+
+VERSION = "2026-04-01"
+"""The only protocol version there is; it names none of the differences between official builds."""
+
+
+class RequestHead(Struct, frozen=True):
+    """The members of a request's head that mean something; others are ignored."""
+
+    corr_id: str = field(name="corrId")
+    version: str
+    auth: str | None = None
+    debug_time: int | UnsetType = field(name="resonate:debug_time", default=UNSET)
+
+
+class RequestEnvelope(Struct, frozen=True):
+    kind: str
+    head: RequestHead
+    data: Raw
+
+
+class ResponseHead(Struct, frozen=True):
+    corr_id: str = field(name="corrId")
+    status: int
+    version: str = VERSION
+
+
+class ResponseEnvelope(Struct, frozen=True):
+    """``data`` is an object below status 400 and one sentence from there on."""
+
+    kind: str
+    head: ResponseHead
+    data: Any
+
+
+class Call(Struct, frozen=True):
+    """A request that passed every check that needs no state."""
+
+    corr_id: str
+    request: Request
+
+
+class Refusal(Struct, frozen=True):
+    """A request that did not, with as much of its envelope as could be read."""
+
+    kind: str
+    corr_id: str
+    message: str
+
+
+_envelopes = msgspec.json.Decoder(RequestEnvelope)
+_requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
+
+
+def decode_call(body: bytes) -> Call | Refusal:
+    """Read a request body; the first failing check decides, in the order of section 1.3."""
+    try:
+        envelope = _decode(_envelopes, body)
+    except Malformed as error:
+        return _refuse_unread(body, error)
+    try:
+        return Call(corr_id=envelope.head.corr_id, request=_decode_request(envelope))
+    except Malformed as error:
+        return Refusal(kind=envelope.kind, corr_id=envelope.head.corr_id, message=error.message)
+
+
+def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
+    """The bytes of an answer; its HTTP status must be ``status`` as well."""
+    return msgspec.json.encode(
+        ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=status), data=data)
+    )
+
+
+def _decode_request(envelope: RequestEnvelope) -> Request:
+    if not envelope.kind:
+        raise Malformed("kind must not be empty")
+    if not bytes(envelope.data).lstrip().startswith(b"{"):
+        raise Malformed("data must be an object")
+    if envelope.head.version != VERSION:
+        raise Malformed(f"head.version must be {VERSION}")
+    decoder = _requests.get(envelope.kind)
+    if decoder is None:
+        raise Malformed(f"unknown kind {envelope.kind[:80]!r}")
+    return _decode(decoder, envelope.data)
+
+
+def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        return _decode_tolerantly(decoder, body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise Malformed("not acceptable JSON: nested too deeply") from None
+
+
+def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
+    try:
+        loose = _without_nulls(msgspec.json.decode(body))
+        return decoder.decode(msgspec.json.encode(loose))
+    except msgspec.ValidationError as error:
+        raise Malformed(_readable(str(error))) from None
+    except (msgspec.MsgspecError, UnicodeError, OverflowError) as error:
+        raise Malformed(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise Malformed("not acceptable JSON: nested too deeply") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+        case list():
+            return [_without_nulls(item) for item in value]
+        case float() if value.is_integer() and abs(value) < 2**63:
+            return int(value)
+    return value
+
+
+def _readable(message: str) -> str:
+    """Name the rule, where the library names the means by which it was checked."""
+    _, found, path = message.partition(" - at `")
+    where = f" - at `{path}" if found else ""
+    if "matching regex" in message:
+        return f"an id must not contain NUL{where}"
+    if f"length <= {MAX_ID_CHARACTERS}" in message:
+        return f"an id has at most {MAX_ID_CHARACTERS} characters{where}"
+    return message
+
+
+def _refuse_unread(body: bytes, error: Malformed) -> Refusal:
+    """Recover what a client needs to match the answer with its request, where it can be recovered."""
+    kind, corr_id = "unknown", "0"
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raw = None
+    if isinstance(raw, dict):
+        head = raw.get("head")
+        kind = _text_or(raw.get("kind"), kind)
+        corr_id = _text_or(head.get("corrId"), corr_id) if isinstance(head, dict) else corr_id
+    return Refusal(kind=kind, corr_id=corr_id, message=error.message)
+
+
+def _text_or(value: Any, default: str) -> str:
+    return value if isinstance(value, str) else default

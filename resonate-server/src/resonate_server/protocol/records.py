@@ -1,0 +1,90 @@
+"""Records as they stand on the wire: value, promise, task.
+
+Absent members are left out, never ``null``, and the required ones are always there: typed SDKs refuse a record
+otherwise. All times are milliseconds since the Unix epoch, UTC.
+"""
+
+from enum import StrEnum
+
+from msgspec import UNSET, Struct, UnsetType
+
+type Tags = dict[str, str]
+
+
+class PromiseState(StrEnum):
+    """Settled states are final."""
+
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    REJECTED = "rejected"
+    CANCELED = "rejected_canceled"
+    TIMEDOUT = "rejected_timedout"
+
+
+class TaskState(StrEnum):
+    """What a task waits for. A task is fulfilled exactly when its promise is settled."""
+
+    PENDING = "pending"  # for a worker
+    ACQUIRED = "acquired"  # for the worker that holds its lease
+    SUSPENDED = "suspended"  # for the promises it awaits
+    HALTED = "halted"  # for an operator
+    FULFILLED = "fulfilled"  # for nothing
+
+
+class Value(Struct, frozen=True, omit_defaults=True):
+    """An opaque payload: string headers and one string, base64 by convention. The server never looks inside."""
+
+    headers: dict[str, str] | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+
+
+EMPTY = Value()
+
+
+class Promise(Struct, frozen=True, rename="camel"):
+    """A durable promise. ``settled_at`` is unset exactly while it is pending."""
+
+    id: str
+    state: PromiseState
+    param: Value
+    value: Value
+    tags: Tags
+    timeout_at: int
+    created_at: int
+    settled_at: int | UnsetType = UNSET
+
+    @property
+    def target(self) -> str | None:
+        """Delivery address of the promise's task; a promise without one has no task."""
+        return self.tags.get("resonate:target")
+
+    @property
+    def is_timer(self) -> bool:
+        """A timer resolves at its deadline where other promises time out."""
+        return self.tags.get("resonate:timer") == "true"
+
+    @property
+    def delay_until(self) -> int:
+        """Time (ms) before which the task is not dispatched; 0 for at once."""
+        return int(self.tags.get("resonate:delay", "0"))
+
+    @property
+    def branch(self) -> str | None:
+        """Id of the nearest dispatched ancestor: local steps of one execution share it."""
+        return self.tags.get("resonate:branch")
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the execution that created this promise."""
+        return self.tags.get("resonate:parent")
+
+
+class TaskRecord(Struct, frozen=True):
+    """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired."""
+
+    id: str
+    state: TaskState
+    version: int
+    resumes: int
+    ttl: int | UnsetType = UNSET
+    pid: str | UnsetType = UNSET

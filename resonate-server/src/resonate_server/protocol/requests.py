@@ -1,0 +1,269 @@
+"""Every request kind with the members it takes (sections 3.1 and 3.2), one struct each.
+
+A struct holds only what the rules need; unknown members are ignored. What can be checked without looking at any state
+is checked here and raises, so that the rules may trust their input.
+"""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta, Struct, field
+
+from resonate_server.protocol.address import parse_address
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.records import EMPTY, PromiseState, Tags, TaskState, Value
+
+MAX_INTEGER = 2**63 - 1
+"""Largest time or duration (ms): what a 64-bit database column holds."""
+
+MAX_ID_CHARACTERS = 4_096
+"""Ids are keys of indexes and parts of log lines; an SDK's longest (a deep call tree) stays far below."""
+
+SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
+"""States a client may settle a promise with; the deadline alone times it out."""
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
+Text = Annotated[str, Meta(min_length=1)]
+Millis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Ttl = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Version = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+PageSize = Annotated[int, Meta(ge=1, le=1_000)]
+
+
+class Request(Struct, frozen=True, rename="camel"):
+    """Base of all kinds; ``kind`` is the dotted name on the wire."""
+
+    kind: ClassVar[str]
+
+
+# --- promise.* ------------------------------------------------------------------------------------------------------
+
+
+class PromiseGet(Request, frozen=True):
+    kind = "promise.get"
+
+    id: Id
+
+
+class PromiseCreate(Request, frozen=True, rename="camel"):
+    kind = "promise.create"
+
+    id: Id
+    timeout_at: Millis
+    param: Value = EMPTY
+    tags: Tags = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        target = self.tags.get("resonate:target")
+        if target is not None:
+            parse_address(target)
+        delay = self.tags.get("resonate:delay")
+        if delay is not None:
+            self._check_delay(delay, target)
+
+    def _check_delay(self, delay: str, target: str | None) -> None:
+        if not (delay.isascii() and delay.isdigit() and len(delay) < 20):
+            raise Malformed("the tag resonate:delay takes a time in ms since the epoch, as decimal digits")
+        if target is None:
+            raise Malformed("the tag resonate:delay needs a resonate:target to delay the delivery to")
+        if int(delay) >= self.timeout_at:
+            raise Malformed("the tag resonate:delay must lie before timeoutAt")
+
+
+class PromiseSettle(Request, frozen=True):
+    kind = "promise.settle"
+
+    id: Id
+    state: PromiseState
+    value: Value = EMPTY
+
+    def __post_init__(self) -> None:
+        if self.state not in SETTLEMENTS:
+            raise Malformed(f"state must be one of {', '.join(SETTLEMENTS)}, not {self.state}")
+
+
+class PromiseRegisterCallback(Request, frozen=True):
+    kind = "promise.register_callback"
+
+    awaited: Id
+    awaiter: Id
+
+    def __post_init__(self) -> None:
+        if self.awaited == self.awaiter:
+            raise Malformed("a promise cannot await itself: awaited and awaiter are the same")
+
+
+class PromiseRegisterListener(Request, frozen=True):
+    kind = "promise.register_listener"
+
+    awaited: Id
+    address: Text
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+
+
+class PromiseSearch(Request, frozen=True):
+    kind = "promise.search"
+
+    state: PromiseState | None = None
+    tags: Tags = field(default_factory=dict)
+    limit: PageSize = 100
+    cursor: str | None = None
+
+
+# --- task.* ---------------------------------------------------------------------------------------------------------
+
+
+class Action[T](Struct, frozen=True):
+    """A request inside a request. Its head is never read, its kind only by ``task.fence``."""
+
+    data: T
+
+
+class TaskGet(Request, frozen=True):
+    kind = "task.get"
+
+    id: Id
+
+
+class TaskCreate(Request, frozen=True):
+    kind = "task.create"
+
+    pid: Text
+    ttl: Ttl
+    action: Action[PromiseCreate]
+
+    def __post_init__(self) -> None:
+        if "resonate:target" not in self.action.data.tags:
+            raise Malformed("task.create needs the tag resonate:target: a promise without it has no task")
+
+
+class TaskAcquire(Request, frozen=True):
+    kind = "task.acquire"
+
+    id: Id
+    version: Version
+    pid: Text
+    ttl: Ttl
+
+
+class TaskRelease(Request, frozen=True):
+    kind = "task.release"
+
+    id: Id
+    version: Version
+
+
+class TaskFulfill(Request, frozen=True):
+    kind = "task.fulfill"
+
+    id: Id
+    version: Version
+    action: Action[PromiseSettle]
+
+    def __post_init__(self) -> None:
+        if self.action.data.id != self.id:
+            raise Malformed("task.fulfill settles the task's own promise: the action's id must be the task's")
+
+
+class SuspendAction(Struct, frozen=True):
+    awaited: Id
+    awaiter: Id
+
+
+class TaskSuspend(Request, frozen=True):
+    kind = "task.suspend"
+
+    id: Id
+    version: Version
+    actions: Annotated[list[Action[SuspendAction]], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        for action in self.actions:
+            if action.data.awaiter != self.id:
+                raise Malformed("task.suspend registers the task itself: every awaiter must be the task's id")
+            if action.data.awaited == self.id:
+                raise Malformed("a task cannot await its own promise")
+
+    @property
+    def awaited(self) -> list[str]:
+        """Distinct ids in the order given."""
+        return list(dict.fromkeys(action.data.awaited for action in self.actions))
+
+
+class FenceCreate(Struct, frozen=True, tag_field="kind", tag="promise.create"):
+    data: PromiseCreate
+
+
+class FenceSettle(Struct, frozen=True, tag_field="kind", tag="promise.settle"):
+    data: PromiseSettle
+
+
+class TaskFence(Request, frozen=True):
+    kind = "task.fence"
+
+    id: Id
+    version: Version
+    action: FenceCreate | FenceSettle
+
+    def __post_init__(self) -> None:
+        if self.action.data.id == self.id:
+            raise Malformed("task.fence cannot act on the task's own promise: use task.fulfill")
+
+
+class TaskRef(Struct, frozen=True):
+    id: Id
+    version: Version
+
+
+class TaskHeartbeat(Request, frozen=True):
+    kind = "task.heartbeat"
+
+    pid: Text
+    tasks: list[TaskRef]
+
+
+class TaskHalt(Request, frozen=True):
+    kind = "task.halt"
+
+    id: Id
+
+
+class TaskContinue(Request, frozen=True):
+    kind = "task.continue"
+
+    id: Id
+
+
+class TaskSearch(Request, frozen=True):
+    kind = "task.search"
+
+    state: TaskState | None = None
+    limit: PageSize = 100
+    cursor: str | None = None
+
+
+type Search = PromiseSearch | TaskSearch
+
+KINDS: dict[str, type[Request]] = {
+    kind.kind: kind
+    for kind in (
+        PromiseGet,
+        PromiseCreate,
+        PromiseSettle,
+        PromiseRegisterCallback,
+        PromiseRegisterListener,
+        PromiseSearch,
+        TaskGet,
+        TaskCreate,
+        TaskAcquire,
+        TaskRelease,
+        TaskFulfill,
+        TaskSuspend,
+        TaskFence,
+        TaskHeartbeat,
+        TaskHalt,
+        TaskContinue,
+        TaskSearch,
+    )
+}

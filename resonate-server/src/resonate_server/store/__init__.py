@@ -1,0 +1,59 @@
+"""Where rows live. A store loads what a request touches and writes what was decided, in transactions; it knows no
+rules.
+
+Two implementations of one contract: in memory and on SQLite. Both are synchronous and used by one thread, the engine's.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from resonate_server.kernel.model import Changes, Due, Footprint, Rows, Task
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import Promise
+from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+
+
+class Store(Protocol):
+    """All methods but :meth:`transaction` and :meth:`close` are called inside a transaction."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """On leaving, what was written is durable, or (an exception) never happened."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Like :meth:`transaction`, for one request among those that share a commit."""
+
+    def load(self, footprint: Footprint) -> Rows:
+        """The rows that ``footprint`` names, as they stand now."""
+
+    def write(self, changes: Changes) -> None:
+        """Write whole rows and apply the link changes in their order."""
+
+    def put_unblock(self, unblock: Unblock, now: int) -> None:
+        """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""
+
+    def drop_unblock(self, promise_id: str, address: str) -> None:
+        """Forget an ``unblock`` that was delivered."""
+
+    def drop_unblocks_before(self, time: int) -> None:
+        """Forget those kept since before ``time`` (ms): whoever waited for them is gone."""
+
+    def unblocks(self) -> list[Unblock]:
+        """All that are kept, with the promise as it stands."""
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        """Tasks that are owed to a worker of ``group``, ascending by the time of their next retry."""
+
+    def due(self, now: int, limit: int) -> Due:
+        """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
+
+    def next_due(self) -> int | None:
+        """The earliest time (ms) at which :meth:`due` will have something, or ``None``."""
+
+    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+
+    def search_tasks(self, search: TaskSearch) -> list[Task]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+
+    def close(self) -> None:
+        """Release files and locks; the store cannot be used afterwards."""

@@ -1,0 +1,239 @@
+"""The store in memory, for development and for tests: nothing survives the process.
+
+Ordinary dictionaries with an undo log, so that a transaction or a savepoint can be taken back.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from itertools import islice
+
+from resonate_server.kernel.model import (
+    Changes,
+    DropCallbacks,
+    DropListeners,
+    Due,
+    Footprint,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Rows,
+    Task,
+)
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+
+
+class MemoryStore:
+    """See :class:`resonate_server.store.Store`."""
+
+    def __init__(self) -> None:
+        self._promises: dict[str, Promise] = {}
+        self._tasks: dict[str, Task] = {}
+        self._callbacks: dict[str, dict[str, bool]] = defaultdict(dict)
+        self._awaited_by: dict[str, dict[str, None]] = defaultdict(dict)
+        self._listeners: dict[str, dict[str, None]] = defaultdict(dict)
+        self._unblocks: dict[tuple[str, str], int] = {}
+        self._branches: dict[str, dict[str, None]] = defaultdict(dict)
+        self._children: dict[str, dict[str, None]] = defaultdict(dict)
+        self._queued: dict[str, None] = {}
+        # (time, id) of every timer that was ever set; entries that no longer hold are skipped when they come up.
+        self._deadlines: list[tuple[int, str]] = []
+        self._timers: list[tuple[int, str]] = []
+        self._undo: list[Callable[[], None]] = []
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.savepoint():
+            yield
+        self._undo.clear()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        mark = len(self._undo)
+        try:
+            yield
+        except BaseException:
+            while len(self._undo) > mark:
+                self._undo.pop()()
+            raise
+
+    def close(self) -> None:
+        pass
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def load(self, footprint: Footprint) -> Rows:
+        rows = Rows()
+        for id in footprint.ids:
+            self._load_pair(id, rows)
+            rows.callbacks[id] = dict(self._callbacks.get(id, {}))
+            rows.listeners[id] = list(self._listeners.get(id, {}))
+            for awaiter in rows.callbacks[id]:
+                self._load_pair(awaiter, rows)
+        if footprint.preload_for is not None:
+            rows.preload = self._preload(footprint.preload_for, footprint.branch)
+        return rows
+
+    def _load_pair(self, id: str, rows: Rows) -> None:
+        if id in self._promises:
+            rows.promises[id] = self._promises[id]
+        if id in self._tasks:
+            rows.tasks[id] = self._tasks[id]
+
+    def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
+        own = self._promises.get(task_id)
+        branch = own.branch if own is not None else branch
+        ids = set(self._children.get(task_id, {}))
+        if branch:
+            ids.update(self._branches.get(branch, {}))
+        return [self._promises[id] for id in sorted(ids)]
+
+    def write(self, changes: Changes) -> None:
+        for promise in changes.promises.values():
+            self._write_promise(promise)
+        for task in changes.tasks.values():
+            self._write_task(task)
+        for link in changes.links:
+            self._apply_link(link)
+
+    def _write_promise(self, promise: Promise) -> None:
+        if promise.id not in self._promises:
+            if promise.branch:
+                self._set(self._branches[promise.branch], promise.id, None)
+            if promise.parent:
+                self._set(self._children[promise.parent], promise.id, None)
+        if promise.state is PromiseState.PENDING:
+            heapq.heappush(self._deadlines, (promise.timeout_at, promise.id))
+        self._set(self._promises, promise.id, promise)
+
+    def _write_task(self, task: Task) -> None:
+        if task.timer_at is not None:
+            heapq.heappush(self._timers, (task.timer_at, task.id))
+        self._set(self._tasks, task.id, task)
+        if task.queued:
+            self._set(self._queued, task.id, None)
+        else:
+            self._delete(self._queued, task.id)
+
+    def _apply_link(self, link: LinkChange) -> None:
+        match link:
+            case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
+                self._set(self._callbacks[awaited], awaiter, fired)
+                self._set(self._awaited_by[awaiter], awaited, None)
+            case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
+                for awaited in list(self._awaited_by.get(awaiter, {})):
+                    if self._callbacks[awaited][awaiter] or not fired_only:
+                        self._delete(self._callbacks[awaited], awaiter)
+                        self._delete(self._awaited_by[awaiter], awaited)
+            case PutListener(awaited=awaited, address=address):
+                self._set(self._listeners[awaited], address, None)
+            case DropListeners(awaited=awaited):
+                for address in list(self._listeners.get(awaited, {})):
+                    self._delete(self._listeners[awaited], address)
+
+    # --- what is owed -----------------------------------------------------------------------------------------------
+
+    def put_unblock(self, unblock: Unblock, now: int) -> None:
+        self._set(self._unblocks, (unblock.promise.id, unblock.address), now)
+
+    def drop_unblock(self, promise_id: str, address: str) -> None:
+        self._delete(self._unblocks, (promise_id, address))
+
+    def drop_unblocks_before(self, time: int) -> None:
+        for key, kept_since in list(self._unblocks.items()):
+            if kept_since < time:
+                self._delete(self._unblocks, key)
+
+    def unblocks(self) -> list[Unblock]:
+        return [Unblock(promise=self._promises[id], address=address) for id, address in self._unblocks]
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        tasks = [task for task in map(self._tasks.__getitem__, self._queued) if _group(task) == group]
+        return sorted(tasks, key=lambda task: (task.timer_at or 0, task.id))[:limit]
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def due(self, now: int, limit: int) -> Due:
+        return Due(
+            promises=_take_due(self._deadlines, self._deadline_holds, now, limit),
+            tasks=_take_due(self._timers, self._timer_holds, now, limit),
+        )
+
+    def next_due(self) -> int | None:
+        _drop_stale(self._deadlines, self._deadline_holds)
+        _drop_stale(self._timers, self._timer_holds)
+        return min((heap[0][0] for heap in (self._deadlines, self._timers) if heap), default=None)
+
+    def _deadline_holds(self, time: int, id: str) -> bool:
+        promise = self._promises.get(id)
+        return promise is not None and promise.state is PromiseState.PENDING and promise.timeout_at == time
+
+    def _timer_holds(self, time: int, id: str) -> bool:
+        task = self._tasks.get(id)
+        return task is not None and task.timer_at == time
+
+    # --- search -----------------------------------------------------------------------------------------------------
+
+    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+        matches = (
+            promise
+            for _, promise in sorted(self._promises.items())
+            if _after(promise.id, search.cursor)
+            and (search.state is None or promise.state is search.state)
+            and search.tags.items() <= promise.tags.items()
+        )
+        return list(islice(matches, search.limit + 1))
+
+    def search_tasks(self, search: TaskSearch) -> list[Task]:
+        matches = (
+            task
+            for _, task in sorted(self._tasks.items())
+            if _after(task.id, search.cursor) and (search.state is None or task.state is search.state)
+        )
+        return list(islice(matches, search.limit + 1))
+
+    # --- undo -------------------------------------------------------------------------------------------------------
+
+    def _set[K, V](self, table: MutableMapping[K, V], key: K, value: V) -> None:
+        if key in table:
+            self._undo.append(lambda old=table[key]: table.__setitem__(key, old))  # type: ignore[misc]
+        else:
+            self._undo.append(lambda: table.__delitem__(key))
+        table[key] = value
+
+    def _delete[K, V](self, table: MutableMapping[K, V], key: K) -> None:
+        if key in table:
+            self._undo.append(lambda old=table[key]: table.__setitem__(key, old))  # type: ignore[misc]
+            del table[key]
+
+
+def _group(task: Task) -> str | None:
+    address = parse_address(task.target)
+    return address.group if isinstance(address, PollAddress) else None
+
+
+def _after(id: str, cursor: str | None) -> bool:
+    return cursor is None or id > cursor
+
+
+def _drop_stale(heap: list[tuple[int, str]], holds: Callable[[int, str], bool]) -> None:
+    while heap and not holds(*heap[0]):
+        heapq.heappop(heap)
+
+
+def _take_due(heap: list[tuple[int, str]], holds: Callable[[int, str], bool], now: int, limit: int) -> tuple[str, ...]:
+    """Ids whose time has come. They are put back: until what is due was done and committed, it stays due."""
+    taken: list[tuple[int, str]] = []
+    while heap and heap[0][0] <= now and len(taken) < limit:
+        entry = heapq.heappop(heap)
+        if holds(*entry) and entry not in taken:
+            taken.append(entry)
+    for entry in taken:
+        heapq.heappush(heap, entry)
+    return tuple(id for _, id in taken)

@@ -1,0 +1,271 @@
+"""The store on SQLite: one file, one connection, one writer.
+
+This store is the part that assumes a single server process; the file is locked for as long as it is open.
+With ``synchronous=FULL`` a transaction that has been left is on disk and survives a power cut.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from resonate_server.kernel.model import (
+    Changes,
+    DropCallbacks,
+    DropListeners,
+    Due,
+    Footprint,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Rows,
+    Task,
+)
+from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import Promise, PromiseState, Tags, TaskState, Value
+from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.store import statements
+
+type Synchronous = Literal["FULL", "NORMAL"]
+
+
+class StoreUnusable(Exception):
+    """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
+
+
+class SQLiteStore:
+    """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened."""
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+        try:
+            self._db = _open(path, synchronous)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnusable(f"cannot use {path}: {error}") from error
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        self._db.execute("SAVEPOINT request")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK TO request")
+            raise
+        finally:
+            self._db.execute("RELEASE request")
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def load(self, footprint: Footprint) -> Rows:
+        rows = Rows()
+        for id in footprint.ids:
+            self._load_pair(id, rows)
+            callbacks = self._db.execute(statements.GET_CALLBACKS, (id,))
+            rows.callbacks[id] = {awaiter: bool(fired) for awaiter, fired in callbacks}
+            rows.listeners[id] = [address for (address,) in self._db.execute(statements.GET_LISTENERS, (id,))]
+            for awaiter in rows.callbacks[id]:
+                self._load_pair(awaiter, rows)
+        if footprint.preload_for is not None:
+            own = rows.promises.get(footprint.preload_for)
+            branch = own.branch if own is not None else footprint.branch
+            rows.preload = self._preload(footprint.preload_for, branch)
+        return rows
+
+    def _load_pair(self, id: str, rows: Rows) -> None:
+        if id in rows.promises:
+            return
+        promise = self._db.execute(statements.GET_PROMISE, (id,)).fetchone()
+        if promise is None:
+            return
+        rows.promises[id] = _promise(promise)
+        task = self._db.execute(statements.GET_TASK, (id,)).fetchone()
+        if task is not None:
+            rows.tasks[id] = _task(task)
+
+    def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
+        # One more than is handed out, because the task's own promise is among them.
+        query = {"branch": branch or None, "parent": task_id, "limit": MAX_PRELOAD + 1}
+        return [_promise(row) for row in self._db.execute(statements.GET_PRELOAD, query)]
+
+    def write(self, changes: Changes) -> None:
+        for promise in changes.promises.values():
+            self._db.execute(statements.PUT_PROMISE, _promise_row(promise))
+        for task in changes.tasks.values():
+            self._db.execute(statements.PUT_TASK, _task_row(task))
+        for link in changes.links:
+            self._apply_link(link)
+
+    def _apply_link(self, link: LinkChange) -> None:
+        match link:
+            case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
+                self._db.execute(statements.PUT_CALLBACK, (awaited, awaiter, fired))
+            case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
+                self._db.execute(statements.DROP_CALLBACKS, (awaiter, fired_only))
+            case PutListener(awaited=awaited, address=address):
+                self._db.execute(statements.PUT_LISTENER, (awaited, address))
+            case DropListeners(awaited=awaited):
+                self._db.execute(statements.DROP_LISTENERS, (awaited,))
+
+    # --- what is owed -----------------------------------------------------------------------------------------------
+
+    def put_unblock(self, unblock: Unblock, now: int) -> None:
+        self._db.execute(statements.PUT_UNBLOCK, (unblock.promise.id, unblock.address, now))
+
+    def drop_unblock(self, promise_id: str, address: str) -> None:
+        self._db.execute(statements.DROP_UNBLOCK, (promise_id, address))
+
+    def drop_unblocks_before(self, time: int) -> None:
+        self._db.execute(statements.DROP_UNBLOCKS_BEFORE, (time,))
+
+    def unblocks(self) -> list[Unblock]:
+        rows = self._db.execute(statements.GET_UNBLOCKS)
+        return [Unblock(promise=_promise(promise), address=address) for address, *promise in rows]
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        return [_task(row) for row in self._db.execute(statements.GET_QUEUED, (group, limit))]
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def due(self, now: int, limit: int) -> Due:
+        return Due(
+            promises=tuple(id for (id,) in self._db.execute(statements.DUE_PROMISES, (now, limit))),
+            tasks=tuple(id for (id,) in self._db.execute(statements.DUE_TASKS, (now, limit))),
+        )
+
+    def next_due(self) -> int | None:
+        (deadline,) = self._db.execute(statements.NEXT_DEADLINE).fetchone()
+        (timer,) = self._db.execute(statements.NEXT_TIMER).fetchone()
+        return min((time for time in (deadline, timer) if time is not None), default=None)
+
+    # --- search -----------------------------------------------------------------------------------------------------
+
+    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+        origin = search.tags.get("resonate:origin")
+        statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
+        query = {
+            "state": search.state and search.state.value,
+            "tags": msgspec.json.encode(search.tags).decode(),
+            "origin": origin,
+            "after": search.cursor or "",
+            "limit": search.limit + 1,
+        }
+        return [_promise(row) for row in self._db.execute(statement, query)]
+
+    def search_tasks(self, search: TaskSearch) -> list[Task]:
+        query = {
+            "state": search.state and search.state.value,
+            "after": search.cursor or "",
+            "limit": search.limit + 1,
+        }
+        return [_task(row) for row in self._db.execute(statements.SEARCH_TASKS, query)]
+
+
+def _open(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
+    # Held until close: a second server on the same file fails at its start instead of corrupting the first one's view.
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.executescript(statements.PRAGMAS)
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("BEGIN EXCLUSIVE")
+    _migrate(db, path)
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        db.execute("COMMIT")
+        db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
+    elif version == statements.SCHEMA_VERSION:
+        db.execute("COMMIT")
+    else:
+        raise StoreUnusable(f"{path} was made by another version of this server (schema {version})")
+
+
+def _promise_row(promise: Promise) -> tuple[Any, ...]:
+    return (
+        promise.id,
+        promise.state.value,
+        msgspec.json.encode(promise.param),
+        msgspec.json.encode(promise.value),
+        msgspec.json.encode(promise.tags).decode(),
+        promise.timeout_at,
+        promise.created_at,
+        None if promise.settled_at is UNSET else promise.settled_at,
+        promise.branch,
+        promise.parent,
+        promise.tags.get("resonate:origin"),
+    )
+
+
+_values = msgspec.json.Decoder(Value)
+_tags = msgspec.json.Decoder(Tags)
+
+
+def _promise(row: Any) -> Promise:
+    id, state, param, value, tags, timeout_at, created_at, settled_at = row
+    return Promise(
+        id=id,
+        state=PromiseState(state),
+        param=_values.decode(param),
+        value=_values.decode(value),
+        tags=_tags.decode(tags),
+        timeout_at=timeout_at,
+        created_at=created_at,
+        settled_at=UNSET if settled_at is None else settled_at,
+    )
+
+
+def _task_row(task: Task) -> tuple[Any, ...]:
+    address = parse_address(task.target)
+    return (
+        task.id,
+        task.target,
+        task.state.value,
+        task.version,
+        task.resumes,
+        task.ttl,
+        task.pid,
+        task.timer_at,
+        task.queued,
+        task.releases,
+        address.group if isinstance(address, PollAddress) else None,
+    )
+
+
+def _task(row: Any) -> Task:
+    id, target, state, version, resumes, ttl, pid, timer_at, queued, releases = row
+    return Task(
+        id=id,
+        target=target,
+        state=TaskState(state),
+        version=version,
+        resumes=resumes,
+        ttl=ttl,
+        pid=pid,
+        timer_at=timer_at,
+        queued=bool(queued),
+        releases=releases,
+    )

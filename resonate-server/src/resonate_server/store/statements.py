@@ -1,0 +1,147 @@
+"""Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
+kernel's model."""
+
+SCHEMA_VERSION = 1
+
+PRAGMAS = """
+-- Readers never block the writer, and a commit is one append to the log.
+PRAGMA journal_mode = WAL;
+-- Space of deleted rows is reused; the log is folded back once it holds about 16 MiB.
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA foreign_keys = OFF;
+PRAGMA temp_store = MEMORY;
+"""
+
+SCHEMA = f"""
+-- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
+-- branch, parent and origin repeat three of the tags so that they can be looked up.
+CREATE TABLE promises (
+    id         TEXT PRIMARY KEY,
+    state      TEXT NOT NULL,
+    param      BLOB NOT NULL,  -- JSON
+    value      BLOB NOT NULL,  -- JSON
+    tags       TEXT NOT NULL,  -- JSON
+    timeout_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    branch     TEXT,
+    parent     TEXT,
+    origin     TEXT
+) WITHOUT ROWID;
+CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE state = 'pending';
+CREATE INDEX promises_by_branch ON promises (branch, id) WHERE branch IS NOT NULL;
+CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NULL;
+CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
+
+-- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
+-- one's lease.
+-- queued = 1: an execute is owed to a member of recipient (the group of the target address), so this row is the
+-- outbox entry.
+CREATE TABLE tasks (
+    id        TEXT PRIMARY KEY,
+    target    TEXT NOT NULL,
+    recipient TEXT,
+    state     TEXT NOT NULL,
+    version   INTEGER NOT NULL,
+    resumes   INTEGER NOT NULL,
+    ttl       INTEGER,
+    pid       TEXT,
+    timer_at  INTEGER,
+    queued    INTEGER NOT NULL,
+    releases  INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
+CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
+
+-- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
+CREATE TABLE callbacks (
+    awaited TEXT NOT NULL,
+    awaiter TEXT NOT NULL,
+    fired   INTEGER NOT NULL,
+    PRIMARY KEY (awaited, awaiter)
+) WITHOUT ROWID;
+CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, fired);
+
+-- address wants an unblock message when awaited settles.
+CREATE TABLE listeners (
+    awaited TEXT NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (awaited, address)
+) WITHOUT ROWID;
+
+-- unblock messages that no live stream has taken yet.
+CREATE TABLE unblocks (
+    promise_id TEXT NOT NULL,
+    address    TEXT NOT NULL,
+    kept_since INTEGER NOT NULL,
+    PRIMARY KEY (promise_id, address)
+) WITHOUT ROWID;
+
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
+_TASK = "id, target, state, version, resumes, ttl, pid, timer_at, queued, releases"
+
+GET_PROMISE = f"SELECT {_PROMISE} FROM promises WHERE id = ?"
+GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
+GET_CALLBACKS = "SELECT awaiter, fired FROM callbacks WHERE awaited = ?"
+GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ?"
+
+# Steps of one execution and children of one task; two index walks instead of an OR.
+GET_PRELOAD = f"""
+SELECT {_PROMISE} FROM promises WHERE branch = :branch
+UNION
+SELECT {_PROMISE} FROM promises WHERE parent = :parent
+ORDER BY id LIMIT :limit
+"""
+
+PUT_PROMISE = f"""
+INSERT INTO promises ({_PROMISE}, branch, parent, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, value = excluded.value, settled_at = excluded.settled_at
+"""
+
+PUT_TASK = f"""
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl, pid =
+    excluded.pid, timer_at = excluded.timer_at, queued = excluded.queued, releases = excluded.releases
+"""
+
+PUT_CALLBACK = """
+INSERT INTO callbacks (awaited, awaiter, fired) VALUES (?, ?, ?)
+ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired
+"""
+DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ? AND fired >= ?"
+PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
+DROP_LISTENERS = "DELETE FROM listeners WHERE awaited = ?"
+
+PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
+DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
+DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
+GET_UNBLOCKS = f"SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id"
+
+GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+
+# The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
+DUE_PROMISES = "SELECT id FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
+DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
+NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
+NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
+
+SEARCH_PROMISES = f"""
+SELECT {_PROMISE} FROM promises
+WHERE (:state IS NULL OR state = :state) AND id > :after
+  AND NOT EXISTS (
+    SELECT 1 FROM json_each(:tags) AS wanted
+    WHERE NOT EXISTS (
+      SELECT 1 FROM json_each(promises.tags) AS present WHERE present.key = wanted.key AND present.atom = wanted.atom
+    )
+  )
+ORDER BY id LIMIT :limit
+"""
+# The same among the promises of one tree, which is what viewers ask for.
+SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
+SEARCH_TASKS = f"""
+SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after ORDER BY id LIMIT :limit
+"""
