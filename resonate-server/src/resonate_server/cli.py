@@ -99,7 +99,8 @@ async def _serve(app: web.Application, settings: Settings, where: str) -> None:
         app,
         access_log=None,
         handle_signals=False,
-        handler_cancellation=True,
+        handler_cancellation=True,  # a stream's handler learns at once that its worker is gone
+        auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
         keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
@@ -139,6 +140,8 @@ def _configure_logging(level: str) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )
+    # It logs every malformed request with a traceback; those are answered, and our own failures are logged by the app.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,0 +1,82 @@
+"""Starting, refusing to start, and stopping."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.server import ServerProcess, free_port
+from harness.stream import Stream
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    command = [sys.executable, "-m", "resonate_server", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env}, check=False)
+
+
+def test_help_names_both_commands() -> None:
+    result = run("--help")
+
+    assert result.returncode == 0
+    assert "serve" in result.stdout
+    assert "dev" in result.stdout
+
+
+def test_a_wrong_setting_stops_the_start_with_one_sentence_that_names_it() -> None:
+    result = run("dev", RESONATE_SERVER__PORT="http")
+
+    assert result.returncode == 2
+    assert "RESONATE_SERVER__PORT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = run("dev", "--port", str(taken.getsockname()[1]))
+
+    assert result.returncode == 2
+    assert "cannot listen on 127.0.0.1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    first = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+    result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
+    first.stop()
+
+    assert result.returncode == 2
+    assert "locked" in result.stderr
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_text("something else, long enough to be looked at" * 100)
+    result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
+
+    assert result.returncode == 2
+    assert "not a database" in result.stderr
+
+
+def test_sigterm_ends_streams_and_process_cleanly_within_a_second(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+    stream = Stream(server.port, "g", "w")
+    began = time.monotonic()
+    status = server.stop()
+    took = time.monotonic() - began
+
+    assert status == 0
+    assert took < 3, f"{took:.1f} s"
+    assert not _has_more(stream)
+    assert "Traceback" not in server.log.read_text()
+
+
+def _has_more(stream: Stream) -> bool:
+    try:
+        stream.message(1)
+    except EOFError:
+        return False
+    return True

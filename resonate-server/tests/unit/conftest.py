@@ -1,0 +1,10 @@
+"""Fixtures shared by the unit tests."""
+
+import pytest
+from unit.driver import Driver
+
+
+@pytest.fixture
+def server() -> Driver:
+    """The kernel on an empty store in memory."""
+    return Driver()

@@ -1,0 +1,243 @@
+"""What the tests drive the server's parts with: a kernel on a store under a hand-moved clock, and short spellings of
+requests. No assertions in here."""
+
+from msgspec import UNSET
+
+from resonate_server import kernel
+from resonate_server.kernel.model import Due, LeaseExpired, Rules, Task, Withdraw
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Value
+from resonate_server.protocol.requests import (
+    Action,
+    FenceCreate,
+    FenceSettle,
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSettle,
+    Request,
+    SuspendAction,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRef,
+    TaskRelease,
+    TaskSuspend,
+)
+from resonate_server.store import Store
+from resonate_server.store.memory import MemoryStore
+
+START = 1_700_000_000_000
+"""The time at which every test begins, in ms since the epoch."""
+
+SECOND, HOUR = 1_000, 3_600_000
+FAR = START + 24 * HOUR
+"""A deadline that no test reaches by accident."""
+
+TARGET = "poll://any@workers"
+RETRY = 30 * SECOND
+LEASE = 10 * SECOND
+PID, OTHER_PID = "pid-1", "pid-2"
+CORR_ID = "corr-id"
+
+
+def value(data: str) -> Value:
+    return Value(data=data)
+
+
+def promise_create(
+    id: str, *, target: str | None = TARGET, timeout_at: int = FAR, param: Value = EMPTY, **tags: str
+) -> PromiseCreate:
+    """``tags`` without their ``resonate:``."""
+    named = {f"resonate:{name}": text for name, text in tags.items()}
+    if target is not None:
+        named["resonate:target"] = target
+    return PromiseCreate(id=id, timeout_at=timeout_at, param=param, tags=named)
+
+
+def promise_settle(id: str, state: PromiseState = PromiseState.RESOLVED, result: Value = EMPTY) -> PromiseSettle:
+    return PromiseSettle(id=id, state=state, value=result)
+
+
+class Driver:
+    """A kernel on a store, one transaction per request; ``now`` moves only by hand."""
+
+    def __init__(self, store: Store | None = None, rules: Rules | None = None) -> None:
+        self.store: Store = store or MemoryStore()
+        self.rules = rules or Rules(retry_timeout_ms=RETRY)
+        self.now = START
+        self.sent: list[Message | Withdraw] = []
+        self.notices: list[LeaseExpired] = []
+
+    def call(self, request: Request) -> Answer:
+        """Load, decide, write."""
+        with self.store.transaction():
+            rows = self.store.load(kernel.footprint(request))
+            decision = kernel.apply(Call(corr_id=CORR_ID, request=request), rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self.sent += decision.messages
+        self.notices += decision.notices
+        return decision.answer
+
+    def tick(self, due: Due | None = None) -> None:
+        """Do what is due now, or what ``due`` claims to be."""
+        with self.store.transaction():
+            due = due or self.store.due(self.now, 1_000)
+            decision = kernel.tick(due, self.store.load(due.footprint), self.now, self.rules)
+            self.store.write(decision.changes)
+        self.sent += decision.messages
+        self.notices += decision.notices
+
+    def wait(self, ms: int) -> None:
+        """Time passes and what is due by then is done; all of it at the end, as after a busy second."""
+        self.now += ms
+        self.tick()
+
+    # --- what can be seen -------------------------------------------------------------------------------------------
+
+    def promise(self, id: str) -> Promise | None:
+        """The row as it is stored, untouched by lazy expiry."""
+        return self._load(id)[0]
+
+    def task(self, id: str) -> Task | None:
+        return self._load(id)[1]
+
+    def _load(self, id: str) -> tuple[Promise | None, Task | None]:
+        with self.store.transaction():
+            rows = self.store.load(kernel.footprint(PromiseGet(id=id)))
+        return rows.promises.get(id), rows.tasks.get(id)
+
+    def callbacks(self, awaited: str) -> set[str]:
+        """Who is still to be woken when ``awaited`` settles."""
+        with self.store.transaction():
+            rows = self.store.load(kernel.footprint(PromiseGet(id=awaited)))
+        return {awaiter for awaiter, fired in rows.callbacks.get(awaited, {}).items() if not fired}
+
+    def listeners(self, awaited: str) -> list[str]:
+        with self.store.transaction():
+            return sorted(self.store.load(kernel.footprint(PromiseGet(id=awaited))).listeners.get(awaited, []))
+
+    def take_executes(self) -> list[tuple[str, int]]:
+        """(task, version) of each ``execute`` since last asked."""
+        taken = [(message.task_id, message.version) for message in self.sent if isinstance(message, Execute)]
+        self.sent = [message for message in self.sent if not isinstance(message, Execute)]
+        return taken
+
+    def take_unblocks(self) -> list[Unblock]:
+        taken = [message for message in self.sent if isinstance(message, Unblock)]
+        self.sent = [message for message in self.sent if not isinstance(message, Unblock)]
+        return taken
+
+    def take_withdrawn(self) -> list[str]:
+        taken = [message.task_id for message in self.sent if isinstance(message, Withdraw)]
+        self.sent = [message for message in self.sent if not isinstance(message, Withdraw)]
+        return taken
+
+    def forget_messages(self) -> None:
+        """What was sent up to here is not what the test is about."""
+        self.sent.clear()
+        self.notices.clear()
+
+    # --- promise.* --------------------------------------------------------------------------------------------------
+
+    def create(
+        self, id: str, *, target: str | None = TARGET, timeout_at: int = FAR, param: Value = EMPTY, **tags: str
+    ) -> Answer:
+        return self.call(promise_create(id, target=target, timeout_at=timeout_at, param=param, **tags))
+
+    def get(self, id: str) -> Answer:
+        return self.call(PromiseGet(id=id))
+
+    def settle(self, id: str, state: PromiseState = PromiseState.RESOLVED, result: Value = EMPTY) -> Answer:
+        return self.call(promise_settle(id, state, result))
+
+    def register_callback(self, awaited: str, awaiter: str) -> Answer:
+        return self.call(PromiseRegisterCallback(awaited=awaited, awaiter=awaiter))
+
+    def register_listener(self, awaited: str, address: str) -> Answer:
+        return self.call(PromiseRegisterListener(awaited=awaited, address=address))
+
+    # --- task.* -----------------------------------------------------------------------------------------------------
+
+    def get_task(self, id: str) -> Answer:
+        return self.call(TaskGet(id=id))
+
+    def create_task(self, create: PromiseCreate, *, pid: str = PID, ttl: int = LEASE) -> Answer:
+        return self.call(TaskCreate(pid=pid, ttl=ttl, action=Action(data=create)))
+
+    def acquire(self, id: str, version: int = 0, *, pid: str = PID, ttl: int = LEASE) -> Answer:
+        return self.call(TaskAcquire(id=id, version=version, pid=pid, ttl=ttl))
+
+    def release(self, id: str, version: int) -> Answer:
+        return self.call(TaskRelease(id=id, version=version))
+
+    def fulfill(
+        self, id: str, version: int, state: PromiseState = PromiseState.RESOLVED, result: Value = EMPTY
+    ) -> Answer:
+        return self.call(TaskFulfill(id=id, version=version, action=Action(data=promise_settle(id, state, result))))
+
+    def suspend(self, id: str, version: int, *awaited: str) -> Answer:
+        actions = [Action(data=SuspendAction(awaited=name, awaiter=id)) for name in awaited]
+        return self.call(TaskSuspend(id=id, version=version, actions=actions))
+
+    def fence(self, id: str, version: int, request: PromiseCreate | PromiseSettle) -> Answer:
+        match request:
+            case PromiseCreate():
+                return self.call(TaskFence(id=id, version=version, action=FenceCreate(data=request)))
+            case PromiseSettle():
+                return self.call(TaskFence(id=id, version=version, action=FenceSettle(data=request)))
+
+    def heartbeat(self, *refs: tuple[str, int], pid: str = PID) -> Answer:
+        return self.call(TaskHeartbeat(pid=pid, tasks=[TaskRef(id=id, version=version) for id, version in refs]))
+
+    def halt(self, id: str) -> Answer:
+        return self.call(TaskHalt(id=id))
+
+    def continue_(self, id: str) -> Answer:
+        return self.call(TaskContinue(id=id))
+
+    # --- states to begin from ---------------------------------------------------------------------------------------
+
+    def pending(self, id: str) -> None:
+        """Task ``id`` waits for a worker, at version 0."""
+        self.create(id)
+        self.forget_messages()
+
+    def acquired(self, id: str, *, ttl: int = LEASE, pid: str = PID) -> None:
+        """Task ``id`` is held by ``pid``, at version 1."""
+        self.create(id)
+        self.acquire(id, 0, ttl=ttl, pid=pid)
+        self.forget_messages()
+
+    def suspended(self, id: str, *awaited: str) -> None:
+        """Task ``id`` waits for ``awaited``, which are made if they do not exist, at version 1."""
+        self.acquired(id)
+        for name in awaited:
+            self.create(name, target=None)
+        self.suspend(id, 1, *awaited)
+        self.forget_messages()
+
+    def halted(self, id: str) -> None:
+        """Task ``id`` is parked by an operator, at version 0."""
+        self.create(id)
+        self.halt(id)
+        self.forget_messages()
+
+    def fulfilled(self, id: str) -> None:
+        """Task ``id`` is over, at version 0."""
+        self.create(id)
+        self.settle(id)
+        self.forget_messages()
+
+
+def settled_at(promise: Promise | None) -> int | None:
+    """``None`` while pending (or missing)."""
+    return None if promise is None or promise.settled_at is UNSET else promise.settled_at

@@ -1,0 +1,125 @@
+"""A real ``resonate-server`` process, started, killed and started again by tests, and a bare client for it."""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+VERSION = "2026-04-01"
+FAR = 4_102_444_800_000
+"""A deadline no test reaches: 2100-01-01 in ms."""
+
+_corr_ids = itertools.count(1)
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Reply(Struct, frozen=True):
+    """An answer: ``status`` is checked to be the same in HTTP and in the head."""
+
+    status: int
+    data: Any
+
+
+class Client:
+    """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` without a server."""
+
+    def __init__(self, port: int, timeout: float = 10) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def call(self, kind: str, **data: Any) -> Reply:
+        head = {"corrId": f"test-{next(_corr_ids)}", "version": VERSION}
+        return self.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
+
+    def post(self, body: bytes) -> Reply:
+        try:
+            self._connection.request("POST", "/", body, {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            envelope = json.loads(response.read())
+        except BaseException:
+            self._connection.close()
+            raise
+        assert envelope["head"]["status"] == response.status
+        return Reply(status=response.status, data=envelope["data"])
+
+    def create(self, id: str, timeout_at: int = FAR, **tags: str) -> Reply:
+        """``promise.create``; tag names are given without their ``resonate:`` prefix."""
+        named = {f"resonate:{name}": value for name, value in tags.items()}
+        return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
+
+
+class ServerProcess:
+    """``path`` is the SQLite file, or ``None`` for a server in memory. stdout and stderr go to ``log``."""
+
+    def __init__(self, log: Path, path: Path | None = None, port: int | None = None, **env: str) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        where = ["serve", "--db", str(path)] if path else ["dev"]
+        self._command = [
+            sys.executable,
+            "-m",
+            "resonate_server",
+            *where,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        self._env = {**os.environ, **env}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "ServerProcess":
+        """Return once it is ready; raise with its log if it is not within 30 s."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, env=self._env)
+        deadline = time.monotonic() + 30
+        while not self.is_ready():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"the server did not come up:\n{self.log.read_text()}")
+            time.sleep(0.02)
+        return self
+
+    def is_ready(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def client(self) -> Client:
+        return Client(self.port)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        self._process.send_signal(how)
+        status = self._process.wait(timeout=15)
+        self._process = None
+        return status
