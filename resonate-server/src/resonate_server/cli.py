@@ -86,7 +86,9 @@ def _load_settings(bind: str | None, port: int | None, level: str | None, db: Pa
 
 def _run(store: Store, settings: Settings, where: str) -> None:
     _configure_logging(settings.level)
-    engine = Engine(store, Rules(retry_timeout_ms=settings.tasks.retry_timeout), monotonic_wall_clock())
+    tasks = settings.tasks
+    rules = Rules(retry_timeout_ms=tasks.retry_timeout)
+    engine = Engine(store, rules, monotonic_wall_clock(), grace_seconds=tasks.worker_grace / 1_000)
     app = build_app(engine, settings)
     try:
         asyncio.run(_serve(app, settings, where), loop_factory=_loop_factory())

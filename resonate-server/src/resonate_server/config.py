@@ -42,9 +42,13 @@ class Storage(BaseModel):
 
 
 class Tasks(BaseModel):
-    """Milliseconds until a task that nobody claimed is dispatched again."""
+    """``retry_timeout``: ms until a task that nobody claimed is dispatched again.
+
+    ``worker_grace``: ms after which a worker whose stream broke and that was not heard of since loses its leases.
+    """
 
     retry_timeout: Millis = 30_000
+    worker_grace: Millis = 3_000
 
 
 class HttpPoll(BaseModel):

@@ -4,7 +4,7 @@ requests. No assertions in here."""
 from msgspec import UNSET
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Due, LeaseExpired, Rules, Task, Withdraw
+from resonate_server.kernel.model import Due, LeaseLost, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -75,7 +75,7 @@ class Driver:
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []
-        self.notices: list[LeaseExpired] = []
+        self.notices: list[LeaseLost] = []
 
     def call(self, request: Request) -> Answer:
         """Load, decide, write."""

@@ -10,8 +10,8 @@ This is the part that assumes a single server process: workers of another proces
 
 import logging
 import time
-from collections.abc import Callable
 from itertools import count, islice
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -54,16 +54,27 @@ class Group(Struct, eq=False):
         return sum(connection.room for connection in self.connections.values())
 
 
+class Owner(Protocol):
+    """Who knows what is owed."""
+
+    def request_refill(self, group: str, limit: int) -> None:
+        """Send up to ``limit`` queued tasks of the group through :meth:`Hub.refill`."""
+
+    def delivered(self, unblock: Unblock) -> None:
+        """It was handed to a live stream."""
+
+    def worker_connected(self, pid: str) -> None:
+        """The process has a stream."""
+
+    def worker_lost(self, pid: str) -> None:
+        """The stream of the process broke without this server having ended it."""
+
+
 class Hub:
-    """Used on the event loop only.
+    """Used on the event loop only; ``owner`` is told what happens."""
 
-    ``request_refill(group, limit)`` asks for queued tasks, which come back through :meth:`refill`;
-    ``delivered(unblock)`` reports one that was handed to a live stream.
-    """
-
-    def __init__(self, request_refill: Callable[[str, int], None], delivered: Callable[[Unblock], None]) -> None:
-        self._request_refill = request_refill
-        self._delivered = delivered
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self._groups: dict[str, Group] = {}
         self._group_of_task: dict[str, Group] = {}
         self._turn = count()
@@ -88,19 +99,23 @@ class Hub:
         self._served[connection] = next(self._turn)
         group.more_in_store = True
         logger.info("worker connected: %s", connection)
+        self._owner.worker_connected(id)
         self._deliver_unblocks(group)
         self._pump(group)
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
-        """The stream has ended, for whatever reason; what it was sent but did not claim goes to the others."""
+    def disconnect(self, connection: Connection, planned: bool) -> None:
+        """The stream has ended, ``planned`` by this server or not; what it was sent but did not claim goes to the
+        others."""
         group = self._groups.get(connection.group)
         if group is None or group.connections.get(connection.id) is not connection:
             return
         unclaimed = len(connection.unclaimed)
         self._detach(group, connection)
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
-        logger.info("worker gone: %s%s", connection, again)
+        logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
+        if not planned:
+            self._owner.worker_lost(connection.id)
         self._pump(group)
         self._drop_if_deserted(group)
 
@@ -204,7 +219,7 @@ class Hub:
         if group.more_in_store and group.connections and not group.refilling and len(group.waiting) < MAX_WAITING // 2:
             group.refilling = True
             unclaimed = sum(len(connection.unclaimed) for connection in group.connections.values())
-            self._request_refill(group.name, MAX_WAITING + unclaimed)
+            self._owner.request_refill(group.name, MAX_WAITING + unclaimed)
 
     def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
         """The connection an address names, else the least loaded member, the one served longest ago first."""
@@ -236,7 +251,7 @@ class Hub:
             self._keep_unblock(group, unblock)
         else:
             receiver.push(unblock)
-            self._delivered(unblock)
+            self._owner.delivered(unblock)
 
     def _keep_unblock(self, group: Group, unblock: Unblock) -> None:
         if len(group.unblocks) >= MAX_WAITING:

@@ -14,12 +14,13 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from resonate_server import kernel
+from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
-from resonate_server.kernel.model import Decision, LeaseExpired, Rules, Task, Withdraw
+from resonate_server.kernel.model import Decision, Footprint, LeaseLost, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
-from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, TaskAcquire, TaskCreate, TaskHeartbeat, TaskSearch
 from resonate_server.store import Store
 
 logger = logging.getLogger(__name__)
@@ -56,18 +57,19 @@ class _Result(Struct):
 
     answer: Answer | None = None
     effects: list[Callable[[Outbound], None]] = field(default_factory=list)
-    notices: list[LeaseExpired] = field(default_factory=list)
+    notices: list[LeaseLost] = field(default_factory=list)
 
 
 class Engine:
     """Owns the store and its thread. Everything public but :meth:`start` is called on the event loop."""
 
-    def __init__(self, store: Store, rules: Rules, clock: Clock) -> None:
+    def __init__(self, store: Store, rules: Rules, clock: Clock, grace_seconds: float) -> None:
         self._store = store
         self._rules = rules
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._alarm: int | None = 0
+        self._absences = Absences(grace_seconds, self._release_leases_of)
         self._outbound: Outbound
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -81,18 +83,32 @@ class Engine:
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then end the thread and close the store."""
+        self._absences.close()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self._store.close()
 
     async def submit(self, call: Call) -> Answer:
         """The answer to ``call``, once everything it changed is durable. Status 500 if the store failed."""
+        if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
+            self._absences.heard(call.request.pid)
         return await self._submit(lambda now: self._answer(call, now))
 
     async def is_ready(self) -> bool:
         """Whether the store answers, right now."""
         answer = await self._submit(self._probe)
         return answer.status == 200
+
+    def worker_connected(self, pid: str) -> None:
+        """The process has a stream (again)."""
+        self._absences.heard(pid)
+
+    def worker_lost(self, pid: str) -> None:
+        """The stream of ``pid`` broke; unless it is heard of soon, its leases are given to others."""
+        self._absences.lost(pid)
+
+    def _release_leases_of(self, pid: str) -> None:
+        self._jobs.put(_Job(work=lambda now: self._take_back(pid, now)))
 
     def request_refill(self, group: str, limit: int) -> None:
         """Have the next ``limit`` queued tasks of ``group`` handed to the outbound's ``refill``."""
@@ -206,6 +222,11 @@ class Engine:
         effects = [_effect(message) for message in decision.messages]
         return _Result(answer=decision.answer, effects=effects, notices=decision.notices)
 
+    def _take_back(self, pid: str, now: int) -> _Result:
+        held = self._store.held_tasks(pid)
+        rows = self._store.load(Footprint(ids=tuple(held)))
+        return self._commit(kernel.release_leases(pid, held, rows, now, self._rules), now)
+
     def _load_outbox(self) -> _Result:
         """After a start: the kept ``unblock`` messages. Queued tasks are asked for as workers connect."""
         return _Result(effects=[_effect(unblock) for unblock in self._store.unblocks()])
@@ -235,7 +256,7 @@ class Engine:
                 job.done.set_result(result.answer)
         for result in [*(result for _, result in worked), *ticked]:
             for notice in result.notices:
-                logger.info("lease expired: task %s, held by %s", notice.task_id, notice.pid)
+                logger.info("lease lost: task %s, held by %s, is offered again", notice.task_id, notice.pid[:8])
             for effect in result.effects:
                 effect(self._outbound)
 

@@ -24,7 +24,7 @@ HOUSEKEEPING_S = 60
 
 def build_app(engine: Engine, settings: Settings) -> web.Application:
     """The application; the engine starts and stops with it."""
-    hub = Hub(request_refill=engine.request_refill, delivered=engine.delivered)
+    hub = Hub(engine)
     api, streams = Api(engine), Streams(hub, settings)
     app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=[_contain_failures])
     app.router.add_post("/", api.post)

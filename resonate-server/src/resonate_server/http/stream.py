@@ -42,12 +42,14 @@ class Streams:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         connection = self._hub.connect(request.match_info["group"], request.match_info["id"])
+        ended_by_us = False
         try:
             await self._serve(response, connection)
+            ended_by_us = True
         except (ClientConnectionError, TimeoutError):
             pass  # The peer is gone; what it was sent but did not claim goes to others.
         finally:
-            self._hub.disconnect(connection)
+            self._hub.disconnect(connection, planned=ended_by_us)
         return response
 
     async def _serve(self, response: web.StreamResponse, connection: Connection) -> None:

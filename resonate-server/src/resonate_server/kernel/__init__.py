@@ -5,6 +5,13 @@ Deterministic and without IO: no clock, network, SQL, randomness or threads; tim
 settlement spreads (:mod:`.settlement`).
 """
 
-from resonate_server.kernel.apply import answer_promise_search, answer_task_search, apply, footprint, tick
+from resonate_server.kernel.apply import (
+    answer_promise_search,
+    answer_task_search,
+    apply,
+    footprint,
+    release_leases,
+    tick,
+)
 
-__all__ = ["answer_promise_search", "answer_task_search", "apply", "footprint", "tick"]
+__all__ = ["answer_promise_search", "answer_task_search", "apply", "footprint", "release_leases", "tick"]

@@ -1,6 +1,6 @@
 """The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import UNSET
@@ -41,14 +41,18 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     PromiseRegisterCallback: promises.promise_register_callback,
     PromiseRegisterListener: promises.promise_register_listener,
     TaskGet: tasks.task_get,
-    TaskCreate: tasks.task_create,
-    TaskAcquire: tasks.task_acquire,
     TaskRelease: tasks.task_release,
     TaskFulfill: tasks.task_fulfill,
     TaskSuspend: tasks.task_suspend,
     TaskHeartbeat: tasks.task_heartbeat,
     TaskHalt: tasks.task_halt,
     TaskContinue: tasks.task_continue,
+}
+
+_RULES_WITH_CORR_ID: dict[type[Request], Callable[[Workspace, Any, str], Answer]] = {
+    TaskCreate: tasks.task_create,
+    TaskAcquire: tasks.task_acquire,
+    TaskFence: tasks.task_fence,
 }
 
 
@@ -91,9 +95,11 @@ def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
 
 
 def _answer(work: Workspace, call: Call) -> Answer:
-    if isinstance(call.request, TaskFence):
-        return tasks.task_fence(work, call.request, call.corr_id)
-    return _RULES[type(call.request)](work, call.request)
+    request = call.request
+    rule = _RULES.get(type(request))
+    if rule is not None:
+        return rule(work, request)
+    return _RULES_WITH_CORR_ID[type(request)](work, request, call.corr_id)
 
 
 def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
@@ -107,11 +113,21 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
     return work.decide(Answer(status=200, data=Nothing()))
 
 
+def release_leases(pid: str, task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
+    """Take back what ``pid`` still holds of ``task_ids``: it is gone, and nobody need wait for its leases to end."""
+    work = Workspace(rows, now, rules)
+    for id in task_ids:
+        task = work.task(id)
+        if task is not None and task.pid == pid and MOVES[Event.HOLDER_GONE].get(task.state) is Move.REQUEUE:
+            moves.take_back(work, task)
+    return work.decide(Answer(status=200, data=Nothing()))
+
+
 def _fire_timer(work: Workspace, task: Task) -> None:
     if MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
         moves.queue(work, task)
     elif MOVES[Event.LEASE_DUE].get(task.state) is Move.REQUEUE:
-        moves.expire_lease(work, task)
+        moves.take_back(work, task)
 
 
 def answer_promise_search(request: PromiseSearch, found: list[Promise]) -> Answer:

@@ -18,6 +18,7 @@ class Task(Struct, frozen=True):
     (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
     entry, so no message can be lost; a delayed task is pending without being queued.
+    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
     """
 
@@ -28,6 +29,7 @@ class Task(Struct, frozen=True):
     resumes: int = 0
     ttl: int | None = None
     pid: str | None = None
+    claim: str | None = None
     timer_at: int | None = None
     queued: bool = False
     releases: int = 0
@@ -123,8 +125,8 @@ class DropListeners(Struct, frozen=True):
 type LinkChange = PutCallback | DropCallbacks | PutListener | DropListeners
 
 
-class LeaseExpired(Struct, frozen=True):
-    """``pid`` held the task and was not heard of in time."""
+class LeaseLost(Struct, frozen=True):
+    """``pid`` held the task and was not heard of in time, or its stream broke and it did not come back."""
 
     task_id: str
     pid: str
@@ -153,4 +155,4 @@ class Decision(Struct):
     answer: Answer
     changes: Changes
     messages: list[Message | Withdraw]
-    notices: list[LeaseExpired]
+    notices: list[LeaseLost]

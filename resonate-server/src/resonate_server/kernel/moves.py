@@ -1,13 +1,29 @@
 """How a task moves: each move of the state table carried out on a row, with its timer and its ``execute``."""
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, LeaseExpired, Task
+from resonate_server.kernel.model import DropCallbacks, LeaseLost, Task
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.errors import Conflict
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
+
+MIN_UNIQUE_CHARACTERS = 32
+
+
+class Claim(Struct, frozen=True):
+    """Who wants a task: process ``pid``, for a lease of ``ttl`` ms, by the request with correlation id ``id``."""
+
+    pid: str
+    ttl: int
+    id: str
+
+    @property
+    def is_unique(self) -> bool:
+        """A UUID in any notation is; some SDKs number their requests by the clock, and those repeat."""
+        return len(self.id) >= MIN_UNIQUE_CHARACTERS
 
 
 def move_for(event: Event, task: Task, version: int | None = None) -> Move:
@@ -25,9 +41,9 @@ def create_pending(work: Workspace, id: str, target: str) -> None:
     queue(work, Task(id=id, target=target, state=TaskState.PENDING))
 
 
-def create_claimed(work: Workspace, id: str, target: str, pid: str, ttl: int) -> Task:
+def create_claimed(work: Workspace, id: str, target: str, claim: Claim) -> Task:
     """The task of a promise created by the process that also runs it: born acquired, no ``execute``."""
-    return claim(work, Task(id=id, target=target, state=TaskState.PENDING), pid, ttl)
+    return acquire(work, Task(id=id, target=target, state=TaskState.PENDING), claim)
 
 
 def create_fulfilled(work: Workspace, id: str, target: str) -> None:
@@ -35,21 +51,32 @@ def create_fulfilled(work: Workspace, id: str, target: str) -> None:
     work.put_task(Task(id=id, target=target, state=TaskState.FULFILLED))
 
 
-def claim(work: Workspace, task: Task, pid: str, ttl: int) -> Task:
-    """Acquired under a lease of ``ttl`` ms; the only thing that raises the version."""
+def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
+    """Acquired under a lease; the only thing that raises the version."""
     _forget_resumes(work, task)
-    claimed = replace(
+    acquired = replace(
         task,
         state=TaskState.ACQUIRED,
         version=task.version + 1,
         resumes=0,
-        pid=pid,
-        ttl=ttl,
-        timer_at=lease_end(work, ttl),
+        pid=claim.pid,
+        ttl=claim.ttl,
+        claim=claim.id,
+        timer_at=lease_end(work, claim.ttl),
         queued=False,
     )
-    work.put_task(claimed)
-    return claimed
+    work.put_task(acquired)
+    return acquired
+
+
+def is_repeated(task: Task, claim: Claim, version: int) -> bool:
+    """Whether ``claim`` is the very request that acquired the task from ``version``, its answer having been lost.
+
+    Only a correlation id that cannot have come twice tells (section 9, item 10): the process alone is not enough, as
+    two ``execute`` copies in one process would then both win.
+    """
+    same = task.claim == claim.id and task.pid == claim.pid and task.ttl == claim.ttl
+    return task.state is TaskState.ACQUIRED and claim.is_unique and same and task.version == version + 1
 
 
 def extend(work: Workspace, task: Task) -> None:
@@ -64,7 +91,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     The task of a timer is never dispatched: no SDK runs it, and what is awaited is the promise (section 9, item 7).
     """
     promise = work.promise_or_404(task.id)
-    waiting = replace(task, state=TaskState.PENDING, pid=None, ttl=None, timer_at=None, queued=False)
+    waiting = replace(task, state=TaskState.PENDING, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
     not_before = max(not_before, promise.delay_until)
     if promise.is_timer:
         work.put_task(waiting)
@@ -96,7 +123,9 @@ def release_pause(work: Workspace, earlier_releases: int) -> int:
 def park(work: Workspace, task: Task) -> None:
     """Suspended: no lease, no timer; the callbacks wake it."""
     _forget_resumes(work, task)
-    work.put_task(replace(task, state=TaskState.SUSPENDED, resumes=0, pid=None, ttl=None, timer_at=None, releases=0))
+    work.put_task(
+        replace(task, state=TaskState.SUSPENDED, resumes=0, pid=None, ttl=None, claim=None, timer_at=None, releases=0)
+    )
 
 
 def forget_resumes(work: Workspace, task: Task) -> None:
@@ -106,17 +135,18 @@ def forget_resumes(work: Workspace, task: Task) -> None:
 
 
 def halt(work: Workspace, task: Task) -> None:
-    work.put_task(replace(task, state=TaskState.HALTED, pid=None, ttl=None, timer_at=None, queued=False))
+    work.put_task(replace(task, state=TaskState.HALTED, pid=None, ttl=None, claim=None, timer_at=None, queued=False))
 
 
 def finish(work: Workspace, task: Task) -> None:
     """Fulfilled, final: timers go, and it awaits nothing any more."""
     work.link(DropCallbacks(awaiter=task.id, fired_only=False))
-    work.put_task(replace(task, state=TaskState.FULFILLED, pid=None, ttl=None, timer_at=None, queued=False))
+    work.put_task(replace(task, state=TaskState.FULFILLED, pid=None, ttl=None, claim=None, timer_at=None, queued=False))
 
 
-def expire_lease(work: Workspace, task: Task) -> None:
-    work.notice(LeaseExpired(task_id=task.id, pid=task.pid or ""))
+def take_back(work: Workspace, task: Task) -> None:
+    """End the lease of a worker that is not heard of; its writes are refused as soon as somebody else has claimed."""
+    work.notice(LeaseLost(task_id=task.id, pid=task.pid or ""))
     queue(work, task)
 
 

@@ -25,6 +25,7 @@ class Event(Enum):
     OWN_SETTLED = auto()  # its own promise was settled or expired
     RETRY_DUE = auto()
     LEASE_DUE = auto()
+    HOLDER_GONE = auto()  # the worker that holds it is known to be gone (section 9, item 4)
 
 
 class Move(Enum):
@@ -60,5 +61,6 @@ MOVES: dict[Event, dict[TaskState, Move]] = {
         Event.OWN_SETTLED: (Move.FINISH, Move.FINISH, Move.FINISH, Move.FINISH, Move.KEEP),
         Event.RETRY_DUE: (Move.RESEND, None, None, None, None),
         Event.LEASE_DUE: (None, Move.REQUEUE, None, None, None),
+        Event.HOLDER_GONE: (None, Move.REQUEUE, None, None, None),
     }.items()
 }

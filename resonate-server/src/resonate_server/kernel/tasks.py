@@ -20,6 +20,7 @@ from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.protocol.requests import (
     FenceCreate,
     FenceSettle,
+    PromiseCreate,
     TaskAcquire,
     TaskContinue,
     TaskCreate,
@@ -41,37 +42,42 @@ def task_get(work: Workspace, request: TaskGet) -> Answer:
     return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).record()))
 
 
-def task_create(work: Workspace, request: TaskCreate) -> Answer:
+def task_create(work: Workspace, request: TaskCreate, corr_id: str) -> Answer:
     """Create a promise and run it here: the task goes to the caller instead of to delivery."""
     create = request.action.data
+    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=corr_id)
     settlement.touch(work, [create.id])
     promise = work.promise(create.id)
     if promise is None:
-        return _create_and_claim(work, request)
+        return _create_and_acquire(work, create, claim)
     task = work.task(promise.id)
     if task is None:
         raise Unprocessable(f"promise {promise.id} exists without a target: it has no task")
+    if moves.is_repeated(task, claim, task.version - 1):
+        return _acquired(work, task, promise)
     if moves.move_for(Event.CREATE, task) is Move.CLAIM:
-        return _claimed(work, moves.claim(work, task, request.pid, request.ttl), promise)
+        return _acquired(work, moves.acquire(work, task, claim), promise)
     return _without_preload(task, promise)
 
 
-def _create_and_claim(work: Workspace, request: TaskCreate) -> Answer:
-    promise = promises.create(work, request.action.data)
+def _create_and_acquire(work: Workspace, create: PromiseCreate, claim: moves.Claim) -> Answer:
+    promise = promises.create(work, create)
     target = promise.target or ""
     if promise.state is PromiseState.PENDING:
-        return _claimed(work, moves.create_claimed(work, promise.id, target, request.pid, request.ttl), promise)
+        return _acquired(work, moves.create_claimed(work, promise.id, target, claim), promise)
     moves.create_fulfilled(work, promise.id, target)
     return _without_preload(work.task_or_404(promise.id), promise)
 
 
-def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
+def task_acquire(work: Workspace, request: TaskAcquire, corr_id: str) -> Answer:
     """Compare-and-swap on (pending, version): of several workers that were told, one gets the task."""
+    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=corr_id)
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.ACQUIRE, task, request.version)
-    claimed = moves.claim(work, task, request.pid, request.ttl)
-    return _claimed(work, claimed, work.promise_or_404(request.id))
+    if not moves.is_repeated(task, claim, request.version):
+        moves.move_for(Event.ACQUIRE, task, request.version)
+        task = moves.acquire(work, task, claim)
+    return _acquired(work, task, work.promise_or_404(request.id))
 
 
 def task_release(work: Workspace, request: TaskRelease) -> Answer:
@@ -169,7 +175,7 @@ def task_continue(work: Workspace, request: TaskContinue) -> Answer:
     return _DONE
 
 
-def _claimed(work: Workspace, task: Task, promise: Promise) -> Answer:
+def _acquired(work: Workspace, task: Task, promise: Promise) -> Answer:
     return Answer(status=200, data=ClaimData(task=task.record(), promise=promise, preload=preload(work, task.id)))
 
 

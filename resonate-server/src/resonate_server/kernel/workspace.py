@@ -3,7 +3,7 @@
 from resonate_server.kernel.model import (
     Changes,
     Decision,
-    LeaseExpired,
+    LeaseLost,
     LinkChange,
     Rows,
     Rules,
@@ -25,7 +25,7 @@ class Workspace:
         self._rows = rows
         self._changes = Changes()
         self._messages: list[Message | Withdraw] = []
-        self._notices: list[LeaseExpired] = []
+        self._notices: list[LeaseLost] = []
 
     def promise(self, id: str) -> Promise | None:
         return self._changes.promises.get(id) or self._rows.promises.get(id)
@@ -77,7 +77,7 @@ class Workspace:
     def send_execute(self, task: Task) -> None:
         self._messages.append(Execute(task_id=task.id, version=task.version, target=task.target))
 
-    def notice(self, notice: LeaseExpired) -> None:
+    def notice(self, notice: LeaseLost) -> None:
         self._notices.append(notice)
 
     def decide(self, answer: Answer) -> Decision:

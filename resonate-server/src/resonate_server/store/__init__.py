@@ -43,6 +43,9 @@ class Store(Protocol):
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         """Tasks that are owed to a worker of ``group``, ascending by the time of their next retry."""
 
+    def held_tasks(self, pid: str) -> list[str]:
+        """Ids of the tasks that process ``pid`` holds a lease of."""
+
     def due(self, now: int, limit: int) -> Due:
         """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
 

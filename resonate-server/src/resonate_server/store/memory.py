@@ -157,6 +157,9 @@ class MemoryStore:
         tasks = [task for task in map(self._tasks.__getitem__, self._queued) if _group(task) == group]
         return sorted(tasks, key=lambda task: (task.timer_at or 0, task.id))[:limit]
 
+    def held_tasks(self, pid: str) -> list[str]:
+        return [task.id for task in self._tasks.values() if task.pid == pid]
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     def due(self, now: int, limit: int) -> Due:

@@ -145,6 +145,9 @@ class SQLiteStore:
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         return [_task(row) for row in self._db.execute(statements.GET_QUEUED, (group, limit))]
 
+    def held_tasks(self, pid: str) -> list[str]:
+        return [id for (id,) in self._db.execute(statements.GET_HELD, (pid,))]
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     def due(self, now: int, limit: int) -> Due:
@@ -248,6 +251,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.resumes,
         task.ttl,
         task.pid,
+        task.claim,
         task.timer_at,
         task.queued,
         task.releases,
@@ -256,7 +260,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
 
 
 def _task(row: Any) -> Task:
-    id, target, state, version, resumes, ttl, pid, timer_at, queued, releases = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases = row
     return Task(
         id=id,
         target=target,
@@ -265,6 +269,7 @@ def _task(row: Any) -> Task:
         resumes=resumes,
         ttl=ttl,
         pid=pid,
+        claim=claim,
         timer_at=timer_at,
         queued=bool(queued),
         releases=releases,

@@ -46,11 +46,13 @@ CREATE TABLE tasks (
     resumes   INTEGER NOT NULL,
     ttl       INTEGER,
     pid       TEXT,
+    claim     TEXT,
     timer_at  INTEGER,
     queued    INTEGER NOT NULL,
     releases  INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
+CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
 
 -- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
@@ -81,7 +83,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
-_TASK = "id, target, state, version, resumes, ttl, pid, timer_at, queued, releases"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases"
 
 GET_PROMISE = f"SELECT {_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
@@ -102,10 +104,11 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, value = excluded.value, s
 """
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl, pid =
-    excluded.pid, timer_at = excluded.timer_at, queued = excluded.queued, releases = excluded.releases
+    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
+    pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
+    releases = excluded.releases
 """
 
 PUT_CALLBACK = """
@@ -122,6 +125,8 @@ DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
 GET_UNBLOCKS = f"SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id"
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+
+GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
 
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
