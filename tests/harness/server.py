@@ -81,7 +81,7 @@ class ServerProcess:
             "--port",
             str(self.port),
         ]
-        self._env = {**os.environ, **env}
+        self._env = {**os.environ, "RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "ServerProcess":

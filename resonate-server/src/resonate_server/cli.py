@@ -3,24 +3,33 @@
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any, NoReturn
 
 import click
 from aiohttp import web
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from resonate_server import __version__
 from resonate_server.config import Settings
-from resonate_server.engine import Engine
+from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
-from resonate_server.http import build_app
+from resonate_server.http import build_app, build_metrics_app
+from resonate_server.http.auth import BadKey, Guard
 from resonate_server.kernel.model import Rules
+from resonate_server.logs import configure_logging
+from resonate_server.metrics import Metrics
 from resonate_server.store import Store
 from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours."""
+
 
 logger = logging.getLogger("resonate_server")
 
@@ -78,6 +87,8 @@ def _load_settings(bind: str | None, port: int | None, level: str | None, db: Pa
         flags["storage"] = {"sqlite": {"path": db}}
     try:
         return Settings(**flags)
+    except (TOMLDecodeError, SettingsError, OSError) as error:
+        _fail(f"cannot read the settings: {error}")
     except ValidationError as error:
         first = error.errors()[0]
         name = "RESONATE_" + "__".join(str(part) for part in first["loc"]).upper()
@@ -85,19 +96,51 @@ def _load_settings(bind: str | None, port: int | None, level: str | None, db: Pa
 
 
 def _run(store: Store, settings: Settings, where: str) -> None:
-    _configure_logging(settings.level)
-    tasks = settings.tasks
-    rules = Rules(retry_timeout_ms=tasks.retry_timeout)
-    engine = Engine(store, rules, monotonic_wall_clock(), grace_seconds=tasks.worker_grace / 1_000)
-    app = build_app(engine, settings)
+    configure_logging(settings.level, settings.log_format)
+    metrics = Metrics()
+    engine_settings = EngineSettings(
+        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout),
+        grace_seconds=settings.tasks.worker_grace / 1_000,
+        server_url=settings.server.public_url,
+        keep_settled_ms=settings.retention.settled_after,
+    )
     try:
-        asyncio.run(_serve(app, settings, where), loop_factory=_loop_factory())
-    except OSError as error:
-        _fail(f"cannot listen on {settings.server.bind}:{settings.server.port}: {error.strerror or error}")
+        guard = Guard(settings.auth)
+    except BadKey as error:
+        _fail(str(error))
+    engine = Engine(store, engine_settings, monotonic_wall_clock(), metrics)
+    app = build_app(engine, settings, guard, metrics)
+    try:
+        asyncio.run(_serve(app, build_metrics_app(metrics), settings, where), loop_factory=_loop_factory())
+    except CannotListen as error:
+        _fail(str(error))
 
 
-async def _serve(app: web.Application, settings: Settings, where: str) -> None:
-    runner = web.AppRunner(
+async def _serve(app: web.Application, metrics_app: web.Application, settings: Settings, where: str) -> None:
+    runners = [_runner(app, settings)]
+    try:
+        host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
+        logger.info("listening on http://%s:%s, %s", host, port, where)
+        if settings.observability.metrics_port:
+            runners.append(_runner(metrics_app, settings))
+            await _offer_metrics(runners[1], settings)
+        await _until_told_to_stop()
+        logger.info("stopping: streams are ended, what was accepted is stored")
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
+    """A second server on one machine finds the port taken; that is no reason not to serve."""
+    try:
+        await _listen(runner, settings.server.bind, settings.observability.metrics_port)
+    except CannotListen as error:
+        logger.warning("metrics are off: %s", error)
+
+
+def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    return web.AppRunner(
         app,
         access_log=None,
         handle_signals=False,
@@ -106,16 +149,16 @@ async def _serve(app: web.Application, settings: Settings, where: str) -> None:
         keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
+
+
+async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int]:
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.server.bind, settings.server.port)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        logger.info("listening on http://%s:%s, %s", host, port, where)
-        await _until_told_to_stop()
-        logger.info("stopping: streams are ended, what was accepted is stored")
-    finally:
-        await runner.cleanup()
+        await web.TCPSite(runner, bind, port).start()
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {bind}:{port}: {error.strerror or error}") from error
+    host, actual_port = runner.addresses[0][:2]
+    return host, actual_port
 
 
 async def _until_told_to_stop() -> None:
@@ -133,17 +176,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        stream=sys.stdout,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    # It logs every malformed request with a traceback; those are answered, and our own failures are logged by the app.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def _fail(message: str) -> NoReturn:

@@ -4,7 +4,7 @@ requests. No assertions in here."""
 from msgspec import UNSET
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Due, LeaseLost, Rules, Task, Withdraw
+from resonate_server.kernel.model import Due, Footprint, LeaseLost, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -75,17 +75,23 @@ class Driver:
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []
-        self.notices: list[LeaseLost] = []
+        self.leases_lost: list[LeaseLost] = []
 
-    def call(self, request: Request) -> Answer:
+    def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
         """Load, decide, write."""
         with self.store.transaction():
             rows = self.store.load(kernel.footprint(request))
-            decision = kernel.apply(Call(corr_id=CORR_ID, request=request), rows, self.now, self.rules)
+            decision = kernel.apply(Call(corr_id=corr_id, request=request), rows, self.now, self.rules)
             self.store.write(decision.changes)
         self.sent += decision.messages
-        self.notices += decision.notices
+        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
         return decision.answer
+
+    def write_only(self, request: Request) -> None:
+        """Decide and write, within a transaction that is not ours; messages are not kept."""
+        rows = self.store.load(kernel.footprint(request))
+        decision = kernel.apply(Call(corr_id=CORR_ID, request=request), rows, self.now, self.rules)
+        self.store.write(decision.changes)
 
     def tick(self, due: Due | None = None) -> None:
         """Do what is due now, or what ``due`` claims to be."""
@@ -94,7 +100,17 @@ class Driver:
             decision = kernel.tick(due, self.store.load(due.footprint), self.now, self.rules)
             self.store.write(decision.changes)
         self.sent += decision.messages
-        self.notices += decision.notices
+        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+
+    def release_leases(self, pid: str) -> None:
+        """Take back what ``pid`` holds: it is gone."""
+        with self.store.transaction():
+            held = self.store.held_tasks(pid)
+            rows = self.store.load(Footprint(ids=tuple(held)))
+            decision = kernel.release_leases(pid, held, rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self.sent += decision.messages
+        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
 
     def wait(self, ms: int) -> None:
         """Time passes and what is due by then is done; all of it at the end, as after a busy second."""
@@ -144,7 +160,7 @@ class Driver:
     def forget_messages(self) -> None:
         """What was sent up to here is not what the test is about."""
         self.sent.clear()
-        self.notices.clear()
+        self.leases_lost.clear()
 
     # --- promise.* --------------------------------------------------------------------------------------------------
 
@@ -170,11 +186,11 @@ class Driver:
     def get_task(self, id: str) -> Answer:
         return self.call(TaskGet(id=id))
 
-    def create_task(self, create: PromiseCreate, *, pid: str = PID, ttl: int = LEASE) -> Answer:
-        return self.call(TaskCreate(pid=pid, ttl=ttl, action=Action(data=create)))
+    def create_task(self, create: PromiseCreate, *, pid: str = PID, ttl: int = LEASE, corr_id: str = CORR_ID) -> Answer:
+        return self.call(TaskCreate(pid=pid, ttl=ttl, action=Action(data=create)), corr_id)
 
-    def acquire(self, id: str, version: int = 0, *, pid: str = PID, ttl: int = LEASE) -> Answer:
-        return self.call(TaskAcquire(id=id, version=version, pid=pid, ttl=ttl))
+    def acquire(self, id: str, version: int = 0, *, pid: str = PID, ttl: int = LEASE, corr_id: str = CORR_ID) -> Answer:
+        return self.call(TaskAcquire(id=id, version=version, pid=pid, ttl=ttl), corr_id)
 
     def release(self, id: str, version: int) -> Answer:
         return self.call(TaskRelease(id=id, version=version))

@@ -10,13 +10,14 @@ This is the part that assumes a single server process: workers of another proces
 
 import logging
 import time
+from collections.abc import Callable
 from itertools import count, islice
 from typing import Protocol
 
 from msgspec import Struct, field
 
 from resonate_server.delivery.connection import Connection
-from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,11 @@ class Owner(Protocol):
 
 
 class Hub:
-    """Used on the event loop only; ``owner`` is told what happens."""
+    """Used on the event loop only; ``owner`` is told what happens, ``push`` delivers to HTTP addresses."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, push: Callable[[Message, str], None]) -> None:
         self._owner = owner
+        self._push = push
         self._groups: dict[str, Group] = {}
         self._group_of_task: dict[str, Group] = {}
         self._turn = count()
@@ -86,6 +88,13 @@ class Hub:
     def connections(self) -> int:
         """Streams that are open now."""
         return len(self._served)
+
+    def figures(self) -> list[tuple[str, int, int]]:
+        """Of each group: name, connected workers, messages that wait for one."""
+        return [
+            (group.name, len(group.connections), len(group.waiting) + len(group.unblocks))
+            for group in self._groups.values()
+        ]
 
     def connect(self, group_name: str, id: str) -> Connection:
         """A worker's new stream. If it already has one, that is stale: the newest wins."""
@@ -145,8 +154,8 @@ class Hub:
     def send(self, message: Message) -> None:
         """Deliver now if somebody suitable is connected; else it stays owed."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
-        if not isinstance(address, PollAddress):
-            logger.warning("no way to deliver to %s: only poll:// addresses are served", address.url)
+        if isinstance(address, PushAddress):
+            self._push(message, address.url)
         elif isinstance(message, Execute):
             self._send_execute(message, address)
         else:
@@ -162,6 +171,12 @@ class Hub:
             if connection.forget(task_id):
                 break
         self._pump(group)
+
+    def refresh(self) -> None:
+        """Ask again for everything that is owed, because some of it was not sent."""
+        for group in list(self._groups.values()):
+            group.more_in_store = True
+            self._pump(group)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
         """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""

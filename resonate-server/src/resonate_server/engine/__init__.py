@@ -4,6 +4,7 @@ Between the event loop and the store stands one thread: it takes what has queued
 (group commit), and only after the commit hands answers and messages back to the loop.
 """
 
-from resonate_server.engine.engine import Engine, Outbound
+from resonate_server.engine.engine import Engine, EngineSettings
+from resonate_server.engine.work import Outbound
 
-__all__ = ["Engine", "Outbound"]
+__all__ = ["Engine", "EngineSettings", "Outbound"]

@@ -6,13 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from resonate_server.config import Settings
-from resonate_server.delivery import UNBLOCK_KEPT_S, Hub
+from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
+from resonate_server.http.auth import Guard
+from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.stream import Streams
+from resonate_server.metrics import DeliveryCollector, Metrics
+from resonate_server.protocol.messages import Execute, Message
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +25,65 @@ READY_TIMEOUT_S = 2.0
 
 HOUSEKEEPING_S = 60
 
+GONE = ("promises", "schedules", "tasks")
+"""Paths of the REST API of servers before 0.9."""
 
-def build_app(engine: Engine, settings: Settings) -> web.Application:
-    """The application; the engine starts and stops with it."""
-    hub = Hub(engine)
-    api, streams = Api(engine), Streams(hub, settings)
-    app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=[_contain_failures])
-    app.router.add_post("/", api.post)
-    app.router.add_get("/poll/{group}/{id}", streams.get)
+
+def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
+    """The application; the engine and its delivery start and stop with it."""
+    push = Push(settings.transports.http_push, settings.server.public_url, metrics, engine.delivered)
+    hub = Hub(owner=engine, push=push.send)
+    metrics.registry.register(DeliveryCollector(hub.figures))
+    outbound = Outbound(hub, push, metrics)
+    app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=_middlewares(settings))
+    app.router.add_post("/", Api(engine, guard, metrics, settings.debug).post)
+    if settings.transports.http_poll.enabled:
+        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
-    app.cleanup_ctx.append(lambda _: _running(engine, hub))
+    for name in GONE:
+        app.router.add_route("*", f"/{name}", _gone)
+        app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
+    app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound))
     app.on_shutdown.append(lambda _: _end_streams(hub))
+    app.on_response_prepare.append(add_origin)
     return app
+
+
+def build_metrics_app(metrics: Metrics) -> web.Application:
+    """``GET /metrics``, for a listener of its own."""
+
+    async def render(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    app = web.Application()
+    app.router.add_get("/metrics", render)
+    return app
+
+
+class Outbound:
+    """Where the engine's messages go: connected workers and HTTP addresses. See
+    :class:`resonate_server.engine.Outbound`."""
+
+    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
+        self._push = push
+        self._hub = hub
+        self._metrics = metrics
+        self.refill = hub.refill
+        self.refresh = hub.refresh
+
+    def send(self, message: Message) -> None:
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+        self._hub.send(message)
+
+    def withdraw(self, task_id: str) -> None:
+        self._hub.withdraw(task_id)
+        self._push.withdraw(task_id)
+
+
+def _middlewares(settings: Settings) -> list[Middleware]:
+    origins = settings.server.cors.origins
+    return [*([cors(origins)] if origins else []), _contain_failures]
 
 
 @web.middleware
@@ -63,13 +113,19 @@ async def _ready(engine: Engine) -> web.Response:
     return web.Response(status=200 if ready else 503)
 
 
-async def _running(engine: Engine, hub: Hub) -> AsyncIterator[None]:
-    engine.start(hub)
+async def _gone(_: web.Request) -> web.Response:
+    return web.json_response({"error": "this API is gone; send protocol envelopes to POST /"}, status=410)
+
+
+async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> AsyncIterator[None]:
+    await push.start()
+    engine.start(outbound)
     housekeeping = asyncio.create_task(_keep_house(engine, hub))
     yield
     housekeeping.cancel()
     with suppress(asyncio.CancelledError):
         await housekeeping
+    await push.stop()
     await engine.stop()
 
 
@@ -78,6 +134,7 @@ async def _keep_house(engine: Engine, hub: Hub) -> None:
         await asyncio.sleep(HOUSEKEEPING_S)
         hub.forget_stale_unblocks()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
+        await engine.drop_settled_trees()
 
 
 async def _end_streams(hub: Hub) -> None:

@@ -11,6 +11,7 @@ from aiohttp import ClientConnectionError, web
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Connection, Hub
+from resonate_server.http.auth import Guard
 from resonate_server.protocol.messages import Message, encode_message
 
 STREAM_S = 240.0
@@ -31,12 +32,15 @@ _COMMENT = b": keep-alive\n\n"
 class Streams:
     """Serves all streams; refuses new ones above the configured number."""
 
-    def __init__(self, hub: Hub, settings: Settings) -> None:
+    def __init__(self, hub: Hub, guard: Guard, settings: Settings) -> None:
         self._hub = hub
+        self._guard = guard
         self._server_url = settings.server.public_url
         self._max_connections = settings.transports.http_poll.max_connections
 
     async def get(self, request: web.Request) -> web.StreamResponse:
+        if not self._guard.admits(request.headers.get("Authorization")):
+            return web.Response(status=401, text="a valid bearer token is required\n")
         if self._hub.connections >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})

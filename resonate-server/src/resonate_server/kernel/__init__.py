@@ -7,6 +7,7 @@ settlement spreads (:mod:`.settlement`).
 
 from resonate_server.kernel.apply import (
     answer_promise_search,
+    answer_schedule_search,
     answer_task_search,
     apply,
     footprint,
@@ -14,4 +15,12 @@ from resonate_server.kernel.apply import (
     tick,
 )
 
-__all__ = ["answer_promise_search", "answer_task_search", "apply", "footprint", "release_leases", "tick"]
+__all__ = [
+    "answer_promise_search",
+    "answer_schedule_search",
+    "answer_task_search",
+    "apply",
+    "footprint",
+    "release_leases",
+    "tick",
+]

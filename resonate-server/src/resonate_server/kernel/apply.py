@@ -1,18 +1,18 @@
 """The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from resonate_server.kernel import moves, promises, settlement, tasks
+from resonate_server.kernel import moves, promises, schedules, settlement, tasks
 from resonate_server.kernel.model import Decision, Due, Footprint, Rows, Rules, Task
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
-from resonate_server.protocol.answers import Answer, Nothing, PromisePage, TaskPage
+from resonate_server.protocol.answers import Answer, Nothing, PromisePage, SchedulePage, TaskPage
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import ProtocolError
-from resonate_server.protocol.records import Promise
+from resonate_server.protocol.records import Promise, Schedule
 from resonate_server.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -21,6 +21,10 @@ from resonate_server.protocol.requests import (
     PromiseSearch,
     PromiseSettle,
     Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
     TaskAcquire,
     TaskContinue,
     TaskCreate,
@@ -47,6 +51,9 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     TaskHeartbeat: tasks.task_heartbeat,
     TaskHalt: tasks.task_halt,
     TaskContinue: tasks.task_continue,
+    ScheduleGet: schedules.schedule_get,
+    ScheduleCreate: schedules.schedule_create,
+    ScheduleDelete: schedules.schedule_delete,
 }
 
 _RULES_WITH_CORR_ID: dict[type[Request], Callable[[Workspace, Any, str], Answer]] = {
@@ -78,6 +85,8 @@ def footprint(request: Request) -> Footprint:
             return Footprint(ids=(id,))
         case TaskGet(id=id) | TaskRelease(id=id) | TaskFulfill(id=id) | TaskHalt(id=id) | TaskContinue(id=id):
             return Footprint(ids=(id,))
+        case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
+            return Footprint(schedule=id)
     raise TypeError(f"{type(request).__name__} has no footprint")
 
 
@@ -105,7 +114,9 @@ def _answer(work: Workspace, call: Call) -> Answer:
 def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
     """Do what is due at ``now``: settle expired promises, dispatch again, end leases. Dueness is checked again here."""
     work = Workspace(rows, now, rules)
-    settlement.touch(work, due.promises)
+    settlement.touch(work, [*due.promises, *due.tasks])
+    for schedule in due.schedules:
+        schedules.fire(work, schedule)
     for id in due.tasks:
         task = work.task(id)
         if task is not None and task.timer_at is not None and now >= task.timer_at:
@@ -116,6 +127,7 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
 def release_leases(pid: str, task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
     """Take back what ``pid`` still holds of ``task_ids``: it is gone, and nobody need wait for its leases to end."""
     work = Workspace(rows, now, rules)
+    settlement.touch(work, task_ids)
     for id in task_ids:
         task = work.task(id)
         if task is not None and task.pid == pid and MOVES[Event.HOLDER_GONE].get(task.state) is Move.REQUEUE:
@@ -131,15 +143,23 @@ def _fire_timer(work: Workspace, task: Task) -> None:
 
 
 def answer_promise_search(request: PromiseSearch, found: list[Promise]) -> Answer:
-    """A page of ``found``: up to ``limit + 1`` promises, ascending by id, of which the last only tells that there
-    are more."""
+    """A page of ``found``: up to ``limit + 1`` promises, ascending by id, of which the last only tells that there are
+    more."""
     page = found[: request.limit]
-    cursor = page[-1].id if len(found) > len(page) else UNSET
-    return Answer(status=200, data=PromisePage(promises=page, cursor=cursor))
+    return Answer(status=200, data=PromisePage(promises=page, cursor=_cursor(page, found)))
 
 
 def answer_task_search(request: TaskSearch, found: list[Task]) -> Answer:
     """As :func:`answer_promise_search`, for tasks."""
     page = found[: request.limit]
-    cursor = page[-1].id if len(found) > len(page) else UNSET
-    return Answer(status=200, data=TaskPage(tasks=[task.record() for task in page], cursor=cursor))
+    return Answer(status=200, data=TaskPage(tasks=[task.record() for task in page], cursor=_cursor(page, found)))
+
+
+def answer_schedule_search(request: ScheduleSearch, found: list[Schedule]) -> Answer:
+    """As :func:`answer_promise_search`, for schedules."""
+    page = found[: request.limit]
+    return Answer(status=200, data=SchedulePage(schedules=page, cursor=_cursor(page, found)))
+
+
+def _cursor(page: Sequence[Promise | Task | Schedule], found: Sequence[object]) -> str | UnsetType:
+    return page[-1].id if len(found) > len(page) else UNSET

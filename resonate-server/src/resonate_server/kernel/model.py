@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, field
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Message
-from resonate_server.protocol.records import Promise, TaskRecord, TaskState
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
 
 
 class Task(Struct, frozen=True):
@@ -19,6 +19,7 @@ class Task(Struct, frozen=True):
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
     entry, so no message can be lost; a delayed task is pending without being queued.
     ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
+    ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
     """
 
@@ -33,6 +34,7 @@ class Task(Struct, frozen=True):
     timer_at: int | None = None
     queued: bool = False
     releases: int = 0
+    lost_at: int | None = None
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""
@@ -69,6 +71,7 @@ class Footprint(Struct, frozen=True):
     ids: tuple[str, ...] = ()
     preload_for: str | None = None
     branch: str | None = None
+    schedule: str | None = None
 
 
 class Rows(Struct):
@@ -81,18 +84,24 @@ class Rows(Struct):
     listeners: dict[str, list[str]] = field(default_factory=dict)
     """awaited id → addresses."""
     preload: list[Promise] = field(default_factory=list)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
 
 
 class Due(Struct, frozen=True):
-    """Ids of promises past their deadline and of tasks whose timer is due, oldest first."""
+    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first."""
 
     promises: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.promises or self.tasks or self.schedules)
 
     @property
     def footprint(self) -> Footprint:
         """What :func:`resonate_server.kernel.tick` needs for these."""
-        return Footprint(ids=tuple(dict.fromkeys(self.promises + self.tasks)))
+        fired = tuple(schedule.next_promise_id for schedule in self.schedules)
+        return Footprint(ids=tuple(dict.fromkeys(self.promises + self.tasks + fired)))
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
@@ -132,6 +141,28 @@ class LeaseLost(Struct, frozen=True):
     pid: str
 
 
+class TaskClaimed(Struct, frozen=True):
+    """``waited_ms`` from creation to this first claim; ``recovery_ms`` from the loss of the last lease; else
+    ``None``."""
+
+    waited_ms: int | None
+    recovery_ms: int | None
+
+
+class PromiseSettled(Struct, frozen=True):
+    """``pending_ms`` from creation to settlement."""
+
+    pending_ms: int
+
+
+class ScheduleFired(Struct, frozen=True):
+    """A schedule has created a promise."""
+
+
+type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired
+"""What operators want to know of; no rule depends on it."""
+
+
 class Withdraw(Struct, frozen=True):
     """Nobody needs the queued ``execute`` of this task any more."""
 
@@ -139,14 +170,15 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write. ``promises`` and ``tasks`` are whole new rows; ``links`` apply in order."""
+    """Rows to write. Promises, tasks and schedules are whole new rows (``None``: deleted); ``links`` apply in order."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     links: list[LinkChange] = field(default_factory=list)
+    schedules: dict[str, Schedule | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.promises or self.tasks or self.links)
+        return bool(self.promises or self.tasks or self.links or self.schedules)
 
 
 class Decision(Struct):
@@ -155,4 +187,4 @@ class Decision(Struct):
     answer: Answer
     changes: Changes
     messages: list[Message | Withdraw]
-    notices: list[LeaseLost]
+    notices: list[Notice]

@@ -3,7 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, LeaseLost, Task
+from resonate_server.kernel.model import DropCallbacks, LeaseLost, Task, TaskClaimed
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.errors import Conflict
@@ -64,8 +64,10 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         claim=claim.id,
         timer_at=lease_end(work, claim.ttl),
         queued=False,
+        lost_at=None,
     )
     work.put_task(acquired)
+    work.notice(_claimed(work, task))
     return acquired
 
 
@@ -147,11 +149,19 @@ def finish(work: Workspace, task: Task) -> None:
 def take_back(work: Workspace, task: Task) -> None:
     """End the lease of a worker that is not heard of; its writes are refused as soon as somebody else has claimed."""
     work.notice(LeaseLost(task_id=task.id, pid=task.pid or ""))
-    queue(work, task)
+    queue(work, replace(task, lost_at=work.now))
 
 
 def lease_end(work: Workspace, ttl: int) -> int:
     return min(work.now + ttl, MAX_INTEGER)
+
+
+def _claimed(work: Workspace, task: Task) -> TaskClaimed:
+    promise = work.promise_or_404(task.id)
+    return TaskClaimed(
+        waited_ms=work.now - promise.created_at if task.version == 0 else None,
+        recovery_ms=None if task.lost_at is None else work.now - task.lost_at,
+    )
 
 
 def _forget_resumes(work: Workspace, task: Task) -> None:

@@ -74,8 +74,8 @@ def promise_register_listener(work: Workspace, request: PromiseRegisterListener)
     return _answer(awaited)
 
 
-def create(work: Workspace, request: PromiseCreate) -> Promise:
-    """The new promise alone, without its task; past its deadline it is born settled."""
+def create(work: Workspace, request: PromiseCreate, created_at: int | None = None) -> Promise:
+    """The new promise alone, without its task; past its deadline it is born settled. Created now, unless said (ms)."""
     promise = Promise(
         id=request.id,
         state=PromiseState.PENDING,
@@ -83,7 +83,7 @@ def create(work: Workspace, request: PromiseCreate) -> Promise:
         value=EMPTY,
         tags=request.tags,
         timeout_at=request.timeout_at,
-        created_at=min(work.now, request.timeout_at),
+        created_at=min(work.now if created_at is None else created_at, request.timeout_at),
     )
     if settlement.is_expired(promise, work.now):
         promise = settlement.expired(promise)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from resonate_server.kernel import moves
-from resonate_server.kernel.model import DropListeners, PutCallback
+from resonate_server.kernel.model import DropListeners, PromiseSettled, PutCallback
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.messages import Unblock
@@ -42,6 +42,7 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
     """First all own tasks, then the awaiters: a task that ends in this very step must not be woken by it."""
     for promise in settled:
         work.put_promise(promise)
+        work.notice(PromiseSettled(pending_ms=(promise.settled_at or 0) - promise.created_at))
         _finish_own_task(work, promise.id)
     for promise in settled:
         _wake_awaiters(work, promise.id)

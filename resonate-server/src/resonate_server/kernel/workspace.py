@@ -3,8 +3,8 @@
 from resonate_server.kernel.model import (
     Changes,
     Decision,
-    LeaseLost,
     LinkChange,
+    Notice,
     Rows,
     Rules,
     Task,
@@ -13,7 +13,7 @@ from resonate_server.kernel.model import (
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import NotFound
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise
+from resonate_server.protocol.records import Promise, Schedule
 
 
 class Workspace:
@@ -25,7 +25,7 @@ class Workspace:
         self._rows = rows
         self._changes = Changes()
         self._messages: list[Message | Withdraw] = []
-        self._notices: list[LeaseLost] = []
+        self._notices: list[Notice] = []
 
     def promise(self, id: str) -> Promise | None:
         return self._changes.promises.get(id) or self._rows.promises.get(id)
@@ -58,6 +58,15 @@ class Workspace:
         merged.update(self._changes.promises)
         return list(merged.values())
 
+    def schedule(self, id: str) -> Schedule | None:
+        return self._rows.schedules.get(id)
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self._changes.schedules[schedule.id] = schedule
+
+    def drop_schedule(self, id: str) -> None:
+        self._changes.schedules[id] = None
+
     def put_promise(self, promise: Promise) -> None:
         self._changes.promises[promise.id] = promise
 
@@ -77,7 +86,7 @@ class Workspace:
     def send_execute(self, task: Task) -> None:
         self._messages.append(Execute(task_id=task.id, version=task.version, target=task.target))
 
-    def notice(self, notice: LeaseLost) -> None:
+    def notice(self, notice: Notice) -> None:
         self._notices.append(notice)
 
     def decide(self, answer: Answer) -> Decision:

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from resonate_server.protocol.records import Promise, TaskRecord
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord
 
 
 class Answer(Struct, frozen=True):
@@ -41,6 +41,15 @@ class FencedData(Struct, frozen=True):
 
     action: Any
     preload: list[Promise]
+
+
+class ScheduleData(Struct, frozen=True):
+    schedule: Schedule
+
+
+class SchedulePage(Struct, frozen=True):
+    schedules: list[Schedule]
+    cursor: str | UnsetType = UNSET
 
 
 class PromisePage(Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from resonate_server.protocol.errors import Malformed
-from resonate_server.protocol.requests import KINDS, MAX_ID_CHARACTERS, Request
+from resonate_server.protocol.requests import KINDS, MAX_ID_CHARACTERS, Millis, Request
 
 VERSION = "2026-04-01"
 """The only protocol version there is; it names none of the differences between official builds."""
@@ -22,13 +22,7 @@ class RequestHead(Struct, frozen=True):
     corr_id: str = field(name="corrId")
     version: str
     auth: str | None = None
-    debug_time: int | UnsetType = field(name="resonate:debug_time", default=UNSET)
-
-
-class RequestEnvelope(Struct, frozen=True):
-    kind: str
-    head: RequestHead
-    data: Raw
+    debug_time: Millis | UnsetType = field(name="resonate:debug_time", default=UNSET)
 
 
 class ResponseHead(Struct, frozen=True):
@@ -45,35 +39,63 @@ class ResponseEnvelope(Struct, frozen=True):
     data: Any
 
 
-class Call(Struct, frozen=True):
-    """A request that passed every check that needs no state."""
+class Envelope(Struct, frozen=True):
+    """A request of which all but the members of its ``data`` was checked."""
 
-    corr_id: str
-    request: Request
+    kind: str
+    head: RequestHead
+    data: Raw
 
 
 class Refusal(Struct, frozen=True):
-    """A request that did not, with as much of its envelope as could be read."""
+    """A request without a readable envelope: as much of it as could be recovered, and what is wrong."""
 
     kind: str
     corr_id: str
     message: str
 
 
-_envelopes = msgspec.json.Decoder(RequestEnvelope)
+class Call(Struct, frozen=True):
+    """A request that passed every check that needs no state. ``debug_time`` (ms) replaces the clock where that is
+    allowed."""
+
+    corr_id: str
+    request: Request
+    debug_time: int | None = None
+
+
+_FREE_FORM = {"tags", "headers", "promiseTags"}
+"""Members whose own members are the client's: nothing in there is optional."""
+
+_OPTIONAL = _FREE_FORM | {"param", "promiseParam", "value", "data", "state", "limit", "cursor"}
+"""Members that may as well be left out. (A required one of the same name is then missed, as it should be.)"""
+
+_envelopes = msgspec.json.Decoder(Envelope)
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
-def decode_call(body: bytes) -> Call | Refusal:
-    """Read a request body; the first failing check decides, in the order of section 1.3."""
+def open_envelope(body: bytes) -> Envelope | Refusal:
+    """Read a request body as far as it concerns every kind; the first failing check decides, in the order of
+    section 1.3."""
     try:
         envelope = _decode(_envelopes, body)
+        _check(envelope)
     except Malformed as error:
-        return _refuse_unread(body, error)
-    try:
-        return Call(corr_id=envelope.head.corr_id, request=_decode_request(envelope))
-    except Malformed as error:
-        return Refusal(kind=envelope.kind, corr_id=envelope.head.corr_id, message=error.message)
+        return _refuse(body, error)
+    return envelope
+
+
+def decode_call(envelope: Envelope) -> Call:
+    """Read ``data`` as the kind demands. Raises :class:`Malformed`."""
+    decoder = _requests.get(envelope.kind)
+    if decoder is None:
+        raise Malformed(f"unknown kind {envelope.kind[:80]!r}")
+    time = envelope.head.debug_time
+    return Call(
+        corr_id=envelope.head.corr_id,
+        request=_decode(decoder, envelope.data),
+        debug_time=None if time is UNSET else time,
+    )
 
 
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
@@ -83,17 +105,13 @@ def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes
     )
 
 
-def _decode_request(envelope: RequestEnvelope) -> Request:
+def _check(envelope: Envelope) -> None:
     if not envelope.kind:
         raise Malformed("kind must not be empty")
     if not bytes(envelope.data).lstrip().startswith(b"{"):
         raise Malformed("data must be an object")
     if envelope.head.version != VERSION:
         raise Malformed(f"head.version must be {VERSION}")
-    decoder = _requests.get(envelope.kind)
-    if decoder is None:
-        raise Malformed(f"unknown kind {envelope.kind[:80]!r}")
-    return _decode(decoder, envelope.data)
 
 
 def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
@@ -109,7 +127,7 @@ def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
 
 def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
     try:
-        loose = _without_nulls(msgspec.json.decode(body))
+        loose = _tolerate(msgspec.json.decode(body))
         return decoder.decode(msgspec.json.encode(loose))
     except msgspec.ValidationError as error:
         raise Malformed(_readable(str(error))) from None
@@ -119,15 +137,24 @@ def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -
         raise Malformed("not acceptable JSON: nested too deeply") from None
 
 
-def _without_nulls(value: Any) -> Any:
+def _tolerate(value: Any) -> Any:
+    """``value`` without the optional members that are null, and with integers where floats say the same."""
     match value:
         case dict():
-            return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+            return {key: _tolerate_member(key, member) for key, member in value.items() if not _is_absent(key, member)}
         case list():
-            return [_without_nulls(item) for item in value]
+            return [_tolerate(item) for item in value]
         case float() if value.is_integer() and abs(value) < 2**63:
             return int(value)
     return value
+
+
+def _tolerate_member(key: str, member: Any) -> Any:
+    return member if key in _FREE_FORM else _tolerate(member)
+
+
+def _is_absent(key: str, member: Any) -> bool:
+    return member is None and key in _OPTIONAL
 
 
 def _readable(message: str) -> str:
@@ -141,7 +168,7 @@ def _readable(message: str) -> str:
     return message
 
 
-def _refuse_unread(body: bytes, error: Malformed) -> Refusal:
+def _refuse(body: bytes, error: Malformed) -> Refusal:
     """Recover what a client needs to match the answer with its request, where it can be recovered."""
     kind, corr_id = "unknown", "0"
     try:

@@ -20,6 +20,18 @@ class Malformed(ProtocolError):
     status = 400
 
 
+class Unauthorized(ProtocolError):
+    """401: no token, or none that is valid."""
+
+    status = 401
+
+
+class Forbidden(ProtocolError):
+    """403: a valid token that does not permit this, or a kind that this server does not offer to anybody."""
+
+    status = 403
+
+
 class NotFound(ProtocolError):
     """404: the promise or task it names does not exist."""
 

@@ -74,9 +74,33 @@ class Promise(Struct, frozen=True, rename="camel"):
         return self.tags.get("resonate:branch")
 
     @property
+    def origin(self) -> str | None:
+        """Id of the root of the call tree; a root names itself."""
+        return self.tags.get("resonate:origin")
+
+    @property
     def parent(self) -> str | None:
         """Id of the execution that created this promise."""
         return self.tags.get("resonate:parent")
+
+
+class Schedule(Struct, frozen=True, rename="camel"):
+    """A promise that is created again and again; ``cron`` in UTC."""
+
+    id: str
+    cron: str
+    promise_id: str
+    promise_timeout: int
+    promise_param: Value
+    promise_tags: Tags
+    created_at: int
+    next_run_at: int
+    last_run_at: int | UnsetType = UNSET
+
+    @property
+    def next_promise_id(self) -> str:
+        """Id of the promise that the next run creates."""
+        return self.promise_id.replace("{{.id}}", self.id).replace("{{.timestamp}}", str(self.next_run_at))
 
 
 class TaskRecord(Struct, frozen=True):

@@ -245,6 +245,75 @@ class TaskSearch(Request, frozen=True):
 
 type Search = PromiseSearch | TaskSearch
 
+# --- schedule.* -----------------------------------------------------------------------------------------------------
+
+
+class ScheduleGet(Request, frozen=True):
+    kind = "schedule.get"
+
+    id: Id
+
+
+class ScheduleCreate(Request, frozen=True, rename="camel"):
+    kind = "schedule.create"
+
+    id: Id
+    cron: Text
+    promise_id: Text
+    promise_timeout: Millis
+    promise_param: Value = EMPTY
+    promise_tags: Tags = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        target = self.promise_tags.get("resonate:target")
+        if target is None:
+            raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
+        parse_address(target)
+        if "\0" in self.promise_id:
+            raise Malformed("promiseId must not contain NUL")
+
+
+class ScheduleDelete(Request, frozen=True):
+    kind = "schedule.delete"
+
+    id: Id
+
+
+class ScheduleSearch(Request, frozen=True):
+    kind = "schedule.search"
+
+    tags: Tags = field(default_factory=dict)
+    limit: PageSize = 10
+    cursor: str | None = None
+
+
+# --- debug.* --------------------------------------------------------------------------------------------------------
+
+
+class DebugStart(Request, frozen=True):
+    kind = "debug.start"
+
+
+class DebugStop(Request, frozen=True):
+    kind = "debug.stop"
+
+
+class DebugReset(Request, frozen=True):
+    kind = "debug.reset"
+
+
+class DebugTick(Request, frozen=True):
+    kind = "debug.tick"
+
+    time: Millis
+
+
+class DebugSnap(Request, frozen=True):
+    kind = "debug.snap"
+
+
+type Debug = DebugStart | DebugStop | DebugReset | DebugTick | DebugSnap
+
 KINDS: dict[str, type[Request]] = {
     kind.kind: kind
     for kind in (
@@ -265,5 +334,14 @@ KINDS: dict[str, type[Request]] = {
         TaskHalt,
         TaskContinue,
         TaskSearch,
+        ScheduleGet,
+        ScheduleCreate,
+        ScheduleDelete,
+        ScheduleSearch,
+        DebugStart,
+        DebugStop,
+        DebugReset,
+        DebugTick,
+        DebugSnap,
     )
 }

@@ -4,13 +4,26 @@ rules.
 Two implementations of one contract: in memory and on SQLite. Both are synchronous and used by one thread, the engine's.
 """
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from resonate_server.kernel.model import Changes, Due, Footprint, Rows, Task
+from msgspec import Struct
+
+from resonate_server.kernel.model import Changes, Due, Footprint, PutCallback, PutListener, Rows, Task
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise
-from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.protocol.records import Promise, Schedule, TaskState
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+
+
+class Snapshot(Struct, frozen=True):
+    """All rows: each list ascending by id."""
+
+    promises: list[Promise]
+    tasks: list[Task]
+    callbacks: list[PutCallback]
+    listeners: list[PutListener]
+    unblocks: list[Unblock]
 
 
 class Store(Protocol):
@@ -52,11 +65,31 @@ class Store(Protocol):
     def next_due(self) -> int | None:
         """The earliest time (ms) at which :meth:`due` will have something, or ``None``."""
 
+    def drop_settled_trees(self, before: int, limit: int) -> int:
+        """Delete up to ``limit`` trees whose root settled before ``before`` (ms) and of which nothing is pending or
+        owed.
+
+        A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
+        whole trees, because ids are idempotent only as long as their rows exist. Returns how many were deleted.
+        """
+
     def search_promises(self, search: PromiseSearch) -> list[Promise]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
 
     def search_tasks(self, search: TaskSearch) -> list[Task]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+
+    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+
+    def count_tasks(self) -> Counter[TaskState]:
+        """How many tasks there are in each state; reads them all."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything there is, for debugging and tests."""
+
+    def reset(self) -> None:
+        """Delete everything there is."""
 
     def close(self) -> None:
         """Release files and locks; the store cannot be used afterwards."""

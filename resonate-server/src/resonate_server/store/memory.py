@@ -4,10 +4,12 @@ Ordinary dictionaries with an undo log, so that a transaction or a savepoint can
 """
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from itertools import islice
+
+from msgspec import UNSET
 
 from resonate_server.kernel.model import (
     Changes,
@@ -23,8 +25,9 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, PromiseState
-from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import Snapshot
 
 
 class MemoryStore:
@@ -39,6 +42,7 @@ class MemoryStore:
         self._unblocks: dict[tuple[str, str], int] = {}
         self._branches: dict[str, dict[str, None]] = defaultdict(dict)
         self._children: dict[str, dict[str, None]] = defaultdict(dict)
+        self._schedules: dict[str, Schedule] = {}
         self._queued: dict[str, None] = {}
         # (time, id) of every timer that was ever set; entries that no longer hold are skipped when they come up.
         self._deadlines: list[tuple[int, str]] = []
@@ -78,6 +82,8 @@ class MemoryStore:
                 self._load_pair(awaiter, rows)
         if footprint.preload_for is not None:
             rows.preload = self._preload(footprint.preload_for, footprint.branch)
+        if footprint.schedule in self._schedules:
+            rows.schedules[footprint.schedule] = self._schedules[footprint.schedule]
         return rows
 
     def _load_pair(self, id: str, rows: Rows) -> None:
@@ -101,6 +107,11 @@ class MemoryStore:
             self._write_task(task)
         for link in changes.links:
             self._apply_link(link)
+        for id, schedule in changes.schedules.items():
+            if schedule is None:
+                self._delete(self._schedules, id)
+            else:
+                self._set(self._schedules, id, schedule)
 
     def _write_promise(self, promise: Promise) -> None:
         if promise.id not in self._promises:
@@ -108,18 +119,29 @@ class MemoryStore:
                 self._set(self._branches[promise.branch], promise.id, None)
             if promise.parent:
                 self._set(self._children[promise.parent], promise.id, None)
-        if promise.state is PromiseState.PENDING:
-            heapq.heappush(self._deadlines, (promise.timeout_at, promise.id))
+        self._undo.append(lambda: self._push_deadline(promise.id))
         self._set(self._promises, promise.id, promise)
+        self._push_deadline(promise.id)
 
     def _write_task(self, task: Task) -> None:
-        if task.timer_at is not None:
-            heapq.heappush(self._timers, (task.timer_at, task.id))
+        self._undo.append(lambda: self._push_timer(task.id))
         self._set(self._tasks, task.id, task)
+        self._push_timer(task.id)
         if task.queued:
             self._set(self._queued, task.id, None)
         else:
             self._delete(self._queued, task.id)
+
+    def _push_deadline(self, id: str) -> None:
+        """Also when a write is taken back: meanwhile the entry may have come up and been skipped."""
+        promise = self._promises.get(id)
+        if promise is not None and promise.state is PromiseState.PENDING:
+            heapq.heappush(self._deadlines, (promise.timeout_at, id))
+
+    def _push_timer(self, id: str) -> None:
+        task = self._tasks.get(id)
+        if task is not None and task.timer_at is not None:
+            heapq.heappush(self._timers, (task.timer_at, id))
 
     def _apply_link(self, link: LinkChange) -> None:
         match link:
@@ -166,12 +188,18 @@ class MemoryStore:
         return Due(
             promises=_take_due(self._deadlines, self._deadline_holds, now, limit),
             tasks=_take_due(self._timers, self._timer_holds, now, limit),
+            schedules=tuple(schedule for schedule in self._by_next_run() if schedule.next_run_at <= now)[:limit],
         )
+
+    def _by_next_run(self) -> list[Schedule]:
+        return sorted(self._schedules.values(), key=lambda schedule: (schedule.next_run_at, schedule.id))
 
     def next_due(self) -> int | None:
         _drop_stale(self._deadlines, self._deadline_holds)
         _drop_stale(self._timers, self._timer_holds)
-        return min((heap[0][0] for heap in (self._deadlines, self._timers) if heap), default=None)
+        timers = [heap[0][0] for heap in (self._deadlines, self._timers) if heap]
+        runs = [schedule.next_run_at for schedule in self._by_next_run()[:1]]
+        return min(timers + runs, default=None)
 
     def _deadline_holds(self, time: int, id: str) -> bool:
         promise = self._promises.get(id)
@@ -180,6 +208,34 @@ class MemoryStore:
     def _timer_holds(self, time: int, id: str) -> bool:
         task = self._tasks.get(id)
         return task is not None and task.timer_at == time
+
+    def drop_settled_trees(self, before: int, limit: int) -> int:
+        trees: dict[str, list[Promise]] = defaultdict(list)
+        for promise in self._promises.values():
+            trees[promise.origin or promise.id].append(promise)
+        owed = {promise_id for promise_id, _ in self._unblocks}
+        old = [
+            (root.settled_at, root.id)
+            for root in map(self._promises.get, trees)
+            if root is not None and root.origin in (None, root.id)
+            if root.settled_at is not UNSET and root.settled_at < before
+            if all(promise.settled_at is not UNSET and promise.id not in owed for promise in trees[root.id])
+        ]
+        for _, root_id in sorted(old)[:limit]:
+            for promise in trees[root_id]:
+                self._drop_promise(promise)
+        return min(len(old), limit)
+
+    def _drop_promise(self, promise: Promise) -> None:
+        self._apply_link(DropCallbacks(awaiter=promise.id, fired_only=False))
+        for awaiter in list(self._callbacks.get(promise.id, {})):
+            self._delete(self._callbacks[promise.id], awaiter)
+            self._delete(self._awaited_by[awaiter], promise.id)
+        self._apply_link(DropListeners(awaited=promise.id))
+        self._delete(self._branches[promise.branch or ""], promise.id)
+        self._delete(self._children[promise.parent or ""], promise.id)
+        self._delete(self._tasks, promise.id)
+        self._delete(self._promises, promise.id)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -200,6 +256,37 @@ class MemoryStore:
             if _after(task.id, search.cursor) and (search.state is None or task.state is search.state)
         )
         return list(islice(matches, search.limit + 1))
+
+    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
+        matches = (
+            schedule
+            for _, schedule in sorted(self._schedules.items())
+            if _after(schedule.id, search.cursor) and search.tags.items() <= schedule.promise_tags.items()
+        )
+        return list(islice(matches, search.limit + 1))
+
+    def count_tasks(self) -> Counter[TaskState]:
+        return Counter(task.state for task in self._tasks.values())
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            promises=[promise for _, promise in sorted(self._promises.items())],
+            tasks=[task for _, task in sorted(self._tasks.items())],
+            callbacks=[
+                PutCallback(awaited=awaited, awaiter=awaiter, fired=fired)
+                for awaited, awaiters in sorted(self._callbacks.items())
+                for awaiter, fired in sorted(awaiters.items())
+            ],
+            listeners=[
+                PutListener(awaited=awaited, address=address)
+                for awaited, addresses in sorted(self._listeners.items())
+                for address in sorted(addresses)
+            ],
+            unblocks=sorted(self.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),
+        )
+
+    def reset(self) -> None:
+        self.__init__()  # type: ignore[misc]
 
     # --- undo -------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ With ``synchronous=FULL`` a transaction that has been left is on disk and surviv
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +29,9 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.preload import MAX_PRELOAD
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Tags, TaskState, Value
-from resonate_server.protocol.requests import PromiseSearch, TaskSearch
-from resonate_server.store import statements
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import Snapshot, statements
 
 type Synchronous = Literal["FULL", "NORMAL"]
 
@@ -55,6 +56,7 @@ class SQLiteStore:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            # Some failures (a full disk) make SQLite take back the whole transaction by itself; this then fails too.
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -63,14 +65,17 @@ class SQLiteStore:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
+        if not self._db.in_transaction:
+            raise sqlite3.OperationalError("the transaction was taken back by SQLite")  # Full disk: see transaction.
         self._db.execute("SAVEPOINT request")
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK TO request")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK TO request")
+                self._db.execute("RELEASE request")
             raise
-        finally:
-            self._db.execute("RELEASE request")
+        self._db.execute("RELEASE request")
 
     def close(self) -> None:
         self._db.close()
@@ -90,6 +95,9 @@ class SQLiteStore:
             own = rows.promises.get(footprint.preload_for)
             branch = own.branch if own is not None else footprint.branch
             rows.preload = self._preload(footprint.preload_for, branch)
+        if footprint.schedule is not None:
+            for row in self._db.execute(statements.GET_SCHEDULE, (footprint.schedule,)):
+                rows.schedules[footprint.schedule] = _schedule(row)
         return rows
 
     def _load_pair(self, id: str, rows: Rows) -> None:
@@ -115,6 +123,11 @@ class SQLiteStore:
             self._db.execute(statements.PUT_TASK, _task_row(task))
         for link in changes.links:
             self._apply_link(link)
+        for id, schedule in changes.schedules.items():
+            if schedule is None:
+                self._db.execute(statements.DROP_SCHEDULE, (id,))
+            else:
+                self._db.execute(statements.PUT_SCHEDULE, _schedule_row(schedule))
 
     def _apply_link(self, link: LinkChange) -> None:
         match link:
@@ -154,12 +167,20 @@ class SQLiteStore:
         return Due(
             promises=tuple(id for (id,) in self._db.execute(statements.DUE_PROMISES, (now, limit))),
             tasks=tuple(id for (id,) in self._db.execute(statements.DUE_TASKS, (now, limit))),
+            schedules=tuple(_schedule(row) for row in self._db.execute(statements.DUE_SCHEDULES, (now, limit))),
         )
 
     def next_due(self) -> int | None:
-        (deadline,) = self._db.execute(statements.NEXT_DEADLINE).fetchone()
-        (timer,) = self._db.execute(statements.NEXT_TIMER).fetchone()
-        return min((time for time in (deadline, timer) if time is not None), default=None)
+        queries = (statements.NEXT_DEADLINE, statements.NEXT_TIMER, statements.NEXT_RUN)
+        times = [self._db.execute(query).fetchone()[0] for query in queries]
+        return min((time for time in times if time is not None), default=None)
+
+    def drop_settled_trees(self, before: int, limit: int) -> int:
+        roots = self._db.execute(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
+        for (root,) in roots:
+            for statement in statements.DROP_TREE:
+                self._db.execute(statement, {"root": root})
+        return len(roots)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -183,28 +204,73 @@ class SQLiteStore:
         }
         return [_task(row) for row in self._db.execute(statements.SEARCH_TASKS, query)]
 
+    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
+        tags = msgspec.json.encode(search.tags).decode()
+        query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
+        return [_schedule(row) for row in self._db.execute(statements.SEARCH_SCHEDULES, query)]
+
+    def count_tasks(self) -> Counter[TaskState]:
+        return Counter({TaskState(state): count for state, count in self._db.execute(statements.COUNT_TASKS)})
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            promises=[_promise(row) for row in self._db.execute(statements.ALL_PROMISES)],
+            tasks=[_task(row) for row in self._db.execute(statements.ALL_TASKS)],
+            callbacks=[
+                PutCallback(awaited=awaited, awaiter=awaiter, fired=bool(fired))
+                for awaited, awaiter, fired in self._db.execute(statements.ALL_CALLBACKS)
+            ],
+            listeners=[
+                PutListener(awaited=awaited, address=address)
+                for awaited, address in self._db.execute(statements.ALL_LISTENERS)
+            ],
+            unblocks=self.unblocks(),
+        )
+
+    def reset(self) -> None:
+        for table in statements.TABLES:
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608  a constant
+
 
 def _open(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
-    # Held until close: a second server on the same file fails at its start instead of corrupting the first one's view.
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    db.executescript(statements.PRAGMAS)
-    db.execute(f"PRAGMA synchronous = {synchronous}")
-    db.execute("BEGIN EXCLUSIVE")
-    _migrate(db, path)
+    try:
+        # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
+        # view.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        is_new = _is_new(db, path)
+        db.executescript(statements.PRAGMAS)
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        if is_new:
+            db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("COMMIT")
+        db.create_function("has_tags", 2, _has_tags, deterministic=True)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _is_new(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises before anything is changed if it holds something that is not ours."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        db.execute("COMMIT")
-        db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
-    elif version == statements.SCHEMA_VERSION:
-        db.execute("COMMIT")
-    else:
-        raise StoreUnusable(f"{path} was made by another version of this server (schema {version})")
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version == statements.SCHEMA_VERSION:
+        return False
+    if version != 0 or tables:
+        raise StoreUnusable(f"{path} was made by another program or another version of this server (schema {version})")
+    return True
+
+
+def _has_tags(present: str, wanted: str) -> bool:
+    """SQL function: every pair of the JSON object ``wanted`` is in ``present``.
+
+    SQLite's own JSON functions stop at NUL.
+    """
+    tags = _tags.decode(present)
+    return all(tags.get(name) == value for name, value in _tags.decode(wanted).items())
 
 
 def _promise_row(promise: Promise) -> tuple[Any, ...]:
@@ -219,7 +285,7 @@ def _promise_row(promise: Promise) -> tuple[Any, ...]:
         None if promise.settled_at is UNSET else promise.settled_at,
         promise.branch,
         promise.parent,
-        promise.tags.get("resonate:origin"),
+        promise.origin,
     )
 
 
@@ -241,6 +307,35 @@ def _promise(row: Any) -> Promise:
     )
 
 
+def _schedule_row(schedule: Schedule) -> tuple[Any, ...]:
+    return (
+        schedule.id,
+        schedule.cron,
+        schedule.promise_id,
+        schedule.promise_timeout,
+        msgspec.json.encode(schedule.promise_param),
+        msgspec.json.encode(schedule.promise_tags).decode(),
+        schedule.created_at,
+        schedule.next_run_at,
+        None if schedule.last_run_at is UNSET else schedule.last_run_at,
+    )
+
+
+def _schedule(row: Any) -> Schedule:
+    id, cron, promise_id, promise_timeout, param, tags, created_at, next_run_at, last_run_at = row
+    return Schedule(
+        id=id,
+        cron=cron,
+        promise_id=promise_id,
+        promise_timeout=promise_timeout,
+        promise_param=_values.decode(param),
+        promise_tags=_tags.decode(tags),
+        created_at=created_at,
+        next_run_at=next_run_at,
+        last_run_at=UNSET if last_run_at is None else last_run_at,
+    )
+
+
 def _task_row(task: Task) -> tuple[Any, ...]:
     address = parse_address(task.target)
     return (
@@ -255,12 +350,13 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.timer_at,
         task.queued,
         task.releases,
+        task.lost_at,
         address.group if isinstance(address, PollAddress) else None,
     )
 
 
 def _task(row: Any) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at = row
     return Task(
         id=id,
         target=target,
@@ -273,4 +369,5 @@ def _task(row: Any) -> Task:
         timer_at=timer_at,
         queued=bool(queued),
         releases=releases,
+        lost_at=lost_at,
     )

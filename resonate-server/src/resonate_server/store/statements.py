@@ -29,6 +29,8 @@ CREATE TABLE promises (
     origin     TEXT
 ) WITHOUT ROWID;
 CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE state = 'pending';
+CREATE INDEX roots_by_settlement ON promises (settled_at, id)
+    WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id);
 CREATE INDEX promises_by_branch ON promises (branch, id) WHERE branch IS NOT NULL;
 CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
@@ -49,7 +51,8 @@ CREATE TABLE tasks (
     claim     TEXT,
     timer_at  INTEGER,
     queued    INTEGER NOT NULL,
-    releases  INTEGER NOT NULL
+    releases  INTEGER NOT NULL,
+    lost_at   INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
@@ -79,11 +82,27 @@ CREATE TABLE unblocks (
     PRIMARY KEY (promise_id, address)
 ) WITHOUT ROWID;
 
+-- A promise to create again and again; next_run_at in ms since the epoch.
+CREATE TABLE schedules (
+    id              TEXT PRIMARY KEY,
+    cron            TEXT NOT NULL,
+    promise_id      TEXT NOT NULL,
+    promise_timeout INTEGER NOT NULL,
+    promise_param   BLOB NOT NULL,  -- JSON
+    promise_tags    TEXT NOT NULL,  -- JSON
+    created_at      INTEGER NOT NULL,
+    next_run_at     INTEGER NOT NULL,
+    last_run_at     INTEGER
+) WITHOUT ROWID;
+CREATE INDEX schedules_by_next_run ON schedules (next_run_at);
+
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+
+_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_param, promise_tags, created_at, next_run_at, last_run_at"
 
 GET_PROMISE = f"SELECT {_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
@@ -104,11 +123,11 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, value = excluded.value, s
 """
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases
+    releases = excluded.releases, lost_at = excluded.lost_at
 """
 
 PUT_CALLBACK = """
@@ -122,7 +141,9 @@ DROP_LISTENERS = "DELETE FROM listeners WHERE awaited = ?"
 PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
-GET_UNBLOCKS = f"SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id"
+GET_UNBLOCKS = f"""
+SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id ORDER BY promise_id, address
+"""
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
 
@@ -134,15 +155,34 @@ DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? O
 NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
+SETTLED_ROOTS = """
+SELECT id FROM promises AS root
+WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
+  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND state = 'pending')
+  AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
+ORDER BY settled_at, id LIMIT :limit
+"""
+_TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
+# In this order: the promises tell which rows of the other tables belong to the tree.
+DROP_TREE = (
+    f"DELETE FROM callbacks WHERE awaited IN ({_TREE})",
+    f"DELETE FROM callbacks WHERE awaiter IN ({_TREE})",
+    f"DELETE FROM listeners WHERE awaited IN ({_TREE})",
+    f"DELETE FROM tasks WHERE id IN ({_TREE})",
+    f"DELETE FROM promises WHERE id IN ({_TREE})",
+)
+
+GET_SCHEDULE = f"SELECT {_SCHEDULE} FROM schedules WHERE id = ?"
+PUT_SCHEDULE = f"INSERT OR REPLACE INTO schedules ({_SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_SCHEDULE = "DELETE FROM schedules WHERE id = ?"
+DUE_SCHEDULES = f"SELECT {_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
+NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
+
+
 SEARCH_PROMISES = f"""
 SELECT {_PROMISE} FROM promises
-WHERE (:state IS NULL OR state = :state) AND id > :after
-  AND NOT EXISTS (
-    SELECT 1 FROM json_each(:tags) AS wanted
-    WHERE NOT EXISTS (
-      SELECT 1 FROM json_each(promises.tags) AS present WHERE present.key = wanted.key AND present.atom = wanted.atom
-    )
-  )
+WHERE (:state IS NULL OR state = :state) AND id > :after AND (:tags = '{{}}' OR has_tags(tags, :tags))
 ORDER BY id LIMIT :limit
 """
 # The same among the promises of one tree, which is what viewers ask for.
@@ -150,3 +190,14 @@ SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE orig
 SEARCH_TASKS = f"""
 SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after ORDER BY id LIMIT :limit
 """
+SEARCH_SCHEDULES = f"""
+SELECT {_SCHEDULE} FROM schedules WHERE id > :after AND (:tags = '{{}}' OR has_tags(promise_tags, :tags)) ORDER BY
+id LIMIT :limit
+"""
+
+ALL_PROMISES = f"SELECT {_PROMISE} FROM promises ORDER BY id"
+ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
+ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
+ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
+TABLES = ("promises", "tasks", "callbacks", "listeners", "unblocks", "schedules")

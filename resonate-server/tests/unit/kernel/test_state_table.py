@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from msgspec import Struct
-from unit.driver import LEASE, PID, RETRY, START, Driver, promise_create
+from unit.driver import FAR, HOUR, LEASE, PID, RETRY, START, Driver, promise_create
 
 from resonate_server.kernel.model import Task
 from resonate_server.protocol.records import TaskState
@@ -91,6 +91,15 @@ def bring_to(server: Driver, state: TaskState, lease: int = LONG_LEASE) -> Task:
 type Happens = Callable[[Driver, int], int | None]
 """Let an event happen to the task at its version; gives the answer's status, ``None`` if no request was made."""
 
+
+def pass_time(server: Driver, ms: int) -> None:
+    server.wait(ms)
+
+
+def settle_awaited(server: Driver) -> None:
+    server.settle(DEP)
+
+
 HAPPENS: dict[str, Happens] = {
     "task.create": lambda server, _: server.create_task(promise_create(TASK)).status,
     "task.acquire": lambda server, version: server.acquire(TASK, version).status,
@@ -101,15 +110,11 @@ HAPPENS: dict[str, Happens] = {
     "task.heartbeat": lambda server, version: server.heartbeat((TASK, version)).status,
     "task.halt": lambda server, _: server.halt(TASK).status,
     "task.continue": lambda server, _: server.continue_(TASK).status,
-    "awaited promise settles": lambda server, _: happens_unasked(server.settle(DEP).status),
+    "awaited promise settles": lambda server, _: settle_awaited(server),
     "own promise settled": lambda server, _: server.settle(TASK).status,
-    "retry timer due": lambda server, _: happens_unasked(server.wait(RETRY - 1)),
-    "lease due": lambda server, _: happens_unasked(server.wait(LEASE - 1)),
+    "retry timer due": lambda server, _: pass_time(server, RETRY - 1),
+    "lease due": lambda server, _: pass_time(server, LEASE - 1),
 }
-
-
-def happens_unasked(_: object) -> None:
-    """The status of what needed no request to the task, or none about it."""
 
 
 CELLS = [
@@ -184,25 +189,16 @@ def test_a_heartbeat_of_another_process_is_ignored(server: Driver) -> None:
     assert server.task(TASK) == before
 
 
-def test_own_promise_expired_does_to_the_task_what_a_settlement_does(server: Driver) -> None:
-    for state in (PENDING, ACQUIRED, SUSPENDED, HALTED):
-        id = f"expiring-{state}"
-        server.create(id, timeout_at=server.now + 1_000)
-        if state in (ACQUIRED, SUSPENDED):
-            server.acquire(id, ttl=LONG_LEASE)
-        if state is SUSPENDED:
-            server.create(DEP, target=None)
-            server.suspend(id, 1, DEP)
-        if state is HALTED:
-            server.halt(id)
+@pytest.mark.parametrize("state", [PENDING, ACQUIRED, SUSPENDED, HALTED])
+def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state: TaskState) -> None:
+    bring_to(server, state, lease=100 * HOUR)
 
-    server.wait(1_000)
+    server.wait(FAR - START)
 
-    for state in (PENDING, ACQUIRED, SUSPENDED, HALTED):
-        task = server.task(f"expiring-{state}")
-        assert task is not None
-        assert task.state is FULFILLED
-        assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
+    task = server.task(TASK)
+    assert task is not None
+    assert (task.state, task.pid, task.ttl, task.timer_at) == (FULFILLED, None, None, None)
+    assert server.take_executes() == []
 
 
 def test_several_awaited_promises_settling_send_one_execute(server: Driver) -> None:

@@ -1,0 +1,46 @@
+"""What ``debug.snap`` shows (protocol section 3.3): the whole state, as a test of any server would compare it."""
+
+from typing import Any
+
+import msgspec
+
+from resonate_server.protocol.messages import Execute, Message, encode_message
+from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.store import Snapshot
+
+_TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
+"""0: dispatched again, 1: the lease ends."""
+
+
+def describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
+    """The answer's data."""
+    return {
+        "promises": snapshot.promises,
+        "promiseTimeouts": [
+            {"id": promise.id, "timeout": promise.timeout_at}
+            for promise in snapshot.promises
+            if promise.state is PromiseState.PENDING
+        ],
+        "callbacks": [
+            {"awaiter": link.awaiter, "awaited": link.awaited} for link in snapshot.callbacks if not link.fired
+        ],
+        "listeners": [{"id": link.awaited, "address": link.address} for link in snapshot.listeners],
+        "tasks": [task.record() for task in snapshot.tasks],
+        "taskTimeouts": [
+            {"id": task.id, "type": _TIMER_TYPES[task.state], "timeout": task.timer_at}
+            for task in snapshot.tasks
+            if task.timer_at is not None
+        ],
+        "messages": [_message(message, server_url) for message in _owed(snapshot)],
+    }
+
+
+def _owed(snapshot: Snapshot) -> list[Message]:
+    queued = (task for task in snapshot.tasks if task.queued)
+    executes = [Execute(task_id=task.id, version=task.version, target=task.target) for task in queued]
+    return [*executes, *snapshot.unblocks]
+
+
+def _message(message: Message, server_url: str) -> dict[str, Any]:
+    address = message.target if isinstance(message, Execute) else message.address
+    return {"address": address, "message": msgspec.Raw(encode_message(message, server_url))}

@@ -1,0 +1,44 @@
+"""Cross-origin requests, for pages that talk to the server directly (protocol section 6). Off unless origins are
+configured."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+HEADERS = "origin, content-length, content-type, authorization"
+MAX_AGE_S = "3600"
+
+
+def cors(allowed: list[str]) -> Middleware:
+    """Reflect the origins in ``allowed``; ``*`` admits any. Others get no header, and their browser keeps the
+    answer from them."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin", "")
+        admitted = bool(origin) and ("*" in allowed or origin in allowed)
+        if admitted and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return web.Response(status=204, headers=_preflight_headers(origin))
+        if admitted:
+            request["cors_origin"] = origin
+        return await handler(request)
+
+    return middleware
+
+
+async def add_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal handler, because a stream's headers are sent before its handler returns."""
+    origin = request.get("cors_origin")
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"
+
+
+def _preflight_headers(origin: str) -> dict[str, str]:
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": METHODS,
+        "Access-Control-Allow-Headers": HEADERS,
+        "Access-Control-Max-Age": MAX_AGE_S,
+        "Vary": "Origin",
+    }

@@ -1,0 +1,71 @@
+"""Cron expressions as the protocol means them (section 4.4), on top of the croniter library.
+
+UTC; 5 fields (minute hour day month weekday), 6 (seconds first) or 7 (year last). Weekday numbers are Quartz's: 1
+is Sunday … 7 is
+Saturday; the library counts from 0. Day and weekday must both match, as in the official server's cron dialect.
+"""
+
+import re
+from datetime import UTC, datetime
+
+from croniter import CroniterError, croniter
+
+from resonate_server.protocol.errors import Malformed
+
+MAX_CRON_CHARACTERS = 200
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+_UNPREDICTABLE = re.compile(r"[RH](\(.*\))?(/.*)?", re.IGNORECASE)
+"""The library's random and hashed fields: a schedule must fire at the same times wherever it is computed."""
+
+_WEEKDAY_PART = re.compile(
+    r"(?P<first>[^-/#L]+)(?P<last>-[^/]+)?(?P<nth>#\d)?(?P<final>L)?(?P<step>/\d+)?", re.IGNORECASE
+)
+
+
+def next_match(cron: str, after: int) -> int | None:
+    """The first match strictly after ``after`` (both ms since the epoch); ``None`` if there is none within 50 years.
+
+    Raises :class:`Malformed` for an expression that is none.
+    """
+    try:
+        matches = croniter(_translate(cron), _EPOCH, day_or=False, second_at_beginning=True)
+    except (CroniterError, ValueError) as error:
+        raise Malformed(f"not a cron expression: {cron[:80]!r} ({error})") from None
+    try:
+        return int(matches.get_next(datetime, datetime.fromtimestamp(after / 1_000, UTC)).timestamp()) * 1_000
+    except (CroniterError, OverflowError, ValueError):
+        return None
+
+
+def _translate(cron: str) -> str:
+    """The expression with the library's weekday numbers."""
+    fields = cron.split()
+    if len(cron) > MAX_CRON_CHARACTERS or len(fields) not in (5, 6, 7):
+        raise ValueError("expected 5, 6 or 7 fields: [second] minute hour day month weekday [year]")
+    for part in ",".join(fields).split(","):
+        if _UNPREDICTABLE.fullmatch(part):
+            raise ValueError(f"{part!r} is no fixed time")
+    weekday = 4 if len(fields) == 5 else 5
+    fields[weekday] = ",".join(_translate_weekdays(part) for part in fields[weekday].split(","))
+    return " ".join(fields)
+
+
+def _translate_weekdays(part: str) -> str:
+    """One element of the weekday field: a day, a range, ``n#k`` (the k-th) or ``nL`` (the last), each with a step."""
+    match = _WEEKDAY_PART.fullmatch(part)
+    if match is None:
+        raise ValueError(f"weekday {part!r}")
+    first = _translate_day(match["first"])
+    last = "-" + _translate_day(match["last"][1:]) if match["last"] else ""
+    final = "L" if match["final"] else ""
+    return f"{final}{first}{last}{match['nth'] or ''}{match['step'] or ''}"
+
+
+def _translate_day(day: str) -> str:
+    if not day.isdigit():
+        return day
+    if not 1 <= int(day) <= 7:
+        raise ValueError(f"weekday {day}: 1 is Sunday, 7 is Saturday")
+    return str(int(day) - 1)

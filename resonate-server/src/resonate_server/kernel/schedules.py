@@ -1,0 +1,99 @@
+"""The rules of ``schedule.*`` and of their firing (protocol sections 3.3 and 4.4)."""
+
+from msgspec.structs import replace
+
+from resonate_server.kernel import promises, settlement
+from resonate_server.kernel.cron import next_match
+from resonate_server.kernel.model import ScheduleFired
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.answers import Answer, Nothing, ScheduleData
+from resonate_server.protocol.errors import Malformed, NotFound
+from resonate_server.protocol.records import Schedule
+from resonate_server.protocol.requests import (
+    MAX_ID_CHARACTERS,
+    MAX_INTEGER,
+    PromiseCreate,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+)
+
+NEVER = MAX_INTEGER
+"""``nextRunAt`` of a schedule whose expression matches no further time, for example a year that has passed."""
+
+
+def schedule_get(work: Workspace, request: ScheduleGet) -> Answer:
+    return _answer(_schedule_or_404(work, request.id))
+
+
+def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
+    """Idempotent on the id alone, like ``promise.create``."""
+    schedule = work.schedule(request.id)
+    if schedule is None:
+        schedule = _new_schedule(work, request)
+        work.put_schedule(schedule)
+    return _answer(schedule)
+
+
+def _new_schedule(work: Workspace, request: ScheduleCreate) -> Schedule:
+    first = next_match(request.cron, work.now)
+    if first is None:
+        raise Malformed(f"the cron expression {request.cron!r} matches no time to come")
+    schedule = Schedule(
+        id=request.id,
+        cron=request.cron,
+        promise_id=request.promise_id,
+        promise_timeout=request.promise_timeout,
+        promise_param=request.promise_param,
+        promise_tags=request.promise_tags,
+        created_at=work.now,
+        next_run_at=first,
+    )
+    if len(schedule.next_promise_id) > MAX_ID_CHARACTERS:
+        raise Malformed(f"promiseId makes ids of more than {MAX_ID_CHARACTERS} characters")
+    return schedule
+
+
+def schedule_delete(work: Workspace, request: ScheduleDelete) -> Answer:
+    """What has fired already stays."""
+    _schedule_or_404(work, request.id)
+    work.drop_schedule(request.id)
+    return Answer(status=200, data=Nothing())
+
+
+def fire(work: Workspace, schedule: Schedule) -> None:
+    """Run ``schedule`` once, as of the time it was due; missed runs follow one by one, each due at once.
+
+    A promise that exists under the id already is left as it is.
+    """
+    if work.now < schedule.next_run_at:
+        return
+    id = schedule.next_promise_id
+    settlement.touch(work, [id])
+    if work.promise(id) is None:
+        request = _promise_of_run(schedule, id)
+        promises.create_task(work, promises.create(work, request, created_at=schedule.next_run_at))
+        work.notice(ScheduleFired())
+    following = next_match(schedule.cron, schedule.next_run_at)
+    work.put_schedule(replace(schedule, last_run_at=schedule.next_run_at, next_run_at=following or NEVER))
+
+
+def _promise_of_run(schedule: Schedule, id: str) -> PromiseCreate:
+    lineage = {f"resonate:{name}": id for name in ("origin", "branch", "parent", "prefix")}
+    return PromiseCreate(
+        id=id,
+        timeout_at=min(schedule.next_run_at + schedule.promise_timeout, MAX_INTEGER),
+        param=schedule.promise_param,
+        tags={**schedule.promise_tags, **lineage, "resonate:schedule": schedule.id},
+    )
+
+
+def _schedule_or_404(work: Workspace, id: str) -> Schedule:
+    schedule = work.schedule(id)
+    if schedule is None:
+        raise NotFound(f"schedule {id} does not exist")
+    return schedule
+
+
+def _answer(schedule: Schedule) -> Answer:
+    return Answer(status=200, data=ScheduleData(schedule=schedule))

@@ -1,0 +1,108 @@
+"""What an operator can measure, in the Prometheus text format: the official names, and what their documentation
+calls missing.
+
+A registry of its own, so that several servers in one process (tests) do not share figures. Times are seconds, as is
+the custom there.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from resonate_server.protocol.records import TaskState
+
+LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+WAITING_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
+BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """One method per thing that happens; all but :meth:`render` are cheap enough for every request."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter("resonate_request", "Requests answered.", ["kind", "status"], registry=self.registry)
+        self._request_seconds = self._histogram(
+            "resonate_request_duration_seconds", "Time to answer.", LATENCY_S, "kind"
+        )
+        self._messages = Counter("resonate_messages", "Messages handed to delivery.", ["kind"], registry=self.registry)
+        self._deliveries = Counter(
+            "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
+        )
+        self._fired = Counter("resonate_schedule_promises", "Promises created by schedules.", registry=self.registry)
+        self._batch = self._histogram("resonate_commit_batch_size", "Requests per commit.", BATCH)
+        self._commit = self._histogram("resonate_commit_duration_seconds", "Time of a transaction.", LATENCY_S)
+        self._claim = self._histogram(
+            "resonate_task_claim_seconds", "From a task's creation to its first claim.", WAITING_S
+        )
+        self._settle = self._histogram("resonate_promise_settlement_seconds", "From creation to settlement.", WAITING_S)
+        self._recovery = self._histogram(
+            "resonate_task_recovery_seconds", "From a lost lease to the next claim.", WAITING_S
+        )
+        self._lost = Counter("resonate_leases_lost", "Leases that ended without a word.", registry=self.registry)
+        self._tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
+
+    def request(self, kind: str, status: int, seconds: float) -> None:
+        self._requests.labels(kind, status).inc()
+        self._request_seconds.labels(kind).observe(seconds)
+
+    def message(self, kind: str) -> None:
+        self._messages.labels(kind).inc()
+
+    def delivery(self, status: str) -> None:
+        """``status``: success, error or dropped."""
+        self._deliveries.labels(status).inc()
+
+    def commit(self, requests: int, seconds: float) -> None:
+        self._batch.observe(requests)
+        self._commit.observe(seconds)
+
+    def schedule_fired(self) -> None:
+        self._fired.inc()
+
+    def lease_lost(self) -> None:
+        self._lost.inc()
+
+    def claimed(self, waited_ms: int | None, recovery_ms: int | None) -> None:
+        """``None`` where there is nothing to measure: not the first claim, no lease lost before."""
+        if waited_ms is not None:
+            self._claim.observe(waited_ms / 1_000)
+        if recovery_ms is not None:
+            self._recovery.observe(recovery_ms / 1_000)
+
+    def settled(self, pending_ms: int) -> None:
+        self._settle.observe(pending_ms / 1_000)
+
+    def tasks_changed(self, difference: Tally[TaskState]) -> None:
+        """How many more (or fewer) tasks there are in each state."""
+        for state, count in difference.items():
+            if count:
+                self._tasks.labels(state.value).inc(count)
+
+    def render(self) -> bytes:
+        """The text format."""
+        return generate_latest(self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=tuple(buckets), registry=self.registry)
+
+
+class DeliveryCollector(Collector):
+    """Figures of the hub, read when somebody asks for them."""
+
+    def __init__(self, figures: Callable[[], list[tuple[str, int, int]]]) -> None:
+        """``figures()``: of each group its name, connected workers, waiting messages."""
+        self._figures = figures
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        workers = GaugeMetricFamily("resonate_connected_workers", "Open streams.", labels=["group"])
+        waiting = GaugeMetricFamily(
+            "resonate_messages_waiting", "Messages not handed to a worker yet.", labels=["group"]
+        )
+        for group, connected, messages in self._figures():
+            workers.add_metric([group], connected)
+            waiting.add_metric([group], messages)
+        return [workers, waiting]

@@ -1,0 +1,117 @@
+"""Which promises come along with a task: section 3.4, and section 9, item 9."""
+
+import pytest
+from unit.driver import START, Driver, promise_create
+
+from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.records import PromiseState
+
+
+def ids(answer: Answer) -> list[str]:
+    return [promise.id for promise in answer.data.preload]
+
+
+def test_all_promises_of_the_task_s_branch_ascending_without_its_own(server: Driver) -> None:
+    server.create("t", branch="br")
+    for id in ("step-2", "step-10", "step-1"):
+        server.create(id, target=None, branch="br")
+
+    assert ids(server.acquire("t")) == ["step-1", "step-10", "step-2"]
+
+
+def test_a_root_is_its_own_branch_and_not_in_its_preload(server: Driver) -> None:
+    server.create("root", branch="root", parent="root")
+    server.create("root:1", target=None, branch="root", parent="root")
+
+    assert ids(server.acquire("root")) == ["root:1"]
+
+
+def test_in_any_state(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.create("done", target=None, branch="t")
+    server.create("open", target=None, branch="t")
+    server.settle("done")
+
+    preload = server.acquire("t").data.preload
+
+    assert [(promise.id, promise.state) for promise in preload] == [
+        ("done", PromiseState.RESOLVED),
+        ("open", PromiseState.PENDING),
+    ]
+
+
+def test_nothing_of_another_branch(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.create("other", target=None, branch="t2")
+
+    assert ids(server.acquire("t")) == []
+
+
+def test_nothing_for_a_task_without_branch_tag(server: Driver) -> None:
+    server.create("t")
+    server.create("also-without", target=None)
+
+    assert ids(server.acquire("t")) == []
+
+
+def test_nothing_for_an_empty_branch_tag(server: Driver) -> None:
+    server.create("t", branch="")
+    server.create("also-empty", target=None, branch="")
+
+    assert ids(server.acquire("t")) == []
+
+
+def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.create("t:1", branch="t:1", parent="t")
+
+    assert ids(server.acquire("t")) == ["t:1"]
+
+
+def test_a_child_of_the_same_branch_is_given_once(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.create("t:1", target=None, branch="t", parent="t")
+
+    assert ids(server.acquire("t")) == ["t:1"]
+
+
+def test_order_is_by_code_point(server: Driver) -> None:
+    server.create("t", branch="t")
+    for id in ("\U0001f600", "\uff5e", "z", "é"):
+        server.create(id, target=None, branch="t")
+
+    assert ids(server.acquire("t")) == ["z", "é", "\uff5e", "\U0001f600"]
+
+
+def test_is_capped(server: Driver) -> None:
+    server.create("t", branch="t")
+    for number in range(MAX_PRELOAD + 10):
+        server.create(f"step-{number:04}", target=None, branch="t")
+
+    assert ids(server.acquire("t")) == [f"step-{number:04}" for number in range(MAX_PRELOAD)]
+
+
+def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:
+    server.create("step", target=None, branch="t")
+    server.settle("step")
+
+    assert ids(server.create_task(promise_create("t", branch="t"))) == ["step"]
+    assert ids(server.fence("t", 1, promise_create("step"))) == ["step"]
+    assert ids(server.suspend("t", 1, "step")) == ["step"]
+    server.release("t", 1)
+    assert ids(server.acquire("t", 1)) == ["step"]
+
+
+@pytest.mark.parametrize("timer", ["true", "false"])
+def test_what_a_300_is_about_is_settled_in_its_preload(server: Driver, timer: str) -> None:
+    """Section 9, item 9: a worker that goes on with a stale entry would ask again, for ever."""
+    server.create("t", branch="t")
+    server.acquire("t")
+    server.fence("t", 1, promise_create("t:1", target=None, timeout_at=START + 10, parent="t", timer=timer))
+    server.now += 10
+
+    answer = server.suspend("t", 1, "t:1")
+
+    assert answer.status == 300
+    assert [promise.state is PromiseState.PENDING for promise in answer.data.preload] == [False]

@@ -1,0 +1,188 @@
+"""How a settlement spreads: section 3.5, and section 9, items 8 and 13."""
+
+import pytest
+from unit.driver import LEASE, START, Driver, promise_settle, value
+
+from resonate_server.protocol.records import PromiseState, TaskState
+
+ADDRESS = "poll://uni@callers/caller-1"
+
+
+def settle_by_settle(server: Driver) -> None:
+    server.settle("p", result=value("result"))
+
+
+def settle_by_fulfill(server: Driver) -> None:
+    server.acquire("p", 0)
+    server.fulfill("p", 1, result=value("result"))
+
+
+def settle_by_fence(server: Driver) -> None:
+    server.acquired("other")
+    server.fence("other", 1, promise_settle("p", result=value("result")))
+
+
+def settle_by_expiry(server: Driver) -> None:
+    server.wait(LEASE)
+
+
+def settle_by_touch(server: Driver) -> None:
+    server.now += LEASE
+    server.get("p")
+
+
+WAYS = [
+    pytest.param(way, id=way.__name__)
+    for way in (settle_by_settle, settle_by_fulfill, settle_by_fence, settle_by_expiry, settle_by_touch)
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+class TestEveryWayToSettle:
+    def test_fulfils_the_own_task(self, server: Driver, way: type) -> None:
+        server.create("p", timeout_at=START + LEASE)
+
+        way(server)
+
+        task = server.task("p")
+        assert task is not None
+        assert (task.state, task.timer_at) == (TaskState.FULFILLED, None)
+
+    def test_deletes_the_callbacks_in_which_it_waits(self, server: Driver, way: type) -> None:
+        server.create("p", timeout_at=START + LEASE)
+        server.create("dep", target=None)
+        server.register_callback("dep", "p")
+
+        way(server)
+
+        assert server.callbacks("dep") == set()
+
+    def test_wakes_a_suspended_awaiter(self, server: Driver, way: type) -> None:
+        server.create("p", timeout_at=START + LEASE)
+        server.suspended("awaiter", "p")
+
+        way(server)
+
+        assert ("awaiter", 1) in server.take_executes()
+
+    def test_tells_each_listener_once(self, server: Driver, way: type) -> None:
+        server.create("p", timeout_at=START + LEASE)
+        server.register_listener("p", ADDRESS)
+
+        way(server)
+        server.get("p")
+
+        [unblock] = server.take_unblocks()
+        assert (unblock.address, unblock.promise) == (ADDRESS, server.promise("p"))
+        assert unblock.promise.state is not PromiseState.PENDING
+        assert server.listeners("p") == []
+
+    def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
+        """Section 9, item 8."""
+        server.create("p", timeout_at=START + LEASE)
+
+        way(server)
+
+        assert "p" in server.take_withdrawn()
+
+
+def test_an_awaiter_is_not_woken_twice_by_the_same_promise(server: Driver) -> None:
+    server.suspended("awaiter", "p")
+    server.settle("p")
+    server.forget_messages()
+
+    server.settle("p")
+    server.get("p")
+
+    assert not server.sent
+
+
+def test_all_awaiters_are_woken(server: Driver) -> None:
+    server.suspended("a", "p")
+    server.suspended("b", "p")
+
+    server.settle("p")
+
+    assert sorted(server.take_executes()) == [("a", 1), ("b", 1)]
+
+
+def test_an_awaiter_that_expires_in_the_same_sweep_is_not_woken(server: Driver) -> None:
+    server.create("awaiter", timeout_at=START + 10)
+    server.create("p", target=None, timeout_at=START + 5)
+    server.acquire("awaiter")
+    server.suspend("awaiter", 1, "p")
+    server.forget_messages()
+
+    server.wait(10)
+
+    task = server.task("awaiter")
+    assert task is not None
+    assert (task.state, task.resumes) == (TaskState.FULFILLED, 0)
+    assert server.take_executes() == []
+
+
+def test_a_tree_that_expires_in_one_sweep_is_silent_but_for_its_listeners(server: Driver) -> None:
+    for id, dep in (("leaf", None), ("middle", "leaf"), ("root", "middle")):
+        server.create(id, timeout_at=START + 10)
+        server.acquire(id)
+        if dep is not None:
+            server.suspend(id, 1, dep)
+    server.register_listener("root", ADDRESS)
+    server.forget_messages()
+
+    server.wait(10)
+
+    assert server.take_executes() == []
+    assert [unblock.promise.id for unblock in server.take_unblocks()] == ["root"]
+
+
+@pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.ACQUIRED])
+def test_an_awaiter_past_its_own_deadline_is_skipped(server: Driver, state: TaskState) -> None:
+    """Section 3.5 [SHOULD]; section 9, item 13."""
+    server.create("awaiter", timeout_at=START + 10)
+    server.create("p", target=None)
+    server.acquire("awaiter", ttl=LEASE)
+    if state is TaskState.SUSPENDED:
+        server.suspend("awaiter", 1, "p")
+    else:
+        server.register_callback("p", "awaiter")
+    before = server.task("awaiter")
+    server.forget_messages()
+    server.now += 10
+
+    server.settle("p")
+
+    assert server.task("awaiter") == before
+    assert not server.sent
+
+
+def test_waking_dispatches_at_the_version_of_the_last_claim(server: Driver) -> None:
+    server.suspended("awaiter", "p")
+
+    server.settle("p")
+
+    task = server.task("awaiter")
+    assert task is not None
+    assert (task.state, task.version) == (TaskState.PENDING, 1)
+    assert task.timer_at == START + server.rules.retry_timeout_ms
+
+
+def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:
+    """Section 8: baz fulfils, bar is woken; bar fulfils, foo is woken; foo fulfils, the caller is told."""
+    server.acquired("c")
+    server.register_listener("c", ADDRESS)
+    server.acquired("c:1")
+    server.acquired("c:1.1")
+    server.suspend("c", 1, "c:1")
+    server.suspend("c:1", 1, "c:1.1")
+    server.forget_messages()
+
+    server.fulfill("c:1.1", 1)
+    assert server.take_executes() == [("c:1", 1)]
+    server.acquire("c:1", 1)
+    server.fulfill("c:1", 2)
+    assert server.take_executes() == [("c", 1)]
+    server.acquire("c", 1)
+    server.fulfill("c", 2, result=value("3"))
+    [unblock] = server.take_unblocks()
+    assert (unblock.address, unblock.promise.value) == (ADDRESS, value("3"))

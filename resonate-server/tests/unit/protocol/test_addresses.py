@@ -1,0 +1,60 @@
+"""Delivery addresses: section 2.4."""
+
+import pytest
+
+from resonate_server.protocol.address import Address, PollAddress, PushAddress, parse_address
+from resonate_server.protocol.errors import Malformed
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("poll://any@workers", PollAddress("workers", "", exact=False)),
+        ("poll://any@workers/w1", PollAddress("workers", "w1", exact=False)),
+        ("poll://uni@workers/w1", PollAddress("workers", "w1", exact=True)),
+        ("poll://uni@workers", PollAddress("workers", "", exact=True)),
+        ("poll://uni@workers/", PollAddress("workers", "", exact=True)),
+        ("poll://any@Workers/W1", PollAddress("Workers", "W1", exact=False)),
+        ("poll://any@service-foo.v2_x", PollAddress("service-foo.v2_x", "", exact=False)),
+        ("poll://any@workers/a/b", PollAddress("workers", "a/b", exact=False)),
+        ("poll://any@a%20b/c%2Fd", PollAddress("a b", "c/d", exact=False)),
+        ("http://host:1/path?q=1", PushAddress("http://host:1/path?q=1")),
+        ("https://host", PushAddress("https://host")),
+    ],
+)
+def test_valid(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "workers",
+        "any@workers",
+        "poll:any@workers",
+        "poll://",
+        "poll:///",
+        "poll://workers",
+        "poll://@workers",
+        "poll://any@",
+        "poll://any@/w1",
+        "poll://uni@/w1",
+        "poll://all@workers",
+        "poll://ANY@workers",
+        "poll://any:x@workers",
+        "poll://x@any@workers",
+        "http://",
+        "http:///path",
+        "http:host",
+        "gcps://project/topic",
+        "bash://",
+        "ftp://host",
+        "://any@workers",
+        "x" * 10_000,
+    ],
+)
+def test_invalid(text: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        parse_address(text)
+    assert len(str(refusal.value)) < 500

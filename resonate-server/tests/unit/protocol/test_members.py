@@ -1,0 +1,434 @@
+"""The members of each kind: which are demanded, which values are refused (400) and which are tolerated; the `data`
+columns of sections 3.1 and 3.2, the field checks below them, and section 9, item 15."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from unit.reading import read
+
+from resonate_server.protocol.envelope import VERSION, Call, Refusal
+from resonate_server.protocol.records import EMPTY, PromiseState, Value
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseCreate, PromiseSearch, Request, TaskAcquire
+
+TARGET = {"resonate:target": "poll://any@workers"}
+CREATE = {"id": "p", "timeoutAt": 1_000, "tags": TARGET}
+SETTLE = {"id": "t", "state": "resolved"}
+
+
+def action(kind: str, data: Any) -> dict[str, Any]:
+    return {"kind": kind, "head": {"corrId": "inner", "version": VERSION}, "data": data}
+
+
+VALID: dict[str, dict[str, Any]] = {
+    "promise.get": {"id": "p"},
+    "promise.create": CREATE,
+    "promise.settle": SETTLE,
+    "promise.register_callback": {"awaited": "p", "awaiter": "t"},
+    "promise.register_listener": {"awaited": "p", "address": "poll://uni@callers/1"},
+    "promise.search": {},
+    "task.get": {"id": "t"},
+    "task.create": {"pid": "w", "ttl": 1, "action": action("promise.create", CREATE)},
+    "task.acquire": {"id": "t", "version": 0, "pid": "w", "ttl": 1},
+    "task.release": {"id": "t", "version": 1},
+    "task.fulfill": {"id": "t", "version": 1, "action": action("promise.settle", SETTLE)},
+    "task.suspend": {
+        "id": "t",
+        "version": 1,
+        "actions": [action("promise.register_callback", {"awaited": "p", "awaiter": "t"})],
+    },
+    "task.fence": {"id": "t", "version": 1, "action": action("promise.create", CREATE)},
+    "task.heartbeat": {"pid": "w", "tasks": [{"id": "t", "version": 1}]},
+    "task.halt": {"id": "t"},
+    "task.continue": {"id": "t"},
+    "task.search": {},
+}
+
+OPTIONAL = {"tags", "param", "value", "head", "kind"}
+
+
+def raw(kind: str, data: Any) -> bytes:
+    return json.dumps({"kind": kind, "head": {"corrId": "c", "version": VERSION}, "data": data}).encode()
+
+
+def accepted(kind: str, data: Any) -> Request:
+    result = read(raw(kind, data))
+    assert isinstance(result, Call), result
+    return result.request
+
+
+def refused(kind: str, data: Any) -> str:
+    result = read(raw(kind, data))
+    assert isinstance(result, Refusal), result
+    return result.message
+
+
+def changed(kind: str, path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    """The valid data of ``kind`` with another ``value`` at ``path``."""
+    data = copy.deepcopy(VALID[kind])
+    place: Any = data
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return data
+
+
+def paths(data: Any, prefix: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Of all members, at any depth."""
+    found: list[tuple[str | int, ...]] = []
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in entries:
+        found += [(*prefix, key), *paths(value, (*prefix, key))]
+    return found
+
+
+def shown(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def members(*names: str) -> list[Any]:
+    """(kind, path) of every member that is called one of ``names``, in all kinds."""
+    return [
+        pytest.param(kind, path, id=f"{kind} {shown(path)}")
+        for kind, data in VALID.items()
+        for path in paths(data)
+        if path[-1] in names and "head" not in path
+    ]
+
+
+DEMANDED = [
+    pytest.param(kind, path, id=f"{kind} {shown(path)}")
+    for kind, data in VALID.items()
+    for path in paths(data)
+    if isinstance(path[-1], str) and not OPTIONAL.intersection(map(str, path))
+]
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_valid(kind: str) -> None:
+    accepted(kind, VALID[kind])
+
+
+@pytest.mark.parametrize(("kind", "path"), DEMANDED)
+def test_a_missing_member_is_refused(kind: str, path: tuple[str | int, ...]) -> None:
+    data = copy.deepcopy(VALID[kind])
+    place: Any = data
+    for step in path[:-1]:
+        place = place[step]
+    del place[path[-1]]
+
+    refused(kind, data)
+
+
+@pytest.mark.parametrize(("kind", "path"), DEMANDED)
+@pytest.mark.parametrize("wrong", [None, True, 1.5, [1], {"x": 1}], ids=repr)
+def test_a_member_of_another_type_is_refused(kind: str, path: tuple[str | int, ...], wrong: Any) -> None:
+    refused(kind, changed(kind, path, wrong))
+
+
+class TestIds:
+    EVERY = members("id", "awaited", "awaiter")
+
+    @pytest.mark.parametrize(("kind", "path"), EVERY)
+    @pytest.mark.parametrize("bad", ["", "\x00", "a\x00b", "a\x00", "x" * 100_000], ids=lambda text: repr(text[:5]))
+    def test_empty_with_nul_or_endless_is_refused(self, kind: str, path: tuple[str | int, ...], bad: str) -> None:
+        refused(kind, changed(kind, path, bad))
+
+    @pytest.mark.parametrize(
+        "id", [" ", "\n", "a\nb\n", "/", "foo.1", "foo:1.1", "é", "😀", "\u2028", "x" * 1_000, "\x01"]
+    )
+    def test_anything_else_is_an_id(self, id: str) -> None:
+        accepted("promise.get", {"id": id})
+
+    def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
+        assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000
+
+    @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "\\ud800x", "\\udc00\\ud800"])
+    def test_lone_surrogates_are_refused(self, escaped: str) -> None:
+        """They have no UTF-8 and could neither be stored nor sent."""
+        for data in (f'{{"id":"{escaped}"}}', f'{{"id":"p","x":1.0,"y":"{escaped}"}}'):
+            result = read(raw("promise.get", "DATA").replace(b'"DATA"', data.encode()))
+            assert isinstance(result, Refusal) or "y" in data
+
+    @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
+    def test_what_is_not_utf_8_is_refused(self, invalid: bytes) -> None:
+        result = read(raw("promise.get", {"id": "X"}).replace(b"X", invalid))
+        assert isinstance(result, Refusal)
+
+
+class TestIntegers:
+    EVERY = members("timeoutAt", "version", "ttl")
+
+    @pytest.mark.parametrize(("kind", "path"), EVERY)
+    @pytest.mark.parametrize(
+        "bad", [-1, -1.0, 0.5, 2**63, 2**64, 2**63 + 0.0, 10**400, "1", True], ids=lambda x: repr(x)[:9]
+    )
+    def test_negative_fractional_or_beyond_64_bits_is_refused(
+        self, kind: str, path: tuple[str | int, ...], bad: Any
+    ) -> None:
+        refused(kind, changed(kind, path, bad))
+
+    @pytest.mark.parametrize(
+        "number", [b"1e400", b"-1e400", b"1e9999999999", b"NaN", b"Infinity", b"1" * 5_000, b"01", b"+1"]
+    )
+    def test_what_is_no_number_is_refused(self, number: bytes) -> None:
+        result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', number))
+        assert isinstance(result, Refusal)
+
+    @pytest.mark.parametrize(("kind", "path"), EVERY)
+    def test_integral_floats_are_integers(self, kind: str, path: tuple[str | int, ...]) -> None:
+        """Section 1.3 [SHOULD]."""
+        assert accepted(kind, changed(kind, path, 1_000.0)) == accepted(kind, changed(kind, path, 1_000))
+
+    def test_an_exponent_makes_an_integer_too(self) -> None:
+        result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', b"1.7e12"))
+        assert isinstance(result, Call)
+        assert result.request == PromiseCreate("p", 1_700_000_000_000)
+
+    @pytest.mark.parametrize(("kind", "path"), EVERY)
+    def test_the_largest_is_accepted(self, kind: str, path: tuple[str | int, ...]) -> None:
+        accepted(kind, changed(kind, path, MAX_INTEGER))
+
+    def test_zero_is_a_deadline_and_a_version_but_no_ttl(self) -> None:
+        accepted("promise.create", changed("promise.create", ("timeoutAt",), 0))
+        accepted("task.acquire", changed("task.acquire", ("version",), 0))
+        refused("task.acquire", changed("task.acquire", ("ttl",), 0))
+        refused("task.create", changed("task.create", ("ttl",), 0))
+
+    def test_an_integral_float_does_not_hide_another_mistake(self) -> None:
+        refused("task.acquire", {"id": "t", "version": 0.0, "pid": "", "ttl": 1})
+
+    def test_numbers_that_nobody_reads_do_not_matter(self) -> None:
+        assert accepted("task.acquire", VALID["task.acquire"] | {"version": 0.0, "x": 10**30, "y": 0.5}) == TaskAcquire(
+            "t", 0, "w", 1
+        )
+
+
+class TestNulls:
+    """Section 1.3 [SHOULD]: ``null`` for what may be left out counts as left out."""
+
+    def test_param_and_tags(self) -> None:
+        assert accepted("promise.create", {"id": "p", "timeoutAt": 5, "param": None, "tags": None}) == PromiseCreate(
+            "p", 5
+        )
+
+    def test_inside_of_param(self) -> None:
+        data = {"id": "p", "timeoutAt": 5, "param": {"headers": None, "data": None}}
+
+        assert accepted("promise.create", data) == PromiseCreate("p", 5, EMPTY)
+
+    def test_value(self) -> None:
+        accepted("promise.settle", SETTLE | {"value": None})
+
+    @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
+    def test_members_of_a_search(self, kind: str) -> None:
+        assert accepted(kind, {"state": None, "tags": None, "limit": None, "cursor": None}) == accepted(kind, {})
+
+    def test_head_of_an_action(self) -> None:
+        accepted("task.fence", changed("task.fence", ("action", "head"), None))
+
+    @pytest.mark.parametrize("kind", ["task.suspend", "task.heartbeat"])
+    def test_not_as_an_entry_of_a_list(self, kind: str) -> None:
+        member = "actions" if kind == "task.suspend" else "tasks"
+
+        refused(kind, changed(kind, (member,), [None]))
+
+    @pytest.mark.parametrize("tags", [{"a": None}, {"resonate:target": None}])
+    def test_not_as_the_value_of_a_tag(self, tags: dict[str, None]) -> None:
+        """A tag that its sender believes to be set must not vanish without a word."""
+        refused("promise.create", {"id": "p", "timeoutAt": 5, "tags": tags})
+
+    def test_not_as_the_value_of_a_header(self) -> None:
+        refused("promise.create", {"id": "p", "timeoutAt": 5, "param": {"headers": {"a": None}}})
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        "param", [[], "x", 1, True, {"data": 1}, {"data": {}}, {"headers": []}, {"headers": {"a": 1}}]
+    )
+    def test_param_of_another_shape_is_refused(self, param: Any) -> None:
+        refused("promise.create", CREATE | {"param": param})
+
+    @pytest.mark.parametrize(
+        "value", [[], "x", 1, True, {"data": 1}, {"data": {}}, {"headers": []}, {"headers": {"a": 1}}]
+    )
+    def test_value_of_another_shape_is_refused(self, value: Any) -> None:
+        refused("promise.settle", SETTLE | {"value": value})
+
+    @pytest.mark.parametrize("tags", [[], "x", 1, {"a": 1}, {"a": True}, {"a": []}, {"a": 1.0}])
+    def test_tags_of_another_shape_are_refused(self, tags: Any) -> None:
+        refused("promise.create", CREATE | {"tags": tags})
+        refused("promise.search", {"tags": tags})
+
+    def test_unknown_members_of_a_value_are_ignored(self) -> None:
+        request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
+
+        assert isinstance(request, PromiseCreate)
+        assert request.param == Value(data="x")
+
+    @pytest.mark.parametrize("state", ["pending", "rejected_timedout", "timedout", "RESOLVED", "", "canceled"])
+    def test_settling_takes_three_states_only(self, state: str) -> None:
+        refused("promise.settle", SETTLE | {"state": state})
+        refused("task.fulfill", changed("task.fulfill", ("action", "data", "state"), state))
+        refused("task.fence", changed("task.fence", ("action",), action("promise.settle", {"id": "p", "state": state})))
+
+    @pytest.mark.parametrize("state", ["resolved", "rejected", "rejected_canceled"])
+    def test_settling_takes(self, state: str) -> None:
+        accepted("promise.settle", SETTLE | {"state": state})
+
+    @pytest.mark.parametrize(("kind", "path"), members("pid"))
+    def test_an_empty_pid_is_refused(self, kind: str, path: tuple[str | int, ...]) -> None:
+        refused(kind, changed(kind, path, ""))
+
+
+class TestTargetAndDelay:
+    BAD = ("", "workers", "poll://", "poll://any@", "poll://all@workers", "poll://workers", "ftp://h/", "any@workers")
+
+    @pytest.mark.parametrize("target", BAD)
+    def test_an_invalid_target_is_refused_in_each_create(self, target: str) -> None:
+        create = CREATE | {"tags": {"resonate:target": target}}
+
+        refused("promise.create", create)
+        refused("task.create", changed("task.create", ("action", "data"), create))
+        refused("task.fence", changed("task.fence", ("action", "data"), create))
+
+    @pytest.mark.parametrize("address", BAD)
+    def test_an_invalid_listener_address_is_refused(self, address: str) -> None:
+        refused("promise.register_listener", {"awaited": "p", "address": address})
+
+    @pytest.mark.parametrize("delay", ["", "x", "-1", "1.5", "1e3", " 1", "1_0", "+1", "\u0661", "1000", "9" * 30])
+    def test_a_delay_that_is_no_time_before_the_deadline_is_refused(self, delay: str) -> None:
+        refused("promise.create", CREATE | {"tags": TARGET | {"resonate:delay": delay}})
+
+    @pytest.mark.parametrize("delay", ["0", "999", "0999"])
+    def test_a_delay_before_the_deadline_is_accepted(self, delay: str) -> None:
+        accepted("promise.create", CREATE | {"tags": TARGET | {"resonate:delay": delay}})
+
+    def test_a_delay_without_target_is_refused(self) -> None:
+        refused("promise.create", CREATE | {"tags": {"resonate:delay": "1"}})
+
+    def test_timer_and_target_together_are_accepted(self) -> None:
+        """Section 7.2, item 4."""
+        accepted("promise.create", CREATE | {"tags": TARGET | {"resonate:timer": "true"}})
+
+    def test_origin_branch_parent_and_prefix_are_not_checked(self) -> None:
+        """Section 7.2, item 1."""
+        tags = {"resonate:origin": "a.b", "resonate:branch": "p", "resonate:parent": "p", "resonate:prefix": "a.b"}
+
+        accepted("promise.create", CREATE | {"id": "p.1", "tags": TARGET | tags})
+
+
+class TestActions:
+    def test_task_create_needs_a_target(self) -> None:
+        refused("task.create", changed("task.create", ("action", "data", "tags"), {}))
+
+    def test_fulfill_settles_the_task_s_own_promise(self) -> None:
+        refused("task.fulfill", changed("task.fulfill", ("action", "data", "id"), "other"))
+
+    def test_suspend_registers_the_task_itself(self) -> None:
+        refused("task.suspend", changed("task.suspend", ("actions", 0, "data", "awaiter"), "other"))
+
+    def test_suspend_on_the_own_promise_is_refused(self) -> None:
+        refused("task.suspend", changed("task.suspend", ("actions", 0, "data", "awaited"), "t"))
+
+    def test_suspend_on_nothing_is_refused(self) -> None:
+        refused("task.suspend", changed("task.suspend", ("actions",), []))
+
+    def test_fence_on_the_own_promise_is_refused(self) -> None:
+        refused("task.fence", changed("task.fence", ("action", "data", "id"), "t"))
+
+    @pytest.mark.parametrize("kind", ["promise.get", "task.create", "", "x", None, 1])
+    def test_fence_takes_create_and_settle_only(self, kind: Any) -> None:
+        refused("task.fence", changed("task.fence", ("action", "kind"), kind))
+
+    def test_fence_takes_settle(self) -> None:
+        accepted("task.fence", changed("task.fence", ("action",), action("promise.settle", SETTLE | {"id": "p"})))
+
+    def test_a_mistake_inside_a_fence_is_the_fence_s(self) -> None:
+        refused("task.fence", changed("task.fence", ("action", "data", "timeoutAt"), "soon"))
+
+    def test_fence_finds_its_kind_wherever_it_stands(self) -> None:
+        accepted("task.fence", {"version": 1, "id": "t", "action": {"data": CREATE, "kind": "promise.create"}})
+
+    @pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
+    @pytest.mark.parametrize("change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}])
+    def test_kind_and_head_of_other_actions_are_never_read(self, kind: str, change: dict[str, Any]) -> None:
+        """Section 1.2: only ``task.fence`` looks at the inner kind."""
+        path: tuple[str | int, ...] = ("actions", 0) if kind == "task.suspend" else ("action",)
+        name, value = next(iter(change.items()))
+
+        accepted(kind, changed(kind, (*path, name), value))
+
+    @pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
+    def test_kind_and_head_of_other_actions_may_be_missing(self, kind: str) -> None:
+        data = copy.deepcopy(VALID[kind])
+        inner = data["actions"][0] if kind == "task.suspend" else data["action"]
+        del inner["kind"], inner["head"]
+
+        accepted(kind, data)
+
+    def test_an_empty_heartbeat_is_accepted(self) -> None:
+        accepted("task.heartbeat", {"pid": "w", "tasks": []})
+
+    def test_a_heartbeat_over_several_trees_is_accepted(self) -> None:
+        accepted("task.heartbeat", {"pid": "w", "tasks": [{"id": id, "version": 1} for id in ("a.1", "b:1", "c")]})
+
+    def test_a_promise_awaiting_itself_is_refused(self) -> None:
+        refused("promise.register_callback", {"awaited": "p", "awaiter": "p"})
+
+
+class TestSearch:
+    def test_without_members_it_asks_for_100(self) -> None:
+        request = accepted("promise.search", {})
+
+        assert isinstance(request, PromiseSearch)
+        assert (request.limit, request.state, request.tags, request.cursor) == (100, None, {}, None)
+
+    @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
+    @pytest.mark.parametrize("limit", [0, -1, 1_001, 1.5, "10", True])
+    def test_the_limit_is_1_to_1000(self, kind: str, limit: Any) -> None:
+        refused(kind, {"limit": limit})
+        accepted(kind, {"limit": 1})
+        accepted(kind, {"limit": 1_000})
+
+    @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
+    @pytest.mark.parametrize("state", ["", "PENDING", "done", 1, ["pending"]])
+    def test_an_unknown_state_is_refused(self, kind: str, state: Any) -> None:
+        refused(kind, {"state": state})
+
+    def test_states_are_those_of_what_is_searched(self) -> None:
+        refused("promise.search", {"state": "acquired"})
+        refused("task.search", {"state": "resolved"})
+        accepted("promise.search", {"state": PromiseState.TIMEDOUT.value})
+        accepted("task.search", {"state": "halted"})
+
+    @pytest.mark.parametrize("cursor", [1, [], {}])
+    def test_a_cursor_that_is_no_text_is_refused(self, cursor: Any) -> None:
+        refused("promise.search", {"cursor": cursor})
+
+
+class TestDepth:
+    """Nesting that would exhaust the stack is refused, wherever it stands; none of this may crash."""
+
+    DEEP = 100_000
+
+    @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+    @pytest.mark.parametrize("place", ["body", "head", "data", "ignored", "param"])
+    def test_deep_nesting(self, place: str, opening: bytes, closing: bytes) -> None:
+        deep = opening * self.DEEP + (b"1" if closing == b"}" else b"") + closing * self.DEEP
+        bodies = {
+            "body": deep,
+            "head": b'{"kind":"promise.get","data":{"id":"p"},"head":%b}' % deep,
+            "data": b'{"kind":"promise.get","head":{"corrId":"c","version":"2026-04-01"},"data":%b}' % deep,
+            "ignored": raw("promise.get", {"id": "p", "x": "DEEP"}).replace(b'"DEEP"', deep),
+            "param": raw("promise.create", CREATE | {"param": "DEEP"}).replace(b'"DEEP"', deep),
+        }
+
+        assert isinstance(read(bodies[place]), Refusal)
+
+    def test_nesting_without_end(self) -> None:
+        assert isinstance(read(b'{"kind":"promise.get","data":' + b"[" * 1_000_000), Refusal)
+
+    def test_wide_is_not_deep(self) -> None:
+        accepted("promise.get", {"id": "p", "x": [[]] * 10_000})

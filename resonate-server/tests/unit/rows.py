@@ -1,0 +1,93 @@
+"""Short spellings of rows, and everything that can be read of a store at once. No assertions in here."""
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from resonate_server.kernel.model import Changes, Footprint, LinkChange, Task
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskState, Value
+from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.store import Store
+
+NOW = 1_700_000_000_000
+LATER = NOW + 1_000_000
+END_OF_TIME = 2**63 - 1
+
+
+def promise(
+    id: str,
+    state: PromiseState = PromiseState.PENDING,
+    *,
+    param: Value = EMPTY,
+    value: Value = EMPTY,
+    timeout_at: int = LATER,
+    settled_at: int | UnsetType = UNSET,
+    tags: dict[str, str] | None = None,
+) -> Promise:
+    if state is not PromiseState.PENDING and settled_at is UNSET:
+        settled_at = NOW
+    return Promise(
+        id=id,
+        state=state,
+        param=param,
+        value=value,
+        tags=tags or {},
+        timeout_at=timeout_at,
+        created_at=NOW,
+        settled_at=settled_at,
+    )
+
+
+def task(
+    id: str,
+    state: TaskState = TaskState.PENDING,
+    *,
+    target: str = "poll://any@workers",
+    timer_at: int | None = None,
+    queued: bool = False,
+    pid: str | None = None,
+) -> Task:
+    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid)
+
+
+def changes(*rows: Promise | Task | LinkChange) -> Changes:
+    result = Changes()
+    for row in rows:
+        match row:
+            case Promise():
+                result.promises[row.id] = row
+            case Task():
+                result.tasks[row.id] = row
+            case _:
+                result.links.append(row)
+    return result
+
+
+def write(store: Store, *rows: Promise | Task | LinkChange) -> None:
+    with store.transaction():
+        store.write(changes(*rows))
+
+
+def snapshot(store: Store) -> dict[str, Any]:
+    """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
+    promises = store.search_promises(PromiseSearch(limit=1_000))
+    ids = [found.id for found in promises]
+    rows = store.load(Footprint(ids=tuple(ids)))
+    return {
+        "promises": promises,
+        "tasks": store.search_tasks(TaskSearch(limit=1_000)),
+        "loaded promises": rows.promises,
+        "loaded tasks": rows.tasks,
+        "callbacks": {awaited: links for awaited, links in rows.callbacks.items() if links},
+        "listeners": {awaited: sorted(links) for awaited, links in rows.listeners.items() if links},
+        "preloads": {id: _by_id(store.load(Footprint(ids=(id,), preload_for=id)).preload) for id in ids},
+        "unblocks": sorted(store.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),
+        "queued": {group: store.queued_tasks(group, 1_000) for group in ("workers", "others")},
+        "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
+        "due": store.due(END_OF_TIME, 1_000),
+        "next due": store.next_due(),
+    }
+
+
+def _by_id(promises: list[Promise]) -> list[Promise]:
+    return sorted(promises, key=lambda found: found.id)

@@ -1,0 +1,703 @@
+"""What both stores promise: :class:`resonate_server.store.Store`, sentence by sentence."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar
+
+import pytest
+from unit.rows import LATER, NOW, changes, promise, snapshot, task, write
+
+from resonate_server.kernel.model import (
+    Changes,
+    DropCallbacks,
+    DropListeners,
+    Due,
+    Footprint,
+    PutCallback,
+    PutListener,
+    Rows,
+    Task,
+)
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import PromiseState, TaskState, Value
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, TaskSearch
+from resonate_server.store import Store
+
+ODD = [
+    "'",
+    '"',
+    "\\",
+    "%",
+    "_",
+    "*",
+    "\n",
+    "\u2028",
+    "é",
+    "e\u0301",
+    "\uff5e",
+    "😀",
+    "a b",
+    "--",
+    "$.x",
+    "[0]",
+    "a\x00b",
+]
+ADDRESS = "poll://uni@callers/caller-1"
+
+
+def load(store: Store, *ids: str, preload_for: str | None = None, branch: str | None = None) -> Rows:
+    with store.transaction():
+        return store.load(Footprint(ids=ids, preload_for=preload_for, branch=branch))
+
+
+class TestRows:
+    @pytest.mark.parametrize("state", list(PromiseState))
+    def test_a_promise_comes_back_as_it_was_written(self, store: Store, state: PromiseState) -> None:
+        written = promise(
+            "p",
+            state,
+            param=Value(headers={"h": "1"}, data="x"),
+            value=Value(data="y"),
+            timeout_at=MAX_INTEGER,
+            tags={"resonate:target": "poll://any@workers", "resonate:branch": "b", "own": ""},
+        )
+
+        write(store, written)
+
+        assert load(store, "p").promises == {"p": written}
+
+    @pytest.mark.parametrize("value", [Value(), Value(data=""), Value(headers={}), Value(headers={"": ""}, data="é\0")])
+    def test_an_absent_member_of_a_value_is_not_an_empty_one(self, store: Store, value: Value) -> None:
+        write(store, promise("p", param=value, value=value))
+
+        loaded = load(store, "p").promises["p"]
+        assert (loaded.param, loaded.value) == (value, value)
+
+    def test_a_promise_written_again_is_replaced(self, store: Store) -> None:
+        write(store, promise("p"))
+        settled = promise("p", PromiseState.RESOLVED, value=Value(data="y"), settled_at=NOW + 5)
+
+        write(store, settled)
+
+        assert load(store, "p").promises["p"] == settled
+
+    @pytest.mark.parametrize("odd", [text for text in ODD if "\x00" not in text])
+    def test_odd_ids_are_kept_apart(self, store: Store, odd: str) -> None:
+        write(store, promise(odd, tags={"n": "1"}), promise(odd + odd, tags={"n": "2"}))
+
+        assert load(store, odd).promises[odd].tags == {"n": "1"}
+
+    @pytest.mark.parametrize("odd", ODD)
+    def test_odd_tags_come_back(self, store: Store, odd: str) -> None:
+        write(store, promise("p", tags={odd: odd}))
+
+        assert load(store, "p").promises["p"].tags == {odd: odd}
+
+    def test_ids_differ_by_case_and_by_composition(self, store: Store) -> None:
+        write(store, promise("É"), promise("é"), promise("e\u0301"))
+
+        assert set(load(store, "É", "é", "e\u0301", "E").promises) == {"É", "é", "e\u0301"}
+
+    @pytest.mark.parametrize("state", list(TaskState))
+    def test_a_task_comes_back_as_it_was_written(self, store: Store, state: TaskState) -> None:
+        written = Task(
+            id="t",
+            target="poll://any@workers/pid%2F1",
+            state=state,
+            version=MAX_INTEGER,
+            resumes=3,
+            ttl=MAX_INTEGER,
+            pid="pid-1",
+            claim="corr-id",
+            timer_at=MAX_INTEGER,
+            queued=True,
+            releases=2,
+        )
+
+        write(store, promise("t"), written)
+
+        assert load(store, "t").tasks == {"t": written}
+
+    def test_a_task_written_again_is_replaced_in_every_member_but_its_target(self, store: Store) -> None:
+        before = Task("t", "poll://any@workers", TaskState.ACQUIRED, 1, 2, 3, "pid-1", "corr-id", 4, True, 5)
+        after = Task("t", "poll://any@workers", TaskState.PENDING, 6, 7, None, None, None, None, False, 8)
+        write(store, promise("t"), before)
+
+        write(store, after)
+
+        assert load(store, "t").tasks["t"] == after
+
+    def test_a_task_of_a_push_address_is_kept(self, store: Store) -> None:
+        written = task("t", target="https://example.org/hook", queued=True, timer_at=LATER)
+
+        write(store, promise("t"), written)
+
+        assert load(store, "t").tasks["t"] == written
+
+
+class TestLinks:
+    def test_a_callback_is_loaded_with_the_awaited(self, store: Store) -> None:
+        write(store, promise("p"), promise("a"), PutCallback("p", "a", fired=False))
+
+        assert load(store, "p").callbacks == {"p": {"a": False}}
+
+    def test_a_callback_put_again_replaces(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=False), PutCallback("p", "a", fired=True))
+
+        assert load(store, "p").callbacks == {"p": {"a": True}}
+
+    def test_drop_callbacks_drops_those_of_one_awaiter(self, store: Store) -> None:
+        write(store, *(PutCallback(p, a, fired=False) for p in ("p", "q") for a in ("a", "b")))
+
+        write(store, DropCallbacks("a", fired_only=False))
+
+        assert load(store, "p", "q").callbacks == {"p": {"b": False}, "q": {"b": False}}
+
+    def test_drop_callbacks_fired_only_keeps_the_others(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
+
+        write(store, DropCallbacks("a", fired_only=True))
+
+        assert load(store, "p", "q").callbacks == {"p": {}, "q": {"a": False}}
+
+    def test_drop_callbacks_drops_what_has_fired_too(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
+
+        write(store, DropCallbacks("a", fired_only=False))
+
+        assert load(store, "p", "q").callbacks == {"p": {}, "q": {}}
+
+    def test_links_apply_in_their_order(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=True), DropCallbacks("a", fired_only=True))
+        write(store, DropCallbacks("b", fired_only=False), PutCallback("p", "b", fired=False))
+
+        assert load(store, "p").callbacks == {"p": {"b": False}}
+
+    def test_a_listener_put_twice_is_one(self, store: Store) -> None:
+        write(store, PutListener("p", ADDRESS), PutListener("p", ADDRESS))
+
+        assert load(store, "p").listeners == {"p": [ADDRESS]}
+
+    def test_drop_listeners_drops_those_of_one_promise(self, store: Store) -> None:
+        write(store, PutListener("p", ADDRESS), PutListener("p", ADDRESS + "x"), PutListener("q", ADDRESS))
+
+        write(store, DropListeners("p"))
+
+        assert load(store, "p", "q").listeners == {"p": [], "q": [ADDRESS]}
+
+    def test_dropping_what_is_not_there_is_nothing(self, store: Store) -> None:
+        write(store, DropCallbacks("nobody", fired_only=False), DropListeners("nobody"))
+
+        assert load(store, "nobody").callbacks == {"nobody": {}}
+
+
+class TestFootprint:
+    def test_only_what_is_named_is_loaded(self, store: Store) -> None:
+        write(store, promise("p"), promise("q"), task("q"))
+
+        rows = load(store, "p")
+
+        assert (set(rows.promises), set(rows.tasks)) == ({"p"}, set())
+
+    def test_what_is_missing_is_absent(self, store: Store) -> None:
+        rows = load(store, "missing")
+
+        assert (rows.promises, rows.tasks, rows.callbacks.get("missing"), rows.preload) == ({}, {}, {}, [])
+
+    def test_an_empty_footprint_loads_nothing(self, store: Store) -> None:
+        write(store, promise("p"))
+
+        assert load(store) == Rows()
+
+    def test_the_same_id_twice_is_loaded_once(self, store: Store) -> None:
+        write(store, promise("p"))
+
+        assert load(store, "p", "p").promises == {"p": promise("p")}
+
+    def test_awaiters_come_with_their_promise_and_task(self, store: Store) -> None:
+        write(store, promise("p"), promise("a"), task("a"), PutCallback("p", "a", fired=False))
+
+        rows = load(store, "p")
+
+        assert (set(rows.promises), set(rows.tasks)) == ({"p", "a"}, {"a"})
+
+    def test_awaiters_of_awaiters_do_not(self, store: Store) -> None:
+        write(
+            store, promise("p"), promise("a"), promise("b"), PutCallback("p", "a", False), PutCallback("a", "b", False)
+        )
+
+        assert set(load(store, "p").promises) == {"p", "a"}
+
+    def test_thousands_of_ids_at_once(self, store: Store) -> None:
+        ids = [f"p-{number}" for number in range(3_000)]
+        write(store, *map(promise, ids))
+
+        assert len(load(store, *ids).promises) == 3_000
+
+
+class TestPreload:
+    def candidates(self, store: Store, id: str, branch: str | None = None) -> set[str]:
+        return {found.id for found in load(store, id, preload_for=id, branch=branch).preload} - {id}
+
+    def test_the_promises_of_its_branch(self, store: Store) -> None:
+        write(
+            store,
+            promise("t", tags={"resonate:branch": "b"}),
+            promise("step", tags={"resonate:branch": "b"}),
+            promise("other", tags={"resonate:branch": "c"}),
+            promise("none"),
+        )
+
+        assert self.candidates(store, "t") == {"step"}
+
+    def test_its_children(self, store: Store) -> None:
+        write(store, promise("t"), promise("child", tags={"resonate:parent": "t"}), promise("none"))
+
+        assert self.candidates(store, "t") == {"child"}
+
+    def test_of_a_new_task_by_the_branch_that_it_will_have(self, store: Store) -> None:
+        write(store, promise("step", tags={"resonate:branch": "b"}))
+
+        assert self.candidates(store, "new", branch="b") == {"step"}
+
+    def test_the_stored_branch_wins_over_the_one_named(self, store: Store) -> None:
+        write(store, promise("t"), promise("step", tags={"resonate:branch": "b"}))
+
+        assert self.candidates(store, "t", branch="b") == set()
+
+    def test_an_empty_branch_is_none(self, store: Store) -> None:
+        write(store, promise("t", tags={"resonate:branch": ""}), promise("u", tags={"resonate:branch": ""}))
+
+        assert self.candidates(store, "t") == set()
+
+    def test_candidates_are_loaded_as_they_stand(self, store: Store) -> None:
+        tags = {"resonate:branch": "b"}
+        write(store, promise("t", tags=tags), promise("step", tags=tags))
+        settled = promise("step", PromiseState.RESOLVED, tags=tags)
+        write(store, settled)
+
+        assert settled in load(store, "t", preload_for="t").preload
+
+    def test_none_are_loaded_unless_asked_for(self, store: Store) -> None:
+        write(store, promise("t", tags={"resonate:branch": "b"}), promise("step", tags={"resonate:branch": "b"}))
+
+        assert load(store, "t").preload == []
+
+
+class Undo(Exception):
+    """Why a transaction is left in these tests."""
+
+
+class TestUndo:
+    """A transaction or savepoint that is left by an exception never happened."""
+
+    def fill(self, store: Store) -> None:
+        tags = {"resonate:branch": "b", "resonate:parent": "held"}
+        write(
+            store,
+            promise("queued", tags=tags, timeout_at=NOW + 1),
+            task("queued", queued=True, timer_at=NOW + 2),
+            promise("held", tags={"resonate:branch": "b"}),
+            task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW + 3),
+            promise("settled", PromiseState.RESOLVED),
+            PutCallback("queued", "held", fired=False),
+            PutCallback("settled", "held", fired=True),
+            PutListener("queued", ADDRESS),
+        )
+        with store.transaction():
+            store.put_unblock(Unblock(promise=promise("settled", PromiseState.RESOLVED), address=ADDRESS), NOW)
+
+    WRITES: ClassVar[dict[str, Callable[[Store], None]]] = {
+        "new promise": lambda store: store.write(
+            changes(promise("new", timeout_at=NOW, tags={"resonate:branch": "b", "resonate:parent": "held"}))
+        ),
+        "settled promise": lambda store: store.write(changes(promise("queued", PromiseState.RESOLVED))),
+        "new task": lambda store: store.write(changes(promise("new"), task("new", queued=True, timer_at=NOW))),
+        "dequeued task": lambda store: store.write(changes(task("queued"))),
+        "queued task": lambda store: store.write(changes(task("held", queued=True, timer_at=NOW))),
+        "new callback": lambda store: store.write(changes(PutCallback("held", "queued", fired=False))),
+        "fired callback": lambda store: store.write(changes(PutCallback("queued", "held", fired=True))),
+        "dropped callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=False))),
+        "dropped fired callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=True))),
+        "new listener": lambda store: store.write(changes(PutListener("held", ADDRESS))),
+        "dropped listeners": lambda store: store.write(changes(DropListeners("queued"))),
+        "new unblock": lambda store: store.put_unblock(Unblock(promise=promise("held"), address=ADDRESS), NOW),
+        "unblock kept again": lambda store: store.put_unblock(Unblock(promise=promise("settled"), address=ADDRESS), 0),
+        "dropped unblock": lambda store: store.drop_unblock("settled", ADDRESS),
+        "dropped old unblocks": lambda store: store.drop_unblocks_before(NOW + 1),
+    }
+
+    @pytest.mark.parametrize("name", WRITES)
+    def test_of_a_savepoint(self, store: Store, name: str) -> None:
+        self.fill(store)
+        with store.transaction():
+            before = snapshot(store)
+            with suppress(Undo), store.savepoint():
+                self.WRITES[name](store)
+                raise Undo
+            after = snapshot(store)
+
+        assert after == before
+
+    @pytest.mark.parametrize("name", WRITES)
+    def test_of_a_transaction(self, store: Store, name: str) -> None:
+        self.fill(store)
+        with store.transaction():
+            before = snapshot(store)
+        with suppress(Undo), store.transaction():
+            self.WRITES[name](store)
+            raise Undo
+
+        with store.transaction():
+            assert snapshot(store) == before
+
+    @pytest.mark.parametrize("name", WRITES)
+    def test_whatever_was_read_in_between(self, store: Store, name: str) -> None:
+        """Reading what is due within a savepoint must not lose what is due after its undo."""
+        self.fill(store)
+        with store.transaction():
+            before = snapshot(store)
+            with suppress(Undo), store.savepoint():
+                self.WRITES[name](store)
+                snapshot(store)
+                raise Undo
+            after = snapshot(store)
+
+        assert after == before
+
+    def test_of_one_savepoint_keeps_those_before_and_after(self, store: Store) -> None:
+        with store.transaction():
+            with store.savepoint():
+                store.write(changes(promise("before")))
+            with suppress(Undo), store.savepoint():
+                store.write(changes(promise("undone")))
+                raise Undo
+            with store.savepoint():
+                store.write(changes(promise("after")))
+
+        assert set(load(store, "before", "undone", "after").promises) == {"before", "after"}
+
+    def test_of_a_transaction_takes_its_finished_savepoints_back_too(self, store: Store) -> None:
+        with suppress(Undo), store.transaction():
+            with store.savepoint():
+                store.write(changes(promise("p")))
+            raise Undo
+
+        assert load(store, "p").promises == {}
+
+    def test_a_finished_transaction_stays(self, store: Store) -> None:
+        write(store, promise("p"))
+        with suppress(Undo), store.transaction():
+            raise Undo
+
+        assert set(load(store, "p").promises) == {"p"}
+
+    def test_within_a_transaction_reads_see_its_writes(self, store: Store) -> None:
+        with store.transaction():
+            store.write(changes(promise("p")))
+            assert set(store.load(Footprint(ids=("p",))).promises) == {"p"}
+
+
+class TestDue:
+    def due(self, store: Store, now: int, limit: int = 100) -> Due:
+        with store.transaction():
+            return store.due(now, limit)
+
+    def next_due(self, store: Store) -> int | None:
+        with store.transaction():
+            return store.next_due()
+
+    def test_nothing_is_due_in_an_empty_store(self, store: Store) -> None:
+        assert self.due(store, NOW) == Due()
+        assert self.next_due(store) is None
+
+    @pytest.mark.parametrize("now", [NOW, NOW + 1])
+    def test_a_pending_promise_from_its_deadline_on(self, store: Store, now: int) -> None:
+        write(store, promise("p", timeout_at=NOW))
+
+        assert self.due(store, now) == Due(promises=("p",))
+
+    def test_not_before(self, store: Store) -> None:
+        write(store, promise("p", timeout_at=NOW), task("p", timer_at=NOW))
+
+        assert self.due(store, NOW - 1) == Due()
+        assert self.next_due(store) == NOW
+
+    def test_a_settled_promise_is_not(self, store: Store) -> None:
+        write(store, promise("p", timeout_at=NOW))
+        write(store, promise("p", PromiseState.RESOLVED, timeout_at=NOW))
+
+        assert self.due(store, NOW) == Due()
+        assert self.next_due(store) is None
+
+    def test_a_task_at_its_timer(self, store: Store) -> None:
+        write(store, promise("t"), task("t", timer_at=NOW))
+
+        assert self.due(store, NOW).tasks == ("t",)
+
+    def test_a_task_without_timer_is_not(self, store: Store) -> None:
+        write(store, promise("t"), task("t", timer_at=NOW))
+        write(store, task("t"))
+
+        assert self.due(store, NOW).tasks == ()
+
+    def test_a_timer_that_was_moved_counts_at_its_new_time_only(self, store: Store) -> None:
+        write(store, promise("t"), task("t", timer_at=NOW))
+        write(store, task("t", timer_at=NOW + 10))
+
+        assert self.due(store, NOW + 9).tasks == ()
+        assert self.next_due(store) == NOW + 10
+
+    def test_a_timer_that_was_moved_back_and_forth_counts_once(self, store: Store) -> None:
+        write(store, promise("t"))
+        for at in (NOW, NOW + 10, NOW, NOW + 10, NOW):
+            write(store, task("t", timer_at=at))
+
+        assert self.due(store, NOW + 10).tasks == ("t",)
+
+    def test_oldest_first_and_by_id_among_equals(self, store: Store) -> None:
+        for id, at in (("late", 3), ("b", 2), ("a", 2), ("early", 1)):
+            write(store, promise(id, timeout_at=at), task(id, timer_at=at))
+
+        assert self.due(store, NOW) == Due(promises=("early", "a", "b", "late"), tasks=("early", "a", "b", "late"))
+
+    def test_at_most_the_limit_of_each(self, store: Store) -> None:
+        for id in "abc":
+            write(store, promise(id, timeout_at=NOW), task(id, timer_at=NOW))
+
+        assert self.due(store, NOW, limit=2) == Due(promises=("a", "b"), tasks=("a", "b"))
+
+    def test_until_it_is_done_it_stays_due(self, store: Store) -> None:
+        write(store, promise("p", timeout_at=NOW))
+
+        assert self.due(store, NOW) == self.due(store, NOW) == Due(promises=("p",))
+        assert self.next_due(store) == NOW
+
+    def test_next_due_is_the_earliest_of_all(self, store: Store) -> None:
+        write(store, promise("p", timeout_at=NOW + 5), promise("t", timeout_at=NOW + 9), task("t", timer_at=NOW + 3))
+
+        assert self.next_due(store) == NOW + 3
+
+
+class TestOwed:
+    def queued(self, store: Store, group: str, limit: int = 100) -> list[str]:
+        with store.transaction():
+            return [found.id for found in store.queued_tasks(group, limit)]
+
+    def test_queued_tasks_of_a_group_by_retry_time(self, store: Store) -> None:
+        for id, at in (("third", 3), ("first", 1), ("second", 2)):
+            write(store, promise(id), task(id, queued=True, timer_at=at))
+
+        assert self.queued(store, "workers") == ["first", "second", "third"]
+
+    def test_at_most_the_limit(self, store: Store) -> None:
+        for id, at in (("third", 3), ("first", 1), ("second", 2)):
+            write(store, promise(id), task(id, queued=True, timer_at=at))
+
+        assert self.queued(store, "workers", limit=2) == ["first", "second"]
+
+    def test_nothing_of_another_group(self, store: Store) -> None:
+        write(store, promise("t"), task("t", target="poll://any@others", queued=True, timer_at=1))
+
+        assert self.queued(store, "workers") == []
+
+    def test_groups_are_case_sensitive(self, store: Store) -> None:
+        write(store, promise("t"), task("t", target="poll://any@Workers", queued=True, timer_at=1))
+
+        assert self.queued(store, "workers") == []
+        assert self.queued(store, "Workers") == ["t"]
+
+    @pytest.mark.parametrize("target", ["poll://any@g/id", "poll://uni@g/id", "poll://any@%67"])
+    def test_a_group_by_any_spelling_of_its_address(self, store: Store, target: str) -> None:
+        write(store, promise("t"), task("t", target=target, queued=True, timer_at=1))
+
+        assert self.queued(store, "g") == ["t"]
+
+    def test_a_task_no_longer_queued_is_gone(self, store: Store) -> None:
+        write(store, promise("t"), task("t", queued=True, timer_at=1))
+        write(store, task("t", TaskState.ACQUIRED, pid="pid-1", timer_at=1))
+
+        assert self.queued(store, "workers") == []
+
+    def test_a_push_address_belongs_to_no_group(self, store: Store) -> None:
+        write(store, promise("t"), task("t", target="http://workers/", queued=True, timer_at=1))
+
+        assert self.queued(store, "workers") == []
+
+    def test_held_tasks_are_those_of_one_process(self, store: Store) -> None:
+        for id, pid in (("a", "pid-1"), ("b", "pid-2"), ("c", None)):
+            write(store, promise(id), task(id, TaskState.ACQUIRED if pid else TaskState.PENDING, pid=pid))
+
+        with store.transaction():
+            assert store.held_tasks("pid-1") == ["a"]
+
+
+class TestUnblocks:
+    SETTLED = promise("p", PromiseState.RESOLVED, value=Value(data="y"))
+
+    def keep(self, store: Store, address: str = ADDRESS, at: int = NOW) -> None:
+        write(store, self.SETTLED)
+        with store.transaction():
+            store.put_unblock(Unblock(promise=self.SETTLED, address=address), at)
+
+    def kept(self, store: Store) -> list[Unblock]:
+        with store.transaction():
+            return store.unblocks()
+
+    def test_one_is_kept_with_its_promise(self, store: Store) -> None:
+        self.keep(store)
+
+        assert self.kept(store) == [Unblock(promise=self.SETTLED, address=ADDRESS)]
+
+    def test_one_per_promise_and_address(self, store: Store) -> None:
+        self.keep(store)
+        self.keep(store)
+        self.keep(store, ADDRESS + "x")
+
+        assert sorted(unblock.address for unblock in self.kept(store)) == [ADDRESS, ADDRESS + "x"]
+
+    def test_a_dropped_one_is_gone(self, store: Store) -> None:
+        self.keep(store)
+        self.keep(store, ADDRESS + "x")
+        with store.transaction():
+            store.drop_unblock("p", ADDRESS)
+
+        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+
+    def test_those_kept_since_before_a_time_are_dropped(self, store: Store) -> None:
+        self.keep(store, at=NOW - 1)
+        self.keep(store, ADDRESS + "x", at=NOW)
+        with store.transaction():
+            store.drop_unblocks_before(NOW)
+
+        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+
+
+class TestSearchPromises:
+    def search(self, store: Store, search: PromiseSearch) -> list[str]:
+        with store.transaction():
+            return [found.id for found in store.search_promises(search)]
+
+    def test_all_ascending_by_id(self, store: Store) -> None:
+        write(store, promise("b"), promise("a"), promise("c"))
+
+        assert self.search(store, PromiseSearch()) == ["a", "b", "c"]
+
+    def test_order_is_by_code_point(self, store: Store) -> None:
+        ids = ["\U0001f600", "\uff5e", "é", "e\u0301", "z", "Z", "10", "9", "a", "a:1", "a.1", "a-1", " "]
+        write(store, *map(promise, ids))
+
+        assert self.search(store, PromiseSearch()) == sorted(ids)
+
+    def test_one_more_than_the_limit(self, store: Store) -> None:
+        write(store, *map(promise, "abcde"))
+
+        assert self.search(store, PromiseSearch(limit=2)) == ["a", "b", "c"]
+
+    def test_from_after_the_cursor_on(self, store: Store) -> None:
+        write(store, *map(promise, "abcde"))
+
+        assert self.search(store, PromiseSearch(cursor="c")) == ["d", "e"]
+
+    @pytest.mark.parametrize(("cursor", "found"), [("", ["a", "é"]), ("b", ["é"]), ("é", []), ("a\x00", ["é"])])
+    def test_a_cursor_need_not_be_an_id(self, store: Store, cursor: str, found: list[str]) -> None:
+        write(store, promise("a"), promise("é"))
+
+        assert self.search(store, PromiseSearch(cursor=cursor)) == found
+
+    @pytest.mark.parametrize("state", list(PromiseState))
+    def test_by_state(self, store: Store, state: PromiseState) -> None:
+        write(store, *(promise(each.value, each) for each in PromiseState))
+
+        assert self.search(store, PromiseSearch(state=state)) == [state.value]
+
+    def test_all_tags_must_match(self, store: Store) -> None:
+        write(
+            store,
+            promise("both", tags={"a": "1", "b": "2", "c": "3"}),
+            promise("one", tags={"a": "1"}),
+            promise("other", tags={"a": "1", "b": "3"}),
+            promise("none"),
+        )
+
+        assert self.search(store, PromiseSearch(tags={"a": "1", "b": "2"})) == ["both"]
+
+    @pytest.mark.parametrize("almost", ["1 ", "01", "1.0", "", "true"])
+    def test_tags_match_exactly(self, store: Store, almost: str) -> None:
+        write(store, promise("p", tags={"a": almost}))
+
+        assert self.search(store, PromiseSearch(tags={"a": "1"})) == []
+
+    def test_tags_are_case_sensitive(self, store: Store) -> None:
+        write(store, promise("p", tags={"Key": "Value"}))
+
+        assert self.search(store, PromiseSearch(tags={"key": "Value"})) == []
+        assert self.search(store, PromiseSearch(tags={"Key": "value"})) == []
+
+    @pytest.mark.parametrize("odd", ODD)
+    def test_odd_characters_in_tags_are_found(self, store: Store, odd: str) -> None:
+        write(store, promise("p", tags={odd: odd}))
+
+        assert self.search(store, PromiseSearch(tags={odd: odd})) == ["p"]
+
+    @pytest.mark.parametrize("odd", ODD)
+    def test_odd_characters_in_tags_match_nothing_else(self, store: Store, odd: str) -> None:
+        write(store, promise("p", tags={f"k{odd}": f"v{odd}", "k": "v"}))
+
+        for key, value in ((f"k{odd}", f"v{odd}x"), (f"k{odd}x", f"v{odd}"), ("k", f"v{odd}"), (f"k{odd}", "v")):
+            assert self.search(store, PromiseSearch(tags={key: value})) == []
+
+    def test_by_origin_and_another_tag(self, store: Store) -> None:
+        tags = {"resonate:origin": "root"}
+        write(store, promise("root", tags=tags), promise("x", tags=tags | {"a": "1"}), promise("y", tags={"a": "1"}))
+
+        assert self.search(store, PromiseSearch(tags=tags)) == ["root", "x"]
+        assert self.search(store, PromiseSearch(tags=tags | {"a": "1"})) == ["x"]
+
+    def test_an_empty_origin_is_an_origin(self, store: Store) -> None:
+        write(store, promise("p", tags={"resonate:origin": ""}), promise("q"))
+
+        assert self.search(store, PromiseSearch(tags={"resonate:origin": ""})) == ["p"]
+
+    def test_state_tags_cursor_and_limit_together(self, store: Store) -> None:
+        for number in range(20):
+            state = PromiseState.RESOLVED if number % 2 else PromiseState.PENDING
+            write(store, promise(f"{number:02}", state, tags={"third": str(number % 3)}))
+
+        search = PromiseSearch(state=PromiseState.PENDING, tags={"third": "0"}, cursor="00", limit=1)
+        assert self.search(store, search) == ["06", "12"]
+
+
+class TestSearchTasks:
+    def search(self, store: Store, search: TaskSearch) -> list[str]:
+        with store.transaction():
+            return [found.id for found in store.search_tasks(search)]
+
+    def test_all_ascending_by_id_from_after_the_cursor(self, store: Store) -> None:
+        write(store, *map(promise, "bac"), *map(task, "bac"))
+
+        assert self.search(store, TaskSearch()) == ["a", "b", "c"]
+        assert self.search(store, TaskSearch(cursor="a")) == ["b", "c"]
+
+    def test_one_more_than_the_limit(self, store: Store) -> None:
+        write(store, *map(promise, "abc"), *map(task, "abc"))
+
+        assert self.search(store, TaskSearch(limit=1)) == ["a", "b"]
+
+    @pytest.mark.parametrize("state", list(TaskState))
+    def test_by_state(self, store: Store, state: TaskState) -> None:
+        for each in TaskState:
+            write(store, promise(each.value), task(each.value, each))
+
+        assert self.search(store, TaskSearch(state=state)) == [state.value]
+
+    def test_promises_without_task_are_not_found(self, store: Store) -> None:
+        write(store, promise("p"))
+
+        assert self.search(store, TaskSearch()) == []
+
+
+def test_writing_no_changes_is_nothing(store: Store) -> None:
+    with store.transaction():
+        store.write(Changes())
+        assert snapshot(store)["promises"] == []

@@ -1,0 +1,212 @@
+"""Both stores under the same kernel and the same random requests: equal answers, equal rows, at every step."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import to_builtins
+from unit.driver import PID, START, TARGET, Driver, promise_create, promise_settle
+from unit.rows import snapshot
+
+from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import PromiseState, Value
+from resonate_server.protocol.requests import PromiseCreate
+from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import SQLiteStore
+
+ids = st.sampled_from(["a", "a:1", "a:1.1", "b", "é", "\U0001f600"])
+versions = st.integers(0, 3)
+pids = st.sampled_from([PID, "pid-2"])
+ttls = st.integers(1, 50)
+deadlines = st.integers(START - 10, START + 500)
+results = st.builds(Value, data=st.sampled_from(["", "x"]))
+settlements = st.sampled_from([PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
+addresses = st.sampled_from(["poll://uni@callers/1", "poll://any@callers"])
+targets = st.sampled_from([None, TARGET, "poll://any@others/pid-1"])
+tag_sets = st.fixed_dictionaries(
+    {},
+    optional={
+        "branch": ids,
+        "parent": ids,
+        "timer": st.sampled_from(["true", "false"]),
+        "origin": ids,
+    },
+)
+
+
+@st.composite
+def creates(draw: st.DrawFn) -> PromiseCreate:
+    tags = {f"resonate:{name}": text for name, text in draw(tag_sets).items()}
+    target, timeout_at = draw(targets), draw(deadlines)
+    if target is not None:
+        tags["resonate:target"] = target
+        if timeout_at > START and draw(st.booleans()):
+            tags["resonate:delay"] = str(draw(st.integers(START, timeout_at - 1)))
+    return PromiseCreate(id=draw(ids), timeout_at=timeout_at, param=draw(results), tags=tags)
+
+
+class BothStores(RuleBasedStateMachine):
+    """Each rule is one request, made to both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.memory = Driver(MemoryStore())
+        self.sqlite = Driver(SQLiteStore(Path(self.folder.name) / "state.db", "NORMAL"))
+
+    def teardown(self) -> None:
+        self.sqlite.store.close()
+        self.folder.cleanup()
+
+    def both(self, request: Callable[[Driver], object]) -> None:
+        assert plain(request(self.memory)) == plain(request(self.sqlite))
+        self.same_messages()
+
+    def same_messages(self) -> None:
+        """In any order: none is promised."""
+        assert sorted(map(repr, self.memory.sent)) == sorted(map(repr, self.sqlite.sent))
+        assert sorted(map(repr, self.memory.leases_lost)) == sorted(map(repr, self.sqlite.leases_lost))
+        for driver in (self.memory, self.sqlite):
+            keep_unblocks(driver)
+            driver.forget_messages()
+
+    @rule(create=creates())
+    def create(self, create: PromiseCreate) -> None:
+        self.both(lambda server: server.call(create))
+
+    @rule(id=ids, state=settlements, result=results)
+    def settle(self, id: str, state: PromiseState, result: Value) -> None:
+        self.both(lambda server: server.settle(id, state, result))
+
+    @rule(pair=st.lists(ids, min_size=2, max_size=2, unique=True))
+    def register_callback(self, pair: list[str]) -> None:
+        self.both(lambda server: server.register_callback(pair[0], pair[1]))
+
+    @rule(id=ids, address=addresses)
+    def register_listener(self, id: str, address: str) -> None:
+        self.both(lambda server: server.register_listener(id, address))
+
+    @rule(create=creates(), pid=pids, ttl=ttls)
+    def create_task(self, create: PromiseCreate, pid: str, ttl: int) -> None:
+        with_target = msgspec.structs.replace(create, tags={"resonate:target": TARGET} | create.tags)
+        self.both(lambda server: server.create_task(with_target, pid=pid, ttl=ttl))
+
+    @rule(id=ids, version=versions, pid=pids, ttl=ttls)
+    def acquire(self, id: str, version: int, pid: str, ttl: int) -> None:
+        self.both(lambda server: server.acquire(id, version, pid=pid, ttl=ttl))
+
+    @rule(id=ids, version=versions)
+    def release(self, id: str, version: int) -> None:
+        self.both(lambda server: server.release(id, version))
+
+    @rule(id=ids, version=versions, state=settlements)
+    def fulfill(self, id: str, version: int, state: PromiseState) -> None:
+        self.both(lambda server: server.fulfill(id, version, state))
+
+    @rule(chosen=st.lists(ids, min_size=2, max_size=4, unique=True), version=versions)
+    def suspend(self, chosen: list[str], version: int) -> None:
+        self.both(lambda server: server.suspend(chosen[0], version, *chosen[1:]))
+
+    @rule(pair=st.lists(ids, min_size=2, max_size=2, unique=True), version=versions, timeout_at=deadlines)
+    def fence_create(self, pair: list[str], version: int, timeout_at: int) -> None:
+        child = promise_create(pair[1], timeout_at=timeout_at, parent=pair[0], branch=pair[0])
+        self.both(lambda server: server.fence(pair[0], version, child))
+
+    @rule(pair=st.lists(ids, min_size=2, max_size=2, unique=True), version=versions)
+    def fence_settle(self, pair: list[str], version: int) -> None:
+        self.both(lambda server: server.fence(pair[0], version, promise_settle(pair[1])))
+
+    @rule(refs=st.lists(st.tuples(ids, versions), max_size=3), pid=pids)
+    def heartbeat(self, refs: list[tuple[str, int]], pid: str) -> None:
+        self.both(lambda server: server.heartbeat(*refs, pid=pid))
+
+    @rule(id=ids)
+    def halt(self, id: str) -> None:
+        self.both(lambda server: server.halt(id))
+
+    @rule(id=ids)
+    def continue_(self, id: str) -> None:
+        self.both(lambda server: server.continue_(id))
+
+    @rule(pid=pids)
+    def holder_gone(self, pid: str) -> None:
+        self.both(lambda server: server.release_leases(pid))
+
+    @rule(ms=st.integers(1, 200))
+    def time_passes(self, ms: int) -> None:
+        self.both(lambda server: server.wait(ms))
+
+    @rule(id=ids)
+    def read(self, id: str) -> None:
+        self.both(lambda server: server.get(id))
+        self.both(lambda server: server.get_task(id))
+
+    @rule(create=creates())
+    def undone(self, create: PromiseCreate) -> None:
+        """A request that fails after it has written."""
+        for driver in (self.memory, self.sqlite):
+            try_and_undo(driver, create)
+
+    @invariant()
+    def equal_rows(self) -> None:
+        with self.memory.store.transaction(), self.sqlite.store.transaction():
+            assert snapshot(self.memory.store) == snapshot(self.sqlite.store)
+
+    @invariant()
+    def a_task_is_fulfilled_exactly_when_its_promise_is_settled(self) -> None:
+        with self.memory.store.transaction():
+            seen = snapshot(self.memory.store)
+        for id, task in seen["loaded tasks"].items():
+            settled = seen["loaded promises"][id].state is not PromiseState.PENDING
+            assert (task.state.value == "fulfilled") is settled
+
+    @invariant()
+    def every_suspended_task_waits_for_something_that_will_wake_it(self) -> None:
+        with self.memory.store.transaction():
+            seen = snapshot(self.memory.store)
+        for id, task in seen["loaded tasks"].items():
+            if task.state.value == "suspended" and seen["loaded promises"][id].timeout_at > self.memory.now:
+                awaited = [name for name, links in seen["callbacks"].items() if links.get(id) is False]
+                assert any(seen["loaded promises"][name].state is PromiseState.PENDING for name in awaited)
+
+
+def plain(answer: object) -> Any:
+    return to_builtins(answer)
+
+
+def keep_unblocks(driver: Driver) -> None:
+    with driver.store.transaction():
+        for message in driver.sent:
+            if isinstance(message, Unblock):
+                driver.store.put_unblock(message, driver.now)
+
+
+class UndoneError(Exception):
+    pass
+
+
+def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
+    scratch = Driver(driver.store)
+    scratch.now = driver.now
+    try:
+        with driver.store.transaction(), driver.store.savepoint():
+            driver.store.load(Footprint(ids=(create.id,), preload_for=create.id))
+            scratch.write_only(create)
+            raise UndoneError
+    except UndoneError:
+        pass
+
+
+BothStores.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestBothStores = BothStores.TestCase

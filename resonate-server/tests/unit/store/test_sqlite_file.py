@@ -1,0 +1,197 @@
+"""The file of the SQLite store: what survives, and which files are refused."""
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from unit.rows import LATER, NOW, changes, promise, snapshot, task, write
+
+from resonate_server.kernel.model import Footprint, PutCallback, PutListener
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import PromiseState, TaskState, Value
+from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
+    store = SQLiteStore(path)
+    write(
+        store,
+        promise("p", param=Value(data="x"), tags={"resonate:branch": "b", "a": "1"}, timeout_at=LATER),
+        task("p", queued=True, timer_at=NOW),
+        promise("held", tags={"resonate:parent": "p"}),
+        task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW),
+        promise("settled", PromiseState.REJECTED, value=Value(data="y")),
+        PutCallback("p", "held", fired=False),
+        PutCallback("settled", "held", fired=True),
+        PutListener("p", "poll://uni@callers/1"),
+    )
+    with store.transaction():
+        store.put_unblock(Unblock(promise("settled", PromiseState.REJECTED), "poll://uni@callers/1"), NOW)
+        before = snapshot(store)
+    store.close()
+
+    again = SQLiteStore(path)
+    with again.transaction():
+        assert snapshot(again) == before
+    again.close()
+
+
+def test_a_finished_transaction_is_there_without_closing(path: Path, tmp_path: Path) -> None:
+    """As after a crash: the files as they stand are opened elsewhere."""
+    store = SQLiteStore(path)
+    write(store, promise("p"))
+    copy = tmp_path / "copy.db"
+    for suffix in ("", "-wal"):
+        original = path.with_name(path.name + suffix)
+        copy.with_name(copy.name + suffix).write_bytes(original.read_bytes())
+
+    again = SQLiteStore(copy)
+    with again.transaction():
+        assert set(again.load(Footprint(ids=("p",))).promises) == {"p"}
+    again.close()
+    store.close()
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    SQLiteStore(tmp_path / "a" / "b" / "state.db").close()
+
+    assert (tmp_path / "a" / "b" / "state.db").exists()
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_second_opener_is_refused(path: Path, synchronous: str) -> None:
+    store = SQLiteStore(path, "FULL" if synchronous == "FULL" else "NORMAL")
+
+    with pytest.raises(StoreUnusable):
+        SQLiteStore(path)
+    store.close()
+
+
+def test_a_second_opener_is_refused_after_many_commits(path: Path) -> None:
+    """The lock is held between transactions too."""
+    store = SQLiteStore(path, "NORMAL")
+    for number in range(50):
+        write(store, promise(f"p-{number}"))
+
+    with pytest.raises(StoreUnusable):
+        SQLiteStore(path)
+    store.close()
+
+
+def test_after_closing_the_next_may_open(path: Path) -> None:
+    SQLiteStore(path).close()
+    SQLiteStore(path).close()
+
+
+def another_version(path: Path) -> None:
+    SQLiteStore(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 999")
+
+
+def not_a_database(path: Path) -> None:
+    path.write_text("no database, but a text that somebody may need\n" * 100)
+
+
+def cut_off(path: Path) -> None:
+    SQLiteStore(path).close()
+    path.write_bytes(path.read_bytes()[:5_000])
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def of_another_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE promises (kept TEXT)")
+        db.commit()
+
+
+REFUSED = [
+    pytest.param(make, id=make.__name__)
+    for make in (another_version, not_a_database, cut_off, a_folder, of_another_program)
+]
+
+
+@pytest.mark.parametrize("make", REFUSED)
+def test_a_file_is_refused_with_its_name(path: Path, make: type) -> None:
+    make(path)
+
+    with pytest.raises(StoreUnusable, match=r"state\.db"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("make", [each for each in REFUSED if each.id not in ("a_folder", "cut_off")])
+def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
+    make(path)
+    before = path.read_bytes()
+
+    with suppress(StoreUnusable):
+        SQLiteStore(path)
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_refused_file_is_let_go_of(path: Path) -> None:
+    another_version(path)
+    with pytest.raises(StoreUnusable) as kept_alive:
+        SQLiteStore(path)
+
+    with closing(sqlite3.connect(path, timeout=0)) as db:
+        assert db.execute("SELECT count(*) FROM promises").fetchone() == (0,)
+    del kept_alive
+
+
+def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreUnusable):
+        SQLiteStore(tmp_path / "file" / "state.db")
+
+
+class TestFullDisk:
+    """A write that finds no room fails, and nothing is half done."""
+
+    BIG = Value(data="x" * 1_000_000)
+
+    @pytest.fixture
+    def store(self, path: Path) -> SQLiteStore:
+        store = SQLiteStore(path, "NORMAL")
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count = {pages + 20}")
+        return store
+
+    def test_the_next_transaction_works(self, store: SQLiteStore) -> None:
+        with pytest.raises(sqlite3.Error), store.transaction():
+            store.write(changes(promise("big", param=self.BIG)))
+
+        write(store, promise("small"))
+        with store.transaction():
+            assert set(store.load(Footprint(ids=("big", "small"))).promises) == {"small"}
+        store.close()
+
+    def test_the_transaction_then_happens_whole_but_for_that_write_or_not_at_all(self, store: SQLiteStore) -> None:
+        """SQLite may take the whole transaction back by itself; what comes after must not be kept alone then."""
+        kept = {"before", "after"}
+        try:
+            with store.transaction():
+                with store.savepoint():
+                    store.write(changes(promise("before")))
+                with suppress(sqlite3.Error), store.savepoint():
+                    store.write(changes(promise("big", param=self.BIG)))
+                with store.savepoint():
+                    store.write(changes(promise("after")))
+        except sqlite3.Error:
+            kept = set()
+
+        with store.transaction():
+            assert set(store.load(Footprint(ids=("before", "big", "after"))).promises) == kept
+        store.close()
