@@ -147,9 +147,9 @@ class TestIds:
     @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "\\ud800x", "\\udc00\\ud800"])
     def test_lone_surrogates_are_refused(self, escaped: str) -> None:
         """They have no UTF-8 and could neither be stored nor sent."""
-        for data in (f'{{"id":"{escaped}"}}', f'{{"id":"p","x":1.0,"y":"{escaped}"}}'):
-            result = read(raw("promise.get", "DATA").replace(b'"DATA"', data.encode()))
-            assert isinstance(result, Refusal) or "y" in data
+        body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
+
+        assert isinstance(read(body), Refusal)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
     def test_what_is_not_utf_8_is_refused(self, invalid: bytes) -> None:

@@ -1,0 +1,18 @@
+"""Fixtures of the delivery tests."""
+
+import pytest
+from unit.hubs import Clock, Scene
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Moves by hand what the hub and its connections take for the time."""
+    clock = Clock()
+    monkeypatch.setattr("resonate_server.delivery.hub.time", clock)
+    monkeypatch.setattr("resonate_server.delivery.connection.time", clock)
+    return clock

@@ -1,0 +1,522 @@
+"""Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
+
+import pytest
+from unit.hubs import Scene, execute, received
+
+from resonate_server.delivery.connection import WINDOW
+from resonate_server.protocol.messages import Execute
+
+
+def many(count: int, target: str = "poll://any@workers", prefix: str = "t") -> list[Execute]:
+    return [execute(f"{prefix}-{number}", target) for number in range(count)]
+
+
+class TestGroups:
+    async def test_a_worker_of_the_group_gets_it(self, scene: Scene) -> None:
+        worker = scene.worker()
+
+        scene.send(execute("t"))
+
+        assert await received(worker) == ["t"]
+
+    async def test_it_is_handed_over_as_it_is(self, scene: Scene) -> None:
+        worker = scene.worker()
+
+        scene.send(execute("t", version=7))
+
+        assert await worker.wait(0) == [execute("t", version=7)]
+
+    @pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
+    async def test_a_worker_of_another_group_does_not(self, scene: Scene, group: str) -> None:
+        worker = scene.worker(group=group)
+
+        scene.send(execute("t"))
+
+        assert await received(worker) == []
+
+    async def test_percent_signs_in_an_address_are_decoded(self, scene: Scene) -> None:
+        worker = scene.worker("w/1", group="a b")
+
+        scene.send(execute("t", "poll://uni@a%20b/w%2F1"))
+
+        assert await received(worker) == ["t"]
+
+    async def test_without_a_worker_nothing_is_kept_as_the_store_keeps_it(self, scene: Scene) -> None:
+        scene.send(execute("t"))
+
+        assert await received(scene.worker()) == []
+
+    async def test_a_push_address_is_not_the_hub_s(self, scene: Scene) -> None:
+        scene.send(execute("t", "https://example.org/hook"))
+
+        assert scene.pushed == [(execute("t", "https://example.org/hook"), "https://example.org/hook")]
+
+
+class TestRefill:
+    """Section 9, item 3: what waited for the group is handed over the moment a worker connects."""
+
+    async def test_a_worker_that_connects_asks_for_what_its_group_is_owed(self, scene: Scene) -> None:
+        scene.hub.connect("workers", "w1")
+
+        [(group, limit)] = scene.refills
+        assert group == "workers"
+        assert limit >= WINDOW
+
+    async def test_every_worker_that_connects_does(self, scene: Scene) -> None:
+        scene.worker("w1")
+
+        scene.hub.connect("workers", "w2")
+
+        assert [group for group, _ in scene.refills] == ["workers"]
+
+    async def test_while_an_answer_is_awaited_nobody_asks_again(self, scene: Scene) -> None:
+        scene.hub.connect("workers", "w1")
+        scene.hub.connect("workers", "w2")
+
+        assert len(scene.refills) == 1
+
+    async def test_what_comes_back_is_handed_over(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+
+        scene.hub.refill("workers", many(3), complete=True)
+
+        assert await received(worker) == ["t-0", "t-1", "t-2"]
+
+    async def test_what_was_sent_meanwhile_is_not_sent_twice(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+        scene.send(execute("t-1"))
+
+        scene.hub.refill("workers", many(3), complete=True)
+
+        assert sorted(await received(worker)) == ["t-0", "t-1", "t-2"]
+
+    async def test_it_is_spread_over_the_workers(self, scene: Scene) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(3)]
+        scene.hub.connect("workers", "w3")
+
+        scene.hub.refill("workers", many(8), complete=True)
+
+        assert [len(await received(worker)) for worker in workers] == [2, 2, 2]
+
+    async def test_if_there_is_more_it_is_asked_for_again(self, scene: Scene) -> None:
+        scene.hub.connect("workers", "w1")
+        scene.refills.clear()
+
+        scene.hub.refill("workers", many(3), complete=False)
+
+        assert [group for group, _ in scene.refills] == ["workers"]
+
+    async def test_if_there_is_no_more_it_is_not(self, scene: Scene) -> None:
+        scene.hub.connect("workers", "w1")
+        scene.refills.clear()
+
+        scene.hub.refill("workers", many(3), complete=True)
+        scene.claim("t-0", "t-1", "t-2")
+
+        assert scene.refills == []
+
+    async def test_for_a_group_that_is_gone_it_is_forgotten(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+        scene.hub.disconnect(worker, planned=False)
+
+        scene.hub.refill("workers", many(3), complete=True)
+
+        assert await received(scene.hub.connect("workers", "w1")) == []
+
+    async def test_workers_that_come_back_during_a_refill_are_given_its_result(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+        scene.hub.disconnect(worker, planned=True)
+        again = scene.hub.connect("workers", "w1")
+
+        scene.hub.refill("workers", many(1), complete=True)
+
+        assert await received(again) == ["t-0"]
+
+
+class TestWithdraw:
+    """Section 9, item 8: nobody is told of what is claimed, settled or halted."""
+
+    async def test_an_unsent_message_is_taken_back(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(execute("t"))
+
+        scene.hub.withdraw("t")
+
+        assert await received(worker) == []
+
+    async def test_one_that_waits_is_taken_back(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(execute("t", "poll://uni@workers/w2"))
+
+        scene.hub.withdraw("t")
+
+        assert await received(scene.worker("w2")) == []
+
+    async def test_of_what_is_unknown_is_nothing(self, scene: Scene) -> None:
+        scene.hub.withdraw("unknown")
+
+    async def test_twice_is_once(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(execute("t"), execute("u"))
+
+        scene.claim("t", "t")
+
+        assert await received(worker) == ["u"]
+
+    async def test_a_task_may_come_again_later(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(execute("t"))
+        scene.hub.withdraw("t")
+
+        scene.send(execute("t", version=1))
+
+        assert await worker.wait(0) == [execute("t", version=1)]
+
+
+class TestWindow:
+    async def test_a_worker_is_told_of_so_many_tasks_that_it_has_not_claimed(self, scene: Scene) -> None:
+        worker = scene.worker()
+
+        scene.send(*many(WINDOW + 10))
+
+        assert len(await received(worker)) == WINDOW
+
+    async def test_a_claim_makes_room_for_the_next(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(*many(WINDOW + 2))
+        await received(worker)
+
+        scene.claim("t-0")
+
+        assert await received(worker) == [f"t-{WINDOW}"]
+
+    async def test_the_rest_goes_to_the_next_worker_that_connects(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(*many(WINDOW + 2))
+
+        assert len(await received(scene.worker("w2"))) == 2
+
+    async def test_a_refill_beyond_the_window_is_handed_over_bit_by_bit(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+        scene.hub.refill("workers", many(3 * WINDOW), complete=True)
+
+        seen: list[str] = []
+        while batch := await received(worker):
+            assert len(batch) <= WINDOW
+            seen += batch
+            scene.claim(*batch)
+
+        assert sorted(seen) == sorted(task.task_id for task in many(3 * WINDOW))
+
+    async def test_what_waits_for_an_absent_worker_does_not_hold_up_the_others(self, scene: Scene) -> None:
+        worker = scene.hub.connect("workers", "w1")
+        absent = many(3 * WINDOW, "poll://uni@workers/absent", prefix="absent")
+
+        scene.hub.refill("workers", [*absent, execute("t")], complete=True)
+
+        assert await received(worker) == ["t"]
+
+
+class TestDeadWorker:
+    async def test_what_it_had_not_claimed_goes_to_another(self, scene: Scene) -> None:
+        dead, alive = scene.worker("w1"), scene.worker("w2")
+        scene.send(*many(4))
+        await received(alive)
+        mine = await received(dead)
+
+        scene.hub.disconnect(dead, planned=False)
+
+        assert await received(alive) == mine
+
+    async def test_what_was_not_even_written_too(self, scene: Scene) -> None:
+        dead = scene.worker("w1")
+        scene.send(execute("t"))
+        alive = scene.worker("w2")
+
+        scene.hub.disconnect(dead, planned=False)
+
+        assert await received(alive) == ["t"]
+
+    async def test_what_it_had_claimed_does_not(self, scene: Scene) -> None:
+        dead, alive = scene.worker("w1"), scene.worker("w2")
+        scene.send(execute("t", "poll://any@workers/w1"))
+        scene.claim("t")
+
+        scene.hub.disconnect(dead, planned=False)
+
+        assert await received(alive) == []
+
+    async def test_if_it_was_the_last_the_store_is_asked_when_one_comes(self, scene: Scene) -> None:
+        dead = scene.worker("w1")
+        scene.send(execute("t"))
+        scene.hub.disconnect(dead, planned=False)
+
+        again = scene.hub.connect("workers", "w2")
+        assert [group for group, _ in scene.refills] == ["workers"]
+        scene.hub.refill("workers", [execute("t")], complete=True)
+
+        assert await received(again) == ["t"]
+
+    async def test_its_owner_hears_of_it(self, scene: Scene) -> None:
+        """Section 9, item 4."""
+        worker = scene.worker("w1")
+
+        scene.hub.disconnect(worker, planned=False)
+
+        assert (scene.connected, scene.lost) == (["w1"], ["w1"])
+
+    async def test_a_planned_end_is_no_death(self, scene: Scene) -> None:
+        """Section 9, item 19."""
+        worker = scene.worker("w1")
+
+        scene.hub.disconnect(worker, planned=True)
+
+        assert scene.lost == []
+
+    async def test_disconnecting_twice_is_once(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+
+        scene.hub.disconnect(worker, planned=False)
+        scene.hub.disconnect(worker, planned=False)
+
+        assert (scene.lost, scene.hub.connections) == (["w1"], 0)
+
+
+class TestNewestWins:
+    """Section 9, item 11: an id is one process; its older connection is stale."""
+
+    async def test_the_older_one_is_closed(self, scene: Scene) -> None:
+        older = scene.worker("w1")
+
+        newer = scene.worker("w1")
+
+        assert (older.closed, newer.closed) == (True, False)
+
+    async def test_messages_go_to_the_newer(self, scene: Scene) -> None:
+        scene.worker("w1")
+        newer = scene.worker("w1")
+
+        scene.send(execute("t", "poll://uni@workers/w1"))
+
+        assert await received(newer) == ["t"]
+
+    async def test_what_the_older_had_not_claimed_is_sent_again(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(execute("t"))
+
+        assert await received(scene.worker("w1")) == ["t"]
+
+    async def test_the_end_of_the_older_changes_nothing(self, scene: Scene) -> None:
+        older = scene.worker("w1")
+        newer = scene.worker("w1")
+
+        scene.hub.disconnect(older, planned=False)
+        scene.send(execute("t"))
+
+        assert await received(newer) == ["t"]
+        assert scene.lost == []
+
+    async def test_the_same_id_in_another_group_is_another_worker(self, scene: Scene) -> None:
+        one = scene.worker("w1", group="workers")
+        scene.worker("w1", group="others")
+
+        assert not one.closed
+
+    async def test_streams_are_counted_once(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.worker("w1")
+        scene.worker("w2")
+
+        assert scene.hub.connections == 2
+
+
+class TestChoice:
+    """Section 2.4 and 5.3."""
+
+    async def test_uni_is_that_worker(self, scene: Scene) -> None:
+        scene.worker("w1")
+        named = scene.worker("w2")
+
+        scene.send(*many(5, "poll://uni@workers/w2"))
+
+        assert len(await received(named)) == 5
+
+    async def test_uni_is_nobody_else(self, scene: Scene) -> None:
+        other = scene.worker("w1")
+
+        scene.send(execute("t", "poll://uni@workers/w2"))
+
+        assert await received(other) == []
+
+    async def test_uni_waits_for_that_worker(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(execute("t", "poll://uni@workers/w2"))
+
+        assert await received(scene.worker("w2")) == ["t"]
+
+    async def test_uni_without_an_id_is_nobody(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+
+        scene.send(execute("t", "poll://uni@workers"))
+
+        assert await received(worker) == []
+
+    async def test_uni_does_not_fall_back_when_that_worker_is_gone(self, scene: Scene) -> None:
+        other, named = scene.worker("w1"), scene.worker("w2")
+        scene.send(execute("t", "poll://uni@workers/w2"))
+
+        scene.hub.disconnect(named, planned=False)
+
+        assert await received(other) == []
+
+    async def test_any_with_an_id_prefers_it(self, scene: Scene) -> None:
+        """Section 7.2, item 8."""
+        scene.worker("w1")
+        named = scene.worker("w2")
+
+        scene.send(*many(5, "poll://any@workers/w2"))
+
+        assert len(await received(named)) == 5
+
+    async def test_any_with_an_absent_id_is_anybody(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+
+        scene.send(execute("t", "poll://any@workers/w2"))
+
+        assert await received(worker) == ["t"]
+
+    async def test_any_with_an_id_that_has_no_room_is_anybody(self, scene: Scene) -> None:
+        other = scene.worker("w1")
+        scene.worker("w2")
+        scene.send(*many(WINDOW, "poll://uni@workers/w2"))
+
+        scene.send(execute("t", "poll://any@workers/w2"))
+
+        assert await received(other) == ["t"]
+
+    async def test_ids_are_case_sensitive(self, scene: Scene) -> None:
+        worker = scene.worker("W1")
+
+        scene.send(execute("t", "poll://uni@workers/w1"))
+
+        assert await received(worker) == []
+
+    async def test_any_takes_turns(self, scene: Scene) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(3)]
+
+        for task in many(6):
+            scene.send(task)
+
+        assert [len(await received(worker)) for worker in workers] == [2, 2, 2]
+
+    async def test_any_takes_turns_also_among_the_idle(self, scene: Scene) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(3)]
+
+        got: list[int] = []
+        for task in many(6):
+            scene.send(task)
+            got += [number for number, worker in enumerate(workers) if await received(worker)]
+            scene.claim(task.task_id)
+
+        assert sorted(got) == [0, 0, 1, 1, 2, 2]
+
+    async def test_any_is_the_least_loaded(self, scene: Scene) -> None:
+        """Section 9, item 12."""
+        busy, idle = scene.worker("w1"), scene.worker("w2")
+        scene.send(*many(5, "poll://uni@workers/w1", prefix="busy"))
+
+        scene.send(*many(5))
+
+        assert (len(await received(busy)), len(await received(idle))) == (5, 5)
+
+
+class TestSentAgain:
+    """The retry of a task that a worker was told of and did not claim."""
+
+    async def test_another_worker_is_tried(self, scene: Scene) -> None:
+        first = scene.worker("w1")
+        scene.send(execute("t"))
+        await received(first)
+        second = scene.worker("w2")
+
+        scene.send(execute("t"))
+
+        assert (await received(first), await received(second)) == ([], ["t"])
+
+    async def test_even_if_the_first_is_the_named_one(self, scene: Scene) -> None:
+        first = scene.worker("w1")
+        scene.send(execute("t", "poll://any@workers/w1"))
+        await received(first)
+        second = scene.worker("w2")
+
+        scene.send(execute("t", "poll://any@workers/w1"))
+
+        assert await received(second) == ["t"]
+
+    async def test_if_there_is_no_other_the_same_is_told_again(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(execute("t"))
+        await received(worker)
+
+        scene.send(execute("t"))
+
+        assert await received(worker) == ["t"]
+
+    async def test_uni_is_told_again(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+        scene.worker("w2")
+        scene.send(execute("t", "poll://uni@workers/w1"))
+        await received(worker)
+
+        scene.send(execute("t", "poll://uni@workers/w1"))
+
+        assert await received(worker) == ["t"]
+
+    async def test_there_is_one_message_per_task_and_the_newest_counts(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(execute("t", version=0))
+
+        scene.send(execute("t", version=1))
+
+        assert await worker.wait(0) == [execute("t", version=1)]
+
+    async def test_also_while_it_waits(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(execute("t", "poll://uni@workers/w2", version=0))
+        scene.send(execute("t", "poll://uni@workers/w2", version=1))
+
+        messages = await scene.worker("w2").wait(0)
+
+        assert messages == [execute("t", "poll://uni@workers/w2", version=1)]
+
+    async def test_a_retry_does_not_use_up_the_window(self, scene: Scene) -> None:
+        worker = scene.worker()
+        for _ in range(2 * WINDOW):
+            scene.send(execute("t"))
+
+        scene.send(execute("u"))
+
+        assert "u" in await received(worker)
+
+
+class TestClosing:
+    async def test_all_streams_are_closed(self, scene: Scene) -> None:
+        workers = [scene.worker("w1"), scene.worker("w2", group="others")]
+
+        scene.hub.close_all()
+
+        assert all(worker.closed for worker in workers)
+
+    async def test_a_closed_worker_is_given_no_task(self, scene: Scene) -> None:
+        closed, other = scene.worker("w1"), scene.worker("w2")
+        closed.close()
+
+        scene.send(*many(3))
+
+        assert (await received(closed), len(await received(other))) == ([], 3)
+
+    async def test_what_comes_while_the_only_worker_is_closed_waits_for_the_next(self, scene: Scene) -> None:
+        scene.worker("w1").close()
+        scene.send(execute("t"))
+
+        assert await received(scene.worker("w2")) == ["t"]

@@ -1,0 +1,418 @@
+"""One request in, one answer out after the commit; and what happens by itself: sections 3 and 4.5, section 9, items 1
+to 3, 6 and 13."""
+
+import asyncio
+
+import pytest
+from msgspec import UNSET
+from unit.driver import PID, SECOND, START, promise_create, promise_settle
+from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedStore
+
+from resonate_server.delivery import Hub
+from resonate_server.protocol.messages import Execute, Unblock
+from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.requests import (
+    PromiseGet,
+    PromiseRegisterListener,
+    PromiseSearch,
+    TaskAcquire,
+    TaskGet,
+    TaskHeartbeat,
+    TaskRef,
+    TaskSearch,
+)
+
+LEASE_MS = 50
+LISTENER = "poll://uni@callers/c1"
+
+
+def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE_MS)
+
+
+class TestAnswers:
+    async def test_a_request_is_answered(self, bench: Bench) -> None:
+        answer = await bench.call(promise_create("p"))
+
+        assert (answer.status, answer.data.promise.id) == (200, "p")
+
+    async def test_a_later_request_sees_the_earlier_ones(self, bench: Bench) -> None:
+        await bench.call(promise_create("p"))
+
+        assert (await bench.call(PromiseGet(id="p"))).status == 200
+
+    async def test_a_refusal_is_answered(self, bench: Bench) -> None:
+        assert (await bench.call(PromiseGet(id="p"))).status == 404
+
+    async def test_of_requests_made_at_once_each_gets_its_own_answer(self, bench: Bench) -> None:
+        answers = await asyncio.gather(*(bench.call(promise_create(f"p-{number}")) for number in range(1_000)))
+
+        assert [answer.data.promise.id for answer in answers] == [f"p-{number}" for number in range(1_000)]
+
+    async def test_of_claims_made_at_once_one_wins(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+
+        answers = await asyncio.gather(*(bench.call(acquire("t", pid=f"pid-{number}")) for number in range(50)))
+
+        assert sorted(answer.status for answer in answers) == [200] + [409] * 49
+
+    async def test_requests_are_done_in_the_order_in_which_they_came(self, bench: Bench) -> None:
+        created, settled, read = await asyncio.gather(
+            bench.call(promise_create("p")), bench.call(promise_settle("p")), bench.call(PromiseGet(id="p"))
+        )
+
+        assert (created.status, settled.status) == (200, 200)
+        assert read.data.promise.state is PromiseState.RESOLVED
+
+    async def test_a_caller_that_gives_up_disturbs_nobody(self, bench: Bench) -> None:
+        bench.store.gate.clear()
+        given_up = asyncio.create_task(bench.call(promise_create("p")))
+        waiting = asyncio.create_task(bench.call(promise_create("q")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        bench.store.gate.set()
+
+        assert (await waiting).status == 200
+        assert (await bench.call(PromiseGet(id="p"))).status == 200
+
+
+class TestCommit:
+    async def test_what_has_queued_up_shares_a_commit(self, bench: Bench) -> None:
+        await bench.settle_down()
+        bench.store.gate.clear()
+        calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(100)]
+        await asyncio.sleep(0)
+        before = bench.store.commits
+        bench.store.gate.set()
+        await asyncio.gather(*calls)
+
+        assert bench.store.commits - before <= 2
+
+    async def test_no_message_leaves_before_its_commit(self, bench: Bench) -> None:
+        await bench.settle_down()
+        bench.notes.store = bench.store
+        before = bench.store.commits
+
+        await bench.call(promise_create("p"))
+        await bench.until(lambda: bench.notes.seen == [("execute", "p")])
+
+        assert bench.notes.commits_at_first_message is not None
+        assert bench.notes.commits_at_first_message > before
+
+    async def test_a_failing_request_fails_alone(self, bench: Bench) -> None:
+        bench.store.poisoned = "bad"
+        answers = await asyncio.gather(*(bench.call(promise_create(id)) for id in ("a", "bad", "b")))
+
+        assert [answer.status for answer in answers] == [200, 500, 200]
+        assert isinstance(answers[1].data, str)
+
+    async def test_a_failing_request_changes_and_sends_nothing(self, bench: Bench) -> None:
+        bench.store.poisoned = "bad"
+        await bench.call(promise_create("bad"))
+        bench.store.poisoned = None
+
+        assert (await bench.call(PromiseGet(id="bad"))).status == 404
+        assert bench.notes.seen == []
+
+    async def test_a_failing_commit_fails_changes_and_sends_nothing(self, bench: Bench) -> None:
+        bench.store.down = True
+        answers = await asyncio.gather(*(bench.call(promise_create(id)) for id in ("a", "b")))
+        bench.store.down = False
+
+        assert [answer.status for answer in answers] == [500, 500]
+        assert (await bench.call(PromiseGet(id="a"))).status == 404
+        assert bench.notes.seen == []
+
+    async def test_after_a_failure_it_goes_on(self, bench: Bench) -> None:
+        bench.store.down = True
+        await bench.call(promise_create("a"))
+        bench.store.down = False
+
+        assert (await bench.call(promise_create("a"))).status == 200
+        await bench.until(lambda: bench.notes.seen == [("execute", "a")])
+
+    async def test_what_was_due_while_the_store_failed_is_done_afterwards(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.store.down = True
+        bench.now += RETRY_MS
+        await bench.call(PromiseGet(id="t"))
+        bench.store.down = False
+        bench.now += 2 * SECOND
+
+        await bench.until(lambda: bench.notes.seen.count(("execute", "t")) == 2)
+
+    async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
+        assert await bench.engine.is_ready()
+        bench.store.down = True
+        assert not await bench.engine.is_ready()
+        bench.store.down = False
+        assert await bench.engine.is_ready()
+
+    async def test_stopping_works_off_what_was_submitted_and_closes_the_store(self) -> None:
+        bench = Bench()
+        bench.engine.start(bench.notes)
+        bench.store.gate.clear()
+        calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(600)]
+        await asyncio.sleep(0)
+        bench.store.gate.set()
+        await bench.engine.stop()
+
+        assert [answer.status for answer in await asyncio.gather(*calls)] == [200] * 600
+        assert bench.store.closed
+
+
+class TestByItself:
+    """Section 9, items 1 and 2: from a timer, without a request."""
+
+    async def test_a_deadline_settles_its_promise(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None, timeout_at=START + 50))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        bench.now += 50
+
+        await bench.until(lambda: bench.notes.seen == [("unblock", "p")])
+
+    async def test_a_retry_is_sent(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.now += RETRY_MS
+
+        await bench.until(lambda: bench.notes.seen == [("execute", "t"), ("execute", "t")])
+
+    async def test_a_lease_ends(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(acquire("t"))
+        bench.now += LEASE_MS
+
+        await bench.until(lambda: bench.notes.seen == [("execute", "t"), ("withdraw", "t"), ("execute", "t")])
+
+    async def test_a_delayed_task_is_sent(self, bench: Bench) -> None:
+        await bench.call(promise_create("t", delay=str(START + 50)))
+        await bench.settle_down()
+        assert bench.notes.seen == []
+        bench.now += 50
+
+        await bench.until(lambda: bench.notes.seen == [("execute", "t")])
+
+    async def test_an_earlier_deadline_that_comes_later_is_not_missed(self, bench: Bench) -> None:
+        await bench.call(promise_create("late", target=None, timeout_at=START + 60 * SECOND))
+        await bench.call(promise_create("early", target=None, timeout_at=START + 50))
+        await bench.call(PromiseRegisterListener(awaited="early", address=LISTENER))
+        bench.now += 50
+
+        await bench.until(lambda: bench.notes.seen == [("unblock", "early")])
+
+    async def test_thousands_at_once_are_all_done(self, bench: Bench) -> None:
+        """More than one transaction takes."""
+        ids = [f"p-{number}" for number in range(3_000)]
+        await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
+        for id in ids[::300]:
+            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
+        bench.now += 50
+
+        await bench.until(lambda: len(bench.notes.unblocks) == len(ids[::300]))
+        await bench.until(lambda: bench.notes.seen.count(("withdraw", ids[-1])) == 1)
+        found = await bench.call(PromiseSearch(state=PromiseState.PENDING))
+        assert found.data.promises == []
+
+
+class TestSearch:
+    """Section 3.1, and section 9, item 13: what is past its deadline is shown as settled."""
+
+    async def test_it_finds_and_pages(self, bench: Bench) -> None:
+        for id in "abcde":
+            await bench.call(promise_create(id))
+
+        first = (await bench.call(PromiseSearch(limit=2))).data
+        second = (await bench.call(PromiseSearch(limit=2, cursor=first.cursor))).data
+        third = (await bench.call(PromiseSearch(limit=2, cursor=second.cursor))).data
+
+        pages = [[promise.id for promise in page.promises] for page in (first, second, third)]
+        assert pages == [["a", "b"], ["c", "d"], ["e"]]
+        assert (first.cursor, second.cursor, third.cursor) == ("b", "d", UNSET)
+
+    async def test_a_full_last_page_has_no_cursor(self, bench: Bench) -> None:
+        for id in "ab":
+            await bench.call(promise_create(id))
+
+        assert (await bench.call(PromiseSearch(limit=2))).data.cursor is UNSET
+        assert (await bench.call(TaskSearch(limit=2))).data.cursor is UNSET
+
+    async def test_tasks_are_found_and_paged(self, bench: Bench) -> None:
+        for id in "abc":
+            await bench.call(promise_create(id))
+
+        first = (await bench.call(TaskSearch(limit=2))).data
+        second = (await bench.call(TaskSearch(limit=2, cursor=first.cursor))).data
+
+        assert [[task.id for task in page.tasks] for page in (first, second)] == [["a", "b"], ["c"]]
+
+    async def test_past_its_deadline_a_promise_is_not_shown_as_pending(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", timeout_at=START + 50))
+        bench.store.gate.clear()
+        search = asyncio.create_task(bench.call(PromiseSearch()))
+        await asyncio.sleep(0)
+        bench.now += 50
+        bench.store.gate.set()
+
+        [promise] = (await search).data.promises
+        assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, START + 50)
+
+    async def test_past_its_deadline_its_task_is_shown_as_fulfilled(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", timeout_at=START + 50))
+        bench.store.gate.clear()
+        search = asyncio.create_task(bench.call(TaskSearch(state=TaskState.FULFILLED)))
+        await asyncio.sleep(0)
+        bench.now += 50
+        bench.store.gate.set()
+
+        assert [task.id for task in (await search).data.tasks] == ["p"]
+
+
+class TestOwed:
+    async def test_an_unblock_is_sent_and_kept(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        await bench.call(promise_settle("p"))
+        await bench.until(lambda: bench.notes.seen == [("unblock", "p")])
+
+        assert [kept.promise.id for kept in bench.store.unblocks()] == ["p"]
+
+    async def test_once_delivered_it_is_forgotten(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        settled = (await bench.call(promise_settle("p"))).data.promise
+
+        bench.engine.delivered(Unblock(promise=settled, address=LISTENER))
+        await bench.settle_down()
+
+        assert bench.store.unblocks() == []
+
+    async def test_what_nobody_came_for_is_forgotten_in_time(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        await bench.call(promise_settle("p"))
+        bench.now += 60 * SECOND
+
+        bench.engine.forget_stale_unblocks(kept_seconds=61)
+        await bench.settle_down()
+        assert len(bench.store.unblocks()) == 1
+        bench.engine.forget_stale_unblocks(kept_seconds=59)
+        await bench.settle_down()
+        assert bench.store.unblocks() == []
+
+    async def test_after_a_restart_what_is_kept_is_sent_again(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        await bench.call(promise_settle("p"))
+        again = Bench(bench.store)
+
+        again.engine.start(again.notes)
+        await again.until(lambda: again.notes.seen == [("unblock", "p")])
+        await again.engine.stop()
+
+    async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
+        for id in "abc":
+            await bench.call(promise_create(id))
+        await bench.call(acquire("b"))
+
+        bench.engine.request_refill("workers", 10)
+        await bench.settle_down()
+
+        [(group, messages, complete)] = bench.notes.refills
+        assert (group, complete) == ("workers", True)
+        assert [message.task_id for message in messages] == ["a", "c"]
+
+    async def test_if_there_are_more_than_asked_for_that_is_said(self, bench: Bench) -> None:
+        for id in "abc":
+            await bench.call(promise_create(id))
+
+        bench.engine.request_refill("workers", 2)
+        await bench.settle_down()
+
+        [(_, messages, complete)] = bench.notes.refills
+        assert (len(messages), complete) == (2, False)
+
+    async def test_a_claim_withdraws_the_execute(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(acquire("t"))
+        await bench.settle_down()
+
+        assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
+
+    @pytest.mark.parametrize("whole_commit", [True, False])
+    async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
+        """The work that waited for the group reaches the next worker that connects after the store has recovered."""
+        store = WatchedStore()
+        bench = Bench(store)
+        hub = Hub(bench.engine, push=lambda *_: None)
+        bench.engine.start(hub)
+        await bench.call(promise_create("t", target="poll://uni@workers/w2"))
+        await bench.settle_down()
+        store.down, store.refill_fails = whole_commit, 0 if whole_commit else 1
+        hub.connect("workers", "w1")
+        await bench.settle_down()
+        store.down = False
+
+        worker = hub.connect("workers", "w2")
+        await bench.settle_down()
+
+        assert [message.task_id for message in await worker.wait(PATIENCE_S / 3) if isinstance(message, Execute)] == [
+            "t"
+        ]
+        await bench.engine.stop()
+
+
+class TestHolderGone:
+    """Section 9, item 4."""
+
+    async def claimed(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(acquire("t"))
+        bench.engine.worker_connected(PID)
+
+    async def state(self, bench: Bench) -> TaskState:
+        state: TaskState = (await bench.call(TaskGet(id="t"))).data.task.state
+        return state
+
+    async def test_a_worker_whose_stream_broke_and_that_stays_away_loses_its_leases(self, bench: Bench) -> None:
+        await self.claimed(bench)
+
+        bench.engine.worker_lost(PID)
+
+        await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
+        assert await self.state(bench) is TaskState.PENDING
+
+    async def test_one_that_reconnects_in_time_keeps_them(self, bench: Bench) -> None:
+        await self.claimed(bench)
+
+        bench.engine.worker_lost(PID)
+        bench.engine.worker_connected(PID)
+        await asyncio.sleep(0.1)
+
+        assert await self.state(bench) is TaskState.ACQUIRED
+
+    async def test_one_that_is_heard_of_in_time_keeps_them(self, bench: Bench) -> None:
+        await self.claimed(bench)
+
+        bench.engine.worker_lost(PID)
+        await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id="t", version=1)]))
+        await asyncio.sleep(0.1)
+
+        assert await self.state(bench) is TaskState.ACQUIRED
+
+    async def test_the_leases_of_others_stay(self, bench: Bench) -> None:
+        await self.claimed(bench)
+
+        bench.engine.worker_lost("somebody else")
+        await asyncio.sleep(0.1)
+
+        assert await self.state(bench) is TaskState.ACQUIRED
+
+    async def test_when_the_server_stops_nobody_is_judged(self) -> None:
+        bench = Bench()
+        bench.engine.start(bench.notes)
+        await self.claimed(bench)
+        bench.engine.worker_lost(PID)
+        await bench.engine.stop()
+        await asyncio.sleep(0.1)
+
+        assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]

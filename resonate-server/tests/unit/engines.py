@@ -1,0 +1,124 @@
+"""What the engine's tests need around it: a clock, a store that fails on demand, an outbound that takes notes.
+No assertions in here."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from unit.driver import CORR_ID, START
+
+from resonate_server.engine import Engine
+from resonate_server.engine.engine import EngineSettings
+from resonate_server.kernel.model import Changes, Rules, Task
+from resonate_server.metrics import Metrics
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.requests import Request
+from resonate_server.store.memory import MemoryStore
+
+RETRY_MS = 50
+"""Short, because a timer is waited for in real time; nothing comes of it while the clock stands."""
+
+PATIENCE_S = 10.0
+"""How long a test waits for what should happen at once before it fails."""
+
+
+class StoreDown(Exception):
+    """What a broken store raises."""
+
+
+class WatchedStore(MemoryStore):
+    """``down``: every transaction fails at its commit. ``poisoned``: writing this promise fails. ``gate``: no
+    transaction begins while it is closed. ``refill_fails``: so many refills fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.poisoned: str | None = None
+        self.refill_fails = 0
+        self.commits = 0
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.gate.wait(PATIENCE_S)
+        with super().transaction():
+            yield
+            if self.down:
+                raise StoreDown
+        self.commits += 1
+
+    def write(self, changes: Changes) -> None:
+        super().write(changes)
+        if self.poisoned in changes.promises:
+            raise StoreDown
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        if self.refill_fails:
+            self.refill_fails -= 1
+            raise StoreDown
+        return super().queued_tasks(group, limit)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Notes:
+    """An outbound that remembers, in order, what it was told: (what, id)."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.unblocks: list[Unblock] = []
+        self.refills: list[tuple[str, list[Execute], bool]] = []
+        self.commits_at_first_message: int | None = None
+        self.store: WatchedStore | None = None
+
+    def send(self, message: Message) -> None:
+        if self.store is not None and self.commits_at_first_message is None:
+            self.commits_at_first_message = self.store.commits
+        if isinstance(message, Unblock):
+            self.unblocks.append(message)
+            self.seen.append(("unblock", message.promise.id))
+        else:
+            self.seen.append(("execute", message.task_id))
+
+    def withdraw(self, task_id: str) -> None:
+        self.seen.append(("withdraw", task_id))
+
+    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
+        self.refills.append((group, messages, complete))
+
+    def refresh(self) -> None:
+        pass
+
+
+class Bench:
+    """An engine at work on ``store``; ``now`` (ms) moves by hand."""
+
+    def __init__(self, store: WatchedStore | None = None, grace_seconds: float = 0.05) -> None:
+        self.store = store or WatchedStore()
+        self.now = START
+        settings = EngineSettings(
+            rules=Rules(retry_timeout_ms=RETRY_MS), grace_seconds=grace_seconds, server_url="http://localhost:8001"
+        )
+        self.engine = Engine(self.store, settings, lambda: self.now, Metrics())
+        self.notes = Notes()
+
+    async def call(self, request: Request) -> Answer:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.engine.submit(Call(corr_id=CORR_ID, request=request))
+
+    async def settle_down(self) -> None:
+        """All that was handed to the engine so far is done and published."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self.engine.is_ready()
+            await asyncio.sleep(0)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.005)

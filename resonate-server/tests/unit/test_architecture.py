@@ -1,0 +1,153 @@
+"""The shape of the server's source: layers import downwards only, and the kernel is pure."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import resonate_server
+
+ROOT = Path(resonate_server.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+OUTSIDE_IN = [re.findall(r"``(\w+)``", line) for line in (resonate_server.__doc__ or "").splitlines()]
+"""The layers as the package's docstring tells them, a line each; what stands on one line has one rank."""
+
+RANKS = {layer: -number for number, names in enumerate(OUTSIDE_IN) for layer in names}
+
+
+IMPURE = {
+    "asyncio",
+    "concurrent",
+    "contextvars",
+    "http",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "queue",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+    "uuid",
+    "zoneinfo",
+}
+LONGEST_RULE = 25
+"""Lines of a function of the kernel, without its docstring."""
+
+
+def name_of(module: Path) -> str:
+    return str(module.relative_to(ROOT))
+
+
+def layer_of(module: Path) -> str:
+    return module.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Dotted names of everything that ``module`` imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (each.name for each in names)
+            case ast.ImportFrom(module=str(source), names=names, level=0):
+                yield from (f"{source}.{each.name}" for each in names)
+            case ast.ImportFrom():
+                pytest.fail(f"{name_of(module)} imports relatively")
+
+
+def layers_used(module: Path) -> set[str]:
+    """Layers of this package that ``module`` imports from."""
+    inner = (name.split(".") for name in imports(module) if name.startswith("resonate_server."))
+    return {parts[1] for parts in inner} - {"__version__"}
+
+
+of_layers = pytest.mark.parametrize(
+    "module", [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) in RANKS]
+)
+of_kernel = pytest.mark.parametrize(
+    "module", [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) == "kernel"]
+)
+below = pytest.mark.parametrize(
+    "module",
+    [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) in ("kernel", "protocol")],
+)
+
+
+@of_layers
+def test_layers_import_downwards_only(module: Path) -> None:
+    rank = RANKS[layer_of(module)]
+    above = [layer for layer in layers_used(module) if RANKS.get(layer, rank) > rank]
+
+    assert above == []
+
+
+@below
+def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance(module: Path) -> None:
+    allowed = {"urllib"} if name_of(module) == "protocol/address.py" else set()
+
+    assert {name.split(".")[0] for name in imports(module)} & IMPURE <= allowed
+
+
+@below
+def test_protocol_and_kernel_do_not_ask_for_the_time(module: Path) -> None:
+    """Types of the module ``datetime`` serve to compute with times that are given."""
+    asked = {"now", "utcnow", "today"}
+    calls = [node.func for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
+
+    assert not [call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in asked]
+
+
+@of_kernel
+def test_the_kernel_imports_the_protocol_and_itself_alone(module: Path) -> None:
+    assert layers_used(module) <= {"kernel", "protocol"}
+
+
+@of_kernel
+def test_rules_are_short(module: Path) -> None:
+    long = [
+        f"{function.name}: {lines(function)} lines"
+        for function in ast.walk(ast.parse(module.read_text()))
+        if isinstance(function, ast.FunctionDef) and lines(function) > LONGEST_RULE
+    ]
+
+    assert long == []
+
+
+def lines(function: ast.FunctionDef) -> int:
+    """Without the docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@of_kernel
+def test_the_kernel_keeps_no_state_between_requests(module: Path) -> None:
+    """No ``global`` statement; tables are constants."""
+    assert not [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Global | ast.Nonlocal)]
+
+
+@pytest.mark.parametrize("module", [pytest.param(module, id=name_of(module)) for module in MODULES])
+def test_every_module_says_what_belongs_in_it(module: Path) -> None:
+    assert not module.read_text() or ast.get_docstring(ast.parse(module.read_text()))
+
+
+def test_every_layer_is_told_in_the_package_s_docstring() -> None:
+    assert {layer_of(module) for module in MODULES} - {"__init__", "__main__"} == set(RANKS)
+
+
+def test_only_the_store_speaks_sql() -> None:
+    assert {layer_of(module) for module in MODULES if "sqlite3" in set(imports(module))} == {"store"}

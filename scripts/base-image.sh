@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Prints the name of the base image to build on, after making sure that the Docker engine has it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+usage() {
+    cat <<USAGE
+usage: scripts/base-image.sh [--help]
+
+Prints the name of the image to build on: \$PYTHON_IMAGE if that is set, else $OFFICIAL_IMAGE.
+The engine has it already, or pulls it. Where no image registry can be reached, $STAND_IN_IMAGE
+is made instead from Debian's packages (on Debian or alike, as root), and used from then on;
+to go back: docker image rm $STAND_IN_IMAGE
+USAGE
+}
+
+readonly OFFICIAL_IMAGE=python:3.13-slim
+readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
+readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13
+readonly PULL_SECONDS=120
+
+have_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# `timeout` is not everywhere. A registry that cannot be reached is an error at once; one that hangs ends here.
+pull() { # IMAGE
+    local pid log
+    say "pulling $1 ..."
+    log=$(mktemp)
+    docker pull --quiet "$1" >"$log" 2>&1 </dev/null &
+    pid=$!
+    wait_until "$PULL_SECONDS" process_gone "$pid" || kill "$pid" 2>/dev/null || true
+    wait "$pid" || true
+    have_image "$1" || say "could not be pulled: $(tail -n 1 "$log")"
+    rm -f "$log"
+    have_image "$1"
+}
+
+install_debootstrap() {
+    command -v debootstrap >/dev/null && return
+    say "installing debootstrap ..."
+    quietly apt_get update && quietly apt_get install --no-install-recommends debootstrap
+}
+
+# The Debian mirror and the CA certificates are those of this machine: where a proxy re-signs TLS, builds work as well.
+make_stand_in() {
+    local mirror root status=0
+    mirror=$(debian_mirror)
+    root=$(mktemp -d)
+    say "making $STAND_IN_IMAGE from Debian's packages (half a minute, once) ..."
+    quietly debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
+        "$STAND_IN_SUITE" "$root" "$mirror" &&
+        rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* &&
+        cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt" &&
+        tar -C "$root" -c . | docker import \
+            --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' \
+            --change 'CMD ["python3"]' - "$STAND_IN_IMAGE" >/dev/null || status=$?
+    rm -rf "$root"
+    return "$status"
+}
+
+can_make_stand_in() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && install_debootstrap && [ -n "$(debian_mirror)" ]
+}
+
+case "${1:-}" in
+    "") ;;
+    -h | --help) usage && exit 0 ;;
+    *) bad_usage "unknown argument '$1'" ;;
+esac
+
+if [ -n "${PYTHON_IMAGE:-}" ]; then
+    have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
+    echo "$PYTHON_IMAGE"
+elif have_image "$OFFICIAL_IMAGE"; then
+    echo "$OFFICIAL_IMAGE"
+elif have_image "$STAND_IN_IMAGE"; then
+    echo "$STAND_IN_IMAGE"
+elif pull "$OFFICIAL_IMAGE"; then
+    echo "$OFFICIAL_IMAGE"
+elif can_make_stand_in && make_stand_in; then
+    echo "$STAND_IN_IMAGE"
+else
+    die "no base image: $OFFICIAL_IMAGE cannot be pulled, and a stand-in needs Debian, root and debootstrap. Name one you have by PYTHON_IMAGE."
+fi

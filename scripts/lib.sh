@@ -1,0 +1,252 @@
+# shellcheck shell=bash
+# What the scripts share: messages, waiting, and control of the stack, which runs as containers or as processes.
+# Sourced from the repository's folder; works with bash 3.2 and BSD tools.
+
+readonly SERVICES="resonate-server baz bar foo" # in the order in which they start
+readonly VENV=$PWD/.venv
+STACK_DIR=${STACK_DIR:-.local} # pids, logs and database of the stack as processes
+case "$STACK_DIR" in /*) ;; *) STACK_DIR=$PWD/$STACK_DIR ;; esac
+readonly STACK_DIR
+
+# ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+bad_usage() {
+    printf '%s: %s; see %s --help\n' "$(basename "$0")" "$*" "$0" >&2
+    exit 2
+}
+
+need_value() { # OPTION ARGUMENTS_LEFT: the option itself counts as one
+    [ "$2" -ge 2 ] || bad_usage "$1 needs a value"
+}
+
+need_seconds() { # OPTION VALUE
+    [[ "$2" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$2'"
+}
+
+quietly() { # COMMAND...: shows its output only if it fails
+    local output
+    output=$("$@" 2>&1) || {
+        local status=$?
+        printf '%s\n' "$output" >&2
+        return "$status"
+    }
+}
+
+# ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+now_ms() { # milliseconds since the epoch
+    local now=${EPOCHREALTIME:-} # bash 5; the separator depends on the locale
+    if [ -n "$now" ]; then
+        now=${now/[^0-9]/}
+        echo "${now%???}"
+    else
+        perl -MTime::HiRes=time -e 'printf "%.0f\n", time() * 1000'
+    fi
+}
+
+seconds() { # MS: as a decimal number of seconds
+    printf '%d.%03d' "$(($1 / 1000))" "$(($1 % 1000))"
+}
+
+wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over
+    local deadline=$(($(now_ms) + $1 * 1000))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$(now_ms)" -lt "$deadline" ] || return 1
+        sleep 0.1
+    done
+}
+
+# ── processes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+process_gone() { # PID; a zombie that nobody has reaped yet is gone, too
+    case "$(ps -o stat= -p "$1" 2>/dev/null)" in
+        "" | *Z*) return 0 ;;
+    esac
+    return 1
+}
+
+living_pids() { # of the pids on stdin, prints those that live
+    local pid
+    while read -r pid; do
+        process_gone "$pid" || echo "$pid"
+    done
+}
+
+# ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
+
+# ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
+
+engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }
+engine_answers() { engine_version >/dev/null; }
+compose_answers() { docker compose version >/dev/null 2>&1; }
+buildx_answers() { docker buildx version >/dev/null 2>&1; }
+
+docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
+    local version
+    if ! command -v docker >/dev/null; then
+        echo "there is no 'docker' command"
+    elif ! version=$(engine_version); then
+        echo "no Docker engine answers"
+    elif [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
+        echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed"
+    elif ! compose_answers; then
+        echo "'docker compose' does not answer"
+    elif ! buildx_answers; then
+        echo "'docker buildx' does not answer"
+    fi
+}
+
+# ── Debian ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null
+}
+
+debian_codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-unknown}") 2>/dev/null || echo unknown; }
+
+debian_mirror() { # prints the address this machine takes Debian's main packages from
+    # shellcheck disable=SC2016 # apt expands these, not the shell
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        awk -v suite="$(debian_codename)" '$2 == suite && $3 == "main" { print $1; exit }'
+}
+
+# ── the stack as processes ──────────────────────────────────────────────────────────────────────────────────
+
+# Every process carries this on its command line: so a pid that some other program has by now is recognised.
+readonly PROCESS_MARK=durable-rpc-stack=$STACK_DIR
+
+pid_file() { echo "$STACK_DIR/run/$1.pid"; }
+log_file() { echo "$STACK_DIR/log/$1.log"; }
+health_file() { echo "$STACK_DIR/run/$1.health"; }
+
+process_pid() { # SERVICE: prints the pid of the process if it lives and is ours
+    local pid
+    pid=$(cat "$(pid_file "$1")" 2>/dev/null) || return 1
+    process_gone "$pid" && return 1
+    case "$(ps -ww -o command= -p "$pid")" in
+        *"$PROCESS_MARK "*) echo "$pid" ;;
+        *) return 1 ;;
+    esac
+}
+
+start_process() { # SERVICE: in a session of its own, so that it outlives the script and its terminal
+    local arguments=""
+    process_pid "$1" >/dev/null && return
+    [ "$1" = resonate-server ] && arguments=serve
+    mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
+    rm -f "$(health_file "$1")"
+    # shellcheck disable=SC2086 # one word or none
+    RESONATE_URL=http://127.0.0.1:$(resonate_port) \
+        RESONATE_SERVER__BIND=127.0.0.1 \
+        RESONATE_SERVER__PORT=$(resonate_port) \
+        RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
+        FOO_PORT=$(foo_port) \
+        HEALTH_FILE=$(health_file "$1") \
+        PYTHONUNBUFFERED=1 \
+        "$VENV/bin/python" -ISc 'import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])' \
+        "$VENV/bin/python" -X "$PROCESS_MARK" "$VENV/bin/$1" $arguments \
+        >>"$(log_file "$1")" 2>&1 </dev/null &
+    echo $! >"$(pid_file "$1")"
+}
+
+signal_process() { # SIGNAL SERVICE: with its children
+    local pid
+    pid=$(process_pid "$2") || return 0
+    kill "-$1" -- "-$pid" 2>/dev/null || true
+}
+
+process_ended() { ! process_pid "$1"; } # SERVICE
+
+# Workers first: they hand back what they hold while the server is still there.
+stop_processes() {
+    local group service
+    for group in "foo bar baz" resonate-server; do
+        for service in $group; do signal_process TERM "$service"; done
+        for service in $group; do
+            wait_until 5 process_ended "$service" || signal_process KILL "$service"
+            rm -f "$(pid_file "$service")" "$(health_file "$service")"
+        done
+    done
+}
+
+http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
+
+process_healthy() { # SERVICE
+    case "$1" in
+        resonate-server) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
+        foo) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
+        *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+    esac
+}
+
+# ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
+
+processes_are_up() {
+    local service
+    for service in $SERVICES; do
+        if process_pid "$service" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+
+containers_are_up() { [ -n "$(docker compose ps --quiet 2>/dev/null)" ]; }
+
+stack_kind() { # prints processes, containers or none
+    if processes_are_up; then
+        echo processes
+    elif containers_are_up; then
+        echo containers
+    else
+        echo none
+    fi
+}
+
+port_of() { # CHOSEN SERVICE CONTAINER_PORT: the chosen port, else the one the running stack has, else the usual one
+    local port=$1
+    if [ -z "$port" ] && processes_are_up; then
+        port=$(cat "$STACK_DIR/run/$2.port" 2>/dev/null) || true
+    elif [ -z "$port" ]; then
+        port=$(docker compose port "$2" "$3" 2>/dev/null) || true
+        port=${port##*:}
+    fi
+    echo "${port:-$3}"
+}
+
+foo_port() { port_of "${FOO_PORT:-}" foo 5000; }
+resonate_port() { port_of "${RESONATE_PORT:-}" resonate-server 8001; }
+
+start_service() { # KIND SERVICE
+    case "$1" in
+        containers) quietly docker compose start "$2" ;;
+        processes) start_process "$2" ;;
+    esac
+}
+
+kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
+    case "$1" in
+        containers) quietly docker compose kill "$2" ;;
+        processes) signal_process KILL "$2" ;;
+    esac
+}
+
+service_log() { # KIND SERVICE: all it has printed, of all its instances
+    local container
+    case "$1" in
+        containers)
+            for container in $(docker compose ps --all --quiet "$2"); do docker logs "$container" 2>&1; done
+            ;;
+        processes) cat "$(log_file "$2")" ;;
+    esac
+}

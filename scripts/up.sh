@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Starts the whole stack, as containers or as processes, and sends one request through it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/up.sh [--docker | --processes]
+
+Builds and starts the services foo, bar and baz and the Resonate server, waits until all are healthy and sends
+one request through the chain. What runs already stays; what is missing (a service that was killed) is started.
+
+  --docker      as containers; needs a Docker engine with Compose
+  --processes   as processes; needs Python 3.12 or newer
+  (neither)     as containers where a Docker engine answers, else as processes
+
+Variables: FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
+PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers.
+USAGE
+}
+
+readonly HEALTHY_SECONDS=90 # how long a start may take
+
+# ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
+
+choose_containers() { # REASON: or fail, saying why not
+    PYTHON_IMAGE=$(scripts/base-image.sh) || return 1
+    export PYTHON_IMAGE
+    kind=containers
+    say "Starting the stack as containers: $1."
+}
+
+choose_processes() { # REASON
+    kind=processes
+    say "Starting the stack as processes: $1."
+}
+
+choose_kind() { # WANTED RUNNING
+    local obstacle
+    case "$1-$2" in
+        docker-processes | processes-containers)
+            die "the stack runs as $2 already; stop it first: scripts/down.sh"
+            ;;
+        processes-*) choose_processes "--processes was given" ;;
+        -processes) choose_processes "it runs so already" ;;
+        *)
+            obstacle=$(docker_obstacle)
+            if [ -z "$obstacle" ]; then
+                choose_containers "a Docker engine answers" && return
+                obstacle="there is no base image to build on"
+            fi
+            [ "$1" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+            choose_processes "$obstacle"
+            ;;
+    esac
+}
+
+# ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+check_port() { # VARIABLE PORT HINT
+    port_is_taken "$2" || return 0
+    die "port $2 is taken by another program$3. Choose another one: $1=$(($2 + 1)) scripts/up.sh"
+}
+
+check_ports() {
+    service_is_up foo || check_port FOO_PORT "$FOO_PORT" " (on a Mac often AirPlay)"
+    service_is_up resonate-server || check_port RESONATE_PORT "$RESONATE_PORT" ""
+}
+
+service_is_up() { # SERVICE
+    case "$kind" in
+        containers) [ -n "$(docker compose ps --quiet "$1" 2>/dev/null)" ] ;;
+        processes) process_pid "$1" >/dev/null ;;
+    esac
+}
+
+# ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
+
+shown_on_terminal() { # COMMAND...: with its own progress display on a terminal, else silent unless it fails
+    if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi
+}
+
+start_containers() {
+    say "building the images ..."
+    shown_on_terminal docker compose build || die "the images could not be built."
+    say "starting the containers and waiting until all are healthy ..."
+    shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" || {
+        docker compose ps --all >&2
+        docker compose logs --tail 8 >&2
+        die "not all containers became healthy; the last lines of their logs are above."
+    }
+}
+
+start_processes() {
+    local service
+    scripts/venv.sh
+    mkdir -p "$STACK_DIR/run"
+    echo "$FOO_PORT" >"$STACK_DIR/run/foo.port"
+    echo "$RESONATE_PORT" >"$STACK_DIR/run/resonate-server.port"
+    say "starting the processes and waiting until all are healthy ..."
+    for service in $SERVICES; do start_process "$service"; done
+    for service in $SERVICES; do wait_for_process "$service"; done
+}
+
+healthy_or_ended() { process_healthy "$1" || process_ended "$1" >/dev/null; } # SERVICE
+
+wait_for_process() { # SERVICE
+    wait_until "$HEALTHY_SECONDS" healthy_or_ended "$1" || true
+    process_pid "$1" >/dev/null && process_healthy "$1" && return
+    tail -n 15 "$(log_file "$1")" >&2 || true
+    die "$1 did not become healthy; the last lines of its log ($(log_file "$1")) are above."
+}
+
+# ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+show_next_steps() {
+    cat >&2 <<NEXT
+
+The stack is up, as $kind.
+  foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
+  Resonate server   http://127.0.0.1:$RESONATE_PORT
+
+What to try next:
+  scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
+  scripts/crash-bar.sh            kill bar in the middle of a request, and see it answered all the same
+  scripts/logs.sh -f              what the services print
+  scripts/down.sh                 stop everything; what is pending goes on after the next scripts/up.sh
+NEXT
+    if [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != python:3.13-slim ]; then
+        say "For docker compose by hand: export PYTHON_IMAGE=$PYTHON_IMAGE"
+    fi
+}
+
+wanted=""
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --docker | --processes)
+            [ -z "$wanted" ] || [ "$wanted" = "${1#--}" ] || bad_usage "--docker and --processes exclude each other"
+            wanted=${1#--}
+            ;;
+        -h | --help) usage && exit 0 ;;
+        *) bad_usage "unknown argument '$1'" ;;
+    esac
+    shift
+done
+
+running=$(stack_kind)
+choose_kind "$wanted" "$running"
+FOO_PORT=$(foo_port)
+RESONATE_PORT=$(resonate_port)
+export FOO_PORT RESONATE_PORT
+check_ports
+"start_$kind"
+say "sending one request: scripts/trigger.sh"
+scripts/trigger.sh
+show_next_steps

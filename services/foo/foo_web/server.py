@@ -1,0 +1,132 @@
+"""gunicorn, configured for requests that wait long: many threads in one process, that end at once."""
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, override
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.util import close_graceful
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from foo_web.app import MAX_WAITING, create_app
+from foo_web.chains import Chains
+from worker import Worker
+from worker.settings import Settings
+from worker.worker import end_process
+
+SPARE_THREADS = 64
+CONNECTIONS = 2048
+# How long clients may take to close their connections when the worker process ends, and when it is killed.
+WORKER_GRACE_SECONDS = 1
+GRACE_SECONDS = 3
+
+
+def serve(worker: Worker) -> None:
+    """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
+    host, port = os.environ.get("FOO_HOST") or "127.0.0.1", _port(os.environ.get("FOO_PORT") or "5000")
+    settings = Settings.from_environment()
+    _check_free(host, port)
+    _allow_open_files(CONNECTIONS + 256)
+    _Server(worker, settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}").run()
+
+
+class _Server(BaseApplication):
+    def __init__(self, worker: Worker, settings: Settings, address: str) -> None:
+        self.worker = worker
+        self.settings = settings
+        self.address = address
+        self.chains: Chains | None = None
+        super().__init__()
+
+    @override
+    def load_config(self) -> None:
+        shared_memory = Path("/dev/shm")  # noqa: S108  gunicorn makes its file there safely
+        options: dict[str, Any] = {
+            "bind": self.address,
+            "worker_class": "foo_web.server.WaitingWorker",
+            "workers": 1,
+            "threads": MAX_WAITING + SPARE_THREADS,
+            "worker_connections": CONNECTIONS,
+            "keepalive": 0,  # an idle connection would hold up the end of the process
+            "graceful_timeout": GRACE_SECONDS,
+            "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "when_ready": lambda _: print(f"listening on http://{self.address}", flush=True),
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    @override
+    def load(self) -> Any:
+        """Called in the worker process: threads and event loops do not survive a fork."""
+        self.chains = Chains(self.worker, self.settings)
+        return create_app(self.chains)
+
+
+class WaitingWorker(ThreadWorker):
+    """Ends within a second though requests wait: they are told to come back."""
+
+    app: _Server
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.app.chains is not None:
+            self.app.chains.stop()
+        super().handle_exit(sig, frame)
+
+    @override
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        self.handle_exit(sig, frame)
+
+    @override
+    def handle(self, conn: TConn) -> bool:
+        """Take leave of the client in the request's own thread; gunicorn's main thread must not wait for it."""
+        keep = super().handle(conn)
+        if keep is False:
+            with contextlib.suppress(OSError):
+                close_graceful(conn.sock.dup())
+                conn.sock.shutdown(socket.SHUT_RDWR)
+        return keep
+
+    @override
+    def run(self) -> None:
+        self.cfg.set("graceful_timeout", WORKER_GRACE_SECONDS)
+        super().run()
+        if self.app.chains is not None:
+            self.app.chains.stop()
+            self.app.chains.join()
+        end_process()
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        sys.exit(f"FOO_PORT must be a port number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Say clearly what to do about a taken port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                sys.exit(f"port {port} is taken; choose another one with the variable FOO_PORT")
+            sys.exit(f"cannot listen on {host}, port {port}: {error.strerror}; see FOO_HOST and FOO_PORT")
+
+
+def _allow_open_files(number: int) -> None:
+    """Each waiting request holds a connection; some systems allow a process 256 files unless it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

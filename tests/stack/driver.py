@@ -1,0 +1,196 @@
+"""Drives a whole stack of its own through the scripts, as processes or as containers, and asks it by HTTP."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+REPOSITORY = Path(__file__).parents[2]
+SERVICES = ("resonate-server", "baz", "bar", "foo")
+# .ci/run finds by this prefix what a run that was ended from outside has left behind.
+PREFIX = "durable-rpc-test-"
+ANSWER_SECONDS = 60.0
+SCRIPT_SECONDS = 300.0
+# Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
+LEASE_SECONDS = 4
+
+type Kind = Literal["processes", "containers"]
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What foo answered; status 0 if the connection broke instead."""
+
+    status: int
+    id: str = ""
+    message: int | None = None
+    state: str = ""
+
+
+class Stack:
+    """One stack with its own ports, folder and Compose project, so that it meets no other."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.project = PREFIX + secrets.token_hex(4)
+        self.foo_port, self.server_port = free_port(), free_port()
+        self.disturbed = False
+        """Whether something was killed, started or stopped since all services were up."""
+        self._callers = ThreadPoolExecutor(max_workers=64)
+
+    # ── the scripts ──
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "STACK_DIR": str(self.folder),
+            "COMPOSE_PROJECT_NAME": self.project,
+            "FOO_PORT": str(self.foo_port),
+            "RESONATE_PORT": str(self.server_port),
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+
+    def run(self, *command: str, seconds: float = SCRIPT_SECONDS) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository, as a user of this stack would."""
+        return subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def succeed(self, *command: str) -> str:
+        """Run a command that must succeed; its standard output."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def compose(self, *arguments: str) -> str:
+        return self.succeed("docker", "compose", *arguments)
+
+    def _library(self, function: str, *arguments: str) -> str:
+        return self.succeed("bash", "-c", f'. scripts/lib.sh; {function} "$@"', function, *arguments)
+
+    def up(self) -> None:
+        self.succeed("scripts/up.sh", "--processes" if self.kind == "processes" else "--docker")
+
+    def down(self) -> float:
+        """Stop everything; how many seconds it took."""
+        self.disturbed = True
+        started = time.monotonic()
+        self.succeed("scripts/down.sh")
+        return time.monotonic() - started
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self.run("scripts/down.sh", "--volumes")
+        if self.kind == "containers":
+            self.run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        self._callers.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ── its services ──
+
+    def kill(self, service: str) -> None:
+        """End it by SIGKILL."""
+        self.disturbed = True
+        self._library("kill_service", self.kind, service)
+
+    def start(self, service: str) -> None:
+        self.disturbed = True
+        if self.kind == "containers":
+            self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", service)
+        else:
+            self._library("start_process", service)
+
+    def start_only(self, *services: str) -> None:
+        for service in services:
+            self.start(service)
+
+    def restore(self) -> None:
+        """Bring back whatever a test has ended, one instance of each service."""
+        if self.kind == "containers":
+            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "90")
+        else:
+            self.up()
+        self.disturbed = False
+
+    def log(self, service: str) -> str:
+        return self._library("service_log", self.kind, service)
+
+    def runs(self, service: str, id: str) -> int:
+        """How often the function of the service ran for the request with that id."""
+        wanted = f"running function {service}  promise={id}"
+        lines = self.log(service).splitlines()
+        return sum(line == wanted or line.startswith((wanted + ":", wanted + " ")) for line in lines)
+
+    # ── requests to foo ──
+
+    def post(self, id: str, body: dict[str, float] | None = None, *, wait: bool = True) -> Answer:
+        headers = {"Idempotency-Key": id, "Content-Type": "application/json"}
+        if not wait:
+            headers["Prefer"] = "respond-async"
+        return self._ask("/foo", json.dumps(body or {}).encode(), headers)
+
+    def post_in_background(self, id: str, body: dict[str, float] | None = None) -> Future[Answer]:
+        return self._callers.submit(self.post, id, body)
+
+    def look_up(self, id: str) -> Answer:
+        return self._ask(f"/foo/{id}")
+
+    def is_healthy(self) -> bool:
+        return self._ask("/health").status == 200
+
+    def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        url = f"http://127.0.0.1:{self.foo_port}{path}"
+        request = urllib.request.Request(url, body, headers or {})
+        try:
+            with _direct.open(request, timeout=ANSWER_SECONDS) as response:
+                fields = json.load(response)
+                return Answer(response.status, fields.get("id", ""), fields.get("message"), fields.get("state", ""))
+        except urllib.error.HTTPError as error:
+            return Answer(error.code)
+        except OSError:
+            return Answer(0)
+
+
+def new_id() -> str:
+    return f"test-{secrets.token_hex(8)}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def docker_obstacle() -> str:
+    """Why containers cannot be used here; empty if they can."""
+    command = ["bash", "-c", ". scripts/lib.sh; docker_obstacle"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

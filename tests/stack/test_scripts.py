@@ -1,0 +1,102 @@
+"""What the scripts say to those who ask for help, mistype, or have no stack."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from stack.driver import PREFIX, REPOSITORY, free_port
+
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if path.name != "lib.sh")
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd="/",
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(REPOSITORY / "scripts" / name, *arguments, **environment)
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """The environment of a stack that is not up."""
+    return {
+        "STACK_DIR": str(tmp_path / PREFIX),
+        "COMPOSE_PROJECT_NAME": f"{PREFIX}nowhere",
+        "FOO_PORT": str(free_port()),
+        "RESONATE_PORT": str(free_port()),
+    }
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_help(path: Path) -> None:
+    done = run(path, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: scripts/{path.name}")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.name != "test.sh"], ids=lambda path: path.name)
+def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
+    done = run(path, "--no-such-option")
+    assert done.returncode != 0
+    assert "--no-such-option" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("trigger.sh", "--pause"),
+        ("trigger.sh", "--pause", "soon"),
+        ("trigger.sh", "--pause", "-1"),
+        ("trigger.sh", "--pause", "1", "--running", "1"),
+        ("trigger.sh", "--id"),
+        ("crash-bar.sh", "--down", "x"),
+        ("crash-bar.sh", "--running", "2", "--pause", "2"),
+        ("up.sh", "--docker", "--processes"),
+        ("logs.sh", "quux"),
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
+    done = script(*arguments)
+    assert done.returncode == 2
+    assert f"{arguments[0]}: " in done.stderr
+    assert "--help" in done.stderr
+
+
+def test_trigger_without_a_stack(nowhere: dict[str, str]) -> None:
+    done = script("trigger.sh", **nowhere)
+    assert done.returncode == 1
+    assert "scripts/up.sh" in done.stderr
+
+
+def test_crash_bar_without_a_stack(nowhere: dict[str, str]) -> None:
+    done = script("crash-bar.sh", **nowhere)
+    assert done.returncode == 1
+    assert "scripts/up.sh" in done.stderr
+
+
+def test_down_without_a_stack(nowhere: dict[str, str]) -> None:
+    assert script("down.sh", **nowhere).returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])
+def test_a_taken_port_is_answered_with_the_variable_to_set(nowhere: dict[str, str], variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = script("up.sh", "--processes", **nowhere | {variable: port})
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
+    assert f"{variable}=" in done.stderr

@@ -1,0 +1,208 @@
+"""The promise of the demo, on the whole stack: whatever dies on the way, each request is answered, by one chain."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+
+import pytest
+from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id, wait_for
+
+
+def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
+    """Success, and baz, which is called only after bar was, has run once for all of bar's and foo's runs."""
+    assert answer == Answer(200, id, 3)
+    assert stack.runs("baz", id) == 1
+
+
+def wait_until_run(stack: Stack, service: str, id: str) -> None:
+    wait_for(lambda: stack.runs(service, id), f"{service} has run")
+
+
+def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:
+    """A request on its way: baz has run, bar has not answered yet."""
+    id = new_id()
+    caller = stack.post_in_background(id, body)
+    wait_until_run(stack, "baz", id)
+    return id, caller
+
+
+def test_a_request_goes_through_the_chain_and_back(stack: Stack) -> None:
+    id = new_id()
+    assert_answered(stack, stack.post(id), id)
+
+
+def test_trigger_prints_the_answer(stack: Stack) -> None:
+    done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "0.5")
+    assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","message":3}}\n')
+    assert "HTTP 200 after" in done.stderr
+
+
+def test_trigger_does_not_wait_if_told_so(stack: Stack) -> None:
+    done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "1", "--async")
+    assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","state":"pending"}}\n')
+    wait_for(lambda: stack.look_up(id) == Answer(200, id, 3, "resolved"), "the chain is done")
+
+
+def test_trigger_fails_if_foo_refuses(stack: Stack) -> None:
+    done = stack.run("scripts/trigger.sh", "--pause", "99999")
+    assert done.returncode == 1
+    assert "HTTP 400" in done.stderr
+
+
+def test_the_same_id_twice_is_one_chain(stack: Stack) -> None:
+    id, first = start_chain(stack, pause=1)
+    second = stack.post(id, {"pause": 1})
+    assert_answered(stack, second, id)
+    assert_answered(stack, first.result(ANSWER_SECONDS), id)
+
+
+@pytest.mark.parametrize("variant", ["--pause", "--running"])
+def test_crash_bar(stack: Stack, variant: str) -> None:
+    done = stack.run("scripts/crash-bar.sh", variant, "3", "--down", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for expected in (
+        "bar is killed",
+        '"state":"pending"',
+        "bar is started again",
+        '"message":3',
+        "baz ran exactly once",
+    ):
+        assert expected in done.stdout
+
+
+def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
+    stack.disturbed = True
+    done = stack.run("scripts/crash-bar.sh", "--pause", "1", "--keep-down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    id = done.stdout.split("--id ")[1].split()[0]
+    assert stack.look_up(id) == Answer(200, id, None, "pending")
+    stack.start("bar")
+    assert_answered(stack, stack.post(id), id)
+
+
+def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
+    id, caller = start_chain(stack, pause=2)
+    stack.kill("resonate-server")
+    stack.start("resonate-server")
+    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+
+
+def test_baz_is_dead_when_it_is_called(stack: Stack) -> None:
+    stack.kill("baz")
+    id = new_id()
+    caller = stack.post_in_background(id)
+    wait_until_run(stack, "bar", id)
+    assert stack.look_up(id) == Answer(200, id, None, "pending")
+    stack.start("baz")
+    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+
+
+def test_foo_is_killed_and_the_request_repeated(stack: Stack) -> None:
+    id, caller = start_chain(stack, pause=2)
+    stack.kill("foo")
+    assert caller.result(ANSWER_SECONDS).status == 0
+    stack.start("foo")
+    wait_for(stack.is_healthy, "foo is back")
+    assert_answered(stack, stack.post(id, {"pause": 2}), id)
+
+
+def test_all_services_are_killed_at_once(stack: Stack) -> None:
+    id, _ = start_chain(stack, pause=2)
+    for service in ("foo", "bar", "baz", "resonate-server"):
+        stack.kill(service)
+    stack.restore()
+    assert_answered(stack, stack.post(id), id)
+
+
+def test_bar_is_down_from_the_start(stack: Stack) -> None:
+    stack.down()
+    stack.start_only("resonate-server", "baz", "foo")
+    wait_for(stack.is_healthy, "foo is up")
+    id = new_id()
+    caller = stack.post_in_background(id)
+    wait_until_run(stack, "foo", id)
+    assert stack.look_up(id) == Answer(200, id, None, "pending")
+    stack.start("bar")
+    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+
+
+def test_a_pending_chain_survives_down_and_up(stack: Stack) -> None:
+    id = new_id()
+    assert stack.post(id, {"pause": 2}, wait=False) == Answer(202, id, None, "pending")
+    wait_until_run(stack, "baz", id)
+    seconds = stack.down()
+    print(f"down took {seconds:.1f} s")
+    assert not stack.is_healthy()
+    logs_survive = stack.kind == "processes"  # those of containers go with them
+    stack.up()
+    assert stack.post(id) == Answer(200, id, 3)
+    assert stack.runs("baz", id) == (1 if logs_survive else 0)
+
+
+def test_three_bars_share_the_work_and_one_may_die(stack: Stack) -> None:
+    ids = [new_id() for _ in range(12)]
+    with three_bars(stack) as kill_one:
+        callers = [stack.post_in_background(id, {"pause": 2}) for id in ids]
+        for id in ids:
+            wait_until_run(stack, "baz", id)
+        kill_one()
+        for id, caller in zip(ids, callers, strict=True):
+            assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+
+
+@contextlib.contextmanager
+def three_bars(stack: Stack) -> Iterator[Callable[[], object]]:
+    """bar scaled to 3; gives a function that kills one of them."""
+    stack.disturbed = True
+    if stack.kind == "containers":
+        stack.compose("up", "--detach", "--no-build", "--no-recreate", "--wait", "--scale", "bar=3")
+        yield lambda: stack.succeed("docker", "kill", stack.compose("ps", "--quiet", "bar").split()[0])
+        return
+    url = {"RESONATE_URL": f"http://127.0.0.1:{stack.server_port}"}
+    more = [
+        subprocess.Popen([REPOSITORY / ".venv/bin/bar"], env=stack.environment | url, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for bar in more:
+            _wait_for_line(bar, b"connected")
+        yield lambda: stack.kill("bar")
+    finally:
+        for bar in more:
+            bar.kill()
+            bar.wait()
+
+
+def _wait_for_line(program: subprocess.Popen[bytes], text: bytes) -> None:
+    assert program.stdout is not None
+    while text not in (line := program.stdout.readline()):
+        assert line, "the program has ended"
+
+
+def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
+    id = new_id()
+    stack.post(id, {"pause": 1}, wait=False)
+    wait_until_run(stack, "baz", id)
+    if stack.kind == "containers":
+        stack.compose("stop")
+        states = stack.compose("ps", "--all", "--format", "{{.Service}} {{.ExitCode}}").split("\n")
+        assert sorted(filter(None, states)) == ["bar 0", "baz 0", "foo 0", "resonate-server 0"]
+    seconds = stack.down()
+    print(f"down took {seconds:.1f} s")
+    assert seconds < 6, "3 s is what a person should see; twice that is surely a fault"
+
+
+def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
+    id, caller = start_chain(stack, pause=2)
+    stack.up()
+    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+    assert stack.runs("foo", id) + stack.runs("bar", id) <= 5, "nothing was started anew"
+
+
+def test_logs_name_the_service(stack: Stack) -> None:
+    id = new_id()
+    stack.post(id)
+    lines = stack.succeed("scripts/logs.sh", "bar").splitlines()
+    assert all(line.startswith("bar") for line in lines)
+    assert any(id in line for line in lines)

@@ -1,0 +1,26 @@
+"""Stacks for the tests of this folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .programs import Stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack in which nothing runs yet."""
+    fresh = Stack(tmp_path)
+    yield fresh
+    fresh.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack in which everything runs, shared by the tests of a module."""
+    shared = Stack(tmp_path_factory.mktemp("stack"))
+    shared.start_server()
+    shared.start_services()
+    yield shared
+    shared.close()

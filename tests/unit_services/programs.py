@@ -1,0 +1,195 @@
+"""Programs that tests start and stop, and the requests they send to them."""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PATIENCE = 20.0
+
+
+def free_port() -> int:
+    """A port below those that systems give to outgoing connections, so that none of these takes it meanwhile."""
+    while True:
+        port = random.randint(10_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+class Program:
+    """A Python module or file that runs as a process of its own, with its output in a file."""
+
+    def __init__(self, name: str, log: Path, environment: dict[str, str], *arguments: str) -> None:
+        self.name = name
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=os.environ | environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def count(self, text: str) -> int:
+        return self.output.count(text)
+
+    def wait_for(self, text: str) -> None:
+        """Until the text is in its output; a program that has ended or says something else fails the test."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.output:
+            ended = self._process.poll() is not None
+            late = time.monotonic() > deadline
+            assert not (ended or late), f"no {text!r} in the output of {self._process.args!r}:\n{self.output}"
+            time.sleep(0.05)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Its exit status, and the seconds it took to end."""
+        began = time.monotonic()
+        self.send(number)
+        status = self._process.wait(PATIENCE)
+        return status, time.monotonic() - began
+
+    def kill(self) -> None:
+        """End it, and whatever it started, if it still runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    text: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.text)
+        return document
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "")
+
+
+@dataclass
+class Stack:
+    """A server and the programs that belong to it, on ports of their own."""
+
+    folder: Path
+    server_port: int = field(default_factory=free_port)
+    foo_port: int = field(default_factory=free_port)
+    programs: list[Program] = field(default_factory=list)
+
+    def start_server(self) -> Program:
+        """With its state in a file, so that it may be started again."""
+        server = self._start(
+            "server", "-m", "resonate_server", "serve",
+            "--host", "127.0.0.1", "--port", str(self.server_port), "--db", str(self.folder / "state.db"),
+        )  # fmt: skip
+        server.wait_for("listening on")
+        wait_until(self._server_answers, "the server is ready")
+        return server
+
+    def start_worker(self, name: str, *, health_file: Path | None = None) -> Program:
+        """One of the services, or a file beside this one."""
+        own = HERE / f"{name}.py"
+        arguments = [str(own)] if own.exists() else ["-m", name]
+        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""))
+
+    def start_foo(self) -> Program:
+        foo = self.start_worker("foo")
+        wait_until(self.is_healthy, "foo is healthy")
+        return foo
+
+    def start_services(self) -> tuple[Program, Program, Program]:
+        bar, baz, foo = self.start_worker("bar"), self.start_worker("baz"), self.start_foo()
+        bar.wait_for("connected to server")
+        baz.wait_for("connected to server")
+        return foo, bar, baz
+
+    def program(self, name: str) -> Program:
+        """The first one of that name."""
+        return next(program for program in self.programs if program.name == name)
+
+    def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Reply:
+        headers = {"Idempotency-Key": key, "Prefer": prefer}
+        return self.request(
+            "POST",
+            "/foo",
+            body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b"",
+            {name: value for name, value in headers.items() if value is not None},
+        )
+
+    def get(self, path: str) -> Reply:
+        return self.request("GET", path)
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.foo_port, timeout=120)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read().decode())
+        finally:
+            connection.close()
+
+    def is_healthy(self) -> bool:
+        try:
+            return self.get("/health").status == 200
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        for program in self.programs:
+            program.kill()
+
+    def _start(self, name: str, *arguments: str, **environment: str) -> Program:
+        log = self.folder / f"{name}-{len(self.programs)}.log"
+        variables = {
+            "RESONATE_URL": f"http://127.0.0.1:{self.server_port}",
+            "FOO_PORT": str(self.foo_port),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        program = Program(name, log, variables | environment, *arguments)
+        self.programs.append(program)
+        return program
+
+    def _server_answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=5)
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()

@@ -1,0 +1,196 @@
+"""The HTTP interface of foo, with everything up."""
+
+import socket
+import threading
+import time
+from http import HTTPStatus
+
+import pytest
+
+from .programs import Reply, Stack, wait_until
+
+
+def is_problem(reply: Reply, status: HTTPStatus) -> bool:
+    return (
+        reply.status == status
+        and reply.content_type == "application/problem+json"
+        and reply.json["status"] == status
+        and reply.json["title"] == status.phrase
+    )
+
+
+def test_post_waits_for_the_result(running: Stack) -> None:
+    reply = running.post()
+    assert (reply.status, reply.content_type) == (200, "application/json")
+    assert reply.json["message"] == 3
+    assert reply.json["id"].startswith("foo-")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b" \n", b'{"pause": 0}', b'{"pause": 0.1}', b'{"running": 0.1}'])
+def test_bodies_that_are_fine(running: Stack, body: bytes) -> None:
+    assert running.post(body).json["message"] == 3
+
+
+def test_the_content_type_does_not_matter(running: Stack) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert running.request("POST", "/foo", b'{"pause": 0}', headers).json["message"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"pause=1", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[" * 10_000, "JSON"),
+        (b"[]", "object"),
+        (b'"pause"', "object"),
+        (b"null", "object"),
+        (b'{"pause": NaN}', "JSON"),
+        (b'{"pause": 1e999}', "pause"),
+        (b'{"pause": true}', "pause"),
+        (b'{"pause": null}', "pause"),
+        (b'{"pause": "1"}', "pause"),
+        (b'{"pause": -0.1}', "pause"),
+        (b'{"pause": 3600.1}', "pause"),
+        (b'{"running": 3601}', "running"),
+        (b'{"pause": 0, "running": 0}', "not both"),
+        (b'{"sleep": 1}', "sleep"),
+    ],
+)
+def test_bodies_that_are_wrong(running: Stack, body: bytes, complaint: str) -> None:
+    reply = running.post(body)
+    assert is_problem(reply, HTTPStatus.BAD_REQUEST)
+    assert complaint in reply.json["detail"]
+
+
+def test_the_key_is_the_id_and_a_repetition_joins_the_chain(running: Stack) -> None:
+    first = running.post(key="order-17.a_b~c")
+    second = running.post(key="order-17.a_b~c")
+    quoted = running.post(key='"order-17.a_b~c"')
+    assert first.json == second.json == quoted.json == {"id": "order-17.a_b~c", "message": 3}
+    assert running.program("baz").count("promise=order-17.a_b~c:1.1\n") == 1
+
+
+def test_a_repetition_while_the_chain_runs_waits_with_it(running: Stack) -> None:
+    replies: list[Reply] = []
+    threads = [
+        threading.Thread(target=lambda: replies.append(running.post({"pause": 1}, key="twice"))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reply.json for reply in replies] == [{"id": "twice", "message": 3}] * 2
+
+
+@pytest.mark.parametrize("key", ["", "a:b", "a b", "a/b", ".", "-a", "ü", '"', '""', "a,b", "x" * 129])
+def test_keys_that_are_wrong(running: Stack, key: str) -> None:
+    reply = running.request("POST", "/foo", headers={"Idempotency-Key": key})
+    assert is_problem(reply, HTTPStatus.BAD_REQUEST)
+    assert "Idempotency-Key" in reply.json["detail"]
+    assert (":" in key) == ("colon" in reply.json["detail"])
+
+
+def test_respond_async_answers_at_once_and_get_follows_the_chain(running: Stack) -> None:
+    reply = running.post({"pause": 1}, key="later", prefer="respond-async")
+    assert (reply.status, reply.json) == (202, {"id": "later", "state": "pending"})
+    assert reply.headers["Location"] == "/foo/later"
+    assert reply.headers["Preference-Applied"] == "respond-async"
+    assert running.get("/foo/later").json == {"id": "later", "state": "pending"}
+    wait_until(lambda: running.get("/foo/later").json["state"] != "pending", "the chain ends")
+    assert running.get("/foo/later").json == {"id": "later", "state": "resolved", "message": 3}
+    again = running.post(key="later", prefer="respond-async")
+    assert (again.status, again.json) == (200, {"id": "later", "message": 3})
+
+
+def test_wait_answers_after_so_many_seconds(running: Stack) -> None:
+    began = time.monotonic()
+    reply = running.post({"pause": 20}, prefer="wait=1")
+    assert time.monotonic() - began >= 1
+    assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
+    assert reply.headers["Location"] == f"/foo/{reply.json['id']}"
+
+
+def test_wait_answers_sooner_if_it_can(running: Stack) -> None:
+    reply = running.post(prefer="respond-async, wait=30")
+    assert (reply.status, reply.json["message"]) == (200, 3)
+    assert reply.headers["Preference-Applied"] == "respond-async, wait=30"
+
+
+@pytest.mark.parametrize("prefer", ["return=minimal", "wait=soon", "wait=-1", "wait", ""])
+def test_other_preferences_are_ignored(running: Stack, prefer: str) -> None:
+    reply = running.post(prefer=prefer)
+    assert reply.status == 200
+    assert "Preference-Applied" not in reply.headers
+
+
+def test_health(running: Stack) -> None:
+    assert running.get("/health").status == 200
+
+
+@pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/foo/%00", "/foo/", "/bar", "/"])
+def test_what_is_not_there(running: Stack, path: str) -> None:
+    assert is_problem(running.get(path), HTTPStatus.NOT_FOUND)
+
+
+def test_the_problem_tells_the_id(running: Stack) -> None:
+    assert running.get("/foo/nobody").json["id"] == "nobody"
+
+
+def test_a_method_that_is_not_allowed(running: Stack) -> None:
+    reply = running.get("/foo")
+    assert is_problem(reply, HTTPStatus.METHOD_NOT_ALLOWED)
+    assert "POST" in reply.headers["Allow"]
+
+
+def test_a_body_that_is_too_large(running: Stack) -> None:
+    assert is_problem(running.post(b" " * 20_000), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def test_300_waiting_requests_block_neither_health_nor_each_other(running: Stack) -> None:
+    waiting = [_send_waiting_request(running, f"crowd-{number}") for number in range(300)]
+    try:
+        wait_until(lambda: running.get("/foo/crowd-299").status == 200, "all have begun", 60)
+        assert running.get("/health").status == 200
+        assert running.post().json["message"] == 3
+        for connection in waiting:
+            assert b'"message":3' in _read_all(connection)
+    finally:
+        for connection in waiting:
+            connection.close()
+
+
+def test_a_client_that_has_gone_is_not_waited_for(running: Stack) -> None:
+    _send_waiting_request(running, "left").close()
+    running.program("foo").wait_for("the client of left has gone")
+    wait_until(lambda: running.get("/foo/left").json["state"] == "resolved", "the chain goes on")
+
+
+def test_clients_that_do_not_close_their_connections_hold_nobody_up(running: Stack) -> None:
+    lingering = [_send_waiting_request(running, f"lingering-{number}", pause=0) for number in range(20)]
+    try:
+        wait_until(lambda: running.get("/foo/lingering-19").json.get("message") == 3, "they are answered")
+        began = time.monotonic()
+        for _ in range(3):
+            assert running.get("/health").status == 200
+        assert time.monotonic() - began < 5
+    finally:
+        for connection in lingering:
+            connection.close()
+
+
+def _send_waiting_request(stack: Stack, key: str, pause: int = 3) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", stack.foo_port), timeout=60)
+    body = b'{"pause": %d}' % pause
+    connection.sendall(
+        b"POST /foo HTTP/1.1\r\nHost: foo\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (key.encode(), len(body), body)
+    )
+    return connection
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(4096):
+        received += chunk
+    return received

@@ -1,0 +1,138 @@
+"""foo, bar and baz while something fails or goes away."""
+
+import signal
+import threading
+import time
+from http import HTTPStatus
+from pathlib import Path
+
+from .programs import Reply, Stack, wait_until
+from .test_interface import is_problem
+
+
+class Request(threading.Thread):
+    """A request that waits in a thread."""
+
+    def __init__(self, stack: Stack, body: dict[str, float], key: str) -> None:
+        super().__init__(daemon=True)
+        self._stack, self._body, self._key = stack, body, key
+        self._reply: Reply | None = None
+        self.start()
+
+    def run(self) -> None:
+        self._reply = self._stack.post(self._body, key=self._key)
+
+    def reply(self) -> Reply:
+        self.join(30)
+        assert self._reply is not None
+        return self._reply
+
+
+def test_a_function_that_raises_fails_the_chain(stack: Stack) -> None:
+    stack.start_server()
+    stack.start_worker("bar")
+    baz = stack.start_worker("raising_baz")
+    stack.start_foo()
+    reply = stack.post(key="doomed")
+    assert is_problem(reply, HTTPStatus.INTERNAL_SERVER_ERROR)
+    assert (reply.json["detail"], reply.json["id"]) == ("no number today", "doomed")
+    assert stack.get("/foo/doomed").json == {"id": "doomed", "state": "rejected", "error": "no number today"}
+    assert "ValueError: no number today" in baz.output
+    assert baz.count("running function baz") == 3
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_work_to_another_one(stack: Stack) -> None:
+    stack.start_server()
+    _, bar, baz = stack.start_services()
+    request = Request(stack, {"running": 2}, "moved")
+    bar.wait_for("running function work")
+    other = stack.start_worker("bar")
+    other.wait_for("connected to server")
+    status, seconds = bar.end()
+    assert status == 0
+    assert seconds < 2
+    assert "released 1 task " in bar.output
+    began = time.monotonic()
+    other.wait_for("running function bar")
+    assert time.monotonic() - began < 4, "the lease was left to lapse"
+    assert request.reply().json == {"id": "moved", "message": 3}
+    assert baz.count("running function baz") == 1
+    assert "Traceback" not in bar.output
+
+
+def test_foo_that_is_told_to_stop_sends_its_clients_away(stack: Stack) -> None:
+    stack.start_server()
+    foo, _, baz = stack.start_services()
+    request = Request(stack, {"pause": 2}, "again")
+    baz.wait_for("running function baz")
+    status, seconds = foo.end()
+    assert status == 0
+    assert seconds < 3
+    reply = request.reply()
+    assert is_problem(reply, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert reply.headers["Retry-After"] == "1"
+    assert "Idempotency-Key: again" in reply.json["detail"]
+    stack.start_foo()
+    assert stack.post({"pause": 2}, key="again").json == {"id": "again", "message": 3}
+    assert baz.count("running function baz") == 1
+
+
+def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
+    server = stack.start_server()
+    foo, bar, baz = stack.start_services()
+    health_file = tmp_path / "health"
+    observed = stack.start_worker("bar", health_file=health_file)
+    wait_until(health_file.exists, "the worker is healthy")
+
+    request = Request(stack, {"pause": 1}, "held")
+    baz.wait_for("running function baz")
+    server.kill()
+    wait_until(lambda: not health_file.exists(), "the worker notices")
+    wait_until(lambda: not stack.is_healthy(), "foo notices")
+    assert is_problem(stack.get("/health"), HTTPStatus.SERVICE_UNAVAILABLE)
+    assert is_problem(stack.get("/foo/held"), HTTPStatus.SERVICE_UNAVAILABLE)
+    refused = stack.post(key="tried")
+    assert is_problem(refused, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert refused.headers["Retry-After"]
+    assert refused.json["id"] == "tried"
+
+    stack.start_server()
+    began = time.monotonic()
+    wait_until(health_file.exists, "the worker is back")
+    wait_until(stack.is_healthy, "foo is back")
+    assert time.monotonic() - began < 3
+    assert request.reply().json == {"id": "held", "message": 3}
+    assert stack.post(key="tried").json == {"id": "tried", "message": 3}
+    assert baz.count("promise=tried:1.1\n") == 1
+    for program in (foo, bar, baz, observed):
+        assert "Traceback" not in program.output
+        assert program.count("cannot reach server") == 1
+    assert observed.end()[0] == 0
+    assert not health_file.exists()
+
+
+def test_a_worker_ends_at_once_though_no_server_answers(stack: Stack) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        bar = stack.start_worker("bar")
+        bar.wait_for("cannot reach server")
+        status, seconds = bar.end(number)
+        assert status == 0
+        assert seconds < 2
+
+
+def test_foo_without_a_server(stack: Stack) -> None:
+    foo = stack.start_worker("foo")
+    foo.wait_for("cannot reach server")
+    assert is_problem(stack.get("/health"), HTTPStatus.SERVICE_UNAVAILABLE)
+    assert is_problem(stack.post(), HTTPStatus.SERVICE_UNAVAILABLE)
+    status, seconds = foo.end(signal.SIGINT)
+    assert status == 0
+    assert seconds < 3
+
+
+def test_a_taken_port_is_answered_with_the_variable_to_set(stack: Stack) -> None:
+    foo = stack.start_worker("foo")
+    foo.wait_for("listening on")
+    second = stack.start_worker("foo")
+    second.wait_for("FOO_PORT")
+    assert "Traceback" not in second.output

@@ -1,0 +1,142 @@
+"""The account of leases, kept from what passes between the SDK and a server."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from resonate.error import ConnectorError
+from resonate.send import Sender
+from resonate.transport import Transport
+
+from worker.leases import LeaseKeeper
+
+
+class Server:
+    """Answers with what a test has prepared for a kind, and keeps what was released."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, Any]] = {"task.release": (200, {})}
+        self.released: list[tuple[str, int]] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
+        request = json.loads(req)
+        await self.answering.wait()
+        status, data = self.answers[request["kind"]]
+        if request["kind"] == "task.release":
+            self.released.append((request["data"]["id"], request["data"]["version"]))
+        head = {"corrId": request["head"]["corrId"], "status": status}
+        return json.dumps({"kind": request["kind"], "head": head, "data": data})
+
+    def grant(self, id: str, version: int, state: str = "acquired", tags: dict[str, str] | None = None) -> None:
+        task = {"id": id, "state": state, "version": version}
+        promise = {"id": id, "state": "pending", "timeoutAt": 1, "tags": tags or {}}
+        claim = {"task": task, "promise": promise, "preload": []}
+        self.answers["task.acquire"] = self.answers["task.create"] = (200, claim)
+
+
+class Network:
+    """A lease keeper with a server below and the SDK's sender above."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.keeper = LeaseKeeper(self.server)
+        self.sender = Sender(Transport(self.keeper), None)
+
+    async def acquire(self, id: str = "a", version: int = 1, tags: dict[str, str] | None = None) -> None:
+        self.server.grant(id, version, tags=tags)
+        await self.sender.task_acquire(id, version - 1, "me", 1000)
+
+    async def send(self, kind: str, id: str = "a", version: int = 1) -> None:
+        head = {"corrId": "1", "version": "2026-04-01"}
+        await self.keeper.send(json.dumps({"kind": kind, "head": head, "data": {"id": id, "version": version}}))
+
+    async def release_all(self) -> list[tuple[str, int]]:
+        """What is released at the end."""
+        await self.keeper.close(0.05)
+        await self.keeper.release_all(Sender(Transport(self.server), None), 0.2)
+        return self.server.released
+
+
+@pytest.fixture
+async def network() -> Network:
+    return Network()
+
+
+async def test_what_was_acquired_is_released(network: Network) -> None:
+    await network.acquire("a", 1)
+    await network.acquire("b", 7)
+    assert await network.release_all() == [("a", 1), ("b", 7)]
+
+
+async def test_a_task_that_was_created_may_be_granted_or_not(network: Network) -> None:
+    network.server.grant("a", 1)
+    await network.send("task.create")
+    network.server.grant("b", 3, state="fulfilled")
+    await network.send("task.create", "b")
+    assert await network.release_all() == [("a", 1)]
+
+
+async def test_leases_of_timers_are_left_to_lapse(network: Network) -> None:
+    await network.acquire(tags={"resonate:timer": "true"})
+    assert await network.release_all() == []
+
+
+@pytest.mark.parametrize("kind", ["task.suspend", "task.fulfill", "task.release"])
+@pytest.mark.parametrize(("status", "held"), [(200, False), (300, True), (404, False), (409, False), (500, True)])
+async def test_what_ends_a_lease(network: Network, kind: str, status: int, held: bool) -> None:
+    await network.acquire()
+    network.server.answers[kind] = (status, {})
+    await network.send(kind)
+    network.server.answers["task.release"] = (200, {})
+    network.server.released.clear()
+    assert await network.release_all() == ([("a", 1)] if held else [])
+
+
+async def test_a_conflict_about_an_older_lease_changes_nothing(network: Network) -> None:
+    await network.acquire(version=2)
+    network.server.answers["task.suspend"] = (409, "version differs")
+    await network.send("task.suspend", version=1)
+    assert await network.release_all() == [("a", 2)]
+
+
+async def test_an_answer_that_nobody_can_read_grants_nothing(network: Network) -> None:
+    network.server.answers["task.acquire"] = (200, "<html>")
+    await network.send("task.acquire")
+    assert await network.release_all() == []
+
+
+async def test_a_lease_granted_while_closing_is_released_and_not_used(network: Network) -> None:
+    network.server.answering.clear()
+    acquiring = asyncio.create_task(network.acquire())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(network.keeper.close(1))
+    await asyncio.sleep(0)
+    network.server.answering.set()
+    await closing
+    with pytest.raises(ConnectorError):
+        await acquiring
+    assert await network.release_all() == [("a", 1)]
+
+
+async def test_nothing_is_begun_after_closing(network: Network) -> None:
+    await network.keeper.close(1)
+    with pytest.raises(ConnectorError):
+        await network.acquire()
+    assert await network.release_all() == []
+
+
+async def test_a_server_that_does_not_answer_cannot_hold_up_the_end(network: Network) -> None:
+    await network.acquire()
+    network.server.answering.clear()
+    fencing = asyncio.create_task(network.send("task.fence"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        assert await network.release_all() == []
+    fencing.cancel()

@@ -1,0 +1,40 @@
+"""The environment variables of a worker."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from worker.settings import Settings
+
+
+def test_defaults() -> None:
+    assert Settings.from_environment({}) == Settings("http://localhost:8001", None, timedelta(seconds=10), None)
+
+
+def test_all_of_them(tmp_path: Path) -> None:
+    health_file = tmp_path / "health"
+    environment = {
+        "RESONATE_URL": "https://resonate.example",
+        "RESONATE_TOKEN": "secret",
+        "LEASE_SECONDS": "2.5",
+        "HEALTH_FILE": str(health_file),
+    }
+    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), health_file)
+    assert Settings.from_environment(environment) == expected
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    environment = {"RESONATE_URL": "", "RESONATE_TOKEN": "", "LEASE_SECONDS": "", "HEALTH_FILE": ""}
+    assert Settings.from_environment(environment) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize("text", ["ten", "0", "-1", "nan", "inf", "1e9", "10s"])
+def test_a_lease_that_is_no_lease(text: str) -> None:
+    with pytest.raises(SystemExit, match="LEASE_SECONDS"):
+        Settings.from_environment({"LEASE_SECONDS": text})
+
+
+def test_a_health_file_that_cannot_be_written() -> None:
+    with pytest.raises(SystemExit, match="HEALTH_FILE"):
+        Settings.from_environment({"HEALTH_FILE": "/nowhere/health"})

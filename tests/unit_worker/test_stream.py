@@ -1,0 +1,145 @@
+"""The stream from the server: messages, reconnection, and what is said about it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from worker.backoff import BACKOFF, SteadyBackoff
+from worker.stream import Stream, _session
+
+
+class Server:
+    """A server whose streams a test feeds and ends."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.paths: list[str] = []
+        self.streams: list[web.StreamResponse] = []
+        self.end = asyncio.Event()
+        application = web.Application()
+        application.router.add_get("/poll/{group}/{id}", self._stream)
+        self.http = TestServer(application)
+
+    async def push(self, data: bytes) -> None:
+        await self.streams[-1].write(data)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        if self.status != 200:
+            return web.Response(status=self.status)
+        self.paths.append(request.path)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.streams.append(response)
+        await self.end.wait()
+        return response
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    await server.http.start_server()
+    yield server
+    server.end.set()
+    await server.http.close()
+
+
+@pytest.fixture
+async def stream(server: Server) -> AsyncIterator[Stream]:
+    stream = Stream(str(server.http.make_url("")), "group", "me", None, SteadyBackoff(0.01))
+    yield stream
+    await stream.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_messages_arrive(server: Server, stream: Stream) -> None:
+    received: list[str] = []
+    stream.recv(received.append)
+    await stream.start()
+    await until(lambda: stream.connected)
+    await server.push(b': keep-alive\n\ndata: {"kind":')
+    await server.push(b'"execute"}\n\n')
+    await until(lambda: bool(received))
+    assert received == ['{"kind":"execute"}']
+    assert server.paths == ["/poll/group/me"]
+
+
+async def test_addresses(stream: Stream) -> None:
+    assert stream.unicast() == "poll://uni@group/me"
+    assert stream.resolve_target("other") == "poll://any@other"
+
+
+async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Stream) -> None:
+    changes: list[bool] = []
+    stream.watch(changes.append)
+    await stream.start()
+    await until(lambda: len(server.paths) == 1 and stream.connected)
+    server.end.set()
+    server.end = asyncio.Event()
+    await until(lambda: len(server.paths) == 2 and stream.connected)
+    assert changes == [True, False, True]
+
+
+async def test_a_planned_end_is_not_worth_a_line(
+    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await stream.start()
+    await until(lambda: len(server.paths) == 1)
+    server.end.set()
+    await until(lambda: len(server.paths) == 3)
+    assert [line for line in caplog.messages if "server http" in line] == [
+        f"connected to server {server.http.make_url('')}".rstrip("/")
+    ]
+
+
+async def test_an_outage_is_told_once_and_its_end_too(
+    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await stream.start()
+    await until(lambda: stream.connected)
+    server.status = 503
+    server.end.set()
+    await until(lambda: "refuses" in caplog.text)
+    await asyncio.sleep(0.1)
+    server.status = 200
+    await until(lambda: caplog.text.count("connected to server") == 2)
+    assert caplog.text.count("refuses the stream, retrying (503)") == 1
+
+
+async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = Stream("http://127.0.0.1:1", "group", "me", None, SteadyBackoff(0.01))
+    await stream.start()
+    await until(lambda: bool(caplog.messages))
+    await asyncio.sleep(0.1)
+    await stream.stop()
+    assert caplog.messages == ["cannot reach server http://127.0.0.1:1, retrying (connection refused)"]
+    assert not stream.connected
+
+
+async def test_stopping_leaves_nothing_behind(stream: Stream) -> None:
+    await stream.start()
+    await until(lambda: stream.connected)
+    await stream.stop()
+    assert not stream.connected
+    assert len(asyncio.all_tasks()) <= 3  # of the test and its server
+
+
+async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> None:
+    async with _session() as session:
+        assert session.timeout.total is None
+        assert session.timeout.sock_read is None
+
+
+def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
+    assert max(BACKOFF.delay(attempt) for attempt in range(10_000)) <= 1

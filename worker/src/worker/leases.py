@@ -1,0 +1,132 @@
+"""Which tasks this worker holds: a network of the SDK that watches what passes through another one."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import msgspec
+from resonate.error import ConnectorError, ResonateError
+from resonate.send import Sender
+from resonate_base.connections import Network
+
+CLAIMS: Final = {"task.acquire", "task.create"}
+GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
+OK: Final = 200
+LEASE_IS_GONE: Final = {404, 409}
+
+
+class LeaseKeeper:
+    """Keeps account of the leases, and gives them all back at the end.
+
+    They are read off the requests themselves, so that a lease which is granted in the very moment of
+    stopping, or whose function has not started yet, is known as well.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._held: dict[str, int] = {}
+        self._in_flight: set[asyncio.Future[None]] = set()
+        self._closing = False
+
+    async def start(self) -> None:
+        await self._network.start()
+
+    async def stop(self) -> None:
+        await self._network.stop()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        """Pass a request on, unless the worker is about to end: then nothing is begun any more."""
+        self._refuse_if_closing()
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.add(answered)
+        try:
+            answer = await self._network.send(req, headers)
+            self._note(req, answer)
+        except TimeoutError as error:
+            # A connection may fail with this error alone; any other one makes the SDK leak the lease.
+            raise ConnectorError(error) from error
+        finally:
+            self._in_flight.discard(answered)
+            answered.set_result(None)
+        self._refuse_if_closing()
+        return answer
+
+    async def close(self, limit: float) -> None:
+        """Begin nothing any more, and wait up to `limit` seconds for the answers that are under way."""
+        self._closing = True
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight), timeout=limit)
+
+    async def release_all(self, sender: Sender, limit: float) -> int:
+        """Release every lease within `limit` seconds; how many the server took back."""
+        releases = [asyncio.create_task(_release(sender, *lease)) for lease in self._held.items()]
+        if not releases:
+            return 0
+        done, late = await asyncio.wait(releases, timeout=limit)
+        for release in late:
+            release.cancel()
+        return sum(release.result() for release in done)
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise ConnectorError(RuntimeError("the worker is shutting down"))
+
+    def _note(self, req: str, answer: str) -> None:
+        request = msgspec.json.decode(req, type=_Request)
+        if request.kind not in CLAIMS | GIVES_UP:
+            return
+        with contextlib.suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+            status = msgspec.json.decode(answer, type=_Answer).head.status
+            if request.kind in GIVES_UP:
+                self._note_end(msgspec.json.decode(request.data, type=_Task), status)
+            elif status == OK:
+                self._note_claim(msgspec.json.decode(answer, type=_ClaimAnswer).data)
+
+    def _note_claim(self, claim: "_Claim") -> None:
+        # The SDK drops the tasks of timers without a word; their leases lapse.
+        if claim.task.state == "acquired" and claim.promise.tags.get("resonate:timer") != "true":
+            self._held[claim.task.id] = claim.task.version
+
+    def _note_end(self, task: "_Task", status: int) -> None:
+        if status == OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
+            self._held.pop(task.id, None)
+
+
+async def _release(sender: Sender, id: str, version: int) -> bool:
+    try:
+        await sender.task_release(id, version)
+    except ResonateError:
+        return False
+    return True
+
+
+class _Request(msgspec.Struct):
+    kind: str
+    data: msgspec.Raw
+
+
+class _Head(msgspec.Struct):
+    status: int
+
+
+class _Answer(msgspec.Struct):
+    head: _Head
+
+
+class _Task(msgspec.Struct):
+    id: str
+    version: int
+    state: str = ""
+
+
+class _Promise(msgspec.Struct):
+    tags: dict[str, str] = {}
+
+
+class _Claim(msgspec.Struct):
+    task: _Task
+    promise: _Promise
+
+
+class _ClaimAnswer(msgspec.Struct):
+    data: _Claim

@@ -1,0 +1,53 @@
+"""The environment variables that configure a worker."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a worker reaches its server, and what it promises to it."""
+
+    server_url: str
+    """RESONATE_URL"""
+    token: str | None
+    """RESONATE_TOKEN: a bearer token, if the server asks for one."""
+    lease: timedelta
+    """LEASE_SECONDS: how long after its last sign of life a dead worker's task is given to another one."""
+    health_file: Path | None
+    """HEALTH_FILE: a file that is fresh while the server can reach this worker."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the variables; a value that cannot be used ends the program with a clear message."""
+        return cls(
+            server_url=environment.get("RESONATE_URL") or "http://localhost:8001",
+            token=environment.get("RESONATE_TOKEN") or None,
+            lease=_seconds("LEASE_SECONDS", environment.get("LEASE_SECONDS") or "10"),
+            health_file=_writable("HEALTH_FILE", environment.get("HEALTH_FILE")),
+        )
+
+
+def _seconds(name: str, text: str) -> timedelta:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 86_400:
+        raise SystemExit(f"{name} must be a number of seconds from 1 to 86400, not {text!r}")
+    return timedelta(seconds=value)
+
+
+def _writable(name: str, text: str | None) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise SystemExit(f"{name} names a file that cannot be written: {error}") from error
+    return path

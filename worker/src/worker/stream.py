@@ -1,0 +1,151 @@
+"""The stream of messages from the server to this worker: an implementation of the SDK's `Source`.
+
+The SDK's own one stops listening for good when a stream lasts 300 s, gives no sign of being connected, and
+does not notice a server that vanished without closing the connection.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from resonate.connections import SSEConnection
+from resonate.connections.sse import SseFramer
+from resonate.retry import Backoff
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0
+
+
+class Stream:
+    """Listens as one member of a group; reconnects for as long as it runs."""
+
+    def __init__(self, url: str, group: str, pid: str, token: str | None, backoff: Backoff) -> None:
+        self._server = url.rstrip("/")
+        self._url = f"{self._server}/poll/{group}/{pid}"
+        self._headers = {"Accept": "text/event-stream"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._addresses = SSEConnection(url=url, pid=pid, group=group)
+        self._backoff = backoff
+        self._receivers: list[Callable[[str], None]] = []
+        self._state_watchers: list[Callable[[bool], None]] = []
+        self._listening: asyncio.Task[None] | None = None
+        self._last_report = ""
+        self._established = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages of the server reach this process now."""
+        return self._established.is_set()
+
+    async def wait_until_connected(self) -> None:
+        await self._established.wait()
+
+    def unicast(self) -> str:
+        return self._addresses.unicast()
+
+    def resolve_target(self, target: str) -> str:
+        return self._addresses.resolve_target(target)
+
+    def recv(self, callback: Callable[[str], None]) -> None:
+        self._receivers.append(callback)
+
+    def watch(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True whenever the stream is established, and with False when it is lost."""
+        self._state_watchers.append(callback)
+
+    async def start(self) -> None:
+        self._listening = asyncio.create_task(self._listen())
+
+    async def stop(self) -> None:
+        self._receivers.clear()
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        self._lose()
+
+    async def _listen(self) -> None:
+        attempt = 0
+        async with _session() as session:
+            while True:
+                try:
+                    await self._read_one_stream(session)
+                    attempt = 0
+                except aiohttp.ClientResponseError as error:
+                    self._report(f"server {self._server} refuses the stream, retrying", detail=str(error.status))
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if self._lose():
+                        logger.debug("stream ended: %s", error)
+                        attempt = 0
+                    else:
+                        self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
+                await asyncio.sleep(self._backoff.delay(attempt))
+                attempt += 1
+
+    async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
+        framer = SseFramer()
+        async with session.get(self._url, headers=self._headers) as response:
+            response.raise_for_status()
+            self._establish()
+            async for chunk in response.content.iter_any():
+                for message in framer.feed(chunk):
+                    self._deliver(message)
+        self._lose()
+
+    def _deliver(self, message: str) -> None:
+        for receive in list(self._receivers):
+            receive(message)
+
+    def _establish(self) -> None:
+        self._report(f"connected to server {self._server}")
+        self._established.set()
+        self._notify()
+
+    def _lose(self) -> bool:
+        """Note that the stream is gone; whether it was there."""
+        was_connected = self.connected
+        if was_connected:
+            self._established.clear()
+            self._notify()
+        return was_connected
+
+    def _notify(self) -> None:
+        for watcher in self._state_watchers:
+            watcher(self.connected)
+
+    def _report(self, line: str, detail: str = "") -> None:
+        """Log what is new. Streams end as planned every few minutes, and nobody needs to know."""
+        if line != self._last_report:
+            self._last_report = line
+            logger.info("%s%s", line, f" ({detail})" if detail else "")
+
+
+def _reason(error: Exception) -> str:
+    """The error in a few words, where the system has some."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number else str(error) or type(error).__name__
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(use_dns_cache=False, socket_factory=_watched_socket)
+    # No limit in total: a stream may last. Connecting includes looking up the name.
+    timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout)
+
+
+def _watched_socket(address: Any) -> socket.socket:
+    """A socket that reports after about 10 s that its peer has vanished without a word."""
+    family, kind, protocol, _, _ = address
+    watched = socket.socket(family, kind, protocol)
+    watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            watched.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return watched

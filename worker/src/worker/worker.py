@@ -1,0 +1,131 @@
+"""A worker: functions that the server may call, in a process that ends without leaving anything behind."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from resonate.connections import HttpConnection
+from resonate.heartbeat import AsyncHeartbeat
+from resonate.observability import BackgroundTaskFailed, Event
+from resonate.resonate import Resonate
+from resonate.retry import Constant
+from resonate.send import Sender
+from resonate.transport import Transport
+
+from worker.backoff import BACKOFF
+from worker.health import HealthFile
+from worker.leases import LeaseKeeper
+from worker.logs import configure_logging, silence_sdk
+from worker.settings import Settings
+from worker.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+type DurableFunction = Callable[..., Any]
+
+HEARTBEATS_PER_LEASE = 4
+# A function that raises is tried again, but soon and not often: its caller is to learn about it.
+RETRY_POLICY = Constant(max_retries=2, delay=1)
+# Limits for the end, well under a second together, for a server that does not answer.
+ANSWER_SECONDS = 0.3
+RELEASE_SECONDS = 0.4
+
+
+class Worker:
+    """Functions, each known by its own name, that are served as a member of a group.
+
+    Plain functions run on the event loop like asynchronous ones: a function must not block.
+    """
+
+    def __init__(self, group: str, *functions: DurableFunction) -> None:
+        self.group = group
+        self.functions = functions
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, and end the process."""
+        asyncio.run(self._serve(Settings.from_environment()))
+
+    async def _serve(self, settings: Settings) -> NoReturn:
+        told_to_stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        running = RunningWorker(self, settings)
+        await told_to_stop.wait()
+        await running.stop()
+        end_process()
+
+
+class RunningWorker:
+    """A worker's connections and the SDK on top of them. Made, used and stopped on one event loop."""
+
+    def __init__(self, worker: Worker, settings: Settings) -> None:
+        url, token, lease = settings.server_url, settings.token, settings.lease
+        pid = uuid.uuid4().hex
+        self._stopping = False
+        self.stream = Stream(url, worker.group, pid, token, BACKOFF)
+        configure_logging(lambda: self.stream.connected)
+        network = HttpConnection(url=url, auth=token, backoff=BACKOFF)
+        self._releasing = Sender(Transport(network), token)
+        self._leases = LeaseKeeper(network)
+        self.sender = Sender(Transport(self._leases), token)
+        """The protocol's requests, for what the SDK has no function for."""
+        beat_ms = int(lease.total_seconds() * 1000) // HEARTBEATS_PER_LEASE
+        self.resonate = Resonate(
+            network=self._leases,
+            sources=[self.stream],
+            group=worker.group,
+            pid=pid,
+            ttl=lease,
+            token=token,
+            heartbeat=AsyncHeartbeat(pid, beat_ms, self.sender),
+            retry_policy=RETRY_POLICY,
+            observer=self._observe,
+            autostart=False,
+        )
+        for function in worker.functions:
+            self.resonate.register(function)
+        if settings.health_file:
+            health = HealthFile(settings.health_file)
+            self.stream.watch(health.show)
+            self._beating = asyncio.create_task(health.keep_fresh())
+        self.resonate.start()
+
+    async def stop(self) -> None:
+        """Take no more work, give back what is held and close the connections, within a second.
+
+        The SDK's own `stop` would wait for the functions that run.
+        """
+        logger.info("shutting down")
+        self._stopping = True
+        silence_sdk()
+        await self.stream.stop()
+        await self._leases.close(ANSWER_SECONDS)
+        _cancel_all_other_tasks()
+        released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
+        await self._leases.stop()
+        if released:
+            logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
+
+    def _observe(self, event: Event) -> None:
+        """Report work that failed in the background, unless the failure is part of the protocol."""
+        # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
+        if isinstance(event, BackgroundTaskFailed) and not self._stopping and "code=409" not in event.cause:
+            logger.warning("background work failed: %s", event.cause)
+
+
+def _cancel_all_other_tasks() -> None:
+    """Stop the functions that run: another worker may run them as soon as their leases are given back."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+def end_process() -> NoReturn:
+    """Exit with 0, now. Threads that functions have started would delay a normal exit until they are done."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
