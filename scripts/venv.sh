@@ -6,10 +6,13 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-usage: scripts/venv.sh [--help]
+usage: scripts/venv.sh [--sdk-0.7 | --help]
 
 Makes the virtual environment .venv ready: everything in requirements.lock, checked by its hashes, and the
 five packages of this repository from their sources. Does nothing where it is ready already.
+
+  --sdk-0.7   makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
+              environment of its own
 
 Needs Python 3.12 or newer (from the PATH, ~/.pyenv/versions, Homebrew, or named by the variable PYTHON; where there
 is none, uv downloads one). uv itself comes from PyPI into .local/uv if it is not installed.
@@ -19,6 +22,8 @@ USAGE
 readonly OWN_PACKAGES="worker services/foo services/bar services/baz resonate-server"
 readonly OWN_UV=$PWD/.local/uv
 readonly STAMP=$VENV/.installed
+readonly OLD_SDK=$PWD/.local/sdk-0.7
+readonly OLD_SDK_LOCK=tests/clients/sdk-0.7.requirements.lock
 
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -101,14 +106,14 @@ find_uv() { # prints the path of a uv that runs
 
 # ── installing ──────────────────────────────────────────────────────────────────────────────────────────────
 
-create_venv() { # UV
+create_venv() { # UV FOLDER
     local python
     if ! python=$(find_python); then
         python=3.13
         say "no Python 3.12 or newer here: uv downloads one (about 30 MB) ..."
     fi
-    rm -rf "$VENV"
-    quietly "$1" venv --quiet --python "$python" "$VENV" ||
+    rm -rf "$2"
+    quietly "$1" venv --quiet --python "$python" "$2" ||
         die "no Python 3.12 or newer: install one, or name one by the variable PYTHON."
 }
 
@@ -116,24 +121,42 @@ install_packages() { # UV
     local package editables=""
     for package in $OWN_PACKAGES; do editables="$editables --editable $package"; done
     export VIRTUAL_ENV=$VENV
-    quietly "$1" pip sync --quiet --require-hashes requirements.lock || die "requirements.lock could not be installed."
+    quietly "$1" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
     # shellcheck disable=SC2086 # a list of options
     quietly "$1" pip install --quiet --no-deps --no-build-isolation $editables ||
         die "the packages of this repository could not be installed."
 }
 
+prepare_venv() {
+    is_ready && return
+    local uv
+    uv=$(find_uv)
+    is_new_enough "$VENV/bin/python" || create_venv "$uv" "$VENV"
+    say "installing requirements.lock into .venv ($("$VENV/bin/python" -V)) ..."
+    rm -f "$STAMP"
+    install_packages "$uv"
+    wanted_state >"$STAMP"
+}
+
+prepare_old_sdk() {
+    local uv
+    [ "$(cat "$OLD_SDK/.installed" 2>/dev/null)" = "$(cksum <"$OLD_SDK_LOCK")" ] && is_new_enough "$OLD_SDK/bin/python" && return
+    uv=$(find_uv)
+    say "installing $OLD_SDK_LOCK into .local/sdk-0.7 ..."
+    create_venv "$uv" "$OLD_SDK"
+    quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes --python "$OLD_SDK/bin/python" "$OLD_SDK_LOCK" ||
+        die "$OLD_SDK_LOCK could not be installed."
+    cksum <"$OLD_SDK_LOCK" >"$OLD_SDK/.installed"
+}
+
+prepare=prepare_venv
 case "${1:-}" in
     "") ;;
+    --sdk-0.7) prepare=prepare_old_sdk ;;
     -h | --help) usage && exit 0 ;;
     *) bad_usage "unknown argument '$1'" ;;
 esac
 
-is_ready && exit 0
 # The certificates that this machine trusts may be more than those built into uv (a proxy that re-signs TLS).
 [ ! -f /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
-uv=$(find_uv)
-is_new_enough "$VENV/bin/python" || create_venv "$uv"
-say "installing requirements.lock into .venv ($("$VENV/bin/python" -V)) ..."
-rm -f "$STAMP"
-install_packages "$uv"
-wanted_state >"$STAMP"
+"$prepare"

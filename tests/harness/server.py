@@ -108,6 +108,12 @@ class ServerProcess:
     def client(self) -> Client:
         return Client(self.port)
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
         self._end(signal.SIGKILL)

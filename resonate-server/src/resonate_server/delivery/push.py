@@ -31,6 +31,7 @@ class Push:
         self._delivered = delivered
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._queued: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -55,19 +56,21 @@ class Push:
             return
         key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
         if key not in self._under_way:
+            self._queued.add(key)
             self._under_way[key] = asyncio.create_task(self._deliver(key, message, url))
 
     def withdraw(self, task_id: str) -> None:
-        """Stop trying: the task needs no worker any more. What was received already is harmless."""
-        task = self._under_way.get(task_id)
-        if task is not None and self._slots.locked():
-            task.cancel()
+        """The task needs no worker any more. A request that has begun goes on: it may be the worker's own claim."""
+        if task_id in self._queued:
+            self._under_way[task_id].cancel()
 
     async def _deliver(self, key: str, message: Message, url: str) -> None:
         try:
             async with self._slots:
+                self._queued.discard(key)
                 await self._post(message, url)
         finally:
+            self._queued.discard(key)
             del self._under_way[key]
 
     async def _post(self, message: Message, url: str) -> None:

@@ -1,0 +1,145 @@
+"""The call tree of a chain, as the server knows it: promises, who created which, and their tasks.
+
+What a promise is about (function, error) is written in it by the SDKs' convention, which the server never reads; a
+promise that does not follow it is shown without.
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.records import Promise, TaskRecord, Value
+
+PAGE = 100
+
+
+class Call(Struct, frozen=True):
+    """One promise in its place. ``more``: for each level from the root down to it, whether a sibling follows; empty
+    for the root."""
+
+    promise: Promise
+    task: TaskRecord | None
+    more: tuple[bool, ...]
+
+    @property
+    def is_timer(self) -> bool:
+        return self.promise.is_timer
+
+    @property
+    def is_step(self) -> bool:
+        """It ran inside its parent, on the same worker."""
+        return self.promise.tags.get("resonate:scope") == "local"
+
+    @property
+    def function(self) -> str | None:
+        """Name of the function it runs."""
+        payload = _decode(self.promise.param)
+        name = payload.get("func") if isinstance(payload, dict) else None
+        return name if isinstance(name, str) else None
+
+    @property
+    def group(self) -> str:
+        """Who is to run it: a group of workers, or the URL that is told."""
+        if self.promise.target is None:
+            return ""
+        try:
+            address = parse_address(self.promise.target)
+        except Malformed:
+            return self.promise.target
+        return address.group if isinstance(address, PollAddress) else address.url
+
+    @property
+    def result(self) -> Any:
+        """What it was settled with; ``None`` also for what nobody can read."""
+        return _decode(self.promise.value)
+
+    @property
+    def error(self) -> str | None:
+        """The message it was rejected with."""
+        message = self.result.get("message") if isinstance(self.result, dict) else None
+        return message if isinstance(message, str) else None
+
+
+def fetch(connection: Connection, id: str) -> list[Call]:
+    """The tree below promise ``id``, itself first, every parent before its children. Raises :class:`CallFailed`."""
+    top = msgspec.convert(connection.call("promise.get", {"id": id})["promise"], Promise)
+    origin = top.origin or id
+    promises = {promise.id: promise for promise in _of_origin(connection, origin)}
+    promises[id] = top
+    return [
+        Call(promise=promise, task=_task(connection, promise), more=more)
+        for promise, more in _walk(promises, origin, id)
+    ]
+
+
+def _of_origin(connection: Connection, origin: str) -> Iterator[Promise]:
+    query: dict[str, Any] = {"tags": {"resonate:origin": origin}, "limit": PAGE}
+    while True:
+        page = connection.call("promise.search", query)
+        yield from msgspec.convert(page["promises"], list[Promise])
+        if "cursor" not in page:
+            return
+        query["cursor"] = page["cursor"]
+
+
+def _task(connection: Connection, promise: Promise) -> TaskRecord | None:
+    if promise.target is None:
+        return None
+    try:
+        return msgspec.convert(connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
+    except CallFailed as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple[Promise, tuple[bool, ...]]]:
+    """Depth first, without recursion: a chain of calls may be thousands long."""
+    children = _children(promises, origin, top)
+    stack: list[tuple[str, tuple[bool, ...]]] = [(top, ())]
+    while stack:
+        id, more = stack.pop()
+        yield promises[id], more
+        below = children.get(id, [])
+        stack += [(child, (*more, child != below[-1])) for child in reversed(below)]
+
+
+def _children(promises: dict[str, Promise], origin: str, top: str) -> dict[str, list[str]]:
+    """Ids by parent's id, in the order in which they were created."""
+    root = origin if origin in promises else top
+    parents = {id: promise.parent or root for id, promise in promises.items() if id != root}
+    _cut_circles(parents, root)
+    children: dict[str, list[str]] = {}
+    for id in sorted(parents, key=lambda id: (promises[id].created_at, id)):
+        children.setdefault(parents[id], []).append(id)
+    return children
+
+
+def _cut_circles(parents: dict[str, str], root: str) -> None:
+    """Make every promise reach the root. Tags are free text: a parent may be unknown, or a descendant."""
+    reaching = {root}
+    for id in parents:
+        path: dict[str, None] = {}
+        at = id
+        while at not in reaching:
+            path[at] = None
+            if (parents[at] not in parents and parents[at] != root) or parents[at] in path:
+                parents[at] = root
+            at = parents[at]
+        reaching.update(path)
+
+
+def _decode(value: Value) -> Any:
+    """What an SDK wrote: base64 of JSON."""
+    if value.data is UNSET or not isinstance(value.data, str):
+        return None
+    try:
+        return msgspec.json.decode(base64.b64decode(value.data))
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return None

@@ -1,0 +1,101 @@
+"""What all commands share: where the server is, how an answer is printed, how a refusal ends the command."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from msgspec import Struct
+
+from resonate_server.client.connection import CallFailed, Connection
+
+DEFAULT_SERVER = "http://localhost:8001"
+
+
+class Where(Struct):
+    """Which server to talk to, and as whom."""
+
+    server: str = DEFAULT_SERVER
+    token: str | None = None
+
+    def connection(self) -> Connection:
+        """A connection that ends the command if the URL makes no sense."""
+        try:
+            return Connection(self.server, self.token)
+        except CallFailed as error:
+            fail(str(error))
+
+
+class Family(click.Group):
+    """A group whose commands may also be called by the names in ``aliases``, which help does not list."""
+
+    def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._aliases = aliases or {}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, self._aliases.get(cmd_name, cmd_name))
+
+
+def with_server[T: Callable[..., Any]](command: T) -> T:
+    """Add ``--server`` and ``--token``. They are taken at any level; the one nearest to the end wins."""
+    command = click.option(
+        "-T",
+        "--token",
+        metavar="JWT",
+        envvar="RESONATE_TOKEN",
+        expose_value=False,
+        callback=_remember("token"),
+        help="Who you are, if the server wants to know [env: RESONATE_TOKEN].",
+    )(command)
+    return click.option(
+        "-S",
+        "--server",
+        metavar="URL",
+        envvar="RESONATE_URL",
+        expose_value=False,
+        callback=_remember("server"),
+        help=f"The server to talk to [env: RESONATE_URL; default: {DEFAULT_SERVER}].",
+    )(command)
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        where = context.ensure_object(Where)
+        by_hand = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if value is not None and (by_hand or context.parent is None):
+            setattr(where, name, value)
+
+    return remember
+
+
+def request(kind: str, data: dict[str, Any]) -> None:
+    """Send one request to the chosen server and print what it answers."""
+    try:
+        answer = where().connection().call(kind, data)
+    except CallFailed as error:
+        fail(str(error))
+    click.echo(as_json(answer))
+
+
+def where() -> Where:
+    """The server that the running command talks to."""
+    return click.get_current_context().ensure_object(Where)
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """Those of ``members`` that are not ``None``: what was left out on the command line is left out of the request."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def as_json(value: Any) -> str:
+    """Indented, and in the characters that standard output can take."""
+    encoding = (sys.stdout.encoding or "").lower()
+    return json.dumps(value, indent=2, ensure_ascii=not encoding.startswith("utf"))
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a message for people."""
+    click.echo(f"Error: {message}", err=True)
+    raise SystemExit(1)

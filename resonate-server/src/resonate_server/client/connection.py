@@ -1,0 +1,90 @@
+"""Requests to a server, one after the other over one connection."""
+
+import uuid
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from resonate_server.protocol.envelope import VERSION
+
+TIMEOUT_S = 30.0
+"""A server that takes longer to answer counts as not reachable."""
+
+
+class CallFailed(Exception):
+    """No answer, or a refusal: its text is for people. ``status`` is 0 where there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Head(Struct):
+    status: int
+
+
+class _Response(Struct):
+    head: _Head
+    data: Any
+
+
+class Connection:
+    """``server`` is an http(s) URL; ``token`` goes both ways: in the request's head and in its Authorization header."""
+
+    def __init__(self, server: str, token: str | None = None) -> None:
+        self._server = server
+        self._token = token
+        self._http, self._path = _open(server)
+
+    def call(self, kind: str, data: dict[str, Any]) -> Any:
+        """The data of the answer. Raises :class:`CallFailed`, also for statuses that are no error to an SDK (300)."""
+        status, body = self._post(msgspec.json.encode({"kind": kind, "head": self._head(), "data": data}))
+        try:
+            response = msgspec.json.decode(body, type=_Response)
+        except msgspec.DecodeError:
+            raise CallFailed(f"{self._server} does not answer like a Resonate server (HTTP status {status})") from None
+        if 200 <= response.head.status < 300:
+            return response.data
+        raise CallFailed(_refusal(response), response.head.status)
+
+    def _head(self) -> dict[str, str]:
+        head = {"corrId": f"cli-{uuid.uuid4()}", "version": VERSION}
+        return head if self._token is None else {**head, "auth": self._token}
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            self._http.request("POST", self._path, body, headers)
+            response = self._http.getresponse()
+            return response.status, response.read()
+        except (OSError, HTTPException, ValueError) as error:
+            self._http.close()
+            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error)}") from None
+
+
+def _open(server: str) -> tuple[HTTPConnection, str]:
+    url = urlsplit(server)
+    try:
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise CallFailed(f"not a server's URL: {server} ({error})") from None
+    if url.scheme not in ("http", "https") or not host:
+        raise CallFailed(f"not a server's URL: {server} (expected something like http://localhost:8001)")
+    http = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    return http(host, port, timeout=TIMEOUT_S), url.path.rstrip("/") + "/"
+
+
+def _refusal(response: _Response) -> str:
+    message = response.data if isinstance(response.data, str) else msgspec.json.encode(response.data).decode()
+    return f"{message} (status {response.head.status})"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_S:.0f} s"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,0 +1,102 @@
+"""``resonate promises …``: durable promises, one by one."""
+
+from typing import Any
+
+import click
+
+from resonate_server.client.commands import given, request, with_server
+from resonate_server.client.values import DURATION, OBJECT, encoded, now_ms
+from resonate_server.protocol.records import PromiseState
+
+Object = dict[str, Any]
+
+_value = click.option("--value", type=OBJECT, help='The result, for example \'{"data": "ok"}\'.')
+
+
+@click.group()
+@with_server
+def promises() -> None:
+    """Look at, create, settle and find promises."""
+
+
+@promises.command()
+@click.argument("id")
+@with_server
+def get(id: str) -> None:
+    """Show a promise."""
+    request("promise.get", {"id": id})
+
+
+@promises.command()
+@click.argument("id")
+@click.option("--timeout", type=DURATION, required=True, help="How long it may stay pending, like 1h.")
+@click.option("--param", type=OBJECT, help='Its parameter, for example \'{"data": "hello"}\'.')
+@click.option("--tags", type=OBJECT, help="Its tags: an object of strings.")
+@with_server
+def create(id: str, timeout: int, param: Object | None, tags: Object | None) -> None:
+    """Create a pending promise; one that exists already is left as it is.
+
+    The data of --param is stored in base64, as SDKs read it.
+    """
+    request("promise.create", {"id": id, "timeoutAt": now_ms() + timeout, **given(param=encoded(param), tags=tags)})
+
+
+@promises.command()
+@click.argument("id")
+@_value
+@with_server
+def resolve(id: str, value: Object | None) -> None:
+    """Settle a promise with success."""
+    _settle(id, PromiseState.RESOLVED, value)
+
+
+@promises.command()
+@click.argument("id")
+@_value
+@with_server
+def reject(id: str, value: Object | None) -> None:
+    """Settle a promise with failure."""
+    _settle(id, PromiseState.REJECTED, value)
+
+
+@promises.command()
+@click.argument("id")
+@_value
+@with_server
+def cancel(id: str, value: Object | None) -> None:
+    """Settle a promise as cancelled: nobody wants its result any more."""
+    _settle(id, PromiseState.CANCELED, value)
+
+
+def _settle(id: str, state: PromiseState, value: Object | None) -> None:
+    """The first to settle wins: later ones get, and print, the result that stands."""
+    request("promise.settle", {"id": id, "state": state.value, **given(value=encoded(value))})
+
+
+@promises.command()
+@click.option("--state", type=click.Choice([state.value for state in PromiseState]), help="Only those in this state.")
+@click.option("--tags", type=OBJECT, help="Only those with all of these tags.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
+@click.option("--cursor", help="The cursor of the page before.")
+@with_server
+def search(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
+    """List promises, in the order of their ids."""
+    request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))
+
+
+@promises.command()
+@click.argument("awaited")
+@click.argument("awaiter")
+@with_server
+def register_callback(awaited: str, awaiter: str) -> None:
+    """Have the task of AWAITER resumed when AWAITED is settled."""
+    request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
+
+
+@promises.command()
+@click.argument("awaited")
+@click.argument("address")
+@with_server
+def register_listener(awaited: str, address: str) -> None:
+    """Have ADDRESS told when AWAITED is settled: http(s)://… or poll://uni@group/id."""
+    request("promise.register_listener", {"awaited": awaited, "address": address})

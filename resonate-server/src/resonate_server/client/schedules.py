@@ -1,0 +1,68 @@
+"""``resonate schedules …``: promises that are created again and again."""
+
+from typing import Any
+
+import click
+
+from resonate_server.client.commands import given, request, with_server
+from resonate_server.client.values import DURATION, OBJECT, encoded
+
+Object = dict[str, Any]
+
+
+@click.group()
+@with_server
+def schedules() -> None:
+    """Look at, create, delete and find schedules."""
+
+
+@schedules.command()
+@click.argument("id")
+@with_server
+def get(id: str) -> None:
+    """Show a schedule."""
+    request("schedule.get", {"id": id})
+
+
+@schedules.command()
+@click.argument("id")
+@click.option("--cron", required=True, help="When, in UTC: minute hour day month weekday; seconds may stand first.")
+@click.option(
+    "--promise-id", required=True, help="Template of the promises' ids: {{.id}} is the schedule's, {{.timestamp}} ms."
+)
+@click.option("--promise-timeout", type=DURATION, required=True, help="How long a promise may stay pending, like 1h.")
+@click.option("--promise-param", type=OBJECT, help='The promises\' parameter, for example \'{"data": "hello"}\'.')
+@click.option("--promise-tags", type=OBJECT, help="The promises' tags; resonate:target tells who is to run them.")
+@with_server
+def create(
+    id: str,
+    cron: str,
+    promise_id: str,
+    promise_timeout: int,
+    promise_param: Object | None,
+    promise_tags: Object | None,
+) -> None:
+    """Create a schedule; one that exists already is left as it is.
+
+    Weekdays are 1 (Sunday) to 7 (Saturday), or names. The data of --promise-param is stored in base64.
+    """
+    template = {"id": id, "cron": cron, "promiseId": promise_id, "promiseTimeout": promise_timeout}
+    request("schedule.create", template | given(promiseParam=encoded(promise_param), promiseTags=promise_tags))
+
+
+@schedules.command()
+@click.argument("id")
+@with_server
+def delete(id: str) -> None:
+    """Delete a schedule; promises that it has created stay."""
+    request("schedule.delete", {"id": id})
+
+
+@schedules.command()
+@click.option("--tags", type=OBJECT, help="Only those whose promises have all of these tags.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Size of the page.")
+@click.option("--cursor", help="The cursor of the page before.")
+@with_server
+def search(tags: Object | None, limit: int, cursor: str | None) -> None:
+    """List schedules, in the order of their ids."""
+    request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))

@@ -1,0 +1,97 @@
+"""How values are written on the command line, and how they are shown."""
+
+import base64
+import json
+import re
+import time
+from typing import Any
+
+import click
+
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+_PART = re.compile(r"(\d+)(ms|s|m|h|d)", re.ASCII)
+
+
+class Duration(click.ParamType[int]):
+    """``1h30m`` as milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        parts = _PART.findall(value)
+        if value != "0" and (not parts or "".join(number + unit for number, unit in parts) != value):
+            self.fail(f"{value!r} is no duration: write it like 500ms, 30s, 5m, 1h30m or 7d", param, ctx)
+        return sum(int(number) * UNITS_MS[unit] for number, unit in parts)
+
+
+class Json(click.ParamType[Any]):
+    """JSON text whose outermost value is a ``kind``: an object (``dict``) or an array (``list``)."""
+
+    name = "json"
+
+    def __init__(self, kind: type[dict[str, Any]] | type[list[Any]]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            decoded = json.loads(value)
+        except ValueError as error:
+            self.fail(f"not JSON: {error}", param, ctx)
+        if not isinstance(decoded, self._kind):
+            self.fail(f"expected a JSON {'object' if self._kind is dict else 'array'}", param, ctx)
+        return decoded
+
+
+DURATION = Duration()
+OBJECT = Json(dict)
+ARRAY = Json(list)
+
+
+def json_or_text(text: str) -> Any:
+    """A function's argument: whatever JSON says, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def encoded(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
+    if value is None or "data" not in value:
+        return value
+    return {**value, "data": base64_of(value["data"])}
+
+
+def base64_of(data: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
+    return base64.b64encode(text.encode()).decode()
+
+
+def now_ms() -> int:
+    """Wall time, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def shown_duration(ms: int) -> str:
+    """For people: two figures are enough to tell 3 ms from 2 h."""
+    if ms < 1_000:
+        return f"{max(ms, 0)} ms"
+    if ms < 60_000:
+        return f"{ms / 1_000:.1f} s"
+    seconds = ms // 1_000
+    for unit, size, smaller, smaller_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // smaller_size
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    raise AssertionError(ms)
+
+
+def printable(text: str) -> str:
+    """Without characters that would move the cursor or change colours: ids and messages are anybody's text."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
