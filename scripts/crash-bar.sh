@@ -12,8 +12,9 @@ Sends a request whose bar pauses after it has called baz, waits until baz has ru
 again and waits for the answer. Ends with 0 only if the answer is 3 and baz ran exactly once.
 
   --pause SECONDS     how long bar sleeps, durably, while it is killed (10)
-  --running SECONDS   bar works for so long instead and holds its lease when it is killed: that lease must
-                      lapse before the server gives the work to the bar that is back
+  --running SECONDS   bar works for so long instead and holds its lease when it is killed: the server gives its
+                      work away again when it has noticed that the worker is gone, at the latest when the
+                      lease has lapsed
   --down SECONDS      how long bar stays dead (5)
   --keep-down         stop after the kill, and say how to go on by hand
 USAGE
@@ -69,14 +70,19 @@ caller_is_done() { process_gone "$caller"; }
 
 send_request() {
     event "a caller sends POST /foo and waits for the answer (request $id)"
-    sent=$(now_ms)
-    curl --silent --show-error --noproxy '*' --output "$work/answer" --write-out '%{http_code} %{time_total}' \
-        --request POST --header "Idempotency-Key: $id" --header "Content-Type: application/json" \
-        --data "{\"$variant\": $duration}" "http://127.0.0.1:$foo_port/foo" >"$work/report" 2>&1 &
+    call_foo &
     caller=$!
 }
 
-answered_ms() { awk -v sent="$sent" '{ printf "%.0f", sent + $2 * 1000 }' "$work/report"; }
+call_foo() { # notes the answer, and when it came
+    trap 'kill "$request" 2>/dev/null; exit 1' TERM
+    curl --silent --show-error --noproxy '*' --output "$work/answer" --write-out 'HTTP %{http_code}' \
+        --request POST --header "Idempotency-Key: $id" --header "Content-Type: application/json" \
+        --data "{\"$variant\": $duration}" "http://127.0.0.1:$foo_port/foo" >"$work/report" 2>&1 &
+    request=$!
+    wait "$request" || true
+    now_ms >"$work/answered"
+}
 
 watch_chain_start() {
     wait_until 30 has_run baz || die "baz did not run within 30 s; foo: $(cat "$work/report" "$work/answer" 2>/dev/null || true); see scripts/logs.sh."
@@ -114,9 +120,9 @@ HOW
 
 start_bar() {
     back=$(now_ms)
+    event "bar is started again; nobody tells it what it was doing, the Resonate server knows" "$green"
     start_service "$kind" bar
-    event "bar is started again; nobody tells it what it was doing, it asks the Resonate server" "$green"
-    [ "$variant" = pause ] || detail "the server waits until the lease of the dead bar has lapsed, then gives its work to the new one"
+    [ "$variant" = pause ] || detail "the dead bar held a lease; the server has taken it back, or does so when it lapses, and gives the work away again"
 }
 
 await_answer() {
@@ -135,8 +141,8 @@ report_recovery_time() {
         since=$pause_ends
         what="the pause ended"
     fi
-    echo "The answer came $(seconds $(($(answered_ms) - since))) s after $what."
-    [ "$variant" = pause ] || detail "(what was left of the lease, then the $duration s of work again: the killed bar had not finished them)"
+    echo "The answer came $(seconds $(($(cat "$work/answered") - since))) s after $what."
+    [ "$variant" = pause ] || detail "($duration s of these are bar's work again, from its beginning: the killed bar had not finished it)"
 }
 
 report() {

@@ -8,8 +8,9 @@ usage() {
 usage: scripts/lock.sh [--upgrade]
 
 Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
-resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock. Versions that are locked already stay
-as they are unless a pyproject.toml asks for another one.
+resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock and
+tests/clients/sdk-0.7.requirements.lock from the .in files beside them. Versions that are locked already stay
+as they are unless one of these files asks for another one.
 
   --upgrade   take the newest versions that the pyproject.toml files allow
 
@@ -65,3 +66,4 @@ for service in foo bar baz; do
 done
 compile resonate-server/requirements.lock resonate-server/pyproject.toml -c requirements.lock
 compile scripts/uv.requirements.lock scripts/uv.in
+compile tests/clients/sdk-0.7.requirements.lock tests/clients/sdk-0.7.in

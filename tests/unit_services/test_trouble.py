@@ -1,5 +1,6 @@
 """foo, bar and baz while something fails or goes away."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -20,7 +21,12 @@ class Request(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        self._reply = self._stack.post(self._body, key=self._key)
+        with contextlib.suppress(OSError):
+            self._reply = self._stack.post(self._body, key=self._key)
+
+    def succeeded(self) -> bool:
+        self.join(30)
+        return self._reply is not None and self._reply.status == HTTPStatus.OK
 
     def reply(self) -> Reply:
         self.join(30)
@@ -75,6 +81,18 @@ def test_foo_that_is_told_to_stop_sends_its_clients_away(stack: Stack) -> None:
     stack.start_foo()
     assert stack.post({"pause": 2}, key="again").json == {"id": "again", "message": 3}
     assert baz.count("running function baz") == 1
+
+
+def test_foo_that_was_killed_can_be_started_again_at_once(stack: Stack) -> None:
+    stack.start_server()
+    foo, _, baz = stack.start_services()
+    request = Request(stack, {"pause": 3}, "killed")
+    baz.wait_for("running function baz")
+    foo.end(signal.SIGKILL)
+    stack.start_foo()
+    assert stack.post({"pause": 3}, key="killed").json == {"id": "killed", "message": 3}
+    assert baz.count("running function baz") == 1
+    assert not request.succeeded()
 
 
 def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:

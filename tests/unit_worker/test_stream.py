@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.backoff import BACKOFF, SteadyBackoff
+from worker.backoff import BACKOFF, RECONNECT_SECONDS
 from worker.stream import Stream, _session
 
 
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def stream(server: Server) -> AsyncIterator[Stream]:
-    stream = Stream(str(server.http.make_url("")), "group", "me", None, SteadyBackoff(0.01))
+    stream = Stream(str(server.http.make_url("")), "group", "me", None, 0.01)
     yield stream
     await stream.stop()
 
@@ -118,7 +118,7 @@ async def test_an_outage_is_told_once_and_its_end_too(
 
 async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    stream = Stream("http://127.0.0.1:1", "group", "me", None, SteadyBackoff(0.01))
+    stream = Stream("http://127.0.0.1:1", "group", "me", None, 0.01)
     await stream.start()
     await until(lambda: bool(caplog.messages))
     await asyncio.sleep(0.1)
@@ -143,3 +143,4 @@ async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> N
 
 def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
     assert max(BACKOFF.delay(attempt) for attempt in range(10_000)) <= 1
+    assert RECONNECT_SECONDS <= 1

@@ -2,10 +2,12 @@
 
 The layers, from the outside in; each imports only what stands below it:
 
-``cli``, ``config``   settings; builds the parts and runs them
+``client``            the command line for any server
+``cli``               builds the parts and runs them
 ``http``              routes, stream framing, limits, status codes
 ``engine``            one request in, one answer out after the commit; batches and timers
 ``delivery``          who is connected and which message goes to whom
+``config``, ``metrics``, ``logs``   what can be set, measured and read in the log
 ``store``             rows in and out, in transactions: in memory, SQLite
 ``kernel``            every rule of the protocol, without IO
 ``protocol``          wire types and their validation

@@ -73,7 +73,10 @@ def serve(bind: str | None, port: int | None, level: str | None, db: Path | None
 @_listening_options
 def dev(bind: str | None, port: int | None, level: str | None) -> None:
     """Serve from memory: nothing survives this process."""
-    _run(MemoryStore(), _load_settings(bind or "127.0.0.1", port, level, None), "state in memory only")
+    settings = _load_settings(bind, port, level, None)
+    if "bind" not in settings.server.model_fields_set:
+        settings.server.bind = "127.0.0.1"
+    _run(MemoryStore(), settings, "state in memory only")
 
 
 def _load_settings(bind: str | None, port: int | None, level: str | None, db: Path | None) -> Settings:

@@ -3,13 +3,14 @@ No assertions in here."""
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from unit.driver import CORR_ID, START
 
 from resonate_server.engine import Engine
 from resonate_server.engine.engine import EngineSettings
+from resonate_server.engine.work import Outbound
 from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -107,6 +108,16 @@ class Bench:
         )
         self.engine = Engine(self.store, settings, lambda: self.now, Metrics())
         self.notes = Notes()
+
+    @asynccontextmanager
+    async def at_work(self, outbound: Outbound | None = None) -> AsyncIterator["Bench"]:
+        """Started on entering, stopped on leaving; messages go to ``outbound``, else to the notes."""
+        self.engine.start(outbound or self.notes)
+        try:
+            yield self
+        finally:
+            self.store.gate.set()
+            await self.engine.stop()
 
     async def call(self, request: Request) -> Answer:
         async with asyncio.timeout(PATIENCE_S):

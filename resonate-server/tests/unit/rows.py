@@ -5,9 +5,11 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from resonate_server.kernel.model import Changes, Footprint, LinkChange, Task
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskState, Value
-from resonate_server.protocol.requests import PromiseSearch, TaskSearch
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, TaskState, Value
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Store
+
+type Row = Promise | Task | Schedule | LinkChange
 
 NOW = 1_700_000_000_000
 LATER = NOW + 1_000_000
@@ -50,7 +52,20 @@ def task(
     return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid)
 
 
-def changes(*rows: Promise | Task | LinkChange) -> Changes:
+def schedule(id: str, *, next_run_at: int = LATER, tags: dict[str, str] | None = None) -> Schedule:
+    return Schedule(
+        id=id,
+        cron="* * * * *",
+        promise_id="{{.id}}.{{.timestamp}}",
+        promise_timeout=5,
+        promise_param=EMPTY,
+        promise_tags=tags or {},
+        created_at=NOW,
+        next_run_at=next_run_at,
+    )
+
+
+def changes(*rows: Row) -> Changes:
     result = Changes()
     for row in rows:
         match row:
@@ -58,12 +73,14 @@ def changes(*rows: Promise | Task | LinkChange) -> Changes:
                 result.promises[row.id] = row
             case Task():
                 result.tasks[row.id] = row
+            case Schedule():
+                result.schedules[row.id] = row
             case _:
                 result.links.append(row)
     return result
 
 
-def write(store: Store, *rows: Promise | Task | LinkChange) -> None:
+def write(store: Store, *rows: Row) -> None:
     with store.transaction():
         store.write(changes(*rows))
 
@@ -76,6 +93,7 @@ def snapshot(store: Store) -> dict[str, Any]:
     return {
         "promises": promises,
         "tasks": store.search_tasks(TaskSearch(limit=1_000)),
+        "schedules": store.search_schedules(ScheduleSearch(limit=1_000)),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
         "callbacks": {awaited: links for awaited, links in rows.callbacks.items() if links},
@@ -84,6 +102,8 @@ def snapshot(store: Store) -> dict[str, Any]:
         "unblocks": sorted(store.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),
         "queued": {group: store.queued_tasks(group, 1_000) for group in ("workers", "others")},
         "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
+        "counts": {state: count for state, count in store.count_tasks().items() if count},
+        "everything": store.snapshot(),
         "due": store.due(END_OF_TIME, 1_000),
         "next due": store.next_due(),
     }

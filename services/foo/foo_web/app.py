@@ -1,10 +1,15 @@
 """The HTTP interface of foo.
 
     POST /foo       start the chain and wait for its result: 200 {"id", "message"}
-    GET /foo/<id>   what is known about it: 200 {"id", "state", "message" or "error"}
+    GET /foo/<id>   what is known about a chain: 200 {"id", "state", "message" or "error"}
     GET /health     200 while requests can be served, 503 otherwise
 
-Errors are application/problem+json.
+What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Spend`); the
+header Idempotency-Key, which becomes the id, so that a repetition joins the same chain whatever its body says;
+the header Prefer with respond-async or wait=<seconds>, which asks for 202 and a Location instead of a long wait.
+
+Errors are application/problem+json with the id where one is known: 400, 404, 405 and 413 for what the client did
+wrong, 500 with the message of a function that failed, 503 with Retry-After if the request may be repeated.
 """
 
 import contextlib

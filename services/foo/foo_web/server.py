@@ -6,6 +6,8 @@ import os
 import resource
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any, override
@@ -20,8 +22,12 @@ from worker import Worker
 from worker.settings import Settings
 from worker.worker import end_process
 
+_LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"}  # noqa: S104
+
 SPARE_THREADS = 64
 CONNECTIONS = 2048
+# How long to wait for a port that is taken.
+TAKEN_SECONDS = 2
 # How long clients may take to close their connections when the worker process ends, and when it is killed.
 WORKER_GRACE_SECONDS = 1
 GRACE_SECONDS = 3
@@ -31,7 +37,7 @@ def serve(worker: Worker) -> None:
     """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
     host, port = os.environ.get("FOO_HOST") or "127.0.0.1", _port(os.environ.get("FOO_PORT") or "5000")
     settings = Settings.from_environment()
-    _check_free(host, port)
+    _wait_until_free(host, port)
     _allow_open_files(CONNECTIONS + 256)
     _Server(worker, settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}").run()
 
@@ -42,6 +48,7 @@ class _Server(BaseApplication):
         self.settings = settings
         self.address = address
         self.chains: Chains | None = None
+        self._lifeline, self._held_by_master = os.pipe()
         super().__init__()
 
     @override
@@ -67,7 +74,16 @@ class _Server(BaseApplication):
     def load(self) -> Any:
         """Called in the worker process: threads and event loops do not survive a fork."""
         self.chains = Chains(self.worker, self.settings)
+        threading.Thread(target=self._end_with_master, args=[self.chains], daemon=True).start()
         return create_app(self.chains)
+
+    def _end_with_master(self, chains: Chains) -> None:
+        """Whoever kills the program kills gunicorn's master; its worker must not go on serving the port."""
+        os.close(self._held_by_master)
+        os.read(self._lifeline, 1)  # ends when the last holder of the other end is gone
+        chains.stop()
+        chains.join()
+        end_process()
 
 
 class WaitingWorker(ThreadWorker):
@@ -111,17 +127,37 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _check_free(host: str, port: int) -> None:
-    """Say clearly what to do about a taken port."""
+def _wait_until_free(host: str, port: int) -> None:
+    """Say clearly what to do about a port that cannot be had. A foo that was killed holds it for a moment."""
+    deadline = time.monotonic() + TAKEN_SECONDS
+    while trouble := _trouble(host, port):
+        if time.monotonic() > deadline:
+            sys.exit(f"{trouble}; see the variables FOO_HOST and FOO_PORT")
+        time.sleep(0.2)
+
+
+def _trouble(host: str, port: int) -> str | None:
+    """Why this address cannot be listened on, if it cannot."""
+    if host in _LOCAL and _someone_answers(port):
+        return f"port {port} is taken"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                sys.exit(f"port {port} is taken; choose another one with the variable FOO_PORT")
-            sys.exit(f"cannot listen on {host}, port {port}: {error.strerror}; see FOO_HOST and FOO_PORT")
+            taken = error.errno == errno.EADDRINUSE
+            return f"port {port} is taken" if taken else f"cannot listen on {host}: {error.strerror}"
+    return None
+
+
+def _someone_answers(port: int) -> bool:
+    """Also on an address that could be bound beside ours: macOS has a service of its own on *:5000."""
+    try:
+        socket.create_connection(("localhost", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _allow_open_files(number: int) -> None:

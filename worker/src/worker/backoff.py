@@ -15,4 +15,5 @@ class SteadyBackoff(msgspec.Struct, frozen=True):
         return self.seconds
 
 
-BACKOFF = SteadyBackoff(0.5)
+RECONNECT_SECONDS = 0.5
+BACKOFF = SteadyBackoff(RECONNECT_SECONDS)

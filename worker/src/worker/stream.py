@@ -15,7 +15,6 @@ from typing import Any
 import aiohttp
 from resonate.connections import SSEConnection
 from resonate.connections.sse import SseFramer
-from resonate.retry import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +24,15 @@ CONNECT_SECONDS = 2.0
 class Stream:
     """Listens as one member of a group; reconnects for as long as it runs."""
 
-    def __init__(self, url: str, group: str, pid: str, token: str | None, backoff: Backoff) -> None:
+    def __init__(self, url: str, group: str, pid: str, token: str | None, pause: float) -> None:
+        """`pause`: the seconds between a stream's end and the next attempt."""
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
         self._headers = {"Accept": "text/event-stream"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._addresses = SSEConnection(url=url, pid=pid, group=group)
-        self._backoff = backoff
+        self._pause = pause
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
         self._listening: asyncio.Task[None] | None = None
@@ -72,22 +72,17 @@ class Stream:
         self._lose()
 
     async def _listen(self) -> None:
-        attempt = 0
         async with _session() as session:
             while True:
                 try:
                     await self._read_one_stream(session)
-                    attempt = 0
                 except aiohttp.ClientResponseError as error:
                     self._report(f"server {self._server} refuses the stream, retrying", detail=str(error.status))
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    if self._lose():
-                        logger.debug("stream ended: %s", error)
-                        attempt = 0
-                    else:
+                    if not self.connected:
                         self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
-                await asyncio.sleep(self._backoff.delay(attempt))
-                attempt += 1
+                self._lose()
+                await asyncio.sleep(self._pause)
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         framer = SseFramer()
@@ -97,7 +92,6 @@ class Stream:
             async for chunk in response.content.iter_any():
                 for message in framer.feed(chunk):
                     self._deliver(message)
-        self._lose()
 
     def _deliver(self, message: str) -> None:
         for receive in list(self._receivers):
@@ -108,13 +102,10 @@ class Stream:
         self._established.set()
         self._notify()
 
-    def _lose(self) -> bool:
-        """Note that the stream is gone; whether it was there."""
-        was_connected = self.connected
-        if was_connected:
+    def _lose(self) -> None:
+        if self.connected:
             self._established.clear()
             self._notify()
-        return was_connected
 
     def _notify(self) -> None:
         for watcher in self._state_watchers:

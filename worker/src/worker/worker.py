@@ -17,7 +17,7 @@ from resonate.retry import Constant
 from resonate.send import Sender
 from resonate.transport import Transport
 
-from worker.backoff import BACKOFF
+from worker.backoff import BACKOFF, RECONNECT_SECONDS
 from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
@@ -67,7 +67,7 @@ class RunningWorker:
         url, token, lease = settings.server_url, settings.token, settings.lease
         pid = uuid.uuid4().hex
         self._stopping = False
-        self.stream = Stream(url, worker.group, pid, token, BACKOFF)
+        self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
         configure_logging(lambda: self.stream.connected)
         network = HttpConnection(url=url, auth=token, backoff=BACKOFF)
         self._releasing = Sender(Transport(network), token)

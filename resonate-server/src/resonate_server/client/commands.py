@@ -9,6 +9,7 @@ import click
 from msgspec import Struct
 
 from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.client.values import printable
 
 DEFAULT_SERVER = "http://localhost:8001"
 
@@ -97,5 +98,5 @@ def as_json(value: Any) -> str:
 
 def fail(message: str) -> NoReturn:
     """End the command with a message for people."""
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
     raise SystemExit(1)

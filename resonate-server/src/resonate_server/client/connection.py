@@ -68,8 +68,8 @@ class Connection:
 
 
 def _open(server: str) -> tuple[HTTPConnection, str]:
-    url = urlsplit(server)
     try:
+        url = urlsplit(server)
         host, port = url.hostname, url.port
     except ValueError as error:
         raise CallFailed(f"not a server's URL: {server} ({error})") from None

@@ -8,7 +8,7 @@ from resonate_server.client.commands import request, with_server
 from resonate_server.client.values import ARRAY, DURATION, base64_of, json_or_text, now_ms
 
 
-@click.command()
+@click.command(short_help="Have a worker run a function.")
 @click.argument("id")
 @click.option("-f", "--func", required=True, help="The name under which workers have registered the function.")
 @click.option("--arg", "args", multiple=True, help="An argument: JSON, or else text. May be given several times.")

@@ -21,6 +21,9 @@ PID_SHOWN = 8
 UNBOUNDED = 100_000
 """More columns than any drawing has."""
 
+NARROWEST_CALL = 20
+"""Columns that are kept for the calls themselves, at the cost of what stands beside them."""
+
 STATES = {
     PromiseState.PENDING: ("●", "o", "yellow", "pending for"),
     PromiseState.RESOLVED: ("✔", "+", "green", "resolved in"),
@@ -31,7 +34,7 @@ STATES = {
 """Symbol, the same in ASCII, colour, and how the state is told together with a duration."""
 
 
-@click.command()
+@click.command(short_help="Draw the calls of a chain.")
 @click.argument("id")
 @with_server
 def tree(id: str) -> None:
@@ -77,7 +80,7 @@ def _short(id: str, root: str, ascii_only: bool) -> str:
 
 def _table(calls: list[Call], shown_ids: dict[str, str], ascii_only: bool, now: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("CALL")
+    table.add_column("CALL", min_width=NARROWEST_CALL)
     for name in ("STATE", "GROUP", "TASK"):
         table.add_column(name, no_wrap=True)
     for call in calls:
@@ -141,7 +144,9 @@ def _outcomes(calls: list[Call]) -> list[Text]:
     for call in calls:
         if call.promise.state is PromiseState.REJECTED and call.error is not None:
             lines[call.error] = Text.assemble(
-                (f"{_name(call)} failed: ", "red"), printable(call.error), (f"  {call.promise.id}", "dim")
+                (f"{printable(_name(call))} failed: ", "red"),
+                printable(call.error),
+                (f"  {printable(call.promise.id)}", "dim"),
             )
     root = calls[0]
     if root.promise.state is PromiseState.RESOLVED and root.result is not None:

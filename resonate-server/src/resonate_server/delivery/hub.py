@@ -30,24 +30,42 @@ UNBLOCK_KEPT_S = 600
 back for it."""
 
 
+ANYBODY = ""
+"""Recipient of what every member of a group may get."""
+
+type UnblockKey = tuple[str, str]
+
+
 class KeptUnblock(Struct, frozen=True):
+    """``since``: monotonic seconds."""
+
     unblock: Unblock
     since: float
-    """Monotonic seconds."""
+
+    @property
+    def key(self) -> UnblockKey:
+        """There is one of them per promise and address."""
+        return self.unblock.promise.id, self.unblock.address
 
 
 class Group(Struct, eq=False):
     """The workers of one group and the messages that none of them has been sent.
 
+    ``unblocks``: by the id of the process they are for, or :data:`ANYBODY`.
     ``more_in_store``: there may be queued tasks that ``waiting`` does not hold.
     """
 
     name: str
     connections: dict[str, Connection] = field(default_factory=dict)
     waiting: dict[str, Execute] = field(default_factory=dict)
-    unblocks: dict[tuple[str, str], KeptUnblock] = field(default_factory=dict)
+    unblocks: dict[str, dict[UnblockKey, KeptUnblock]] = field(default_factory=dict)
     more_in_store: bool = False
     refilling: bool = False
+
+    @property
+    def kept_unblocks(self) -> int:
+        """How many ``unblock`` messages wait."""
+        return sum(map(len, self.unblocks.values()))
 
     @property
     def room(self) -> int:
@@ -92,7 +110,7 @@ class Hub:
     def figures(self) -> list[tuple[str, int, int]]:
         """Of each group: name, connected workers, messages that wait for one."""
         return [
-            (group.name, len(group.connections), len(group.waiting) + len(group.unblocks))
+            (group.name, len(group.connections), len(group.waiting) + group.kept_unblocks)
             for group in self._groups.values()
         ]
 
@@ -103,13 +121,13 @@ class Hub:
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        connection = Connection(group_name, id)
+        connection = Connection(group_name, id, self._unblocks_taken)
         group.connections[id] = connection
         self._served[connection] = next(self._turn)
         group.more_in_store = True
         logger.info("worker connected: %s", connection)
         self._owner.worker_connected(id)
-        self._deliver_unblocks(group)
+        self._hand_over_unblocks(group, connection)
         self._pump(group)
         return connection
 
@@ -124,9 +142,14 @@ class Hub:
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
         if not planned:
-            self._owner.worker_lost(connection.id)
+            self._report_lost(connection.id)
         self._pump(group)
         self._drop_if_deserted(group)
+
+    def _report_lost(self, pid: str) -> None:
+        """A process may have streams in several groups: one that is left proves that it lives."""
+        if not any(pid in group.connections for group in self._groups.values()):
+            self._owner.worker_lost(pid)
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
@@ -137,8 +160,20 @@ class Hub:
         del group.connections[connection.id]
         del self._served[connection]
         group.waiting = {**connection.unclaimed, **group.waiting}
-        for unblock in connection.unblocks_in_doubt():
-            self._keep_unblock(group, unblock)
+        self._leave_absent_to_store(group, connection.id)
+        for unblock in connection.undelivered_unblocks():
+            self._keep_unblock(group, KeptUnblock(unblock, time.monotonic()))
+        for kept in group.unblocks.pop(connection.id, {}).values():
+            self._keep_unblock(group, kept)
+        for other in group.connections.values():
+            self._hand_over_unblocks(group, other)
+
+    def _leave_absent_to_store(self, group: Group, id: str) -> None:
+        """What only the worker ``id`` may get waits in the store while it is away."""
+        for execute in list(group.waiting.values()):
+            if _poll_address(execute) == PollAddress(group.name, id, exact=True):
+                del group.waiting[execute.task_id]
+                del self._group_of_task[execute.task_id]
 
     def _drop_if_deserted(self, group: Group) -> None:
         if group.connections:
@@ -175,7 +210,7 @@ class Hub:
     def refresh(self) -> None:
         """Ask again for everything that is owed, because some of it was not sent."""
         for group in list(self._groups.values()):
-            group.more_in_store = True
+            group.more_in_store, group.refilling = True, False
             self._pump(group)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
@@ -208,7 +243,9 @@ class Hub:
             self._hand_over(group, receiver, execute)
 
     def _wait(self, group: Group, execute: Execute) -> None:
-        if not group.connections:
+        address = _poll_address(execute)
+        if not group.connections or (address.exact and address.id not in group.connections):
+            self._group_of_task.pop(execute.task_id, None)
             return
         if execute.task_id in group.waiting or len(group.waiting) < MAX_WAITING:
             group.waiting[execute.task_id] = execute
@@ -224,17 +261,23 @@ class Hub:
 
     def _pump(self, group: Group) -> None:
         """Hand waiting tasks to workers that have room; one that must wait for its own worker goes to the back."""
-        for execute in list(islice(group.waiting.values(), group.room)):
-            receiver = self._choose(group, _poll_address(execute))
-            del group.waiting[execute.task_id]
-            if receiver is None:
-                group.waiting[execute.task_id] = execute
-            else:
-                self._hand_over(group, receiver, execute)
+        examined = 0
+        while (room := group.room) and examined < len(group.waiting):
+            for execute in list(islice(group.waiting.values(), room)):
+                examined += 1
+                self._hand_over_or_requeue(group, execute)
         if group.more_in_store and group.connections and not group.refilling and len(group.waiting) < MAX_WAITING // 2:
             group.refilling = True
             unclaimed = sum(len(connection.unclaimed) for connection in group.connections.values())
             self._owner.request_refill(group.name, MAX_WAITING + unclaimed)
+
+    def _hand_over_or_requeue(self, group: Group, execute: Execute) -> None:
+        del group.waiting[execute.task_id]
+        receiver = self._choose(group, _poll_address(execute))
+        if receiver is None:
+            group.waiting[execute.task_id] = execute
+        else:
+            self._hand_over(group, receiver, execute)
 
     def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
         """The connection an address names, else the least loaded member, the one served longest ago first."""
@@ -259,34 +302,47 @@ class Hub:
 
     def _send_unblock(self, unblock: Unblock, address: PollAddress) -> None:
         group = self._group(address.group)
-        receiver = group.connections.get(address.id)
-        if receiver is None and not address.exact:
-            receiver = next(iter(group.connections.values()), None)
-        if receiver is None:
-            self._keep_unblock(group, unblock)
-        else:
-            receiver.push(unblock)
+        self._keep_unblock(group, KeptUnblock(unblock, time.monotonic()))
+        for connection in group.connections.values():
+            self._hand_over_unblocks(group, connection)
+
+    def _keep_unblock(self, group: Group, kept: KeptUnblock) -> None:
+        if group.kept_unblocks >= MAX_WAITING:
+            self._drop_oldest_unblock(group)
+        waiting = group.unblocks.setdefault(_recipient(group, kept.unblock), {})
+        waiting.setdefault(kept.key, kept)
+
+    def _drop_oldest_unblock(self, group: Group) -> None:
+        recipient, waiting = next(iter(group.unblocks.items()))
+        del waiting[next(iter(waiting))]
+        if not waiting:
+            del group.unblocks[recipient]
+
+    def _hand_over_unblocks(self, group: Group, connection: Connection) -> None:
+        for recipient in (connection.id, ANYBODY):
+            waiting = group.unblocks.get(recipient, {})
+            while waiting and connection.has_room_for_unblock:
+                connection.push(waiting.pop(next(iter(waiting))).unblock)
+            if not waiting:
+                group.unblocks.pop(recipient, None)
+
+    def _unblocks_taken(self, connection: Connection, unblocks: list[Unblock]) -> None:
+        """The stream has taken them: the store may forget them, and there is room for more."""
+        for unblock in unblocks:
             self._owner.delivered(unblock)
-
-    def _keep_unblock(self, group: Group, unblock: Unblock) -> None:
-        if len(group.unblocks) >= MAX_WAITING:
-            del group.unblocks[next(iter(group.unblocks))]
-        kept = KeptUnblock(unblock=unblock, since=time.monotonic())
-        group.unblocks[(unblock.promise.id, unblock.address)] = kept
-
-    def _deliver_unblocks(self, group: Group) -> None:
-        kept, group.unblocks = group.unblocks, {}
-        for entry in kept.values():
-            self.send(entry.unblock)
+        group = self._groups.get(connection.group)
+        if group is not None and group.connections.get(connection.id) is connection:
+            self._hand_over_unblocks(group, connection)
 
     def forget_stale_unblocks(self) -> None:
-        """Drop those whose listener has been away for too long. Their result stays readable; only the news is
-        dropped."""
+        """Drop those whose listener has been away for too long. Their result stays readable; only the news goes."""
         oldest = time.monotonic() - UNBLOCK_KEPT_S
         for group in list(self._groups.values()):
-            for key, kept in list(group.unblocks.items()):
-                if kept.since < oldest:
-                    del group.unblocks[key]
+            for recipient, waiting in list(group.unblocks.items()):
+                fresh = {key: kept for key, kept in waiting.items() if kept.since >= oldest}
+                group.unblocks[recipient] = fresh
+                if not fresh:
+                    del group.unblocks[recipient]
             self._drop_if_deserted(group)
 
     def _group(self, name: str) -> Group:
@@ -300,3 +356,10 @@ def _poll_address(execute: Execute) -> PollAddress:
     address = parse_address(execute.target)
     assert isinstance(address, PollAddress)
     return address
+
+
+def _recipient(group: Group, unblock: Unblock) -> str:
+    """Whom it waits for: the one process it is for, or the one that is preferred and there, else anybody."""
+    address = parse_address(unblock.address)
+    assert isinstance(address, PollAddress)
+    return address.id if address.exact or address.id in group.connections else ANYBODY

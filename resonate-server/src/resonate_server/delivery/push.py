@@ -57,7 +57,8 @@ class Push:
         key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
         if key not in self._under_way:
             self._queued.add(key)
-            self._under_way[key] = asyncio.create_task(self._deliver(key, message, url))
+            self._under_way[key] = task = asyncio.create_task(self._deliver(key, message, url))
+            task.add_done_callback(lambda _: self._forget(key))
 
     def withdraw(self, task_id: str) -> None:
         """The task needs no worker any more. A request that has begun goes on: it may be the worker's own claim."""
@@ -65,13 +66,14 @@ class Push:
             self._under_way[task_id].cancel()
 
     async def _deliver(self, key: str, message: Message, url: str) -> None:
-        try:
-            async with self._slots:
-                self._queued.discard(key)
-                await self._post(message, url)
-        finally:
+        async with self._slots:
             self._queued.discard(key)
-            del self._under_way[key]
+            await self._post(message, url)
+
+    def _forget(self, key: str) -> None:
+        """In a callback, because a delivery that is cancelled before its first step runs no code of its own."""
+        self._queued.discard(key)
+        del self._under_way[key]
 
     async def _post(self, message: Message, url: str) -> None:
         assert self._session is not None

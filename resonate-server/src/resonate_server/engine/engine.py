@@ -52,6 +52,8 @@ class _Job(Struct, eq=False):
 
     work: Callable[[int], Result]
     done: asyncio.Future[Answer] | None = None
+    retry: bool = False
+    """Begin again after a pause if it failed: nobody else would."""
 
 
 class Engine:
@@ -127,7 +129,7 @@ class Engine:
     # --- the queue --------------------------------------------------------------------------------------------------
 
     def _enqueue(self, work: Callable[[int], Result]) -> None:
-        self._jobs.put(_Job(work=work))
+        self._jobs.put(_Job(work=work, retry=True))
 
     async def _submit(self, work: Callable[[int], Result]) -> Answer:
         done: asyncio.Future[Answer] = self._loop.create_future()
@@ -173,16 +175,16 @@ class Engine:
         self._loop.call_soon_threadsafe(self._publish, batch, results)
 
     def _transact(self, batch: list[_Job]) -> list[Result]:
-        """A result for each job, and one more if something was due."""
+        """A result for each job, and one more for what was due."""
         with self._store.transaction():
             now = self._clock()
             results = [self._guarded(job, now) for job in batch]
             if self._work.paused:
                 self._alarm = None
                 return [Result(answer=result.answer) for result in results]
-            ticked = self._work.tick(now)
-            self._alarm = self._store.next_due()
-        return results if ticked is None else [*results, ticked]
+            ticked = self._guarded(_Job(work=lambda now: self._work.tick(now) or Result()), now)
+            self._alarm = now + PAUSE_AFTER_FAILURE_MS if ticked.failed else self._store.next_due()
+        return [*results, ticked]
 
     def _guarded(self, job: _Job, now: int) -> Result:
         """A job that fails takes back only what it wrote itself."""
@@ -190,7 +192,7 @@ class Engine:
             with self._store.savepoint():
                 return job.work(now)
         except Exception:
-            logger.exception("a request failed and changed nothing")
+            logger.exception("a piece of work failed and changed nothing")
             return _failure()
 
     def _drop_unblock(self, unblock: Unblock) -> Result:
@@ -215,6 +217,8 @@ class Engine:
         for job, result in zip(batch, results, strict=False):
             if job.done is not None and result.answer is not None and not job.done.done():
                 job.done.set_result(result.answer)
+            if job.retry and result.failed:
+                self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._jobs.put, job)
         for result in results:
             self._metrics.tasks_changed(result.tasks)
             for notice in result.notices:
@@ -236,4 +240,5 @@ class Engine:
 
 
 def _failure() -> Result:
-    return Result(answer=Answer(status=500, data="the server could not store this request; nothing was changed"))
+    answer = Answer(status=500, data="the server could not store this request; nothing was changed")
+    return Result(answer=answer, failed=True)

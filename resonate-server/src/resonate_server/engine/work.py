@@ -31,6 +31,9 @@ from resonate_server.store import Store
 MAX_DUE = 500
 """Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
 
+MAX_PORTIONS = 20
+"""So many times :data:`MAX_DUE` are treated before a search."""
+
 MAX_TREES = 100
 """Trees of settled promises that one transaction deletes."""
 
@@ -58,6 +61,7 @@ class Result(Struct):
     """What one piece of work leaves behind once its transaction is committed."""
 
     answer: Answer | None = None
+    failed: bool = False
     effects: list[Effect] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     tasks: Counter[TaskState] = field(default_factory=Counter)
@@ -130,9 +134,12 @@ class Work:
         return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
 
     def tick_all(self, now: int) -> Result:
-        """Everything that is due."""
+        """Everything that is due, or at least very much of it: others wait meanwhile."""
         total = Result()
-        while (portion := self.tick(now)) is not None:
+        for _ in range(MAX_PORTIONS):
+            portion = self.tick(now)
+            if portion is None:
+                break
             total.effects += portion.effects
             total.notices += portion.notices
             total.tasks.update(portion.tasks)

@@ -16,6 +16,7 @@ from resonate_server.http.auth import Guard
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.stream import Streams
 from resonate_server.metrics import DeliveryCollector, Metrics
+from resonate_server.protocol.envelope import encode_response
 from resonate_server.protocol.messages import Execute, Message
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=_middlewares(settings))
     app.router.add_post("/", Api(engine, guard, metrics, settings.debug).post)
     if settings.transports.http_poll.enabled:
-        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get)
+        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
     for name in GONE:
@@ -97,7 +98,8 @@ async def _contain_failures(request: web.Request, handler: Handler) -> web.Strea
         raise
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return web.Response(status=500, text="internal error\n")
+        body = encode_response("unknown", "0", 500, "internal error")
+        return web.Response(status=500, body=body, content_type="application/json")
 
 
 async def _health(_: web.Request) -> web.Response:

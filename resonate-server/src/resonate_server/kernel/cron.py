@@ -14,6 +14,9 @@ from resonate_server.protocol.errors import Malformed
 
 MAX_CRON_CHARACTERS = 200
 
+YEARS_AHEAD = 100
+"""How far a match is looked for: the year field reaches 2099."""
+
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 _UNPREDICTABLE = re.compile(r"[RH](\(.*\))?(/.*)?", re.IGNORECASE)
@@ -25,12 +28,18 @@ _WEEKDAY_PART = re.compile(
 
 
 def next_match(cron: str, after: int) -> int | None:
-    """The first match strictly after ``after`` (both ms since the epoch); ``None`` if there is none within 50 years.
+    """The first match strictly after ``after`` (both ms since the epoch); ``None`` if there is none within 100 years.
 
     Raises :class:`Malformed` for an expression that is none.
     """
     try:
-        matches = croniter(_translate(cron), _EPOCH, day_or=False, second_at_beginning=True)
+        matches = croniter(
+            _translate(cron),
+            _EPOCH,
+            day_or=False,
+            second_at_beginning=True,
+            max_years_between_matches=YEARS_AHEAD,
+        )
     except (CroniterError, ValueError) as error:
         raise Malformed(f"not a cron expression: {cron[:80]!r} ({error})") from None
     try:

@@ -51,6 +51,7 @@ def _new_schedule(work: Workspace, request: ScheduleCreate) -> Schedule:
     )
     if len(schedule.next_promise_id) > MAX_ID_CHARACTERS:
         raise Malformed(f"promiseId makes ids of more than {MAX_ID_CHARACTERS} characters")
+    _promise_of_run(schedule, schedule.next_promise_id)  # Refused now: nobody could be told when it is due.
     return schedule
 
 

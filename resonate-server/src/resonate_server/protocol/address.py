@@ -46,7 +46,7 @@ def parse_address(text: str) -> Address:
 def _parse_poll(text: str, rest: str) -> PollAddress:
     authority, _, path = rest.partition("/")
     cast, at, group = authority.partition("@")
-    if not at or cast not in ("any", "uni") or not group:
+    if not at or cast not in ("any", "uni") or not group or "@" in group:
         raise Malformed(f"not a poll address: {_shown(text)} (expected poll://any@group or poll://uni@group/id)")
     return PollAddress(group=unquote(group), id=unquote(path), exact=cast == "uni")
 

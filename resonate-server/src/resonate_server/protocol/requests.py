@@ -269,6 +269,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         if target is None:
             raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
         parse_address(target)
+        if "resonate:delay" in self.promise_tags:
+            raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
         if "\0" in self.promise_id:
             raise Malformed("promiseId must not contain NUL")
 

@@ -286,7 +286,10 @@ class MemoryStore:
         )
 
     def reset(self) -> None:
+        before, undo = self.__dict__.copy(), self._undo
         self.__init__()  # type: ignore[misc]
+        self._undo = undo
+        undo.append(lambda: self.__dict__.update(before))
 
     # --- undo -------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,12 @@ from unit.hubs import execute, received, unblock
 from resonate_server.delivery import Connection
 
 
+def worker() -> Connection:
+    return Connection("workers", "w1", taken=lambda *_: None)
+
+
 async def test_waiting_gives_all_messages_at_once_and_in_order() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     for id in ("a", "b", "c"):
         connection.push(execute(id))
 
@@ -17,7 +21,7 @@ async def test_waiting_gives_all_messages_at_once_and_in_order() -> None:
 
 
 async def test_a_message_ends_the_waiting_at_once() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     waiting = asyncio.create_task(connection.wait(60))
     await asyncio.sleep(0)
 
@@ -27,11 +31,11 @@ async def test_a_message_ends_the_waiting_at_once() -> None:
 
 
 async def test_after_the_time_given_nothing_comes() -> None:
-    assert await Connection("workers", "w1").wait(0.01) == []
+    assert await worker().wait(0.01) == []
 
 
 async def test_closing_ends_the_waiting_at_once() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     waiting = asyncio.create_task(connection.wait(60))
     await asyncio.sleep(0)
 
@@ -41,14 +45,14 @@ async def test_closing_ends_the_waiting_at_once() -> None:
 
 
 async def test_once_closed_nobody_waits() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     connection.close()
 
     assert await connection.wait(60) == []
 
 
 async def test_a_forgotten_message_does_not_wake_a_second_time() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     connection.push(execute("t"))
     connection.forget("t")
 
@@ -56,21 +60,21 @@ async def test_a_forgotten_message_does_not_wake_a_second_time() -> None:
 
 
 async def test_forgetting_tells_whether_it_was_there() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     connection.push(execute("t"))
 
     assert (connection.forget("t"), connection.forget("t"), connection.forget("other")) == (True, False, False)
 
 
 async def test_a_closed_connection_has_no_room() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     connection.close()
 
     assert connection.room == 0
 
 
 async def test_both_kinds_of_message_share_the_stream() -> None:
-    connection = Connection("workers", "w1")
+    connection = worker()
     connection.push(execute("t"))
     connection.push(unblock("p"))
 

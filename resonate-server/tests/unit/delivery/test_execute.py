@@ -348,11 +348,15 @@ class TestChoice:
 
         assert await received(other) == []
 
-    async def test_uni_waits_for_that_worker(self, scene: Scene) -> None:
-        scene.worker("w1")
+    async def test_uni_for_an_absent_worker_is_left_to_the_store_until_that_connects(self, scene: Scene) -> None:
+        other = scene.worker("w1")
         scene.send(execute("t", "poll://uni@workers/w2"))
 
-        assert await received(scene.worker("w2")) == ["t"]
+        named = scene.hub.connect("workers", "w2")
+        assert scene.refills
+        scene.hub.refill("workers", [execute("t", "poll://uni@workers/w2")], complete=True)
+
+        assert (await received(named), await received(other)) == (["t"], [])
 
     async def test_uni_without_an_id_is_nobody(self, scene: Scene) -> None:
         worker = scene.worker("w1")
@@ -482,12 +486,13 @@ class TestSentAgain:
 
     async def test_also_while_it_waits(self, scene: Scene) -> None:
         scene.worker("w1")
-        scene.send(execute("t", "poll://uni@workers/w2", version=0))
-        scene.send(execute("t", "poll://uni@workers/w2", version=1))
+        scene.send(*(execute(f"other-{number}") for number in range(WINDOW)))
+        scene.send(execute("t", version=0))
+        scene.send(execute("t", version=1))
 
         messages = await scene.worker("w2").wait(0)
 
-        assert messages == [execute("t", "poll://uni@workers/w2", version=1)]
+        assert messages == [execute("t", version=1)]
 
     async def test_a_retry_does_not_use_up_the_window(self, scene: Scene) -> None:
         worker = scene.worker()

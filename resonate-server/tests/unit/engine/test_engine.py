@@ -141,6 +141,16 @@ class TestCommit:
 
         await bench.until(lambda: bench.notes.seen.count(("execute", "t")) == 2)
 
+    async def test_what_is_due_and_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
+        """One row that no rule can treat must not stop everything, for ever."""
+        await bench.call(promise_create("bad", target=None, timeout_at=START + 50))
+        bench.store.poisoned = "bad"
+        bench.now += 50
+
+        answers = [await bench.call(promise_create(f"p-{number}")) for number in range(3)]
+
+        assert [answer.status for answer in answers] == [200] * 3
+
     async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
         assert await bench.engine.is_ready()
         bench.store.down = True
@@ -149,13 +159,10 @@ class TestCommit:
         assert await bench.engine.is_ready()
 
     async def test_stopping_works_off_what_was_submitted_and_closes_the_store(self) -> None:
-        bench = Bench()
-        bench.engine.start(bench.notes)
-        bench.store.gate.clear()
-        calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(600)]
-        await asyncio.sleep(0)
-        bench.store.gate.set()
-        await bench.engine.stop()
+        async with Bench().at_work() as bench:
+            bench.store.gate.clear()
+            calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(600)]
+            await asyncio.sleep(0)
 
         assert [answer.status for answer in await asyncio.gather(*calls)] == [200] * 600
         assert bench.store.closed
@@ -303,11 +310,9 @@ class TestOwed:
         await bench.call(promise_create("p", target=None))
         await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
         await bench.call(promise_settle("p"))
-        again = Bench(bench.store)
 
-        again.engine.start(again.notes)
-        await again.until(lambda: again.notes.seen == [("unblock", "p")])
-        await again.engine.stop()
+        async with Bench(bench.store).at_work() as again:
+            await again.until(lambda: again.notes.seen == [("unblock", "p")])
 
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
         for id in "abc":
@@ -341,24 +346,20 @@ class TestOwed:
     @pytest.mark.parametrize("whole_commit", [True, False])
     async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
         """The work that waited for the group reaches the next worker that connects after the store has recovered."""
-        store = WatchedStore()
-        bench = Bench(store)
+        bench = Bench(WatchedStore())
         hub = Hub(bench.engine, push=lambda *_: None)
-        bench.engine.start(hub)
-        await bench.call(promise_create("t", target="poll://uni@workers/w2"))
-        await bench.settle_down()
-        store.down, store.refill_fails = whole_commit, 0 if whole_commit else 1
-        hub.connect("workers", "w1")
-        await bench.settle_down()
-        store.down = False
+        async with bench.at_work(hub):
+            await bench.call(promise_create("t", target="poll://uni@workers/w2"))
+            await bench.settle_down()
+            bench.store.down, bench.store.refill_fails = whole_commit, 0 if whole_commit else 1
+            hub.connect("workers", "w1")
+            await bench.settle_down()
+            bench.store.down = False
 
-        worker = hub.connect("workers", "w2")
-        await bench.settle_down()
+            worker = hub.connect("workers", "w2")
 
-        assert [message.task_id for message in await worker.wait(PATIENCE_S / 3) if isinstance(message, Execute)] == [
-            "t"
-        ]
-        await bench.engine.stop()
+            messages = await worker.wait(PATIENCE_S / 3)
+            assert [message.task_id for message in messages if isinstance(message, Execute)] == ["t"]
 
 
 class TestHolderGone:
@@ -408,11 +409,9 @@ class TestHolderGone:
         assert await self.state(bench) is TaskState.ACQUIRED
 
     async def test_when_the_server_stops_nobody_is_judged(self) -> None:
-        bench = Bench()
-        bench.engine.start(bench.notes)
-        await self.claimed(bench)
-        bench.engine.worker_lost(PID)
-        await bench.engine.stop()
+        async with Bench().at_work() as bench:
+            await self.claimed(bench)
+            bench.engine.worker_lost(PID)
         await asyncio.sleep(0.1)
 
         assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]

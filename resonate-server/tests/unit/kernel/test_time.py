@@ -468,6 +468,17 @@ class TestHolderGone:
 
         assert server.fulfill("t", 1).status == 409
 
+    def test_past_its_deadline_a_task_ends_instead(self, server: Driver) -> None:
+        server.create("t", timeout_at=START + 10)
+        server.acquire("t", ttl=LEASE)
+        server.forget_messages()
+        server.now += 10
+
+        server.release_leases(PID)
+
+        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.take_executes() == []
+
     def test_it_is_not_a_release_and_starts_no_pause(self, server: Driver) -> None:
         server.create("t")
         for version in range(3):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 import pytest
-from unit.rows import LATER, NOW, changes, promise, snapshot, task, write
+from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, write
 
 from resonate_server.kernel.model import (
     Changes,
@@ -19,9 +19,9 @@ from resonate_server.kernel.model import (
     Task,
 )
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import PromiseState, TaskState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, TaskSearch
-from resonate_server.store import Store
+from resonate_server.protocol.records import PromiseState, Schedule, TaskState, Value
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import Snapshot, Store
 
 ODD = [
     "'",
@@ -112,6 +112,7 @@ class TestRows:
             timer_at=MAX_INTEGER,
             queued=True,
             releases=2,
+            lost_at=7,
         )
 
         write(store, promise("t"), written)
@@ -284,6 +285,10 @@ class TestPreload:
         assert load(store, "t").preload == []
 
 
+def no_result(_: object) -> None:
+    """What a write returns is not what the test is about."""
+
+
 class Undo(Exception):
     """Why a transaction is left in these tests."""
 
@@ -303,6 +308,10 @@ class TestUndo:
             PutCallback("queued", "held", fired=False),
             PutCallback("settled", "held", fired=True),
             PutListener("queued", ADDRESS),
+            promise("tree", PromiseState.RESOLVED),
+            promise("leaf", PromiseState.RESOLVED, tags={"resonate:origin": "tree", "resonate:branch": "b"}),
+            task("leaf", TaskState.FULFILLED),
+            schedule("s", next_run_at=NOW + 4),
         )
         with store.transaction():
             store.put_unblock(Unblock(promise=promise("settled", PromiseState.RESOLVED), address=ADDRESS), NOW)
@@ -324,6 +333,11 @@ class TestUndo:
         "new unblock": lambda store: store.put_unblock(Unblock(promise=promise("held"), address=ADDRESS), NOW),
         "unblock kept again": lambda store: store.put_unblock(Unblock(promise=promise("settled"), address=ADDRESS), 0),
         "dropped unblock": lambda store: store.drop_unblock("settled", ADDRESS),
+        "new schedule": lambda store: store.write(changes(schedule("new", next_run_at=NOW))),
+        "moved schedule": lambda store: store.write(changes(schedule("s", next_run_at=NOW))),
+        "deleted schedule": lambda store: store.write(Changes(schedules={"s": None})),
+        "dropped tree": lambda store: no_result(store.drop_settled_trees(NOW + 1, 10)),
+        "reset": lambda store: store.reset(),
         "dropped old unblocks": lambda store: store.drop_unblocks_before(NOW + 1),
     }
 
@@ -695,6 +709,187 @@ class TestSearchTasks:
         write(store, promise("p"))
 
         assert self.search(store, TaskSearch()) == []
+
+
+class TestSchedules:
+    def load(self, store: Store, id: str) -> dict[str, Schedule]:
+        with store.transaction():
+            return store.load(Footprint(schedule=id)).schedules
+
+    def test_one_comes_back_as_it_was_written(self, store: Store) -> None:
+        written = Schedule("s", "* * * * *", "{{.id}}", MAX_INTEGER, Value(data="x"), {"é": "\x00"}, 1, 2, 3)
+        write(store, written)
+
+        assert self.load(store, "s") == {"s": written}
+        assert self.load(store, "other") == {}
+
+    def test_one_written_again_is_replaced(self, store: Store) -> None:
+        write(store, schedule("s"))
+        moved = schedule("s", next_run_at=LATER + 5)
+        write(store, moved)
+
+        assert self.load(store, "s") == {"s": moved}
+
+    def test_a_deleted_one_is_gone(self, store: Store) -> None:
+        write(store, schedule("s"))
+        with store.transaction():
+            store.write(Changes(schedules={"s": None}))
+
+        assert self.load(store, "s") == {}
+
+    def test_they_are_due_oldest_first_at_most_the_limit(self, store: Store) -> None:
+        for id, at in (("late", 3), ("b", 2), ("a", 2), ("future", LATER)):
+            write(store, schedule(id, next_run_at=at))
+
+        with store.transaction():
+            assert [found.id for found in store.due(NOW, 10).schedules] == ["a", "b", "late"]
+            assert [found.id for found in store.due(NOW, 2).schedules] == ["a", "b"]
+            assert store.next_due() == 2
+
+    def test_they_are_found_by_tags_from_after_the_cursor(self, store: Store) -> None:
+        write(store, *(schedule(id, tags={"a": "1"}) for id in "cab"), schedule("d", tags={"a": "2"}))
+
+        with store.transaction():
+            assert [each.id for each in store.search_schedules(ScheduleSearch())] == ["a", "b", "c", "d"]
+            assert [each.id for each in store.search_schedules(ScheduleSearch(tags={"a": "1"}))] == ["a", "b", "c"]
+            found = store.search_schedules(ScheduleSearch(tags={"a": "1"}, cursor="a", limit=1))
+            assert [each.id for each in found] == ["b", "c"]
+
+
+class TestRetention:
+    """Section 9, item 16: whole trees only, and only if nothing of them is pending or owed."""
+
+    def drop(self, store: Store, before: int = NOW + 1, limit: int = 100) -> int:
+        with store.transaction():
+            return store.drop_settled_trees(before, limit)
+
+    def left(self, store: Store) -> list[str]:
+        with store.transaction():
+            return [found.id for found in store.search_promises(PromiseSearch())]
+
+    def tree(self, store: Store, leaf: PromiseState = PromiseState.RESOLVED, root_origin: bool = True) -> None:
+        origin = {"resonate:origin": "root"}
+        write(
+            store,
+            promise("root", PromiseState.RESOLVED, tags=origin if root_origin else {}),
+            task("root", TaskState.FULFILLED),
+            promise("leaf", leaf, tags=origin),
+            PutCallback("leaf", "root", fired=True),
+            PutListener("root", ADDRESS),
+        )
+
+    @pytest.mark.parametrize("root_origin", [True, False])
+    def test_a_settled_tree_goes_with_all_its_rows(self, store: Store, root_origin: bool) -> None:
+        self.tree(store, root_origin=root_origin)
+
+        assert self.drop(store) == 1
+
+        with store.transaction():
+            everything = store.snapshot()
+        assert everything == Snapshot(promises=[], tasks=[], callbacks=[], listeners=[], unblocks=[])
+
+    def test_one_that_settled_later_stays(self, store: Store) -> None:
+        self.tree(store)
+
+        assert self.drop(store, before=NOW) == 0
+        assert self.left(store) == ["leaf", "root"]
+
+    def test_one_with_a_pending_leaf_stays(self, store: Store) -> None:
+        self.tree(store, leaf=PromiseState.PENDING)
+
+        assert self.drop(store) == 0
+
+    def test_one_with_a_pending_root_stays(self, store: Store) -> None:
+        write(store, promise("root"), promise("leaf", PromiseState.RESOLVED, tags={"resonate:origin": "root"}))
+
+        assert self.drop(store) == 0
+
+    @pytest.mark.parametrize("id", ["root", "leaf"])
+    def test_one_of_which_a_listener_is_still_to_be_told_stays(self, store: Store, id: str) -> None:
+        self.tree(store)
+        with store.transaction():
+            store.put_unblock(Unblock(promise=promise(id, PromiseState.RESOLVED), address=ADDRESS), NOW)
+
+        assert self.drop(store) == 0
+
+    def test_another_tree_is_not_touched(self, store: Store) -> None:
+        self.tree(store)
+        write(store, promise("other", tags={"resonate:origin": "other"}), task("other"))
+
+        self.drop(store)
+
+        assert self.left(store) == ["other"]
+
+    def test_at_most_the_limit_and_the_oldest_first(self, store: Store) -> None:
+        for id, at in (("c", 3), ("a", 1), ("b", 2)):
+            write(store, promise(id, PromiseState.RESOLVED, settled_at=at))
+
+        assert self.drop(store, limit=2) == 2
+        assert self.left(store) == ["c"]
+
+    def test_what_was_dropped_may_come_again(self, store: Store) -> None:
+        tags = {"resonate:branch": "b"}
+        write(store, promise("p", PromiseState.RESOLVED, tags=tags))
+        self.drop(store)
+
+        write(store, promise("p", tags=tags, timeout_at=NOW))
+
+        with store.transaction():
+            assert store.load(Footprint(ids=("p",), preload_for="p")).promises == {
+                "p": promise("p", tags=tags, timeout_at=NOW)
+            }
+            assert store.due(NOW, 10).promises == ("p",)
+
+    def test_the_preload_of_others_forgets_it(self, store: Store) -> None:
+        tags = {"resonate:branch": "b", "resonate:parent": "t"}
+        write(store, promise("t", tags={"resonate:branch": "b"}), promise("p", PromiseState.RESOLVED, tags=tags))
+        self.drop(store)
+
+        with store.transaction():
+            preload = store.load(Footprint(ids=("t",), preload_for="t")).preload
+        assert [found.id for found in preload if found.id != "t"] == []
+
+
+class TestEverything:
+    def test_tasks_are_counted_by_state(self, store: Store) -> None:
+        write(store, *(promise(id) for id in "abc"), task("a"), task("b"), task("c", TaskState.FULFILLED))
+        write(store, task("a", TaskState.HALTED))
+
+        with store.transaction():
+            counted = {state: count for state, count in store.count_tasks().items() if count}
+        assert counted == {TaskState.HALTED: 1, TaskState.PENDING: 1, TaskState.FULFILLED: 1}
+
+    def test_a_snapshot_holds_all_rows_in_order(self, store: Store) -> None:
+        write(
+            store,
+            promise("b"),
+            promise("a", PromiseState.RESOLVED),
+            task("b"),
+            task("a"),
+            PutCallback("b", "a", fired=False),
+            PutCallback("a", "b", fired=True),
+            PutListener("b", ADDRESS),
+        )
+        unblock = Unblock(promise=promise("a", PromiseState.RESOLVED), address=ADDRESS)
+        with store.transaction():
+            store.put_unblock(unblock, NOW)
+
+            assert store.snapshot() == Snapshot(
+                promises=[promise("a", PromiseState.RESOLVED), promise("b")],
+                tasks=[task("a"), task("b")],
+                callbacks=[PutCallback("a", "b", fired=True), PutCallback("b", "a", fired=False)],
+                listeners=[PutListener("b", ADDRESS)],
+                unblocks=[unblock],
+            )
+
+    def test_after_a_reset_it_is_as_if_new(self, store: Store) -> None:
+        with store.transaction():
+            new = snapshot(store)
+        TestUndo().fill(store)
+
+        with store.transaction():
+            store.reset()
+            assert snapshot(store) == new
 
 
 def test_writing_no_changes_is_nothing(store: Store) -> None:

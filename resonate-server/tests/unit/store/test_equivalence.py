@@ -16,7 +16,7 @@ from unit.rows import snapshot
 from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
-from resonate_server.protocol.requests import PromiseCreate
+from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete
 from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore
 
@@ -138,7 +138,7 @@ class BothStores(RuleBasedStateMachine):
     def holder_gone(self, pid: str) -> None:
         self.both(lambda server: server.release_leases(pid))
 
-    @rule(ms=st.integers(1, 200))
+    @rule(ms=st.integers(1, 400))
     def time_passes(self, ms: int) -> None:
         self.both(lambda server: server.wait(ms))
 
@@ -146,6 +146,19 @@ class BothStores(RuleBasedStateMachine):
     def read(self, id: str) -> None:
         self.both(lambda server: server.get(id))
         self.both(lambda server: server.get_task(id))
+
+    @rule(id=st.sampled_from(["s", "a"]), promise_id=st.sampled_from(["a", "b", "{{.id}}-{{.timestamp}}"]))
+    def create_schedule(self, id: str, promise_id: str) -> None:
+        create = ScheduleCreate(id, "* * * * * *", promise_id, 100, promise_tags={"resonate:target": TARGET})
+        self.both(lambda server: server.call(create))
+
+    @rule(id=st.sampled_from(["s", "a"]))
+    def delete_schedule(self, id: str) -> None:
+        self.both(lambda server: server.call(ScheduleDelete(id)))
+
+    @rule(age=st.integers(0, 300), limit=st.integers(1, 3))
+    def drop_settled_trees(self, age: int, limit: int) -> None:
+        self.both(lambda server: drop_settled_trees(server, age, limit))
 
     @rule(create=creates())
     def undone(self, create: PromiseCreate) -> None:
@@ -185,6 +198,11 @@ def keep_unblocks(driver: Driver) -> None:
         for message in driver.sent:
             if isinstance(message, Unblock):
                 driver.store.put_unblock(message, driver.now)
+
+
+def drop_settled_trees(driver: Driver, age: int, limit: int) -> int:
+    with driver.store.transaction():
+        return driver.store.drop_settled_trees(driver.now - age, limit)
 
 
 class UndoneError(Exception):

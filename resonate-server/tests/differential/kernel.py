@@ -1,0 +1,101 @@
+"""Our kernel on the store in memory, in this process: request bodies in, answers and messages out, time by hand."""
+
+import json
+from typing import Any
+
+import msgspec
+from differential.operations import Scene
+from msgspec import Struct
+
+from resonate_server.engine.work import Result, Work
+from resonate_server.kernel.model import Rules
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
+from resonate_server.protocol.errors import ProtocolError
+from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.store.memory import MemoryStore
+
+SERVER_URL = "http://localhost:8001"
+
+
+class Reply(Struct, frozen=True):
+    """``data`` as it is in JSON."""
+
+    status: int
+    data: Any
+
+
+def body_of(kind: str, data: dict[str, Any], now: int, corr_id: str) -> bytes:
+    head = {"corrId": corr_id, "version": VERSION, "resonate:debug_time": now}
+    return json.dumps({"kind": kind, "head": head, "data": data}).encode()
+
+
+class Kernel:
+    """The path of a request through the server, without its threads and sockets."""
+
+    def __init__(self, rules: Rules, server_url: str = SERVER_URL) -> None:
+        self.store = MemoryStore()
+        self._work = Work(self.store, rules, server_url)
+        self._sent: list[Message] = []
+
+    def call(self, body: bytes) -> Reply:
+        answer = self._answer(body)
+        return Reply(status=answer.status, data=msgspec.json.decode(msgspec.json.encode(answer.data)))
+
+    def tick(self, now: int) -> None:
+        with self.store.transaction():
+            self._deliver(self._work.tick_all(now))
+
+    def take_sent(self) -> list[Message]:
+        """Messages since last asked; they count as delivered."""
+        sent, self._sent = self._sent, []
+        with self.store.transaction():
+            for message in sent:
+                if isinstance(message, Unblock):
+                    self.store.drop_unblock(message.promise.id, message.address)
+        return sent
+
+    def scene(self, now: int) -> Scene:
+        promises = {id: promise.state.value for id, promise in self.store._promises.items()}
+        tasks = {id: task.state.value for id, task in self.store._tasks.items()}
+        awaited = tuple(id for id, awaiters in self.store._callbacks.items() if False in awaiters.values())
+        return Scene(now=now, promises=promises, tasks=tasks, awaited=awaited)
+
+    def version(self, id: str) -> int:
+        """Of the task; 0 if there is none."""
+        task = self.store._tasks.get(id)
+        return 0 if task is None else task.version
+
+    def _answer(self, body: bytes) -> Answer:
+        envelope = open_envelope(body)
+        if isinstance(envelope, Refusal):
+            return Answer(status=400, data=envelope.message)
+        try:
+            return self._decide(decode_call(envelope))
+        except ProtocolError as error:
+            return Answer(status=error.status, data=error.message)
+
+    def _decide(self, call: Call) -> Answer:
+        with self.store.transaction(), self.store.savepoint():
+            result = self._work.answer(call, now=0)
+        self._deliver(result)
+        assert result.answer is not None
+        return result.answer
+
+    def _deliver(self, result: Result) -> None:
+        for effect in result.effects:
+            effect(self)
+
+    # --- engine.Outbound --------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        self._sent.append(message)
+
+    def withdraw(self, task_id: str) -> None:
+        pass
+
+    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass

@@ -1,0 +1,454 @@
+"""Random operations, each decoded from one number: requests of every kind over a few ids that collide, and time.
+
+One number per operation keeps the generator fast and lets hypothesis shrink well: a smaller number is a simpler
+operation, 0 is none at all. What depends on the state at hand (a task's version, the time) is filled in when the
+operation is made, so that most requests name a version that is right.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+START = 1_700_000_000_000
+"""The time at which every sequence begins, in ms since the epoch."""
+
+BITS = 24
+"""Of one operation's number. (Beyond 24, hypothesis no longer draws evenly.)"""
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""2**64 divided by the golden ratio: multiplying by it scatters the bits of a number."""
+
+IDS = ("a", "b", "c", "a:1", "é", "d", "a.1", "e")
+PIDS = ("pid-1", "pid-2")
+TTLS = (100, 5_000, 60_000, 60_000)
+TARGETS = (
+    None,
+    "poll://any@workers",
+    "poll://any@workers",
+    "poll://any@workers/pid-1",
+    "poll://uni@others/pid-1",
+    "https://push.example/x",
+)
+ADDRESSES = ("poll://uni@callers/1", "poll://any@callers")
+SETTLEMENTS = ("resolved", "rejected", "rejected_canceled")
+LIFETIMES = (3_600_000, 3_600_000, 60_000, 60_000, 5_000, 1_000, 50, -5)
+"""From now to the deadline, in ms."""
+PAUSES = (1, 20, 60, 500, 1_000, 6_000, 31_000)
+VALUES: tuple[dict[str, Any], ...] = ({}, {"data": "eA=="}, {"headers": {"h": "1"}, "data": ""})
+TEMPLATES = ("{{.id}}-{{.timestamp}}", "a", "fired.{{.timestamp}}")
+LONG_CORR_IDS = ("0b5c1f2e-0000-4000-8000-000000000001", "0b5c1f2e-0000-4000-8000-000000000002")
+"""Few, so that claims are repeated: of this length they count as unique (section 9, item 10)."""
+
+type VersionOf = Callable[[str], int]
+
+
+class Request(Struct, frozen=True):
+    """``data`` may hold :class:`Relative` versions."""
+
+    kind: str
+    data: dict[str, Any]
+    corr_id: str | None = None
+
+    def data_for(self, version_of: VersionOf) -> dict[str, Any]:
+        """The data with versions as one server has them."""
+        concrete: dict[str, Any] = _concrete(self.data, version_of)
+        return concrete
+
+    @property
+    def relative(self) -> "Relative | None":
+        version = self.data.get("version")
+        return version if isinstance(version, Relative) else None
+
+
+class Wait(Struct, frozen=True):
+    """Time passes, unnoticed."""
+
+    ms: int
+
+
+class Tick(Struct, frozen=True):
+    """What is due is done."""
+
+
+class Malformed(Struct, frozen=True):
+    """A request body that must be refused."""
+
+    body: dict[str, Any]
+
+
+type Operation = Request | Wait | Tick | Malformed | None
+
+
+class Relative(Struct, frozen=True):
+    """The version of task ``id``, or one that is wrong by ``off``."""
+
+    id: str
+    off: int
+
+    def of(self, version: int) -> int:
+        return version + (self.off if version + self.off >= 0 else 1)
+
+
+class Scene(Struct, frozen=True):
+    """What the next operation may build on: the time in ms, the states of promises and tasks, what tasks await."""
+
+    now: int
+    promises: dict[str, str]
+    tasks: dict[str, str]
+    awaited: tuple[str, ...]
+
+    def unused(self) -> tuple[str, ...]:
+        return tuple(id for id in IDS if id not in self.promises)
+
+
+class Choices:
+    """Reads a number digit by digit; what is read first stands lowest. Once it is used up, digits that follow from
+    it."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._more = number * GOLDEN % 2**64 >> 16
+
+    def one[T](self, options: tuple[T, ...]) -> T:
+        if self._left < len(options):
+            self._left, self._more = self._more, 0
+        self._left, index = divmod(self._left, len(options))
+        return options[index]
+
+    def some(self, options: tuple[str, ...]) -> list[str]:
+        """One to three, possibly the same twice."""
+        return [self.one(options) for _ in range(1 + self.one((0, 1, 2)))]
+
+    def task(self, scene: Scene, state: str) -> str:
+        """Mostly one in ``state``, if there is any: refusals are not all that there is to test."""
+        fitting = tuple(id for id, its_state in scene.tasks.items() if its_state == state)
+        return self.one(fitting if fitting and self.often() else IDS)
+
+    def open_promise(self, scene: Scene) -> str:
+        """Mostly one that is pending."""
+        fitting = tuple(id for id, state in scene.promises.items() if state == "pending")
+        return self.one(fitting if fitting and self.often() else IDS)
+
+    def awaited(self, scene: Scene) -> str:
+        """Mostly one that some task awaits: to be settled at random, there are few promises."""
+        return self.one(scene.awaited if scene.awaited and self.often() else IDS)
+
+    def new(self, scene: Scene) -> str:
+        """Mostly an id that was not used yet."""
+        fitting = scene.unused()
+        return self.one(fitting if fitting and self.often() else IDS)
+
+    def often(self) -> bool:
+        return self.one((True, True, True, False))
+
+
+type Factory = Callable[[Choices, Scene], Operation]
+
+
+class Menu:
+    """Which operations there are, and how often each. The weights make up a power of two, for shrinking."""
+
+    def __init__(self, weights: dict[Factory, int]) -> None:
+        self._table: tuple[Factory, ...] = tuple(factory for factory, n in weights.items() for _ in range(n))
+        assert len(self._table) == 128, len(self._table)
+
+    def decode(self, number: int, scene: Scene) -> Operation:
+        choices = Choices(number)
+        return choices.one(self._table)(choices, scene)
+
+
+def _concrete(value: Any, version_of: VersionOf) -> Any:
+    match value:
+        case Relative():
+            return value.of(version_of(value.id))
+        case dict():
+            return {key: _concrete(member, version_of) for key, member in value.items()}
+        case list():
+            return [_concrete(member, version_of) for member in value]
+    return value
+
+
+def _version(choices: Choices, id: str) -> Relative:
+    return Relative(id, choices.one((0, 0, 0, 0, 0, 0, 1, -1)))
+
+
+# --- promises -------------------------------------------------------------------------------------------------------
+
+
+def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None, ...] = TARGETS) -> dict[str, Any]:
+    timeout_at = now + choices.one(LIFETIMES)
+    tags = {}
+    target = choices.one(targets)
+    if target is not None:
+        tags["resonate:target"] = target
+        if timeout_at > now + 1 and choices.one((False, False, False, False, False, True)):
+            tags["resonate:delay"] = str(min(now + choices.one((5_000, 40, 0)), timeout_at - 1))
+    for tag, options in (("timer", (None, None, None, "true")), ("branch", (None, "a", "b")), ("parent", (None, "a"))):
+        text = choices.one(options)
+        if text is not None:
+            tags[f"resonate:{tag}"] = text
+    return {"id": id, "timeoutAt": timeout_at, "param": choices.one(VALUES), "tags": tags}
+
+
+def _settlement(choices: Choices, id: str) -> dict[str, Any]:
+    return {"id": id, "state": choices.one(SETTLEMENTS), "value": choices.one(VALUES)}
+
+
+def promise_get(choices: Choices, _: Scene) -> Operation:
+    return Request("promise.get", {"id": choices.one(IDS)})
+
+
+def promise_create(choices: Choices, scene: Scene) -> Operation:
+    return Request("promise.create", _new_promise(choices, scene.now, choices.new(scene)))
+
+
+def promise_settle(choices: Choices, scene: Scene) -> Operation:
+    return Request("promise.settle", _settlement(choices, choices.awaited(scene)))
+
+
+def promise_register_callback(choices: Choices, _: Scene) -> Operation:
+    return Request("promise.register_callback", {"awaited": choices.one(IDS), "awaiter": choices.one(IDS)})
+
+
+def promise_register_listener(choices: Choices, scene: Scene) -> Operation:
+    return Request(
+        "promise.register_listener", {"awaited": choices.open_promise(scene), "address": choices.one(ADDRESSES)}
+    )
+
+
+def promise_search(choices: Choices, _: Scene) -> Operation:
+    return Request(
+        "promise.search",
+        {
+            **choices.one(({}, {"state": "pending"}, {"state": "rejected_timedout"})),
+            **choices.one(({}, {"tags": {"resonate:branch": "a"}})),
+            **_page(choices),
+        },
+    )
+
+
+def _page(choices: Choices) -> dict[str, Any]:
+    return {**choices.one(({}, {"limit": 1}, {"limit": 2})), **choices.one(({}, {"cursor": "a"}, {"cursor": "b"}))}
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+def task_get(choices: Choices, _: Scene) -> Operation:
+    return Request("task.get", {"id": choices.one(IDS)})
+
+
+def task_create(choices: Choices, scene: Scene) -> Operation:
+    promise = _new_promise(choices, scene.now, choices.new(scene), targets=TARGETS[1:])
+    promise["tags"].pop("resonate:delay", None)
+    action = {"kind": "promise.create", "head": {}, "data": promise}
+    return Request("task.create", {"pid": choices.one(PIDS), "ttl": choices.one(TTLS), "action": action})
+
+
+def task_acquire(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "pending")
+    data = {"id": id, "version": _version(choices, id), "pid": choices.one(PIDS), "ttl": choices.one(TTLS)}
+    return Request("task.acquire", data)
+
+
+def repeated_claim(choices: Choices, scene: Scene) -> Operation:
+    """A claim whose correlation id came before, perhaps with the same claim."""
+    id = choices.one(IDS[:2])
+    if choices.often():
+        data: dict[str, Any] = {"id": id, "version": Relative(id, choices.one((0, -1))), "pid": PIDS[0], "ttl": 5_000}
+        return Request("task.acquire", data, choices.one(LONG_CORR_IDS))
+    promise = {"id": id, "timeoutAt": scene.now + 60_000, "tags": {"resonate:target": TARGETS[1]}}
+    data = {"pid": PIDS[0], "ttl": 5_000, "action": {"kind": "promise.create", "head": {}, "data": promise}}
+    return Request("task.create", data, choices.one(LONG_CORR_IDS))
+
+
+def task_release(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "acquired")
+    return Request("task.release", {"id": id, "version": _version(choices, id)})
+
+
+def task_fulfill(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "acquired")
+    action = {"kind": "promise.settle", "head": {}, "data": _settlement(choices, id)}
+    return Request("task.fulfill", {"id": id, "version": _version(choices, id), "action": action})
+
+
+def task_suspend(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "acquired")
+    others = tuple(other for other in IDS if other != id)
+    pending = tuple(other for other in others if scene.promises.get(other) == "pending")
+    actions = [
+        {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
+        for awaited in choices.some(pending if pending and choices.often() else others)
+    ]
+    return Request("task.suspend", {"id": id, "version": _version(choices, id), "actions": actions})
+
+
+def fence_create(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "acquired")
+    other = choices.one(tuple(other for other in IDS if other != id))
+    action = {"kind": "promise.create", "head": {}, "data": _new_promise(choices, scene.now, other)}
+    return Request("task.fence", {"id": id, "version": _version(choices, id), "action": action})
+
+
+def fence_settle(choices: Choices, scene: Scene) -> Operation:
+    id = choices.task(scene, "acquired")
+    other = choices.one(tuple(other for other in IDS if other != id))
+    action = {"kind": "promise.settle", "head": {}, "data": _settlement(choices, other)}
+    return Request("task.fence", {"id": id, "version": _version(choices, id), "action": action})
+
+
+def task_heartbeat(choices: Choices, scene: Scene) -> Operation:
+    ids = [choices.task(scene, "acquired"), *choices.some(IDS)]
+    tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
+    return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
+
+
+def task_halt(choices: Choices, _: Scene) -> Operation:
+    return Request("task.halt", {"id": choices.one(IDS)})
+
+
+def task_continue(choices: Choices, scene: Scene) -> Operation:
+    return Request("task.continue", {"id": choices.task(scene, "halted")})
+
+
+def task_search(choices: Choices, _: Scene) -> Operation:
+    return Request("task.search", {**choices.one(({}, {"state": "pending"}, {"state": "acquired"})), **_page(choices)})
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+def schedule_get(choices: Choices, _: Scene) -> Operation:
+    return Request("schedule.get", {"id": choices.one(IDS[:3])})
+
+
+def _schedule(choices: Choices, crons: tuple[str, ...]) -> Operation:
+    tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
+    data = {"id": choices.one(IDS[:3]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
+    data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
+    return Request("schedule.create", data | {"promiseTags": tags})
+
+
+def schedule_create(choices: Choices, _: Scene) -> Operation:
+    return _schedule(choices, ("*/10 * * * * *", "* * * * *", "0 9 * * 2", "0 0 1 1 *", "no cron"))
+
+
+def yearly_schedule_create(choices: Choices, _: Scene) -> Operation:
+    """One that does not fire within a sequence."""
+    return _schedule(choices, ("0 0 1 1 *", "0 0 25 12 *", "no cron"))
+
+
+def schedule_delete(choices: Choices, _: Scene) -> Operation:
+    return Request("schedule.delete", {"id": choices.one(IDS[:3])})
+
+
+def schedule_search(choices: Choices, _: Scene) -> Operation:
+    return Request("schedule.search", {**choices.one(({}, {"tags": {"kept": "yes"}})), **_page(choices)})
+
+
+def all_schedules(_: Choices, __: Scene) -> Operation:
+    return Request("schedule.search", {})
+
+
+# --- time, and what is no request -----------------------------------------------------------------------------------
+
+
+def nothing(_: Choices, __: Scene) -> Operation:
+    return None
+
+
+def wait(choices: Choices, _: Scene) -> Operation:
+    return Wait(choices.one(PAUSES))
+
+
+def tick(_: Choices, __: Scene) -> Operation:
+    return Tick()
+
+
+def malformed(choices: Choices, scene: Scene) -> Operation:
+    head = {"corrId": "malformed", "version": "2026-04-01"}
+    suspend = {
+        "id": "a",
+        "version": 0,
+        "actions": [{"kind": "x", "head": {}, "data": {"awaited": "a", "awaiter": "a"}}],
+    }
+    return Malformed(
+        choices.one(
+            (
+                {"kind": "promise.get", "head": head, "data": {"id": ""}},
+                {"kind": "promise.get", "head": {**head, "version": "1999-01-01"}, "data": {"id": "a"}},
+                {"kind": "promise.get", "head": head, "data": []},
+                {"kind": "promise.grow", "head": head, "data": {"id": "a"}},
+                {"kind": "promise.create", "head": head, "data": {"id": "a", "timeoutAt": -1}},
+                {"kind": "promise.create", "head": head, "data": _delayed_without_target(scene.now)},
+                {"kind": "promise.settle", "head": head, "data": {"id": "a", "state": "rejected_timedout"}},
+                {"kind": "task.suspend", "head": head, "data": suspend},
+                {"kind": "task.acquire", "head": head, "data": {"id": "a", "version": 0, "pid": "p", "ttl": 0}},
+            )
+        )
+    )
+
+
+def _delayed_without_target(now: int) -> dict[str, Any]:
+    return {"id": "a", "timeoutAt": now + 10, "tags": {"resonate:delay": str(now + 5)}}
+
+
+EVERYTHING = Menu(
+    {
+        nothing: 1,
+        promise_get: 2,
+        promise_create: 15,
+        promise_settle: 7,
+        promise_register_callback: 5,
+        promise_register_listener: 4,
+        promise_search: 3,
+        task_get: 2,
+        task_create: 6,
+        task_acquire: 14,
+        repeated_claim: 4,
+        task_release: 4,
+        task_fulfill: 4,
+        task_suspend: 13,
+        fence_create: 5,
+        fence_settle: 3,
+        task_heartbeat: 4,
+        task_halt: 4,
+        task_continue: 3,
+        task_search: 2,
+        schedule_get: 1,
+        schedule_create: 3,
+        schedule_delete: 1,
+        schedule_search: 1,
+        wait: 9,
+        tick: 7,
+        malformed: 1,
+    }
+)
+"""All kinds."""
+
+OFFICIAL = Menu(
+    {
+        nothing: 1,
+        promise_get: 3,
+        promise_create: 20,
+        promise_settle: 8,
+        promise_register_listener: 5,
+        task_create: 8,
+        task_acquire: 16,
+        task_release: 5,
+        task_fulfill: 5,
+        task_suspend: 19,
+        fence_create: 5,
+        fence_settle: 4,
+        task_heartbeat: 5,
+        schedule_get: 1,
+        yearly_schedule_create: 2,
+        schedule_delete: 1,
+        all_schedules: 1,
+        wait: 11,
+        tick: 8,
+    }
+)
+"""The kinds that the official in-process server knows."""

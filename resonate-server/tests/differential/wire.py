@@ -1,0 +1,35 @@
+"""Requests over one plain socket, several at a time: a small part of HTTP, for tests that make very many of them."""
+
+import json
+import socket
+
+from differential.kernel import Reply
+
+
+class Wire:
+    """Keeps its connection for good."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = self._socket.makefile("rb")
+
+    def call(self, *bodies: bytes) -> list[Reply]:
+        """Send all, then read all answers: the server works them off in this order."""
+        self._socket.sendall(b"".join(map(_post, bodies)))
+        return [self._read() for _ in bodies]
+
+    def _read(self) -> Reply:
+        http_status = int(self._reader.readline().split()[1])
+        length = 0
+        while (line := self._reader.readline()) != b"\r\n":
+            name, _, text = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(text)
+        envelope = json.loads(self._reader.read(length))
+        assert envelope["head"]["status"] == http_status
+        return Reply(status=http_status, data=envelope["data"])
+
+
+def _post(body: bytes) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

@@ -1,0 +1,431 @@
+"""Tokens: which are valid, and what they permit (protocol section 6)."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.server import FAR, VERSION, Reply, ServerProcess
+
+from resonate_server.protocol.requests import KINDS
+
+KEYS: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "rsa": (lambda: rsa.generate_private_key(65_537, 2_048), ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]),
+    "p256": (lambda: ec.generate_private_key(ec.SECP256R1()), ["ES256"]),
+    "p384": (lambda: ec.generate_private_key(ec.SECP384R1()), ["ES384"]),
+    "ed25519": (ed25519.Ed25519PrivateKey.generate, ["EdDSA"]),
+}
+
+
+class Issuer:
+    """A key pair; its public half is in the file ``pem``."""
+
+    def __init__(self, kind: str, pem: Path) -> None:
+        generate, self.algorithms = KEYS[kind]
+        self._generate = generate
+        self.key = generate()
+        self.pem = pem
+        pem.write_bytes(self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+    def token(self, algorithm: str = "", key: Any = None, **claims: Any) -> str:
+        """Valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
+        members = {"exp": int(time.time()) + 3_600, **claims}
+        present = {name: value for name, value in members.items() if value is not None}
+        return jwt.encode(present, key or self.key, algorithm or self.algorithms[0])
+
+    def stranger(self) -> Any:
+        """Another key of the same kind."""
+        return self._generate()
+
+
+class Guarded:
+    """A server that demands tokens."""
+
+    def __init__(self, server: ServerProcess, issuer: Issuer) -> None:
+        self.server = server
+        self.issuer = issuer
+
+    def call(self, kind: str, token: str | None = None, header: str | None = None, **data: Any) -> Reply:
+        """``token`` goes into the envelope's head, ``header`` is the Authorization header."""
+        head = {"corrId": str(uuid.uuid4()), "version": VERSION} | ({"auth": token} if token is not None else {})
+        headers = {"Authorization": header} if header is not None else {}
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection.request("POST", "/", json.dumps({"kind": kind, "head": head, "data": data}), headers)
+        response = connection.getresponse()
+        envelope = json.loads(response.read())
+        connection.close()
+        assert envelope["head"]["status"] == response.status
+        return Reply(status=response.status, data=envelope["data"])
+
+    def status(self, token: str | None = None, header: str | None = None) -> int:
+        """Of a request that would be answered 404 if the token permits it."""
+        return self.call("promise.get", token, header, id="unknown").status
+
+    def poll(self, header: str | None = None, path: str = "/poll/g/w") -> int:
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection.request("GET", path, headers={"Authorization": header} if header is not None else {})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+def start(folder: Path, kind: str, **env: str) -> Guarded:
+    issuer = Issuer(kind, folder / "key.pem")
+    return Guarded(ServerProcess(folder / "log", RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **env).start(), issuer)
+
+
+@pytest.fixture(scope="module", params=KEYS)
+def of_each_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    guarded = start(tmp_path_factory.mktemp("auth"), request.param)
+    yield guarded
+    guarded.server.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    guarded = start(tmp_path_factory.mktemp("auth"), "rsa", RESONATE_AUTH__ISS="us", RESONATE_AUTH__AUD="resonate")
+    yield guarded
+    guarded.server.stop()
+
+
+@pytest.fixture
+def sign(guarded: Guarded) -> Callable[..., str]:
+    """A token that is valid but for the given changes."""
+
+    def token(**changes: Any) -> str:
+        return guarded.issuer.token(**({"iss": "us", "aud": ["resonate"], "role": "admin"} | changes))
+
+    return token
+
+
+Sign = Callable[..., str]
+
+
+# --- valid or not ---------------------------------------------------------------------------------------------------
+
+
+def test_every_algorithm_of_the_key_is_accepted(of_each_kind: Guarded) -> None:
+    for algorithm in of_each_kind.issuer.algorithms:
+        token = of_each_kind.issuer.token(algorithm, role="admin")
+        assert of_each_kind.status(token) == 404
+        assert of_each_kind.status(header=f"Bearer {token}") == 404
+        assert of_each_kind.poll(f"Bearer {token}") == 200
+
+
+def test_a_token_of_another_key_is_refused(of_each_kind: Guarded) -> None:
+    token = of_each_kind.issuer.token(key=of_each_kind.issuer.stranger(), role="admin")
+
+    assert of_each_kind.status(token) == of_each_kind.poll(f"Bearer {token}") == 401
+
+
+def test_a_tampered_token_is_refused(of_each_kind: Guarded) -> None:
+    header, _, signature = of_each_kind.issuer.token(prefix="a").split(".")
+    claims = encode({"exp": FAR, "role": "admin"})
+
+    assert of_each_kind.status(f"{header}.{claims}.{signature}") == 401
+
+
+def test_the_public_key_is_no_secret_to_sign_with(of_each_kind: Guarded) -> None:
+    """The classic confusion of algorithms: an HMAC keyed with the PEM file's text."""
+    signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
+    mac = hmac.digest(of_each_kind.issuer.pem.read_bytes(), signed.encode(), hashlib.sha256)
+
+    assert of_each_kind.status(f"{signed}.{urlsafe(mac)}") == 401
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None])
+def test_an_unsigned_token_is_refused(of_each_kind: Guarded, algorithm: str | None) -> None:
+    signed = f"{encode({'alg': algorithm, 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
+
+    assert of_each_kind.status(f"{signed}.") == 401
+    assert of_each_kind.status(signed) == 401
+
+
+def encode(part: Any) -> str:
+    return urlsafe(json.dumps(part).encode())
+
+
+def urlsafe(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def test_a_good_token_is_good(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign()) == 404
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": 1},
+        {"exp": int(time.time()) - 120},
+        {"exp": None},
+        {"exp": "soon"},
+        {"nbf": FAR // 1_000},
+        {"iss": "them"},
+        {"iss": None},
+        {"aud": ["other"]},
+        {"aud": "resonate"},
+        {"aud": None},
+        {"aud": []},
+        {"aud": [1]},
+    ],
+)
+def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
+    assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
+
+
+@pytest.mark.parametrize("changes", [{"exp": int(time.time()) - 20}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}])
+def test_a_token_that_is_nearly_expired_or_says_more_is_good(
+    guarded: Guarded, sign: Sign, changes: dict[str, Any]
+) -> None:
+    assert guarded.status(sign(**changes)) == 404
+
+
+@pytest.mark.parametrize("exp", [float("inf"), float("-inf"), float("nan"), 1e300, True, {}, []])
+def test_an_odd_expiry_is_answered_and_never_a_failure(guarded: Guarded, sign: Sign, exp: object) -> None:
+    for claim in ("exp", "nbf", "iat"):
+        assert guarded.status(sign(**{claim: exp})) in (401, 404)
+
+
+@pytest.mark.parametrize(
+    "token", ["", " ", "x", "a.b", "a.b.c", "....", "é", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.bnVsbA.x"]
+)
+def test_what_is_no_token_is_refused(guarded: Guarded, token: str) -> None:
+    assert guarded.status(token) == 401
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer x y z", "Token {}", "{}"]
+)
+def test_a_header_without_a_bearer_token_is_refused(guarded: Guarded, sign: Sign, header: str | None) -> None:
+    filled = header.format(sign()) if header is not None else None
+
+    assert guarded.status(header=filled) == guarded.poll(filled) == 401
+
+
+def test_the_scheme_s_case_does_not_matter(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(header=f"bEARER {sign()}") == 404
+
+
+def test_the_token_in_the_head_decides(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign(exp=1), f"Bearer {sign()}") == 401
+    assert guarded.status(sign(), "Bearer nonsense") == 404
+
+
+def test_a_token_in_the_address_is_not_looked_at(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.poll(path=f"/poll/g/w?token={sign()}&access_token={sign()}") == 401
+
+
+def test_the_token_is_looked_at_before_the_request(guarded: Guarded) -> None:
+    assert guarded.call("no.such.kind").status == 401
+    assert guarded.call("promise.get", id=1).status == 401
+
+
+def test_health_and_readiness_are_open(guarded: Guarded) -> None:
+    assert guarded.poll(path="/health") == guarded.poll(path="/ready") == 200
+
+
+def test_claims_are_believed_unverified_where_that_is_asked_for(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
+    open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
+    unsigned = f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}."
+    statuses = [open_house.status(unsigned), open_house.status(open_house.issuer.token(exp=1, role="admin"))]
+    statuses += [open_house.status(f"{encode({'alg': 'none'})}.{encode({'role': 'admin', 'exp': 10**400})}.")]
+    statuses += [open_house.status(f"{encode({'alg': 'none'})}.{encode({'role': 'admin', 'exp': float('inf')})}.")]
+    server.stop()
+
+    assert statuses[:2] == [404, 401]
+    assert all(status in (401, 404) for status in statuses)
+
+
+@pytest.mark.parametrize("content", [None, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+def test_an_unusable_key_stops_the_start_with_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "key.pem"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(RuntimeError, match="cannot read the public key") as error:
+        ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY=str(path)).start()
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_key_of_another_kind_stops_the_start(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP521R1()).public_key()
+    (tmp_path / "key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+    with pytest.raises(RuntimeError, match="no supported kind"):
+        ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY=str(tmp_path / "key.pem")).start()
+
+
+# --- what it permits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["admin", "ADMIN", "Admin"])
+def test_an_admin_may_do_everything(guarded: Guarded, sign: Sign, role: str) -> None:
+    assert guarded.call("promise.search", sign(role=role)).status == 200
+    assert guarded.status(sign(role=role, prefix="a:")) == 404
+
+
+@pytest.mark.parametrize(
+    "claims", [{}, {"prefix": None}, {"prefix": 1}, {"prefix": ["a:"]}, {"role": "user"}, {"role": ["admin"]}]
+)
+def test_a_token_that_grants_nothing_is_forbidden(guarded: Guarded, claims: dict[str, Any]) -> None:
+    token = guarded.issuer.token(iss="us", aud=["resonate"], **claims)
+
+    assert guarded.status(token) == 403
+
+
+def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> None:
+    token = sign(role=None, prefix="")
+
+    assert guarded.status(token) == 404
+    assert guarded.call("promise.search", token).status == 200
+
+
+OWN, OTHER = "a:own", "b:other"
+SETTLE = {"state": "resolved"}
+CREATE = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
+CRON = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
+
+
+def action(kind: str, **data: Any) -> dict[str, Any]:
+    return {"kind": kind, "head": {}, "data": data}
+
+
+def await_(awaited: str, awaiter: str) -> dict[str, Any]:
+    return action("promise.register_callback", awaited=awaited, awaiter=awaiter)
+
+
+LEASE = {"version": 0, "pid": "p", "ttl": 1_000}
+REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "promise.get": lambda id: {"id": id},
+    "promise.create": lambda id: {"id": id, **CREATE},
+    "promise.settle": lambda id: {"id": id, **SETTLE},
+    "promise.register_callback": lambda awaited, awaiter: {"awaited": awaited + "1", "awaiter": awaiter},
+    "promise.register_listener": lambda awaited: {"awaited": awaited, "address": "poll://uni@g/w"},
+    "task.get": lambda id: {"id": id},
+    "task.create": lambda id: {"pid": "p", "ttl": 1_000, "action": action("promise.create", id=id, **CREATE)},
+    "task.acquire": lambda id: {"id": id, **LEASE},
+    "task.release": lambda id: {"id": id, "version": 0},
+    "task.fulfill": lambda id: {"id": id, "version": 0, "action": action("promise.settle", id=id, **SETTLE)},
+    "task.suspend": lambda id, one, two: {
+        "id": id,
+        "version": 0,
+        "actions": [await_(one + "1", id), await_(two + "2", id)],
+    },
+    "task.fence": lambda id, created: {
+        "id": id,
+        "version": 0,
+        "action": action("promise.create", id=created + "1", **CREATE),
+    },
+    "task.heartbeat": lambda one, two: {"pid": "p", "tasks": [{"id": one, "version": 0}, {"id": two, "version": 0}]},
+    "task.halt": lambda id: {"id": id},
+    "task.continue": lambda id: {"id": id},
+    "schedule.get": lambda id: {"id": id},
+    "schedule.create": lambda id, promise: {"id": id, "promiseId": promise + "{{.timestamp}}", **CRON},
+    "schedule.delete": lambda id: {"id": id},
+}
+"""Of each kind a request, made from the ids that it names."""
+
+RANGING: dict[str, dict[str, Any]] = {
+    "promise.search": {},
+    "task.search": {},
+    "schedule.search": {},
+    "debug.start": {},
+    "debug.stop": {},
+    "debug.reset": {},
+    "debug.tick": {"time": 1},
+    "debug.snap": {},
+}
+"""Kinds that range over everybody's ids."""
+
+
+def arity(kind: str) -> int:
+    return REQUESTS[kind].__code__.co_argcount
+
+
+def test_these_are_all_kinds() -> None:
+    assert REQUESTS.keys() | RANGING.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_prefix_permits_one_s_own_ids(guarded: Guarded, sign: Sign, kind: str) -> None:
+    data = REQUESTS[kind](*[OWN] * arity(kind))
+
+    assert guarded.call(kind, sign(role=None, prefix="a:"), **data).status not in (400, 401, 403, 500)
+
+
+@pytest.mark.parametrize(
+    ("kind", "position"), [(kind, position) for kind in REQUESTS for position in range(arity(kind))]
+)
+def test_a_prefix_forbids_every_id_of_others(guarded: Guarded, sign: Sign, kind: str, position: int) -> None:
+    ids = [OWN] * arity(kind)
+    ids[position] = OTHER
+    data = REQUESTS[kind](*ids)
+
+    assert guarded.call(kind, sign(role=None, prefix="a:"), **data).status == 403
+
+
+def test_a_fenced_settlement_of_another_s_promise_is_forbidden(guarded: Guarded, sign: Sign) -> None:
+    settle = action("promise.settle", id=OTHER, **SETTLE)
+    reply = guarded.call("task.fence", sign(role=None, prefix="a:"), id=OWN, version=0, action=settle)
+
+    assert reply.status == 403
+
+
+@pytest.mark.parametrize("template", ["{{.timestamp}}", "{{.id}}", "b{{.id}}", "", "a"])
+def test_a_schedule_may_only_create_one_s_own_promises(guarded: Guarded, sign: Sign, template: str) -> None:
+    reply = guarded.call("schedule.create", sign(role=None, prefix="a:"), id="a:s", promiseId=template, **CRON)
+
+    assert reply.status == {"{{.id}}": 200, "": 400}.get(template, 403)
+
+
+@pytest.mark.parametrize("kind", RANGING)
+def test_kinds_that_range_over_all_ids_are_forbidden(guarded: Guarded, sign: Sign, kind: str) -> None:
+    assert guarded.call(kind, sign(role=None, prefix="a:"), **RANGING[kind]).status == 403
+
+
+def test_debug_is_forbidden_to_admins_too_unless_switched_on(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.call("debug.reset", sign()).status == 403
+
+
+@pytest.mark.parametrize("tag", ["resonate:branch", "resonate:parent"])
+def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag: str) -> None:
+    """Tags are free text: both tenants write the other's id into one."""
+    mine, theirs = f"a:{uuid.uuid4()}", f"b:{uuid.uuid4()}"
+    own, other = sign(role=None, prefix="a:"), sign(role=None, prefix="b:")
+    target = {"resonate:target": "poll://any@g", "resonate:branch": mine}
+    guarded.call("promise.create", own, id=mine, timeoutAt=FAR, tags=target)
+    guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags={tag: mine})
+    guarded.call("promise.create", other, id=theirs, timeoutAt=FAR, tags={tag: mine})
+    guarded.call("promise.settle", own, id=f"{mine}.1", state="resolved")
+    held = {"id": mine, "version": 1}
+    acquired = guarded.call("task.acquire", own, id=mine, version=0, pid="p", ttl=60_000)
+    fenced = guarded.call("task.fence", own, **held, action=action("promise.create", id=f"{mine}.2", timeoutAt=FAR))
+    suspended = guarded.call("task.suspend", own, **held, actions=[await_(f"{mine}.1", mine)])
+
+    assert (acquired.status, fenced.status, suspended.status) == (200, 200, 300)
+    for reply in (acquired, fenced, suspended):
+        assert [promise["id"] for promise in reply.data["preload"]] == [f"{mine}.1"]
+
+
+def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None:
+    id = f"b:{uuid.uuid4()}"
+    guarded.call("promise.create", sign(role=None, prefix="a:"), id=id, **CREATE)
+
+    assert guarded.call("promise.get", sign(), id=id).status == 404
+
+
+def test_any_valid_token_opens_a_stream(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}") == 200
+    assert guarded.poll() == 401

@@ -1,0 +1,286 @@
+"""The command line tool against a real server: what it sends, what it prints, how it fails."""
+
+import base64
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from harness.server import Client, ServerProcess, free_port
+
+from resonate_server.client import main
+
+Run = Callable[..., Result]
+TARGET = '{"resonate:target": "poll://any@nobody"}'
+
+
+@pytest.fixture
+def run(server: ServerProcess) -> Run:
+    return lambda *arguments: CliRunner().invoke(main, ["--server", server.url, *arguments])
+
+
+@pytest.fixture
+def shown(run: Run) -> Callable[..., Any]:
+    """What a command prints, read as JSON."""
+
+    def succeed(*arguments: str) -> Any:
+        result = run(*arguments)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return succeed
+
+
+@pytest.fixture
+def id() -> str:
+    return f"id-{uuid.uuid4().hex[:8]}"
+
+
+def decoded(value: dict[str, str]) -> str:
+    return base64.b64decode(value["data"]).decode()
+
+
+# --- promises -------------------------------------------------------------------------------------------------------
+
+
+def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
+    created = shown("promises", "create", id, "--timeout", "1h30m", "--param", '{"data": "hi"}', "--tags", '{"a": "b"}')
+    promise = shown("promises", "get", id)["promise"]
+
+    assert created == {"promise": promise}
+    assert promise["state"] == "pending"
+    assert promise["tags"] == {"a": "b"}
+    assert decoded(promise["param"]) == "hi"
+    assert abs(promise["timeoutAt"] - promise["createdAt"] - 5_400_000) < 5_000
+
+
+def test_data_that_is_no_text_is_sent_as_json(shown: Callable[..., Any], id: str) -> None:
+    created = shown("promises", "create", id, "--timeout", "1h", "--param", '{"data": {"n": [1, null]}}')
+
+    assert json.loads(decoded(created["promise"]["param"])) == {"n": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("command", "state"), [("resolve", "resolved"), ("reject", "rejected"), ("cancel", "rejected_canceled")]
+)
+def test_settle_a_promise(shown: Callable[..., Any], id: str, command: str, state: str) -> None:
+    shown("promises", "create", id, "--timeout", "1h")
+    promise = shown("promises", command, id, "--value", '{"data": "v", "headers": {"h": "1"}}')["promise"]
+
+    assert promise["state"] == state
+    assert decoded(promise["value"]) == "v"
+    assert promise["value"]["headers"] == {"h": "1"}
+
+
+def test_search_promises_page_by_page(shown: Callable[..., Any], id: str) -> None:
+    for number in range(3):
+        shown("promises", "create", f"{id}-{number}", "--timeout", "1h", "--tags", json.dumps({"of": id}))
+    tags = json.dumps({"of": id})
+    first = shown("promises", "search", "--tags", tags, "--state", "pending", "--limit", "2")
+    second = shown("promises", "search", "--tags", tags, "--limit", "2", "--cursor", first["cursor"])
+
+    assert [promise["id"] for promise in first["promises"] + second["promises"]] == [f"{id}-{n}" for n in range(3)]
+    assert "cursor" not in second
+
+
+def test_register_a_callback_and_a_listener(shown: Callable[..., Any], id: str) -> None:
+    shown("promises", "create", id, "--timeout", "1h")
+    shown("promises", "create", f"{id}-awaiter", "--timeout", "1h", "--tags", TARGET)
+
+    assert shown("promises", "register-callback", id, f"{id}-awaiter")["promise"]["id"] == id
+    assert shown("promises", "register-listener", id, "poll://uni@g/x")["promise"]["id"] == id
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_life_of_a_task(shown: Callable[..., Any], id: str) -> None:
+    shown("invoke", id, "-f", "f")
+    claimed = shown("tasks", "claim", id, "--pid", "p", "--version", "0", "--ttl", "1m")["task"]
+    beat = shown("tasks", "heartbeat", "--pid", "p", "--tasks", json.dumps([{"id": id, "version": 1}]))
+    fenced = shown("tasks", "fence", id, "--version", "1", "--action", _create(f"{id}-child"))
+    suspended = shown("tasks", "suspend", id, "--version", "1", "--actions", f"[{_await(f'{id}-child', id)}]")
+    waiting = shown("task", "get", id)["task"]
+
+    assert (claimed["state"], claimed["pid"], claimed["ttl"]) == ("acquired", "p", 60_000)
+    assert fenced["action"]["data"]["promise"]["id"] == f"{id}-child"
+    assert beat == suspended == {}
+    assert waiting["state"] == "suspended"
+
+
+def test_release_halt_and_continue(shown: Callable[..., Any], id: str) -> None:
+    shown("invoke", id, "-f", "f")
+    shown("tasks", "claim", id, "--pid", "p", "--version", "0", "--ttl", "1m")
+    states = []
+    for step in (["release", id, "--version", "1"], ["halt", id], ["continue", id]):
+        assert shown("tasks", *step) == {}
+        states.append(shown("tasks", "get", id)["task"]["state"])
+
+    assert states == ["pending", "halted", "pending"]
+
+
+def test_create_and_complete_a_task_without_encoding_its_data(shown: Callable[..., Any], id: str) -> None:
+    lease = ["--pid", "p", "--ttl", "1m", "--timeout", "1h", "--tags", TARGET]
+    created = shown("tasks", "create", id, *lease, "--param", '{"data": "as it is"}')
+    settle = {"kind": "promise.settle", "data": {"id": id, "state": "resolved", "value": {"data": "plain"}}}
+    completed = shown("tasks", "complete", id, "--version", "1", "--action", json.dumps(settle))
+
+    assert created["promise"]["param"] == {"data": "as it is"}
+    assert completed["promise"]["value"] == {"data": "plain"}
+
+
+def test_search_tasks(shown: Callable[..., Any], id: str) -> None:
+    shown("invoke", id, "-f", "f")
+    shown("tasks", "halt", id)
+
+    assert id in [task["id"] for task in shown("tasks", "search", "--state", "halted", "--limit", "1000")["tasks"]]
+
+
+def _create(id: str) -> str:
+    return json.dumps({"kind": "promise.create", "data": {"id": id, "timeoutAt": 4_102_444_800_000}})
+
+
+def _await(awaited: str, awaiter: str) -> str:
+    return json.dumps({"kind": "promise.register_callback", "data": {"awaited": awaited, "awaiter": awaiter}})
+
+
+# --- schedules ------------------------------------------------------------------------------------------------------
+
+
+def test_create_find_and_delete_a_schedule(shown: Callable[..., Any], run: Run, id: str) -> None:
+    template = ["--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s", "--promise-tags", TARGET]
+    created = shown("schedules", "create", id, "--cron", "0 0 1 1 *", *template, "--promise-param", '{"data": "x"}')[
+        "schedule"
+    ]
+    found = shown("schedules", "search", "--tags", TARGET, "--limit", "1000")["schedules"]
+
+    assert created == shown("schedule", "get", id)["schedule"]
+    assert (created["promiseTimeout"], decoded(created["promiseParam"])) == (30_000, "x")
+    assert created in found
+    assert shown("schedules", "delete", id) == {}
+    assert run("schedules", "get", id).exit_code == 1
+
+
+# --- invoke ---------------------------------------------------------------------------------------------------------
+
+
+def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) -> None:
+    promise = shown("invoke", id, "--func", "add", "--arg", "1", "--arg", "two", "--arg", '{"a": 3}')["promise"]
+
+    assert json.loads(decoded(promise["param"])) == {"func": "add", "args": [1, "two", {"a": 3}], "version": 1}
+    assert promise["tags"] == {"resonate:target": "poll://any@default"}
+    assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 5_000
+
+
+def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
+    where = ["--target", "poll://any@g", "--delay", "30s"]
+    promise = shown("invoke", id, "-f", "g", "--json-args", "[1, [2]]", "--version", "3", "-t", "2h", *where)["promise"]
+
+    assert json.loads(decoded(promise["param"])) == {"func": "g", "args": [1, [2]], "version": 3}
+    assert promise["tags"]["resonate:target"] == "poll://any@g"
+    assert abs(int(promise["tags"]["resonate:delay"]) - promise["createdAt"] - 30_000) < 5_000
+
+
+# --- failing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
+    result = run("promises", "get", "unknown")
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
+
+
+def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
+    client.create(id, target="poll://any@nobody")
+    client.create(f"{id}-child")
+    client.call("promise.settle", id=f"{id}-child", state="resolved")
+    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
+    result = run("tasks", "suspend", id, "--version", "1", "--actions", f"[{_await(f'{id}-child', id)}]")
+
+    assert result.exit_code == 1
+    assert "(status 300)" in result.stderr
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: cannot reach the server at {url}: Connection refused\n"
+
+
+@pytest.mark.parametrize("url", ["localhost:8001", "ftp://host", "http://", "http://host:port", "http://[::1"])
+def test_a_url_that_is_none_is_named(url: str) -> None:
+    result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: not a server's URL: ")
+
+
+def test_an_answer_that_is_not_the_protocol_s_is_told(server: ServerProcess) -> None:
+    result = CliRunner().invoke(main, ["-S", f"{server.url}/health", "promises", "get", "x"])
+
+    assert result.exit_code == 1
+    assert "does not answer like a Resonate server" in result.stderr
+
+
+@pytest.mark.parametrize("duration", ["5", "1x", "h", "1h 30m", "-1s", "1.5h", ""])
+def test_a_wrong_duration_is_a_usage_error(run: Run, duration: str) -> None:
+    result = run("promises", "create", "x", f"--timeout={duration}")
+
+    assert result.exit_code == 2
+    assert "is no duration" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["promises", "create", "x", "--timeout", "1h", "--param", "[]"],
+        ["promises", "create", "x", "--timeout", "1h", "--tags", "{"],
+        ["invoke", "x", "-f", "f", "--json-args", "{}"],
+        ["invoke", "x", "-f", "f", "--json-args", "[]", "--arg", "1"],
+        ["invoke", "x"],
+    ],
+)
+def test_wrong_usage_is_told_and_nothing_is_sent(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_server_and_token_are_taken_at_any_level(server: ServerProcess, id: str) -> None:
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    arguments = ["-S", elsewhere, "promises", "-S", elsewhere, "create", id, "--timeout", "1h", "-S", server.url]
+
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+
+
+def test_the_environment_names_the_server_unless_a_flag_does(server: ServerProcess, id: str) -> None:
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    create = ["promises", "create", id, "--timeout", "1h"]
+
+    assert CliRunner(env={"RESONATE_URL": server.url}).invoke(main, create).exit_code == 0
+    assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, ["-S", server.url, *create]).exit_code == 0
+    assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, [*create, "-S", server.url]).exit_code == 0
+
+
+@pytest.mark.parametrize("path", [[], ["promises"], ["tasks"], ["schedules"], ["invoke"], ["tree"], ["tasks", "claim"]])
+def test_every_level_has_help(path: list[str]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+
+    assert result.exit_code == 0
+    assert "--server" in result.stdout
+
+
+def test_as_a_process_with_its_output_piped(server: ServerProcess, id: str) -> None:
+    command = [sys.executable, "-c", "from resonate_server.client import main; main()", "-S", server.url]
+    created = subprocess.run([*command, "invoke", f"{id}-é", "-f", "f"], capture_output=True, check=True, timeout=30)
+    failed = subprocess.run([*command, "tasks", "get", "unknown"], capture_output=True, check=False, timeout=30)
+
+    assert json.loads(created.stdout)["promise"]["id"] == f"{id}-é"
+    assert (failed.returncode, failed.stdout) == (1, b"")
+    assert failed.stderr.startswith(b"Error: ")

@@ -1,0 +1,222 @@
+"""``resonate tree`` on chains as SDKs leave them."""
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+from harness.server import FAR, Client, ServerProcess
+
+from resonate_server.client import main
+
+PID = "0123456789abcdef0123456789abcdef"
+
+
+class Chain:
+    """Promises of one call tree, tagged as an SDK tags them."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.root = f"root-{uuid.uuid4().hex[:8]}"
+
+    def rpc(self, suffix: str, function: str, parent: str = "", group: str = "g") -> str:
+        return self._create(suffix, parent, func=function, target=f"poll://any@{group}", scope="global")
+
+    def step(self, suffix: str, parent: str = "") -> str:
+        return self._create(suffix, parent, scope="local")
+
+    def sleep(self, suffix: str, parent: str = "", timeout_at: int = FAR) -> str:
+        tags = {"timer": "true", "target": "poll://any@g", "scope": "global"}
+        return self._create(suffix, parent, timeout_at=timeout_at, **tags)
+
+    def settle(self, suffix: str, state: str, value: object) -> None:
+        data = base64.b64encode(json.dumps(value).encode()).decode()
+        self.client.call("promise.settle", id=self.root + suffix, state=state, value={"data": data})
+
+    def _create(self, suffix: str, parent: str, func: str = "", timeout_at: int = FAR, **tags: str) -> str:
+        id = self.root + suffix
+        payload = {"func": func, "args": [], "version": 1}
+        param = {"data": base64.b64encode(json.dumps(payload).encode()).decode()} if func else {}
+        lineage = {"origin": self.root, "parent": self.root + parent} | tags
+        named = {f"resonate:{name}": value for name, value in lineage.items()}
+        assert self.client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
+        return id
+
+
+@pytest.fixture
+def chain(client: Client) -> Chain:
+    return Chain(client)
+
+
+@pytest.fixture
+def tree(server: ServerProcess) -> Callable[..., Result]:
+    def run(id: str, **env: str) -> Result:
+        return CliRunner(env=env).invoke(main, ["tree", id, "-S", server.url])
+
+    return run
+
+
+def lines(result: Result) -> list[str]:
+    """The drawing without its header, and without the padding at the ends of its lines."""
+    assert result.exit_code == 0, result.stderr
+    return [line.rstrip() for line in result.stdout.splitlines()][1:]
+
+
+def test_a_pending_chain_shows_who_waits_and_who_runs(
+    chain: Chain, tree: Callable[..., Result], client: Client
+) -> None:
+    root = chain.rpc("", "foo", group="service-foo")
+    bar = chain.rpc(":1", "bar", group="service-bar")
+    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    drawn = lines(tree(root))
+
+    assert drawn[0].split() == [
+        "●",
+        "foo",
+        root,
+        *["pending", "for"],
+        *_duration(drawn[0]),
+        "service-foo",
+        "pending",
+        "v0",
+    ]
+    assert drawn[1].startswith(f"└─ ● bar  {bar}")
+    assert drawn[1].endswith(f"service-bar  acquired v1 by {PID[:8]}")
+
+
+def _duration(line: str) -> list[str]:
+    return line.split(" for ")[1].split("  ")[0].split()
+
+
+def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Result]) -> None:
+    root = chain.rpc("", "foo")
+    chain.settle("", "resolved", 3)
+    drawn = lines(tree(root))
+
+    assert drawn[0].startswith(f"✔ foo  {root}  resolved in ")
+    assert drawn[0].endswith("g      fulfilled v0")
+    assert drawn[-1] == "result: 3"
+
+
+def test_errors_are_told_once_where_they_came_from(chain: Chain, tree: Callable[..., Result]) -> None:
+    root, bar = chain.rpc("", "foo"), chain.rpc(":1", "bar")
+    for suffix in (":1", ""):
+        chain.settle(suffix, "rejected", {"__type": "error", "message": "boom"})
+    drawn = lines(tree(root))
+
+    assert "✘ foo" in drawn[0] and "rejected after" in drawn[0]
+    assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
+
+
+def test_cancelled_and_timed_out_are_told_apart(chain: Chain, tree: Callable[..., Result]) -> None:
+    root, late = chain.rpc("", "foo"), chain._create(":1", "", timeout_at=1, scope="global")
+    chain.settle("", "rejected_canceled", None)
+    drawn = lines(tree(root))
+
+    assert "cancelled after" in drawn[0]
+    assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
+
+
+def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_parents(
+    chain: Chain, tree: Callable[..., Result]
+) -> None:
+    root = chain.rpc("", "foo")
+    chain.rpc(":2", "second")
+    chain.step(":2.1", parent=":2")
+    chain.sleep(":1")
+    chain.step(":1.1", parent=":1")
+    shown = [line.split(chain.root)[0].rstrip() for line in lines(tree(root))]
+
+    assert shown[:2] == ["● foo", "├─ ● second"]
+    assert shown[2] == "│  └─ ● step"
+    assert shown[3].startswith("└─ ● sleep ")
+    assert shown[4] == "   └─ ● step"
+
+
+def test_a_part_of_the_chain(chain: Chain, tree: Callable[..., Result]) -> None:
+    chain.rpc("", "foo")
+    bar = chain.rpc(":1", "bar")
+    chain.step(":1.1", parent=":1")
+    chain.rpc(":2", "other")
+
+    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(bar))] == ["● bar", "└─ ● step"]
+
+
+def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Result], client: Client) -> None:
+    root = chain.rpc("", "foo")
+    now = client.create(f"{root}-clock").data["promise"]["createdAt"]
+    chain.sleep(":1", timeout_at=now + 90_000)
+    line = lines(tree(root))[1]
+
+    assert "sleep 1 min 2" in line or "sleep 1 min 30 s" in line
+    assert line.rstrip().endswith("ms")
+
+
+def test_a_root_without_tags_as_the_command_line_creates_it(chain: Chain, tree: Callable[..., Result]) -> None:
+    created = chain.client.create(chain.root, target="poll://any@g")
+    chain.step(":1")
+
+    assert created.status == 200
+    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(chain.root))] == ["● promise", "└─ ● step"]
+
+
+def test_more_promises_than_fit_on_a_page(chain: Chain, tree: Callable[..., Result]) -> None:
+    root = chain.rpc("", "foo")
+    for number in range(205):
+        chain.step(f":{number}")
+
+    assert len(lines(tree(root))) == 206
+
+
+def test_circles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Callable[..., Result]) -> None:
+    root = chain.rpc("", "foo")
+    chain.step(":a", parent=":b")
+    chain.step(":b", parent=":a")
+    chain.step(":c", parent=":nowhere")
+    chain.step(":d", parent=":d")
+    shown = "\n".join(lines(tree(root)))
+
+    assert all(shown.count(f"{chain.root}:{name} ") == 1 for name in "abcd")
+
+
+def test_within_80_columns_ids_leave_out_what_they_share(
+    chain: Chain, tree: Callable[..., Result], client: Client
+) -> None:
+    root, bar = chain.rpc("", "foo", group="service-foo"), chain.rpc(":1", "bar", group="service-bar")
+    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    drawn = tree(root, COLUMNS="80").stdout.splitlines()
+
+    assert max(map(len, drawn)) <= 80
+    assert drawn[0].rstrip() == root
+    assert "bar  …:1 " in drawn[-1]
+    assert f"acquired v1 by {PID[:8]}" in drawn[-1]
+
+
+def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
+    chain.rpc("", "foo\x1b[2J")
+    chain.step(":\x1b]0;title\x07")
+    chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
+    result = tree(chain.root)
+
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout and "\x07" not in result.stdout
+    assert "failed: a\\x1b[31mb\\nc" in result.stdout
+
+
+def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Callable[..., Result]) -> None:
+    id = f"odd-{uuid.uuid4().hex[:8]}"
+    client.call(
+        "promise.create", id=id, timeoutAt=FAR, param={"data": "no base64 \udcff".encode("utf-8", "replace").decode()}
+    )
+    client.call("promise.settle", id=id, state="resolved", value={"data": "bm90IGpzb24="})
+
+    assert lines(tree(id))[0].startswith(f"✔ promise  {id}")
+
+
+def test_an_unknown_id_is_an_error(tree: Callable[..., Result]) -> None:
+    result = tree("unknown")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"

@@ -1,0 +1,82 @@
+"""Requests of pages from other origins (protocol section 6)."""
+
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+
+import pytest
+from harness.server import ServerProcess
+
+OURS, THEIRS = "https://ours.example", "https://theirs.example"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+
+
+def serve(tmp_path_factory: pytest.TempPathFactory, origins: str) -> Iterator[ServerProcess]:
+    server = ServerProcess(
+        tmp_path_factory.mktemp("cors") / "log", RESONATE_SERVER__CORS__ALLOW_ORIGINS=origins
+    ).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    yield from serve(tmp_path_factory, f"https://first.example, {OURS}")
+
+
+@pytest.fixture(scope="module")
+def permissive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    yield from serve(tmp_path_factory, "*")
+
+
+def ask(server: ServerProcess, method: str, path: str, origin: str | None, **headers: str) -> HTTPResponse:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(method, path, headers=headers | ({"Origin": origin} if origin else {}))
+    response = connection.getresponse()
+    connection.close()
+    return response
+
+
+@pytest.mark.parametrize("path", ["/", "/poll/g/w"])
+def test_a_preflight_of_a_listed_origin_is_granted(listed: ServerProcess, path: str) -> None:
+    response = ask(listed, "OPTIONS", path, OURS, **PREFLIGHT)
+
+    assert response.status in (200, 204)
+    assert response.headers["Access-Control-Allow-Origin"] == OURS
+    assert response.headers["Vary"] == "Origin"
+    methods = response.headers["Access-Control-Allow-Methods"].replace(" ", "").split(",")
+    assert set(methods) == {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+    headers = response.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
+    assert set(headers) == {"origin", "content-length", "content-type", "authorization"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/", 400), ("GET", "/poll/g/w", 200), ("GET", "/x", 404)]
+)
+def test_an_answer_to_a_listed_origin_names_it_alone(
+    listed: ServerProcess, method: str, path: str, status: int
+) -> None:
+    response = ask(listed, method, path, OURS)
+
+    assert response.status == status
+    assert response.headers.get_all("Access-Control-Allow-Origin") == [OURS]
+
+
+@pytest.mark.parametrize(
+    "origin", [THEIRS, "null", OURS.upper(), f"{OURS}.evil.example", "https://", f"{OURS}:1", None]
+)
+def test_any_other_origin_is_not_named(listed: ServerProcess, origin: str | None) -> None:
+    for method, path in (("OPTIONS", "/"), ("POST", "/"), ("GET", "/poll/g/w")):
+        response = ask(listed, method, path, origin, **(PREFLIGHT if method == "OPTIONS" else {}))
+        assert response.headers["Access-Control-Allow-Origin"] is None
+
+
+def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
+    for method in ("OPTIONS", "POST"):
+        response = ask(permissive, method, "/", THEIRS, **(PREFLIGHT if method == "OPTIONS" else {}))
+        assert response.headers["Access-Control-Allow-Origin"] in (THEIRS, "*")
+
+
+def test_it_is_off_by_default(server: ServerProcess) -> None:
+    for method, path in (("OPTIONS", "/"), ("POST", "/"), ("GET", "/poll/g/w")):
+        response = ask(server, method, path, OURS, **(PREFLIGHT if method == "OPTIONS" else {}))
+        assert response.headers["Access-Control-Allow-Origin"] is None

@@ -1,0 +1,209 @@
+"""Delivery to HTTP addresses (protocol section 5.3, end)."""
+
+import json
+import queue
+import threading
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from harness.server import Client, ServerProcess, free_port
+from msgspec import Struct
+
+
+class Received(Struct):
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class Receiver:
+    """A worker that is told by HTTP. Answers with the next of ``statuses``, then with 200."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self._received: queue.Queue[Received] = queue.Queue()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status = receiver.statuses.pop(0) if receiver.statuses else 200
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                receiver._received.put(Received(path=self.path, headers=dict(self.headers), body=body))
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def next(self, seconds: float = 5) -> Received:
+        return self._received.get(timeout=seconds)
+
+    def nothing(self, seconds: float = 0.3) -> bool:
+        try:
+            self._received.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        return False
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+    """Dispatches again after 0.6 s, and proves where its messages come from."""
+    process = ServerProcess(
+        tmp_path_factory.mktemp("push") / "log",
+        RESONATE_SERVER__URL="http://public.example:8001",
+        RESONATE_TASKS__RETRY_TIMEOUT="600",
+        RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE="bearer",
+        RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__TOKEN="secret",
+        RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
+    ).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def id() -> str:
+    return f"p-{uuid.uuid4().hex[:8]}"
+
+
+def deliveries(port: int, status: str) -> float:
+    """The counter of ``status``; 0 before it first counts."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    name = f'resonate_deliveries_total{{status="{status}"}} '
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+def test_an_execute_is_posted_with_where_to_call_back_and_who_calls(
+    client: Client, receiver: Receiver, id: str
+) -> None:
+    client.create(id, target=f"{receiver.url}/work?a=b")
+    received = receiver.next()
+    client.call("task.halt", id=id)
+
+    assert received.path == "/work?a=b"
+    assert received.body == {
+        "kind": "execute",
+        "head": {"serverUrl": "http://public.example:8001"},
+        "data": {"task": {"id": id, "version": 0}},
+    }
+    assert received.headers["Content-Type"] == "application/json"
+    assert received.headers["Authorization"] == "Bearer secret"
+
+
+def test_an_unblock_is_posted_once(client: Client, receiver: Receiver, id: str) -> None:
+    client.create(id)
+    client.call("promise.register_listener", awaited=id, address=receiver.url)
+    settled = client.call("promise.settle", id=id, state="resolved", value={"data": "Mg=="})
+
+    assert receiver.next().body == {"kind": "unblock", "head": {}, "data": settled.data}
+    assert receiver.nothing(0.8)
+
+
+@pytest.mark.parametrize("status", [300, 404, 500, 503])
+def test_a_failure_is_counted_and_the_retry_timer_sends_again(
+    client: Client, receiver: Receiver, id: str, metrics_port: int, status: int
+) -> None:
+    errors, successes = deliveries(metrics_port, "error"), deliveries(metrics_port, "success")
+    receiver.statuses = [status]
+    client.create(id, target=receiver.url)
+    first, second = receiver.next(), receiver.next()
+    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
+
+    assert first.body == second.body
+    assert deliveries(metrics_port, "error") == errors + 1
+    assert deliveries(metrics_port, "success") > successes
+
+
+def test_a_receiver_that_is_not_there_is_counted_and_asked_again(client: Client, id: str, metrics_port: int) -> None:
+    errors = deliveries(metrics_port, "error")
+    port = free_port()
+    client.create(id, target=f"http://127.0.0.1:{port}/")
+    threading.Event().wait(1)
+    client.call("task.halt", id=id)
+
+    assert deliveries(metrics_port, "error") >= errors + 2
+
+
+def test_a_claimed_task_is_not_posted_again(client: Client, receiver: Receiver, id: str) -> None:
+    client.create(id, target=receiver.url)
+    receiver.next()
+    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
+
+    assert receiver.nothing(1)
+
+
+def test_a_lapsed_lease_is_posted_with_its_version(client: Client, receiver: Receiver, id: str) -> None:
+    client.create(id, target=receiver.url)
+    receiver.next()
+    client.call("task.acquire", id=id, version=0, pid="p", ttl=100)
+
+    assert receiver.next().body["data"]["task"] == {"id": id, "version": 1}
+    client.call("task.halt", id=id)
+
+
+def test_a_redirect_does_not_carry_the_secret_to_another_host(client: Client, receiver: Receiver, id: str) -> None:
+    """A receiver decides where a redirect leads; the header must not follow it there."""
+    elsewhere = Receiver()
+    redirecting = _redirect_to(elsewhere.url)
+    client.create(id, target=redirecting.url)
+    threading.Event().wait(0.5)
+    client.call("task.halt", id=id)
+    redirecting.close()
+    try:
+        assert "Authorization" not in elsewhere.next(0.2).headers
+    except queue.Empty:
+        pass  # Not followed at all.
+    finally:
+        elsewhere.close()
+
+
+def _redirect_to(url: str) -> Receiver:
+    redirecting = Receiver()
+    handler: Any = redirecting._server.RequestHandlerClass
+
+    def do_post(self: BaseHTTPRequestHandler) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(307)
+        self.send_header("Location", url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    handler.do_POST = do_post
+    return redirecting
+
+
+def test_switched_off_nothing_is_posted(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> None:
+    silent = ServerProcess(
+        tmp_path_factory.mktemp("silent") / "log", RESONATE_TRANSPORTS__HTTP_PUSH__ENABLED="false"
+    ).start()
+    silent.client().create("x", target=receiver.url)
+    quiet = receiver.nothing(0.5)
+    silent.stop()
+
+    assert quiet

@@ -1,0 +1,286 @@
+"""Schedules from outside: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.server import Client, Reply, ServerProcess
+from harness.stream import Stream
+
+EVERY_SECOND = "* * * * * *"
+NEVER_SOON = "0 0 1 1 *"
+
+
+@pytest.fixture
+def id() -> str:
+    return f"s-{uuid.uuid4().hex[:8]}"
+
+
+def create(client: Client, id: str, cron: str = NEVER_SOON, group: str = "nobody", **changes: Any) -> Reply:
+    data = {
+        "cron": cron,
+        "promiseId": "{{.id}}-{{.timestamp}}",
+        "promiseTimeout": 60_000,
+        "promiseTags": {"resonate:target": f"poll://any@{group}"},
+    }
+    return client.call("schedule.create", id=id, **(data | changes))
+
+
+def runs(client: Client, id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.call("promise.search", tags={"resonate:schedule": id}, limit=1_000).data[
+        "promises"
+    ]
+    return found
+
+
+def until[T](look: Callable[[], T], seconds: float = 5) -> T:
+    """The first true result of ``look``."""
+    deadline = time.monotonic() + seconds
+    while not (result := look()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return result
+
+
+def when(reply: Reply) -> datetime:
+    return datetime.fromtimestamp(reply.data["schedule"]["nextRunAt"] / 1_000, UTC)
+
+
+# --- creating -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_schedule_is_answered_in_full(client: Client, id: str) -> None:
+    created = create(client, id, promiseParam={"data": "eA==", "headers": {"h": "v"}})
+    schedule = created.data["schedule"]
+
+    assert created.status == 200
+    assert schedule == {
+        "id": id,
+        "cron": NEVER_SOON,
+        "promiseId": "{{.id}}-{{.timestamp}}",
+        "promiseTimeout": 60_000,
+        "promiseParam": {"data": "eA==", "headers": {"h": "v"}},
+        "promiseTags": {"resonate:target": "poll://any@nobody"},
+        "createdAt": schedule["createdAt"],
+        "nextRunAt": schedule["nextRunAt"],
+    }
+    assert client.call("schedule.get", id=id) == created
+
+
+def test_creating_again_changes_nothing(client: Client, id: str) -> None:
+    first = create(client, id)
+
+    assert create(client, id, cron="0 0 2 2 *", promiseId="other", promiseTimeout=1, group="g") == first
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "",
+        "x",
+        "* * * *",
+        "* * * * * * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 0",
+        "* * * * 8",
+        "* * * * SUNDAYS",
+        "*/0 * * * *",
+        "* * * * 1-",
+        "R * * * *",
+        "H H * * *",
+        "@daily",
+        "0 0 30 2 *",
+        "* * * * * * 1999",
+        "1" * 5_000,
+    ],
+)
+def test_a_bad_expression_is_refused(client: Client, id: str, cron: str) -> None:
+    assert create(client, id, cron=cron).status == 400
+    assert client.call("schedule.get", id=id).status == 404
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"promiseTags": {}},
+        {"promiseTags": {"resonate:target": "nowhere"}},
+        {"promiseId": ""},
+        {"promiseId": "a\0"},
+        {"promiseId": "x" * 5_000},
+        {"promiseTimeout": -1},
+        {"promiseTimeout": "1h"},
+    ],
+)
+def test_a_schedule_that_could_not_fire_is_refused(client: Client, id: str, changes: dict[str, Any]) -> None:
+    assert create(client, id, **changes).status == 400
+    assert client.call("schedule.get", id=id).status == 404
+
+
+@pytest.mark.parametrize(
+    ("weekday", "isoweekday"),
+    [("1", 7), ("2", 1), ("7", 6), ("SUN", 7), ("sat", 6), ("MON", 1)],
+)
+def test_weekdays_count_from_1_for_sunday(client: Client, id: str, weekday: str, isoweekday: int) -> None:
+    assert when(create(client, id, cron=f"30 4 * * {weekday}")).isoweekday() == isoweekday
+
+
+def test_a_range_of_weekdays(client: Client, id: str) -> None:
+    """The first match at or after a Saturday midnight: the range 2-6 is Monday to Friday."""
+    saturday = when(create(client, id, cron="0 0 * * 7"))
+    runs = {
+        when(create(client, f"{id}-{minute}", cron=f"{minute} 0 * * 2-6")).isoweekday() for minute in range(0, 50, 10)
+    }
+
+    assert saturday.isoweekday() == 6
+    assert runs <= {1, 2, 3, 4, 5}
+
+
+def test_five_six_and_seven_fields(client: Client, id: str) -> None:
+    five = when(create(client, f"{id}-5", cron="15 3 * * *"))
+    six = when(create(client, f"{id}-6", cron="40 15 3 * * *"))
+    seven = when(create(client, f"{id}-7", cron="40 15 3 1 2 ? 2060"))
+
+    assert (five.hour, five.minute, five.second) == (3, 15, 0)
+    assert (six.hour, six.minute, six.second) == (3, 15, 40)
+    assert seven == datetime(2060, 2, 1, 3, 15, 40, tzinfo=UTC)
+
+
+def test_the_first_run_is_after_the_creation(client: Client, id: str) -> None:
+    schedule = create(client, id, cron=EVERY_SECOND).data["schedule"]
+
+    assert 0 < schedule["nextRunAt"] - schedule["createdAt"] <= 1_000
+    assert schedule["nextRunAt"] % 1_000 == 0
+    client.call("schedule.delete", id=id)
+
+
+# --- firing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_a_promise_that_says_where_it_comes_from(
+    client: Client, connect: Callable[[str, str], Stream], id: str
+) -> None:
+    stream = connect(id, "w")
+    schedule = create(client, id, EVERY_SECOND, group=id, promiseParam={"data": "eA=="}).data["schedule"]
+    message = stream.message()
+    client.call("schedule.delete", id=id)
+    fired = schedule["nextRunAt"]
+    expected = f"{id}-{fired}"
+    promise = client.call("promise.get", id=expected).data["promise"]
+
+    assert message["data"]["task"] == {"id": expected, "version": 0}
+    assert promise == {
+        "id": expected,
+        "state": "pending",
+        "param": {"data": "eA=="},
+        "value": {},
+        "tags": {
+            "resonate:target": f"poll://any@{id}",
+            "resonate:schedule": id,
+            "resonate:origin": expected,
+            "resonate:branch": expected,
+            "resonate:parent": expected,
+            "resonate:prefix": expected,
+        },
+        "timeoutAt": fired + 60_000,
+        "createdAt": fired,
+    }
+
+
+def test_it_fires_at_every_match_and_tells_the_last_and_the_next(client: Client, id: str) -> None:
+    create(client, id, EVERY_SECOND)
+    until(lambda: len(runs(client, id)) >= 2)
+    schedule = client.call("schedule.get", id=id).data["schedule"]
+    client.call("schedule.delete", id=id)
+    times = [promise["createdAt"] for promise in runs(client, id)]
+
+    assert times == list(range(times[0], times[-1] + 1, 1_000))
+    assert schedule["lastRunAt"] in times
+    assert schedule["nextRunAt"] == schedule["lastRunAt"] + 1_000
+
+
+def test_a_promise_that_is_there_already_is_left_alone(client: Client, id: str) -> None:
+    client.create(f"{id}-fixed", mine="1")
+    create(client, id, EVERY_SECOND, promiseId="{{.id}}-fixed")
+    until(lambda: "lastRunAt" in client.call("schedule.get", id=id).data["schedule"])
+    client.call("schedule.delete", id=id)
+
+    assert client.call("promise.get", id=f"{id}-fixed").data["promise"]["tags"] == {"resonate:mine": "1"}
+
+
+def test_a_run_whose_deadline_has_passed_is_born_settled(client: Client, id: str) -> None:
+    create(client, id, EVERY_SECOND, promiseTimeout=0)
+    promise = until(lambda: runs(client, id))[0]
+    client.call("schedule.delete", id=id)
+
+    assert promise["state"] == "rejected_timedout"
+    assert promise["createdAt"] == promise["settledAt"] == promise["timeoutAt"]
+    assert client.call("task.get", id=promise["id"]).data["task"]["state"] == "fulfilled"
+
+
+@pytest.mark.parametrize("delay", ["abc", "-1", "4102444800000", "1"])
+def test_tags_that_no_promise_may_have_do_not_stop_the_server(client: Client, id: str, delay: str) -> None:
+    tags = {"resonate:target": "poll://any@nobody", "resonate:delay": delay}
+    created = create(client, id, EVERY_SECOND, promiseTags=tags)
+    time.sleep(1.1)
+
+    assert created.status in (200, 400)
+    assert client.create(f"{id}-other").status == 200
+    client.call("schedule.delete", id=id)
+
+
+def test_missed_runs_are_caught_up(tmp_path: Path, id: str) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+    create(server.client(), id, EVERY_SECOND)
+    until(lambda: runs(server.client(), id))
+    server.kill()
+    time.sleep(2.2)
+    server.start()
+    client = server.client()
+    until(lambda: client.call("schedule.get", id=id).data["schedule"]["nextRunAt"] > time.time() * 1_000)
+    client.call("schedule.delete", id=id)
+    times = [promise["createdAt"] for promise in runs(client, id)]
+    server.stop()
+
+    assert len(times) >= 4
+    assert times == list(range(times[0], times[-1] + 1, 1_000))
+
+
+# --- deleting, finding ----------------------------------------------------------------------------------------------
+
+
+def test_deleting_stops_the_firing_and_keeps_what_has_fired(client: Client, id: str) -> None:
+    create(client, id, EVERY_SECOND)
+    until(lambda: runs(client, id))
+    deleted = client.call("schedule.delete", id=id)
+    fired = runs(client, id)
+    time.sleep(1.2)
+
+    assert (deleted.status, deleted.data) == (200, {})
+    assert runs(client, id) == fired != []
+    assert client.call("schedule.get", id=id).status == 404
+    assert client.call("schedule.delete", id=id).status == 404
+
+
+def test_search_by_tags_in_pages_of_10(client: Client, id: str) -> None:
+    tags = {"resonate:target": "poll://any@nobody", "of": id}
+    for number in range(12):
+        create(client, f"{id}-{number:02}", promiseTags=tags)
+    create(client, f"{id}-other")
+    first = client.call("schedule.search", tags={"of": id}).data
+    second = client.call("schedule.search", tags={"of": id}, cursor=first["cursor"]).data
+
+    assert [schedule["id"] for schedule in first["schedules"]] == [f"{id}-{number:02}" for number in range(10)]
+    assert [schedule["id"] for schedule in second["schedules"]] == [f"{id}-10", f"{id}-11"]
+    assert "cursor" not in second
+
+
+@pytest.mark.parametrize("limit", [0, 1_001, "10"])
+def test_search_with_a_wrong_limit_is_refused(client: Client, limit: object) -> None:
+    assert client.call("schedule.search", limit=limit).status == 400

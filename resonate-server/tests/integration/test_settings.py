@@ -1,0 +1,142 @@
+"""Where settings come from, which of them wins, and what is said about a wrong one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness.server import ServerProcess, free_port
+from harness.stream import Stream
+
+
+def refused(folder: Path, *arguments: str, **env: str) -> str:
+    """Standard error of a server that does not start."""
+    command = [sys.executable, "-m", "resonate_server", *arguments]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=30, cwd=folder, env={**os.environ, **env}, check=False
+    )
+    assert result.returncode == 2, result.stdout
+    return result.stderr
+
+
+def start_in(folder: Path, *arguments: str, **env: str) -> tuple[ServerProcess, str]:
+    """A server whose working directory is ``folder``, started without the flags of the harness, and its log."""
+    server = ServerProcess(folder / "log", **env)
+    server._command = ["env", "-C", str(folder), sys.executable, "-m", "resonate_server", *arguments]
+    return server, str(folder / "log")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "port_of"),
+    [
+        ([], {}, "toml"),
+        ([], {"RESONATE_SERVER__PORT": "{env}"}, "env"),
+        (["--port", "{flag}"], {"RESONATE_SERVER__PORT": "{env}"}, "flag"),
+    ],
+)
+def test_the_file_is_overruled_by_the_environment_and_that_by_flags(
+    tmp_path: Path, arguments: list[str], env: dict[str, str], port_of: str
+) -> None:
+    ports = {name: str(free_port()) for name in ("toml", "env", "flag")}
+    (tmp_path / "resonate.toml").write_text(f'[server]\nport = {ports["toml"]}\nbind = "127.0.0.1"\n')
+    filled = {name: value.format(**ports) for name, value in env.items()}
+    server, _ = start_in(tmp_path, "dev", *[argument.format(**ports) for argument in arguments], **filled)
+    server.port = int(ports[port_of])
+    server.start()
+    server.stop()
+
+
+def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "resonate.toml").write_text(
+        f'log_format = "json"\n[server]\nport = {port}\n[storage.sqlite]\npath = "from-file.db"\nsynchronous = "NORMAL"\n'
+        "[transports.http_poll]\nmax_connections = 1\n"
+    )
+    server, log = start_in(tmp_path, "serve", "--db", "from-flag.db", RESONATE_SERVER__BIND="127.0.0.1")
+    server.port = port
+    server.start()
+    streams = [Stream(port, "g", f"{number}") for number in range(2)]
+    heads = [stream.head.split("\r\n")[0] for stream in streams]
+    for stream in streams:
+        stream.close()
+    server.stop()
+
+    assert (tmp_path / "from-flag.db").exists()
+    assert not (tmp_path / "from-file.db").exists()
+    assert ["200" in heads[0], "503" in heads[1]] == [True, True]
+    assert json.loads(Path(log).read_text().splitlines()[0])["message"].startswith("listening on http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RESONATE_SERVER__PORT", "70000"),
+        ("RESONATE_SERVER__PORT", "-1"),
+        ("RESONATE_SERVER__MAX_BODY_BYTES", "10"),
+        ("RESONATE_TASKS__RETRY_TIMEOUT", "0"),
+        ("RESONATE_TASKS__RETRY_TIMEOUT", "30s"),
+        ("RESONATE_LEVEL", "loud"),
+        ("RESONATE_LOG_FORMAT", "xml"),
+        ("RESONATE_DEBUG", "perhaps"),
+        ("RESONATE_STORAGE__TYPE", "oracle"),
+        ("RESONATE_STORAGE__SQLITE__SYNCHRONOUS", "OFF"),
+        ("RESONATE_RETENTION__SETTLED_AFTER", "-1"),
+        ("RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE", "basic"),
+        ("RESONATE_SERVER__PROT", "1"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_sentence(tmp_path: Path, name: str, value: str) -> None:
+    error = refused(tmp_path, "dev", **{name: value})
+
+    assert name in error
+    assert error.count("\n") == 1
+    assert value in error
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"],
+)
+def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "resonate.toml").write_text(text)
+    error = refused(tmp_path, "dev", "--port", str(free_port()))
+
+    assert error.count("\n") == 1
+    assert error.startswith("resonate-server: ")
+
+
+@pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
+def test_a_wrong_flag_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    assert "Error: " in refused(tmp_path, *arguments)
+
+
+def test_variables_of_clients_are_not_settings_of_the_server(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_URL="http://elsewhere", RESONATE_TOKEN="x", RESONATE_PORT="1")
+    server.start()
+    server.stop()
+
+
+def test_json_logs_are_one_object_per_line(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug").start()
+    Stream(server.port, "gr\u00f6up".encode().decode("latin-1"), "w\x7f").close()
+    server.client().post(b"{")
+    server.stop()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+
+    assert lines
+    for line in lines:
+        assert {"time", "level", "logger", "message"} <= line.keys()
+        assert line["level"] in ("debug", "info", "warning", "error")
+    assert any("worker connected" in line["message"] for line in lines)
+
+
+def test_the_log_format_is_a_flag_too(tmp_path: Path) -> None:
+    port = free_port()
+    server, log = start_in(tmp_path, "dev", "--port", str(port), "--log-format", "json")
+    server.port = port
+    server.start()
+    server.stop()
+
+    assert json.loads(Path(log).read_text().splitlines()[0])["level"] == "info"

@@ -1,0 +1,245 @@
+"""``schedule.*`` and their firing: sections 3.3 and 4.4."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from msgspec import UNSET
+from unit.driver import FAR, RETRY, SECOND, START, TARGET, Driver, value
+
+from resonate_server.kernel.cron import next_match
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.records import PromiseState, Schedule, TaskState
+from resonate_server.protocol.requests import ScheduleCreate, ScheduleDelete, ScheduleGet
+
+MINUTE = 60 * SECOND
+FIRST = 1_700_000_040_000
+"""The first full minute after the start of every test (22:13:20)."""
+
+
+def create(
+    server: Driver,
+    id: str = "s",
+    cron: str = "* * * * *",
+    promise_id: str = "{{.id}}-{{.timestamp}}",
+    timeout: int = 10 * MINUTE,
+    tags: dict[str, str] | None = None,
+) -> Answer:
+    tags = {"resonate:target": TARGET} | (tags or {})
+    return server.call(ScheduleCreate(id, cron, promise_id, timeout, value("x"), tags))
+
+
+def stored(server: Driver, id: str = "s") -> Schedule:
+    schedule: Schedule = server.call(ScheduleGet(id=id)).data.schedule
+    return schedule
+
+
+class TestCreate:
+    def test_answers_the_schedule(self, server: Driver) -> None:
+        answer = create(server)
+
+        schedule = answer.data.schedule
+        assert answer.status == 200
+        assert (schedule.id, schedule.cron, schedule.promise_id) == ("s", "* * * * *", "{{.id}}-{{.timestamp}}")
+        assert (schedule.promise_timeout, schedule.promise_param) == (10 * MINUTE, value("x"))
+        assert schedule.promise_tags == {"resonate:target": TARGET}
+        assert (schedule.created_at, schedule.next_run_at, schedule.last_run_at) == (START, FIRST, UNSET)
+
+    def test_is_idempotent_on_the_id_alone(self, server: Driver) -> None:
+        first = create(server).data.schedule
+        server.now += 5 * MINUTE
+
+        again = create(server, cron="0 0 1 1 *", promise_id="other")
+
+        assert (again.status, again.data.schedule) == (200, first)
+
+    @pytest.mark.parametrize(
+        "cron", ["", "x", "* * * *", "* * * * * * * *", "61 * * * *", "* * * * 0", "* * * * 8", "@daily"]
+    )
+    def test_a_bad_expression_is_400(self, server: Driver, cron: str) -> None:
+        assert create(server, cron=cron).status == 400
+
+    def test_an_expression_that_never_matches_is_400(self, server: Driver) -> None:
+        assert create(server, cron="0 0 30 2 *").status == 400
+
+    def test_a_promise_id_without_placeholders_is_accepted(self, server: Driver) -> None:
+        assert create(server, promise_id="fixed").status == 200
+
+    @pytest.mark.parametrize("id", ["a.b", "a:b", "a.b:c"])
+    def test_ids_may_hold_dots_and_colons(self, server: Driver, id: str) -> None:
+        """Section 7.2, item 9."""
+        assert create(server, id=id).status == 200
+
+    @pytest.mark.parametrize("delay", ["x", "-1", "", str(FAR), str(FIRST + 10 * MINUTE)])
+    def test_a_delay_that_no_run_could_have_stops_nothing(self, server: Driver, delay: str) -> None:
+        """Whether it is refused or ignored: what is due must not fail, or nothing would happen any more."""
+        with suppress(Malformed):
+            create(server, tags={"resonate:delay": delay})
+
+        server.wait(FIRST - START)
+        server.wait(MINUTE)
+
+
+class TestGetAndDelete:
+    def test_of_an_unknown_id_are_404(self, server: Driver) -> None:
+        assert server.call(ScheduleGet(id="s")).status == 404
+        assert server.call(ScheduleDelete(id="s")).status == 404
+
+    def test_a_deleted_one_does_not_fire(self, server: Driver) -> None:
+        create(server)
+
+        assert server.call(ScheduleDelete(id="s")).status == 200
+        server.wait(10 * MINUTE)
+
+        assert server.call(ScheduleGet(id="s")).status == 404
+        assert not server.sent
+
+    def test_what_has_fired_stays(self, server: Driver) -> None:
+        create(server)
+        server.wait(FIRST - START)
+
+        server.call(ScheduleDelete(id="s"))
+
+        assert server.promise(f"s-{FIRST}") is not None
+
+
+class TestFiring:
+    @pytest.fixture
+    def fired(self, server: Driver) -> Driver:
+        create(server, tags={"own": "tag"})
+        server.wait(FIRST - START)
+        return server
+
+    def test_not_before_its_time(self, server: Driver) -> None:
+        create(server)
+
+        server.wait(FIRST - START - 1)
+
+        assert server.promise(f"s-{FIRST}") is None
+
+    def test_it_creates_a_promise_as_of_the_time_it_was_due(self, fired: Driver) -> None:
+        promise = fired.promise(f"s-{FIRST}")
+
+        assert promise is not None
+        assert (promise.state, promise.param) == (PromiseState.PENDING, value("x"))
+        assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
+
+    def test_with_its_tags_and_lineage(self, fired: Driver) -> None:
+        promise = fired.promise(f"s-{FIRST}")
+
+        assert promise is not None
+        lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
+        assert promise.tags == {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
+
+    def test_with_a_task_that_is_sent(self, fired: Driver) -> None:
+        task = fired.task(f"s-{FIRST}")
+
+        assert task is not None
+        assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 0, FIRST + RETRY)
+        assert fired.take_executes() == [(f"s-{FIRST}", 0)]
+
+    def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
+        assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
+
+    def test_missed_runs_are_caught_up_one_per_sweep(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + 2 * MINUTE
+
+        ids = []
+        for _ in range(4):
+            server.tick()
+            ids.append([id for id, _ in server.take_executes()])
+
+        assert ids == [[f"s-{FIRST}"], [f"s-{FIRST + MINUTE}"], [f"s-{FIRST + 2 * MINUTE}"], []]
+
+    def test_a_run_that_is_past_its_deadline_already_is_born_settled(self, server: Driver) -> None:
+        create(server, timeout=MINUTE)
+        server.now = FIRST + MINUTE
+        server.tick()
+
+        promise = server.promise(f"s-{FIRST}")
+        assert promise is not None
+        assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, FIRST + MINUTE)
+        assert server.take_executes() == []
+
+    def test_a_promise_that_exists_is_left_alone(self, server: Driver) -> None:
+        create(server, promise_id="fixed")
+        existing = server.create("fixed", target=None).data.promise
+
+        server.wait(FIRST - START)
+
+        assert server.promise("fixed") == existing
+        assert stored(server).last_run_at == FIRST
+
+    def test_two_schedules_of_one_promise_id_create_it_once(self, server: Driver) -> None:
+        create(server, id="a", promise_id="shared-{{.timestamp}}")
+        create(server, id="b", promise_id="shared-{{.timestamp}}")
+
+        server.wait(FIRST - START)
+
+        assert server.take_executes() == [(f"shared-{FIRST}", 0)]
+        assert (stored(server, "a").last_run_at, stored(server, "b").last_run_at) == (FIRST, FIRST)
+
+    def test_after_the_last_match_it_rests(self, server: Driver) -> None:
+        create(server, cron="0 14 22 14 11 ? 2023")
+
+        server.wait(FIRST - START)
+        server.wait(MINUTE)
+
+        assert stored(server).last_run_at == FIRST
+        assert set(server.take_executes()) == {(f"s-{FIRST}", 0)}
+
+
+class TestCron:
+    """Section 4.4: UTC; 5, 6 or 7 fields; weekdays as in Quartz, 1 is Sunday and 7 is Saturday."""
+
+    @pytest.mark.parametrize(
+        ("cron", "after", "expected"),
+        [
+            ("* * * * *", "2024-01-01T00:00:00", "2024-01-01T00:01:00"),
+            ("*/15 * * * *", "2024-01-01T00:16:00", "2024-01-01T00:30:00"),
+            ("30 4 * * *", "2024-01-01T05:00:00", "2024-01-02T04:30:00"),
+            ("* * * * * *", "2024-01-01T00:00:00", "2024-01-01T00:00:01"),
+            ("30 * * * * *", "2024-01-01T00:00:30", "2024-01-01T00:01:30"),
+            ("0 0 12 1 1 * 2026", "2024-01-01T00:00:00", "2026-01-01T12:00:00"),
+            ("0 0 29 2 *", "2024-03-01T00:00:00", "2028-02-29T00:00:00"),
+            ("0 0 * * 1", "2024-01-01T00:00:00", "2024-01-07T00:00:00"),
+            ("0 0 * * 7", "2024-01-01T00:00:00", "2024-01-06T00:00:00"),
+            ("0 0 * * 2", "2024-01-01T00:00:00", "2024-01-08T00:00:00"),
+            ("0 0 * * SUN", "2024-01-01T00:00:00", "2024-01-07T00:00:00"),
+            ("0 0 * * sat", "2024-01-01T00:00:00", "2024-01-06T00:00:00"),
+            ("0 0 * * 2-6", "2024-01-05T12:00:00", "2024-01-08T00:00:00"),
+            ("0 0 * * MON-FRI", "2024-01-05T12:00:00", "2024-01-08T00:00:00"),
+            ("0 0 * * 1,7", "2024-01-01T00:00:00", "2024-01-06T00:00:00"),
+            ("0 0 * * */2", "2024-01-01T00:00:00", "2024-01-02T00:00:00"),
+            ("0 0 13 * 6", "2024-01-01T00:00:00", "2024-09-13T00:00:00"),
+            ("0 0 1 JAN *", "2024-01-01T00:00:00", "2025-01-01T00:00:00"),
+        ],
+    )
+    def test_next(self, cron: str, after: str, expected: str) -> None:
+        found = next_match(cron, ms(after))
+
+        assert found is not None
+        assert datetime.fromtimestamp(found / 1_000, UTC).isoformat() == expected + "+00:00"
+
+    @pytest.mark.parametrize("cron", ["* * * * *", "* * * * * *"])
+    @pytest.mark.parametrize("offset", [0, 1, 500, 999])
+    def test_next_is_strictly_later_and_the_very_first(self, cron: str, offset: int) -> None:
+        step = MINUTE if len(cron.split()) == 5 else SECOND
+
+        assert next_match(cron, ms("2024-01-01T00:00:00") + offset) == ms("2024-01-01T00:00:00") + step
+
+    @pytest.mark.parametrize(
+        "cron", ["* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * x", "R * * * *", "*" * 300]
+    )
+    def test_bad(self, cron: str) -> None:
+        with pytest.raises(Malformed):
+            next_match(cron, START)
+
+    def test_a_year_that_has_passed_has_no_next(self) -> None:
+        assert next_match("0 0 0 1 1 ? 2020", START) is None
+
+
+def ms(time: str) -> int:
+    return int(datetime.fromisoformat(time + "+00:00").timestamp()) * 1_000

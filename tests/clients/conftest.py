@@ -1,0 +1,72 @@
+"""Both versions of the SDK, and servers with workers of both."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.server import ServerProcess
+
+from .processes import Sdk, Site, own_python
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ("0.8.1", "0.7.4")
+
+
+@pytest.fixture(scope="session")
+def sdks() -> dict[str, Sdk]:
+    """By version. The older one is installed from its lock file where it is not there yet."""
+    installation = subprocess.run(["scripts/venv.sh", "--sdk-0.7"], cwd=ROOT, capture_output=True, text=True)
+    assert installation.returncode == 0, installation.stderr
+    pythons = {"0.8.1": own_python(), "0.7.4": ROOT / ".local/sdk-0.7/bin/python"}
+    return {version: Sdk(version, python) for version, python in pythons.items()}
+
+
+@pytest.fixture(params=VERSIONS)
+def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
+    return sdks[request.param]
+
+
+@pytest.fixture(params=VERSIONS)
+def other(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
+    """A second version, for tests of one with the other."""
+    return sdks[request.param]
+
+
+@pytest.fixture
+def id(request: pytest.FixtureRequest) -> str:
+    """A promise id that no other test uses."""
+    name: str = request.node.name
+    return name
+
+
+@pytest.fixture
+def own_group(request: pytest.FixtureRequest, sdk: Sdk) -> str:
+    """A group that only this test's workers join."""
+    return f"{request.function.__name__}-{sdk.version}"
+
+
+@pytest.fixture(scope="session")
+def standing_site(tmp_path_factory: pytest.TempPathFactory, sdks: dict[str, Sdk]) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    standing = Site(ServerProcess(folder / "server.log", folder / "state.sqlite").start(), folder)
+    for sdk in sdks.values():
+        standing.worker(sdk)
+    yield standing
+    standing.close()
+
+
+@pytest.fixture
+def site(standing_site: Site) -> Iterator[Site]:
+    """A server with one worker of each version beside each other, shared by all tests."""
+    yield standing_site
+    print(standing_site.report())
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A server of this test's own, without workers."""
+    own = Site(ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite").start(), tmp_path)
+    yield own
+    own.close()
+    print(own.report())

@@ -1,0 +1,214 @@
+"""Programs on a given version of the SDK: workers that are started and killed, and clients that are told
+what to do."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.server import ServerProcess
+from msgspec import Struct, field
+
+PROGRAM = Path(__file__).with_name("program.py")
+PATIENCE = 60.0
+"""Seconds until a test gives up on something that takes no time at all on an idle machine."""
+
+
+class Sdk(Struct, frozen=True):
+    """A version of the SDK, and the interpreter of the environment that holds it."""
+
+    version: str
+    python: Path
+
+    @property
+    def group(self) -> str:
+        """Of the workers that are always there."""
+        return f"workers-{self.version}"
+
+
+class Outcome(Struct, frozen=True):
+    """What a client's action came to: ``value``, or the class name and text of an exception."""
+
+    value: Any = None
+    error: str = ""
+    message: str = ""
+
+
+class Process:
+    """``program.py`` under one version of the SDK; stdout and stderr go to files beside each other."""
+
+    def __init__(self, sdk: Sdk, log: Path, url: str, role: str, group: str) -> None:
+        self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
+        with self._output.open("ab") as output, self._errors.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sdk.python, "-I", PROGRAM, role, group],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "RESONATE_URL": url},
+            )
+
+    @property
+    def lines(self) -> list[str]:
+        """Of its stdout. Not ``splitlines``, which takes more than LF for the end of a line."""
+        return self._output.read_text().split("\n")[:-1]
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def runs(self, function: str, promise: str = "") -> int:
+        """How often ``function`` began to run, for promises whose id starts with ``promise``."""
+        marker = f"running function {function}  promise={promise}"
+        return sum(line.startswith(marker) for line in self.lines)
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+        self._process.kill()
+        self._process.wait(timeout=PATIENCE)
+        assert self._process.stdin
+        self._process.stdin.close()
+
+    def finish(self) -> int:
+        """No more calls; its exit status, once it has stopped by itself."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        return self._process.wait(timeout=PATIENCE)
+
+    def write(self, line: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+
+class Caller:
+    """A client, and the calls it has been given."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._numbers = itertools.count()
+
+    def begin(self, action: str, *arguments: Any) -> "Call":
+        """Ask it to do something, and go on meanwhile."""
+        number = next(self._numbers)
+        self.process.write(json.dumps([number, action, arguments]))
+        return Call(self, number)
+
+    def do(self, action: str, *arguments: Any) -> Outcome:
+        return self.begin(action, *arguments).outcome()
+
+    def outcome(self, number: int) -> Outcome | None:
+        answers = (json.loads(line) for line in self.process.lines if line.startswith("{"))
+        answer = next((answer for answer in answers if answer.pop("number") == number), None)
+        return Outcome(**answer) if answer else None
+
+
+class Call(Struct, frozen=True):
+    """Something that a client is at."""
+
+    caller: Caller
+    number: int
+
+    def outcome(self) -> Outcome:
+        """Once there is one."""
+        wait_until(lambda: self.caller.outcome(self.number) is not None, "the call has come to an end")
+        outcome = self.caller.outcome(self.number)
+        assert outcome is not None
+        return outcome
+
+
+class Site(Struct):
+    """A server and the processes that talk to it."""
+
+    server: ServerProcess
+    folder: Path
+    processes: list[Process] = field(default_factory=list)
+    callers: dict[str, Caller] = field(default_factory=dict)
+    """One for each version, by its version; calls come from there unless a test wants another one."""
+
+    def worker(self, sdk: Sdk, group: str = "") -> Process:
+        """Returns once it serves, which is when its import of the SDK is done."""
+        worker = self._start(sdk, "worker", group or sdk.group)
+        wait_until(lambda: worker.lines[:1], "the worker says something")
+        assert worker.lines[0].startswith(f"resonate-sdk {sdk.version} serves"), worker.lines[0]
+        return worker
+
+    def new_caller(self, sdk: Sdk, group: str) -> Caller:
+        return Caller(self._start(sdk, "client", group))
+
+    def caller(self, sdk: Sdk) -> Caller:
+        if sdk.version not in self.callers:
+            self.callers[sdk.version] = self.new_caller(sdk, f"callers-{sdk.version}")
+        return self.callers[sdk.version]
+
+    def do(self, sdk: Sdk, action: str, *arguments: Any) -> Outcome:
+        return self.caller(sdk).do(action, *arguments)
+
+    def begin_rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Call:
+        """A call to a worker of the same version."""
+        return self.caller(sdk).begin("rpc", sdk.group, id, function, *arguments)
+
+    def rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Outcome:
+        return self.begin_rpc(sdk, id, function, *arguments).outcome()
+
+    def promises(self, **tags: str) -> list[dict[str, Any]]:
+        """Those with these tags, named without their ``resonate:`` prefix."""
+        wanted = {f"resonate:{name}": value for name, value in tags.items()}
+        reply = self.server.client().call("promise.search", tags=wanted, limit=1_000)
+        found: list[dict[str, Any]] = reply.data["promises"]
+        return found
+
+    def state_of_task(self, id: str) -> str:
+        """``none`` if there is no such task."""
+        reply = self.server.client().call("task.get", id=id)
+        return str(reply.data["task"]["state"]) if reply.status == 200 else "none"
+
+    def wait_until_suspended(self, id: str) -> None:
+        wait_until(lambda: self.state_of_task(id) == "suspended", f"{id} is suspended")
+
+    def awaited_promise(self, id: str) -> str:
+        """The id of the one promise that the function of ``id`` waits for, once it does."""
+        self.wait_until_suspended(id)
+        (child,) = [promise["id"] for promise in self.promises(parent=id) if promise["id"] != id]
+        return str(child)
+
+    def runs(self, function: str, promise: str) -> int:
+        """In all processes together."""
+        return sum(process.runs(function, promise) for process in self.processes)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        self.server.kill()
+
+    def report(self) -> str:
+        """All that was said, for one whom a failure puzzles."""
+        said = [f"── server ──\n{self.server.log.read_text()}"]
+        for number, process in enumerate(self.processes):
+            lines = "\n".join(line[:200] for line in process.lines)
+            said.append(f"── process {number} ──\n{lines}\n{process.errors}")
+        return "\n".join(said)
+
+    def _start(self, sdk: Sdk, role: str, group: str) -> Process:
+        log = self.folder / f"{role}-{sdk.version}-{len(self.processes)}.log"
+        process = Process(sdk, log, self.server.url, role, group)
+        self.processes.append(process)
+        return process
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    """Until ``condition`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def own_python() -> Path:
+    """The interpreter of the tests themselves."""
+    return Path(sys.executable)

@@ -1,0 +1,174 @@
+"""What an application does with the SDK, on real processes: each version of the SDK, and one calling the other."""
+
+import base64
+import time
+from typing import Any
+
+import pytest
+
+from .processes import Outcome, Sdk, Site, wait_until
+
+
+def test_run(site: Site, sdk: Sdk, id: str) -> None:
+    """The client runs the function itself, suspends, and is woken when the worker has done its part."""
+    assert site.do(sdk, "run", id, "relay", [sdk.group], 1) == Outcome(value=2)
+
+
+def test_run_steps(site: Site, sdk: Sdk, id: str) -> None:
+    assert site.do(sdk, "run", id, "steps", 10) == Outcome(value=55)
+    local = site.promises(origin=id, scope="local")
+    assert len(local) == 10
+    assert {promise["state"] for promise in local} == {"resolved"}
+
+
+def test_rpc(site: Site, sdk: Sdk, id: str) -> None:
+    assert site.rpc(sdk, id, "add", 40, 2) == Outcome(value=42)
+
+
+def test_rpc_chain(site: Site, sdk: Sdk, id: str) -> None:
+    assert site.rpc(sdk, id, "relay", [sdk.group] * 3, 0) == Outcome(value=3)
+
+
+def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
+    """The first call's arguments count; the second client is given its result, and nothing runs again."""
+    first = site.rpc(sdk, id, "add", 1, 2)
+    assert site.rpc(sdk, id, "add", 100, 200) == first == Outcome(value=3)
+    assert site.do(sdk, "run", id, "add", 100, 200) == first
+    assert site.do(sdk, "get", id) == first
+    assert site.runs("add", id) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {"numbers": [1, -2, 0.5, 2**53], "text": "grüße \u2028 \x85 🥭", "none": None}, "x" * 500_000],
+    ids=["nothing", "nested", "large"],
+)
+def test_values_arrive_unchanged(site: Site, sdk: Sdk, id: str, value: object) -> None:
+    assert site.rpc(sdk, id, "echo", value) == Outcome(value=value)
+
+
+def test_unicode_id(site: Site, sdk: Sdk, id: str) -> None:
+    """The id is in every message; the SDK's stream reader would take U+2028 for the end of a line."""
+    assert site.rpc(sdk, f"{id} ключ \u2028 \x85 🥭", "relay", [sdk.group], 1) == Outcome(value=2)
+
+
+def test_sleep(site: Site, sdk: Sdk, id: str) -> None:
+    began = time.monotonic()
+    assert site.rpc(sdk, id, "nap", 1.5) == Outcome(value="rested")
+    assert time.monotonic() - began >= 1.5
+    (timer,) = site.promises(origin=id, timer="true")
+    assert timer["state"] == "resolved"
+    assert timer["settledAt"] == timer["timeoutAt"]
+    assert timer["timeoutAt"] - timer["createdAt"] in range(1_400, 1_501)
+
+
+def test_promise_resolved_from_outside(site: Site, sdk: Sdk, id: str) -> None:
+    call = site.begin_rpc(sdk, id, "ask")
+    assert site.do(sdk, "resolve", site.awaited_promise(id), {"yes": True}) == Outcome()
+    assert call.outcome() == Outcome(value={"yes": True})
+
+
+def test_promise_rejected_from_outside(site: Site, sdk: Sdk, id: str) -> None:
+    call = site.begin_rpc(sdk, id, "ask")
+    assert site.do(sdk, "reject", site.awaited_promise(id), "not today") == Outcome()
+    assert call.outcome() == Outcome(error="ValueError", message="not today")
+
+
+def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
+    """The caller is told at once, although the function still waits; that is at an end, too."""
+    call = site.begin_rpc(sdk, id, "ask")
+    site.wait_until_suspended(id)
+    assert site.do(sdk, "cancel", id) == Outcome()
+    assert call.outcome() == Outcome(error="ApplicationError", message="Promise canceled")
+    assert site.state_of_task(id) == "fulfilled"
+
+
+def test_promise_settled_by_http(site: Site, sdk: Sdk, id: str) -> None:
+    """By one who has no SDK at all."""
+    call = site.begin_rpc(sdk, id, "ask")
+    value = {"data": base64.b64encode(b'"by hand"').decode()}
+    client = site.server.client()
+    reply = client.call("promise.settle", id=site.awaited_promise(id), state="resolved", value=value)
+    assert reply.status == 200
+    assert call.outcome() == Outcome(value="by hand")
+
+
+def test_detached(site: Site, sdk: Sdk, id: str) -> None:
+    detached = site.rpc(sdk, id, "launch", 3, 4)
+    assert detached.value.startswith(id)
+    assert site.do(sdk, "get", detached.value) == Outcome(value=7)
+
+
+def test_schedule(site: Site, sdk: Sdk, id: str) -> None:
+    """A function that is started every second, until its schedule is deleted."""
+    assert site.do(sdk, "schedule", sdk.group, id, "* * * * * *", "add", 5, 6) == Outcome()
+    wait_until(lambda: len(resolved_by_schedule(site, id)) >= 2, "it has fired twice and its function has run")
+    assert site.do(sdk, "unschedule", id) == Outcome()
+    assert site.server.client().call("schedule.get", id=id).status == 404
+    for fired in resolved_by_schedule(site, id):
+        assert fired["createdAt"] % 1_000 == 0
+        assert fired["id"] in {f"{id}-{fired['createdAt']}", f"{id}.{fired['createdAt']}"}
+        assert base64.b64decode(fired["value"]["data"]) == b"11"
+
+
+def resolved_by_schedule(site: Site, id: str) -> list[dict[str, Any]]:
+    return [promise for promise in site.promises(schedule=id) if promise["state"] == "resolved"]
+
+
+@pytest.mark.parametrize("function", ["stumble", "walk"])
+def test_retries(site: Site, sdk: Sdk, id: str, function: str) -> None:
+    """A function of its own, or a step, that fails twice and then succeeds: no attempt shows outside."""
+    assert site.rpc(sdk, id, function, 2) == Outcome(value="arrived")
+    assert site.runs("stumble", id) == 3
+
+
+def test_retries_exhausted(site: Site, sdk: Sdk, id: str) -> None:
+    assert site.rpc(sdk, id, "stumble", 100) == Outcome(error="RuntimeError", message="fall 6")
+
+
+def test_rejected_chain(site: Site, sdk: Sdk, id: str) -> None:
+    """The error of the last function is the error of the first; none of them runs again because of it."""
+    outcome = site.rpc(sdk, id, "complain", [sdk.group] * 2, "no coffee ☕")
+    assert outcome == Outcome(error="ValueError", message="no coffee ☕")
+    assert [promise["state"] for promise in site.promises(origin=id)] == ["rejected"] * 3
+
+
+def test_deadline(site: Site, sdk: Sdk, id: str) -> None:
+    """Nobody serves the group: the caller is told when the time is over."""
+    outcome = site.do(sdk, "rpc_within", 1, "nobody", id, "add", 1, 2)
+    assert outcome.error == "ResonateTimeoutError"
+
+
+def test_parallel_chains(site: Site, sdk: Sdk, id: str) -> None:
+    ids = [f"{id}-{number}" for number in range(64)]
+    assert site.do(sdk, "rpc_many", sdk.group, ids, "relay", [sdk.group] * 2, 0) == Outcome(value=[2] * 64)
+
+
+def test_chain_through_both_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
+    """Client and first worker have one version, the second worker the other, and so on."""
+    groups = [other.group, sdk.group, other.group]
+    assert site.rpc(sdk, id, "relay", groups, 0) == Outcome(value=3)
+
+
+def test_rejection_passes_between_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
+    outcome = site.rpc(sdk, id, "complain", [other.group, sdk.group], "no coffee")
+    assert outcome == Outcome(error="ValueError", message="no coffee")
+
+
+def test_parallel_chains_through_both_versions(site: Site, sdks: dict[str, Sdk], id: str) -> None:
+    """Both clients at once, each with 32 chains that cross over and back."""
+    groups = [sdk.group for sdk in sdks.values()]
+    calls = [
+        site.caller(sdk).begin(
+            "rpc_many", sdk.group, [f"{id}-{sdk.version}-{n}" for n in range(32)], "relay", groups, 0
+        )
+        for sdk in sdks.values()
+    ]
+    assert [call.outcome() for call in calls] == [Outcome(value=[2] * 32)] * 2
+
+
+def test_clean_end(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
+    """A client that stops leaves nothing behind that keeps its process alive."""
+    caller = site.new_caller(sdk, own_group)
+    assert caller.do("run", id, "relay", [sdk.group], 1) == Outcome(value=2)
+    assert caller.process.finish() == 0

@@ -1,0 +1,71 @@
+"""A worker, a caller or the server is killed under real clients, and everything comes to its end all the same."""
+
+from pathlib import Path
+
+import pytest
+
+from .processes import Outcome, Process, Sdk, Site, wait_until
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """The file that lets ``hold`` go on."""
+    return tmp_path / "gate"
+
+
+def at_work(workers: list[Process], id: str) -> list[Process]:
+    """Those that have begun the step of ``hold`` that lasts."""
+    return [worker for worker in workers if worker.runs("wait_for_file", id)]
+
+
+def test_worker_killed_at_work(site: Site, sdk: Sdk, own_group: str, id: str, gate: Path) -> None:
+    """The other worker of the group takes over; the step that was recorded is not done again."""
+    workers = [site.worker(sdk, own_group), site.worker(sdk, own_group)]
+    call = site.caller(sdk).begin("rpc", own_group, id, "hold", str(gate))
+    wait_until(lambda: at_work(workers, id), "a worker is at work")
+    (victim,) = at_work(workers, id)
+    victim.kill()
+    wait_until(lambda: len(at_work(workers, id)) == 2, "the other worker has taken over")
+    gate.touch()
+    assert call.outcome() == Outcome(value=3)
+    assert site.runs("add", id) == 1
+    assert [worker.runs("wait_for_file", id) for worker in workers] == [1, 1]
+
+
+def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
+    """It holds nothing then; a worker that starts after the awaited promise was settled goes on."""
+    victim = site.worker(sdk, own_group)
+    call = site.caller(sdk).begin("rpc", own_group, id, "ask")
+    question = site.awaited_promise(id)
+    victim.kill()
+    assert site.do(sdk, "resolve", question, "here") == Outcome()
+    assert site.state_of_task(id) == "pending"
+    site.worker(sdk, own_group)
+    assert call.outcome() == Outcome(value="here")
+
+
+def test_caller_killed_and_repeated(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
+    """A caller that runs the function itself dies while it waits; another one with the same id gets the result."""
+    first, second = site.new_caller(sdk, own_group), site.new_caller(sdk, own_group)
+    first.begin("run", id, "ask")
+    question = site.awaited_promise(id)
+    first.process.kill()
+    call = second.begin("run", id, "ask")
+    assert site.do(sdk, "resolve", question, "here") == Outcome()
+    assert call.outcome() == Outcome(value="here")
+
+
+def test_server_killed(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
+    """One chain is suspended, one at work, when the server dies. Both end well, and no step is done twice."""
+    worker = own_site.worker(sdk)
+    asking = own_site.begin_rpc(sdk, f"{id}-ask", "ask")
+    holding = own_site.begin_rpc(sdk, f"{id}-hold", "hold", str(gate))
+    question = own_site.awaited_promise(f"{id}-ask")
+    wait_until(lambda: at_work([worker], f"{id}-hold"), "it is at work")
+    own_site.server.kill()
+    own_site.server.start()
+    gate.touch()
+    assert own_site.do(sdk, "resolve", question, "here") == Outcome()
+    assert asking.outcome() == Outcome(value="here")
+    assert holding.outcome() == Outcome(value=3)
+    assert worker.runs("wait_for_file", f"{id}-hold") == 1
