@@ -65,8 +65,9 @@ def site(standing_site: Site) -> Iterator[Site]:
 
 @pytest.fixture
 def own_site(tmp_path: Path) -> Iterator[Site]:
-    """A server of this test's own, without workers."""
-    own = Site(ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite").start(), tmp_path)
+    """A server of this test's own, without workers. It offers a task again soon if nobody has claimed it."""
+    server = ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="1000")
+    own = Site(server.start(), tmp_path)
     yield own
     own.close()
     print(own.report())

@@ -4,6 +4,7 @@ what to do."""
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,11 +43,11 @@ class Outcome(Struct, frozen=True):
 class Process:
     """``program.py`` under one version of the SDK; stdout and stderr go to files beside each other."""
 
-    def __init__(self, sdk: Sdk, log: Path, url: str, role: str, group: str) -> None:
+    def __init__(self, sdk: Sdk, log: Path, url: str, *arguments: str) -> None:
         self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sdk.python, "-I", PROGRAM, role, group],
+                [sdk.python, "-I", PROGRAM, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,
@@ -66,6 +67,9 @@ class Process:
         """How often ``function`` began to run, for promises whose id starts with ``promise``."""
         marker = f"running function {function}  promise={promise}"
         return sum(line.startswith(marker) for line in self.lines)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
@@ -131,9 +135,9 @@ class Site(Struct):
     callers: dict[str, Caller] = field(default_factory=dict)
     """One for each version, by its version; calls come from there unless a test wants another one."""
 
-    def worker(self, sdk: Sdk, group: str = "") -> Process:
+    def worker(self, sdk: Sdk, group: str = "", lease_seconds: float = 60) -> Process:
         """Returns once it serves, which is when its import of the SDK is done."""
-        worker = self._start(sdk, "worker", group or sdk.group)
+        worker = self._start(sdk, "worker", group or sdk.group, str(lease_seconds))
         wait_until(lambda: worker.lines[:1], "the worker says something")
         assert worker.lines[0].startswith(f"resonate-sdk {sdk.version} serves"), worker.lines[0]
         return worker
@@ -165,8 +169,11 @@ class Site(Struct):
 
     def state_of_task(self, id: str) -> str:
         """``none`` if there is no such task."""
-        reply = self.server.client().call("task.get", id=id)
-        return str(reply.data["task"]["state"]) if reply.status == 200 else "none"
+        return str(self._task(id).get("state", "none"))
+
+    def claims(self, id: str) -> int:
+        """How often a worker has claimed this task."""
+        return int(self._task(id).get("version", 0))
 
     def wait_until_suspended(self, id: str) -> None:
         wait_until(lambda: self.state_of_task(id) == "suspended", f"{id} is suspended")
@@ -194,9 +201,13 @@ class Site(Struct):
             said.append(f"── process {number} ──\n{lines}\n{process.errors}")
         return "\n".join(said)
 
-    def _start(self, sdk: Sdk, role: str, group: str) -> Process:
+    def _task(self, id: str) -> dict[str, Any]:
+        reply = self.server.client().call("task.get", id=id)
+        return dict(reply.data["task"]) if reply.status == 200 else {}
+
+    def _start(self, sdk: Sdk, role: str, *arguments: str) -> Process:
         log = self.folder / f"{role}-{sdk.version}-{len(self.processes)}.log"
-        process = Process(sdk, log, self.server.url, role, group)
+        process = Process(sdk, log, self.server.url, role, *arguments)
         self.processes.append(process)
         return process
 

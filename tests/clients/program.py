@@ -2,8 +2,8 @@
 
 Runs under every SDK version that the tests name, each in its own environment; so nothing but the SDK is imported.
 
-    python program.py worker GROUP    serves the functions below until it is killed
-    python program.py client GROUP    reads calls from stdin, one a line: [NUMBER, ACTION, [ARGUMENT, ...]]
+    python program.py worker GROUP LEASE_SECONDS    serves the functions below until it is killed
+    python program.py client GROUP                  reads calls from stdin: [NUMBER, ACTION, [ARGUMENT, ...]] a line
 
 RESONATE_URL names the server.
 """
@@ -123,17 +123,17 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 # ── worker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def connect(group: str) -> Resonate:
+def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """With the functions above. A leaf that fails is not tried again unless it says so."""
-    resonate = Resonate(group=group, retry_policy=Never())
+    resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
     for function in (relay, complain, add, steps, echo, nap, ask, launch, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate
 
 
-async def serve(group: str) -> None:
-    connect(group)
+async def serve(group: str, lease_seconds: str) -> None:
+    connect(group, float(lease_seconds))
     print(f"resonate-sdk {version('resonate-sdk')} serves {group}", flush=True)
     await asyncio.Event().wait()
 
@@ -218,5 +218,5 @@ async def call(group: str) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     logging.getLogger("resonate.validation").setLevel(logging.WARNING)  # 0.7 reports every request there
-    role, own_group = sys.argv[1:]
-    asyncio.run({"worker": serve, "client": call}[role](own_group))
+    role, *options = sys.argv[1:]
+    asyncio.run(serve(*options) if role == "worker" else call(*options))

@@ -1,5 +1,6 @@
 """A worker, a caller or the server is killed under real clients, and everything comes to its end all the same."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,21 @@ def test_worker_killed_at_work(site: Site, sdk: Sdk, own_group: str, id: str, ga
     assert call.outcome() == Outcome(value=3)
     assert site.runs("add", id) == 1
     assert [worker.runs("wait_for_file", id) for worker in workers] == [1, 1]
+
+
+def test_worker_frozen_beyond_its_lease(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
+    """Its stream stays open, but it sends no heartbeat: another takes over, and it drops its work once it thaws."""
+    frozen = own_site.worker(sdk, lease_seconds=1)
+    call = own_site.begin_rpc(sdk, id, "hold", str(gate))
+    wait_until(lambda: at_work([frozen], id), "it is at work")
+    frozen.send(signal.SIGSTOP)
+    other = own_site.worker(sdk)
+    wait_until(lambda: at_work([other], id), "the other worker has taken over")
+    gate.touch()
+    assert call.outcome() == Outcome(value=3)
+    frozen.send(signal.SIGCONT)
+    wait_until(lambda: "code=409" in frozen.errors, "what it still wanted to write is refused")
+    assert own_site.rpc(sdk, f"{id}-next", "add", 1, 2) == Outcome(value=3)
 
 
 def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id: str) -> None:

@@ -305,8 +305,8 @@ def task_heartbeat(choices: Choices, scene: Scene) -> Operation:
     return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
 
 
-def task_halt(choices: Choices, _: Scene) -> Operation:
-    return Request("task.halt", {"id": choices.one(IDS)})
+def task_halt(choices: Choices, scene: Scene) -> Operation:
+    return Request("task.halt", {"id": choices.one(tuple(scene.tasks) or IDS)})
 
 
 def task_continue(choices: Choices, scene: Scene) -> Operation:

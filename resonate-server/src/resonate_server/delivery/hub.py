@@ -97,6 +97,8 @@ class Hub:
         self._push = push
         self._groups: dict[str, Group] = {}
         self._group_of_task: dict[str, Group] = {}
+        self._expected: set[str] = set()
+        """Processes whose stream this server has ended; they come back at once."""
         self._turn = count()
         self._served: dict[Connection, int] = {}
 
@@ -125,7 +127,7 @@ class Hub:
         group.connections[id] = connection
         self._served[connection] = next(self._turn)
         group.more_in_store = True
-        logger.info("worker connected: %s", connection)
+        logger.log(self._level_of_return(id), "worker connected: %s", connection)
         self._owner.worker_connected(id)
         self._hand_over_unblocks(group, connection)
         self._pump(group)
@@ -141,10 +143,19 @@ class Hub:
         self._detach(group, connection)
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
-        if not planned:
+        if planned:
+            self._expected.add(connection.id)
+        else:
             self._report_lost(connection.id)
         self._pump(group)
         self._drop_if_deserted(group)
+
+    def _level_of_return(self, id: str) -> int:
+        """That a worker is back after its stream was ended as planned is nothing that people want to read."""
+        if id not in self._expected:
+            return logging.INFO
+        self._expected.discard(id)
+        return logging.DEBUG
 
     def _report_lost(self, pid: str) -> None:
         """A process may have streams in several groups: one that is left proves that it lives."""
@@ -335,7 +346,9 @@ class Hub:
             self._hand_over_unblocks(group, connection)
 
     def forget_stale_unblocks(self) -> None:
-        """Drop those whose listener has been away for too long. Their result stays readable; only the news goes."""
+        """Housekeeping: drop those whose listener has been away for too long. Their result stays readable; only the
+        news goes."""
+        self._expected.clear()
         oldest = time.monotonic() - UNBLOCK_KEPT_S
         for group in list(self._groups.values()):
             for recipient, waiting in list(group.unblocks.items()):

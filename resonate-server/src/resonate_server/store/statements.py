@@ -2,6 +2,7 @@
 kernel's model."""
 
 SCHEMA_VERSION = 1
+"""To be raised with every change of the schema: a file of another version is refused instead of misread."""
 
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.

@@ -1,0 +1,157 @@
+"""What must hold in every run, whatever goes wrong. Each rule is a function that yields what it finds broken; the
+class :class:`Ledger` remembers what was said to workers."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from resonate_server.kernel.model import Task
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.store import Snapshot
+
+type Broken = Iterator[str]
+
+
+# --- one row before and after one request ---------------------------------------------------------------------------
+
+
+def a_settled_promise_never_changes(before: Promise | None, after: Promise) -> Broken:
+    if before is not None and before.state is not PromiseState.PENDING and before != after:
+        yield f"settled promise {before.id} changed from {before} to {after}"
+
+
+def what_a_promise_is_never_changes(before: Promise | None, after: Promise) -> Broken:
+    if before is not None and _identity(before) != _identity(after):
+        yield f"promise {before.id} became another: {before} to {after}"
+
+
+def _identity(promise: Promise) -> tuple[object, ...]:
+    return promise.param, promise.tags, promise.timeout_at, promise.created_at
+
+
+def a_version_grows_only_by_a_claim(before: Task | None, after: Task, is_claim: bool) -> Broken:
+    version = 0 if before is None else before.version
+    if after.version == version:
+        return
+    by_one = after.version == version + 1 and after.state is TaskState.ACQUIRED
+    free = before is None or before.state is TaskState.PENDING
+    if not (is_claim and by_one and free):
+        yield f"version of task {after.id}: {version} ({before}) to {after.version} ({after}), claim: {is_claim}"
+
+
+def a_fulfilled_task_never_changes(before: Task | None, after: Task) -> Broken:
+    if before is not None and before.state is TaskState.FULFILLED and before != after:
+        yield f"fulfilled task {before.id} changed to {after}"
+
+
+def a_task_is_cared_for(task: Task, promise: Promise) -> Broken:
+    """What a worker must run is owed to one or has a time at which it will be; a lease has an end."""
+    if task.state is TaskState.PENDING and not promise.is_timer and task.timer_at is None:
+        yield f"task {task.id} waits for a worker, but nothing will send it: {task}"
+    if task.state is TaskState.ACQUIRED and (task.timer_at is None or task.pid is None):
+        yield f"task {task.id} is held without a lease: {task}"
+    if task.state is not TaskState.PENDING and task.queued:
+        yield f"task {task.id} is {task.state}, but queued"
+
+
+# --- the whole state ------------------------------------------------------------------------------------------------
+
+
+def a_task_is_fulfilled_exactly_when_its_promise_is_settled(state: Snapshot) -> Broken:
+    promises = {promise.id: promise for promise in state.promises}
+    for task in state.tasks:
+        settled = promises[task.id].state is not PromiseState.PENDING
+        if settled is not (task.state is TaskState.FULFILLED):
+            yield f"task {task.id} is {task.state}, its promise {promises[task.id].state}"
+
+
+def every_suspended_task_awaits_something(state: Snapshot) -> Broken:
+    pending = {promise.id for promise in state.promises if promise.state is PromiseState.PENDING}
+    waking = {link.awaiter for link in state.callbacks if not link.fired and link.awaited in pending}
+    for task in state.tasks:
+        if task.state is TaskState.SUSPENDED and task.id not in waking:
+            yield f"task {task.id} sleeps, and nothing will wake it"
+
+
+def nothing_is_left(state: Snapshot) -> Broken:
+    """After all work is done."""
+    for promise in state.promises:
+        if promise.state is PromiseState.PENDING:
+            yield f"promise {promise.id} is still pending"
+    for task in state.tasks:
+        if task.state is not TaskState.FULFILLED:
+            yield f"task {task.id} is stranded: {task}"
+    for link in state.callbacks:
+        yield f"{link.awaiter} still awaits {link.awaited}"
+
+
+# --- what was said --------------------------------------------------------------------------------------------------
+
+
+class Ledger:
+    """Everything that the server has acknowledged, and what workers did because of it."""
+
+    def __init__(self) -> None:
+        self._settled: dict[str, dict[str, Any]] = {}
+        self._known: set[str] = set()
+        self._given_up: set[tuple[str, int]] = set()
+        self._listening: set[tuple[str, str]] = set()
+        self._holders: dict[tuple[str, int], tuple[str, str]] = {}
+        self._ended: set[str] = set()
+        self.runs: Counter[str] = Counter()
+
+    def promise_shown(self, record: dict[str, Any]) -> Broken:
+        """Whoever is told of a promise may rely on it."""
+        id = record["id"]
+        self._known.add(id)
+        told = self._settled.get(id)
+        if told is not None and told != record:
+            yield f"promise {id} was shown as {told}, now as {record}"
+        if record["state"] != "pending":
+            self._settled[id] = record
+
+    def claimed(self, id: str, version: int, pid: str, corr_id: str) -> Broken:
+        """At most one worker holds a version of a task, by one request of its own (sent twice at most)."""
+        holder = self._holders.setdefault((id, version), (pid, corr_id))
+        if holder != (pid, corr_id):
+            yield f"version {version} of task {id} was given to {holder} and to {(pid, corr_id)}"
+
+    def given_up(self, id: str, version: int) -> None:
+        """Its suspension, release or fulfilment was acknowledged."""
+        self._given_up.add((id, version))
+
+    def listening(self, promise_id: str, address: str) -> None:
+        self._listening.add((promise_id, address))
+
+    def ran(self, id: str) -> Broken:
+        """A function, or a local step of one, begins."""
+        self.runs[id] += 1
+        if id in self._ended:
+            yield f"{id} runs again, though its end was acknowledged"
+
+    def ended(self, id: str) -> None:
+        """The settlement of what it ran for was acknowledged."""
+        self._ended.add(id)
+
+    def survives(self, state: Snapshot) -> Broken:
+        """Every acknowledged request is still there. To be asked after each restart of the server."""
+        promises = {promise.id: promise for promise in state.promises}
+        for id in sorted(self._known - promises.keys()):
+            yield f"promise {id} was acknowledged and is lost"
+        for id, record in self._settled.items():
+            if id in promises and msgspec.to_builtins(promises[id]) != record:
+                yield f"promise {id} was settled as {record} and is {promises[id]}"
+        versions = {task.id: task for task in state.tasks}
+        for id, version in self._holders:
+            if id not in versions or versions[id].version < version:
+                yield f"claim of version {version} of task {id} is lost: {versions.get(id)}"
+        for id, version in sorted(self._given_up):
+            task = versions.get(id)
+            if task is not None and task.state is TaskState.ACQUIRED and task.version == version:
+                yield f"task {id} was given up at version {version} and is held again: {task}"
+        stored = {(link.awaited, link.address) for link in state.listeners}
+        for promise_id, address in sorted(self._listening - stored):
+            if promise_id in promises and promises[promise_id].state is PromiseState.PENDING:
+                yield f"listener {address} on {promise_id} was acknowledged and is lost"

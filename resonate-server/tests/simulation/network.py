@@ -1,0 +1,132 @@
+"""The network in the simulation: it delays, loses, doubles and reorders; streams break, and one end may not notice."""
+
+import asyncio
+
+from msgspec import Struct
+
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.messages import Execute, Message
+from simulation.run import Run
+from simulation.server import Server
+
+NOTICE_S = 25.0
+"""Longest time until the server finds that a peer is gone: a keep-alive comment, and the wait for it to be written."""
+
+
+class Weather(Struct, frozen=True):
+    """How bad the network of one run is: likelihoods of each mishap, and the longest delay in seconds."""
+
+    lost_request: float
+    lost_answer: float
+    doubled_request: float
+    lost_message: float
+    doubled_message: float
+    delay_s: float
+
+    @classmethod
+    def random(cls, run: Run) -> "Weather":
+        pick = run.rng.choice
+        return cls(
+            lost_request=pick((0, 0.01, 0.1)),
+            lost_answer=pick((0, 0.01, 0.1)),
+            doubled_request=pick((0, 0.02, 0.2)),
+            lost_message=pick((0, 0.05, 0.3)),
+            doubled_message=pick((0, 0.05, 0.3)),
+            delay_s=pick((0.01, 0.1, 1.0)),
+        )
+
+
+class Receiver:
+    """A worker, as far as the network is concerned."""
+
+    group: str
+    pid: str
+
+    def receive(self, message: Message) -> None:
+        raise NotImplementedError
+
+
+class Stream:
+    """A worker's open stream. :meth:`cut` breaks it; each end notices in its own time."""
+
+    def __init__(self, network: "Network", server: Server, receiver: Receiver) -> None:
+        self.group = receiver.group
+        self.pid = receiver.pid
+        self.ended = asyncio.Event()
+        self._network = network
+        self._server = server
+        self._receiver = receiver
+        self._cut = False
+
+    def write(self, message: Message) -> None:
+        """Messages may overtake each other; what is written into a cut stream is gone."""
+        run, weather = self._network.run, self._network.weather
+        if self._cut or run.happens(weather.lost_message):
+            run.happened["message lost"] += 1
+            return
+        self._deliver(message)
+        if run.happens(weather.doubled_message):
+            run.happened["message doubled"] += 1
+            self._deliver(message)
+
+    def _deliver(self, message: Message) -> None:
+        self._network.run.happened["execute" if isinstance(message, Execute) else "unblock"] += 1
+        self._network.run.loop.call_later(self._network.delay(), self._receiver.receive, message)
+
+    def end(self) -> None:
+        """The server has ended it."""
+        self._cut = True
+        self._network.run.loop.call_later(self._network.delay(), self.ended.set)
+
+    def cut(self) -> None:
+        run = self._network.run
+        run.happened["stream broken"] += 1
+        self._cut = True
+        run.loop.call_later(run.rng.random() * 2, self.ended.set)
+        run.loop.call_later(run.rng.random() * run.rng.choice((0.1, NOTICE_S)), self._server.lose, self)
+
+
+class Network:
+    """Between workers and whichever server is up."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.weather = Weather.random(run)
+        self.server: Server | None = None
+
+    def delay(self) -> float:
+        return self.run.rng.random() * (0.01 if self.run.calm else self.weather.delay_s)
+
+    async def connect(self, receiver: Receiver) -> Stream:
+        """Raises ``ConnectionError`` without a server."""
+        await asyncio.sleep(self.delay())
+        server = self._server_or_refusal()
+        stream = Stream(self, server, receiver)
+        server.connect(stream, seconds=self.run.rng.choice((10.0, 60.0, 240.0)))
+        return stream
+
+    async def call(self, body: bytes) -> Answer:
+        """Raises ``ConnectionError`` if the request or its answer got lost: the caller cannot know which."""
+        await asyncio.sleep(self.delay())
+        if self.run.happens(self.weather.lost_request):
+            self.run.happened["request lost"] += 1
+            raise ConnectionError("the request was lost")
+        if self.run.happens(self.weather.doubled_request):
+            self.run.happened["request doubled"] += 1
+            self.run.loop.call_later(self.delay() * 3, self._deliver_copy, body)
+        answer = await self._server_or_refusal().accept(body)
+        await asyncio.sleep(self.delay())
+        if self.run.happens(self.weather.lost_answer):
+            self.run.happened["answer lost"] += 1
+            raise ConnectionError("the answer was lost")
+        return answer
+
+    def _deliver_copy(self, body: bytes) -> None:
+        """Nobody waits for its answer."""
+        if self.server is not None and self.server.alive:
+            self.server.accept(body)
+
+    def _server_or_refusal(self) -> Server:
+        if self.server is None or not self.server.alive:
+            raise ConnectionError("connection refused")
+        return self.server

@@ -1,0 +1,37 @@
+"""What all parts of one simulated run share: the one generator of chance, the clock, and what was found."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+from simulation.invariants import Ledger
+from simulation.loop import VirtualLoop
+
+
+class Run:
+    """``seed`` decides everything; ``trace`` keeps a diary for people."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, trace: bool) -> None:
+        self.rng = random.Random(seed)
+        self.loop = loop
+        self.ledger = Ledger()
+        self.happened: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.calm = False
+        """No faults any more."""
+        self.diary: list[str] | None = [] if trace else None
+        self._began = loop.time()
+
+    def now_ms(self) -> int:
+        return int(self.loop.time() * 1_000)
+
+    def check(self, broken: Iterable[str]) -> None:
+        self.broken += broken
+
+    def note(self, who: object, what: object) -> None:
+        if self.diary is not None:
+            self.diary.append(f"{self.loop.time() - self._began:9.3f} s  {who}: {what}")
+
+    def happens(self, likelihood: float) -> bool:
+        """A fault of the network, while there are faults."""
+        return not self.calm and self.rng.random() < likelihood

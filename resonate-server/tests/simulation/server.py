@@ -1,0 +1,307 @@
+"""The server in the simulation: the real engine, hub and kernel on a store that survives crashes, without threads and
+sockets. It can die at any point: before a commit, between commit and send, in the middle of sending."""
+
+import asyncio
+import queue
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from simulation import invariants
+from simulation.run import Run
+
+from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
+from resonate_server.engine import Engine, EngineSettings
+from resonate_server.engine.engine import _Job
+from resonate_server.engine.work import Result, Work
+from resonate_server.kernel.model import Changes, Footprint, Rules
+from resonate_server.metrics import Metrics
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import Call, Refusal, decode_call, open_envelope
+from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.requests import TaskAcquire, TaskCreate
+from resonate_server.store.memory import MemoryStore
+
+RETRY_S = 30
+GRACE_S = 3.0
+KEEP_ALIVE_S = 10.0
+
+METRICS = Metrics()
+"""One for all runs: building it takes longer than a run."""
+
+SETTINGS = EngineSettings(
+    rules=Rules(retry_timeout_ms=RETRY_S * 1_000), grace_seconds=GRACE_S, server_url="http://localhost:8001"
+)
+
+
+class Crash(BaseException):
+    """The server dies here."""
+
+
+class Stream(Protocol):
+    """The far end of a worker's stream, as the server sees it."""
+
+    group: str
+    pid: str
+
+    def write(self, message: Message) -> None:
+        """Into the network."""
+
+    def end(self) -> None:
+        """Close it properly."""
+
+
+class WatchedStore(MemoryStore):
+    """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
+
+    What was committed is what is there: a transaction in which the server dies is rolled back.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self.request: object = None
+        self.dies_before_commit = False
+
+    def fork(self) -> "WatchedStore":
+        """What is on disk, opened anew."""
+        twin = WatchedStore(self.run)
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                copied: Any = value.copy()
+                for key, inner in copied.items():
+                    copied[key] = inner.copy() if isinstance(inner, dict) else inner
+                setattr(twin, name, copied)
+            elif isinstance(value, list):
+                setattr(twin, name, value.copy())
+        return twin
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with super().transaction():
+            yield
+            if self.dies_before_commit:
+                raise Crash
+
+    def write(self, changes: Changes) -> None:
+        before = super().load(Footprint(ids=(*changes.promises, *changes.tasks)))
+        super().write(changes)
+        is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
+        for id, promise in changes.promises.items():
+            self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
+            self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
+        for id, task in changes.tasks.items():
+            was = before.tasks.get(id)
+            self.run.check(invariants.a_version_grows_only_by_a_claim(was, task, is_claim))
+            self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
+            self.run.check(invariants.a_task_is_cared_for(task, self._promises[id]))
+
+
+class WatchedWork(Work):
+    """Tells the store whose writes are coming."""
+
+    def __init__(self, store: WatchedStore, rules: Rules, server_url: str) -> None:
+        super().__init__(store, rules, server_url)
+        self._watched = store
+
+    def answer(self, call: Call, now: int) -> Result:
+        self._watched.request = call.request
+        try:
+            return super().answer(call, now)
+        finally:
+            self._watched.request = None
+
+
+class JobQueue:
+    """A queue of jobs for one thread, as far as the engine uses it."""
+
+    def __init__(self) -> None:
+        self.filled = asyncio.Event()
+        self._jobs: deque[_Job | None] = deque()
+
+    def put(self, job: _Job | None) -> None:
+        self._jobs.append(job)
+        self.filled.set()
+
+    def get(self, timeout: float | None = None) -> _Job | None:  # noqa: ARG002
+        if not self._jobs:
+            raise queue.Empty
+        return self._jobs.popleft()
+
+    def get_nowait(self) -> _Job | None:
+        return self.get()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+
+class NoThread:
+    """The engine's thread is a coroutine here."""
+
+    def start(self) -> None:
+        pass
+
+
+class SteppedEngine(Engine):
+    """The engine, whose thread's work is done on the loop."""
+
+    def __init__(self, store: WatchedStore, run: Run) -> None:
+        super().__init__(store, SETTINGS, run.now_ms, METRICS)
+        self.run_state = run
+        self.die: Callable[[], None]
+        self._work = WatchedWork(store, SETTINGS.rules, SETTINGS.server_url)
+        self.dies_while_publishing = False
+        self.alive = True
+        self._jobs = self.jobs = JobQueue()  # type: ignore[assignment]
+        self._thread = NoThread()  # type: ignore[assignment]
+
+    async def work(self) -> None:
+        """What the thread does, with pauses in which requests queue up. Raises :class:`Crash`."""
+        while True:
+            self.jobs.filled.clear()
+            if not self.jobs:
+                await self._wait_for_job_or_alarm()
+            await asyncio.sleep(self.run_state.rng.random() * 0.004)
+            batch, _ = self._next_batch()
+            self._work_off(batch)
+
+    async def _wait_for_job_or_alarm(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds_to_alarm()):
+                await self.jobs.filled.wait()
+        except TimeoutError:
+            pass
+
+    def _publish(self, batch: list[_Job], results: list[Result]) -> None:
+        if not self.alive:
+            return
+        if self.dies_while_publishing:
+            done = self.run_state.rng.randint(0, len(batch))
+            super()._publish(batch[:done], results[:done])
+            self.die()
+            return
+        super()._publish(batch, results)
+
+
+class Outbound:
+    """What the engine sends goes to the hub; nobody is addressed by HTTP here."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.send = hub.send
+        self.withdraw = hub.withdraw
+        self.refresh = hub.refresh
+        self._hub = hub
+
+    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
+        self._hub.refill(group, messages, complete)
+
+
+class Server:
+    """One life of the server process. After :meth:`crash` its store is forked into the next one."""
+
+    def __init__(self, run: Run, store: WatchedStore) -> None:
+        self.run = run
+        self.store = store
+        self.engine = SteppedEngine(store, run)
+        self.engine.die = self.crash
+        self.hub = Hub(owner=self.engine, push=lambda *_: None)
+        self._open: dict[asyncio.Future[Answer], None] = {}
+        self._streams: dict[Stream, asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def alive(self) -> bool:
+        return self.engine.alive
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_exception)
+        self.engine.start(Outbound(self.hub))
+        self._tasks = [loop.create_task(self._work()), loop.create_task(self._keep_house())]
+
+    async def _work(self) -> None:
+        try:
+            await self.engine.work()
+        except Crash:
+            self.crash()
+
+    def _on_exception(self, _: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.run.broken.append(f"unhandled: {context['message']} {error!r}")
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            self.hub.forget_stale_unblocks()
+            self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def accept(self, body: bytes) -> asyncio.Future[Answer]:
+        """The answer to a request that has arrived; ``ConnectionError`` if the server dies first."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._open[answer] = None
+        task = asyncio.get_running_loop().create_task(self._answer(body, answer))
+        task.add_done_callback(lambda _: self._open.pop(answer, None))
+        return answer
+
+    async def _answer(self, body: bytes, answer: asyncio.Future[Answer]) -> None:
+        envelope = open_envelope(body)
+        assert not isinstance(envelope, Refusal), envelope
+        decided = await self.engine.submit(decode_call(envelope))
+        if decided.status == 500:
+            self.run.broken.append(f"answered 500: {body.decode()}")
+        if not answer.done():
+            answer.set_result(decided)
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    def connect(self, stream: Stream, seconds: float) -> None:
+        """Serve a stream for ``seconds`` at most."""
+        self._streams[stream] = asyncio.get_running_loop().create_task(self._serve(stream, seconds))
+
+    def lose(self, stream: Stream) -> None:
+        """The peer is found to be gone."""
+        task = self._streams.pop(stream, None)
+        if task is not None and self.alive:
+            task.cancel()
+
+    async def _serve(self, stream: Stream, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        connection = self.hub.connect(stream.group, stream.pid)
+        end = loop.time() + seconds
+        planned = False
+        try:
+            while not connection.closed and (left := end - loop.time()) > 0:
+                for message in await connection.wait(min(KEEP_ALIVE_S, left)):
+                    stream.write(message)
+            planned = True
+        finally:
+            self._end(stream, connection, planned)
+
+    def _end(self, stream: Stream, connection: Connection, planned: bool) -> None:
+        if not self.alive:
+            return
+        self._streams.pop(stream, None)
+        self.hub.disconnect(connection, planned)
+        if planned:
+            self.run.happened["stream ended by the server"] += 1
+            stream.end()
+
+    # --- death ------------------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """At once. Open requests get no answer, streams break."""
+        if not self.alive:
+            return
+        self.engine.alive = False
+        self.engine._absences.close()
+        for task in [*self._tasks, *self._streams.values()]:
+            task.cancel()
+        for stream in self._streams:
+            stream.end()
+        for answer in self._open:
+            if not answer.done():
+                answer.set_exception(ConnectionError("the server died"))
+                answer.exception()

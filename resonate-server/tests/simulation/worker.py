@@ -1,0 +1,361 @@
+"""A model of the SDK's worker: what it sends when, how it resends, and how it replays a function after a wake-up."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from resonate_server.protocol.messages import Execute, Message
+from simulation.network import Network, Receiver, Stream
+from simulation.plans import (
+    GIVEN_FROM_OUTSIDE,
+    HANDLED_FAILURE,
+    Plan,
+    Step,
+    child_id,
+    decode_plan,
+    encode_plan,
+)
+from simulation.run import Run
+
+LEASE_S = 10
+FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 60.0
+"""Before a failed call, or a failed connection, is tried again: doubling from the first to the last."""
+LISTEN_AGAIN_S = 60.0
+FAR_MS = 24 * 3_600_000
+
+type Record = dict[str, Any]
+
+
+class Refused(Exception):
+    """An answer of 400 or more where the worker cannot go on."""
+
+
+class Reply(Struct, frozen=True):
+    status: int
+    data: Any
+    corr_id: str
+
+
+class Process(Receiver):
+    """Something that lives: it can be killed and frozen, and everything it does passes :meth:`call`."""
+
+    def __init__(self, run: Run, network: Network, group: str) -> None:
+        self.run = run
+        self.network = network
+        self.group = group
+        self.pid = f"{group}-{run.rng.getrandbits(96):024x}"
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._jobs: dict[asyncio.Task[None], None] = {}
+        self.killed = False
+
+    def __str__(self) -> str:
+        return self.pid[:9]
+
+    def spawn(self, job: Coroutine[Any, Any, None]) -> None:
+        task = self.run.loop.create_task(job)
+        self._jobs[task] = None
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refused):
+            self.run.broken.append(f"the model failed: {error!r}")
+
+    def kill(self) -> None:
+        self.run.note(self, "killed")
+        self.killed = True
+        for task in list(self._jobs):
+            task.cancel()
+
+    async def freeze(self, seconds: float) -> None:
+        self._awake.clear()
+        await asyncio.sleep(seconds)
+        self._awake.set()
+
+    def thaw(self) -> None:
+        self._awake.set()
+
+    async def call(self, kind: str, **data: Any) -> Reply:
+        """The answer, however often it has to be asked for; always the same request with the same correlation id."""
+        corr_id = f"{self.run.rng.getrandbits(128):032x}"
+        head = {"corrId": corr_id, "version": "2026-04-01"}
+        body = json.dumps({"kind": kind, "head": head, "data": data}).encode()
+        pause = FIRST_PAUSE_S
+        while True:
+            await self._awake.wait()
+            try:
+                answer = await self.network.call(body)
+                break
+            except ConnectionError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LAST_PAUSE_S)
+        await self._awake.wait()
+        return self._take(kind, data, Reply(answer.status, msgspec.to_builtins(answer.data), corr_id))
+
+    def _take(self, kind: str, data: Record, reply: Reply) -> Reply:
+        self.run.happened[f"{kind} {reply.status}"] += 1
+        self.run.note(self, f"{kind} {data.get('id', data.get('awaited', ''))} {data.get('version', '')} {reply.status}")
+        for record in _promises_in(reply):
+            self.run.check(self.run.ledger.promise_shown(record))
+        return reply
+
+
+class Worker(Process):
+    """A process of a group: it runs what it is told of, at any time any number of functions."""
+
+    def __init__(self, run: Run, network: Network, group: str) -> None:
+        super().__init__(run, network, group)
+        self.stream: Stream | None = None
+        self._held: dict[str, int] = {}
+        self._news: dict[str, asyncio.Event] = {}
+
+    @property
+    def address(self) -> str:
+        return f"poll://uni@{self.group}/{self.pid}"
+
+    def start(self) -> None:
+        self.spawn(self._listen())
+        self.spawn(self._beat())
+
+    async def _listen(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            await self._awake.wait()
+            try:
+                self.stream = await self.network.connect(self)
+                await self.stream.ended.wait()
+                pause = FIRST_PAUSE_S
+                await asyncio.sleep(FIRST_PAUSE_S)
+            except ConnectionError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LAST_PAUSE_S)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            if self._held:
+                tasks = [{"id": id, "version": version} for id, version in self._held.items()]
+                await self.call("task.heartbeat", pid=self.pid, tasks=tasks)
+
+    def receive(self, message: Message) -> None:
+        if self.killed:
+            return
+        if isinstance(message, Execute):
+            self.spawn(self._execute(message.task_id, message.version))
+        elif message.promise.id in self._news:
+            self._news[message.promise.id].set()
+
+    async def _execute(self, id: str, version: int) -> None:
+        lease = {"pid": self.pid, "ttl": LEASE_S * 1_000}
+        reply = await self.call("task.acquire", id=id, version=version, **lease)
+        if reply.status == 200:
+            await self.run_task(reply)
+
+    async def run_task(self, claim: Reply) -> None:
+        """Run the function behind a claimed task until it ends or has to wait."""
+        id, version = claim.data["task"]["id"], claim.data["task"]["version"]
+        self.run.check(self.run.ledger.claimed(id, version, self.pid, claim.corr_id))
+        self._held[id] = version
+        try:
+            if self.run.happens(0.02):
+                self.run.happened["function not found"] += 1
+                raise Refused
+            await Execution(self, claim).run_function()
+        except Refused:
+            reply = await self.call("task.release", id=id, version=version)
+            if reply.status == 200:
+                self.run.ledger.given_up(id, version)
+        finally:
+            if self._held.get(id) == version:
+                del self._held[id]
+
+    # --- the caller's side ------------------------------------------------------------------------------------------
+
+    async def call_durably(self, id: str, plan: Plan) -> Record:
+        """``resonate.run``: start function ``id`` here, or join it, and wait for its settled promise."""
+        self.spawn(self._start(id, plan))
+        return await self.wait_for(id)
+
+    async def _start(self, id: str, plan: Plan) -> None:
+        promise = new_promise(self.run, id, plan, root=id, parent=id)
+        action = {"kind": "promise.create", "head": {}, "data": promise}
+        reply = await self.call("task.create", pid=self.pid, ttl=LEASE_S * 1_000, action=action)
+        if reply.status == 200 and reply.data["task"]["state"] == "acquired":
+            await self.run_task(reply)
+
+    async def wait_for(self, id: str) -> Record:
+        """Listen until the promise is settled, and again every minute: news may get lost."""
+        news = self._news.setdefault(id, asyncio.Event())
+        while True:
+            reply = await self.call("promise.register_listener", awaited=id, address=self.address)
+            if reply.status == 200 and reply.data["promise"]["state"] != "pending":
+                record: Record = reply.data["promise"]
+                return record
+            if reply.status == 200:
+                self.run.ledger.listening(id, self.address)
+            try:
+                async with asyncio.timeout(LISTEN_AGAIN_S if reply.status == 200 else 0.5):
+                    await news.wait()
+                news.clear()
+            except TimeoutError:
+                pass
+
+
+class Execution:
+    """One run of a function, which is a replay if it ran before: known results are not made again."""
+
+    def __init__(self, worker: Worker, claim: Reply) -> None:
+        self.worker = worker
+        self.run = worker.run
+        self.id: str = claim.data["task"]["id"]
+        self.version: int = claim.data["task"]["version"]
+        self.tags: dict[str, str] = claim.data["promise"]["tags"]
+        self.plan = decode_plan(claim.data["promise"]["param"]["data"])
+        self._known: dict[str, Record] = {}
+        self._remember(claim.data["preload"])
+
+    def _remember(self, preload: list[Record]) -> None:
+        self._known.update({record["id"]: record for record in preload})
+
+    async def run_function(self) -> None:
+        while True:
+            self.run.check(self.run.ledger.ran(self.id))
+            total, waiting = await self._make_steps()
+            if not waiting:
+                await self._end(total)
+                return
+            if await self._suspend(waiting):
+                return
+
+    async def _make_steps(self) -> tuple[int, list[str]]:
+        """What the steps come to, or the promises that this has to wait for."""
+        total, waiting = 1, []
+        for position, step in enumerate(self.plan.steps, 1):
+            record = await self._make(step, child_id(self.id, position))
+            if record["state"] != "pending":
+                total += _value(step, record)
+            elif step.kind != "detached":
+                waiting.append(record["id"])
+                if step.awaited_at_once:
+                    break
+        return total, waiting
+
+    async def _make(self, step: Step, id: str) -> Record:
+        known = self._known.get(id)
+        if known is None:
+            known = await self._fence("promise.create", self._promise_of(step, id))
+        if step.kind == "local" and known["state"] == "pending":
+            self.run.check(self.run.ledger.ran(id))
+            settlement = {"id": id, "state": "resolved", "value": {"data": "1"}}
+            known = await self._fence("promise.settle", settlement)
+            self.run.ledger.ended(id)
+        return known
+
+    def _promise_of(self, step: Step, id: str) -> Record:
+        promise = new_promise(self.run, id, step.plan, root=self.tags["resonate:origin"], parent=self.id)
+        tags = promise["tags"]
+        match step.kind:
+            case "sleep":
+                promise["timeoutAt"] = self.run.now_ms() + step.ms
+                tags |= {"resonate:timer": "true", "resonate:target": f"poll://any@{self.worker.group}"}
+            case "local":
+                tags |= {"resonate:branch": self.tags["resonate:branch"], "resonate:scope": "local"}
+            case "external":
+                tags |= {"resonate:external": "true"}
+        return promise
+
+    async def _fence(self, kind: str, data: Record) -> Record:
+        action = {"kind": kind, "head": {}, "data": data}
+        reply = await self.worker.call("task.fence", id=self.id, version=self.version, action=action)
+        if reply.status != 200:
+            raise Refused
+        record: Record = reply.data["action"]["data"]["promise"]
+        self._remember([*reply.data["preload"], record])
+        return record
+
+    async def _suspend(self, waiting: list[str]) -> bool:
+        """Whether the function sleeps now; otherwise it goes on at once."""
+        actions = [
+            {"kind": "promise.register_callback", "head": {}, "data": {"awaited": id, "awaiter": self.id}}
+            for id in waiting
+        ]
+        reply = await self.worker.call("task.suspend", id=self.id, version=self.version, actions=actions)
+        if reply.status == 300:
+            self._known = {id: record for id, record in self._known.items() if record["state"] != "pending"}
+            self._remember(reply.data["preload"])
+            return False
+        if reply.status != 200:
+            raise Refused
+        self.run.ledger.given_up(self.id, self.version)
+        return True
+
+    async def _end(self, total: int) -> None:
+        state = "rejected" if self.plan.fails else "resolved"
+        settlement = {"id": self.id, "state": state, "value": {"data": str(total)}}
+        action = {"kind": "promise.settle", "head": {}, "data": settlement}
+        reply = await self.worker.call("task.fulfill", id=self.id, version=self.version, action=action)
+        if reply.status != 200:
+            raise Refused
+        self.run.ledger.given_up(self.id, self.version)
+        self.run.ledger.ended(self.id)
+
+
+class Outsider(Process):
+    """Whoever is no worker: gives external promises their value, starts functions for others, operates the server."""
+
+    def __init__(self, run: Run, network: Network) -> None:
+        super().__init__(run, network, "outside")
+
+    async def resolve(self, id: str) -> None:
+        """As soon as the promise exists, and some more time later."""
+        while (await self.call("promise.get", id=id)).status == 404:
+            await asyncio.sleep(2)
+        await asyncio.sleep(self.run.rng.random() * 3)
+        value = {"data": str(GIVEN_FROM_OUTSIDE)}
+        await self.call("promise.settle", id=id, state="resolved", value=value)
+
+    async def post(self, id: str, plan: Plan) -> None:
+        """Have function ``id`` run by its group."""
+        await self.call("promise.create", **new_promise(self.run, id, plan, root=id, parent=id))
+
+    async def halt_something(self, seconds: float) -> None:
+        """Park a task, look at it, and let it go on."""
+        found = (await self.call("task.search", limit=100)).data["tasks"]
+        open_ids = [task["id"] for task in found if task["state"] != "fulfilled"]
+        if not open_ids:
+            return
+        id = self.run.rng.choice(open_ids)
+        if (await self.call("task.halt", id=id)).status == 200:
+            await self.call("task.get", id=id)
+            await asyncio.sleep(seconds)
+            await self.call("task.continue", id=id)
+
+
+def new_promise(run: Run, id: str, plan: Plan | None, root: str, parent: str) -> Record:
+    tags = {"resonate:origin": root, "resonate:parent": parent, "resonate:branch": id, "resonate:scope": "global"}
+    param = {}
+    if plan is not None:
+        tags["resonate:target"] = f"poll://any@{plan.group}"
+        param = {"data": encode_plan(plan)}
+    return {"id": id, "timeoutAt": run.now_ms() + FAR_MS, "param": param, "tags": tags}
+
+
+def _value(step: Step, record: Record) -> int:
+    if step.kind in ("sleep", "detached"):
+        return 0
+    return int(record["value"]["data"]) if record["state"] == "resolved" else HANDLED_FAILURE
+
+
+def _promises_in(reply: Reply) -> list[Record]:
+    """Every promise record that an answer shows."""
+    if reply.status >= 400:
+        return []
+    found = list(reply.data.get("preload", []))
+    inner = reply.data.get("action", {}).get("data", {})
+    found += [data["promise"] for data in (reply.data, inner) if "promise" in data]
+    return found
