@@ -36,8 +36,14 @@ logger = logging.getLogger("resonate_server")
 KEEP_ALIVE_S = 75.0
 """Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
 
+SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
+"""Flags whose setting has another name."""
+
 
 def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
+    command = click.option("--log-format", type=click.Choice(["text", "json"]), help="Readable, or for machines.")(
+        command
+    )
     command = click.option("--level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level.")(
         command
     )
@@ -58,9 +64,9 @@ def main() -> None:
 @main.command()
 @_listening_options
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
-def serve(bind: str | None, port: int | None, level: str | None, db: Path | None) -> None:
+def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _load_settings(bind, port, level, db)
+    settings = _load_settings(flags)
     sqlite = settings.storage.sqlite
     try:
         store = SQLiteStore(sqlite.path, sqlite.synchronous)
@@ -71,25 +77,26 @@ def serve(bind: str | None, port: int | None, level: str | None, db: Path | None
 
 @main.command()
 @_listening_options
-def dev(bind: str | None, port: int | None, level: str | None) -> None:
+def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
-    settings = _load_settings(bind, port, level, None)
+    settings = _load_settings(flags)
     if "bind" not in settings.server.model_fields_set:
         settings.server.bind = "127.0.0.1"
     _run(MemoryStore(), settings, "state in memory only")
 
 
-def _load_settings(bind: str | None, port: int | None, level: str | None, db: Path | None) -> Settings:
-    flags: dict[str, Any] = {}
-    if level is not None:
-        flags["level"] = level
-    server = {key: value for key, value in (("bind", bind), ("port", port)) if value is not None}
-    if server:
-        flags["server"] = server
-    if db is not None:
-        flags["storage"] = {"sqlite": {"path": db}}
+def _load_settings(flags: dict[str, Any]) -> Settings:
+    """``flags`` as click hands them over; ``None`` for those that were not given."""
+    overriding: dict[str, Any] = {}
+    for name, value in flags.items():
+        *sections, last = SETTINGS_OF_FLAGS.get(name, name).split(".")
+        if value is not None:
+            section = overriding
+            for each in sections:
+                section = section.setdefault(each, {})
+            section[last] = value
     try:
-        return Settings(**flags)
+        return Settings(**overriding)
     except (TOMLDecodeError, SettingsError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
     except ValidationError as error:

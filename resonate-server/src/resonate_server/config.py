@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """Everything that can be set. Raises pydantic's ``ValidationError`` for a value that cannot be meant."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RESONATE_", env_nested_delimiter="__", toml_file="resonate.toml", extra="ignore"
+        env_prefix="RESONATE_", env_nested_delimiter="__", toml_file="resonate.toml", extra="forbid"
     )
 
     level: Literal["debug", "info", "warning", "error"] = "info"

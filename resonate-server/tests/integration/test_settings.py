@@ -101,7 +101,7 @@ def test_a_wrong_value_is_named_in_one_sentence(tmp_path: Path, name: str, value
 )
 def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "resonate.toml").write_text(text)
-    error = refused(tmp_path, "dev", "--port", str(free_port()))
+    error = refused(tmp_path, "dev")
 
     assert error.count("\n") == 1
     assert error.startswith("resonate-server: ")
@@ -120,7 +120,10 @@ def test_variables_of_clients_are_not_settings_of_the_server(tmp_path: Path) -> 
 
 def test_json_logs_are_one_object_per_line(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug").start()
-    Stream(server.port, "gr\u00f6up".encode().decode("latin-1"), "w\x7f").close()
+    stream = Stream(server.port, "gr%C3%B6up%0A", "w%7F%22")
+    server.client().create("x", target="poll://any@gr%C3%B6up%0A")
+    stream.message()
+    stream.close()
     server.client().post(b"{")
     server.stop()
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]

@@ -95,6 +95,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._settled: dict[str, dict[str, Any]] = {}
+        self._settled_since: dict[str, int] = {}
         self._known: set[str] = set()
         self._given_up: set[tuple[str, int]] = set()
         self._listening: set[tuple[str, str]] = set()
@@ -102,15 +103,18 @@ class Ledger:
         self._ended: set[str] = set()
         self.runs: Counter[str] = Counter()
 
-    def promise_shown(self, record: dict[str, Any]) -> Broken:
-        """Whoever is told of a promise may rely on it."""
+    def promise_shown(self, record: dict[str, Any], asked_at: int, now: int) -> Broken:
+        """Whoever is told of a promise may rely on it. Answers may overtake each other: one to a question asked before
+        (ms) may be out of date."""
         id = record["id"]
         self._known.add(id)
-        told = self._settled.get(id)
-        if told is not None and told != record:
-            yield f"promise {id} was shown as {told}, now as {record}"
         if record["state"] != "pending":
-            self._settled[id] = record
+            told = self._settled.setdefault(id, record)
+            self._settled_since.setdefault(id, now)
+            if told != record:
+                yield f"promise {id} was shown as {told}, now as {record}"
+        elif self._settled_since.get(id, asked_at) < asked_at:
+            yield f"promise {id} was shown as {self._settled[id]}, and later as {record}"
 
     def claimed(self, id: str, version: int, pid: str, corr_id: str) -> Broken:
         """At most one worker holds a version of a task, by one request of its own (sent twice at most)."""

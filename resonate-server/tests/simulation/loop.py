@@ -9,9 +9,6 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-START_S = 1_700_000_000.0
-"""Virtual seconds since the epoch at which every run begins."""
-
 
 class DeadlockError(RuntimeError):
     """Everybody waits, and nothing will ever happen."""
@@ -44,9 +41,9 @@ class _NoIO(selectors.BaseSelector):
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._now = START_S
+        self._now = 1_000.0
         super().__init__(_NoIO(self._advance))
-        self._clock_resolution = 1e-9
+        self._clock_resolution = 1e-6  # far above the precision of the float, or due timers would not be run
 
     def time(self) -> float:
         return self._now

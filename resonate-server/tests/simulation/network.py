@@ -3,18 +3,19 @@
 import asyncio
 
 from msgspec import Struct
+from simulation.run import Run
+from simulation.server import Server
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
-from simulation.run import Run
-from simulation.server import Server
 
 NOTICE_S = 25.0
 """Longest time until the server finds that a peer is gone: a keep-alive comment, and the wait for it to be written."""
 
 
 class Weather(Struct, frozen=True):
-    """How bad the network of one run is: likelihoods of each mishap, and the longest delay in seconds."""
+    """How bad the network of one run is: likelihoods of each mishap, the longest delay, and how
+    long user code takes for a step at most (seconds)."""
 
     lost_request: float
     lost_answer: float
@@ -22,6 +23,7 @@ class Weather(Struct, frozen=True):
     lost_message: float
     doubled_message: float
     delay_s: float
+    think_s: float
 
     @classmethod
     def random(cls, run: Run) -> "Weather":
@@ -33,6 +35,7 @@ class Weather(Struct, frozen=True):
             lost_message=pick((0, 0.05, 0.3)),
             doubled_message=pick((0, 0.05, 0.3)),
             delay_s=pick((0.01, 0.1, 1.0)),
+            think_s=pick((0, 0.5, 3.0)),
         )
 
 

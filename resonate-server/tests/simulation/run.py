@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from simulation.invariants import Ledger
 from simulation.loop import VirtualLoop
 
+START_MS = 1_700_000_000_000
+"""Wall time at the loop's time 0, in ms since the epoch."""
+
 
 class Run:
     """``seed`` decides everything; ``trace`` keeps a diary for people."""
@@ -23,14 +26,18 @@ class Run:
         self._began = loop.time()
 
     def now_ms(self) -> int:
-        return int(self.loop.time() * 1_000)
+        return START_MS + int(self.loop.time() * 1_000)
+
+    def seconds(self) -> float:
+        """Since the run began."""
+        return self.loop.time() - self._began
 
     def check(self, broken: Iterable[str]) -> None:
         self.broken += broken
 
     def note(self, who: object, what: object) -> None:
         if self.diary is not None:
-            self.diary.append(f"{self.loop.time() - self._began:9.3f} s  {who}: {what}")
+            self.diary.append(f"{self.seconds():9.3f} s  {who}: {what}")
 
     def happens(self, likelihood: float) -> bool:
         """A fault of the network, while there are faults."""

@@ -15,7 +15,7 @@ from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.engine import _Job
 from resonate_server.engine.work import Result, Work
-from resonate_server.kernel.model import Changes, Footprint, Rules
+from resonate_server.kernel.model import Changes, Footprint, Notice, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call, Refusal, decode_call, open_envelope
@@ -173,6 +173,13 @@ class SteppedEngine(Engine):
         except TimeoutError:
             pass
 
+    def _take_back_leases(self, pid: str) -> None:
+        self.run_state.happened["leases given back early"] += bool(self._store.held_tasks(pid))
+        super()._take_back_leases(pid)
+
+    def _take_notice(self, notice: Notice) -> None:
+        self.run_state.happened[type(notice).__name__] += 1
+
     def _publish(self, batch: list[_Job], results: list[Result]) -> None:
         if not self.alive:
             return
@@ -206,7 +213,7 @@ class Server:
         self.engine = SteppedEngine(store, run)
         self.engine.die = self.crash
         self.hub = Hub(owner=self.engine, push=lambda *_: None)
-        self._open: dict[asyncio.Future[Answer], None] = {}
+        self._open: dict[asyncio.Future[Answer], asyncio.Task[None]] = {}
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -241,8 +248,7 @@ class Server:
     def accept(self, body: bytes) -> asyncio.Future[Answer]:
         """The answer to a request that has arrived; ``ConnectionError`` if the server dies first."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._open[answer] = None
-        task = asyncio.get_running_loop().create_task(self._answer(body, answer))
+        task = self._open[answer] = asyncio.get_running_loop().create_task(self._answer(body, answer))
         task.add_done_callback(lambda _: self._open.pop(answer, None))
         return answer
 
@@ -301,7 +307,8 @@ class Server:
             task.cancel()
         for stream in self._streams:
             stream.end()
-        for answer in self._open:
+        for answer, task in self._open.items():
+            task.cancel()
             if not answer.done():
                 answer.set_exception(ConnectionError("the server died"))
                 answer.exception()

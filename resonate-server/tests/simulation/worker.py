@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-
-from resonate_server.protocol.messages import Execute, Message
 from simulation.network import Network, Receiver, Stream
 from simulation.plans import (
     GIVEN_FROM_OUTSIDE,
@@ -20,6 +18,8 @@ from simulation.plans import (
     encode_plan,
 )
 from simulation.run import Run
+
+from resonate_server.protocol.messages import Execute, Message
 
 LEASE_S = 10
 FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 60.0
@@ -77,6 +77,12 @@ class Process(Receiver):
         await asyncio.sleep(seconds)
         self._awake.set()
 
+    async def think(self) -> None:
+        """User code at work."""
+        if self.network.weather.think_s and not self.run.calm:
+            await asyncio.sleep(self.run.rng.random() * self.network.weather.think_s)
+            await self._awake.wait()
+
     def thaw(self) -> None:
         self._awake.set()
 
@@ -85,6 +91,7 @@ class Process(Receiver):
         corr_id = f"{self.run.rng.getrandbits(128):032x}"
         head = {"corrId": corr_id, "version": "2026-04-01"}
         body = json.dumps({"kind": kind, "head": head, "data": data}).encode()
+        asked_at = self.run.now_ms()
         pause = FIRST_PAUSE_S
         while True:
             await self._awake.wait()
@@ -92,17 +99,21 @@ class Process(Receiver):
                 answer = await self.network.call(body)
                 break
             except ConnectionError:
+                self.run.happened[f"{kind} sent again"] += 1
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_S)
         await self._awake.wait()
-        return self._take(kind, data, Reply(answer.status, msgspec.to_builtins(answer.data), corr_id))
-
-    def _take(self, kind: str, data: Record, reply: Reply) -> Reply:
-        self.run.happened[f"{kind} {reply.status}"] += 1
-        self.run.note(self, f"{kind} {data.get('id', data.get('awaited', ''))} {data.get('version', '')} {reply.status}")
-        for record in _promises_in(reply):
-            self.run.check(self.run.ledger.promise_shown(record))
+        reply = Reply(answer.status, msgspec.to_builtins(answer.data), corr_id)
+        self._take(kind, data, reply, asked_at)
         return reply
+
+    def _take(self, kind: str, data: Record, reply: Reply, asked_at: int) -> None:
+        self.run.happened[f"{kind} {reply.status}"] += 1
+        self.run.note(
+            self, f"{kind} {data.get('id', data.get('awaited', ''))} {data.get('version', '')} {reply.status}"
+        )
+        for record in _promises_in(reply):
+            self.run.check(self.run.ledger.promise_shown(record, asked_at, self.run.now_ms()))
 
 
 class Worker(Process):
@@ -226,6 +237,7 @@ class Execution:
         while True:
             self.run.check(self.run.ledger.ran(self.id))
             total, waiting = await self._make_steps()
+            await self.worker.think()
             if not waiting:
                 await self._end(total)
                 return
@@ -246,11 +258,13 @@ class Execution:
         return total, waiting
 
     async def _make(self, step: Step, id: str) -> Record:
+        await self.worker.think()
         known = self._known.get(id)
         if known is None:
             known = await self._fence("promise.create", self._promise_of(step, id))
         if step.kind == "local" and known["state"] == "pending":
             self.run.check(self.run.ledger.ran(id))
+            await self.worker.think()
             settlement = {"id": id, "state": "resolved", "value": {"data": "1"}}
             known = await self._fence("promise.settle", settlement)
             self.run.ledger.ended(id)
@@ -319,8 +333,9 @@ class Outsider(Process):
         value = {"data": str(GIVEN_FROM_OUTSIDE)}
         await self.call("promise.settle", id=id, state="resolved", value=value)
 
-    async def post(self, id: str, plan: Plan) -> None:
+    async def post(self, id: str, plan: Plan, begins_s: float) -> None:
         """Have function ``id`` run by its group."""
+        await asyncio.sleep(begins_s)
         await self.call("promise.create", **new_promise(self.run, id, plan, root=id, parent=id))
 
     async def halt_something(self, seconds: float) -> None:

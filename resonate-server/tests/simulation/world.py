@@ -6,10 +6,6 @@ from contextlib import contextmanager
 from unittest import mock
 
 from msgspec import Struct
-
-from resonate_server.delivery import connection as connection_module
-from resonate_server.delivery import hub as hub_module
-from resonate_server.engine import engine as engine_module
 from simulation import invariants
 from simulation.loop import ModuleTime, VirtualLoop, run
 from simulation.network import Network
@@ -17,6 +13,10 @@ from simulation.plans import GROUPS, Plan, encode_plan, external_ids, outcome, r
 from simulation.run import Run
 from simulation.server import RETRY_S, Server, WatchedStore
 from simulation.worker import LAST_PAUSE_S, LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
+
+from resonate_server.delivery import connection as connection_module
+from resonate_server.delivery import hub as hub_module
+from resonate_server.engine import engine as engine_module
 
 FAULTS = ("worker dies", "worker freezes", "server dies", "server dies before a commit")
 FAULTS += ("server dies while sending", "stream breaks", "task is halted")
@@ -27,11 +27,14 @@ SLACK_S = 15
 
 
 class Chain(Struct):
-    """A function called from outside. ``posted``: its caller does not run it itself."""
+    """A function called from outside. ``posted``: its caller does not run it itself.
+
+    ``begins_s``: seconds from the start of the run."""
 
     id: str
     plan: Plan
     posted: bool
+    begins_s: float
     result: object = None
 
 
@@ -76,12 +79,16 @@ class World:
         self.store = WatchedStore(run)
         self.outsider = Outsider(run, self.network)
         self.workers: list[Worker] = []
+        self.caller: Worker | None = None
+        self.frozen: list[asyncio.Task[None]] = []
         self.chains = [self._random_chain(number) for number in range(run.rng.randint(1, 3))]
         self.fault_weights = [run.rng.choice((0, 1, 1, 4)) for _ in FAULTS]
         self.fault_pause_s = run.rng.choice((2.0, 5.0, 15.0))
 
     def _random_chain(self, number: int) -> Chain:
-        return Chain(f"chain-{number}", random_plan(self.run.rng), posted=self.run.rng.random() < 0.4)
+        rng = self.run.rng
+        posted, begins_s = rng.random() < 0.4, rng.choice((0, rng.random() * 20))
+        return Chain(f"chain-{number}", random_plan(rng), posted, begins_s)
 
     async def live(self) -> float:
         """Both phases; the virtual seconds that the second took."""
@@ -94,7 +101,7 @@ class World:
             for id in external_ids(chain.id, chain.plan):
                 self.outsider.spawn(self.outsider.resolve(id))
             if chain.posted:
-                self.outsider.spawn(self.outsider.post(chain.id, chain.plan))
+                self.outsider.spawn(self.outsider.post(chain.id, chain.plan, chain.begins_s))
         await self.make_trouble(seconds=self.run.rng.choice((10, 30, 60)))
         return await self.calm_down()
 
@@ -120,14 +127,15 @@ class World:
         self.workers.append(worker)
         worker.start()
         self.run.note(worker, "starts")
-        callers = [other for other in self.workers if other.group == GROUPS[0]]
-        if group == GROUPS[0] and len(callers) == 1:
+        if group == GROUPS[0] and (self.caller is None or self.caller.killed):
+            self.caller = worker
             for chain in self.chains:
                 worker.spawn(self._call(worker, chain))
 
     async def _call(self, worker: Worker, chain: Chain) -> None:
         if chain.result is not None:
             return
+        await asyncio.sleep(max(0.0, chain.begins_s - self.run.seconds()))
         call = worker.wait_for(chain.id) if chain.posted else worker.call_durably(chain.id, chain.plan)
         record = await call
         chain.result = record
@@ -142,7 +150,7 @@ class World:
         end = self.run.loop.time() + seconds
         while self.run.loop.time() < end and not self.run.broken:
             await asyncio.sleep(self.run.rng.expovariate(1 / self.fault_pause_s))
-            if any(self.fault_weights):
+            if any(self.fault_weights) and self.workers:
                 await self.fault(self.run.rng.choices(FAULTS, self.fault_weights)[0])
 
     async def fault(self, fault: str) -> None:
@@ -155,7 +163,7 @@ class World:
                 self.kill(worker)
                 self.run.loop.call_later(rng.random() * 5, self.start_worker, worker.group)
             case "worker freezes":
-                self.run.loop.create_task(worker.freeze(rng.random() * LEASE_S * 2))
+                self.frozen.append(self.run.loop.create_task(worker.freeze(rng.random() * LEASE_S * 2)))
             case "server dies":
                 self.server.crash()
             case "server dies before a commit":

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
@@ -181,7 +182,7 @@ class Engine:
             results = [self._guarded(job, now) for job in batch]
             if self._work.paused:
                 self._alarm = None
-                return [Result(answer=result.answer) for result in results]
+                return [replace(result, effects=[]) for result in results]
             ticked = self._guarded(_Job(work=lambda now: self._work.tick(now) or Result()), now)
             self._alarm = now + PAUSE_AFTER_FAILURE_MS if ticked.failed else self._store.next_due()
         return [*results, ticked]
@@ -204,8 +205,7 @@ class Engine:
         return Result()
 
     def _drop_settled_trees(self, now: int) -> Result:
-        dropped = self._work.drop_settled_trees(now - self._settings.keep_settled_ms)
-        return Result(answer=Answer(status=200, data=dropped))
+        return self._work.drop_settled_trees(now - self._settings.keep_settled_ms)
 
     def _probe(self, now: int) -> Result:
         self._store.due(now, 1)

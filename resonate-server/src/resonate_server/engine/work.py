@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resonate_server import kernel
 from resonate_server.engine.debug import describe
@@ -109,19 +110,24 @@ class Work:
                 self.paused = False
                 return Result(answer=Answer(status=200, data=Nothing()), effects=self.owed())
             case DebugReset():
-                self._store.reset()
+                return self._debug_reset()
             case DebugTick(time=time):
                 return self._debug_tick(time, call.debug_time)
             case DebugSnap():
                 return Result(answer=Answer(status=200, data=describe(self._store.snapshot(), self._server_url)))
         return Result(answer=Answer(status=200, data=Nothing()))
 
+    def _debug_reset(self) -> Result:
+        there_were = self._store.count_tasks()
+        self._store.reset()
+        return Result(answer=Answer(status=200, data=Nothing()), tasks=_negative(there_were))
+
     def _debug_tick(self, time: int, debug_time: int | None) -> Result:
         if debug_time not in (None, time):
             error = Malformed("data.time must equal the head's resonate:debug_time")
             return Result(answer=Answer(status=error.status, data=error.message))
-        self.tick_all(time)
-        return Result(answer=Answer(status=200, data=[]))
+        ticked = self.tick_all(time)
+        return replace(ticked, answer=Answer(status=200, data=[]), effects=[])
 
     # --- by itself --------------------------------------------------------------------------------------------------
 
@@ -151,9 +157,11 @@ class Work:
         rows = self._store.load(Footprint(ids=tuple(held)))
         return self._write(kernel.release_leases(pid, held, rows, now, self._rules), rows, now)
 
-    def drop_settled_trees(self, before: int) -> int:
-        """Delete some of the trees that were settled ``before`` (ms); how many."""
-        return self._store.drop_settled_trees(before, MAX_TREES)
+    def drop_settled_trees(self, before: int) -> Result:
+        """Delete some of the trees that were settled ``before`` (ms); answers how many."""
+        dropped = self._store.drop_settled_trees(before, MAX_TREES)
+        gone = Counter({TaskState.FULFILLED: dropped.tasks})
+        return Result(answer=Answer(status=200, data=dropped.trees), tasks=_negative(gone))
 
     # --- what is owed -----------------------------------------------------------------------------------------------
 
@@ -185,6 +193,10 @@ def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[Task
     difference = Counter(task.state for task in after.values())
     difference.subtract(before[id].state for id in after if id in before)
     return difference
+
+
+def _negative(counts: Counter[TaskState]) -> Counter[TaskState]:
+    return Counter({state: -count for state, count in counts.items()})
 
 
 def _effect(message: Message | Withdraw) -> Effect:

@@ -26,6 +26,13 @@ class Snapshot(Struct, frozen=True):
     unblocks: list[Unblock]
 
 
+class Dropped(Struct, frozen=True):
+    """How many trees were deleted, and how many tasks, all fulfilled, with them."""
+
+    trees: int
+    tasks: int
+
+
 class Store(Protocol):
     """All methods but :meth:`transaction` and :meth:`close` are called inside a transaction."""
 
@@ -65,12 +72,11 @@ class Store(Protocol):
     def next_due(self) -> int | None:
         """The earliest time (ms) at which :meth:`due` will have something, or ``None``."""
 
-    def drop_settled_trees(self, before: int, limit: int) -> int:
-        """Delete up to ``limit`` trees whose root settled before ``before`` (ms) and of which nothing is pending or
-        owed.
+    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
+        """Delete up to ``limit`` trees of which everything settled before ``before`` (ms) and nothing is owed.
 
         A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
-        whole trees, because ids are idempotent only as long as their rows exist. Returns how many were deleted.
+        whole trees, because ids are idempotent only as long as their rows exist.
         """
 
     def search_promises(self, search: PromiseSearch) -> list[Promise]:

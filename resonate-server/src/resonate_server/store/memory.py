@@ -27,7 +27,7 @@ from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Snapshot
+from resonate_server.store import Dropped, Snapshot
 
 
 class MemoryStore:
@@ -209,7 +209,7 @@ class MemoryStore:
         task = self._tasks.get(id)
         return task is not None and task.timer_at == time
 
-    def drop_settled_trees(self, before: int, limit: int) -> int:
+    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
         trees: dict[str, list[Promise]] = defaultdict(list)
         for promise in self._promises.values():
             trees[promise.origin or promise.id].append(promise)
@@ -218,13 +218,13 @@ class MemoryStore:
             (root.settled_at, root.id)
             for root in map(self._promises.get, trees)
             if root is not None and root.origin in (None, root.id)
-            if root.settled_at is not UNSET and root.settled_at < before
-            if all(promise.settled_at is not UNSET and promise.id not in owed for promise in trees[root.id])
+            if all(_settled_before(promise, before) and promise.id not in owed for promise in trees[root.id])
         ]
+        tasks_before = len(self._tasks)
         for _, root_id in sorted(old)[:limit]:
             for promise in trees[root_id]:
                 self._drop_promise(promise)
-        return min(len(old), limit)
+        return Dropped(trees=min(len(old), limit), tasks=tasks_before - len(self._tasks))
 
     def _drop_promise(self, promise: Promise) -> None:
         self._apply_link(DropCallbacks(awaiter=promise.id, fired_only=False))
@@ -304,6 +304,10 @@ class MemoryStore:
         if key in table:
             self._undo.append(lambda old=table[key]: table.__setitem__(key, old))  # type: ignore[misc]
             del table[key]
+
+
+def _settled_before(promise: Promise, time: int) -> bool:
+    return promise.settled_at is not UNSET and promise.settled_at < time
 
 
 def _group(task: Task) -> str | None:

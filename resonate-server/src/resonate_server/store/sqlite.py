@@ -7,7 +7,7 @@ With ``synchronous=FULL`` a transaction that has been left is on disk and surviv
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Snapshot, statements
+from resonate_server.store import Dropped, Snapshot, statements
 
 type Synchronous = Literal["FULL", "NORMAL"]
 
@@ -175,12 +175,15 @@ class SQLiteStore:
         times = [self._db.execute(query).fetchone()[0] for query in queries]
         return min((time for time in times if time is not None), default=None)
 
-    def drop_settled_trees(self, before: int, limit: int) -> int:
+    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
         roots = self._db.execute(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
+        tasks = 0
         for (root,) in roots:
-            for statement in statements.DROP_TREE:
+            for statement in statements.DROP_LINKS_OF_TREE:
                 self._db.execute(statement, {"root": root})
-        return len(roots)
+            tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
+            self._db.execute(statements.DROP_PROMISES_OF_TREE, {"root": root})
+        return Dropped(trees=len(roots), tasks=tasks)
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -256,12 +259,23 @@ def _open(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 def _is_new(db: sqlite3.Connection, path: Path) -> bool:
     """Whether the file is empty. Raises before anything is changed if it holds something that is not ours."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version == statements.SCHEMA_VERSION:
-        return False
-    if version != 0 or tables:
-        raise StoreUnusable(f"{path} was made by another program or another version of this server (schema {version})")
-    return True
+    columns = _columns(db)
+    if version == 0 and not columns:
+        return True
+    if version != statements.SCHEMA_VERSION or columns != _own_columns():
+        raise StoreUnusable(f"{path} was made by another version or another program; move it away to begin anew")
+    return False
+
+
+def _own_columns() -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(statements.SCHEMA)
+        return _columns(db)
+
+
+def _columns(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Every column of every table."""
+    return set(db.execute(statements.COLUMNS))
 
 
 def _has_tags(present: str, wanted: str) -> bool:

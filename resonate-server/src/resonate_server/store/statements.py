@@ -100,6 +100,8 @@ CREATE INDEX schedules_by_next_run ON schedules (next_run_at);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+
 _PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
 _TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
 
@@ -159,20 +161,20 @@ NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 SETTLED_ROOTS = """
 SELECT id FROM promises AS root
 WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
-  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND state = 'pending')
+  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
 ORDER BY settled_at, id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
 # In this order: the promises tell which rows of the other tables belong to the tree.
-DROP_TREE = (
+DROP_LINKS_OF_TREE = (
     f"DELETE FROM callbacks WHERE awaited IN ({_TREE})",
     f"DELETE FROM callbacks WHERE awaiter IN ({_TREE})",
     f"DELETE FROM listeners WHERE awaited IN ({_TREE})",
-    f"DELETE FROM tasks WHERE id IN ({_TREE})",
-    f"DELETE FROM promises WHERE id IN ({_TREE})",
 )
+DROP_TASKS_OF_TREE = f"DELETE FROM tasks WHERE id IN ({_TREE})"
+DROP_PROMISES_OF_TREE = f"DELETE FROM promises WHERE id IN ({_TREE})"
 
 GET_SCHEDULE = f"SELECT {_SCHEDULE} FROM schedules WHERE id = ?"
 PUT_SCHEDULE = f"INSERT OR REPLACE INTO schedules ({_SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

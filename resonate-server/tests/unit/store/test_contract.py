@@ -761,7 +761,7 @@ class TestRetention:
 
     def drop(self, store: Store, before: int = NOW + 1, limit: int = 100) -> int:
         with store.transaction():
-            return store.drop_settled_trees(before, limit)
+            return store.drop_settled_trees(before, limit).trees
 
     def left(self, store: Store) -> list[str]:
         with store.transaction():

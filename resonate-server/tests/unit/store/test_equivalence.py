@@ -17,6 +17,7 @@ from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete
+from resonate_server.store import Dropped
 from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore
 
@@ -200,7 +201,7 @@ def keep_unblocks(driver: Driver) -> None:
                 driver.store.put_unblock(message, driver.now)
 
 
-def drop_settled_trees(driver: Driver, age: int, limit: int) -> int:
+def drop_settled_trees(driver: Driver, age: int, limit: int) -> Dropped:
     with driver.store.transaction():
         return driver.store.drop_settled_trees(driver.now - age, limit)
 

@@ -185,3 +185,13 @@ class TestFullDisk:
         with store.transaction():
             assert set(store.load(Footprint(ids=("before", "big", "after"))).promises) == kept
         store.close()
+
+
+def test_a_file_that_lacks_a_column_is_refused_though_it_claims_our_version(path: Path) -> None:
+    """Somebody changed the schema and forgot to raise its version."""
+    SQLiteStore(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE tasks DROP COLUMN lost_at")
+
+    with pytest.raises(StoreUnusable, match="another version"):
+        SQLiteStore(path)
