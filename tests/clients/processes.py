@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.basics import wait_until
 from harness.server import ServerProcess
 from msgspec import Struct, field
 
@@ -210,14 +209,6 @@ class Site(Struct):
         process = Process(sdk, log, self.server.url, role, *arguments)
         self.processes.append(process)
         return process
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Until ``condition`` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def own_python() -> Path:

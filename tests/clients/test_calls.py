@@ -5,8 +5,9 @@ import time
 from typing import Any
 
 import pytest
+from harness.basics import wait_until
 
-from .processes import Outcome, Sdk, Site, wait_until
+from .processes import Outcome, Sdk, Site
 
 
 def test_run(site: Site, sdk: Sdk, id: str) -> None:

@@ -4,8 +4,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from harness.basics import wait_until
 
-from .processes import Outcome, Process, Sdk, Site, wait_until
+from .processes import Outcome, Process, Sdk, Site
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,19 +13,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from harness.basics import answers_200, free_port
+
 VERSION = "2026-04-01"
 FAR = 4_102_444_800_000
 """A deadline no test reaches: 2100-01-01 in ms."""
 
 _corr_ids = itertools.count(1)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Reply(Struct, frozen=True):
@@ -96,14 +89,7 @@ class ServerProcess:
         return self
 
     def is_ready(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return answers_200(self.port, "/ready")
 
     def client(self) -> Client:
         return Client(self.port)

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stack.driver import PREFIX, REPOSITORY, free_port
+from harness.basics import free_port
+from stack.driver import PREFIX, REPOSITORY
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if path.name != "lib.sh")
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
-from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id, wait_for
+from harness.basics import wait_until
+from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id
 
 
 def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
@@ -16,7 +17,7 @@ def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
 
 
 def wait_until_run(stack: Stack, service: str, id: str) -> None:
-    wait_for(lambda: stack.runs(service, id), f"{service} has run")
+    wait_until(lambda: stack.runs(service, id), f"{service} has run")
 
 
 def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:
@@ -41,7 +42,7 @@ def test_trigger_prints_the_answer(stack: Stack) -> None:
 def test_trigger_does_not_wait_if_told_so(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "1", "--async")
     assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","state":"pending"}}\n')
-    wait_for(lambda: stack.look_up(id) == Answer(200, id, 3, "resolved"), "the chain is done")
+    wait_until(lambda: stack.look_up(id) == Answer(200, id, 3, "resolved"), "the chain is done")
 
 
 def test_trigger_fails_if_foo_refuses(stack: Stack) -> None:
@@ -103,7 +104,7 @@ def test_foo_is_killed_and_the_request_repeated(stack: Stack) -> None:
     stack.kill("foo")
     assert caller.result(ANSWER_SECONDS).status == 0
     stack.start("foo")
-    wait_for(stack.is_healthy, "foo is back")
+    wait_until(stack.is_healthy, "foo is back")
     assert_answered(stack, stack.post(id, {"pause": 2}), id)
 
 
@@ -118,7 +119,7 @@ def test_all_services_are_killed_at_once(stack: Stack) -> None:
 def test_bar_is_down_from_the_start(stack: Stack) -> None:
     stack.down()
     stack.start_only("resonate-server", "baz", "foo")
-    wait_for(stack.is_healthy, "foo is up")
+    wait_until(stack.is_healthy, "foo is up")
     id = new_id()
     caller = stack.post_in_background(id)
     wait_until_run(stack, "foo", id)

@@ -3,35 +3,18 @@
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.basics import answers_200, free_port, wait_until
+
 HERE = Path(__file__).parent
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    """A port below those that systems give to outgoing connections, so that none of these takes it meanwhile."""
-    while True:
-        port = random.randint(10_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 class Program:
@@ -118,7 +101,7 @@ class Stack:
             "--host", "127.0.0.1", "--port", str(self.server_port), "--db", str(self.folder / "state.db"),
         )  # fmt: skip
         server.wait_for("listening on")
-        wait_until(self._server_answers, "the server is ready")
+        wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
         return server
 
     def start_worker(self, name: str, *, health_file: Path | None = None) -> Program:
@@ -164,10 +147,7 @@ class Stack:
             connection.close()
 
     def is_healthy(self) -> bool:
-        try:
-            return self.get("/health").status == 200
-        except OSError:
-            return False
+        return answers_200(self.foo_port, "/health")
 
     def close(self) -> None:
         for program in self.programs:
@@ -183,13 +163,3 @@ class Stack:
         program = Program(name, log, variables | environment, *arguments)
         self.programs.append(program)
         return program
-
-    def _server_answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=5)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()

@@ -6,8 +6,9 @@ import time
 from http import HTTPStatus
 
 import pytest
+from harness.basics import wait_until
 
-from .programs import Reply, Stack, wait_until
+from .programs import Reply, Stack
 
 
 def is_problem(reply: Reply, status: HTTPStatus) -> bool:

@@ -7,7 +7,9 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from .programs import Reply, Stack, wait_until
+from harness.basics import wait_until
+
+from .programs import Reply, Stack
 from .test_interface import is_problem
 
 

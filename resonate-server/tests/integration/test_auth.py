@@ -13,10 +13,12 @@ from typing import Any
 
 import jwt
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.server import FAR, VERSION, Reply, ServerProcess
 
+from resonate_server import cli
 from resonate_server.protocol.requests import KINDS
 
 KEYS: dict[str, tuple[Callable[[], Any], list[str]]] = {
@@ -27,6 +29,12 @@ KEYS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
+def pem_of(key: Any) -> bytes:
+    """The text of the public half of ``key``."""
+    text: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return text
+
+
 class Issuer:
     """A key pair; its public half is in the file ``pem``."""
 
@@ -35,7 +43,7 @@ class Issuer:
         self._generate = generate
         self.key = generate()
         self.pem = pem
-        pem.write_bytes(self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        pem.write_bytes(pem_of(self.key))
 
     def token(self, algorithm: str = "", key: Any = None, **claims: Any) -> str:
         """Valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
@@ -81,7 +89,9 @@ class Guarded:
 
 def start(folder: Path, kind: str, **env: str) -> Guarded:
     issuer = Issuer(kind, folder / "key.pem")
-    return Guarded(ServerProcess(folder / "log", RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **env).start(), issuer)
+    return Guarded(
+        ServerProcess(folder / "log", None, None, RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **env).start(), issuer
+    )
 
 
 @pytest.fixture(scope="module", params=KEYS)
@@ -248,23 +258,27 @@ def test_claims_are_believed_unverified_where_that_is_asked_for(tmp_path: Path) 
     assert all(status in (401, 404) for status in statuses)
 
 
-@pytest.mark.parametrize("content", [None, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
-def test_an_unusable_key_stops_the_start_with_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+UNUSABLE = {
+    "missing": None,
+    "no key": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    "no supported kind": pem_of(ec.generate_private_key(ec.SECP521R1())),
+}
+
+
+@pytest.mark.parametrize("content", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_key_stops_the_start_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
     path = tmp_path / "key.pem"
     if content is not None:
         path.write_bytes(content)
+    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(cli, "_serve", lambda *_: pytest.fail("it starts"))
+    result = CliRunner(env={"RESONATE_AUTH__PUBLICKEY": str(path)}).invoke(cli.main, ["dev"])
 
-    with pytest.raises(RuntimeError, match="cannot read the public key") as error:
-        ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY=str(path)).start()
-    assert "Traceback" not in str(error.value)
-
-
-def test_a_key_of_another_kind_stops_the_start(tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP521R1()).public_key()
-    (tmp_path / "key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-
-    with pytest.raises(RuntimeError, match="no supported kind"):
-        ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY=str(tmp_path / "key.pem")).start()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "public key" in result.stderr and str(path) in result.stderr
 
 
 # --- what it permits ------------------------------------------------------------------------------------------------
@@ -293,9 +307,9 @@ def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> Non
 
 
 OWN, OTHER = "a:own", "b:other"
-SETTLE = {"state": "resolved"}
-CREATE = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
-CRON = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
+SETTLE: dict[str, Any] = {"state": "resolved"}
+CREATE: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
+CRON: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
 
 
 def action(kind: str, **data: Any) -> dict[str, Any]:
@@ -306,7 +320,7 @@ def await_(awaited: str, awaiter: str) -> dict[str, Any]:
     return action("promise.register_callback", awaited=awaited, awaiter=awaiter)
 
 
-LEASE = {"version": 0, "pid": "p", "ttl": 1_000}
+LEASE: dict[str, Any] = {"version": 0, "pid": "p", "ttl": 1_000}
 REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "promise.get": lambda id: {"id": id},
     "promise.create": lambda id: {"id": id, **CREATE},
@@ -409,7 +423,7 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag:
     guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags={tag: mine})
     guarded.call("promise.create", other, id=theirs, timeoutAt=FAR, tags={tag: mine})
     guarded.call("promise.settle", own, id=f"{mine}.1", state="resolved")
-    held = {"id": mine, "version": 1}
+    held: dict[str, Any] = {"id": mine, "version": 1}
     acquired = guarded.call("task.acquire", own, id=mine, version=0, pid="p", ttl=60_000)
     fenced = guarded.call("task.fence", own, **held, action=action("promise.create", id=f"{mine}.2", timeoutAt=FAR))
     suspended = guarded.call("task.suspend", own, **held, actions=[await_(f"{mine}.1", mine)])

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from harness.server import Client, ServerProcess, free_port
+from harness.basics import free_port
+from harness.server import Client, ServerProcess
 
 from resonate_server.client import main
 

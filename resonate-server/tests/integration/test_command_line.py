@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.server import ServerProcess, free_port
+from harness.basics import free_port
+from harness.server import ServerProcess
 from harness.stream import Stream
 
 

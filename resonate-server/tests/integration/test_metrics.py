@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.server import Client, ServerProcess, free_port
+from harness.basics import free_port
+from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -112,7 +113,9 @@ def _port_of(client: Client) -> int:
 def test_connected_workers_and_waiting_messages_by_group(client: Client, read: Read, id: str) -> None:
     streams = [Stream(_port_of(client), id, f"w{number}") for number in range(2)]
     _until(lambda: read("resonate_connected_workers", group=id) == 2)
-    client.create(id, target=f"poll://uni@{id}/absent")
+    client.create(id)
+    client.call("promise.register_listener", awaited=id, address=f"poll://uni@{id}/absent")
+    client.call("promise.settle", id=id, state="resolved")
     _until(lambda: read("resonate_messages_waiting", group=id) == 1)
     for stream in streams:
         stream.close()

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from harness.server import Client, ServerProcess, free_port
+from harness.basics import free_port
+from harness.server import Client, ServerProcess
 from msgspec import Struct
 
 
@@ -42,7 +43,7 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def next(self, seconds: float = 5) -> Received:
         return self._received.get(timeout=seconds)
@@ -167,7 +168,7 @@ def test_a_lapsed_lease_is_posted_with_its_version(client: Client, receiver: Rec
     client.call("task.halt", id=id)
 
 
-def test_a_redirect_does_not_carry_the_secret_to_another_host(client: Client, receiver: Receiver, id: str) -> None:
+def test_a_redirect_does_not_carry_the_secret_to_another_host(client: Client, id: str) -> None:
     """A receiver decides where a redirect leads; the header must not follow it there."""
     elsewhere = Receiver()
     redirecting = _redirect_to(elsewhere.url)

@@ -228,9 +228,10 @@ def test_a_run_whose_deadline_has_passed_is_born_settled(client: Client, id: str
 def test_tags_that_no_promise_may_have_do_not_stop_the_server(client: Client, id: str, delay: str) -> None:
     tags = {"resonate:target": "poll://any@nobody", "resonate:delay": delay}
     created = create(client, id, EVERY_SECOND, promiseTags=tags)
-    time.sleep(1.1)
+    if created.status == 200:
+        until(lambda: runs(client, id))
 
-    assert created.status in (200, 400)
+    assert created.status == (200 if delay == "1" else 400)
     assert client.create(f"{id}-other").status == 200
     client.call("schedule.delete", id=id)
 
@@ -248,7 +249,7 @@ def test_missed_runs_are_caught_up(tmp_path: Path, id: str) -> None:
     times = [promise["createdAt"] for promise in runs(client, id)]
     server.stop()
 
-    assert len(times) >= 4
+    assert len(times) >= 3
     assert times == list(range(times[0], times[-1] + 1, 1_000))
 
 

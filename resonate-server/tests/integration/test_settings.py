@@ -1,29 +1,46 @@
 """Where settings come from, which of them wins, and what is said about a wrong one."""
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.server import ServerProcess, free_port
+from click.testing import CliRunner
+from harness.basics import free_port
+from harness.server import ServerProcess
 from harness.stream import Stream
 
+from resonate_server import cli
 
-def refused(folder: Path, *arguments: str, **env: str) -> str:
-    """Standard error of a server that does not start."""
-    command = [sys.executable, "-m", "resonate_server", *arguments]
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=30, cwd=folder, env={**os.environ, **env}, check=False
-    )
-    assert result.returncode == 2, result.stdout
-    return result.stderr
+
+class Started(Exception):
+    """The settings were accepted."""
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Standard error of a server that does not start, run in an empty folder; raises :class:`Started` if it would."""
+
+    def would_start(*_: object) -> None:
+        raise Started
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_run", would_start)
+
+    def run(*arguments: str, **env: str) -> str:
+        result = CliRunner(env=env).invoke(cli.main, arguments)
+        if isinstance(result.exception, Started):
+            raise Started
+        assert (result.exit_code, result.stdout) == (2, "")
+        return result.stderr
+
+    return run
 
 
 def start_in(folder: Path, *arguments: str, **env: str) -> tuple[ServerProcess, str]:
     """A server whose working directory is ``folder``, started without the flags of the harness, and its log."""
-    server = ServerProcess(folder / "log", **env)
+    server = ServerProcess(folder / "log", None, None, **env)
     server._command = ["env", "-C", str(folder), sys.executable, "-m", "resonate_server", *arguments]
     return server, str(folder / "log")
 
@@ -51,7 +68,8 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(
 def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "resonate.toml").write_text(
-        f'log_format = "json"\n[server]\nport = {port}\n[storage.sqlite]\npath = "from-file.db"\nsynchronous = "NORMAL"\n'
+        f'log_format = "json"\n[server]\nport = {port}\n'
+        '[storage.sqlite]\npath = "from-file.db"\nsynchronous = "NORMAL"\n'
         "[transports.http_poll]\nmax_connections = 1\n"
     )
     server, log = start_in(tmp_path, "serve", "--db", "from-flag.db", RESONATE_SERVER__BIND="127.0.0.1")
@@ -87,8 +105,8 @@ def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:
         ("RESONATE_SERVER__PROT", "1"),
     ],
 )
-def test_a_wrong_value_is_named_in_one_sentence(tmp_path: Path, name: str, value: str) -> None:
-    error = refused(tmp_path, "dev", **{name: value})
+def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], name: str, value: str) -> None:
+    error = refused("dev", **{name: value})
 
     assert name in error
     assert error.count("\n") == 1
@@ -99,23 +117,28 @@ def test_a_wrong_value_is_named_in_one_sentence(tmp_path: Path, name: str, value
     "text",
     ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"],
 )
-def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, text: str) -> None:
+def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, refused: Callable[..., str], text: str) -> None:
     (tmp_path / "resonate.toml").write_text(text)
-    error = refused(tmp_path, "dev")
+    error = refused("dev")
 
     assert error.count("\n") == 1
     assert error.startswith("resonate-server: ")
 
 
 @pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
-def test_a_wrong_flag_is_told(tmp_path: Path, arguments: list[str]) -> None:
-    assert "Error: " in refused(tmp_path, *arguments)
+def test_a_wrong_flag_is_told(refused: Callable[..., str], arguments: list[str]) -> None:
+    assert "Error: " in refused(*arguments)
 
 
 def test_variables_of_clients_are_not_settings_of_the_server(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_URL="http://elsewhere", RESONATE_TOKEN="x", RESONATE_PORT="1")
     server.start()
     server.stop()
+
+
+def test_official_names_that_mean_nothing_here_are_accepted(refused: Callable[..., str]) -> None:
+    with pytest.raises(Started):
+        refused("dev", RESONATE_LEVEL="debug", RESONATE_TASKS__LEASE_TIMEOUT="1", RESONATE_TIMEOUTS__POLL_INTERVAL="1")
 
 
 def test_json_logs_are_one_object_per_line(tmp_path: Path) -> None:

@@ -8,10 +8,20 @@ from typing import Any
 import msgspec
 
 from resonate_server.kernel.model import Task
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.protocol.requests import (
+    TaskAcquire,
+    TaskFence,
+    TaskFulfill,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSuspend,
+)
 from resonate_server.store import Snapshot
 
 type Broken = Iterator[str]
+type Write = TaskRelease | TaskFulfill | TaskSuspend | TaskFence
 
 
 # --- one row before and after one request ---------------------------------------------------------------------------
@@ -39,6 +49,25 @@ def a_version_grows_only_by_a_claim(before: Task | None, after: Task, is_claim: 
     free = before is None or before.state is TaskState.PENDING
     if not (is_claim and by_one and free):
         yield f"version of task {after.id}: {version} ({before}) to {after.version} ({after}), claim: {is_claim}"
+
+
+def only_the_holder_extends_a_lease(before: Task | None, request: TaskHeartbeat) -> Broken:
+    """``before``: a task that the heartbeat has changed."""
+    told = {(ref.id, ref.version) for ref in request.tasks}
+    if before is None or before.pid != request.pid or (before.id, before.version) not in told:
+        yield f"{request} changed {before}"
+
+
+def a_worker_s_write_needs_the_lease(before: Task | None, request: Write, status: int) -> Broken:
+    """What is fenced is accepted only from whoever holds this very version."""
+    holds = before is not None and before.state is TaskState.ACQUIRED and before.version == request.version
+    if status < 400 and not holds:
+        yield f"{request} was accepted, though the task was {before}"
+
+
+def a_claim_names_the_version_it_takes(request: TaskAcquire, answer: Answer) -> Broken:
+    if answer.status == 200 and answer.data.task.version != request.version + 1:
+        yield f"{request} was given {answer.data.task}"
 
 
 def a_fulfilled_task_never_changes(before: Task | None, after: Task) -> Broken:
@@ -100,7 +129,7 @@ class Ledger:
         self._given_up: set[tuple[str, int]] = set()
         self._listening: set[tuple[str, str]] = set()
         self._holders: dict[tuple[str, int], tuple[str, str]] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, int] = {}
         self.runs: Counter[str] = Counter()
 
     def promise_shown(self, record: dict[str, Any], asked_at: int, now: int) -> Broken:
@@ -129,15 +158,16 @@ class Ledger:
     def listening(self, promise_id: str, address: str) -> None:
         self._listening.add((promise_id, address))
 
-    def ran(self, id: str) -> Broken:
-        """A function, or a local step of one, begins."""
+    def ran(self, id: str, asked_at: int) -> Broken:
+        """A function, or a local step of one, begins, on the strength of an answer to what was asked at ``asked_at``
+        (ms). A worker that was frozen in between begins in good faith; its writes will be refused."""
         self.runs[id] += 1
-        if id in self._ended:
+        if self._ended.get(id, asked_at) < asked_at:
             yield f"{id} runs again, though its end was acknowledged"
 
-    def ended(self, id: str) -> None:
+    def ended(self, id: str, now: int) -> None:
         """The settlement of what it ran for was acknowledged."""
-        self._ended.add(id)
+        self._ended.setdefault(id, now)
 
     def survives(self, state: Snapshot) -> Broken:
         """Every acknowledged request is still there. To be asked after each restart of the server."""

@@ -15,13 +15,23 @@ from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.engine import _Job
 from resonate_server.engine.work import Result, Work
-from resonate_server.kernel.model import Changes, Footprint, Notice, Rules
+from resonate_server.kernel.model import Changes, Footprint, Notice, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call, Refusal, decode_call, open_envelope
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.requests import TaskAcquire, TaskCreate
+from resonate_server.protocol.requests import (
+    TaskAcquire,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSuspend,
+)
 from resonate_server.store.memory import MemoryStore
+
+WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 
 RETRY_S = 30
 GRACE_S = 3.0
@@ -64,6 +74,9 @@ class WatchedStore(MemoryStore):
         self.request: object = None
         self.dies_before_commit = False
 
+    def task(self, id: str) -> Task | None:
+        return self._tasks.get(id)
+
     def fork(self) -> "WatchedStore":
         """What is on disk, opened anew."""
         twin = WatchedStore(self.run)
@@ -94,23 +107,33 @@ class WatchedStore(MemoryStore):
         for id, task in changes.tasks.items():
             was = before.tasks.get(id)
             self.run.check(invariants.a_version_grows_only_by_a_claim(was, task, is_claim))
+            if isinstance(self.request, TaskHeartbeat):
+                self.run.check(invariants.only_the_holder_extends_a_lease(was, self.request))
             self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
             self.run.check(invariants.a_task_is_cared_for(task, self._promises[id]))
 
 
 class WatchedWork(Work):
-    """Tells the store whose writes are coming."""
+    """Checks what is answered, and tells the store whose writes are coming."""
 
     def __init__(self, store: WatchedStore, rules: Rules, server_url: str) -> None:
         super().__init__(store, rules, server_url)
         self._watched = store
 
     def answer(self, call: Call, now: int) -> Result:
-        self._watched.request = call.request
+        request = self._watched.request = call.request
+        before = self._watched.task(request.id) if isinstance(request, WRITES) else None
         try:
-            return super().answer(call, now)
+            result = super().answer(call, now)
         finally:
             self._watched.request = None
+        answer = result.answer
+        assert answer is not None
+        if isinstance(request, WRITES):
+            self._watched.run.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
+        elif isinstance(request, TaskAcquire):
+            self._watched.run.check(invariants.a_claim_names_the_version_it_takes(request, answer))
+        return result
 
 
 class JobQueue:

@@ -38,6 +38,8 @@ class Reply(Struct, frozen=True):
     status: int
     data: Any
     corr_id: str
+    asked_at: int
+    """When it was sent first, in ms."""
 
 
 class Process(Receiver):
@@ -103,17 +105,17 @@ class Process(Receiver):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LAST_PAUSE_S)
         await self._awake.wait()
-        reply = Reply(answer.status, msgspec.to_builtins(answer.data), corr_id)
-        self._take(kind, data, reply, asked_at)
+        reply = Reply(answer.status, msgspec.to_builtins(answer.data), corr_id, asked_at)
+        self._take(kind, data, reply)
         return reply
 
-    def _take(self, kind: str, data: Record, reply: Reply, asked_at: int) -> None:
+    def _take(self, kind: str, data: Record, reply: Reply) -> None:
         self.run.happened[f"{kind} {reply.status}"] += 1
         self.run.note(
             self, f"{kind} {data.get('id', data.get('awaited', ''))} {data.get('version', '')} {reply.status}"
         )
         for record in _promises_in(reply):
-            self.run.check(self.run.ledger.promise_shown(record, asked_at, self.run.now_ms()))
+            self.run.check(self.run.ledger.promise_shown(record, reply.asked_at, self.run.now_ms()))
 
 
 class Worker(Process):
@@ -227,6 +229,7 @@ class Execution:
         self.version: int = claim.data["task"]["version"]
         self.tags: dict[str, str] = claim.data["promise"]["tags"]
         self.plan = decode_plan(claim.data["promise"]["param"]["data"])
+        self._asked_at = claim.asked_at
         self._known: dict[str, Record] = {}
         self._remember(claim.data["preload"])
 
@@ -235,7 +238,7 @@ class Execution:
 
     async def run_function(self) -> None:
         while True:
-            self.run.check(self.run.ledger.ran(self.id))
+            self.run.check(self.run.ledger.ran(self.id, self._asked_at))
             total, waiting = await self._make_steps()
             await self.worker.think()
             if not waiting:
@@ -263,11 +266,11 @@ class Execution:
         if known is None:
             known = await self._fence("promise.create", self._promise_of(step, id))
         if step.kind == "local" and known["state"] == "pending":
-            self.run.check(self.run.ledger.ran(id))
+            self.run.check(self.run.ledger.ran(id, self._asked_at))
             await self.worker.think()
             settlement = {"id": id, "state": "resolved", "value": {"data": "1"}}
             known = await self._fence("promise.settle", settlement)
-            self.run.ledger.ended(id)
+            self.run.ledger.ended(id, self.run.now_ms())
         return known
 
     def _promise_of(self, step: Step, id: str) -> Record:
@@ -288,6 +291,7 @@ class Execution:
         reply = await self.worker.call("task.fence", id=self.id, version=self.version, action=action)
         if reply.status != 200:
             raise Refused
+        self._asked_at = reply.asked_at
         record: Record = reply.data["action"]["data"]["promise"]
         self._remember([*reply.data["preload"], record])
         return record
@@ -302,6 +306,7 @@ class Execution:
         if reply.status == 300:
             self._known = {id: record for id, record in self._known.items() if record["state"] != "pending"}
             self._remember(reply.data["preload"])
+            self._asked_at = reply.asked_at
             return False
         if reply.status != 200:
             raise Refused
@@ -316,7 +321,7 @@ class Execution:
         if reply.status != 200:
             raise Refused
         self.run.ledger.given_up(self.id, self.version)
-        self.run.ledger.ended(self.id)
+        self.run.ledger.ended(self.id, self.run.now_ms())
 
 
 class Outsider(Process):
@@ -349,6 +354,12 @@ class Outsider(Process):
             await self.call("task.get", id=id)
             await asyncio.sleep(seconds)
             await self.call("task.continue", id=id)
+
+    async def continue_everything(self) -> None:
+        """A halt carries no version: a copy of it that comes late parks the task again."""
+        found = (await self.call("task.search", state="halted")).data["tasks"]
+        for task in found:
+            await self.call("task.continue", id=task["id"])
 
 
 def new_promise(run: Run, id: str, plan: Plan | None, root: str, parent: str) -> Record:

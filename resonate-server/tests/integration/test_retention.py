@@ -1,0 +1,172 @@
+"""Settled trees are removed when they are old, whole and not before nobody needs them (protocol section 9, item 16)."""
+
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from harness.server import Client, ServerProcess
+from harness.stream import Stream
+
+SETTLED_AFTER_MS = 200
+CLEANING_OFTEN = (
+    "from resonate_server.http import app; app.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
+)
+"""A server that keeps house ten times a second instead of once a minute."""
+
+CLEANED_S = 0.6
+"""By then, what has been settled long enough is gone."""
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("retention")
+    process = ServerProcess(
+        folder / "log",
+        folder / "state.db",
+        RESONATE_RETENTION__SETTLED_AFTER=str(SETTLED_AFTER_MS),
+        RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
+    )
+    process._command[1:3] = ["-c", CLEANING_OFTEN]
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def root() -> str:
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+def create(client: Client, id: str, root: str) -> None:
+    client.create(id, target="poll://any@nobody", origin=root)
+
+
+def settle(client: Client, *ids: str) -> None:
+    for id in ids:
+        assert client.call("promise.settle", id=id, state="resolved").status == 200
+
+
+def is_there(client: Client, id: str) -> bool:
+    promise, task = client.call("promise.get", id=id).status, client.call("task.get", id=id).status
+    assert promise == task
+    return promise == 200
+
+
+def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, root: str) -> None:
+    ids = [root, f"{root}:1", f"{root}:1.1"]
+    for id in ids:
+        create(client, id, root)
+    settle(client, *ids)
+    there = [is_there(client, id) for id in ids]
+    time.sleep(CLEANED_S)
+
+    assert there == [True] * 3
+    assert [is_there(client, id) for id in ids] == [False] * 3
+
+
+def test_an_id_may_be_used_again_afterwards(client: Client, root: str) -> None:
+    create(client, root, root)
+    settle(client, root)
+    time.sleep(CLEANED_S)
+
+    assert client.create(root).data["promise"]["state"] == "pending"
+
+
+def test_a_pending_root_keeps_its_settled_children(client: Client, root: str) -> None:
+    for id in (root, f"{root}:1"):
+        create(client, id, root)
+    settle(client, f"{root}:1")
+    time.sleep(CLEANED_S)
+
+    assert is_there(client, root) and is_there(client, f"{root}:1")
+
+
+def test_a_pending_child_keeps_its_tree_and_a_young_one_too(client: Client, root: str) -> None:
+    """A detached call may outlive the root by far, and somebody may want its result."""
+    for id in (root, f"{root}:d1"):
+        create(client, id, root)
+    settle(client, root)
+    time.sleep(CLEANED_S)
+    kept = is_there(client, root), is_there(client, f"{root}:d1")
+    settle(client, f"{root}:d1")
+    time.sleep(SETTLED_AFTER_MS / 2_000)
+    young = is_there(client, f"{root}:d1")
+    time.sleep(CLEANED_S)
+
+    assert kept == (True, True)
+    assert young
+    assert not is_there(client, root) and not is_there(client, f"{root}:d1")
+
+
+def test_a_result_that_was_not_delivered_yet_is_kept_for_its_listener(
+    client: Client, server: ServerProcess, root: str
+) -> None:
+    create(client, root, root)
+    client.call("promise.register_listener", awaited=root, address=f"poll://uni@{root}/w")
+    settle(client, root)
+    time.sleep(CLEANED_S)
+    kept = is_there(client, root)
+    stream = Stream(server.port, root, "w")
+    message = stream.message()
+    time.sleep(CLEANED_S)
+    stream.close()
+
+    assert kept
+    assert message["data"]["promise"]["id"] == root
+    assert not is_there(client, root)
+
+
+def test_promises_without_a_tree_and_timed_out_ones_go_too(client: Client, root: str) -> None:
+    client.create(root, timeout_at=1, target="poll://any@nobody")
+    time.sleep(CLEANED_S)
+
+    assert not is_there(client, root)
+
+
+def test_more_trees_than_one_transaction_takes(client: Client, root: str) -> None:
+    ids = [f"{root}-{number:03}" for number in range(250)]
+    for id in ids:
+        client.create(id, timeout_at=1, target="poll://any@nobody")
+    time.sleep(CLEANED_S)
+
+    assert not any(is_there(client, id) for id in ids)
+
+
+def test_tasks_that_are_gone_are_not_counted(client: Client, root: str, metrics_port: int) -> None:
+    time.sleep(CLEANED_S)
+    before = _fulfilled(metrics_port)
+    create(client, root, root)
+    settle(client, root)
+    counted = _fulfilled(metrics_port)
+    time.sleep(CLEANED_S)
+
+    assert counted == before + 1
+    assert _fulfilled(metrics_port) == before
+
+
+def _fulfilled(port: int) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split(" ")[1]) for line in lines if line.startswith('resonate_tasks{state="fulfilled"}'))
+
+
+def test_it_is_off_by_default(tmp_path: Path, root: str) -> None:
+    server = ServerProcess(tmp_path / "log")
+    server._command[1:3] = ["-c", CLEANING_OFTEN]
+    server.start()
+    client = server.client()
+    client.create(root, timeout_at=1, target="poll://any@nobody")
+    time.sleep(0.5)
+    there = is_there(client, root)
+    server.stop()
+
+    assert there

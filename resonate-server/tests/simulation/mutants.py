@@ -1,0 +1,208 @@
+"""Deliberate mistakes in the server, to see that the tests of this kind notice them. Each is a patch that is undone."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+from msgspec.structs import replace
+
+from resonate_server.engine import Engine
+from resonate_server.engine.work import Result
+from resonate_server.kernel import moves, promises, settlement, states, tasks
+from resonate_server.kernel.apply import _RULES
+from resonate_server.kernel.model import PutCallback, Task
+from resonate_server.kernel.states import Event, Move
+from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.records import Promise, PromiseState, TaskState, Value
+from resonate_server.protocol.requests import MAX_INTEGER, TaskRef, TaskSuspend
+
+type Patch = AbstractContextManager[object]
+
+MUTANTS: dict[str, Callable[[], Patch]] = {}
+"""By name: what was done to the server."""
+
+
+def mutant(make: Callable[[], Patch]) -> Callable[[], Patch]:
+    MUTANTS[make.__name__] = make
+    return make
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@mutant
+def no_request_checks_the_version() -> Patch:
+    original = moves.move_for
+
+    def careless(event: Event, task: Task, version: int | None = None) -> Move:  # noqa: ARG001
+        return original(event, task)
+
+    return mock.patch.object(moves, "move_for", careless)
+
+
+@mutant
+def acquire_does_not_check_the_version() -> Patch:
+    original = moves.move_for
+
+    def careless(event: Event, task: Task, version: int | None = None) -> Move:
+        return original(event, task, None if event is Event.ACQUIRE else version)
+
+    return mock.patch.object(moves, "move_for", careless)
+
+
+@mutant
+def an_acquired_task_can_be_acquired() -> Patch:
+    return mock.patch.dict(states.MOVES[Event.ACQUIRE], {TaskState.ACQUIRED: Move.CLAIM})
+
+
+@mutant
+def a_claim_is_repeated_for_the_process_alone() -> Patch:
+    def careless(task: Task, claim: moves.Claim, version: int) -> bool:
+        return task.state is TaskState.ACQUIRED and task.pid == claim.pid and task.version == version + 1
+
+    return mock.patch.object(moves, "is_repeated", careless)
+
+
+@mutant
+def a_fence_needs_no_lease() -> Patch:
+    return mock.patch.dict(states.MOVES[Event.FENCE], dict.fromkeys(TaskState, Move.KEEP))
+
+
+@mutant
+def anybody_may_extend_a_lease() -> Patch:
+    def careless(work: Workspace, ref: TaskRef, _: str) -> None:
+        task = work.task(ref.id)
+        if task is not None and task.state is TaskState.ACQUIRED:
+            moves.extend(work, task)
+
+    return mock.patch.object(tasks, "_beat", careless)
+
+
+@mutant
+def leases_do_not_end() -> Patch:
+    return mock.patch.object(moves, "lease_end", lambda *_: MAX_INTEGER)
+
+
+@mutant
+def the_version_grows_when_a_lease_ends() -> Patch:
+    def growing(work: Workspace, task: Task) -> None:
+        moves.queue(work, replace(task, version=task.version + 1))
+
+    return mock.patch.object(moves, "take_back", growing)
+
+
+@mutant
+def callbacks_are_not_written() -> Patch:
+    original = Workspace.link
+
+    def forgetful(self: Workspace, change: Any) -> None:
+        if not (isinstance(change, PutCallback) and not change.fired):
+            original(self, change)
+
+    return mock.patch.object(Workspace, "link", forgetful)
+
+
+@mutant
+def nobody_is_woken() -> Patch:
+    return mock.patch.object(settlement, "_wake_awaiters", _nothing)
+
+
+@mutant
+def listeners_are_not_told() -> Patch:
+    return mock.patch.object(settlement, "_tell_listeners", _nothing)
+
+
+@mutant
+def a_settled_promise_keeps_its_task() -> Patch:
+    return mock.patch.object(settlement, "_finish_own_task", _nothing)
+
+
+@mutant
+def the_last_settlement_wins() -> Patch:
+    def overwriting(work: Workspace, request: Any) -> Answer:
+        promise = work.promise_or_404(request.id)
+        return promises._answer(settlement.settle(work, promise, request.state, request.value))
+
+    return mock.patch.object(promises, "promise_settle", overwriting)
+
+
+@mutant
+def suspend_does_not_look_whether_something_is_settled() -> Patch:
+    def blind(work: Workspace, request: TaskSuspend) -> Answer:
+        settlement.touch(work, [request.id])
+        task = work.task_or_404(request.id)
+        moves.move_for(Event.SUSPEND, task, request.version)
+        for id in request.awaited:
+            work.link(PutCallback(awaited=id, awaiter=task.id, fired=False))
+        moves.park(work, task)
+        return Answer(status=200, data=Nothing())
+
+    return mock.patch.dict(_RULES, {TaskSuspend: blind})
+
+
+@mutant
+def a_pending_task_is_not_sent_again() -> Patch:
+    return mock.patch.dict(states.MOVES[Event.RETRY_DUE], clear=True)
+
+
+@mutant
+def a_pending_task_has_no_timer() -> Patch:
+    original = Workspace.put_task
+
+    def forgetful(self: Workspace, task: Task) -> None:
+        original(self, replace(task, timer_at=None) if task.state is TaskState.PENDING else task)
+
+    return mock.patch.object(Workspace, "put_task", forgetful)
+
+
+@mutant
+def deadlines_are_not_noticed() -> Patch:
+    return mock.patch.object(settlement, "is_expired", lambda *_: False)
+
+
+@mutant
+def an_expired_promise_is_settled_when_that_is_noticed() -> Patch:
+    original = settlement.touch
+
+    def late(work: Workspace, ids: Any) -> None:
+        def expired(promise: Promise) -> Promise:
+            state = settlement.state_at_deadline(promise)
+            return replace(promise, state=state, value=Value(), settled_at=work.now)
+
+        with mock.patch.object(settlement, "expired", expired):
+            original(work, ids)
+
+    return mock.patch.object(settlement, "touch", late)
+
+
+@mutant
+def timers_are_rejected() -> Patch:
+    return mock.patch.object(settlement, "state_at_deadline", lambda _: PromiseState.TIMEDOUT)
+
+
+@mutant
+def a_claim_does_not_forget_the_resumes() -> Patch:
+    original = Workspace.put_task
+
+    def keeping(self: Workspace, task: Task) -> None:
+        before = self.task(task.id)
+        claimed = before is not None and before.version < task.version
+        original(self, replace(task, resumes=before.resumes) if before is not None and claimed else task)
+
+    return mock.patch.object(Workspace, "put_task", keeping)
+
+
+@mutant
+def answers_leave_before_the_commit() -> Patch:
+    original = Engine._guarded
+
+    def hasty(self: Engine, job: Any, now: int) -> Result:
+        result = original(self, job, now)
+        if job.done is not None and result.answer is not None and not job.done.done():
+            job.done.set_result(result.answer)
+        return result
+
+    return mock.patch.object(Engine, "_guarded", hasty)

@@ -1,0 +1,67 @@
+"""The server under faults: many short lives of a whole system in virtual time, each decided by one seed.
+
+    SEEDS=10000 python -m pytest resonate-server/tests/simulation     more runs
+    SEED=17 python -m pytest resonate-server/tests/simulation         one run, told step by step
+
+In each run workers of three groups work off random trees of durable calls, while workers die and freeze, streams
+break, requests, answers and messages are lost, doubled, delayed and reordered, and the server dies before a commit,
+between commit and send, and at any other time. Then the faults stop, and everything must get done in time.
+"""
+
+import os
+from collections import Counter
+
+import pytest
+from simulation.world import FAULTS, Report, simulate
+
+SEEDS = int(os.environ.get("SEEDS", "1_000"))
+ONE_SEED = os.environ.get("SEED")
+ENOUGH = 500
+"""From this many runs on, everything must have happened at least once."""
+
+HAPPENINGS = (
+    *FAULTS,
+    *("request lost", "request doubled", "answer lost", "message lost", "message doubled", "stream broken"),
+    *("stream ended by the server", "function not found", "leases given back early", "LeaseLost"),
+    *("execute", "unblock"),
+    *("promise.create 200", "promise.get 200", "promise.get 404", "promise.settle 200"),
+    *("promise.register_listener 200", "promise.register_listener 404"),
+    *("task.create 200", "task.create 409", "task.acquire 200", "task.acquire 409", "task.acquire sent again"),
+    *("task.fence 200", "task.fence 409", "task.fence sent again", "task.suspend 200", "task.suspend 300"),
+    *("task.suspend 409", "task.fulfill 200", "task.fulfill 409", "task.fulfill sent again"),
+    *("task.release 200", "task.release 409", "task.heartbeat 200", "task.get 200", "task.search 200"),
+    *("task.halt 200", "task.continue 200"),
+)
+
+
+def told(report: Report) -> str:
+    """A run for people: what broke, how to see it again, and how it came about."""
+    command = f"SEED={report.seed} python -m pytest resonate-server/tests/simulation"
+    return "\n".join(["", *report.broken, f"again with: {command}", *report.diary[-200:]])
+
+
+@pytest.mark.skipif(ONE_SEED is not None, reason="one seed was asked for")
+def test_whatever_goes_wrong_nothing_is_lost_and_everything_gets_done() -> None:
+    happened: Counter[str] = Counter()
+    slowest = 0.0
+    for seed in range(SEEDS):
+        report = simulate(seed)
+        if report.broken:
+            pytest.fail(told(simulate(seed, trace=True)), pytrace=False)
+        happened.update(report.happened)
+        slowest = max(slowest, report.calm_s)
+    print(f"{SEEDS} seeds; all done at most {slowest:.1f} s (virtual) after the last fault; {dict(happened)}")
+    if SEEDS >= ENOUGH:
+        assert [name for name in HAPPENINGS if not happened[name]] == [], "never happened"
+
+
+@pytest.mark.skipif(ONE_SEED is None, reason="no seed was asked for")
+def test_one_seed() -> None:
+    report = simulate(int(ONE_SEED or 0), trace=True)
+    print("\n".join(report.diary))
+    if report.broken:
+        pytest.fail(told(report), pytrace=False)
+
+
+def test_a_seed_decides_everything() -> None:
+    assert simulate(7, trace=True) == simulate(7, trace=True)

@@ -1,0 +1,40 @@
+"""Ports, waiting and readiness: what every test that starts a process needs."""
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPConnection
+
+
+def free_port() -> int:
+    """A port nobody listens on now, outside the range from which systems serve outgoing connections.
+
+    So no client that reconnects while the server is away is given it.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Return as soon as ``condition()`` is true; fail with ``what`` if it is not within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def answers_200(port: int, path: str) -> bool:
+    """Whether ``GET path`` on this machine's ``port`` is answered so, now."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
