@@ -50,6 +50,9 @@ class Comparison:
         self.history: list[str] = []
         self.met(Differs.RELEASE_PAUSE)
 
+    def close(self) -> None:
+        self.theirs.close()
+
     def met(self, difference: Differs) -> None:
         self.tally.met[difference] += 1
 

@@ -19,7 +19,7 @@ class Official:
         self.now = now
         self.sent: list[OutgoingMessage] = []
         self._connection = LocalConnection(clock=lambda: self.now, sleeper=_until_next_tick)
-        self._connection._dispatch_messages = self.sent.extend  # type: ignore[method-assign]
+        self._connection._dispatch_messages = self.sent.extend  # type: ignore[method-assign, assignment]
         self._ticks = self._connection._tick_loop()
 
     @property

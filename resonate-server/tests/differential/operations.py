@@ -326,7 +326,7 @@ def schedule_get(choices: Choices, _: Scene) -> Operation:
 
 def _schedule(choices: Choices, crons: tuple[str, ...]) -> Operation:
     tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
-    data = {"id": choices.one(IDS[:3]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
+    data: dict[str, Any] = {"id": choices.one(IDS[:3]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
     data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
     return Request("schedule.create", data | {"promiseTags": tags})
 

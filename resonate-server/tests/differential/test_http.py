@@ -10,7 +10,6 @@ hand; after ``debug.start`` the server does nothing by itself. More steps, or a 
 
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,49 +17,56 @@ from typing import Any
 
 import pytest
 from differential.kernel import Kernel, body_of
-from differential.operations import BITS, EVERYTHING, START, Malformed, Request, Tick, Wait
+from differential.operations import EVERYTHING, START, Malformed, Request, Tick, Wait
+from differential.sequences import run_sequences
 from differential.wire import Wire
 from harness.server import ServerProcess
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from msgspec import Struct, field
 
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.requests import KINDS
 
 STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "12_000"))
-SEED = int(os.environ.get("DIFFERENTIAL_SEED", random.randrange(10**6)))
-LENGTH = 60
-"""Operations per sequence."""
 RARE = 10_000
 """From this many steps on, every kind must have succeeded at least once."""
 
-sequences = st.lists(st.integers(0, 2**BITS - 1), min_size=LENGTH, max_size=LENGTH)
+CORR_ID = "differential"
 
 
-class ServerDiffersError(AssertionError):
-    pass
+class Tally(Struct):
+    """What happened over many sequences."""
+
+    steps: int = 0
+    succeeded: Counter[str] = field(default_factory=Counter)
+
+    def make(self, wire: Wire, kind: str) -> None:
+        """A request without an equal on our side."""
+        reply = wire.call(body_of(kind, {}, START, CORR_ID))[0]
+        self.succeeded[kind] += reply.status == 200
 
 
 class Pair:
     """The server, emptied, and a fresh kernel."""
 
-    def __init__(self, server: Wire, server_url: str, succeeded: Counter[str]) -> None:
+    def __init__(self, server: Wire, server_url: str, tally: Tally) -> None:
         self.server = server
         self.kernel = Kernel(Rules(), server_url)
-        self.succeeded = succeeded
+        self.tally = tally
         self.now = START
-        self.steps = 0
         self.history: list[str] = []
         self.both(self.body("debug.reset", {}))
 
-    def body(self, kind: str, data: dict[str, Any], corr_id: str = "differential") -> bytes:
+    def body(self, kind: str, data: dict[str, Any], corr_id: str = CORR_ID) -> bytes:
         return body_of(kind, data, self.now, corr_id)
+
+    def close(self) -> None:
+        pass
 
     def step(self, number: int) -> None:
         operation = EVERYTHING.decode(number, self.kernel.scene(self.now))
         if operation is None:
             return
-        self.steps += 1
+        self.tally.steps += 1
         match operation:
             case Wait(ms=ms):
                 self.history.append(f"{ms} ms pass")
@@ -71,7 +77,7 @@ class Pair:
             case Malformed(body=content):
                 body = json.dumps(content).encode()
             case Request(kind=kind, corr_id=corr_id):
-                body = self.body(kind, operation.data_for(self.kernel.version), corr_id or "differential")
+                body = self.body(kind, operation.data_for(self.kernel.version), corr_id or CORR_ID)
         self.both(body)
 
     def both(self, body: bytes) -> None:
@@ -85,7 +91,7 @@ class Pair:
         assert seen == seen_there, f"snapshots\n{differences(seen.data, seen_there.data)}"
         for reply, made in ((theirs, kind), (seen_there, "debug.snap")):
             if reply.status < 400:
-                self.succeeded[made] += 1
+                self.tally.succeeded[made] += 1
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
@@ -106,40 +112,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProcess) -> None:
-    print(f"DIFFERENTIAL_SEED={SEED} repeats this run")
-    succeeded: Counter[str] = Counter()
-    steps = 0
+    tally = Tally()
     wire = Wire(server.port)
-    wire.call(body_of("debug.start", {}, START, "differential"))
-    succeeded["debug.start"] += 1
-    server_url = f"http://localhost:{server.port}"
+    tally.make(wire, "debug.start")
 
-    @seed(SEED)
-    @settings(
-        max_examples=-(-STEPS // LENGTH),
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        print_blob=True,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(numbers=sequences)
-    def check(numbers: list[int]) -> None:
-        nonlocal steps
-        pair = Pair(wire, server_url, succeeded)
-        try:
-            for number in numbers:
-                pair.step(number)
-        except AssertionError as error:
-            raise ServerDiffersError("after\n  " + "\n  ".join(pair.history) + f"\n{error}") from error
-        finally:
-            steps += pair.steps
+    run_sequences(lambda: Pair(wire, f"http://localhost:{server.port}", tally), STEPS)
 
-    check()
-    stopped, _ = wire.call(*[body_of("debug.stop", {}, START, "differential")] * 2)
-    succeeded["debug.stop"] += stopped.status == 200
-    print(f"{steps} steps; succeeded: {dict(succeeded)}")
-    assert steps >= STEPS * 0.9
-    if steps >= RARE:
-        assert [kind for kind in KINDS if not succeeded[kind]] == [], "never succeeded"
+    tally.make(wire, "debug.stop")
+    print(f"{tally.steps} steps; succeeded: {dict(tally.succeeded)}")
+    assert tally.steps >= STEPS
+    if tally.steps >= RARE:
+        assert [kind for kind in KINDS if not tally.succeeded[kind]] == [], "never succeeded"

@@ -4,8 +4,10 @@ import base64
 import json
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -267,6 +269,31 @@ def test_the_environment_names_the_server_unless_a_flag_does(server: ServerProce
     assert CliRunner(env={"RESONATE_URL": server.url}).invoke(main, create).exit_code == 0
     assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, ["-S", server.url, *create]).exit_code == 0
     assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, [*create, "-S", server.url]).exit_code == 0
+
+
+@pytest.mark.parametrize(("flags", "env"), [(["-T", "jwt"], {}), ([], {"RESONATE_TOKEN": "jwt"})])
+def test_the_token_is_sent_both_ways(flags: list[str], env: dict[str, str]) -> None:
+    received: list[tuple[str | None, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            envelope = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            received.append((self.headers["Authorization"], envelope["head"].get("auth")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"kind": "", "head": {"corrId": "", "status": 200, "version": ""}, "data": {}}')
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = CliRunner(env=env).invoke(main, ["promises", "get", "x", "-S", url, *flags])
+        answering.join()
+
+    assert (result.exit_code, received) == (0, [("Bearer jwt", "jwt")])
 
 
 @pytest.mark.parametrize("path", [[], ["promises"], ["tasks"], ["schedules"], ["invoke"], ["tree"], ["tasks", "claim"]])

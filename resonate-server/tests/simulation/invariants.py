@@ -85,6 +85,16 @@ def a_task_is_cared_for(task: Task, promise: Promise) -> Broken:
         yield f"task {task.id} is {task.state}, but queued"
 
 
+def nothing_leaves_before_the_commit(what: object, in_transaction: bool) -> Broken:
+    if in_transaction:
+        yield f"left before it was committed: {what}"
+
+
+def a_sleep_ends_at_its_deadline(record: dict[str, Any]) -> Broken:
+    if (record["state"], record.get("settledAt")) != ("resolved", record["timeoutAt"]):
+        yield f"a sleep ended as {record}"
+
+
 # --- the whole state ------------------------------------------------------------------------------------------------
 
 

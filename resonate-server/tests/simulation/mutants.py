@@ -83,7 +83,7 @@ def anybody_may_extend_a_lease() -> Patch:
 
 @mutant
 def leases_do_not_end() -> Patch:
-    return mock.patch.object(moves, "lease_end", lambda *_: MAX_INTEGER)
+    return mock.patch.object(moves, "lease_end", return_value=MAX_INTEGER)
 
 
 @mutant
@@ -160,7 +160,7 @@ def a_pending_task_has_no_timer() -> Patch:
 
 @mutant
 def deadlines_are_not_noticed() -> Patch:
-    return mock.patch.object(settlement, "is_expired", lambda *_: False)
+    return mock.patch.object(settlement, "is_expired", return_value=False)
 
 
 @mutant
@@ -180,7 +180,7 @@ def an_expired_promise_is_settled_when_that_is_noticed() -> Patch:
 
 @mutant
 def timers_are_rejected() -> Patch:
-    return mock.patch.object(settlement, "state_at_deadline", lambda _: PromiseState.TIMEDOUT)
+    return mock.patch.object(settlement, "state_at_deadline", return_value=PromiseState.TIMEDOUT)
 
 
 @mutant
@@ -203,6 +203,20 @@ def answers_leave_before_the_commit() -> Patch:
         result = original(self, job, now)
         if job.done is not None and result.answer is not None and not job.done.done():
             job.done.set_result(result.answer)
+        return result
+
+    return mock.patch.object(Engine, "_guarded", hasty)
+
+
+@mutant
+def messages_leave_before_the_commit() -> Patch:
+    original = Engine._guarded
+
+    def hasty(self: Engine, job: Any, now: int) -> Result:
+        result = original(self, job, now)
+        for effect in result.effects:
+            effect(self._outbound)
+        result.effects.clear()
         return result
 
     return mock.patch.object(Engine, "_guarded", hasty)

@@ -12,6 +12,9 @@ from resonate_server.protocol.messages import Execute, Message
 NOTICE_S = 25.0
 """Longest time until the server finds that a peer is gone: a keep-alive comment, and the wait for it to be written."""
 
+LATEST_COPY_S = 20.0
+"""A copy of a request or message may turn up this long after the first."""
+
 
 class Weather(Struct, frozen=True):
     """How bad the network of one run is: likelihoods of each mishap, the longest delay, and how
@@ -67,14 +70,14 @@ class Stream:
         if self._cut or run.happens(weather.lost_message):
             run.happened["message lost"] += 1
             return
-        self._deliver(message)
+        self._deliver(message, self._network.delay())
         if run.happens(weather.doubled_message):
             run.happened["message doubled"] += 1
-            self._deliver(message)
+            self._deliver(message, self._network.delay_of_copy())
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, message: Message, delay: float) -> None:
         self._network.run.happened["execute" if isinstance(message, Execute) else "unblock"] += 1
-        self._network.run.loop.call_later(self._network.delay(), self._receiver.receive, message)
+        self._network.run.loop.call_later(delay, self._receiver.receive, message)
 
     def end(self) -> None:
         """The server has ended it."""
@@ -100,6 +103,10 @@ class Network:
     def delay(self) -> float:
         return self.run.rng.random() * (0.01 if self.run.calm else self.weather.delay_s)
 
+    def delay_of_copy(self) -> float:
+        """A second copy may come very late."""
+        return self.run.rng.random() * self.run.rng.choice((self.weather.delay_s, LATEST_COPY_S))
+
     async def connect(self, receiver: Receiver) -> Stream:
         """Raises ``ConnectionError`` without a server."""
         await asyncio.sleep(self.delay())
@@ -116,7 +123,7 @@ class Network:
             raise ConnectionError("the request was lost")
         if self.run.happens(self.weather.doubled_request):
             self.run.happened["request doubled"] += 1
-            self.run.loop.call_later(self.delay() * 3, self._deliver_copy, body)
+            self.run.loop.call_later(self.delay_of_copy(), self._deliver_copy, body)
         answer = await self._server_or_refusal().accept(body)
         await asyncio.sleep(self.delay())
         if self.run.happens(self.weather.lost_answer):

@@ -73,6 +73,7 @@ class WatchedStore(MemoryStore):
         self.run = run
         self.request: object = None
         self.dies_before_commit = False
+        self.in_transaction = False
 
     def task(self, id: str) -> Task | None:
         return self._tasks.get(id)
@@ -92,10 +93,14 @@ class WatchedStore(MemoryStore):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with super().transaction():
-            yield
-            if self.dies_before_commit:
-                raise Crash
+        self.in_transaction = True
+        try:
+            with super().transaction():
+                yield
+                if self.dies_before_commit:
+                    raise Crash
+        finally:
+            self.in_transaction = False
 
     def write(self, changes: Changes) -> None:
         before = super().load(Footprint(ids=(*changes.promises, *changes.tasks)))
@@ -136,6 +141,18 @@ class WatchedWork(Work):
         return result
 
 
+class PromisedAnswer(asyncio.Future[Answer]):
+    """Once it has a result, the answer is on its way."""
+
+    def __init__(self, store: WatchedStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def set_result(self, result: Answer) -> None:
+        self._store.run.check(invariants.nothing_leaves_before_the_commit(result, self._store.in_transaction))
+        super().set_result(result)
+
+
 class JobQueue:
     """A queue of jobs for one thread, as far as the engine uses it."""
 
@@ -171,6 +188,7 @@ class SteppedEngine(Engine):
 
     def __init__(self, store: WatchedStore, run: Run) -> None:
         super().__init__(store, SETTINGS, run.now_ms, METRICS)
+        self.watched = store
         self.run_state = run
         self.die: Callable[[], None]
         self._work = WatchedWork(store, SETTINGS.rules, SETTINGS.server_url)
@@ -196,6 +214,11 @@ class SteppedEngine(Engine):
         except TimeoutError:
             pass
 
+    async def _submit(self, work: Callable[[int], Result]) -> Answer:
+        done = PromisedAnswer(self.watched)
+        self.jobs.put(_Job(work=work, done=done))
+        return await done
+
     def _take_back_leases(self, pid: str) -> None:
         self.run_state.happened["leases given back early"] += bool(self._store.held_tasks(pid))
         super()._take_back_leases(pid)
@@ -217,11 +240,15 @@ class SteppedEngine(Engine):
 class Outbound:
     """What the engine sends goes to the hub; nobody is addressed by HTTP here."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.send = hub.send
+    def __init__(self, hub: Hub, store: WatchedStore) -> None:
+        self._store = store
         self.withdraw = hub.withdraw
         self.refresh = hub.refresh
         self._hub = hub
+
+    def send(self, message: Message) -> None:
+        self._store.run.check(invariants.nothing_leaves_before_the_commit(message, self._store.in_transaction))
+        self._hub.send(message)
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         self._hub.refill(group, messages, complete)
@@ -247,7 +274,7 @@ class Server:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
-        self.engine.start(Outbound(self.hub))
+        self.engine.start(Outbound(self.hub, self.store))
         self._tasks = [loop.create_task(self._work()), loop.create_task(self._keep_house())]
 
     async def _work(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from simulation import invariants
 from simulation.network import Network, Receiver, Stream
 from simulation.plans import (
     GIVEN_FROM_OUTSIDE,
@@ -254,6 +255,8 @@ class Execution:
             record = await self._make(step, child_id(self.id, position))
             if record["state"] != "pending":
                 total += _value(step, record)
+                if step.kind == "sleep":
+                    self.run.check(invariants.a_sleep_ends_at_its_deadline(record))
             elif step.kind != "detached":
                 waiting.append(record["id"])
                 if step.awaited_at_once:

@@ -8,7 +8,7 @@ from unittest import mock
 from msgspec import Struct
 from simulation import invariants
 from simulation.loop import ModuleTime, VirtualLoop, run
-from simulation.network import Network
+from simulation.network import LATEST_COPY_S, Network
 from simulation.plans import GROUPS, Plan, encode_plan, external_ids, outcome, random_plan, total_sleep_ms
 from simulation.run import Run
 from simulation.server import RETRY_S, Server, WatchedStore
@@ -18,11 +18,10 @@ from resonate_server.delivery import connection as connection_module
 from resonate_server.delivery import hub as hub_module
 from resonate_server.engine import engine as engine_module
 
-FAULTS = ("worker dies", "worker freezes", "server dies", "server dies before a commit")
-FAULTS += ("server dies while sending", "stream breaks", "task is halted")
-
-LATE_COPY_S = 5
-"""After this long no copy of an earlier request is under way any more."""
+FAULTS = (
+    *("worker dies", "worker freezes", "stream breaks", "task is halted"),
+    *("server dies", "server dies before a commit", "server dies while sending"),
+)
 
 SLACK_S = 35
 """For workers that are just being started again, for the pause after which a failed call is repeated (it had doubled
@@ -199,10 +198,11 @@ class World:
 
     @property
     def bound_s(self) -> float:
-        """The documented time after which all work must be done once there are no more faults: a lease ends, nobody
-        hears of it, the task is sent again. What functions sleep comes on top."""
+        """The documented time after which all work must be done once there are no more faults: a late copy
+        of a request claims a task for nobody, its lease ends, the task is sent again. What functions sleep
+        comes on top."""
         sleeps = max(total_sleep_ms(chain.plan) for chain in self.chains) / 1_000
-        return LEASE_S + RETRY_S + SLACK_S + sleeps
+        return LATEST_COPY_S + LEASE_S + RETRY_S + SLACK_S + sleeps
 
     async def calm_down(self) -> float:
         self.run.calm = True
@@ -210,7 +210,7 @@ class World:
         for worker in self.workers:
             worker.thaw()
         began = self.run.loop.time()
-        self.run.loop.call_later(LATE_COPY_S, lambda: self.outsider.spawn(self.outsider.continue_everything()))
+        self.run.loop.call_later(LATEST_COPY_S + 1, lambda: self.outsider.spawn(self.outsider.continue_everything()))
         await self.until(self.is_work_done, self.bound_s)
         calm_s = self.run.loop.time() - began
         await self.until(self.are_callers_told, LISTEN_AGAIN_S + SLACK_S)

@@ -27,16 +27,16 @@ def schedule_get(work: Workspace, request: ScheduleGet) -> Answer:
 
 
 def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
-    """Idempotent on the id alone, like ``promise.create``."""
+    """Idempotent on the id alone, like ``promise.create``; but what is no cron expression is refused in any case."""
+    first = next_match(request.cron, work.now)
     schedule = work.schedule(request.id)
     if schedule is None:
-        schedule = _new_schedule(work, request)
+        schedule = _new_schedule(work, request, first)
         work.put_schedule(schedule)
     return _answer(schedule)
 
 
-def _new_schedule(work: Workspace, request: ScheduleCreate) -> Schedule:
-    first = next_match(request.cron, work.now)
+def _new_schedule(work: Workspace, request: ScheduleCreate, first: int | None) -> Schedule:
     if first is None:
         raise Malformed(f"the cron expression {request.cron!r} matches no time to come")
     schedule = Schedule(

@@ -1,0 +1,28 @@
+"""The comparison with the official server notices mistakes: with each of them made on purpose, it must fail."""
+
+import random
+
+import pytest
+from differential.comparison import Comparison, Tally
+from differential.operations import BITS
+from differential.sequences import LENGTH, DifferError, run_sequence
+from simulation.mutants import MUTANTS
+
+SEQUENCES = 200
+
+UNSEEN = {
+    "answers_leave_before_the_commit": "there is no commit to wait for in one process",
+    "messages_leave_before_the_commit": "likewise",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in UNSEEN])
+def test_the_comparison_notices(name: str) -> None:
+    with MUTANTS[name](), pytest.raises(DifferError):
+        compare_many()
+
+
+def compare_many() -> None:
+    rng = random.Random(1)
+    for _ in range(SEQUENCES):
+        run_sequence(Comparison(Tally()), [rng.getrandbits(BITS) for _ in range(LENGTH)])

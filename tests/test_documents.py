@@ -1,0 +1,55 @@
+"""The documents are true as far as a machine can tell: what they name exists, what they quote stands there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-server/", ".ci/")
+
+of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+@of_each_document
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    words = re.findall(r"[\w./-]+", document.read_text())
+    named = {word.rstrip("./") for word in words if word.startswith(FOLDERS)}
+
+    assert [path for path in sorted(named) if not (REPOSITORY / path).exists()] == []
+
+
+@of_each_document
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_functions_in_the_readme_are_those_of_the_services() -> None:
+    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    for function in re.split(r"\n\n", block[1].strip()):
+        name = function.split("(")[0].split()[-1]
+        source = (REPOSITORY / "services" / name / f"{name}.py").read_text()
+        for line in function.splitlines():
+            assert line.split("  #")[0].strip() in source, line
+
+
+def test_every_script_tells_its_usage() -> None:
+    for script in sorted((REPOSITORY / "scripts").glob("*.sh")):
+        if script.name != "lib.sh":  # sourced by the others
+            shown = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
+            assert "usage:" in shown.lower(), script.name
+
+
+def test_no_file_says_where_packages_were_downloaded_from() -> None:
+    """Lock files hold names, versions and hashes; the addresses are the business of whoever installs."""
+    tracked = subprocess.run(
+        ["git", "grep", "-l", "-E", r"https?://[a-z.]*(pypi|pythonhosted|debian|npmjs)\."],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert tracked.stdout.split() == []
