@@ -110,10 +110,8 @@ class Comparison:
 
     def detour(self, request: Request) -> Detour | None:
         if request.kind == "schedule.create" and request.data["cron"] == "no cron":
-            known = request.data["id"] in self.theirs.state.schedules
-            if not known:
-                self.met(Differs.CRON_UNCHECKED)
-                return Detour([], our_status=400)
+            self.met(Differs.CRON_UNCHECKED)
+            return Detour([], our_status=400)
         if request.kind in ACCEPTING and self.would_accept(request):
             return self.version_detour(request) or self.suspend_detour(request)
         return None

@@ -1,7 +1,7 @@
 """THE table: every way in which the official in-process server of resonate-sdk 0.8.1 may differ from ours.
 
-Whatever else differs is a failure; so is an entry of this table that a long run never met. Sections are those of the
-protocol reference that both are measured by.
+Whatever else differs is a failure; so is an entry of this table that a long run never met. Sections are those of
+``docs/protocol.md``. ``docs/conformance.md`` repeats the table for readers; a test holds the two together.
 """
 
 from enum import Enum
@@ -35,7 +35,7 @@ class Differs(Enum):
         "each is sent the versions it shows; ours is one ahead exactly while a task is acquired or suspended",
     )
     VERSION_UNCHECKED = Difference(
-        "3.2, R1",
+        "3.2",
         "acquire, release, fulfill and suspend do not look at the version",
         "those with a wrong one are not sent to it; ours must answer 409",
     )

@@ -58,8 +58,11 @@ class Kernel:
     def scene(self, now: int) -> Scene:
         promises = {id: promise.state.value for id, promise in self.store._promises.items()}
         tasks = {id: task.state.value for id, task in self.store._tasks.items()}
-        awaited = tuple(id for id, awaiters in self.store._callbacks.items() if False in awaiters.values())
-        return Scene(now=now, promises=promises, tasks=tasks, awaited=awaited)
+        held = {id for id, state in tasks.items() if state == "acquired"}
+        waiting = {id: [who for who in links if not links[who]] for id, links in self.store._callbacks.items()}
+        awaited = [id for id, awaiters in waiting.items() for _ in awaiters]
+        awaited += [id for id, awaiters in waiting.items() if held.intersection(awaiters)] * 8
+        return Scene(now=now, promises=promises, tasks=tasks, awaited=tuple(awaited))
 
     def version(self, id: str) -> int:
         """Of the task; 0 if there is none."""

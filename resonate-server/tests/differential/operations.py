@@ -131,7 +131,7 @@ class Choices:
         return self.one(fitting if fitting and self.often() else IDS)
 
     def awaited(self, scene: Scene) -> str:
-        """Mostly one that some task awaits: to be settled at random, there are few promises."""
+        """Mostly one that some task awaits, above all one that a worker is at work with again: rare at random."""
         return self.one(scene.awaited if scene.awaited and self.often() else IDS)
 
     def new(self, scene: Scene) -> str:

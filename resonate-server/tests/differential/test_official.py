@@ -10,6 +10,7 @@ Where they differ, hypothesis shrinks the sequence; the failure shows it as read
 """
 
 import os
+from pathlib import Path
 
 from differential.comparison import Comparison, Tally
 from differential.differences import Differs
@@ -25,6 +26,17 @@ KINDS = (
     *("schedule.get", "schedule.create", "schedule.delete", "schedule.search"),
 )
 """All that the official in-process server knows."""
+
+
+def test_every_difference_is_told_in_the_documents() -> None:
+    told = (Path(__file__).parents[3] / "docs" / "conformance.md").read_text()
+
+    assert [difference.name for difference in Differs if row(difference) not in told] == []
+
+
+def row(difference: Differs) -> str:
+    """Of the table in the document."""
+    return f"| {difference.value.official} | {difference.value.section} | {difference.value.handling} |"
 
 
 def test_our_kernel_does_what_the_official_server_does() -> None:

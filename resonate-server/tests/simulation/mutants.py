@@ -7,6 +7,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
+from resonate_server.delivery import Hub
 from resonate_server.engine import Engine
 from resonate_server.engine.work import Result
 from resonate_server.kernel import moves, promises, settlement, states, tasks
@@ -29,7 +30,7 @@ def mutant(make: Callable[[], Patch]) -> Callable[[], Patch]:
     return make
 
 
-def _nothing(*_: object) -> None:
+def _nothing(*_: object, **__: object) -> None:
     pass
 
 
@@ -220,3 +221,27 @@ def messages_leave_before_the_commit() -> Patch:
         return result
 
     return mock.patch.object(Engine, "_guarded", hasty)
+
+
+@mutant
+def a_worker_that_connects_is_not_told_what_waits() -> Patch:
+    return mock.patch.object(Hub, "refill", _nothing)
+
+
+@mutant
+def messages_go_to_streams_that_are_gone() -> Patch:
+    return mock.patch.object(Hub, "disconnect", _nothing)
+
+
+@mutant
+def unblock_messages_are_not_delivered() -> Patch:
+    return mock.patch.object(Hub, "_send_unblock", _nothing)
+
+
+OUTSIDE_THE_KERNEL = {
+    "answers_leave_before_the_commit",
+    "messages_leave_before_the_commit",
+    "a_worker_that_connects_is_not_told_what_waits",
+    "messages_go_to_streams_that_are_gone",
+    "unblock_messages_are_not_delivered",
+}

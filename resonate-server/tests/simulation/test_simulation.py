@@ -63,5 +63,13 @@ def test_one_seed() -> None:
         pytest.fail(told(report), pytrace=False)
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
+    report = simulate(seed, trace=True, faults=False)
+
+    assert report.broken == [], told(report)
+    assert report.happened.get("LeaseLost", 0) == report.happened.get("task.fence 409", 0) == 0
+
+
 def test_a_seed_decides_everything() -> None:
     assert simulate(7, trace=True) == simulate(7, trace=True)

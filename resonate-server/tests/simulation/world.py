@@ -23,7 +23,13 @@ FAULTS = (
     *("server dies", "server dies before a commit", "server dies while sending"),
 )
 
-SLACK_S = 35
+EXTERNAL_S = 5
+"""Longest time until an outsider has found and resolved its promise."""
+
+PROMPT_S = 3
+"""Longest time that nothing but delivery takes."""
+
+SLACK_S = 30
 """For workers that are just being started again, for the pause after which a failed call is repeated (it had doubled
 a few times), and for a task that came back by release."""
 
@@ -50,9 +56,11 @@ class Report(Struct):
     diary: list[str]
 
 
-def simulate(seed: int, trace: bool = False) -> Report:
+def simulate(seed: int, trace: bool = False, faults: bool = True) -> Report:
+    """One run; without ``faults`` only what happens anyway, and nothing may wait for a timer."""
     loop = VirtualLoop()
     state = Run(seed, loop, trace)
+    state.calm = not faults
     with virtual_time(loop):
         calm_s = run(loop, _live(state))
     return Report(seed, state.broken, dict(state.happened), calm_s, state.diary or [])
@@ -104,6 +112,8 @@ class World:
                 self.outsider.spawn(self.outsider.resolve(id))
             if chain.posted:
                 self.outsider.spawn(self.outsider.post(chain.id, chain.plan, chain.begins_s))
+        if self.run.calm:
+            return await self.stay_calm()
         await self.make_trouble(seconds=self.run.rng.choice((10, 30, 60)))
         return await self.calm_down()
 
@@ -216,6 +226,16 @@ class World:
         await self.until(self.are_callers_told, LISTEN_AGAIN_S + SLACK_S)
         self.final_checks()
         return calm_s
+
+    async def stay_calm(self) -> float:
+        """A run without faults: as long as what functions and outsiders take for themselves, and no longer."""
+        externals = sum(len(list(external_ids(chain.id, chain.plan))) for chain in self.chains)
+        sleeps = max(total_sleep_ms(chain.plan) for chain in self.chains) / 1_000
+        begins = max(chain.begins_s for chain in self.chains)
+        await self.until(self.is_work_done, begins + sleeps + externals * EXTERNAL_S + PROMPT_S)
+        await self.until(self.are_callers_told, PROMPT_S)
+        self.final_checks()
+        return self.run.seconds()
 
     async def until(self, is_done: Callable[[], bool], seconds: float) -> None:
         end = self.run.loop.time() + seconds
