@@ -321,12 +321,12 @@ def task_search(choices: Choices, _: Scene) -> Operation:
 
 
 def schedule_get(choices: Choices, _: Scene) -> Operation:
-    return Request("schedule.get", {"id": choices.one(IDS[:3])})
+    return Request("schedule.get", {"id": choices.one(IDS[:2])})
 
 
 def _schedule(choices: Choices, crons: tuple[str, ...]) -> Operation:
     tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
-    data: dict[str, Any] = {"id": choices.one(IDS[:3]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
+    data: dict[str, Any] = {"id": choices.one(IDS[:2]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
     data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
     return Request("schedule.create", data | {"promiseTags": tags})
 
@@ -341,7 +341,7 @@ def yearly_schedule_create(choices: Choices, _: Scene) -> Operation:
 
 
 def schedule_delete(choices: Choices, _: Scene) -> Operation:
-    return Request("schedule.delete", {"id": choices.one(IDS[:3])})
+    return Request("schedule.delete", {"id": choices.one(IDS[:2])})
 
 
 def schedule_search(choices: Choices, _: Scene) -> Operation:
@@ -399,7 +399,7 @@ EVERYTHING = Menu(
     {
         nothing: 1,
         promise_get: 2,
-        promise_create: 15,
+        promise_create: 13,
         promise_settle: 7,
         promise_register_callback: 5,
         promise_register_listener: 4,
@@ -418,8 +418,8 @@ EVERYTHING = Menu(
         task_continue: 3,
         task_search: 2,
         schedule_get: 1,
-        schedule_create: 3,
-        schedule_delete: 1,
+        schedule_create: 4,
+        schedule_delete: 2,
         schedule_search: 1,
         wait: 9,
         tick: 7,

@@ -194,10 +194,12 @@ def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Si
     assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
 
 
-@pytest.mark.parametrize("changes", [{"exp": int(time.time()) - 20}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}])
-def test_a_token_that_is_nearly_expired_or_says_more_is_good(
-    guarded: Guarded, sign: Sign, changes: dict[str, Any]
-) -> None:
+def test_a_token_that_expired_within_the_leeway_is_good(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
+
+
+@pytest.mark.parametrize("changes", [{"aud": ["x", "resonate"]}, {"extra": {"a": 1}}])
+def test_a_token_that_says_more_is_good(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == 404
 
 
