@@ -36,6 +36,16 @@ def move_for(event: Event, task: Task, version: int | None = None) -> Move:
     return move
 
 
+def require(move: Move, event: Event, task: Task, version: int | None = None) -> None:
+    """For rules that can carry out but one move: :class:`Conflict` as in :func:`move_for`.
+
+    Raises ``AssertionError`` if the table has come to say something else, so that it stays the place where that is
+    said.
+    """
+    if move_for(event, task, version) is not move:
+        raise AssertionError(f"the rule for {event.name} carries out {move.name}, not what the table says")
+
+
 def create_pending(work: Workspace, id: str, target: str) -> None:
     """The task of a new pending promise."""
     queue(work, Task(id=id, target=target, state=TaskState.PENDING))

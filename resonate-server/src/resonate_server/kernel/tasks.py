@@ -75,7 +75,7 @@ def task_acquire(work: Workspace, request: TaskAcquire, corr_id: str) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
     if not moves.is_repeated(task, claim, request.version):
-        moves.move_for(Event.ACQUIRE, task, request.version)
+        moves.require(Move.CLAIM, Event.ACQUIRE, task, request.version)
         task = moves.acquire(work, task, claim)
     return _acquired(work, task, work.promise_or_404(request.id))
 
@@ -83,7 +83,7 @@ def task_acquire(work: Workspace, request: TaskAcquire, corr_id: str) -> Answer:
 def task_release(work: Workspace, request: TaskRelease) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.RELEASE, task, request.version)
+    moves.require(Move.REQUEUE, Event.RELEASE, task, request.version)
     moves.release(work, task)
     return _DONE
 
@@ -92,7 +92,7 @@ def task_fulfill(work: Workspace, request: TaskFulfill) -> Answer:
     """Settle the task's own promise. If that expired meanwhile, the touch has ended the task: 409."""
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.FULFILL, task, request.version)
+    moves.require(Move.FINISH, Event.FULFILL, task, request.version)
     settle = request.action.data
     promise = settlement.settle(work, work.promise_or_404(request.id), settle.state, settle.value)
     return Answer(status=200, data=PromiseData(promise=promise))
@@ -102,7 +102,7 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
     """Wait for all of ``awaited``; if one is settled already, say so (300) and let the worker go on."""
     settlement.touch(work, [request.id, *request.awaited])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.SUSPEND, task, request.version)
+    moves.require(Move.PARK, Event.SUSPEND, task, request.version)
     awaited = [_awaited_or_422(work, id) for id in request.awaited]
     if any(promise.state is not PromiseState.PENDING for promise in awaited):
         moves.forget_resumes(work, task)
@@ -125,7 +125,7 @@ def task_fence(work: Workspace, request: TaskFence, corr_id: str) -> Answer:
     """Run a promise request only while the caller still holds the task."""
     settlement.touch(work, [request.id, request.action.data.id])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.FENCE, task, request.version)
+    moves.require(Move.KEEP, Event.FENCE, task, request.version)
     kind, inner = _apply_fenced(work, request.action)
     action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=inner.status), data=inner.data)
     return Answer(status=200, data=FencedData(action=action, preload=preload(work, task.id)))
@@ -170,7 +170,7 @@ def task_halt(work: Workspace, request: TaskHalt) -> Answer:
 def task_continue(work: Workspace, request: TaskContinue) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.move_for(Event.CONTINUE, task)
+    moves.require(Move.REQUEUE, Event.CONTINUE, task)
     moves.queue(work, task)
     return _DONE
 
