@@ -9,7 +9,8 @@ usage() {
 usage: scripts/crash-bar.sh [--pause SECONDS | --running SECONDS] [--down SECONDS] [--keep-down]
 
 Sends a request whose bar pauses after it has called baz, waits until baz has run, kills bar by SIGKILL, starts it
-again and waits for the answer. Ends with 0 only if the answer is 3 and baz ran exactly once.
+again and waits for the answer. Ends with 0 only if the answer is 3 and baz ran exactly once. If it ends early,
+it starts bar again first. Where bar has several containers, all of them are killed.
 
   --pause SECONDS     how long bar sleeps, durably, while it is killed (10)
   --running SECONDS   bar works for so long instead and holds its lease when it is killed: the server gives its
@@ -43,15 +44,18 @@ runs_of() { # SERVICE: how often its function ran for this request; a child's id
     service_log "$kind" "$1" 2>/dev/null | grep -c "^running function $1 .*promise=${id}\(:[^ ]*\)\{0,1\}\( .*\)\{0,1\}$" || true
 }
 
-has_run() { [ "$(runs_of "$1")" -gt 0 ]; } # SERVICE
-
-promise_of() { # SERVICE: the id of the promise of its function
-    service_log "$kind" "$1" | sed -n "s/^running function $1 .*promise=\(${id}[^ ]*\).*/\1/p" | tail -n 1
-}
-
 ask_server() { # KIND DATA: one request in the protocol of the Resonate server
     local_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash-bar\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
         "http://127.0.0.1:$resonate_port/"
+}
+
+call_from() { # PROMISE SERVICE: the one call from there to the service, as the server knows it
+    ask_server promise.search "{\"tags\": {\"resonate:parent\": \"$1\", \"resonate:target\": \"poll://any@service-$2\"}}"
+}
+
+baz_has_returned() { # the value is the JSON text 1, in Base64
+    bar_promise=$(call_from "$id" bar | sed -n 's/.*"id": *"\([^"]*\)".*/\1/p')
+    [ -n "$bar_promise" ] && call_from "$bar_promise" baz | grep '"state": *"resolved"' | grep -q '"data": *"MQ=="'
 }
 
 bar_is() { # STATE: whether the server sees bar's task so
@@ -63,13 +67,16 @@ pause_end_ms() { # when the sleep of bar ends; the server knows it, bar or no ba
         sed -n 's/.*"timeoutAt": *\([0-9]*\).*/\1/p' | head -n 1
 }
 
-caller_waits() { ! process_gone "$caller"; }
 caller_is_done() { process_gone "$caller"; }
+
+or_caller_is_done() { "$@" || caller_is_done; } # COMMAND...
+
+containers_of_bar() { docker compose ps --quiet bar; }
 
 # ── the acts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 send_request() {
-    event "a caller sends POST /foo and waits for the answer (request $id)"
+    event "a caller sends POST /foo and waits for the answer: $id"
     call_foo &
     caller=$!
 }
@@ -84,28 +91,46 @@ call_foo() { # notes the answer, and when it came
     now_ms >"$work/answered"
 }
 
+await() { # SECONDS WHAT COMMAND...: or say why it did not come about
+    local limit=$1 what=$2
+    shift 2
+    wait_until "$limit" or_caller_is_done "$@" || die "$what within $limit s; see scripts/logs.sh."
+    ! caller_is_done || give_up
+}
+
+give_up() { # the caller has its answer too early
+    case "$(cat "$work/report")" in
+        "HTTP 200") die "the request was over before bar was killed: give it a longer --$variant." ;;
+        *) die "the caller has got an answer already: $(cat "$work/report" "$work/answer")" ;;
+    esac
+}
+
 watch_chain_start() {
-    wait_until 30 has_run baz || die "baz did not run within 30 s; foo: $(cat "$work/report" "$work/answer" 2>/dev/null || true); see scripts/logs.sh."
+    await 30 "baz has not run" baz_has_returned
     event "foo has called bar, bar has called baz, baz has run and returned 1"
-    bar_promise=$(promise_of bar)
     if [ "$variant" = pause ]; then
-        wait_until 10 bar_is suspended || die "bar is not suspended after 10 s; see scripts/logs.sh."
-        event "bar sleeps for $duration s before it looks at that result; it is suspended and holds no lease"
+        await 10 "bar was not suspended" bar_is suspended
+        event "bar sleeps for $duration s before it looks at that result"
+        detail "it is suspended and holds no lease"
     else
-        wait_until 10 bar_is acquired || die "bar is not at work after 10 s; see scripts/logs.sh."
-        event "bar works for $duration s before it looks at that result; it is at work and holds its lease"
+        await 10 "bar was not at work" bar_is acquired
+        event "bar works for $duration s before it looks at that result"
+        detail "it is at work and holds its lease"
     fi
 }
 
 kill_bar() {
-    kill_service "$kind" bar
-    event "bar is killed (SIGKILL)" "$red"
-    detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
-    if caller_waits; then
-        detail "the caller is still waiting; the Resonate server keeps what has been done so far"
-    else
-        die "the request was over before bar was killed: give it a longer --$variant"
+    local what="bar is killed"
+    if [ "$kind" = containers ]; then
+        killed=$(containers_of_bar)
+        case "$killed" in *$'\n'*) what="all $(grep -c . <<<"$killed") bars are killed" ;; esac
     fi
+    killed=${killed:-bar}
+    kill_service "$kind" bar
+    event "$what (SIGKILL)" "$red"
+    detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
+    ! caller_is_done || give_up
+    detail "the caller still waits; the Resonate server keeps what was done so far"
 }
 
 say_how_to_go_on() {
@@ -120,9 +145,30 @@ HOW
 
 start_bar() {
     back=$(now_ms)
-    event "bar is started again; nobody tells it what it was doing, the Resonate server knows" "$green"
-    start_service "$kind" bar
-    [ "$variant" = pause ] || detail "the dead bar held a lease; the server has taken it back, or does so when it lapses, and gives the work away again"
+    event "bar is started again" "$green"
+    detail "nobody tells it what it was doing; the Resonate server knows"
+    start_killed
+    [ "$variant" = pause ] && return
+    detail "the dead bar held a lease; the server has taken it back, or does so"
+    detail "when it lapses, and gives the work away again"
+}
+
+start_killed() {
+    # shellcheck disable=SC2086 # a list of containers
+    case "$kind" in
+        containers) quietly docker start $killed ;;
+        processes) start_process bar ;;
+    esac
+    killed=""
+}
+
+leave() { # whatever happens, bar does not stay dead unless that was wished for
+    trap '' INT TERM HUP
+    [ -z "$caller" ] || kill "$caller" 2>/dev/null || true
+    rm -rf "$work"
+    if [ -n "$killed" ] && [ -z "$keep_down" ]; then
+        start_killed && say "bar has been started again."
+    fi
 }
 
 await_answer() {
@@ -131,6 +177,10 @@ await_answer() {
         die "no answer after $((${duration%%.*} + RECOVERY_SECONDS)) s; see scripts/logs.sh."
     }
     event "the caller has its answer: $(cat "$work/answer")" "$bold"
+    case "$(cat "$work/report")" in
+        "HTTP 200") ;;
+        *) detail "$(cat "$work/report")" ;;
+    esac
 }
 
 # ── the result ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,19 +192,27 @@ report_recovery_time() {
         what="the pause ended"
     fi
     echo "The answer came $(seconds $(($(cat "$work/answered") - since))) s after $what."
-    [ "$variant" = pause ] || detail "($duration s of these are bar's work again, from its beginning: the killed bar had not finished it)"
+    [ "$variant" = pause ] || {
+        detail "($duration s of these are bar's work again, from its beginning:"
+        detail "the killed bar had not finished it)"
+    }
 }
 
 report() {
-    local message foo_runs bar_runs baz_runs
+    local message foo_runs bar_runs baz_runs cost
     message=$(sed -n 's/.*"message": *\([^,}]*[^,} ]\).*/\1/p' "$work/answer")
     foo_runs=$(runs_of foo) bar_runs=$(runs_of bar) baz_runs=$(runs_of baz)
     echo
     echo "Runs of each function, counted in the logs: foo $foo_runs, bar $bar_runs, baz $baz_runs."
-    detail "(a function that waits runs from its top when it goes on; a call it has made before is not made again)"
+    detail "(a function that waits runs from its top when it goes on;"
+    detail "a call it has made before is not made again)"
     [ "$message" != 3 ] || report_recovery_time
     if [ "$message" = 3 ] && [ "$baz_runs" = 1 ]; then
-        echo "${green}${bold}The crash cost nothing: the answer is 3, and baz ran exactly once.${plain}"
+        case "$variant" in
+            pause) cost="The crash cost nothing: the answer is 3, and baz ran exactly once." ;;
+            running) cost="The answer is 3, and baz ran exactly once; of bar only the unfinished step was done again." ;;
+        esac
+        echo "$green$bold$cost$plain"
     else
         echo "${red}${bold}That is not as it should be: the answer should be 3 (it is ${message:-missing}), and baz should have run once.${plain}"
         return 1
@@ -172,7 +230,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --pause | --running)
             need_value "$1" $#
-            need_seconds "$1" "$2"
+            need_some_seconds "$1" "$2"
             [ -z "$chosen" ] || bad_usage "--pause and --running exclude each other"
             chosen=$1 variant=${1#--} duration=$2
             shift
@@ -190,14 +248,22 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-kind=$(stack_kind)
-[ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
 foo_port=$(foo_port)
 resonate_port=$(resonate_port)
-id=crash-$(date +%Y%m%d-%H%M%S)-$$
+kind=$(stack_kind)
+[ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
+for service in $SERVICES; do
+    service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
+done
+
+id=crash-$(date +%H%M%S)-$$
 work=$(mktemp -d)
+touch "$work/answer" "$work/report"
 caller=""
-trap '[ -z "$caller" ] || kill "$caller" 2>/dev/null || true; rm -rf "$work"' EXIT
+killed=""
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 began=$(now_ms)
 send_request

@@ -15,12 +15,14 @@ USAGE
 }
 
 volumes=""
-case "${1:-}" in
-    "") ;;
-    --volumes) volumes=--volumes ;;
-    -h | --help) usage && exit 0 ;;
-    *) bad_usage "unknown argument '$1'" ;;
-esac
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --volumes) volumes=--volumes ;;
+        -h | --help) usage && exit 0 ;;
+        *) bad_usage "unknown argument '$1'" ;;
+    esac
+    shift
+done
 
 started=$(now_ms)
 if processes_are_up; then
@@ -31,7 +33,7 @@ if [ -n "$volumes" ]; then
     rm -f "$STACK_DIR"/resonate.sqlite*
 fi
 # With --volumes there may be something to delete even if nothing runs.
-if [ -z "$(docker_obstacle)" ] && { [ -n "$volumes" ] || [ -n "$(docker compose ps --all --quiet)" ]; }; then
+if [ -z "$(docker_obstacle)" ] && { [ -n "$volumes" ] || containers_exist; }; then
     say "stopping the containers ..."
     # shellcheck disable=SC2086 # one option or none
     quietly docker compose down --remove-orphans $volumes

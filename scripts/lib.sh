@@ -30,6 +30,11 @@ need_seconds() { # OPTION VALUE
     [[ "$2" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$2'"
 }
 
+need_some_seconds() { # OPTION VALUE: more than none
+    need_seconds "$1" "$2"
+    [[ "$2" =~ [1-9] ]] || bad_usage "$1 must be more than 0"
+}
+
 quietly() { # COMMAND...: shows its output only if it fails
     local output
     output=$("$@" 2>&1) || {
@@ -60,7 +65,7 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$(now_ms)" -lt "$deadline" ] || return 1
-        sleep 0.1
+        sleep 0.2
     done
 }
 
@@ -202,6 +207,7 @@ processes_are_up() {
 }
 
 containers_are_up() { [ -n "$(docker compose ps --quiet 2>/dev/null)" ]; }
+containers_exist() { [ -n "$(docker compose ps --all --quiet 2>/dev/null)" ]; } # running or stopped
 
 stack_kind() { # prints processes, containers or none
     if processes_are_up; then
@@ -213,26 +219,29 @@ stack_kind() { # prints processes, containers or none
     fi
 }
 
-port_of() { # CHOSEN SERVICE CONTAINER_PORT: the chosen port, else the one the running stack has, else the usual one
-    local port=$1
-    if [ -z "$port" ] && processes_are_up; then
+service_is_up() { # KIND SERVICE
+    case "$1" in
+        containers) [ -n "$(docker compose ps --quiet "$2" 2>/dev/null)" ] ;;
+        processes) process_pid "$2" >/dev/null ;;
+    esac
+}
+
+port_of() { # VARIABLE SERVICE CONTAINER_PORT: the chosen port, else the one the running stack has, else the usual one
+    local port=${!1:-}
+    if [ -n "$port" ]; then
+        { [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] && [ "$port" -le 65535 ]; } ||
+            die "$1 must be a port number, 1 to 65535, not '$port'."
+    elif processes_are_up; then
         port=$(cat "$STACK_DIR/run/$2.port" 2>/dev/null) || true
-    elif [ -z "$port" ]; then
+    else
         port=$(docker compose port "$2" "$3" 2>/dev/null) || true
         port=${port##*:}
     fi
     echo "${port:-$3}"
 }
 
-foo_port() { port_of "${FOO_PORT:-}" foo 5000; }
-resonate_port() { port_of "${RESONATE_PORT:-}" resonate-server 8001; }
-
-start_service() { # KIND SERVICE
-    case "$1" in
-        containers) quietly docker compose start "$2" ;;
-        processes) start_process "$2" ;;
-    esac
-}
+foo_port() { port_of FOO_PORT foo 5000; }
+resonate_port() { port_of RESONATE_PORT resonate-server 8001; }
 
 kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
     case "$1" in

@@ -2,6 +2,8 @@
 # Writes the requirements.lock files: every package at one version, with hashes, for every platform.
 # Run it after changing a version in a pyproject.toml. The images, the scripts and CI install from these files.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
 
 usage() {
     cat <<'HELP'
@@ -18,11 +20,6 @@ Needs uv on the PATH, in .venv, or named by the variable UV.
 HELP
 }
 
-fail() {
-    printf 'lock.sh: %s\n' "$1" >&2
-    exit 1
-}
-
 find_uv() {
     local candidate
     for candidate in "${UV:-uv}" .venv/bin/uv .local/uv/bin/uv; do
@@ -31,14 +28,14 @@ find_uv() {
             return
         fi
     done
-    fail "uv not found; install it (pip install uv) or name it: UV=/path/to/uv scripts/lock.sh"
+    die "uv not found; install it (pip install uv) or name it: UV=/path/to/uv scripts/lock.sh"
 }
 
 # compile FILE [uv arguments...]: own packages are installed from the sources, so they are left out.
 compile() {
     local file=$1
     shift
-    echo "locking $file" >&2
+    say "locking $file"
     "$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
         --custom-compile-command scripts/lock.sh \
         --no-emit-package demo-worker --no-emit-package demo-foo --no-emit-package demo-bar \
@@ -50,13 +47,12 @@ upgrade=()
 while [ $# -gt 0 ]; do
     case $1 in
         --upgrade) upgrade=(--upgrade) ;;
-        -h | --help) usage; exit 0 ;;
-        *) usage >&2; fail "unknown argument: $1" ;;
+        -h | --help) usage && exit 0 ;;
+        *) bad_usage "unknown argument '$1'" ;;
     esac
     shift
 done
 
-cd "$(dirname "$0")/.."
 uv=$(find_uv)
 
 compile requirements.lock pyproject.toml --group dev

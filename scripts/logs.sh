@@ -14,20 +14,22 @@ Shows the logs of all services or of one: foo, bar, baz, resonate-server.
 USAGE
 }
 
+# The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe.
 show_process_log() { # SERVICE: each line with the service's name before it, at once
-    local file
+    local file line
     file=$(log_file "$1")
     [ -f "$file" ] || return 0
     # shellcheck disable=SC2086 # one option or none
-    tail -n +1 $follow "$file" | awk -v name="$1" '{ printf "%-15s | %s\n", name, $0; fflush() }'
+    tail -n +1 $follow "$file" | while IFS= read -r line; do printf '%-15s | %s\n' "$1" "$line"; done
 }
 
 show_container_logs() {
+    local line
     # shellcheck disable=SC2086 # each is one word or none
     if [ -t 1 ]; then
         docker compose logs $follow $wanted
     else # some versions put terminal control characters into pipes as well
-        docker compose logs $follow $wanted | awk '{ sub(/^\033\[2K/, ""); print; fflush() }'
+        docker compose logs $follow $wanted | while IFS= read -r line; do printf '%s\n' "${line#$'\033[2K'}"; done
     fi
 }
 
@@ -39,6 +41,7 @@ while [ $# -gt 0 ]; do
         -h | --help) usage && exit 0 ;;
         -*) bad_usage "unknown option '$1'" ;;
         *)
+            [ -z "$wanted" ] || bad_usage "only one service can be named, not '$1' as well"
             case " $SERVICES " in
                 *" $1 "*) wanted=$1 ;;
                 *) bad_usage "there is no service '$1'" ;;
@@ -48,7 +51,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-if ! processes_are_up && containers_are_up; then
+if ! processes_are_up && containers_exist; then
     show_container_logs
     exit
 fi
@@ -60,6 +63,6 @@ fi
 set -m # each background job is a process group, so that the trap ends all of it
 end_jobs() { jobs -p | while read -r group; do kill -- "-$group" 2>/dev/null || true; done; }
 trap end_jobs EXIT
-trap 'exit 0' INT TERM
+trap 'exec 2>/dev/null; exit 0' INT TERM # bash would report each job that ends so
 for service in ${wanted:-$SERVICES}; do show_process_log "$service" & done
 wait

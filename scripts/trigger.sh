@@ -7,21 +7,55 @@ cd "$(dirname "$0")/.."
 usage() {
     cat <<'USAGE'
 usage: scripts/trigger.sh [--id ID] [--pause SECONDS | --running SECONDS] [--async]
+                          [--max-time SECONDS]
 
 Sends POST /foo, prints the JSON it answers with, and the elapsed time. Ends with 0 if the answer is a success.
 
   --id ID             the request's identity: a repeated request with the same id joins the one on its way
+                      (a new one for each request)
   --pause SECONDS     bar sleeps for so long, durably, between calling baz and awaiting it
   --running SECONDS   bar works for so long instead, holding its lease
-  --async             do not wait for the result: the answer says where it will be
+  --async             do not wait for the result, but say where it will be
+  --max-time SECONDS  wait no longer than that; the request goes on all the same
 
 Variable: FOO_PORT, the port of foo (else the one the running stack has, else 5000).
 USAGE
 }
 
+readonly HINT_SECONDS=10
+
+new_id() { echo "trigger-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"; }
+
+look_inside() { # prints the command that draws the calls of the request
+    if processes_are_up; then
+        echo ".venv/bin/resonate -S http://127.0.0.1:$(resonate_port) tree $id"
+    else
+        echo "docker compose exec resonate-server resonate tree $id"
+    fi
+}
+
+hint() { # if there is no answer for a while
+    sleep "$HINT_SECONDS" >/dev/null 2>&1
+    say "still waiting; to see for what: $(look_inside)"
+}
+
+leave() { # REASON: nobody waits any more
+    say "$(basename "$0"): $1. The request goes on; this gets its answer: scripts/trigger.sh --id $id"
+}
+
+explain() { # STATUS MESSAGE: why curl has brought no answer
+    case "$1" in
+        7) die "no answer from foo at $url (${2%%$'\n'*}). Is the stack up? scripts/up.sh starts it." ;;
+        28) leave "no answer within $max_time s" ;;
+        *) leave "the connection to foo broke (${2%%$'\n'*})" ;;
+    esac
+    exit 1
+}
+
 id=""
 body="{}"
 prefer=""
+max_time=0
 while [ $# -gt 0 ]; do
     case "$1" in
         --id)
@@ -36,6 +70,12 @@ while [ $# -gt 0 ]; do
             body="{\"${1#--}\": $2}"
             shift
             ;;
+        --max-time)
+            need_value "$1" $#
+            need_some_seconds "$1" "$2"
+            max_time=$2
+            shift
+            ;;
         --async) prefer=respond-async ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
@@ -44,21 +84,24 @@ while [ $# -gt 0 ]; do
 done
 
 url=http://127.0.0.1:$(foo_port)
-headers=(--header "Content-Type: application/json")
-[ -z "$id" ] || headers+=(--header "Idempotency-Key: $id")
+id=${id:-$(new_id)}
+headers=(--header "Content-Type: application/json" --header "Idempotency-Key: $id")
 [ -z "$prefer" ] || headers+=(--header "Prefer: $prefer")
 
 outcome=$(mktemp)
-trap 'rm -f "$outcome"' EXIT
-printed=$(local_curl --show-error --output "$outcome" --write-out '%{http_code} %{time_total}' \
-    --request POST "${headers[@]}" --data "$body" "$url/foo" 2>&1) || {
-    die "no answer from foo at $url (${printed%%$'\n'*}). Is the stack up? scripts/up.sh starts it."
-}
+trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
+trap 'leave interrupted; exit 130' INT
+hint </dev/null >&2 &
+hint=$!
+disown # bash would report its end
+printed=$(local_curl --show-error --max-time "$max_time" --output "$outcome" --write-out '%{http_code} %{time_total}' \
+    --request POST "${headers[@]}" --data "$body" "$url/foo" 2>&1) || explain $? "$printed"
 read -r status elapsed <<<"$printed"
 cat "$outcome"
 [ -z "$(tail -c 1 "$outcome")" ] || echo
 say "HTTP $status after $elapsed s"
 case "$status" in
+    202) say "Its answer will be here: curl $url/foo/$id" ;;
     2*) ;;
     *) exit 1 ;;
 esac

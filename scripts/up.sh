@@ -17,10 +17,14 @@ one request through the chain. What runs already stays; what is missing (a servi
 
 Variables: FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
 PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers.
+An image other than that is noted in the file .env, so that docker compose by hand builds on it, too.
 USAGE
 }
 
 readonly HEALTHY_SECONDS=90 # how long a start may take
+readonly FIRST_ANSWER_SECONDS=60
+readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
+readonly OWN_LINE="# by scripts/up.sh"
 
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -66,15 +70,22 @@ check_port() { # VARIABLE PORT HINT
 }
 
 check_ports() {
-    service_is_up foo || check_port FOO_PORT "$FOO_PORT" " (on a Mac often AirPlay)"
-    service_is_up resonate-server || check_port RESONATE_PORT "$RESONATE_PORT" ""
+    service_is_up "$kind" foo || check_port FOO_PORT "$FOO_PORT" " (on a Mac often AirPlay)"
+    service_is_up "$kind" resonate-server || check_port RESONATE_PORT "$RESONATE_PORT" ""
 }
 
-service_is_up() { # SERVICE
-    case "$kind" in
-        containers) [ -n "$(docker compose ps --quiet "$1" 2>/dev/null)" ] ;;
-        processes) process_pid "$1" >/dev/null ;;
-    esac
+# ── the base image, for docker compose by hand ──────────────────────────────────────────────────────────────
+
+note_image() { # docker compose reads .env; a line that somebody else wrote goes only if it must
+    local others
+    if [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ]; then
+        grep -q "^PYTHON_IMAGE=.*$OWN_LINE\$" .env 2>/dev/null || return 0
+        others=$(grep -v "^PYTHON_IMAGE=.*$OWN_LINE\$" .env || true)
+        if [ -n "$others" ]; then printf '%s\n' "$others" >.env; else rm .env; fi
+    else
+        others=$(grep -v "^PYTHON_IMAGE=" .env 2>/dev/null || true)
+        printf '%s\n' ${others:+"$others"} "PYTHON_IMAGE=$PYTHON_IMAGE $OWN_LINE" >.env
+    fi
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,11 +94,21 @@ shown_on_terminal() { # COMMAND...: with its own progress display on a terminal,
     if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi
 }
 
+kept_scale() { # prints the options that leave each worker as many instances as it has
+    local count service
+    for service in bar baz; do
+        count=$(docker compose ps --all --quiet "$service" | grep -c . || true)
+        [ "$count" -lt 2 ] || echo "--scale $service=$count"
+    done
+}
+
 start_containers() {
+    note_image
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
     say "starting the containers and waiting until all are healthy ..."
-    shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" || {
+    # shellcheck disable=SC2046 # a list of options
+    shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" $(kept_scale) || {
         docker compose ps --all >&2
         docker compose logs --tail 8 >&2
         die "not all containers became healthy; the last lines of their logs are above."
@@ -129,8 +150,8 @@ What to try next:
   scripts/logs.sh -f              what the services print
   scripts/down.sh                 stop everything; what is pending goes on after the next scripts/up.sh
 NEXT
-    if [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != python:3.13-slim ]; then
-        say "For docker compose by hand: export PYTHON_IMAGE=$PYTHON_IMAGE"
+    if [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
+        say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
     fi
 }
 
@@ -147,13 +168,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-running=$(stack_kind)
-choose_kind "$wanted" "$running"
 FOO_PORT=$(foo_port)
 RESONATE_PORT=$(resonate_port)
 export FOO_PORT RESONATE_PORT
+[ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
+choose_kind "$wanted" "$(stack_kind)"
 check_ports
 "start_$kind"
 say "sending one request: scripts/trigger.sh"
-scripts/trigger.sh
+scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||
+    die "the stack is up, but that request was not answered as it should be; look at scripts/logs.sh."
 show_next_steps

@@ -78,7 +78,7 @@ def create_app(chains: Chains) -> Flask:
     def health() -> Response:
         if not chains.is_connected():
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not connected to the Resonate server", 1)
-        return Response('{"status":"ok"}', content_type="application/json")
+        return Response('{"status":"ok"}\n', content_type="application/json")
 
     return app
 
@@ -103,7 +103,7 @@ def _description(chain: Chain) -> _Answer:
 
 
 def _json(answer: _Answer, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(answer), status.value, content_type="application/json")
+    return Response(msgspec.json.encode(answer) + b"\n", status.value, content_type="application/json")
 
 
 @contextlib.contextmanager

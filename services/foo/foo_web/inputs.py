@@ -36,6 +36,10 @@ def parse_body(body: bytes) -> Spend:
         return Spend()
     try:
         spend = msgspec.json.decode(body, type=Spend)
+    except msgspec.ValidationError as error:
+        raise _bad_request(
+            f'the body must be a JSON object like {{"pause": 10}} or {{"running": 10}}, in seconds: {error}'
+        ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _bad_request(f'the body must be JSON like {{"pause": 10}}: {error}') from None
     if spend.pause is not msgspec.UNSET and spend.running is not msgspec.UNSET:

@@ -49,4 +49,4 @@ def answer_problems(app: Flask) -> None:
 
 def _response(status: HTTPStatus, detail: str) -> Response:
     document = _Document(status.phrase, status.value, detail, id=g.get("chain_id"))
-    return Response(msgspec.json.encode(document), status.value, content_type="application/problem+json")
+    return Response(msgspec.json.encode(document) + b"\n", status.value, content_type="application/problem+json")

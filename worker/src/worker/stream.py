@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from resonate.connections.sse import SseFramer
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
+# Nobody need be told of less: everything starts at the same time, and a restart of the server takes a moment.
+QUIET_SECONDS = 1.5
 
 
 class Stream:
@@ -37,6 +40,7 @@ class Stream:
         self._state_watchers: list[Callable[[bool], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._last_report = ""
+        self._away_since = 0.0
         self._established = asyncio.Event()
 
     @property
@@ -61,6 +65,7 @@ class Stream:
         self._state_watchers.append(callback)
 
     async def start(self) -> None:
+        self._away_since = time.monotonic()
         self._listening = asyncio.create_task(self._listen())
 
     async def stop(self) -> None:
@@ -79,7 +84,7 @@ class Stream:
                 except aiohttp.ClientResponseError as error:
                     self._report(f"server {self._server} refuses the stream, retrying", detail=str(error.status))
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    if not self.connected:
+                    if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
                 self._lose()
                 await asyncio.sleep(self._pause)
@@ -105,6 +110,7 @@ class Stream:
     def _lose(self) -> None:
         if self.connected:
             self._established.clear()
+            self._away_since = time.monotonic()
             self._notify()
 
     def _notify(self) -> None:

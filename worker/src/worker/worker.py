@@ -18,6 +18,7 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
+from worker.blocking import report_blocking
 from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
@@ -93,6 +94,7 @@ class RunningWorker:
             health = HealthFile(settings.health_file)
             self.stream.watch(health.show)
             self._beating = asyncio.create_task(health.keep_fresh())
+        self._watching = asyncio.create_task(report_blocking(lease.total_seconds()))
         self.resonate.start()
 
     async def stop(self) -> None:

@@ -1,9 +1,9 @@
 """The hub: groups of connected workers, and what is on its way to one of them.
 
 An ``execute`` belongs to the hub until its task is claimed, settled or halted (then it is withdrawn): waiting for a
-worker with room,
-or with the worker it was sent to. If that worker's stream ends first, it goes to the next one. For a group without
-any worker nothing is kept here: the store knows which tasks are queued, and is asked the moment a worker connects.
+worker with room, or with the worker it was sent to. If that worker's stream ends first, it goes to the next one. For a
+group without any worker nothing is kept here: the store knows which tasks are queued, and is asked the moment a worker
+connects.
 
 This is the part that assumes a single server process: workers of another process's hub are not seen here.
 """
@@ -233,7 +233,7 @@ class Hub:
         group.more_in_store = not complete
         unknown = [message for message in messages if message.task_id not in self._group_of_task]
         if unknown and group.connections:
-            logger.info("%d queued tasks were waiting for group %s", len(unknown), group.name)
+            logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
         for message in unknown:
             self._wait(group, message)
         self._pump(group)

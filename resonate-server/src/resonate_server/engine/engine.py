@@ -74,10 +74,13 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self, outbound: Outbound) -> None:
-        """Start working; what the store still owes to listeners goes to ``outbound`` first."""
+        """Start working; what the store still owes to listeners goes to ``outbound`` first.
+
+        Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
+        """
         self._loop = asyncio.get_running_loop()
         self._outbound = outbound
-        self._enqueue(lambda _: Result(effects=self._work.owed(), tasks=self._store.count_tasks()))
+        self._enqueue(self._work.begin)
         self._thread.start()
 
     async def stop(self) -> None:

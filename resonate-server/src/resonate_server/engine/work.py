@@ -163,6 +163,11 @@ class Work:
         gone = Counter({TaskState.FULFILLED: dropped.tasks})
         return Result(answer=Answer(status=200, data=dropped.trees), tasks=_negative(gone))
 
+    def begin(self, now: int) -> Result:
+        """The first piece of work after a start."""
+        self._store.renew_leases(now)
+        return Result(effects=self.owed(), tasks=self._store.count_tasks())
+
     # --- what is owed -----------------------------------------------------------------------------------------------
 
     def owed(self) -> list[Effect]:
