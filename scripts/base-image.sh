@@ -15,7 +15,6 @@ to go back: docker image rm $STAND_IN_IMAGE
 USAGE
 }
 
-readonly OFFICIAL_IMAGE=python:3.13-slim
 readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
 readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13
 readonly PULL_SECONDS=120

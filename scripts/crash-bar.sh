@@ -71,8 +71,6 @@ caller_is_done() { process_gone "$caller"; }
 
 or_caller_is_done() { "$@" || caller_is_done; } # COMMAND...
 
-containers_of_bar() { docker compose ps --quiet bar; }
-
 # ── the acts ────────────────────────────────────────────────────────────────────────────────────────────────
 
 send_request() {
@@ -101,7 +99,8 @@ await() { # SECONDS WHAT COMMAND...: or say why it did not come about
 give_up() { # the caller has its answer too early
     case "$(cat "$work/report")" in
         "HTTP 200") die "the request was over before bar was killed: give it a longer --$variant." ;;
-        *) die "the caller has got an answer already: $(cat "$work/report" "$work/answer")" ;;
+        "HTTP "*) die "the caller has an answer already, $(cat "$work/report"): $(cat "$work/answer")" ;;
+        *) die "the caller has lost its connection: $(head -n 1 "$work/report")" ;;
     esac
 }
 
@@ -121,11 +120,11 @@ watch_chain_start() {
 
 kill_bar() {
     local what="bar is killed"
-    if [ "$kind" = containers ]; then
-        killed=$(containers_of_bar)
-        case "$killed" in *$'\n'*) what="all $(grep -c . <<<"$killed") bars are killed" ;; esac
-    fi
-    killed=${killed:-bar}
+    case "$kind" in
+        containers) killed=$(docker compose ps --quiet bar) ;;
+        processes) killed=bar ;;
+    esac
+    case "$killed" in *$'\n'*) what="all $(grep -c . <<<"$killed") bars are killed" ;; esac
     kill_service "$kind" bar
     event "$what (SIGKILL)" "$red"
     detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
@@ -145,7 +144,7 @@ HOW
 
 start_bar() {
     back=$(now_ms)
-    event "bar is started again" "$green"
+    event "bar is started again" "$green" # as many of it as were killed
     detail "nobody tells it what it was doing; the Resonate server knows"
     start_killed
     [ "$variant" = pause ] && return

@@ -91,6 +91,8 @@ local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this m
 
 # ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+# shellcheck disable=SC2034 # for the scripts
+readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
 
 engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }

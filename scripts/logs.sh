@@ -24,12 +24,12 @@ show_process_log() { # SERVICE: each line with the service's name before it, at 
 }
 
 show_container_logs() {
-    local line
+    local line erase=$'\033[2K'
     # shellcheck disable=SC2086 # each is one word or none
     if [ -t 1 ]; then
         docker compose logs $follow $wanted
     else # some versions put terminal control characters into pipes as well
-        docker compose logs $follow $wanted | while IFS= read -r line; do printf '%s\n' "${line#$'\033[2K'}"; done
+        docker compose logs $follow $wanted | while IFS= read -r line; do printf '%s\n' "${line#"$erase"}"; done
     fi
 }
 

@@ -6,8 +6,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-usage: scripts/trigger.sh [--id ID] [--pause SECONDS | --running SECONDS] [--async]
-                          [--max-time SECONDS]
+usage: scripts/trigger.sh [--id ID] [--pause SECONDS | --running SECONDS] [--async] [--max-time SECONDS]
 
 Sends POST /foo, prints the JSON it answers with, and the elapsed time. Ends with 0 if the answer is a success.
 
@@ -93,7 +92,7 @@ trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
 trap 'leave interrupted; exit 130' INT
 hint </dev/null >&2 &
 hint=$!
-disown # bash would report its end
+disown "$hint" || true # bash would report its end
 printed=$(local_curl --show-error --max-time "$max_time" --output "$outcome" --write-out '%{http_code} %{time_total}' \
     --request POST "${headers[@]}" --data "$body" "$url/foo" 2>&1) || explain $? "$printed"
 read -r status elapsed <<<"$printed"

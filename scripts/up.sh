@@ -23,7 +23,6 @@ USAGE
 
 readonly HEALTHY_SECONDS=90 # how long a start may take
 readonly FIRST_ANSWER_SECONDS=60
-readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
 readonly OWN_LINE="# by scripts/up.sh"
 
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────

@@ -77,6 +77,19 @@ class Stack:
             check=False,
         )
 
+    def begin(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a terminal does."""
+        return subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
     def succeed(self, *command: str) -> str:
         """Run a command that must succeed; its standard output."""
         done = self.run(*command)

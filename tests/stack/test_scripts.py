@@ -63,10 +63,16 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("trigger.sh", "--pause", "-1"),
         ("trigger.sh", "--pause", "1", "--running", "1"),
         ("trigger.sh", "--id"),
+        ("trigger.sh", "--max-time", "0"),
         ("crash-bar.sh", "--down", "x"),
         ("crash-bar.sh", "--running", "2", "--pause", "2"),
+        ("crash-bar.sh", "--pause", "0"),
+        ("crash-bar.sh", "--running", "0.0"),
+        ("down.sh", "--volumes", "x"),
+        ("lock.sh", "x"),
         ("up.sh", "--docker", "--processes"),
         ("logs.sh", "quux"),
+        ("logs.sh", "foo", "bar"),
     ],
     ids=" ".join,
 )
@@ -101,3 +107,17 @@ def test_a_taken_port_is_answered_with_the_variable_to_set(nowhere: dict[str, st
     assert done.returncode == 1
     assert f"port {port} is taken" in done.stderr
     assert f"{variable}=" in done.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "70000", "1.5"])
+@pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])
+def test_what_is_no_port_number_is_refused(nowhere: dict[str, str], variable: str, port: str) -> None:
+    done = script("up.sh", **nowhere | {variable: port})
+    assert done.returncode == 1
+    assert done.stderr == f"up.sh: {variable} must be a port number, 1 to 65535, not '{port}'.\n"
+
+
+def test_both_ports_the_same_are_refused(nowhere: dict[str, str]) -> None:
+    done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
+    assert done.returncode == 1
+    assert "must differ" in done.stderr

@@ -1,6 +1,8 @@
 """The promise of the demo, on the whole stack: whatever dies on the way, each request is answered, by one chain."""
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -42,6 +44,7 @@ def test_trigger_prints_the_answer(stack: Stack) -> None:
 def test_trigger_does_not_wait_if_told_so(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "1", "--async")
     assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","state":"pending"}}\n')
+    assert f"curl http://127.0.0.1:{stack.foo_port}/foo/{id}" in done.stderr
     wait_until(lambda: stack.look_up(id) == Answer(200, id, 3, "resolved"), "the chain is done")
 
 
@@ -49,6 +52,13 @@ def test_trigger_fails_if_foo_refuses(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--pause", "99999")
     assert done.returncode == 1
     assert "HTTP 400" in done.stderr
+
+
+def test_trigger_says_how_to_get_an_answer_it_did_not_wait_for(stack: Stack) -> None:
+    done = stack.run("scripts/trigger.sh", "--pause", "2", "--max-time", "0.5")
+    assert (done.returncode, done.stdout) == (1, "")
+    id = done.stderr.split("--id ")[1].strip()
+    assert_answered(stack, stack.post(id), id)
 
 
 def test_the_same_id_twice_is_one_chain(stack: Stack) -> None:
@@ -79,6 +89,37 @@ def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
     id = done.stdout.split("--id ")[1].split()[0]
     assert stack.look_up(id) == Answer(200, id, None, "pending")
     stack.start("bar")
+    assert_answered(stack, stack.post(id), id)
+
+
+def test_crash_bar_says_what_is_missing(stack: Stack) -> None:
+    stack.kill("baz")
+    done = stack.run("scripts/crash-bar.sh")
+    assert done.returncode == 1
+    assert done.stderr == "crash-bar.sh: baz is not running; scripts/up.sh starts it.\n"
+
+
+@pytest.mark.parametrize(("pause", "reason"), [("0.001", "a longer --pause"), ("99999", "an answer already, HTTP 400")])
+def test_crash_bar_says_at_once_why_it_cannot_go_on(stack: Stack, pause: str, reason: str) -> None:
+    done = stack.run("scripts/crash-bar.sh", "--pause", pause, seconds=10)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_crash_bar_interrupted_starts_bar_again(stack: Stack) -> None:
+    stack.disturbed = True
+    crash = stack.begin("scripts/crash-bar.sh", "--pause", "1", "--down", "60")
+    assert crash.stdout is not None
+    text = ""
+    while "still waits" not in text:
+        line = crash.stdout.readline()
+        assert line, text
+        text += line
+    os.killpg(crash.pid, signal.SIGINT)
+    _, said = crash.communicate(timeout=30)
+    assert crash.returncode == 130
+    assert "bar has been started again" in said
+    id = text.split("answer: ")[1].split()[0]
     assert_answered(stack, stack.post(id), id)
 
 
@@ -150,6 +191,9 @@ def test_three_bars_share_the_work_and_one_may_die(stack: Stack) -> None:
         kill_one()
         for id, caller in zip(ids, callers, strict=True):
             assert_answered(stack, caller.result(ANSWER_SECONDS), id)
+        if stack.kind == "containers":
+            stack.up()
+            assert len(stack.compose("ps", "--quiet", "bar").split()) == 3, "up.sh starts what is missing"
 
 
 @contextlib.contextmanager
@@ -207,3 +251,16 @@ def test_logs_name_the_service(stack: Stack) -> None:
     lines = stack.succeed("scripts/logs.sh", "bar").splitlines()
     assert all(line.startswith("bar") for line in lines)
     assert any(id in line for line in lines)
+
+
+def test_logs_follow_what_comes(stack: Stack) -> None:
+    logs = stack.begin("scripts/logs.sh", "-f", "baz")
+    assert logs.stdout is not None
+    try:
+        stack.post(id := new_id())
+        while id not in (line := logs.stdout.readline()):
+            assert line, "the logs have ended"
+    finally:
+        os.killpg(logs.pid, signal.SIGINT)
+    _, said = logs.communicate(timeout=30)
+    assert "Terminated" not in said

@@ -17,9 +17,7 @@ from resonate.types import PromiseRecord, PromiseState
 
 from foo_web.inputs import Spend
 from foo_web.settlements import Settlements
-from worker import Worker
-from worker.settings import Settings
-from worker.worker import RunningWorker
+from worker import RunningWorker, Settings, Worker
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from foo_web.app import MAX_WAITING, create_app
 from foo_web.chains import Chains
-from worker import Worker
-from worker.settings import Settings
-from worker.worker import end_process
+from worker import Settings, Worker, end_process
 
 _LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"}  # noqa: S104
 

@@ -8,7 +8,7 @@ from resonate.error import ResonateError, ServerError
 from resonate.transport import UnblockMsg
 from resonate.types import PromiseRecord
 
-from worker.worker import RunningWorker
+from worker import RunningWorker
 
 ASK_AGAIN_SECONDS = 15.0
 

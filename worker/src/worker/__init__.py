@@ -3,10 +3,12 @@
     Worker("service-bar", bar).run()
 
 connects to the server, reconnects when the server was away, keeps a health file, and on SIGTERM gives back
-what it holds. Inside a function, `log_run(ctx)` prints that it runs.
+what it holds. Inside a function, `log_run(ctx)` prints that it runs. A program that has something else to do on
+its main thread, like foo, makes a `RunningWorker` from the same `Worker` and its `Settings`.
 """
 
 from worker.logs import log_run
-from worker.worker import Worker
+from worker.settings import Settings
+from worker.worker import RunningWorker, Worker, end_process
 
-__all__ = ["Worker", "log_run"]
+__all__ = ["RunningWorker", "Settings", "Worker", "end_process", "log_run"]
