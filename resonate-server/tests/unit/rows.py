@@ -48,9 +48,8 @@ def task(
     timer_at: int | None = None,
     queued: bool = False,
     pid: str | None = None,
-    ttl: int | None = None,
 ) -> Task:
-    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid, ttl=ttl)
+    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid)
 
 
 def schedule(id: str, *, next_run_at: int = LATER, tags: dict[str, str] | None = None) -> Schedule:

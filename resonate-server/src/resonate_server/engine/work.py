@@ -165,8 +165,12 @@ class Work:
 
     def begin(self, now: int) -> Result:
         """The first piece of work after a start."""
-        self._store.renew_leases(now)
-        return Result(effects=self.owed(), tasks=self._store.count_tasks())
+        acquired = self._store.acquired_tasks()
+        rows = self._store.load(Footprint(ids=tuple(acquired)))
+        result = self._write(kernel.renew_leases(acquired, rows, now, self._rules), rows, now)
+        result.effects += self.owed()
+        result.tasks = self._store.count_tasks()
+        return result
 
     # --- what is owed -----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from resonate_server.kernel.apply import (
     apply,
     footprint,
     release_leases,
+    renew_leases,
     tick,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "apply",
     "footprint",
     "release_leases",
+    "renew_leases",
     "tick",
 ]

@@ -135,6 +135,16 @@ def release_leases(pid: str, task_ids: Iterable[str], rows: Rows, now: int, rule
     return work.decide(Answer(status=200, data=Nothing()))
 
 
+def renew_leases(task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
+    """Begin the leases of ``task_ids`` anew: nobody's heartbeats could be heard while the server was away."""
+    work = Workspace(rows, now, rules)
+    for id in task_ids:
+        task = work.task(id)
+        if task is not None and MOVES[Event.HEARTBEAT][task.state] is Move.EXTEND:
+            moves.extend(work, task)
+    return work.decide(Answer(status=200, data=Nothing()))
+
+
 def _fire_timer(work: Workspace, task: Task) -> None:
     if MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
         moves.queue(work, task)

@@ -63,8 +63,8 @@ class Store(Protocol):
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         """Tasks that are owed to a worker of ``group``, ascending by the time of their next retry."""
 
-    def renew_leases(self, now: int) -> None:
-        """Begin every lease anew at ``now`` (ms), for the time its holder asked for."""
+    def acquired_tasks(self) -> list[str]:
+        """Ids of all tasks that somebody holds a lease of."""
 
     def held_tasks(self, pid: str) -> list[str]:
         """Ids of the tasks that process ``pid`` holds a lease of."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from itertools import islice
 
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -27,7 +26,7 @@ from resonate_server.kernel.model import (
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Dropped, Snapshot
 
 
@@ -180,10 +179,8 @@ class MemoryStore:
         tasks = [task for task in map(self._tasks.__getitem__, self._queued) if _group(task) == group]
         return sorted(tasks, key=lambda task: (task.timer_at or 0, task.id))[:limit]
 
-    def renew_leases(self, now: int) -> None:
-        for task in list(self._tasks.values()):
-            if task.state is TaskState.ACQUIRED:
-                self._write_task(replace(task, timer_at=min(now + (task.ttl or 0), MAX_INTEGER)))
+    def acquired_tasks(self) -> list[str]:
+        return [task.id for task in self._tasks.values() if task.state is TaskState.ACQUIRED]
 
     def held_tasks(self, pid: str) -> list[str]:
         return [task.id for task in self._tasks.values() if task.pid == pid]

@@ -30,7 +30,7 @@ from resonate_server.kernel.preload import MAX_PRELOAD
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Dropped, Snapshot, statements
 
 type Synchronous = Literal["FULL", "NORMAL"]
@@ -158,8 +158,8 @@ class SQLiteStore:
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         return [_task(row) for row in self._db.execute(statements.GET_QUEUED, (group, limit))]
 
-    def renew_leases(self, now: int) -> None:
-        self._db.execute(statements.RENEW_LEASES, {"now": now, "latest": MAX_INTEGER})
+    def acquired_tasks(self) -> list[str]:
+        return [id for (id,) in self._db.execute(statements.GET_ACQUIRED)]
 
     def held_tasks(self, pid: str) -> list[str]:
         return [id for (id,) in self._db.execute(statements.GET_HELD, (pid,))]

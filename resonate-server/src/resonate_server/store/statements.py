@@ -150,10 +150,8 @@ SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
 
-# The case keeps the sum within 64 bits: SQLite would go on with an inexact number.
-RENEW_LEASES = """
-UPDATE tasks SET timer_at = CASE WHEN ttl > :latest - :now THEN :latest ELSE :now + ttl END WHERE state = 'acquired'
-"""
+# Only acquired tasks have a pid; naming it lets SQLite use the index of holders.
+GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
 GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
 
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.

@@ -415,3 +415,19 @@ class TestHolderGone:
         await asyncio.sleep(0.1)
 
         assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
+
+
+async def test_leases_begin_anew_when_a_server_starts(bench: Bench) -> None:
+    """While it was away it could hear no heartbeats: a worker that is still at work must not lose its task for that."""
+    await bench.call(promise_create("t"))
+    claimed = await bench.call(acquire("t"))
+    restarted = Bench(bench.store)
+    restarted.now = bench.now + 100 * claimed.data.task.ttl
+
+    async with restarted.at_work():
+        task = (await restarted.call(TaskGet(id="t"))).data.task
+
+        assert (task.state, task.version) == (TaskState.ACQUIRED, 1)
+        restarted.now += claimed.data.task.ttl
+        await restarted.call(TaskGet(id="t"))
+        assert (await restarted.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING

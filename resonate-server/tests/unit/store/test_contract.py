@@ -898,22 +898,13 @@ def test_writing_no_changes_is_nothing(store: Store) -> None:
         assert snapshot(store)["promises"] == []
 
 
-def test_renewed_leases_last_for_what_their_holder_asked_for_and_nothing_else_changes(store: Store) -> None:
+def test_acquired_tasks_are_those_that_somebody_holds(store: Store) -> None:
     write(
         store,
         promise("held"),
-        task("held", TaskState.ACQUIRED, pid="pid-1", ttl=500, timer_at=NOW - 10_000),
-        promise("for ever"),
-        task("for ever", TaskState.ACQUIRED, pid="pid-1", ttl=2**63 - 1, timer_at=2**63 - 1),
+        task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW),
         promise("queued"),
-        task("queued", queued=True, timer_at=NOW + 5),
+        task("queued", queued=True, timer_at=NOW),
     )
     with store.transaction():
-        store.renew_leases(NOW)
-        tasks = store.load(Footprint(ids=("held", "for ever", "queued"))).tasks
-
-    assert {id: row.timer_at for id, row in tasks.items()} == {
-        "held": NOW + 500,
-        "for ever": 2**63 - 1,
-        "queued": NOW + 5,
-    }
+        assert store.acquired_tasks() == ["held"]
