@@ -1,9 +1,9 @@
 """Who may do what: JWTs and the prefixes they grant (protocol section 6).
 
 A token with ``role`` admin, or with an empty ``prefix``, may do everything. Any other must name a prefix, and then
-every id of a
-request has to begin with it: not only the main one, because ids also stand in the actions of a task and in what a
-schedule will create.
+every
+id of a request has to begin with it: not only the main one, because ids also stand in the actions of a task and in what
+a schedule will create.
 """
 
 from pathlib import Path
@@ -22,27 +22,7 @@ from resonate_server.config import Auth
 from resonate_server.protocol.answers import Answer, ClaimData, FencedData, PreloadData
 from resonate_server.protocol.errors import Forbidden, Unauthorized
 from resonate_server.protocol.records import Promise
-from resonate_server.protocol.requests import (
-    PromiseCreate,
-    PromiseGet,
-    PromiseRegisterCallback,
-    PromiseRegisterListener,
-    PromiseSettle,
-    Request,
-    ScheduleCreate,
-    ScheduleDelete,
-    ScheduleGet,
-    TaskAcquire,
-    TaskContinue,
-    TaskCreate,
-    TaskFence,
-    TaskFulfill,
-    TaskGet,
-    TaskHalt,
-    TaskHeartbeat,
-    TaskRelease,
-    TaskSuspend,
-)
+from resonate_server.protocol.requests import Request
 
 LEEWAY_S = 60
 """Clocks of issuer and server may differ by so much."""
@@ -63,7 +43,7 @@ class Access(Struct, frozen=True):
         """Raise :class:`Forbidden` unless every id in ``request`` is granted."""
         if not self.prefix:
             return
-        ids = ids_of(request)
+        ids = request.ids
         if ids is None:
             raise Forbidden(f"{request.kind} is not for tokens with a prefix")
         if not all(id.startswith(self.prefix) for id in ids):
@@ -138,32 +118,6 @@ class Guard:
         if audience is not None and not isinstance(claims.get("aud"), list):
             raise Unauthorized("the token is not valid: aud must be an array")
         return claims
-
-
-def ids_of(request: Request) -> list[str] | None:
-    """Every id that ``request`` names; ``None`` for kinds that range over all ids."""
-    match request:
-        case PromiseRegisterCallback(awaited=awaited, awaiter=awaiter):
-            return [awaited, awaiter]
-        case PromiseRegisterListener(awaited=awaited):
-            return [awaited]
-        case TaskCreate(action=action):
-            return [action.data.id]
-        case TaskFence(id=id, action=action):
-            return [id, action.data.id]
-        case TaskSuspend(id=id, awaited=awaited_ids):
-            return [id, *awaited_ids]
-        case TaskHeartbeat(tasks=tasks):
-            return [task.id for task in tasks]
-        case ScheduleCreate(id=id, promise_id=promise_id):
-            return [id, promise_id.replace("{{.id}}", id)]
-        case PromiseGet(id=id) | PromiseCreate(id=id) | PromiseSettle(id=id) | ScheduleGet(id=id):
-            return [id]
-        case ScheduleDelete(id=id) | TaskGet(id=id) | TaskAcquire(id=id) | TaskRelease(id=id):
-            return [id]
-        case TaskFulfill(id=id) | TaskHalt(id=id) | TaskContinue(id=id):
-            return [id]
-    return None
 
 
 def _bearer(authorization: str | None) -> str | None:

@@ -45,6 +45,9 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     PromiseRegisterCallback: promises.promise_register_callback,
     PromiseRegisterListener: promises.promise_register_listener,
     TaskGet: tasks.task_get,
+    TaskCreate: tasks.task_create,
+    TaskAcquire: tasks.task_acquire,
+    TaskFence: tasks.task_fence,
     TaskRelease: tasks.task_release,
     TaskFulfill: tasks.task_fulfill,
     TaskSuspend: tasks.task_suspend,
@@ -56,38 +59,18 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     ScheduleDelete: schedules.schedule_delete,
 }
 
-_RULES_WITH_CORR_ID: dict[type[Request], Callable[[Workspace, Any, str], Answer]] = {
-    TaskCreate: tasks.task_create,
-    TaskAcquire: tasks.task_acquire,
-    TaskFence: tasks.task_fence,
-}
-
 
 def footprint(request: Request) -> Footprint:
     """What must be loaded before :func:`apply` may run."""
+    ids = request.ids or ()
     match request:
-        case PromiseRegisterCallback(awaited=awaited, awaiter=awaiter):
-            return Footprint(ids=(awaited, awaiter))
-        case PromiseRegisterListener(awaited=awaited):
-            return Footprint(ids=(awaited,))
-        case TaskCreate(action=action):
-            id = action.data.id
-            return Footprint(ids=(id,), preload_for=id, branch=action.data.tags.get("resonate:branch"))
-        case TaskAcquire(id=id):
-            return Footprint(ids=(id,), preload_for=id)
-        case TaskSuspend(id=id, awaited=awaited_ids):
-            return Footprint(ids=(id, *awaited_ids), preload_for=id)
-        case TaskFence(id=id, action=action):
-            return Footprint(ids=(id, action.data.id), preload_for=id)
-        case TaskHeartbeat(tasks=refs):
-            return Footprint(ids=tuple(dict.fromkeys(ref.id for ref in refs)))
-        case PromiseGet(id=id) | PromiseCreate(id=id) | PromiseSettle(id=id):
-            return Footprint(ids=(id,))
-        case TaskGet(id=id) | TaskRelease(id=id) | TaskFulfill(id=id) | TaskHalt(id=id) | TaskContinue(id=id):
-            return Footprint(ids=(id,))
         case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
             return Footprint(schedule=id)
-    raise TypeError(f"{type(request).__name__} has no footprint")
+        case TaskCreate(action=action):
+            return Footprint(ids=ids, preload_for=action.data.id, branch=action.data.tags.get("resonate:branch"))
+        case TaskAcquire(id=id) | TaskSuspend(id=id) | TaskFence(id=id):
+            return Footprint(ids=ids, preload_for=id)
+    return Footprint(ids=ids)
 
 
 def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
@@ -95,20 +78,12 @@ def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
 
     A refusal is a decision too: deadlines that it ran into stay settled.
     """
-    work = Workspace(rows, now, rules)
+    work = Workspace(rows, now, rules, call.corr_id)
     try:
-        answer = _answer(work, call)
+        answer = _RULES[type(call.request)](work, call.request)
     except ProtocolError as error:
         answer = Answer(status=error.status, data=error.message)
     return work.decide(answer)
-
-
-def _answer(work: Workspace, call: Call) -> Answer:
-    request = call.request
-    rule = _RULES.get(type(request))
-    if rule is not None:
-        return rule(work, request)
-    return _RULES_WITH_CORR_ID[type(request)](work, request, call.corr_id)
 
 
 def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:

@@ -42,10 +42,10 @@ def task_get(work: Workspace, request: TaskGet) -> Answer:
     return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).record()))
 
 
-def task_create(work: Workspace, request: TaskCreate, corr_id: str) -> Answer:
+def task_create(work: Workspace, request: TaskCreate) -> Answer:
     """Create a promise and run it here: the task goes to the caller instead of to delivery."""
     create = request.action.data
-    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=corr_id)
+    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=work.corr_id)
     settlement.touch(work, [create.id])
     promise = work.promise(create.id)
     if promise is None:
@@ -69,9 +69,9 @@ def _create_and_acquire(work: Workspace, create: PromiseCreate, claim: moves.Cla
     return _without_preload(work.task_or_404(promise.id), promise)
 
 
-def task_acquire(work: Workspace, request: TaskAcquire, corr_id: str) -> Answer:
+def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
     """Compare-and-swap on (pending, version): of several workers that were told, one gets the task."""
-    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=corr_id)
+    claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=work.corr_id)
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
     if not moves.is_repeated(task, claim, request.version):
@@ -121,13 +121,13 @@ def _awaited_or_422(work: Workspace, id: str) -> Promise:
     return promise
 
 
-def task_fence(work: Workspace, request: TaskFence, corr_id: str) -> Answer:
+def task_fence(work: Workspace, request: TaskFence) -> Answer:
     """Run a promise request only while the caller still holds the task."""
     settlement.touch(work, [request.id, request.action.data.id])
     task = work.task_or_404(request.id)
     moves.require(Move.KEEP, Event.FENCE, task, request.version)
     kind, inner = _apply_fenced(work, request.action)
-    action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=inner.status), data=inner.data)
+    action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=work.corr_id, status=inner.status), data=inner.data)
     return Answer(status=200, data=FencedData(action=action, preload=preload(work, task.id)))
 
 

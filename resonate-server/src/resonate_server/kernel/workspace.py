@@ -17,10 +17,14 @@ from resonate_server.protocol.records import Promise, Schedule
 
 
 class Workspace:
-    """``now`` (ms) is read once per request, so every step of it agrees on the time."""
+    """``now`` (ms) is read once per request, so every step of it agrees on the time.
 
-    def __init__(self, rows: Rows, now: int, rules: Rules) -> None:
+    ``corr_id``: the correlation id of the request, empty for what happens by itself.
+    """
+
+    def __init__(self, rows: Rows, now: int, rules: Rules, corr_id: str = "") -> None:
         self.now = now
+        self.corr_id = corr_id
         self.rules = rules
         self._rows = rows
         self._changes = Changes()

@@ -34,20 +34,32 @@ class Request(Struct, frozen=True, rename="camel"):
 
     kind: ClassVar[str]
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        """Every id that the request names, each once; ``None`` for kinds that range over all ids."""
+        return None
+
+
+class RequestForOne(Request, frozen=True, rename="camel"):
+    """Base of the kinds that name one id and no other."""
+
+    id: Id
+
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return (self.id,)
+
 
 # --- promise.* ------------------------------------------------------------------------------------------------------
 
 
-class PromiseGet(Request, frozen=True):
+class PromiseGet(RequestForOne, frozen=True):
     kind = "promise.get"
 
-    id: Id
 
-
-class PromiseCreate(Request, frozen=True, rename="camel"):
+class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     kind = "promise.create"
 
-    id: Id
     timeout_at: Millis
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
@@ -69,10 +81,9 @@ class PromiseCreate(Request, frozen=True, rename="camel"):
             raise Malformed("the tag resonate:delay must lie before timeoutAt")
 
 
-class PromiseSettle(Request, frozen=True):
+class PromiseSettle(RequestForOne, frozen=True):
     kind = "promise.settle"
 
-    id: Id
     state: PromiseState
     value: Value = EMPTY
 
@@ -87,6 +98,10 @@ class PromiseRegisterCallback(Request, frozen=True):
     awaited: Id
     awaiter: Id
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return (self.awaited, self.awaiter)
+
     def __post_init__(self) -> None:
         if self.awaited == self.awaiter:
             raise Malformed("a promise cannot await itself: awaited and awaiter are the same")
@@ -97,6 +112,10 @@ class PromiseRegisterListener(Request, frozen=True):
 
     awaited: Id
     address: Text
+
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return (self.awaited,)
 
     def __post_init__(self) -> None:
         parse_address(self.address)
@@ -120,10 +139,8 @@ class Action[T](Struct, frozen=True):
     data: T
 
 
-class TaskGet(Request, frozen=True):
+class TaskGet(RequestForOne, frozen=True):
     kind = "task.get"
-
-    id: Id
 
 
 class TaskCreate(Request, frozen=True):
@@ -133,31 +150,32 @@ class TaskCreate(Request, frozen=True):
     ttl: Ttl
     action: Action[PromiseCreate]
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return self.action.data.ids
+
     def __post_init__(self) -> None:
         if "resonate:target" not in self.action.data.tags:
             raise Malformed("task.create needs the tag resonate:target: a promise without it has no task")
 
 
-class TaskAcquire(Request, frozen=True):
+class TaskAcquire(RequestForOne, frozen=True):
     kind = "task.acquire"
 
-    id: Id
     version: Version
     pid: Text
     ttl: Ttl
 
 
-class TaskRelease(Request, frozen=True):
+class TaskRelease(RequestForOne, frozen=True):
     kind = "task.release"
 
-    id: Id
     version: Version
 
 
-class TaskFulfill(Request, frozen=True):
+class TaskFulfill(RequestForOne, frozen=True):
     kind = "task.fulfill"
 
-    id: Id
     version: Version
     action: Action[PromiseSettle]
 
@@ -177,6 +195,10 @@ class TaskSuspend(Request, frozen=True):
     id: Id
     version: Version
     actions: Annotated[list[Action[SuspendAction]], Meta(min_length=1)]
+
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return (self.id, *self.awaited)
 
     def __post_init__(self) -> None:
         for action in self.actions:
@@ -206,6 +228,10 @@ class TaskFence(Request, frozen=True):
     version: Version
     action: FenceCreate | FenceSettle
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return (self.id, self.action.data.id)
+
     def __post_init__(self) -> None:
         if self.action.data.id == self.id:
             raise Malformed("task.fence cannot act on the task's own promise: use task.fulfill")
@@ -222,17 +248,17 @@ class TaskHeartbeat(Request, frozen=True):
     pid: Text
     tasks: list[TaskRef]
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        return tuple(dict.fromkeys(task.id for task in self.tasks))
 
-class TaskHalt(Request, frozen=True):
+
+class TaskHalt(RequestForOne, frozen=True):
     kind = "task.halt"
 
-    id: Id
 
-
-class TaskContinue(Request, frozen=True):
+class TaskContinue(RequestForOne, frozen=True):
     kind = "task.continue"
-
-    id: Id
 
 
 class TaskSearch(Request, frozen=True):
@@ -248,10 +274,8 @@ type Search = PromiseSearch | TaskSearch
 # --- schedule.* -----------------------------------------------------------------------------------------------------
 
 
-class ScheduleGet(Request, frozen=True):
+class ScheduleGet(RequestForOne, frozen=True):
     kind = "schedule.get"
-
-    id: Id
 
 
 class ScheduleCreate(Request, frozen=True, rename="camel"):
@@ -264,6 +288,11 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
     promise_param: Value = EMPTY
     promise_tags: Tags = field(default_factory=dict)
 
+    @property
+    def ids(self) -> tuple[str, ...] | None:
+        """Its own, and how those of its promises begin."""
+        return (self.id, self.promise_id.replace("{{.id}}", self.id))
+
     def __post_init__(self) -> None:
         target = self.promise_tags.get("resonate:target")
         if target is None:
@@ -275,10 +304,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
             raise Malformed("promiseId must not contain NUL")
 
 
-class ScheduleDelete(Request, frozen=True):
+class ScheduleDelete(RequestForOne, frozen=True):
     kind = "schedule.delete"
-
-    id: Id
 
 
 class ScheduleSearch(Request, frozen=True):
