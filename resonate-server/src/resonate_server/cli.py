@@ -26,11 +26,6 @@ from resonate_server.store import Store
 from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
 
-
-class CannotListen(Exception):
-    """The address is taken or not ours."""
-
-
 logger = logging.getLogger("resonate_server")
 
 KEEP_ALIVE_S = 75.0
@@ -38,6 +33,10 @@ KEEP_ALIVE_S = 75.0
 
 SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
 """Flags whose setting has another name."""
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours."""
 
 
 def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
@@ -135,7 +134,7 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
             runners.append(_runner(metrics_app, settings))
             await _offer_metrics(runners[1], settings)
         await _until_told_to_stop()
-        logger.info("stopping: streams are ended, what was accepted is stored")
+        logger.info("stopping: streams are ended, accepted requests are answered")
     finally:
         for runner in runners:
             await runner.cleanup()

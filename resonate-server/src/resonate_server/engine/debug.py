@@ -36,8 +36,7 @@ def describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
 
 
 def _owed(snapshot: Snapshot) -> list[Message]:
-    queued = (task for task in snapshot.tasks if task.queued)
-    executes = [Execute(task_id=task.id, version=task.version, target=task.target) for task in queued]
+    executes = [task.execute() for task in snapshot.tasks if task.queued]
     return [*executes, *snapshot.unblocks]
 
 

@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -38,8 +39,10 @@ PAUSE_AFTER_FAILURE_MS = 1_000
 
 
 class EngineSettings(Struct, frozen=True):
-    """``grace_seconds``: see :class:`Absences`. ``keep_settled_ms``: age at which settled trees are deleted, 0 for
-    never."""
+    """``grace_seconds``: see :class:`Absences`.
+
+    ``keep_settled_ms``: age at which settled trees are deleted, 0 for never.
+    """
 
     rules: Rules
     grace_seconds: float
@@ -48,8 +51,7 @@ class EngineSettings(Struct, frozen=True):
 
 
 class _Job(Struct, eq=False):
-    """A piece of work for the engine's thread: ``work(now)`` runs inside the transaction, its answer goes to
-    ``done``."""
+    """Work for the engine's thread: ``work(now)`` runs inside the transaction, its answer goes to ``done``."""
 
     work: Callable[[int], Result]
     done: asyncio.Future[Answer] | None = None
@@ -68,6 +70,7 @@ class Engine:
         self._work = Work(store, settings.rules, settings.server_url)
         self._absences = Absences(settings.grace_seconds, self._take_back_leases)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._delivered: deque[Unblock] = deque()
         self._alarm: int | None = 0
         self._outbound: Outbound
         self._loop: asyncio.AbstractEventLoop
@@ -114,7 +117,8 @@ class Engine:
         self._enqueue(lambda _: self._work.refill(group, limit))
 
     def delivered(self, unblock: Unblock) -> None:
-        self._enqueue(lambda _: self._drop_unblock(unblock))
+        """The store forgets it with the next commit: that needs none of its own, and sending it twice does no harm."""
+        self._delivered.append(unblock)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
@@ -182,6 +186,7 @@ class Engine:
         """A result for each job, and one more for what was due."""
         with self._store.transaction():
             now = self._clock()
+            self._forget_delivered()
             results = [self._guarded(job, now) for job in batch]
             if self._work.paused:
                 self._alarm = None
@@ -199,9 +204,10 @@ class Engine:
             logger.exception("a piece of work failed and changed nothing")
             return _failure()
 
-    def _drop_unblock(self, unblock: Unblock) -> Result:
-        self._store.drop_unblock(unblock.promise.id, unblock.address)
-        return Result()
+    def _forget_delivered(self) -> None:
+        while self._delivered:
+            unblock = self._delivered.popleft()
+            self._store.drop_unblock(unblock.promise.id, unblock.address)
 
     def _drop_unblocks_before(self, time: int) -> Result:
         self._store.drop_unblocks_before(time)

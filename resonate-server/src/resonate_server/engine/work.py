@@ -180,7 +180,7 @@ class Work:
 
     def refill(self, group: str, limit: int) -> Result:
         tasks = self._store.queued_tasks(group, limit)
-        messages = [Execute(task_id=task.id, version=task.version, target=task.target) for task in tasks]
+        messages = [task.execute() for task in tasks]
         complete = len(tasks) < limit
         return Result(effects=[lambda outbound: outbound.refill(group, messages, complete)])
 

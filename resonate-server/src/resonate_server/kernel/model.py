@@ -7,7 +7,7 @@ knows how. All times are milliseconds since the Unix epoch.
 from msgspec import UNSET, Struct, field
 
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.messages import Message
+from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
 
 
@@ -35,6 +35,10 @@ class Task(Struct, frozen=True):
     queued: bool = False
     releases: int = 0
     lost_at: int | None = None
+
+    def execute(self) -> Execute:
+        """The message that offers it to a worker."""
+        return Execute(task_id=self.id, version=self.version, target=self.target)
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""

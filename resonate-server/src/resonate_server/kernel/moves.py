@@ -63,7 +63,7 @@ def create_fulfilled(work: Workspace, id: str, target: str) -> None:
 
 def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
     """Acquired under a lease; the only thing that raises the version."""
-    _forget_resumes(work, task)
+    _drop_fired_callbacks(work, task)
     acquired = replace(
         task,
         state=TaskState.ACQUIRED,
@@ -103,7 +103,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     The task of a timer is never dispatched: no SDK runs it, and what is awaited is the promise (section 9, item 7).
     """
     promise = work.promise_or_404(task.id)
-    waiting = replace(task, state=TaskState.PENDING, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
+    waiting = _unheld(task, TaskState.PENDING)
     not_before = max(not_before, promise.delay_until)
     if promise.is_timer:
         work.put_task(waiting)
@@ -134,26 +134,24 @@ def release_pause(work: Workspace, earlier_releases: int) -> int:
 
 def park(work: Workspace, task: Task) -> None:
     """Suspended: no lease, no timer; the callbacks wake it."""
-    _forget_resumes(work, task)
-    work.put_task(
-        replace(task, state=TaskState.SUSPENDED, resumes=0, pid=None, ttl=None, claim=None, timer_at=None, releases=0)
-    )
+    _drop_fired_callbacks(work, task)
+    work.put_task(replace(_unheld(task, TaskState.SUSPENDED), resumes=0, releases=0))
 
 
 def forget_resumes(work: Workspace, task: Task) -> None:
     """Stay acquired as it is, but for the resumes, which the caller now sees."""
-    _forget_resumes(work, task)
+    _drop_fired_callbacks(work, task)
     work.put_task(replace(task, resumes=0, releases=0))
 
 
 def halt(work: Workspace, task: Task) -> None:
-    work.put_task(replace(task, state=TaskState.HALTED, pid=None, ttl=None, claim=None, timer_at=None, queued=False))
+    work.put_task(_unheld(task, TaskState.HALTED))
 
 
 def finish(work: Workspace, task: Task) -> None:
     """Fulfilled, final: timers go, and it awaits nothing any more."""
     work.link(DropCallbacks(awaiter=task.id, fired_only=False))
-    work.put_task(replace(task, state=TaskState.FULFILLED, pid=None, ttl=None, claim=None, timer_at=None, queued=False))
+    work.put_task(_unheld(task, TaskState.FULFILLED))
 
 
 def take_back(work: Workspace, task: Task) -> None:
@@ -166,6 +164,11 @@ def lease_end(work: Workspace, ttl: int) -> int:
     return min(work.now + ttl, MAX_INTEGER)
 
 
+def _unheld(task: Task, state: TaskState) -> Task:
+    """Nobody holds it, nothing is due, nobody is to be told."""
+    return replace(task, state=state, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
+
+
 def _claimed(work: Workspace, task: Task) -> TaskClaimed:
     promise = work.promise_or_404(task.id)
     return TaskClaimed(
@@ -174,6 +177,6 @@ def _claimed(work: Workspace, task: Task) -> TaskClaimed:
     )
 
 
-def _forget_resumes(work: Workspace, task: Task) -> None:
+def _drop_fired_callbacks(work: Workspace, task: Task) -> None:
     if task.resumes:
         work.link(DropCallbacks(awaiter=task.id, fired_only=True))

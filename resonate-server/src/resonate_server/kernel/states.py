@@ -44,23 +44,25 @@ class Move(Enum):
     FINISH = auto()  # fulfilled
 
 
+# fmt: off
 MOVES: dict[Event, dict[TaskState, Move]] = {
     event: {state: move for state, move in zip(TaskState, row, strict=True) if move is not None}
     for event, row in {
-        # event:              (pending,      acquired,     suspended,    halted,       fulfilled)
-        Event.CREATE: (Move.CLAIM, Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.KEEP),
-        Event.ACQUIRE: (Move.CLAIM, Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.REFUSE),
-        Event.RELEASE: (Move.REFUSE, Move.REQUEUE, Move.REFUSE, Move.REFUSE, Move.REFUSE),
-        Event.SUSPEND: (Move.REFUSE, Move.PARK, Move.REFUSE, Move.REFUSE, Move.REFUSE),
-        Event.FULFILL: (Move.REFUSE, Move.FINISH, Move.REFUSE, Move.REFUSE, Move.REFUSE),
-        Event.FENCE: (Move.REFUSE, Move.KEEP, Move.REFUSE, Move.REFUSE, Move.REFUSE),
-        Event.HEARTBEAT: (Move.KEEP, Move.EXTEND, Move.KEEP, Move.KEEP, Move.KEEP),
-        Event.HALT: (Move.HALT, Move.HALT, Move.HALT, Move.KEEP, Move.REFUSE),
-        Event.CONTINUE: (Move.REFUSE, Move.REFUSE, Move.REFUSE, Move.REQUEUE, Move.REFUSE),
-        Event.AWAITED_SETTLED: (Move.COUNT, Move.COUNT, Move.RESUME, Move.COUNT, Move.KEEP),
-        Event.OWN_SETTLED: (Move.FINISH, Move.FINISH, Move.FINISH, Move.FINISH, Move.KEEP),
-        Event.RETRY_DUE: (Move.RESEND, None, None, None, None),
-        Event.LEASE_DUE: (None, Move.REQUEUE, None, None, None),
-        Event.HOLDER_GONE: (None, Move.REQUEUE, None, None, None),
+        # event:                 pending      acquired      suspended    halted        fulfilled
+        Event.CREATE:          (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.KEEP),
+        Event.ACQUIRE:         (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        Event.RELEASE:         (Move.REFUSE, Move.REQUEUE, Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        Event.SUSPEND:         (Move.REFUSE, Move.PARK,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        Event.FULFILL:         (Move.REFUSE, Move.FINISH,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        Event.FENCE:           (Move.REFUSE, Move.KEEP,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        Event.HEARTBEAT:       (Move.KEEP,   Move.EXTEND,  Move.KEEP,   Move.KEEP,    Move.KEEP),
+        Event.HALT:            (Move.HALT,   Move.HALT,    Move.HALT,   Move.KEEP,    Move.REFUSE),
+        Event.CONTINUE:        (Move.REFUSE, Move.REFUSE,  Move.REFUSE, Move.REQUEUE, Move.REFUSE),
+        Event.AWAITED_SETTLED: (Move.COUNT,  Move.COUNT,   Move.RESUME, Move.COUNT,   Move.KEEP),
+        Event.OWN_SETTLED:     (Move.FINISH, Move.FINISH,  Move.FINISH, Move.FINISH,  Move.KEEP),
+        Event.RETRY_DUE:       (Move.RESEND, None,         None,        None,         None),
+        Event.LEASE_DUE:       (None,        Move.REQUEUE, None,        None,         None),
+        Event.HOLDER_GONE:     (None,        Move.REQUEUE, None,        None,         None),
     }.items()
 }
+# fmt: on

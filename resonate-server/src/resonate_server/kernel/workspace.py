@@ -12,7 +12,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import NotFound
-from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.messages import Message
 from resonate_server.protocol.records import Promise, Schedule
 
 
@@ -88,7 +88,7 @@ class Workspace:
         self._messages.append(message)
 
     def send_execute(self, task: Task) -> None:
-        self._messages.append(Execute(task_id=task.id, version=task.version, target=task.target))
+        self._messages.append(task.execute())
 
     def notice(self, notice: Notice) -> None:
         self._notices.append(notice)
