@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -9,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.stream import Stream, _session
+from worker.stream import _reason, Stream, _session
 
 
 class Server:
@@ -144,3 +145,7 @@ async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> N
 def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
     assert max(BACKOFF.delay(attempt) for attempt in range(10_000)) <= 1
     assert RECONNECT_SECONDS <= 1
+
+
+def test_a_name_that_nobody_knows_is_told_as_such() -> None:
+    assert _reason(socket.gaierror(socket.EAI_NONAME, "Name or service not known")) == "name or service not known"

@@ -58,8 +58,10 @@ class Server(Section):
 
 
 class Sqlite(Section):
-    """``synchronous``: FULL survives a power cut; NORMAL may lose the last commits then, but not when a process
-    dies."""
+    """``synchronous``: FULL survives a power cut.
+
+    NORMAL may lose the last commits then, but not when a process dies.
+    """
 
     path: Path = Path("resonate.db")
     synchronous: Literal["FULL", "NORMAL"] = "FULL"

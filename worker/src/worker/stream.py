@@ -126,8 +126,11 @@ class Stream:
 
 def _reason(error: Exception) -> str:
     """The error in a few words, where the system has some."""
-    number = error.errno if isinstance(error, OSError) else None
-    return os.strerror(number).lower() if number else str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        # Names that cannot be looked up have numbers of their own, below zero.
+        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return (text or type(error).__name__).lower()
+    return str(error) or type(error).__name__
 
 
 def _session() -> aiohttp.ClientSession:

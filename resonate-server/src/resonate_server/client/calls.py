@@ -20,8 +20,10 @@ PAGE = 100
 
 
 class Call(Struct, frozen=True):
-    """One promise in its place. ``more``: for each level from the root down to it, whether a sibling follows; empty
-    for the root."""
+    """One promise in its place.
+
+    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root.
+    """
 
     promise: Promise
     task: TaskRecord | None

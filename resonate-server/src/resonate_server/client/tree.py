@@ -61,8 +61,10 @@ def _console() -> Console:
 
 
 def draw(calls: list[Call], console: Console, now: int) -> Group:
-    """The drawing, at time ``now`` (ms). Where it would be too wide, the root's id stands above it, and the others
-    leave out what they share with it."""
+    """The drawing, at time ``now`` (ms).
+
+    Where it would be too wide, the root's id stands above it, and the others leave out what they share with it.
+    """
     ascii_only = not console.encoding.startswith("utf")
     root = calls[0].promise.id
     table = _table(calls, {call.promise.id: call.promise.id for call in calls}, ascii_only, now)

@@ -26,8 +26,10 @@ MAX_WAITING = 10_000
 """Messages per group that are kept in memory. Tasks beyond that are fetched from the store when there is room again."""
 
 UNBLOCK_KEPT_S = 600
-"""How long an ``unblock`` waits for its listener to connect. Process ids are random: a dead process never comes
-back for it."""
+"""How long an ``unblock`` waits for its listener to connect.
+
+Process ids are random: a dead process never comes back for it.
+"""
 
 
 ANYBODY = ""
@@ -134,8 +136,10 @@ class Hub:
         return connection
 
     def disconnect(self, connection: Connection, planned: bool) -> None:
-        """The stream has ended, ``planned`` by this server or not; what it was sent but did not claim goes to the
-        others."""
+        """The stream has ended, ``planned`` by this server or not.
+
+        What it was sent but did not claim goes to the others.
+        """
         group = self._groups.get(connection.group)
         if group is None or group.connections.get(connection.id) is not connection:
             return
@@ -346,8 +350,10 @@ class Hub:
             self._hand_over_unblocks(group, connection)
 
     def forget_stale_unblocks(self) -> None:
-        """Housekeeping: drop those whose listener has been away for too long. Their result stays readable; only the
-        news goes."""
+        """Housekeeping: drop those whose listener has been away for too long.
+
+        Their result stays readable; only the news goes.
+        """
         self._expected.clear()
         oldest = time.monotonic() - UNBLOCK_KEPT_S
         for group in list(self._groups.values()):

@@ -1,5 +1,7 @@
-"""What happens inside a transaction: load, decide, write. Runs on the engine's thread; hands back what is to be
-done after the commit."""
+"""What happens inside a transaction: load, decide, write.
+
+Runs on the engine's thread; hands back what is to be done after the commit.
+"""
 
 from collections import Counter
 from collections.abc import Callable

@@ -63,8 +63,10 @@ def build_metrics_app(metrics: Metrics) -> web.Application:
 
 
 class Outbound:
-    """Where the engine's messages go: connected workers and HTTP addresses. See
-    :class:`resonate_server.engine.Outbound`."""
+    """Where the engine's messages go: connected workers and HTTP addresses.
+
+    See :class:`resonate_server.engine.Outbound`.
+    """
 
     def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
         self._push = push

@@ -60,8 +60,10 @@ class Access(Struct, frozen=True):
 
 
 class Guard:
-    """Verifies tokens; without a configured key everybody may do everything. Raises :class:`BadKey` for an unusable
-    key."""
+    """Verifies tokens; without a configured key everybody may do everything.
+
+    Raises :class:`BadKey` for an unusable key.
+    """
 
     def __init__(self, settings: Auth) -> None:
         self._settings = settings

@@ -1,5 +1,7 @@
-"""Cross-origin requests, for pages that talk to the server directly (protocol section 6). Off unless origins are
-configured."""
+"""Cross-origin requests, for pages that talk to the server directly (protocol section 6).
+
+Off unless origins are configured.
+"""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -10,8 +12,10 @@ MAX_AGE_S = "3600"
 
 
 def cors(allowed: list[str]) -> Middleware:
-    """Reflect the origins in ``allowed``; ``*`` admits any. Others get no header, and their browser keeps the
-    answer from them."""
+    """Reflect the origins in ``allowed``; ``*`` admits any.
+
+    Others get no header, and their browser keeps the answer from them.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -146,8 +146,10 @@ class LeaseLost(Struct, frozen=True):
 
 
 class TaskClaimed(Struct, frozen=True):
-    """``waited_ms`` from creation to this first claim; ``recovery_ms`` from the loss of the last lease; else
-    ``None``."""
+    """``waited_ms`` from creation to this first claim.
+
+    ``recovery_ms`` from the loss of the last lease; else ``None``.
+    """
 
     waited_ms: int | None
     recovery_ms: int | None

@@ -56,8 +56,10 @@ class Refusal(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A request that passed every check that needs no state. ``debug_time`` (ms) replaces the clock where that is
-    allowed."""
+    """A request that passed every check that needs no state.
+
+    ``debug_time`` (ms) replaces the clock where that is allowed.
+    """
 
     corr_id: str
     request: Request
@@ -75,8 +77,10 @@ _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.item
 
 
 def open_envelope(body: bytes) -> Envelope | Refusal:
-    """Read a request body as far as it concerns every kind; the first failing check decides, in the order of
-    section 1.3."""
+    """Read a request body as far as it concerns every kind.
+
+    The first failing check decides, in the order of section 1.3.
+    """
     try:
         envelope = _decode(_envelopes, body)
         _check(envelope)
