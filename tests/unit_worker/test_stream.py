@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.stream import _reason, Stream, _session
+from worker.stream import Stream, _reason, _session
 
 
 class Server:
