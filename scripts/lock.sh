@@ -40,6 +40,7 @@ compile() {
         --custom-compile-command scripts/lock.sh \
         --no-emit-package demo-worker --no-emit-package demo-foo --no-emit-package demo-bar \
         --no-emit-package demo-baz --no-emit-package resonate-server \
+        --no-emit-package demo-bench --no-emit-package demo-harness \
         ${upgrade[@]+"${upgrade[@]}"} --output-file "$file" "$@"
 }
 

@@ -9,7 +9,7 @@ usage() {
 usage: scripts/venv.sh [--sdk-0.7 | --help]
 
 Makes the virtual environment .venv ready: everything in requirements.lock, checked by its hashes, and the
-five packages of this repository from their sources. Does nothing where it is ready already.
+packages of this repository from their sources. Does nothing where it is ready already.
 
   --sdk-0.7   makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
               environment of its own
@@ -19,7 +19,7 @@ is none, uv downloads one). uv itself comes from PyPI into .local/uv if it is no
 USAGE
 }
 
-readonly OWN_PACKAGES="worker services/foo services/bar services/baz resonate-server"
+readonly OWN_PACKAGES="worker services/foo services/bar services/baz resonate-server tests/harness bench"
 readonly OWN_UV=$PWD/.local/uv
 readonly STAMP=$VENV/.installed
 readonly OLD_SDK=$PWD/.local/sdk-0.7

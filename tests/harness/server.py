@@ -2,18 +2,16 @@
 
 import itertools
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct
 
 from harness.basics import answers_200, free_port
+from harness.process import Process
 
 VERSION = "2026-04-01"
 FAR = 4_102_444_800_000
@@ -56,35 +54,24 @@ class Client:
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
 
 
-class ServerProcess:
+class ServerProcess(Process):
     """``path`` is the SQLite file, or ``None`` for a server in memory. stdout and stderr go to ``log``."""
 
     def __init__(self, log: Path, path: Path | None = None, port: int | None = None, **env: str) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = log
         where = ["serve", "--db", str(path)] if path else ["dev"]
-        self._command = [
-            sys.executable,
-            "-m",
-            "resonate_server",
-            *where,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-        ]
-        self._env = {**os.environ, "RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env}
-        self._process: subprocess.Popen[bytes] | None = None
+        listen = ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "resonate_server", *where, *listen]
+        super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
 
-    def start(self) -> "ServerProcess":
+    def start(self) -> Self:
         """Return once it is ready; raise with its log if it is not within 30 s."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, env=self._env)
+        self.launch()
         deadline = time.monotonic() + 30
         while not self.is_ready():
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                raise RuntimeError(f"the server did not come up:\n{self.log.read_text()}")
+            if time.monotonic() > deadline or not self.is_running:
+                raise RuntimeError(f"the server did not come up:\n{self.output()}")
             time.sleep(0.02)
         return self
 
@@ -93,25 +80,3 @@ class ServerProcess:
 
     def client(self) -> Client:
         return Client(self.port)
-
-    @property
-    def pid(self) -> int:
-        """Of the running process."""
-        assert self._process is not None
-        return self._process.pid
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> int:
-        """SIGTERM; the exit status."""
-        return self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> int:
-        if self._process is None:
-            return 0
-        self._process.send_signal(how)
-        status = self._process.wait(timeout=15)
-        self._process = None
-        return status

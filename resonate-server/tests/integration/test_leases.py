@@ -186,8 +186,8 @@ def test_a_worker_that_just_left_when_the_server_stops_keeps_its_lease(tmp_path:
 
 def test_a_stream_that_the_server_ends_takes_no_leases(tmp_path: Path, name: str) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000)))
-    server._command[1:3] = ["-c", SHORT_STREAMS]
-    assert server._command[0] == sys.executable
+    server.command[1:3] = ["-c", SHORT_STREAMS]
+    assert server.command[0] == sys.executable
     server.start()
     client, stream = server.client(), Stream(server.port, name, name)
     claim(client, stream, name, name)

@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Itera
         RESONATE_RETENTION__SETTLED_AFTER=str(SETTLED_AFTER_MS),
         RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
     )
-    process._command[1:3] = ["-c", CLEANING_OFTEN]
+    process.command[1:3] = ["-c", CLEANING_OFTEN]
     process.start()
     yield process
     process.stop()
@@ -161,7 +161,7 @@ def _fulfilled(port: int) -> float:
 
 def test_it_is_off_by_default(tmp_path: Path, root: str) -> None:
     server = ServerProcess(tmp_path / "log")
-    server._command[1:3] = ["-c", CLEANING_OFTEN]
+    server.command[1:3] = ["-c", CLEANING_OFTEN]
     server.start()
     client = server.client()
     client.create(root, timeout_at=1, target="poll://any@nobody")

@@ -41,7 +41,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 def start_in(folder: Path, *arguments: str, **env: str) -> tuple[ServerProcess, str]:
     """A server whose working directory is ``folder``, started without the flags of the harness, and its log."""
     server = ServerProcess(folder / "log", None, None, **env)
-    server._command = ["env", "-C", str(folder), sys.executable, "-m", "resonate_server", *arguments]
+    server.command = ["env", "-C", str(folder), sys.executable, "-m", "resonate_server", *arguments]
     return server, str(folder / "log")
 
 
