@@ -112,7 +112,7 @@ class _Caller:
 
 
 async def _run(job: Job) -> Result:
-    asyncio.get_running_loop().set_exception_handler(_give_up)
+    asyncio.get_running_loop().set_exception_handler(give_up)
     result = Result()
     finished = asyncio.Semaphore(0)
     began, cpu_before = time.perf_counter(), time.process_time()
@@ -126,7 +126,7 @@ async def _run(job: Job) -> Result:
     return result
 
 
-def _give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A callback that failed would leave its request unanswered for ever."""
     loop.default_exception_handler(context)
     sys.stderr.flush()
