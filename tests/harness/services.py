@@ -15,5 +15,10 @@ class ServiceProcess(Process):
 
     def runs(self, function: str, promise: str = "") -> int:
         """How often ``function`` began to run, by its log, for promises whose id starts with ``promise``."""
-        marker = f"running function {function}  promise={promise}"
-        return sum(line.startswith(marker) for line in self.output().splitlines())
+        return runs(self, function, promise)
+
+
+def runs(worker: Process, function: str, promise: str = "") -> int:
+    """How often ``function`` began to run, by the worker's log, for promises whose id starts with ``promise``."""
+    marker = f"running function {function}  promise={promise}"
+    return sum(line.startswith(marker) for line in worker.output().splitlines())
