@@ -1,0 +1,43 @@
+"""`bench start`: real starts, and what the report says of them."""
+
+import subprocess
+
+import pytest
+
+from bench import start
+from bench.start import DOWN, FOO, SERVER, UP, WORKER, Compose
+
+
+def test_every_program_is_started_as_often_as_was_asked_for() -> None:
+    report = start.measure(repeats=2, container_repeats=0)
+
+    assert {samples.name: len(samples.values) for samples in report.samples} == {SERVER: 2, WORKER: 2, FOO: 2}
+    assert all(value > 0 for samples in report.samples for value in samples.values)
+
+
+def test_without_docker_its_figures_are_missing_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "docker_obstacle", lambda: "no Docker engine answers")
+    report = start.measure(repeats=1, container_repeats=1)
+
+    for name in (UP, DOWN):
+        assert (report.figure(name).value, report.figure(name).note) == (None, "no Docker engine answers")
+
+
+@pytest.mark.skipif(bool(start.docker_obstacle()), reason="containers cannot be used here")
+def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose = Compose()
+    monkeypatch.setattr(start, "Compose", lambda: compose)
+    report = start.measure(repeats=1, container_repeats=1)
+
+    for service in start.SERVICES:
+        assert (report.figure(f"image size beyond the base, {service}").value or 0) > 0
+    assert {UP, DOWN} <= {samples.name for samples in report.samples}
+    for kind in ("container", "volume", "network", "image"):
+        everything = ["--all"] if kind in ("container", "image") else []
+        listed = subprocess.run(["docker", kind, "ls", *everything], capture_output=True, text=True, check=True).stdout
+        assert compose.project not in listed, kind
+
+
+def test_a_command_that_fails_says_what_it_complained_of() -> None:
+    with pytest.raises(RuntimeError, match="no-such-image"):
+        start._image_bytes("no-such-image")
