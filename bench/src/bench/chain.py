@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from bench import in_process
-from bench.contenders import OTHER_BY_COMMAND, OTHER_BY_URL, OWN, PLAIN, Contender, Phase, start_contenders
+from bench.contenders import OTHER_BY_COMMAND, OTHER_BY_URL, OWN, PLAIN, SERVER, Contender, Phase, start_contenders
 from bench.load import Generator
 from bench.options import DEFAULT_SEED, reporting, rounds_option, seed_option, typed_command
 from bench.report import Figure, Report, Samples, Spread, Table, Target
@@ -203,7 +203,7 @@ def _per_second(phase: Phase) -> float:
 
 
 def _server_cpu_ms(phase: Phase) -> float:
-    return phase.cpu_ms_per_chain("resonate-server")
+    return phase.cpu_ms_per_chain(SERVER)
 
 
 def _requests_per_chain(phase: Phase) -> float:

@@ -18,6 +18,8 @@ OWN = "our stack"
 PLAIN = "plain chain"
 OTHER_BY_URL = "server by URL"
 OTHER_BY_COMMAND = "server by command"
+SERVER = OwnServer.name
+"""The process of whatever Resonate server a contender has."""
 
 
 class Phase(Struct, frozen=True):
@@ -77,10 +79,10 @@ def start_contenders(running: ExitStack, folder: Path, server_url: str, server_c
     """Our stack, the plain chain, and our services on each other server that is given; ``running`` ends them."""
     makers: dict[str, Callable[[Path], Contender]] = {OWN: _own, PLAIN: _plain}
     if server_url:
-        makers[OTHER_BY_URL] = lambda place: _on_server(OTHER_BY_URL, place, RunningServer("server", server_url))
+        makers[OTHER_BY_URL] = lambda place: _on_server(OTHER_BY_URL, place, RunningServer(SERVER, server_url))
     if server_command:
         makers[OTHER_BY_COMMAND] = lambda place: _on_server(
-            OTHER_BY_COMMAND, place, CommandServer("server", server_command, place)
+            OTHER_BY_COMMAND, place, CommandServer(SERVER, server_command, place)
         )
     contenders = {}
     for name, make in makers.items():

@@ -44,14 +44,19 @@ class Channel:
         if self._connection is not None:
             self._connection.close()
 
-    async def _connect_and_send(self, request: bytes) -> None:
+    async def connect(self) -> None:
+        """So that the first request need not; raises ``OSError``."""
         connection = self._connection = _Connection(self._on_reply)
+        await asyncio.get_running_loop().create_connection(lambda: connection, self._host, self._port)
+
+    async def _connect_and_send(self, request: bytes) -> None:
         try:
-            await asyncio.get_running_loop().create_connection(lambda: connection, self._host, self._port)
+            await self.connect()
         except OSError as error:
             self._on_reply(0, str(error).encode())
         else:
-            connection.send(request)
+            assert self._connection is not None
+            self._connection.send(request)
 
 
 class _Connection(asyncio.Protocol):

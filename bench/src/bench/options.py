@@ -1,5 +1,6 @@
 """What the commands of the benchmarks have in common: the seed, the rounds, and what becomes of a report."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from bench.load import WrongAnswers
 from bench.report import Report, save, show
 
 DEFAULT_SEED = 20_260_401
@@ -27,8 +29,12 @@ json_option = click.option(
 
 
 def typed_command() -> str:
-    """What was typed, as it can be typed again."""
-    return " ".join(["bench", *sys.argv[1:]])
+    """What was typed, as it can be typed again; where the results were to be saved is nobody else's business."""
+    words = sys.argv[1:]
+    if "--json" in words:
+        place = words.index("--json")
+        del words[place : place + 2]
+    return shlex.join(["bench", *words])
 
 
 def reporting(measure: Callable[..., Report]) -> Callable[..., None]:
@@ -37,7 +43,11 @@ def reporting(measure: Callable[..., Report]) -> Callable[..., None]:
     @json_option
     @wraps(measure)
     def run(json_file: Path | None, **options: Any) -> None:
-        publish([measure(**options)], json_file)
+        try:
+            report = measure(**options)
+        except WrongAnswers as error:
+            raise click.ClickException(f"wrong answers, so no figures: {error}") from error
+        publish([report], json_file)
 
     return run
 

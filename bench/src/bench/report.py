@@ -43,18 +43,15 @@ class Figure(Struct):
     passed: bool | None = None
     """Whether the target was reached; follows from the fields above."""
     missed_by: float | None = None
-    """How many times too great, or too small, the value is; follows from the fields above."""
+    """How many times too great, or too small, the value is, if that can be told; follows from the fields above."""
 
     def __post_init__(self) -> None:
         if self.target is None or self.value is None:
             return
-        if self.target.sense == "at most":
-            self.passed = self.value <= self.target.bound
-            factor = self.value / self.target.bound
-        else:
-            self.passed = self.value >= self.target.bound
-            factor = self.target.bound / self.value if self.value else float("inf")
-        self.missed_by = None if self.passed else factor
+        bound, at_most = self.target.bound, self.target.sense == "at most"
+        self.passed = self.value <= bound if at_most else self.value >= bound
+        greater, lesser = (self.value, bound) if at_most else (bound, self.value)
+        self.missed_by = None if self.passed or not lesser else greater / lesser
 
 
 class Table(Struct):
@@ -65,12 +62,21 @@ class Table(Struct):
     rows: list[list[Cell]] = field(default_factory=list)
 
 
+KEPT_SAMPLES = 400
+
+
 class Samples(Struct):
-    """Measurements one by one, for plots of their distribution."""
+    """Measurements one by one, ascending, for plots of their distribution; of very many, evenly chosen ones."""
 
     name: str
     unit: str
     values: list[float]
+
+    def __post_init__(self) -> None:
+        ordered, last = sorted(self.values), len(self.values) - 1
+        if len(ordered) > KEPT_SAMPLES:
+            ordered = [ordered[round(number * last / (KEPT_SAMPLES - 1))] for number in range(KEPT_SAMPLES)]
+        self.values = ordered
 
 
 class Report(Struct):
@@ -179,4 +185,4 @@ def result_of(figure: Figure) -> str:
             return ""
         case True:
             return "reached"
-    return f"MISSED by {(figure.missed_by or 0):.2f}x"
+    return "MISSED" if figure.missed_by is None else f"MISSED by {figure.missed_by:.2f}x"

@@ -103,6 +103,9 @@ class _Lane:
         self.sent_at = time.perf_counter()
         self._channel.send(request.replace(_ROOT, run.id.encode()).replace(_CORR_ID, corr_id))
 
+    async def connect(self) -> None:
+        await self._channel.connect()
+
     def close(self) -> None:
         self._channel.close()
 
@@ -129,6 +132,8 @@ class _Player:
 
     async def run(self) -> Played:
         streams = [await self._stream(group, pid) for group, pid in self._pids.items()]
+        for lane in self._lanes:
+            await lane.connect()
         self._began, cpu_before = time.perf_counter(), time.process_time()
         await (self._keep_pace() if self._job.per_second else self._keep_in_flight())
         try:
