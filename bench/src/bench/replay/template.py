@@ -69,13 +69,17 @@ def save(template: Template, path: Path) -> None:
 # ── from what a tap has heard ──
 
 
+class WentAnotherWay(Exception):
+    """The recorded chain took a turn that not every chain takes: something was settled before it was waited for."""
+
+
 def template_of(exchanges: Iterable[Exchange], began_at_ms: int) -> Template:
-    """Of the exchanges of one chain. Raises ``ValueError`` if the server refused something: record again then."""
+    """Of the exchanges of one chain. Raises :class:`WentAnotherWay` if the server refused something."""
     heard = sorted(exchanges, key=lambda exchange: exchange.sent_at)
     requests = [exchange for exchange in heard if not exchange.is_message]
     for request in requests:
         if request.answer["head"]["status"] != 200:
-            raise ValueError(f"refused: {request.request} with {request.answer}")
+            raise WentAnotherWay(f"{request.request} was answered with {request.answer}")
     unblocks = [exchange for exchange in heard if exchange.is_message and exchange.request["kind"] == "unblock"]
     root = _task_id(requests[0].request)
     return Template(
