@@ -10,11 +10,9 @@ from typing import Any, NoReturn
 
 import click
 from aiohttp import web
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from resonate_server import __version__
-from resonate_server.config import Settings
+from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
 from resonate_server.http import build_app, build_metrics_app
@@ -65,7 +63,7 @@ def main() -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
 def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _load_settings(flags)
+    settings = _load_settings(flags, {})
     sqlite = settings.storage.sqlite
     try:
         store = SQLiteStore(sqlite.path, sqlite.synchronous)
@@ -78,15 +76,13 @@ def serve(**flags: Any) -> None:
 @_listening_options
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
-    settings = _load_settings(flags)
-    if "bind" not in settings.server.model_fields_set:
-        settings.server.bind = "127.0.0.1"
+    settings = _load_settings(flags, {"server": {"bind": "127.0.0.1"}})
     _run(MemoryStore(), settings, "state in memory only")
 
 
-def _load_settings(flags: dict[str, Any]) -> Settings:
+def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:
     """``flags`` as click hands them over; ``None`` for those that were not given."""
-    overriding: dict[str, Any] = {}
+    overriding: Given = {}
     for name, value in flags.items():
         *sections, last = SETTINGS_OF_FLAGS.get(name, name).split(".")
         if value is not None:
@@ -95,13 +91,11 @@ def _load_settings(flags: dict[str, Any]) -> Settings:
                 section = section.setdefault(each, {})
             section[last] = value
     try:
-        return Settings(**overriding)
-    except (TOMLDecodeError, SettingsError, OSError) as error:
+        return load(overriding, usual)
+    except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "RESONATE_" + "__".join(str(part) for part in first["loc"]).upper()
-        _fail(f"setting {name}: {first['msg']} (got {first['input']!r})")
+    except WrongSetting as error:
+        _fail(str(error))
 
 
 def _run(store: Store, settings: Settings, where: str) -> None:

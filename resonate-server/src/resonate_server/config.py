@@ -5,29 +5,41 @@ In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g.
 ``server.port``.
 """
 
+import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+import msgspec
+from msgspec import Meta, Struct
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Millis = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=1)]
+FILE = Path("resonate.toml")
+"""In the working directory."""
+PREFIX = "RESONATE_"
+BETWEEN_LEVELS = "__"
 
+type Given = dict[str, Any]
+"""Values by name, sections within sections, as they were found."""
 
-class Section(BaseModel):
-    """A group of settings; a name that does not exist is a mistake, not a wish."""
-
-    model_config = ConfigDict(extra="forbid")
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Millis = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1)]
 
 
-class Cors(Section):
+class WrongSetting(Exception):
+    """A value that cannot be meant, or a name that does not exist: that is a mistake, not a wish."""
+
+    def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
+        name = PREFIX + BETWEEN_LEVELS.join(path).upper()
+        super().__init__(f"setting {name}: {reason} (got {value!r})")
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """A group of settings."""
+
+
+class Cors(Section, frozen=True, kw_only=True):
     """Origins whose pages may talk to the server: a list, or comma-separated; ``*`` for any."""
 
     allow_origins: list[str] | str = []
@@ -40,14 +52,14 @@ class Cors(Section):
         return [origin.strip() for origin in self.allow_origins.split(",") if origin.strip()]
 
 
-class Server(Section):
+class Server(Section, frozen=True, kw_only=True):
     """``host``: under which name others reach this server; ``bind``: the address it listens on."""
 
     host: str = "localhost"
     bind: str = "0.0.0.0"  # noqa: S104  the official default; the compose file publishes on loopback only
     port: Port = 8001
     url: str = ""
-    max_body_bytes: Annotated[int, Field(ge=1_024)] = 4 * 1_024 * 1_024
+    max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
     shutdown_timeout: Millis = 10_000
     cors: Cors = Cors()
 
@@ -57,7 +69,7 @@ class Server(Section):
         return self.url or f"http://{self.host}:{self.port}"
 
 
-class Sqlite(Section):
+class Sqlite(Section, frozen=True, kw_only=True):
     """``synchronous``: FULL survives a power cut.
 
     NORMAL may lose the last commits then, but not when a process dies.
@@ -67,12 +79,12 @@ class Sqlite(Section):
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
 
 
-class Storage(Section):
+class Storage(Section, frozen=True, kw_only=True):
     type: Literal["sqlite"] = "sqlite"
     sqlite: Sqlite = Sqlite()
 
 
-class Tasks(Section):
+class Tasks(Section, frozen=True, kw_only=True):
     """``retry_timeout``: ms until a task that nobody claimed is dispatched again.
 
     ``worker_grace``: ms after which a worker whose stream broke and that was not heard of since loses its leases.
@@ -84,13 +96,13 @@ class Tasks(Section):
     lease_timeout: Millis = 15_000
 
 
-class Retention(Section):
+class Retention(Section, frozen=True, kw_only=True):
     """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything for ever."""
 
-    settled_after: Annotated[int, Field(ge=0)] = 0
+    settled_after: Annotated[int, Meta(ge=0)] = 0
 
 
-class HttpPoll(Section):
+class HttpPoll(Section, frozen=True, kw_only=True):
     """``buffer_size``: accepted because the official server has it; messages wait in the store here."""
 
     enabled: bool = True
@@ -98,7 +110,7 @@ class HttpPoll(Section):
     buffer_size: Count = 100
 
 
-class PushAuth(Section):
+class PushAuth(Section, frozen=True, kw_only=True):
     """What pushed messages carry to prove where they come from."""
 
     mode: Literal["none", "bearer"] = "none"
@@ -106,7 +118,7 @@ class PushAuth(Section):
     header: str = "Authorization"
 
 
-class HttpPush(Section):
+class HttpPush(Section, frozen=True, kw_only=True):
     """Timeouts in ms."""
 
     enabled: bool = True
@@ -116,12 +128,12 @@ class HttpPush(Section):
     auth: PushAuth = PushAuth()
 
 
-class Transports(Section):
+class Transports(Section, frozen=True, kw_only=True):
     http_poll: HttpPoll = HttpPoll()
     http_push: HttpPush = HttpPush()
 
 
-class Auth(Section):
+class Auth(Section, frozen=True, kw_only=True):
     """``publickey``: a PEM file, ``none`` (tokens are not verified), or empty (no tokens at all)."""
 
     publickey: str = ""
@@ -129,18 +141,14 @@ class Auth(Section):
     aud: str = ""
 
 
-class Observability(Section):
+class Observability(Section, frozen=True, kw_only=True):
     """``metrics_port`` 0 switches the metrics off."""
 
     metrics_port: Port = 9_090
 
 
-class Settings(BaseSettings):
-    """Everything that can be set. Raises pydantic's ``ValidationError`` for a value that cannot be meant."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESONATE_", env_nested_delimiter="__", toml_file="resonate.toml", extra="forbid"
-    )
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything that can be set."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -153,13 +161,82 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     observability: Observability = Observability()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is the library's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+def load(flags: Given, usual: Given, environment: Mapping[str, str] = os.environ) -> Settings:
+    """``usual``: what applies instead of the defaults where nothing else is given.
+
+    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
+    ``OSError`` for one that cannot be read.
+    """
+    given: Given = {}
+    for source in (usual, _from_file(), _from_environment(environment), flags):
+        _merge(given, source)
+    return _section(Settings, given, ())
+
+
+# ── where values come from ──
+
+
+def _from_file() -> Given:
+    return tomllib.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def _from_environment(environment: Mapping[str, str]) -> Given:
+    """Variables of clients, and those of parts that only the official server has, are none of ours."""
+    given: Given = {}
+    for variable, text in environment.items():
+        if variable.upper().startswith(PREFIX):
+            first, *others = variable[len(PREFIX) :].lower().split(BETWEEN_LEVELS)
+            if first in Settings.__struct_fields__:
+                _merge(given, _nested([first, *others], _parsed(text)))
+    return given
+
+
+def _nested(names: list[str], value: Any) -> Given:
+    for name in reversed(names):
+        value = {name: value}
+    return {**value}
+
+
+def _parsed(text: str) -> Any:
+    """Lists may be written as JSON."""
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except msgspec.DecodeError:
+        return text
+
+
+def _merge(given: Given, source: Given) -> None:
+    """What the later source gives wins, member by member."""
+    for name, value in source.items():
+        old = given.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value)
+        else:
+            given[name] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    return {name: _copy(member) for name, member in value.items()} if isinstance(value, dict) else value
+
+
+# ── what they have to be ──
+
+
+def _section[T: Section](kind: type[T], given: Any, path: tuple[str, ...]) -> T:
+    if not isinstance(given, dict):
+        raise WrongSetting(path, given, "this is a group of settings")
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in given.items():
+        if name not in types:
+            raise WrongSetting((*path, name), value, "there is no such setting")
+    return kind(**{name: _value(types[name], value, (*path, name)) for name, value in given.items()})
+
+
+def _value(kind: Any, value: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return _section(kind, value, path)
+    try:
+        return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
+    except msgspec.ValidationError as error:
+        raise WrongSetting(path, value, str(error)) from None
