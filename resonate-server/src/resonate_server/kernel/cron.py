@@ -8,8 +8,6 @@ Saturday; the library counts from 0. Day and weekday must both match, as in the 
 import re
 from datetime import UTC, datetime
 
-from croniter import CroniterError, croniter
-
 from resonate_server.protocol.errors import Malformed
 
 MAX_CRON_CHARACTERS = 200
@@ -32,6 +30,8 @@ def next_match(cron: str, after: int) -> int | None:
 
     Raises :class:`Malformed` for an expression that is none.
     """
+    from croniter import CroniterError, croniter  # here: many servers never see a schedule, and it delays the start
+
     try:
         matches = croniter(
             _translate(cron),
