@@ -74,6 +74,9 @@ def _report(borne: Played, overload: Played, alive: bool, peak_megabytes: float,
         Figure("requests/s under overload / borne", "x", overload.requests_per_second / borne.requests_per_second),
         Figure("peak of the server's memory", "MB", peak_megabytes),
     ]
+    report.notes = [
+        f"What finds none of the {CONNECTIONS:,} connections free waits in the load generator; times count from sending."
+    ]
     report.samples = [Samples("requests under overload", "s", overload.request_s)]
     return report
 
