@@ -75,7 +75,7 @@ def _report(borne: Played, overload: Played, alive: bool, peak_megabytes: float,
         Figure("peak of the server's memory", "MB", peak_megabytes),
     ]
     report.notes = [
-        f"What finds none of the {CONNECTIONS:,} connections free waits in the load generator; times count from sending."
+        "A request that finds no connection free waits in the load generator; its time counts from when it was sent."
     ]
     report.samples = [Samples("requests under overload", "s", overload.request_s)]
     return report
