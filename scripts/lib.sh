@@ -134,11 +134,21 @@ debian_mirror() { # prints the address this machine takes Debian's main packages
 # Every process carries this on its command line: so a pid that some other program has by now is recognised.
 readonly PROCESS_MARK=durable-rpc-stack=$STACK_DIR
 
+# A process is known by the name of its service; a second one of the same service has a number: bar-2.
+service_of() { echo "${1%-[0-9]*}"; } # NAME
+
 pid_file() { echo "$STACK_DIR/run/$1.pid"; }
 log_file() { echo "$STACK_DIR/log/$1.log"; }
 health_file() { echo "$STACK_DIR/run/$1.health"; }
 
-process_pid() { # SERVICE: prints the pid of the process if it lives and is ours
+noted_names() { # SERVICE FOLDER SUFFIX: of the processes of the service that have such a file
+    local file
+    for file in "$STACK_DIR/$2/$1$3" "$STACK_DIR/$2/$1"-[0-9]*"$3"; do
+        [ ! -f "$file" ] || basename "$file" "$3"
+    done
+}
+
+process_pid() { # NAME: prints the pid of the process if it lives and is ours
     local pid
     pid=$(cat "$(pid_file "$1")" 2>/dev/null) || return 1
     process_gone "$pid" && return 1
@@ -148,7 +158,7 @@ process_pid() { # SERVICE: prints the pid of the process if it lives and is ours
     esac
 }
 
-start_process() { # SERVICE: in a session of its own, so that it outlives the script and its terminal
+start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
     local arguments=""
     process_pid "$1" >/dev/null && return
     [ "$1" = resonate-server ] && arguments=serve
@@ -160,37 +170,41 @@ start_process() { # SERVICE: in a session of its own, so that it outlives the sc
         RESONATE_SERVER__PORT=$(resonate_port) \
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
         FOO_PORT=$(foo_port) \
+        LEASE_SECONDS=$(lease_seconds processes) \
         HEALTH_FILE=$(health_file "$1") \
         PYTHONUNBUFFERED=1 \
         "$VENV/bin/python" -ISc 'import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])' \
-        "$VENV/bin/python" -X "$PROCESS_MARK" "$VENV/bin/$1" $arguments \
+        "$VENV/bin/python" -X "$PROCESS_MARK" "$VENV/bin/$(service_of "$1")" $arguments \
         >>"$(log_file "$1")" 2>&1 </dev/null &
     echo $! >"$(pid_file "$1")"
 }
 
-signal_process() { # SIGNAL SERVICE: with its children
+signal_process() { # SIGNAL NAME: with its children
     local pid
     pid=$(process_pid "$2") || return 0
     kill "-$1" -- "-$pid" 2>/dev/null || true
 }
 
-process_ended() { ! process_pid "$1"; } # SERVICE
+process_ended() { ! process_pid "$1"; } # NAME
+
+stop_process_group() { # NAMES: one that is frozen is killed
+    local name
+    for name in $1; do signal_process TERM "$name"; done
+    for name in $1; do
+        wait_until 5 process_ended "$name" || signal_process KILL "$name"
+        rm -f "$(pid_file "$name")" "$(health_file "$name")"
+    done
+}
 
 # Workers first: they hand back what they hold while the server is still there.
 stop_processes() {
-    local group service
-    for group in "foo bar baz" resonate-server; do
-        for service in $group; do signal_process TERM "$service"; done
-        for service in $group; do
-            wait_until 5 process_ended "$service" || signal_process KILL "$service"
-            rm -f "$(pid_file "$service")" "$(health_file "$service")"
-        done
-    done
+    stop_process_group "$(for service in foo bar baz; do noted_names "$service" run .pid; done)"
+    stop_process_group resonate-server
 }
 
 http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 
-process_healthy() { # SERVICE
+process_healthy() { # NAME
     case "$1" in
         resonate-server) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
         foo) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
@@ -245,6 +259,15 @@ port_of() { # VARIABLE SERVICE CONTAINER_PORT: the chosen port, else the one the
 foo_port() { port_of FOO_PORT foo 5000; }
 resonate_port() { port_of RESONATE_PORT resonate-server 8001; }
 
+lease_seconds() { # KIND: the chosen lease of the workers, else the one that the running stack has, else the usual one
+    local lease=${LEASE_SECONDS:-}
+    case "$1" in
+        containers) lease=${lease:-$(docker compose exec -T bar printenv LEASE_SECONDS 2>/dev/null || true)} ;;
+        processes) lease=${lease:-$(cat "$STACK_DIR/run/lease" 2>/dev/null || true)} ;;
+    esac
+    echo "${lease:-10}"
+}
+
 kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
     case "$1" in
         containers) quietly docker compose kill "$2" ;;
@@ -253,11 +276,76 @@ kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goo
 }
 
 service_log() { # KIND SERVICE: all it has printed, of all its instances
-    local container
+    local instance
     case "$1" in
-        containers)
-            for container in $(docker compose ps --all --quiet "$2"); do docker logs "$container" 2>&1; done
-            ;;
+        containers) for instance in $(docker compose ps --all --quiet "$2"); do instance_log containers "$instance"; done ;;
+        processes) for instance in $(noted_names "$2" log .log); do instance_log processes "$instance"; done ;;
+    esac
+}
+
+# ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
+
+instances() { # KIND SERVICE: those that live, frozen ones as well
+    local name
+    case "$1" in
+        containers) docker compose ps --quiet "$2" ;;
+        processes) for name in $(noted_names "$2" run .pid); do process_pid "$name" >/dev/null && echo "$name"; done ;;
+    esac
+}
+
+instance_log() { # KIND INSTANCE
+    case "$1" in
+        containers) docker logs "$2" 2>&1 ;;
         processes) cat "$(log_file "$2")" ;;
     esac
+}
+
+instance_healthy() { # KIND INSTANCE
+    case "$1" in
+        containers) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
+        processes) process_healthy "$2" ;;
+    esac
+}
+
+kill_instance() { # KIND INSTANCE
+    case "$1" in
+        containers) quietly docker kill "$2" ;;
+        processes) signal_process KILL "$2" ;;
+    esac
+}
+
+start_instance() { # KIND INSTANCE: one that was killed
+    case "$1" in
+        containers) quietly docker start "$2" ;;
+        processes) wait_until 5 process_ended "$2" && start_process "$2" ;;
+    esac
+}
+
+freeze_instance() { # KIND INSTANCE: it stands still, with its connections open
+    case "$1" in
+        containers) quietly docker pause "$2" ;;
+        processes) signal_process STOP "$2" ;;
+    esac
+}
+
+thaw_instance() { # KIND INSTANCE
+    case "$1" in
+        containers) quietly docker unpause "$2" ;;
+        processes) signal_process CONT "$2" ;;
+    esac
+}
+
+label_of() { docker inspect --format "{{ index .Config.Labels \"com.docker.compose.$2\" }}" "$1"; } # CONTAINER LABEL
+
+network_of() { # CONTAINER: that of its stack, whether it is connected to it now or not
+    docker network ls --quiet --filter "label=com.docker.compose.project=$(label_of "$1" project)" \
+        --filter "label=com.docker.compose.network=default"
+}
+
+cut_off_instance() { # KIND INSTANCE: containers only; processes share one loopback interface
+    quietly docker network disconnect "$(network_of "$2")" "$2"
+}
+
+reconnect_instance() { # KIND INSTANCE: under the name by which the others know its service
+    quietly docker network connect --alias "$(label_of "$2" service)" "$(network_of "$2")" "$2"
 }

@@ -14,8 +14,13 @@ Shows the logs of all services or of one: foo, bar, baz, resonate-server.
 USAGE
 }
 
+shown_names() {
+    local service
+    for service in ${wanted:-$SERVICES}; do noted_names "$service" log .log; done
+}
+
 # The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe.
-show_process_log() { # SERVICE: each line with the service's name before it, at once
+show_process_log() { # NAME: each line with the service's name before it, at once
     local file line
     file=$(log_file "$1")
     [ -f "$file" ] || return 0
@@ -57,12 +62,12 @@ if ! processes_are_up && containers_exist; then
 fi
 [ -d "$STACK_DIR/log" ] || die "there is nothing to show: the stack has not run yet (scripts/up.sh)."
 if [ -z "$follow" ]; then
-    for service in ${wanted:-$SERVICES}; do show_process_log "$service"; done
+    for name in $(shown_names); do show_process_log "$name"; done
     exit
 fi
 set -m # each background job is a process group, so that the trap ends all of it
 end_jobs() { jobs -p | while read -r group; do kill -- "-$group" 2>/dev/null || true; done; }
 trap end_jobs EXIT
 trap 'exec 2>/dev/null; exit 0' INT TERM # bash would report each job that ends so
-for service in ${wanted:-$SERVICES}; do show_process_log "$service" & done
+for name in $(shown_names); do show_process_log "$name" & done
 wait

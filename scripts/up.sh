@@ -120,6 +120,7 @@ start_processes() {
     mkdir -p "$STACK_DIR/run"
     echo "$FOO_PORT" >"$STACK_DIR/run/foo.port"
     echo "$RESONATE_PORT" >"$STACK_DIR/run/resonate-server.port"
+    processes_are_up || echo "${LEASE_SECONDS:-10}" >"$STACK_DIR/run/lease"
     say "starting the processes and waiting until all are healthy ..."
     for service in $SERVICES; do start_process "$service"; done
     for service in $SERVICES; do wait_for_process "$service"; done

@@ -9,7 +9,7 @@ import pytest
 from harness.basics import free_port
 from stack.driver import PREFIX, REPOSITORY
 
-SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if path.name != "lib.sh")
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
