@@ -102,3 +102,9 @@ class Kernel:
 
     def refresh(self) -> None:
         pass
+
+    def silent(self, pid: str) -> None:
+        pass
+
+    def heard(self, pid: str) -> None:
+        pass

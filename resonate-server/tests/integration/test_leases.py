@@ -154,6 +154,16 @@ def test_an_open_stream_prolongs_no_lease(client: Client, connect: Connect, name
     assert stream.message()["data"]["task"] == {"id": name, "version": 1}
 
 
+def test_what_a_frozen_worker_held_is_offered_to_one_that_lives(client: Client, connect: Connect, name: str) -> None:
+    """Its stream is open still; whoever is told there may hear it when it is too late."""
+    frozen = connect(name, f"{name}-1")
+    claim(client, frozen, name, f"{name}-1", ttl=200)
+    other = connect(name, f"{name}-2")
+
+    assert other.message()["data"]["task"] == {"id": name, "version": 1}
+    assert frozen.nothing()
+
+
 @pytest.mark.parametrize("end", [ServerProcess.stop, ServerProcess.kill], ids=["SIGTERM", "SIGKILL"])
 def test_the_server_s_own_end_takes_no_leases(
     tmp_path: Path, name: str, end: Callable[[ServerProcess], int | None]

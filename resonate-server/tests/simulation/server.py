@@ -244,6 +244,8 @@ class Outbound:
         self._store = store
         self.withdraw = hub.withdraw
         self.refresh = hub.refresh
+        self.silent = hub.silent
+        self.heard = hub.heard
         self._hub = hub
 
     def send(self, message: Message) -> None:

@@ -74,6 +74,7 @@ class Notes:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
         self.unblocks: list[Unblock] = []
+        self.silent_workers: set[str] = set()
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.commits_at_first_message: int | None = None
         self.store: WatchedStore | None = None
@@ -95,6 +96,12 @@ class Notes:
 
     def refresh(self) -> None:
         pass
+
+    def silent(self, pid: str) -> None:
+        self.silent_workers.add(pid)
+
+    def heard(self, pid: str) -> None:
+        self.silent_workers.discard(pid)
 
 
 class Bench:

@@ -9,6 +9,7 @@ This is the part that assumes a single server process: workers of another proces
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from itertools import count, islice
@@ -31,6 +32,9 @@ UNBLOCK_KEPT_S = 600
 Process ids are random: a dead process never comes back for it.
 """
 
+SILENT_S = 30
+"""How long a worker that let a lease lapse is passed over, unless it is heard of before: as long as it takes until an
+unclaimed task is dispatched again."""
 
 ANYBODY = ""
 """Recipient of what every member of a group may get."""
@@ -101,6 +105,8 @@ class Hub:
         self._group_of_task: dict[str, Group] = {}
         self._expected: set[str] = set()
         """Processes whose stream this server has ended; they come back at once."""
+        self._silent: dict[str, float] = {}
+        """Processes that let a lease lapse and were not heard of since: when that was, in monotonic seconds."""
         self._turn = count()
         self._served: dict[Connection, int] = {}
 
@@ -130,6 +136,7 @@ class Hub:
         self._served[connection] = next(self._turn)
         group.more_in_store = True
         logger.log(self._level_of_return(id), "worker connected: %s", connection)
+        self.heard(id)
         self._owner.worker_connected(id)
         self._hand_over_unblocks(group, connection)
         self._pump(group)
@@ -165,6 +172,26 @@ class Hub:
         """A process may have streams in several groups: one that is left proves that it lives."""
         if not any(pid in group.connections for group in self._groups.values()):
             self._owner.worker_lost(pid)
+
+    def silent(self, pid: str) -> None:
+        """It let a lease lapse, and may be frozen with its stream open.
+
+        Until it is heard of again others are preferred, and get what it was sent but did not claim.
+        """
+        self._silent[pid] = time.monotonic()
+        for group in self._groups.values():
+            connection = group.connections.get(pid)
+            if connection is None or len(group.connections) == 1:
+                continue
+            for execute in list(connection.unclaimed.values()):
+                self._send_execute(execute, _poll_address(execute))
+
+    def heard(self, pid: str) -> None:
+        """It lives: it has sent a request of its own."""
+        self._silent.pop(pid, None)
+
+    def _is_silent(self, connection: Connection) -> bool:
+        return self._silent.get(connection.id, -math.inf) > time.monotonic() - SILENT_S
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
@@ -295,17 +322,21 @@ class Hub:
             self._hand_over(group, receiver, execute)
 
     def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
-        """The connection an address names, else the least loaded member, the one served longest ago first."""
+        """The connection an address names, else the least loaded member, the one served longest ago first.
+
+        Rather not one that is to be avoided, or is silent.
+        """
         named = group.connections.get(address.id)
         if address.exact:
             return named if named is not None and named.room else None
-        if named is not None and named.room and named is not avoid:
+        if named is not None and named.room and named is not avoid and not self._is_silent(named):
             return named
-        return min(
-            (connection for connection in group.connections.values() if connection.room),
-            key=lambda connection: (connection is avoid, len(connection.unclaimed), self._served[connection]),
-            default=None,
-        )
+
+        def preference(connection: Connection) -> tuple[bool, int, int]:
+            doubtful = connection is avoid or self._is_silent(connection)
+            return doubtful, len(connection.unclaimed), self._served[connection]
+
+        return min((c for c in group.connections.values() if c.room), key=preference, default=None)
 
     def _holder(self, group: Group, task_id: str) -> Connection | None:
         """The worker that was sent the task and has not claimed it."""
@@ -355,6 +386,7 @@ class Hub:
         Their result stays readable; only the news goes.
         """
         self._expected.clear()
+        self._silent = {pid: since for pid, since in self._silent.items() if since > time.monotonic() - SILENT_S}
         oldest = time.monotonic() - UNBLOCK_KEPT_S
         for group in list(self._groups.values()):
             for recipient, waiting in list(group.unblocks.items()):

@@ -97,6 +97,7 @@ class Engine:
         """The answer to ``call``, once everything it changed is durable. Status 500 if the store failed."""
         if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
             self._absences.heard(call.request.pid)
+            self._outbound.heard(call.request.pid)
         return await self._submit(lambda now: self._work.answer(call, now))
 
     async def is_ready(self) -> bool:
@@ -239,6 +240,7 @@ class Engine:
         match notice:
             case LeaseLost(task_id=task_id, pid=pid):
                 self._metrics.lease_lost()
+                self._outbound.silent(pid)
                 logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
             case TaskClaimed(waited_ms=waited_ms, recovery_ms=recovery_ms):
                 self._metrics.claimed(waited_ms, recovery_ms)

@@ -74,6 +74,8 @@ class Outbound:
         self._metrics = metrics
         self.refill = hub.refill
         self.refresh = hub.refresh
+        self.silent = hub.silent
+        self.heard = hub.heard
 
     def send(self, message: Message) -> None:
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")

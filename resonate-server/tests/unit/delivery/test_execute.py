@@ -1,9 +1,10 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
 import pytest
-from unit.hubs import Scene, execute, received
+from unit.hubs import Clock, Scene, execute, received
 
 from resonate_server.delivery.connection import WINDOW
+from resonate_server.delivery.hub import SILENT_S
 from resonate_server.protocol.messages import Execute
 
 
@@ -502,6 +503,74 @@ class TestSentAgain:
         scene.send(execute("u"))
 
         assert "u" in await received(worker)
+
+
+class TestSilentWorker:
+    """One that let a lease lapse though its stream is open: it may be frozen."""
+
+    @pytest.mark.parametrize("target", ["poll://any@workers", "poll://any@workers/w1"])
+    async def test_it_is_passed_over_though_it_was_its_turn(self, scene: Scene, target: str) -> None:
+        silent, other = scene.worker("w1"), scene.worker("w2")
+        scene.hub.silent("w1")
+
+        scene.send(execute("t", target))
+
+        assert (await received(silent), await received(other)) == ([], ["t"])
+
+    async def test_what_it_was_sent_and_did_not_claim_goes_to_another(self, scene: Scene) -> None:
+        silent = scene.worker("w1")
+        scene.send(execute("t"))
+        await received(silent)
+        other = scene.worker("w2")
+
+        scene.hub.silent("w1")
+
+        assert (await received(silent), await received(other)) == ([], ["t"])
+
+    async def test_if_there_is_no_other_it_is_told_once(self, scene: Scene) -> None:
+        silent = scene.worker("w1")
+        scene.send(execute("early"))
+        await received(silent)
+        scene.hub.silent("w1")
+
+        scene.send(execute("late"))
+
+        assert await received(silent) == ["late"]
+
+    async def test_a_uni_address_still_means_it(self, scene: Scene) -> None:
+        silent, _ = scene.worker("w1"), scene.worker("w2")
+        scene.hub.silent("w1")
+
+        scene.send(execute("t", "poll://uni@workers/w1"))
+
+        assert await received(silent) == ["t"]
+
+    async def test_once_it_is_heard_of_it_takes_its_turn(self, scene: Scene) -> None:
+        once_silent, _ = scene.worker("w1"), scene.worker("w2")
+        scene.hub.silent("w1")
+        scene.hub.heard("w1")
+
+        scene.send(execute("t"))
+
+        assert await received(once_silent) == ["t"]
+
+    async def test_a_new_stream_is_a_sign_of_life(self, scene: Scene) -> None:
+        scene.worker("w1"), scene.worker("w2")
+        scene.hub.silent("w1")
+        back = scene.worker("w1")
+
+        scene.send(*many(2))
+
+        assert len(await received(back)) == 1
+
+    async def test_it_is_not_passed_over_for_ever(self, scene: Scene, clock: Clock) -> None:
+        silent, _ = scene.worker("w1"), scene.worker("w2")
+        scene.hub.silent("w1")
+        clock.seconds += SILENT_S
+
+        scene.send(execute("t"))
+
+        assert await received(silent) == ["t"]
 
 
 class TestClosing:

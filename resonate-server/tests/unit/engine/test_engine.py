@@ -191,6 +191,16 @@ class TestByItself:
 
         await bench.until(lambda: bench.notes.seen == [("execute", "t"), ("withdraw", "t"), ("execute", "t")])
 
+    async def test_who_let_a_lease_end_is_reported_as_silent_until_heard_of(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(acquire("t"))
+        bench.now += LEASE_MS
+        await bench.until(lambda: bench.notes.silent_workers == {PID})
+
+        await bench.call(TaskHeartbeat(pid=PID, tasks=[]))
+
+        assert bench.notes.silent_workers == set()
+
     async def test_a_delayed_task_is_sent(self, bench: Bench) -> None:
         await bench.call(promise_create("t", delay=str(START + 50)))
         await bench.settle_down()
