@@ -289,6 +289,14 @@ await_takeover() {
     event "its lease has ended: the other bar does the work, from its beginning"
 }
 
+let_it_last() { # the fault
+    local left=$((${down%%.*} * 1000))
+    [ "$service-$fault-$when" = bar-freeze-running ] || { sleep "$down" && return; }
+    await_takeover
+    left=$((left - ($(now_ms) - struck_at)))
+    [ "$left" -le 0 ] || sleep "$(seconds "$left")"
+}
+
 refusal() { # INSTANCE: prints what it says of the lease it has lost
     instance_log "$kind" "$1" | tail -n "+$((lines_before + 1))" | grep 'lease lost.*code=409' | head -n 1 | grep .
 }
@@ -391,17 +399,11 @@ report() {
 # ── the whole ───────────────────────────────────────────────────────────────────────────────────────────────
 
 prepare() { # or say why there is nothing to strike
-    local each
-    kind=$(stack_kind)
-    [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
-    for each in $SERVICES; do
-        service_is_up "$kind" "$each" || die "$each is not running; scripts/up.sh starts it."
-    done
+    require_stack
     [ "$fault-$kind" != partition-processes ] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
-    foo_port=$(foo_port) resonate_port=$(resonate_port) lease=$(lease_seconds "$kind")
-    # What is started again is to be as it was, even if nothing is left that could tell.
-    export FOO_PORT=$foo_port RESONATE_PORT=$resonate_port LEASE_SECONDS=$lease
+    # shellcheck disable=SC2153 # require_stack sets these
+    foo_port=$FOO_PORT resonate_port=$RESONATE_PORT lease=$LEASE_SECONDS
     [ -n "$down" ] || down=$((${lease%%.*} + 3)) # --freeze
     id=crash-$(date +%H%M%S)-$$
     work=$(mktemp -d)
@@ -432,8 +434,7 @@ play() { # ends with 0 if all is as it should be
         say_how_to_go_on
         return
     fi
-    sleep "$down"
-    [ "$service-$fault-$when" != bar-freeze-running ] || await_takeover
+    let_it_last
     end_fault
     await_answer
     report

@@ -268,6 +268,17 @@ lease_seconds() { # KIND: the chosen lease of the workers, else the one that the
     echo "${lease:-10}"
 }
 
+require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
+    local service
+    kind=$(stack_kind)
+    [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
+    for service in $SERVICES; do
+        service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
+    done
+    FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds "$kind")
+    export FOO_PORT RESONATE_PORT LEASE_SECONDS
+}
+
 kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
     case "$1" in
         containers) quietly docker compose kill "$2" ;;

@@ -1,0 +1,45 @@
+"""`python -m chaos`: the options as `scripts/chaos.sh` gives them, signals, and the exit status."""
+
+import argparse
+import asyncio
+import signal
+import sys
+
+from chaos import ledger
+from chaos.records import Record
+from chaos.run import Run, Settings
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Exit with 0 if all is as it should be, 130 if it was ended early and was so by then, else 1."""
+    record = asyncio.run(_play(_settings()))
+    judgements = ledger.judge(record)
+    sys.stdout.write(ledger.render(record, judgements))
+    sys.stdout.flush()
+    if not ledger.is_as_it_should_be(record, judgements):
+        sys.exit(1)
+    sys.exit(INTERRUPTED if record.interrupted else 0)
+
+
+async def _play(settings: Settings) -> Record:
+    run = Run(settings)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, run.interrupt)
+    return await run.play()
+
+
+def _settings() -> Settings:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--kind", choices=["processes", "containers"], required=True)
+    parser.add_argument("--foo-port", type=int, required=True)
+    parser.add_argument("--lease", type=float, required=True)
+    parser.add_argument("--chains", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    return Settings(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

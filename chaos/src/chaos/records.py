@@ -1,0 +1,67 @@
+"""What happened: data alone. Times are seconds since the run began."""
+
+from collections import Counter
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+
+class FaultKind(StrEnum):
+    """What can be done to an instance of a service."""
+
+    KILL = "kill"
+    FREEZE = "freeze"
+    CUT_OFF = "cut_off"
+
+    @property
+    def struck(self) -> str:
+        """What it is called once it has struck."""
+        return {"kill": "killed", "freeze": "frozen", "cut_off": "cut off"}[self]
+
+    @property
+    def over(self) -> str:
+        """What it is called once it is over."""
+        return {"kill": "started again", "freeze": "thawed", "cut_off": "connected again"}[self]
+
+
+class Fault(Struct):
+    """One fault of one instance. ``ended`` is when it was undone, ``None`` as long as it lasts."""
+
+    kind: FaultKind
+    service: str
+    began: float
+    ended: float | None = None
+
+
+class Chain(Struct):
+    """One request, with all its attempts. ``pause`` and ``running``: how bar is to spend its time, in seconds."""
+
+    id: str
+    pause: float = 0
+    running: float = 0
+    sent: float = 0
+    attempts: int = 0
+    answered: float | None = None
+    status: int = 0
+    message: object = None
+
+    @property
+    def spends(self) -> float:
+        """Seconds before which there can be no answer."""
+        return self.pause + self.running
+
+
+type Runs = dict[str, Counter[str]]
+"""By the chain's id: how often each function ran."""
+
+
+class Record(Struct):
+    """A whole run. ``interrupted``: somebody ended it early. ``down``: services that did not come back."""
+
+    kind: str
+    seed: int
+    chains: list[Chain] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    runs: Runs = field(default_factory=dict)
+    interrupted: bool = False
+    down: list[str] = field(default_factory=list)

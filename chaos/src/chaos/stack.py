@@ -1,0 +1,82 @@
+"""The stack, as the scripts know it: every action is a function of `scripts/lib.sh`, whichever kind of stack it is."""
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+
+from chaos.plan import SERVICES
+from chaos.records import FaultKind, Runs
+
+logger = logging.getLogger(__name__)
+
+REPOSITORY = Path(__file__).parents[3]
+ACTION_SECONDS = 60.0
+
+_STRIKES = {
+    FaultKind.KILL: "kill_instance",
+    FaultKind.FREEZE: "freeze_instance",
+    FaultKind.CUT_OFF: "cut_off_instance",
+}
+_UNDOES = {
+    FaultKind.KILL: "start_instance",
+    FaultKind.FREEZE: "thaw_instance",
+    FaultKind.CUT_OFF: "reconnect_instance",
+}
+_RUN = re.compile(r"running function (\w+)  promise=([\w-]+)")
+
+
+class StackError(Exception):
+    """Something could not be done to the stack, or seen of it."""
+
+
+class Stack:
+    """One that is up. The environment has the variables by which the scripts find it."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.fault_kinds = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
+        """What can be done to it, with weights."""
+        if kind == "containers":
+            self.fault_kinds[FaultKind.CUT_OFF] = 2
+
+    async def instances(self) -> dict[str, list[str]]:
+        """Of each service."""
+        return {service: (await self._call("instances", service)).split() for service in SERVICES}
+
+    async def strike(self, kind: FaultKind, instance: str) -> None:
+        await self._call(_STRIKES[kind], instance)
+
+    async def undo(self, kind: FaultKind, instance: str) -> None:
+        await self._call(_UNDOES[kind], instance)
+
+    async def is_healthy(self, instance: str) -> bool:
+        try:
+            await self._call("instance_healthy", instance)
+        except StackError:
+            return False
+        return True
+
+    async def runs(self) -> Runs:
+        """How often each function ran for each chain, by the logs. A call's id begins with that of its chain."""
+        runs: Runs = {}
+        for service in SERVICES:
+            for function, id in _RUN.findall(await self._call("service_log", service)):
+                runs.setdefault(id, Counter())[function] += 1
+        return runs
+
+    async def _call(self, function: str, argument: str) -> str:
+        """In a session of its own, so that Ctrl-C does not end it half-way."""
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", function, self._kind, argument,
+            cwd=REPOSITORY,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(), ACTION_SECONDS)
+        if process.returncode != 0:
+            raise StackError(f"{function} {argument}: {errors.decode(errors='replace').strip()}")
+        return output.decode(errors="replace")
