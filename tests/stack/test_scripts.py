@@ -68,6 +68,19 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("crash-bar.sh", "--running", "2", "--pause", "2"),
         ("crash-bar.sh", "--pause", "0"),
         ("crash-bar.sh", "--running", "0.0"),
+        ("crash.sh",),
+        ("crash.sh", "quux"),
+        ("crash.sh", "foo", "bar"),
+        ("crash.sh", "bar", "--when"),
+        ("crash.sh", "bar", "--when", "later"),
+        ("crash.sh", "bar", "--kill", "--freeze"),
+        ("crash.sh", "bar", "--for", "0"),
+        ("crash.sh", "bar", "--down", "x"),
+        ("chaos.sh", "--chains", "0"),
+        ("chaos.sh", "--chains", "1.5"),
+        ("chaos.sh", "--seconds", "0"),
+        ("chaos.sh", "--seed", "x"),
+        ("chaos.sh", "--seed"),
         ("down.sh", "--volumes", "x"),
         ("lock.sh", "x"),
         ("up.sh", "--docker", "--processes"),
@@ -89,8 +102,9 @@ def test_trigger_without_a_stack(nowhere: dict[str, str]) -> None:
     assert "scripts/up.sh" in done.stderr
 
 
-def test_crash_bar_without_a_stack(nowhere: dict[str, str]) -> None:
-    done = script("crash-bar.sh", **nowhere)
+@pytest.mark.parametrize("arguments", [("crash-bar.sh",), ("crash.sh", "foo"), ("chaos.sh",)], ids=" ".join)
+def test_without_a_stack_there_is_nothing_to_strike(nowhere: dict[str, str], arguments: tuple[str, ...]) -> None:
+    done = script(*arguments, **nowhere)
     assert done.returncode == 1
     assert "scripts/up.sh" in done.stderr
 

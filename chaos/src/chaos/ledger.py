@@ -132,6 +132,7 @@ def _summary(record: Record, judgements: list[Judgement]) -> list[str]:
     return [
         _count_chains(record),
         f"faults: {len(record.faults)} ({_count_faults(record)})",
+        _longest_wait(record),
         _longest_recovery(judgements),
         *(f"NOT UP AGAIN: {service}" for service in record.down),
         f"seed {record.seed}, as {record.kind}: "
@@ -152,6 +153,14 @@ def _count_chains(record: Record) -> str:
 def _count_faults(record: Record) -> str:
     counts = {kind: sum(fault.kind is kind for fault in record.faults) for kind in FaultKind}
     return ", ".join(f"{count} {kind.struck}" for kind, count in counts.items() if count) or "none"
+
+
+def _longest_wait(record: Record) -> str:
+    waits = [(chain.answered - chain.sent - chain.spends, chain.id) for chain in record.chains if chain.answered]
+    if not waits:
+        return "no chain was answered"
+    longest, id = max(waits)
+    return f"longest wait: {longest:.2f} s ({id}), faults included, bar's own time not"
 
 
 def _longest_recovery(judgements: list[Judgement]) -> str:
