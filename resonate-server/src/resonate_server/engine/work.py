@@ -1,6 +1,6 @@
 """What happens inside a transaction: load, decide, write.
 
-Runs on the engine's thread; hands back what is to be done after the commit.
+Hands back what is to be done after the commit.
 """
 
 from collections import Counter
@@ -207,6 +207,8 @@ class Work:
 
 
 def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
+    if not after:
+        return Counter()
     difference = Counter(task.state for task in after.values())
     difference.subtract(before[id].state for id in after if id in before)
     return difference

@@ -1,12 +1,11 @@
 """The store in memory, for development and for tests: nothing survives the process.
 
-Ordinary dictionaries with an undo log, so that a transaction or a savepoint can be taken back.
+Ordinary dictionaries with an undo log, so that a transaction can be taken back.
 """
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, MutableMapping
 from itertools import islice
 
 from msgspec import UNSET
@@ -27,10 +26,10 @@ from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Dropped, Snapshot
+from resonate_server.store import Dropped, Snapshot, Store
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """See :class:`resonate_server.store.Store`."""
 
     def __init__(self) -> None:
@@ -51,21 +50,18 @@ class MemoryStore:
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.savepoint():
-            yield
+    def flush(self) -> bool:
+        return bool(self._undo)
+
+    def commit(self) -> None:
         self._undo.clear()
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        mark = len(self._undo)
-        try:
-            yield
-        except BaseException:
-            while len(self._undo) > mark:
-                self._undo.pop()()
-            raise
+    def rollback(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def check(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -163,7 +163,7 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(create=creates())
     def undone(self, create: PromiseCreate) -> None:
-        """A request that fails after it has written."""
+        """A transaction that fails after it has written."""
         for driver in (self.memory, self.sqlite):
             try_and_undo(driver, create)
 
@@ -214,7 +214,7 @@ def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
     scratch = Driver(driver.store)
     scratch.now = driver.now
     try:
-        with driver.store.transaction(), driver.store.savepoint():
+        with driver.store.transaction():
             driver.store.load(Footprint(ids=(create.id,), preload_for=create.id))
             scratch.write_only(create)
             raise UndoneError
