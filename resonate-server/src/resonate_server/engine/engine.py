@@ -11,14 +11,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
+from resonate_server.engine.thread import WorkThread
 from resonate_server.engine.work import Outbound, Result, Work
 from resonate_server.kernel.model import LeaseLost, Notice, PromiseSettled, Rules, ScheduleFired, TaskClaimed
 from resonate_server.metrics import Metrics
@@ -91,7 +91,7 @@ class Engine:
         self._metrics = metrics
         self._work = Work(store, settings.rules, settings.server_url)
         self._absences = Absences(settings.grace_seconds, self._take_back_leases)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
         self._awake = asyncio.Event()
         self._stopping = False
@@ -109,6 +109,7 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         self._outbound = outbound
+        self._thread.start()
         self._enqueue(self._work.begin)
         self._running = self._loop.create_task(self._run())
 
@@ -118,7 +119,7 @@ class Engine:
         self._stopping = True
         self._awake.set()
         await self._running
-        self._thread.shutdown()
+        self._thread.stop()
         self._store.close()
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
@@ -251,8 +252,8 @@ class Engine:
             results = [replace(result, effects=[]) for result in results]
         return results, written
 
-    async def _on_thread[T](self, work: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._thread, work)
+    def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
+        return self._thread.run(work)
 
     def _roll_back(self) -> None:
         """Even that may fail; the next transaction will then, too."""
