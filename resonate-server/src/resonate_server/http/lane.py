@@ -24,6 +24,9 @@ MAX_HEAD_BYTES = 8_190
 MAX_BODY_BYTES = 65_536
 """Larger ones are for aiohttp, which knows the configured limit."""
 
+MAX_RECEIVED_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES
+"""More is not read before some of it is answered."""
+
 MAX_KNOWN_HEADS = 512
 """A client's heads differ in little more than the length, so most have been read before."""
 
@@ -145,6 +148,7 @@ class Lane(asyncio.Protocol):
         self._received = b""
         self._busy = False
         self._blocked = False
+        self._paused = False
         self._closing = False
         self._heard = self._loop.time()
 
@@ -161,9 +165,9 @@ class Lane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         self._received = self._received + data if self._received else data
-        if not self._busy:
-            self._advance()
-        elif len(self._received) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
+        self._advance()
+        if len(self._received) > MAX_RECEIVED_BYTES:
+            self._paused = True
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
@@ -205,6 +209,9 @@ class Lane(asyncio.Protocol):
         if len(self._received) >= end:
             body, self._received = self._received[begin:end], self._received[end:]
             self._busy = True
+            if self._paused and len(self._received) <= MAX_RECEIVED_BYTES:
+                self._paused = False
+                self._transport.resume_reading()
             self._lanes.handle(body, head.authorization, self._respond)
 
     def _cannot_be_plain(self) -> bool:
@@ -231,7 +238,6 @@ class Lane(asyncio.Protocol):
         if self._closing:
             self._transport.close()
         elif self._received:
-            self._transport.resume_reading()
             self._loop.call_soon(self._advance)
 
 
