@@ -137,10 +137,13 @@ class TestRows:
 
 
 class TestLinks:
-    @pytest.fixture(autouse=True)
-    def promises(self, store: Store) -> None:
-        """The ends of the links."""
-        write(store, *(promise(id) for id in ("p", "q", "a", "b")))
+    @pytest.fixture(autouse=True, params=["unread", "read"])
+    def promises(self, store: Store, request: pytest.FixtureRequest) -> None:
+        """The ends of the links; whether a store has read them before makes no difference."""
+        ids = ("p", "q", "a", "b")
+        write(store, *map(promise, ids))
+        if request.param == "read":
+            load(store, *ids)
 
     def test_a_callback_is_loaded_with_the_awaited(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=False))

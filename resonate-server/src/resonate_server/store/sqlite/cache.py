@@ -77,7 +77,7 @@ class Generations[V]:
 class Cache:
     """Entries by id, and the families that preloads ask for."""
 
-    def __init__(self, size: int = MAX_ENTRIES) -> None:
+    def __init__(self, size: int) -> None:
         self._entries: Generations[Entry] = Generations(size)
         self._branches: Generations[Family] = Generations(size)
         self._children: Generations[Family] = Generations(size)

@@ -31,7 +31,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule, Ta
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Dropped, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.cache import Cache, Entry, Family
+from resonate_server.store.sqlite.cache import MAX_ENTRIES, Cache, Entry, Family
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
@@ -40,14 +40,17 @@ _NEVER = 2**63
 
 
 class SQLiteStore(Store):
-    """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened."""
+    """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened.
 
-    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+    ``cached``: promises in one generation of the cache.
+    """
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL", cached: int = MAX_ENTRIES) -> None:
         try:
             self._db = open_file(path, synchronous)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnusable(f"cannot use {path}: {error}") from error
-        self._cache = Cache()
+        self._cache = Cache(cached)
         self._unwritten = Unwritten()
         self._absent: set[str] = set()
         """Ids that this transaction has found not to exist."""
