@@ -8,13 +8,17 @@ import sys
 from chaos import ledger
 from chaos.records import Record
 from chaos.run import Run, Settings
+from chaos.stack import StackError
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Exit with 0 if all is as it should be, 130 if it was ended early and was so by then, else 1."""
-    record = asyncio.run(_play(_settings()))
+    try:
+        record = asyncio.run(_play(_settings()))
+    except StackError as error:
+        sys.exit(f"chaos.sh: {error}")
     judgements = ledger.judge(record)
     sys.stdout.write(ledger.render(record, judgements))
     sys.stdout.flush()
