@@ -313,9 +313,7 @@ let_it_last() { # the fault
 
 nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
     sleep "$1" &
-    napping=$!
-    wait "$napping"
-    napping=""
+    wait $!
 }
 
 refusal() { # INSTANCE: prints what it says of the lease it has lost
@@ -349,7 +347,7 @@ leave() { # whatever happens, nothing stays dead, frozen or cut off unless that 
     local pid
     trap '' INT TERM HUP PIPE
     finish_shielded || true # the fault strikes, or its end comes, before it is looked after
-    for pid in $caller $napping; do kill "$pid" 2>/dev/null || true; done
+    for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done # the caller, a sleep
     if [ -n "$struck" ] && [ -z "$keep_down" ]; then
         if mend_struck; then
             say "$service has been ${fault_undone}."
@@ -433,7 +431,7 @@ prepare() { # or say why there is nothing to strike
     id=crash-$(date +%H%M%S)-$$
     work=$(mktemp -d)
     touch "$work/answer" "$work/report"
-    caller="" napping="" struck="" second="" refused="" spent=""
+    caller="" struck="" second="" refused="" spent=""
     case "$fault" in
         kill) fault_undone="started again" told_struck=killed ;;
         pause | freeze) fault_undone=thawed told_struck=frozen ;;
