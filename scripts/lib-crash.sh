@@ -271,7 +271,7 @@ undo_fault() {
 }
 
 mend_struck() { # whatever the fault has come to: it may have struck half of them, or be half undone
-    shield each_struck mend_patiently || return
+    shield each_struck mend_patiently || return 1
     struck=""
 }
 

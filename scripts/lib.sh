@@ -180,7 +180,7 @@ process_pid() { # NAME: prints the pid of the process if it lives and is ours
 
 start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
     local arguments=""
-    process_pid "$1" >/dev/null && return
+    process_pid "$1" >/dev/null && return 0
     [ "$1" = resonate-server ] && arguments=serve
     mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
     rm -f "$(health_file "$1")"
@@ -392,6 +392,8 @@ has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ];
 
 # ── whatever a fault has done to an instance, undone ────────────────────────────────────────────────────────
 
+# Called from EXIT traps, too, where a plain `return` gives the status from before the trap: so each one names its own.
+
 loosen_instance() { # KIND INSTANCE: thawed if it is frozen, connected again if it is cut off; dead it may stay
     case "$1" in
         containers)
@@ -402,7 +404,7 @@ loosen_instance() { # KIND INSTANCE: thawed if it is frozen, connected again if 
 }
 
 mend_instance() { # KIND INSTANCE: the same, and started if it is dead
-    loosen_instance "$@" || return
+    loosen_instance "$@" || return 1
     case "$1" in
         containers) has_status "$2" running || start_instance "$@" ;;
         processes) wait_until 1 process_ended "$2" || true && start_process "$2" ;; # the end of a killed one takes a moment
@@ -413,7 +415,7 @@ loosen_all() { # KIND
     local service instance
     for service in $SERVICES; do
         for instance in $(instances "$1" "$service"); do
-            loosen_instance "$1" "$instance" || return
+            loosen_instance "$1" "$instance" || return 1
         done
     done
 }
