@@ -138,6 +138,12 @@ class Stack:
         self.disturbed = True
         self._library("kill_service", self.kind, service)
 
+    def act(self, action: str, service: str) -> None:
+        """Do what this function of `scripts/lib.sh` does, to each instance of the service."""
+        self.disturbed = True
+        for instance in self._library("instances", self.kind, service).split():
+            self._library(action, self.kind, instance)
+
     def start(self, service: str) -> None:
         self.disturbed = True
         if self.kind == "containers":

@@ -22,9 +22,13 @@ def main() -> None:
     judgements = ledger.judge(record)
     sys.stdout.write(ledger.render(record, judgements))
     sys.stdout.flush()
+    sys.exit(exit_status(record, judgements))
+
+
+def exit_status(record: Record, judgements: list[ledger.Judgement]) -> int:
     if not ledger.is_as_it_should_be(record, judgements):
-        sys.exit(1)
-    sys.exit(INTERRUPTED if record.interrupted else 0)
+        return 1
+    return INTERRUPTED if record.interrupted else 0
 
 
 async def _play(settings: Settings) -> Record:
