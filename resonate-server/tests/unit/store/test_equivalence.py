@@ -59,7 +59,7 @@ class BatchingStore(SQLiteStore):
     REQUESTS_PER_COMMIT = 5
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "NORMAL", cached=1)
+        super().__init__(path, "NORMAL", cache_bytes=1)
         self._requests = 0
 
     @contextmanager

@@ -5,13 +5,19 @@ always what the database would answer once everything written is there. Nothing 
 transaction, so whatever a transaction has looked at stays here until its end.
 """
 
-from msgspec import Struct, field
+from collections.abc import Callable
+
+from msgspec import UNSET, Struct, field
 
 from resonate_server.kernel.model import DropCallbacks, DropListeners, LinkChange, PutCallback, PutListener, Task
-from resonate_server.protocol.records import Promise
+from resonate_server.protocol.records import Promise, Value
 
-MAX_ENTRIES = 16_384
-"""Promises in one generation; two of them are kept. With small payloads an entry takes about 2 KiB."""
+CACHE_BYTES = 32 * 1_024 * 1_024
+"""About what one generation may take: some 16,000 promises with small payloads. Two of them are kept."""
+
+ENTRY_BYTES = 2_000
+MEMBER_BYTES = 200
+"""What an entry takes besides its payloads, and a member of a family. Roughly: it only has to be bounded."""
 
 
 class Entry(Struct, eq=False):
@@ -47,10 +53,12 @@ class Family(Struct, eq=False):
 
 
 class Generations[V]:
-    """A bounded map that forgets what was not asked for during a whole generation."""
+    """A map of bounded weight that forgets what was not asked for during a whole generation."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
+        self._limit = limit
+        self._weigh = weigh
+        self._weight = 0
         self._young: dict[str, V] = {}
         self._old: dict[str, V] = {}
 
@@ -59,34 +67,45 @@ class Generations[V]:
         if value is None:
             value = self._old.get(key)
             if value is not None:
-                self._young[key] = value
+                self.put(key, value)
         return value
 
     def put(self, key: str, value: V) -> None:
         self._young[key] = value
+        self._weight += self._weigh(value)
+
+    def grown(self, weight: int) -> None:
+        """Something in here has become heavier."""
+        self._weight += weight
 
     def age(self) -> None:
         """Begin a new generation if this one is full."""
-        if len(self._young) > self._size:
-            self._old, self._young = self._young, {}
+        if self._weight > self._limit:
+            self._old, self._young, self._weight = self._young, {}, 0
 
     def clear(self) -> None:
-        self._young, self._old = {}, {}
+        self._young, self._old, self._weight = {}, {}, 0
 
 
 class Cache:
     """Entries by id, and the families that preloads ask for."""
 
-    def __init__(self, size: int) -> None:
-        self._entries: Generations[Entry] = Generations(size)
-        self._branches: Generations[Family] = Generations(size)
-        self._children: Generations[Family] = Generations(size)
+    def __init__(self, limit: int) -> None:
+        """``limit`` in bytes, as far as they can be told."""
+        self._entries: Generations[Entry] = Generations(limit, _entry_bytes)
+        self._branches: Generations[Family] = Generations(limit // 4, _family_bytes)
+        self._children: Generations[Family] = Generations(limit // 4, _family_bytes)
 
     def get(self, id: str) -> Entry | None:
         return self._entries.get(id)
 
     def put(self, entry: Entry) -> None:
         self._entries.put(entry.promise.id, entry)
+
+    def replace(self, entry: Entry, promise: Promise) -> None:
+        """The promise of ``entry`` as it is now."""
+        entry.promise = promise
+        self._entries.grown(_value_bytes(promise.value))
 
     def age(self) -> None:
         """Between transactions only."""
@@ -112,8 +131,10 @@ class Cache:
     def add_to_families(self, promise: Promise) -> None:
         if promise.branch:
             self.branch(promise.branch).add(promise.id)
+            self._branches.grown(MEMBER_BYTES)
         if promise.parent:
             self.children(promise.parent).add(promise.id)
+            self._children.grown(MEMBER_BYTES)
 
     # --- links ------------------------------------------------------------------------------------------------------
 
@@ -164,3 +185,18 @@ def _family(families: Generations[Family], id: str) -> Family:
         family = Family()
         families.put(id, family)
     return family
+
+
+def _entry_bytes(entry: Entry) -> int:
+    promise = entry.promise
+    tags = sum(map(len, promise.tags.values()))
+    return ENTRY_BYTES + tags + _value_bytes(promise.param) + _value_bytes(promise.value)
+
+
+def _value_bytes(value: Value) -> int:
+    headers = 0 if value.headers is UNSET else sum(map(len, value.headers.values()))
+    return headers + (0 if value.data is UNSET else len(value.data))
+
+
+def _family_bytes(family: Family) -> int:
+    return MEMBER_BYTES * (1 + len(family.ids))

@@ -31,7 +31,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule, Ta
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Dropped, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.cache import MAX_ENTRIES, Cache, Entry, Family
+from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
@@ -42,15 +42,15 @@ _NEVER = 2**63
 class SQLiteStore(Store):
     """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened.
 
-    ``cached``: promises in one generation of the cache.
+    ``cache_bytes``: about what one generation of the cache may take.
     """
 
-    def __init__(self, path: Path, synchronous: Synchronous = "FULL", cached: int = MAX_ENTRIES) -> None:
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
         try:
             self._db = open_file(path, synchronous)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnusable(f"cannot use {path}: {error}") from error
-        self._cache = Cache(cached)
+        self._cache = Cache(cache_bytes)
         self._unwritten = Unwritten()
         self._absent: set[str] = set()
         """Ids that this transaction has found not to exist."""
@@ -202,7 +202,7 @@ class SQLiteStore(Store):
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
         if entry is not None:
-            entry.promise = promise
+            self._cache.replace(entry, promise)
         else:
             self._cache.add_to_families(promise)
             if promise.id in self._absent:

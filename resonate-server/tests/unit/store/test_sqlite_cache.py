@@ -1,0 +1,100 @@
+"""The cache of the SQLite store is bounded by what it holds, not by how many."""
+
+from pathlib import Path
+
+from unit.rows import changes, promise
+
+from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.records import Value
+from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite.cache import Cache, Entry
+
+PAYLOAD = Value(data="x" * 100_000)
+
+
+class CountingStore(SQLiteStore):
+    """Counts statements."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "NORMAL", cache_bytes=1_000_000)
+        self.statements = 0
+        self._db.set_trace_callback(self._count)
+
+    def _count(self, _: str) -> None:
+        self.statements += 1
+
+    def create(self, *ids: str) -> None:
+        """In the way of a request: looked for first."""
+        with self.transaction():
+            self.load(Footprint(ids=ids))
+            self.write(changes(*(promise(id) for id in ids)))
+
+    def statements_to_load(self, id: str) -> int:
+        before = self.statements
+        assert id in self.load(Footprint(ids=(id,))).promises
+        return self.statements - before
+
+
+def test_what_was_just_written_is_not_asked_for(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("p")
+
+    assert store.statements_to_load("p") == 0
+
+
+def test_what_was_just_read_is_not_asked_for_again(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    with store.transaction():
+        store.write(changes(promise("p")))
+
+    assert store.statements_to_load("p") > 0
+    assert store.statements_to_load("p") == 0
+
+
+def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("old")
+    for number in range(2_000):
+        store.create(f"p-{number}")
+
+    assert store.statements_to_load("old") > 0
+
+
+def test_what_is_asked_for_stays(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("used")
+    for number in range(2_000):
+        store.create(f"p-{number}")
+        assert store.statements_to_load("used") == 0
+
+
+def test_large_payloads_are_few() -> None:
+    cache = Cache(1_000_000)
+    for number in range(100):
+        cache.put(Entry(promise=promise(f"p-{number}", param=PAYLOAD)))
+        cache.age()
+
+    kept = [number for number in range(100) if cache.get(f"p-{number}") is not None]
+    assert 10 <= len(kept) <= 25
+
+
+def test_a_large_value_that_comes_later_counts() -> None:
+    cache = Cache(1_000_000)
+    for number in range(100):
+        entry = Entry(promise=promise(f"p-{number}"))
+        cache.put(entry)
+        cache.replace(entry, promise(f"p-{number}", value=PAYLOAD))
+        cache.age()
+
+    assert cache.get("p-0") is None
+    assert cache.get("p-99") is not None
+
+
+def test_after_a_rollback_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("p")
+    store.load(Footprint(ids=("q",)))
+    store.write(changes(promise("q")))
+    store.rollback()
+
+    assert set(store.load(Footprint(ids=("p", "q"))).promises) == {"p"}
