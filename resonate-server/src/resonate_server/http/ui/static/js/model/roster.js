@@ -1,89 +1,84 @@
 // Who is there: groups, their workers, and when each was connected. Pure; fed by the stream's hello and its events.
 
-/** A worker that is gone fades for so long, then it is forgotten by the list (its absence stays known). */
+/** A worker that is gone fades for so long, then it leaves the list (its absence stays known). */
 export const GONE_SHOWN = 60_000;
 
-/** Times of presence that are kept of one worker, and workers that are kept at all. */
+/** What is kept at most: spells of one worker's connection, workers, tasks whose holder is known. */
 const MOST_SPANS = 50;
 const MOST_WORKERS = 2000;
+const MOST_HOLDERS = 20_000;
+
+const seat = (group, pid) => `${group}\u0000${pid}`;
 
 export class Roster {
   constructor() {
     this.groups = new Map();
     this.workers = new Map();
+    this.holders = new Map();
     this.helloAt = 0;
   }
 
   /** Begin anew with what the server knows, unless it says that nothing was missed. */
   hello(message) {
-    if (!message.resumed) this.workers.clear();
+    if (!message.resumed) {
+      this.workers.clear();
+      this.holders.clear();
+    }
     this.helloAt = message.at;
-    this.groups = new Map(message.groups.map((group) => [group.name, { name: group.name, waiting: group.waiting ?? 0 }]));
+    this.groups = new Map(message.groups.map(({ name, waiting }) => [name, { name, waiting: waiting ?? null }]));
     for (const group of message.groups) for (const worker of group.workers) this.#meet(worker);
   }
 
   #meet(worker) {
-    const left = worker.state === "connected" ? null : (worker.left_at ?? worker.gone_at ?? worker.heard);
-    const known = this.workers.get(worker.pid);
-    const spans = known?.spans ?? [{ from: worker.since, to: left }];
-    this.workers.set(worker.pid, {
-      pid: worker.pid,
-      group: worker.group,
-      since: worker.since,
-      heard: worker.heard,
-      state: worker.state,
-      goneAt: left,
-      held: worker.held ?? 0,
-      spans,
-    });
+    const key = seat(worker.group, worker.pid);
+    const left = worker.state === "gone" ? (worker.gone_at ?? worker.heard) : null;
+    const spans = this.workers.get(key)?.spans ?? [{ from: worker.since, to: left }];
+    const { pid, group, since, heard, state, held } = worker;
+    this.workers.set(key, { pid, group, since, heard, state, goneAt: left, held: held ?? null, spans });
   }
 
   /** Take in an event; true if it changed what is shown. */
   apply(event) {
     const step = STEPS[event.kind];
-    if (!step) return false;
-    step(this, event);
-    return true;
+    step?.(this, event);
+    return step !== undefined;
   }
 
-  worker(event) {
-    const known = this.workers.get(event.pid);
+  /** The worker of `event`, who is met now if nobody knew of it. */
+  worker({ group = "", pid, at }) {
+    const known = this.workers.get(seat(group, pid));
     if (known) return known;
     if (this.workers.size >= MOST_WORKERS) this.workers.delete(this.workers.keys().next().value);
-    const group = event.group ?? "";
-    const worker = { pid: event.pid, group, since: event.at, heard: event.at, state: "connected", goneAt: null, held: 0, spans: [] };
-    this.workers.set(event.pid, worker);
-    this.#group(group);
+    const worker = { pid, group, since: at, heard: at, state: "connected", goneAt: null, held: 0, spans: [] };
+    this.workers.set(seat(group, pid), worker);
+    if (!this.groups.has(group)) this.groups.set(group, { name: group, waiting: null });
     return worker;
   }
 
-  #group(name) {
-    if (!this.groups.has(name)) this.groups.set(name, { name, waiting: 0 });
-  }
-
-  /** Groups by name, each with its workers, the longest connected first; without those gone long ago. */
+  /** Groups by name, each with its workers by age; without those gone long ago. */
   shown(now) {
     const groups = new Map([...this.groups.values()].map((group) => [group.name, { ...group, workers: [] }]));
     for (const worker of this.workers.values()) {
-      if (worker.state !== "connected" && now - worker.goneAt > GONE_SHOWN) continue;
+      if (worker.state === "gone" && now - worker.goneAt > GONE_SHOWN) continue;
       groups.get(worker.group)?.workers.push(worker);
     }
     for (const group of groups.values()) group.workers.sort((a, b) => a.since - b.since || (a.pid < b.pid ? -1 : 1));
     return [...groups.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** When the stream of `pid` was down, after it was up once. */
+  /** When the streams of `pid` were down, after they were up once: a list of [from, to]. */
   away(pid) {
-    const spans = this.workers.get(pid)?.spans ?? [];
-    return between(spans, false);
+    return between(this.#spans((worker) => worker.pid === pid));
   }
 
   /** When nobody of `group` was connected, as far back as anything is known. */
   absent(group) {
-    const spans = [];
-    for (const worker of this.workers.values()) if (worker.group === group) spans.push(...worker.spans);
-    if (spans.length === 0) return [[this.helloAt, Infinity]];
-    return between(spans);
+    const spans = this.#spans((worker) => worker.group === group);
+    return spans.length ? between(spans) : [[this.helloAt, Infinity]];
+  }
+
+  #spans(counts) {
+    return [...this.workers.values()].filter(counts).flatMap((worker) => worker.spans);
   }
 }
 
@@ -102,27 +97,35 @@ function between(spans) {
 const STEPS = {
   "worker.connected": connected,
   "worker.left": left,
+  "worker.silent": silent,
   "worker.gone": gone,
   "worker.heard": heard,
   "task.claimed": claimed,
   "task.suspended": letGo,
   "task.released": letGo,
   "task.lost": letGo,
-  "promise.settled": null,
+  "task.halted": letGo,
+  "promise.settled": letGo,
 };
 
 function connected(roster, event) {
   const worker = roster.worker(event);
-  const open = worker.spans.some((span) => span.to === null);
-  if (!open) worker.spans.push({ from: event.at, to: null });
+  if (!worker.spans.some((span) => span.to === null)) worker.spans.push({ from: event.at, to: null });
   if (worker.spans.length > MOST_SPANS) worker.spans.shift();
-  Object.assign(worker, { since: event.at, heard: event.at, state: "connected", goneAt: null });
+  const since = worker.state === "connected" ? worker.since : event.at;
+  Object.assign(worker, { since, heard: event.at, state: "connected", goneAt: null });
 }
 
+/** A stream that the server itself ended as planned says nothing about the worker. */
 function left(roster, event) {
   const worker = roster.worker(event);
+  if (event.planned) return;
   for (const span of worker.spans) span.to ??= event.at;
   Object.assign(worker, { state: "silent", goneAt: event.at });
+}
+
+function silent(roster, event) {
+  roster.worker(event).state = "silent";
 }
 
 function gone(roster, event) {
@@ -132,15 +135,28 @@ function gone(roster, event) {
 }
 
 function heard(roster, event) {
-  roster.worker(event).heard = event.at;
+  const worker = roster.worker(event);
+  worker.heard = event.at;
+  if (worker.state === "silent" && worker.goneAt === null) worker.state = "connected";
 }
 
 function claimed(roster, event) {
-  const worker = roster.workers.get(event.pid);
-  if (worker) Object.assign(worker, { heard: event.at, held: worker.held + 1 });
+  letGo(roster, event);
+  if (roster.holders.size >= MOST_HOLDERS) roster.holders.delete(roster.holders.keys().next().value);
+  roster.holders.set(event.id, event.pid);
+  count(roster, event.pid, 1);
 }
 
+/** The holder is who was seen to claim it; for what was claimed before, the event has to say it. */
 function letGo(roster, event) {
-  const worker = roster.workers.get(event.pid);
-  if (worker) worker.held = Math.max(0, worker.held - 1);
+  const pid = roster.holders.get(event.id) ?? (event.kind === "task.halted" ? null : event.pid);
+  if (event.kind === "task.claimed" && !roster.holders.has(event.id)) return;
+  roster.holders.delete(event.id);
+  if (pid) count(roster, pid, -1);
+}
+
+function count(roster, pid, change) {
+  for (const worker of roster.workers.values()) {
+    if (worker.pid === pid && worker.held !== null) worker.held = Math.max(0, worker.held + change);
+  }
 }

@@ -1,23 +1,26 @@
 // The rows of a chain: its promises in the order of the call tree, each with its depth and segments. Pure.
 
+import { isCall } from "./chain.js";
 import { segmentsOf } from "./segments.js";
 
-/** Rows of `chain`: parents before children, siblings by age. */
+/** Rows of `chain`: parents before children, siblings by age. `group`: who runs it; for a step, who runs its host. */
 export function rowsOf(chain, presence) {
   const children = childrenOf(chain);
   const rows = [];
   const seen = new Set();
-  const stack = [{ promise: chain.root, depth: 0, host: null, more: [] }];
+  const stack = [{ promise: chain.root, depth: 0, host: null, group: null, more: [] }];
   while (stack.length) {
-    const { promise, depth, host, more } = stack.pop();
+    const { promise, depth, host, group, more } = stack.pop();
     if (!promise || seen.has(promise.id)) continue;
     seen.add(promise.id);
     const segments = segmentsOf(promise, presence, host);
-    rows.push({ promise, depth, segments, more });
-    const hosting = promise.group !== null && !promise.timer ? segments : host;
+    const called = isCall(promise);
+    const owner = called ? promise.group : group;
+    rows.push({ promise, depth, segments, group: owner, more });
+    const hosting = called ? segments : host;
     const below = children.get(promise.id) ?? [];
     for (let index = below.length - 1; index >= 0; index -= 1) {
-      stack.push({ promise: below[index], depth: depth + 1, host: hosting, more: [...more.slice(-7), index < below.length - 1] });
+      stack.push({ promise: below[index], depth: depth + 1, host: hosting, group: owner, more: [...more.slice(-7), index < below.length - 1] });
     }
   }
   return rows;
