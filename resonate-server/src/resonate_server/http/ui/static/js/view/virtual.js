@@ -69,9 +69,10 @@ export class Virtual {
   /** Scroll so that the row is in sight, moving as little as possible. */
   reveal(index) {
     const top = index * this.height;
+    const bottom = top + this.height + this.canvas.offsetTop;
     const { scrollTop, clientHeight } = this.scroller;
     if (top < scrollTop) this.scroller.scrollTop = top;
-    else if (top + this.height > scrollTop + clientHeight) this.scroller.scrollTop = top + this.height - clientHeight;
+    else if (bottom > scrollTop + clientHeight) this.scroller.scrollTop = bottom - clientHeight;
     this.draw();
   }
 }
