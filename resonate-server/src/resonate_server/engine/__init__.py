@@ -4,7 +4,7 @@ Between the event loop and the store stands one thread: it takes what has queued
 (group commit), and only after the commit hands answers and messages back to the loop.
 """
 
-from resonate_server.engine.engine import Engine, EngineSettings
+from resonate_server.engine.engine import Engine, EngineSettings, ReadFailed
 from resonate_server.engine.work import Outbound
 
-__all__ = ["Engine", "EngineSettings", "Outbound"]
+__all__ = ["Engine", "EngineSettings", "Outbound", "ReadFailed"]

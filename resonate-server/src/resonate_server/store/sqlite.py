@@ -4,6 +4,7 @@ This store is the part that assumes a single server process; the file is locked 
 With ``synchronous=FULL`` a transaction that has been left is on disk and survives a power cut.
 """
 
+import heapq
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ from resonate_server.kernel.preload import MAX_PRELOAD
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Dropped, Snapshot, statements
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, statements
 
 type Synchronous = Literal["FULL", "NORMAL"]
 
@@ -215,6 +216,36 @@ class SQLiteStore:
         query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
         return [_schedule(row) for row in self._db.execute(statements.SEARCH_SCHEDULES, query)]
 
+    # --- for those who watch ----------------------------------------------------------------------------------------
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        states = list(PromiseState) if state is None else [state]
+        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+
+    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
+        query = {
+            "state": state.value,
+            "created_at": MAX_INTEGER if before is None else before.created_at,
+            "id": "" if before is None else before.id,
+        }
+        return map(_promise, self._db.execute(statements.RECENT_ROOTS, query))
+
+    def count_pending_roots(self, limit: int) -> int:
+        (count,) = self._db.execute(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
+        return int(count)
+
+    def tree(self, root: str, after: str) -> Iterator[Branch]:
+        for row in self._db.execute(statements.TREE, {"root": root, "after": after}):
+            task = self._db.execute(statements.GET_TASK, (row[0],)).fetchone()
+            awaits = [id for (id,) in self._db.execute(statements.AWAITED, (row[0],))]
+            yield Branch(_promise(row), None if task is None else _task(task), awaits)
+
+    def occupation(self) -> Occupation:
+        return Occupation(
+            queued=dict(self._db.execute(statements.COUNT_QUEUED, (MAX_COUNTED,))),
+            held=dict(self._db.execute(statements.COUNT_HELD, (MAX_COUNTED,))),
+        )
+
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._db.execute(statements.COUNT_TASKS)})
 
@@ -251,6 +282,7 @@ def _open(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         if is_new:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         db.execute("BEGIN EXCLUSIVE")
+        db.execute(statements.INDEX_FOR_WATCHING)
         db.execute("COMMIT")
         db.create_function("has_tags", 2, _has_tags, deterministic=True)
     except BaseException:
@@ -322,6 +354,10 @@ def _promise(row: Any) -> Promise:
         created_at=created_at,
         settled_at=UNSET if settled_at is None else settled_at,
     )
+
+
+def _newness(promise: Promise) -> tuple[int, str]:
+    return promise.created_at, promise.id
 
 
 def _schedule_row(schedule: Schedule) -> tuple[Any, ...]:
