@@ -120,8 +120,13 @@ class Page {
     if (event.kind.startsWith("worker.") && event.kind !== "worker.heard") this.change("timeline");
     if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
     this.chainEvent(event);
-    const text = sentence(event, this.names);
+    const text = this.isOldNews(event) ? null : sentence(event, this.names);
     if (text) this.log.add(event, text);
+  }
+
+  /** A worker that is gone lets its leases lapse, too. */
+  isOldNews(event) {
+    return event.kind === "worker.silent" && this.roster.isGone(event);
   }
 
   chainEvent(event) {

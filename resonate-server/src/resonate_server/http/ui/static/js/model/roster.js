@@ -55,6 +55,10 @@ export class Roster {
     return worker;
   }
 
+  isGone({ group, pid }) {
+    return this.workers.get(seat(group, pid))?.state === "gone";
+  }
+
   /** Groups by name, each with its workers by age; without those gone long ago. */
   shown(now) {
     const groups = new Map([...this.groups.values()].map((group) => [group.name, { ...group, workers: [] }]));
@@ -124,8 +128,10 @@ function left(roster, event) {
   Object.assign(worker, { state: "silent", goneAt: event.at });
 }
 
+/** It let a lease lapse. One that is gone is worse than silent. */
 function silent(roster, event) {
-  roster.worker(event).state = "silent";
+  const worker = roster.worker(event);
+  if (worker.state !== "gone") worker.state = "silent";
 }
 
 function gone(roster, event) {

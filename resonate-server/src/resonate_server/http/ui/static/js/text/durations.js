@@ -13,6 +13,12 @@ export function duration(ms) {
   return coarse(span);
 }
 
+/** The length of a sleep as it was asked for: its deadline was reckoned a moment before the server wrote it down. */
+export function asked(ms) {
+  const whole = Math.round(ms / SECOND) * SECOND;
+  return whole >= SECOND && Math.abs(ms - whole) <= 250 ? mark(whole) : duration(ms);
+}
+
 /** Without tenths, for what is told again and again: "now", "7 s", "3 min 4 s". */
 export function coarse(ms) {
   const span = Math.max(0, ms);
@@ -20,6 +26,11 @@ export function coarse(ms) {
   if (span < HOUR) return pair(span, MINUTE, "min", SECOND, "s");
   if (span < DAY) return pair(span, HOUR, "h", MINUTE, "min");
   return pair(span, DAY, "d", HOUR, "h");
+}
+
+/** In the largest unit alone: "43 s", "2 min", "3 h". */
+export function rough(ms) {
+  return coarse(ms).split(" ").slice(0, 2).join(" ");
 }
 
 function pair(span, big, bigName, small, smallName) {

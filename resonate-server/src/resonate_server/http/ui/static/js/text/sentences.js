@@ -1,6 +1,7 @@
 // What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
 
-import { coarse, duration } from "./durations.js";
+import { isCall } from "../model/chain.js";
+import { asked, coarse, duration } from "./durations.js";
 import { brief } from "./payloads.js";
 import { cut, shortGroup, shortPid, shorten } from "./safe.js";
 
@@ -16,7 +17,7 @@ export const stateWord = (state) => STATE_WORDS[state] ?? cut(state, 20);
 
 /** What to call a promise: its function, "sleep 10 s", "step", or its id. */
 export function nameOf(promise) {
-  if (promise.timer) return `sleep ${duration(promise.timeoutAt - promise.createdAt)}`;
+  if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
   if (promise.func) return cut(promise.func, 40);
   if (promise.group !== null) return shorten(promise.id, 24);
   return promise.tags?.["resonate:scope"] === "global" ? "promise" : "step";
@@ -26,7 +27,8 @@ export function nameOf(promise) {
 function called(names, id) {
   const known = names.get(id);
   if (known?.func) return cut(known.func, 40);
-  if (known?.timer) return `sleep ${duration(known.span)}`;
+  if (known?.timer) return `sleep ${asked(known.span)}`;
+  if (known?.parent && known.group === null) return `a step of ${cut(names.get(known.parent)?.func ?? shorten(known.parent, 20), 40)}`;
   return shorten(id, 28);
 }
 
@@ -36,10 +38,9 @@ const onWorker = (pid) => (pid ? ` on ${shortPid(pid)}` : "");
 const LOST = { lease: "its lease ended", gone: "its worker is gone" };
 
 const QUEUED = {
-  resumed: (name, group) => `${name} can go on: waits for ${group}`,
+  resumed: (name) => `${name} can go on`,
   retry: (name, group) => `${name} is offered again to ${group}`,
-  continued: (name, group) => `${name} may go on: waits for ${group}`,
-  created: (name, group) => `${name} waits for ${group}`,
+  continued: (name) => `${name} may go on`,
 };
 
 /** The sentence for `event`, or null where there is nothing to tell that another event does not. */
@@ -67,7 +68,7 @@ const SENTENCES = {
 function created(event, name, names) {
   if (event.id === event.chain) return `${name} called: ${shorten(event.id, 28)}`;
   const caller = event.parent ? called(names, event.parent) : "somebody";
-  if (event.timer) return `${caller} sleeps ${duration(event.timeout_at - event.created_at)}`;
+  if (event.timer) return `${caller} sleeps ${asked(event.timeout_at - event.created_at)}`;
   return event.group === null ? `${caller} begins a step` : `${caller} calls ${name}`;
 }
 
@@ -88,6 +89,7 @@ function waitsFor(ids, name) {
 export function gapText(segment, group) {
   const who = cut(shortGroup(group), 24);
   const by = segment.pid ? ` ${shortPid(segment.pid)}` : "";
+  if (segment.step) return "broken off";
   if (segment.reason === "absent") return `no ${who} connected, nothing is lost`;
   if (segment.reason === "nobody") return `no ${who} connected, waiting for ${group}`;
   if (segment.reason === "silent") return `${who}${by} gone, its lease runs out`;
@@ -147,7 +149,7 @@ export function headline(rows, now, nameOfId) {
   if (root.state !== "pending") return { tone: "bad", text: capital(settledWords(root)) };
   const active = rows.filter((row) => row.promise.state === "pending" && row.segments.length);
   const ending = (kind) => active.findLast((row) => row.segments[row.segments.length - 1].kind === kind);
-  const gap = ending("gap");
+  const gap = active.findLast((row) => isGap(row) && isCall(row.promise)) ?? ending("gap");
   if (gap) return { tone: "gap", text: gapHeadline(gap) };
   const running = ending("running");
   if (running) return { tone: "busy", text: runningHeadline(running) };
@@ -159,12 +161,14 @@ export function headline(rows, now, nameOfId) {
   return { tone: "calm", text: other ? `${capital(nameOf(other.promise))} is ${segmentText(other.segments.at(-1), other, nameOfId)}` : "Pending" };
 }
 
+const isGap = (row) => row.segments[row.segments.length - 1].kind === "gap";
+
 function gapHeadline(row) {
   const segment = row.segments[row.segments.length - 1];
   const who = cut(shortGroup(row.group ?? ""), 24);
-  if (segment.reason === "absent") return `No ${who} is connected. Nothing is lost: ${nameOf(row.promise)} was suspended, and the server keeps the time`;
-  if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work. The server waits whether it comes back`;
-  return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}; what was done is kept`;
+  if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
+  if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
+  return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}`;
 }
 
 function runningHeadline(row) {
@@ -176,7 +180,7 @@ function runningHeadline(row) {
 function sleepHeadline(row, rows, now) {
   const parent = rows.find((other) => other.promise.id === row.promise.parent);
   const who = parent ? capital(nameOf(parent.promise)) : "It";
-  return `${who} sleeps, ${coarse(row.promise.timeoutAt - now + 999)} to go. It holds no worker meanwhile`;
+  return `${who} sleeps, ${coarse(row.promise.timeoutAt - now + 999)} to go, and holds no worker`;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

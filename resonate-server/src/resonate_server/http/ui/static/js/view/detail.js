@@ -1,7 +1,7 @@
 // Everything about one promise of the timeline: the one that is pointed at, else the one that was chosen last.
 
 import { isCall } from "../model/chain.js";
-import { duration, fullTime } from "../text/durations.js";
+import { asked, duration, fullTime } from "../text/durations.js";
 import { readable } from "../text/payloads.js";
 import { lines, shorten } from "../text/safe.js";
 import { nameOf, segmentText, stateWord } from "../text/sentences.js";
@@ -73,7 +73,7 @@ export class DetailView {
   }
 
   #moment(at) {
-    return el("span", { title: fullTime(at) }, `+${duration(at - this.begin())}`, el("small", {}, ` ${fullTime(at).slice(11)}`));
+    return el("span", { title: fullTime(at) }, `+${asked(at - this.begin())}`, el("small", {}, ` ${timeOfDay(at, this.begin())}`));
   }
 
   #attempts(row) {
@@ -122,6 +122,12 @@ export class DetailView {
     const shown = tags.slice(0, MOST_TAGS).map(([name, value]) => [bdi(shorten(name, 80)), bdi(shorten(value, 200), { class: "mono" })]);
     return section("Tags", facts(shown));
   }
+}
+
+/** The date stands there only where it is another one than the chain's. */
+function timeOfDay(at, begin) {
+  const time = fullTime(at);
+  return time.slice(0, 10) === fullTime(begin).slice(0, 10) ? time.slice(11) : time.slice(0, -4);
 }
 
 function facts(pairs) {

@@ -1,6 +1,6 @@
 // Groups and their workers.
 
-import { coarse, fullTime } from "../text/durations.js";
+import { fullTime, rough } from "../text/durations.js";
 import { cut, shortGroup, shortPid, shorten } from "../text/safe.js";
 import { attribute, bdi, byId, el, say } from "./dom.js";
 
@@ -58,9 +58,9 @@ function updateWorker(item, worker, now) {
 }
 
 const WORDS = {
-  connected: (worker, now) => `for ${coarse(now - worker.since)}`,
-  silent: (worker, now) => `silent ${coarse(now - (worker.goneAt ?? worker.heard))}`,
-  gone: (worker, now) => `gone ${coarse(now - worker.goneAt)} ago`,
+  connected: (worker, now) => `for ${rough(now - worker.since)}`,
+  silent: (worker, now) => `silent ${rough(now - (worker.goneAt ?? worker.heard))}`,
+  gone: (worker, now) => `gone ${rough(now - worker.goneAt)} ago`,
 };
 
-const heardWords = (ago) => (ago < 1500 ? "heard now" : `heard ${coarse(ago)} ago`);
+const heardWords = (ago) => (ago < 1500 ? "heard now" : `heard ${rough(ago)} ago`);

@@ -125,7 +125,7 @@ export class TimelineView {
     return el(
       "div",
       { class: "row", role: "treeitem", id: `row-${this.#count}` },
-      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), bdi("", { class: "row-id" })),
+      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id" })),
       el("span", { class: "row-track" }),
       el("span", { class: "row-result" }, bdi("")),
     );
@@ -145,9 +145,19 @@ export class TimelineView {
     say(element.querySelector(".row-name"), nameOf(promise));
     const own = promise.id === this.chain.root.id ? promise.id : ownPart(promise.id, promise.parent ?? this.chain.id);
     say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(own, 40));
+    this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
     this.#result(element.querySelector(".row-result"), promise);
     this.#bars(element.querySelector(".row-track"), row);
+  }
+
+  /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
+  #attempt(node, row) {
+    const attempt = Math.max(0, ...row.segments.map((segment) => (segment.step ? 0 : (segment.attempt ?? 0))));
+    node.hidden = attempt < 2;
+    attribute(node, "data-shade", shade(attempt));
+    attribute(node, "title", `attempt ${attempt}`);
+    say(node, String(attempt));
   }
 
   #guides(node, row) {
@@ -203,6 +213,7 @@ export class TimelineView {
     if (this.#pendingSpan() !== this.#span) this.refresh();
     for (const node of this.tree.querySelectorAll(".bar[data-open]")) this.#widen(node, node.openFrom, this.now());
     this.#moveNow();
+    say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
   }
