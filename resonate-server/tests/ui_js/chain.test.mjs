@@ -118,3 +118,17 @@ test("siblings stand by age, then by number", () => {
   const chain = new Chain(detail({ foo: {}, "foo:10": { parent: "foo" }, "foo:9": { parent: "foo" }, "foo:11": { parent: "foo", created_at: -1 } }));
   assert.deepEqual(rowsOf(chain, everybody).map((row) => row.promise.id), ["foo", "foo:11", "foo:9", "foo:10"]);
 });
+
+test("what the page has seen outlives the server's memory", () => {
+  const seen = barAfter(...ran, [20, "task.suspended", of("foo:1", { version: 1, pid: "p1", on: [] })]);
+  const restarted = new Chain(detail(bar, events([500, "task.queued", of("foo:1", { version: 1, reason: "resumed" })], [510, "task.claimed", of("foo:1", { version: 2, pid: "p2" })])));
+  restarted.graft(seen);
+  assert.deepEqual(barRow(restarted).segments.map(({ kind, to }) => [kind, to]), [["waiting", 10], ["running", 20], ["suspended", 500], ["waiting", 510], ["running", null]]);
+});
+
+test("a phase that lasts over the server's restart is one", () => {
+  const promises = { ...bar, "foo:1": { ...bar["foo:1"], task: { state: "acquired", version: 1, pid: "p1" } } };
+  const restarted = new Chain(detail(promises));
+  restarted.graft(barAfter(...ran));
+  assert.deepEqual(barRow(restarted).segments.map(({ kind, from, known }) => [kind, from, known]), [["waiting", 0, true], ["running", 10, true]]);
+});

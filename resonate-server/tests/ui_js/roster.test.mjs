@@ -80,3 +80,25 @@ test("what must not be told is not counted, either", () => {
   roster.apply({ kind: "task.claimed", id: "a", pid: "p1", at: 300 });
   assert.equal(only(roster).held, null);
 });
+
+const waiting = (roster) => roster.shown(1000)[0].waiting;
+
+test("what waits for a group is counted, also if nobody of it was ever seen", () => {
+  const roster = new Roster();
+  roster.hello({ at: 200, resumed: false, groups: [] });
+  roster.apply({ kind: "task.queued", id: "a", group: "service-bar", at: 300 });
+  roster.apply({ kind: "task.queued", id: "b", group: "service-bar", at: 300 });
+  roster.apply({ kind: "task.queued", id: "b", group: "service-bar", at: 301, reason: "retry" });
+  assert.equal(waiting(roster), 2);
+  roster.apply({ kind: "task.claimed", id: "a", group: "service-bar", pid: "p1", at: 400 });
+  roster.apply({ kind: "promise.settled", id: "b", at: 400 });
+  assert.equal(waiting(roster), 0);
+});
+
+test("a task that its creator claims at once never waited", () => {
+  const roster = rosterOf(worker("p1"));
+  roster.apply({ kind: "task.queued", id: "a", group: "service-bar", at: 300 });
+  roster.apply({ kind: "promise.created", id: "b", at: 300 });
+  roster.apply({ kind: "task.claimed", id: "b", group: "service-bar", pid: "p1", at: 300 });
+  assert.equal(waiting(roster), 1);
+});

@@ -45,7 +45,13 @@ test("a value is told on one line, an error by its message", () => {
   assert.equal(brief({ text: "3", cut: false }), "3");
   assert.equal(brief({ text: '{"__type":"error","message":"no stock"}', cut: false }), "no stock");
   assert.equal(brief({ text: '{"a": [1,', cut: true }, 8), '{"a": […');
-  assert.equal(readable({ text: '{"a":1}', cut: false }), '{\n  "a": 1\n}');
+});
+
+test("short JSON stays on its line, long JSON is indented, and what was cut stands as it came", () => {
+  const long = JSON.stringify({ a: "x".repeat(100) });
+  assert.equal(readable({ text: '{"a":1}', cut: false }), '{"a":1}');
+  assert.equal(readable({ text: long, cut: false }).split("\n").length, 3);
+  assert.equal(readable({ text: long, cut: true }), long);
 });
 
 const names = new Names();

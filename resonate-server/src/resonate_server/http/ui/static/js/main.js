@@ -229,6 +229,7 @@ class Page {
   take(detail) {
     const chain = new Chain(detail);
     if (!chain.root) return;
+    if (this.chain?.id === chain.id) chain.graft(this.chain);
     for (const event of this.early) chain.apply(event);
     for (const promise of detail.promises) this.names.learn({ ...promise, chain: detail.id });
     this.chain = chain;

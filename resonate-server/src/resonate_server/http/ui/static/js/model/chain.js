@@ -57,6 +57,14 @@ export class Chain {
     return false;
   }
 
+  /** What `older`, an earlier picture of this chain, knows of times that the server remembers no longer. */
+  graft(older) {
+    for (const promise of this.promises.values()) {
+      const known = older.promises.get(promise.id);
+      if (known) promise.phases = grafted(promise, known.phases);
+    }
+  }
+
   /** Take in an event that came after the detail; false if it says nothing new of this chain. */
   apply(event) {
     if (event.chain !== this.id || event.seq <= this.seq) return false;
@@ -120,6 +128,19 @@ function complete(promise) {
 function before(promise, first) {
   const attempts = first.kind === "running" ? first.attempt - 1 : (first.attempt ?? 0);
   return phase("unknown", promise.createdAt, { to: first.from, attempt: Math.max(0, attempts), known: false });
+}
+
+/** The phases of `promise`, with what `older` ones tell instead of what is told by the database alone. */
+function grafted(promise, older) {
+  const [first, ...rest] = promise.phases;
+  if (!first || first.known || !older[0]?.known) return promise.phases;
+  const open = older[older.length - 1];
+  const goesOn = rest.length === 0 && open.to === null && open.kind === first.kind && open.attempt === first.attempt;
+  if (goesOn) return older;
+  const until = rest.length ? first.to : promise.settledAt;
+  if (until === null) return promise.phases;
+  const kept = older.filter((one) => one.from < until).map((one) => ({ ...one, to: Math.min(one.to ?? until, until) }));
+  return [...kept, ...rest];
 }
 
 const PHASE_OF_TASK = { pending: "waiting", acquired: "running", suspended: "suspended", halted: "halted" };

@@ -6,7 +6,7 @@ export const GONE_SHOWN = 60_000;
 /** What is kept at most: spells of one worker's connection, workers, tasks whose holder is known. */
 const MOST_SPANS = 50;
 const MOST_WORKERS = 2000;
-const MOST_HOLDERS = 20_000;
+const MOST_TASKS = 20_000;
 
 const seat = (group, pid) => `${group}\u0000${pid}`;
 
@@ -15,6 +15,8 @@ export class Roster {
     this.groups = new Map();
     this.workers = new Map();
     this.holders = new Map();
+    this.queued = new Map();
+    this.born = new Map();
     this.helloAt = 0;
   }
 
@@ -23,6 +25,8 @@ export class Roster {
     if (!message.resumed) {
       this.workers.clear();
       this.holders.clear();
+      this.queued.clear();
+      this.born.clear();
     }
     this.helloAt = message.at;
     this.groups = new Map(message.groups.map(({ name, waiting }) => [name, { name, waiting: waiting ?? null }]));
@@ -51,8 +55,13 @@ export class Roster {
     if (this.workers.size >= MOST_WORKERS) this.workers.delete(this.workers.keys().next().value);
     const worker = { pid, group, since: at, heard: at, state: "connected", goneAt: null, held: 0, spans: [] };
     this.workers.set(seat(group, pid), worker);
-    if (!this.groups.has(group)) this.groups.set(group, { name: group, waiting: null });
+    this.group(group);
     return worker;
+  }
+
+  group(name) {
+    if (!this.groups.has(name) && this.groups.size < MOST_WORKERS) this.groups.set(name, { name, waiting: 0 });
+    return this.groups.get(name) ?? null;
   }
 
   isGone({ group, pid }) {
@@ -104,12 +113,14 @@ const STEPS = {
   "worker.silent": silent,
   "worker.gone": gone,
   "worker.heard": heard,
+  "promise.created": born,
+  "task.queued": queued,
   "task.claimed": claimed,
   "task.suspended": letGo,
   "task.released": letGo,
   "task.lost": letGo,
-  "task.halted": letGo,
-  "promise.settled": letGo,
+  "task.halted": ended,
+  "promise.settled": ended,
 };
 
 function connected(roster, event) {
@@ -146,11 +157,44 @@ function heard(roster, event) {
   if (worker.state === "silent" && worker.goneAt === null) worker.state = "connected";
 }
 
+function born(roster, event) {
+  bounded(roster.born).set(event.id, event.at);
+}
+
+function queued(roster, event) {
+  if (!event.group || roster.queued.has(event.id)) return;
+  bounded(roster.queued).set(event.id, event.group);
+  if (event.reason !== "retry") wait(roster, event.group, 1); // what is offered again was counted by the server
+}
+
+/** It waits no longer. One that waited before the hello was counted by the server. */
+function taken(roster, event) {
+  const group = roster.queued.get(event.id) ?? event.group;
+  roster.queued.delete(event.id);
+  if (group) wait(roster, group, -1);
+}
+
+function wait(roster, name, change) {
+  const group = roster.group(name);
+  if (group && group.waiting !== null) group.waiting = Math.max(0, group.waiting + change);
+}
+
 function claimed(roster, event) {
   letGo(roster, event);
-  if (roster.holders.size >= MOST_HOLDERS) roster.holders.delete(roster.holders.keys().next().value);
-  roster.holders.set(event.id, event.pid);
+  const neverWaited = roster.born.has(event.id) && !roster.queued.has(event.id);
+  if (!neverWaited) taken(roster, event);
+  bounded(roster.holders).set(event.id, event.pid);
   count(roster, event.pid, 1);
+}
+
+function ended(roster, event) {
+  if (roster.queued.has(event.id)) taken(roster, event);
+  letGo(roster, event);
+}
+
+function bounded(tasks) {
+  if (tasks.size >= MOST_TASKS) tasks.delete(tasks.keys().next().value);
+  return tasks;
 }
 
 /** The holder is who was seen to claim it; for what was claimed before, the event has to say it. */

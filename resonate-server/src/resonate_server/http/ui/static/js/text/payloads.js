@@ -9,10 +9,14 @@ export function brief(payload, most = 60) {
   return cut(messageOf(parsed) ?? payload.text.replace(/\s+/g, " "), most);
 }
 
+/** JSON that fits on a line stays on one. */
+const ONE_LINE = 80;
+
 /** Indented, if it is JSON and whole; else as it came. */
 export function readable(payload) {
   const parsed = parse(payload);
-  return parsed === undefined ? payload.text : JSON.stringify(parsed, null, 2);
+  if (parsed === undefined || payload.text.length <= ONE_LINE) return payload.text;
+  return JSON.stringify(parsed, null, 2);
 }
 
 function parse(payload) {

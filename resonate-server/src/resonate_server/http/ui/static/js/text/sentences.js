@@ -39,7 +39,6 @@ const LOST = { lease: "its lease ended", gone: "its worker is gone" };
 
 const QUEUED = {
   resumed: (name) => `${name} can go on`,
-  retry: (name, group) => `${name} is offered again to ${group}`,
   continued: (name) => `${name} may go on`,
 };
 
@@ -51,7 +50,7 @@ export function sentence(event, names) {
 const SENTENCES = {
   "promise.created": created,
   "promise.settled": (event, name, names) => `${name} ${settled(event, names.get(event.id))}`,
-  "task.queued": (event, name) => QUEUED[event.reason]?.(name, cut(event.group ?? "a worker", 30)),
+  "task.queued": (event, name) => QUEUED[event.reason]?.(name),
   "task.sent": (event, name) => `execute ${shorten(event.id, 28)} → ${cut(shortGroup(event.group), 24) || name} ${shortPid(event.pid)}, attempt ${event.version + 1}`,
   "task.claimed": (event, name) => `${name} runs${onWorker(event.pid)}, attempt ${event.version}`,
   "task.suspended": (event, name, names) => `${name} suspended${waitsFor(event.on, (id) => called(names, id))}`,
@@ -167,6 +166,7 @@ function gapHeadline(row) {
   const segment = row.segments[row.segments.length - 1];
   const who = cut(shortGroup(row.group ?? ""), 24);
   if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
+  if (segment.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
   if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
   return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}`;
 }
