@@ -253,14 +253,16 @@ def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int
     """The next roots that are wanted, within the limits of one piece of work."""
     found: list[_Slim] = []
     last: Place | None = None
-    for promise in _bounded(store.recent_roots(wanted.state, before), _weight):
-        if len(found) == limit:
-            return _Portion(found, last)
+    roots = store.recent_roots(wanted.state, before)
+    for promise in _bounded(roots, _weight):
         last = Place(created_at=promise.created_at, id=promise.id)
         slim = _slim(promise)
         if slim.matches(wanted):
             found.append(slim)
-    return _Portion(found, last)
+        if len(found) == limit:
+            break
+    there_are_more = next(roots, None) is not None
+    return _Portion(found, last if there_are_more else None)
 
 
 def _tree(store: Store, root: str, after: str, room: int) -> list[PromiseView]:

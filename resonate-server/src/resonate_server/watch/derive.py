@@ -4,8 +4,7 @@ Rules do not know that they are watched: why a task waits again follows from the
 """
 
 from collections.abc import Iterator
-
-from msgspec import UNSET
+from functools import lru_cache
 
 from resonate_server.engine.observer import Decided
 from resonate_server.kernel.model import PutCallback, Rows, Task
@@ -25,9 +24,11 @@ from resonate_server.watch.events import (
     TaskReleased,
     TaskSuspended,
 )
-from resonate_server.watch.payload import Function, excerpt
+from resonate_server.watch.payload import Excerpt, Function
 
 CONFLICT = 409
+CREATED, RELEASED = "created", "released"
+PENDING_PROMISE = PromiseState.PENDING
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 """What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
@@ -35,20 +36,20 @@ WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 
 def events(decided: Decided) -> list[ChainEvent]:
     """What has happened: first to promises, then what became of tasks for that reason."""
-    rows, changes, now = decided.rows, decided.decision.changes, decided.now
+    rows, changes = decided.rows, decided.decision.changes
     found: list[ChainEvent] = []
     for promise in changes.promises.values():
         if promise.id not in rows.promises:
-            found.append(_created(promise, now))
-        if promise.state is not PromiseState.PENDING:
-            found.append(_settled(promise, now))
+            found.append(_created(promise, decided.now))
+        if promise.state is not PENDING_PROMISE:
+            found.append(_settled(promise, decided.now))
     for task in changes.tasks.values():
         before = rows.tasks.get(task.id)
-        if before is None or before.state is not task.state or before.queued is not task.queued or task.queued:
+        if before is None or before.state is not task.state or (task.queued and before.timer_at != task.timer_at):
             promise = changes.promises.get(task.id) or rows.promises[task.id]
-            found += _moved(before, task, chain_of(promise), decided)
+            _MOVED[task.state](found, before, task, chain_of(promise), decided)
     if decided.decision.answer.status == CONFLICT and isinstance(decided.request, WRITES):
-        found += _refused(decided.request, rows, now)
+        found += _refused(decided.request, rows, decided.now)
     return found
 
 
@@ -57,12 +58,11 @@ def chain_of(promise: Promise) -> str:
     return promise.tags.get("resonate:origin") or promise.id
 
 
+@lru_cache(1_024)
 def group_of(target: str | None) -> str | None:
     """The group of workers that a task is for; the URL of one that is told by HTTP."""
     if target is None:
         return None
-    if target.startswith("poll://any@") and "/" not in target[11:] and "%" not in target:
-        return target[11:]  # What nearly all are, without parsing.
     try:
         address = parse_address(target)
     except Malformed:
@@ -71,15 +71,16 @@ def group_of(target: str | None) -> str | None:
 
 
 def _created(promise: Promise, now: int) -> PromiseCreated:
-    parent, param = promise.parent, excerpt(promise.param)
+    id, tags, param = promise.id, promise.tags, promise.param.data
+    parent = tags.get("resonate:parent")
     return PromiseCreated(
         0,
         now,
-        chain_of(promise),
-        promise.id,
-        None if parent == promise.id else parent,
-        None if param is None else Function(param),
-        group_of(promise.target),
+        tags.get("resonate:origin") or id,
+        id,
+        None if parent == id else parent,
+        Function(param) if param else None,
+        group_of(tags.get("resonate:target")),
         promise.is_timer,
         promise.timeout_at,
         promise.created_at,
@@ -87,56 +88,73 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
 
 
 def _settled(promise: Promise, now: int) -> PromiseSettled:
-    settled_at = now if promise.settled_at is UNSET else promise.settled_at
-    value = excerpt(promise.value)
-    return PromiseSettled(0, now, chain_of(promise), promise.id, promise.state, value, promise.created_at, settled_at)
+    settled_at, value = promise.settled_at, promise.value.data
+    return PromiseSettled(
+        0,
+        now,
+        chain_of(promise),
+        promise.id,
+        promise.state,
+        Excerpt(value) if value else None,
+        promise.created_at,
+        settled_at or now,
+    )
 
 
-def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[ChainEvent]:
-    now = decided.now
-    match task.state:
-        case TaskState.PENDING:
-            yield from _returned(before, task, chain, now)
-            if task.queued and not _is_unchanged(before, task):
-                yield TaskQueued(
-                    0, now, chain, task.id, group_of(task.target), task.version, _reason(before, task, now)
-                )
-        case TaskState.ACQUIRED:
-            yield TaskClaimed(0, now, chain, task.id, group_of(task.target), task.pid, task.version)
-        case TaskState.SUSPENDED:
-            pid = None if before is None else before.pid
-            yield TaskSuspended(0, now, chain, task.id, pid, task.version, _awaited(task.id, decided))
-        case TaskState.HALTED:
-            yield TaskHalted(0, now, chain, task.id, None if before is None else before.pid, task.version)
+# ── tasks, by the state they are in now ──
 
 
-def _returned(before: Task | None, task: Task, chain: str, now: int) -> Iterator[ChainEvent]:
-    """The end of an attempt that came to nothing."""
-    if before is None or before.state is not TaskState.ACQUIRED:
-        return
-    if task.lost_at is None:
-        yield TaskReleased(0, now, chain, task.id, before.pid, before.version)
-    else:
-        yield TaskLost(0, now, chain, task.id, before.pid, before.version, _loss(before, now))
+def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    """It waits: its attempt came to nothing, or what it awaited is settled, or it is new. One that nobody is told of
+    (a timer, or not before its time) waits in silence."""
+    now, reason = decided.now, _reason(before, task, decided.now)
+    if before is not None and before.state is TaskState.ACQUIRED:
+        if reason == RELEASED:
+            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version))
+        else:
+            found.append(TaskLost(0, now, chain, task.id, before.pid, before.version, reason))
+    if task.queued:
+        found.append(TaskQueued(0, now, chain, task.id, group_of(task.target), task.version, reason))
 
 
-def _is_unchanged(before: Task | None, task: Task) -> bool:
-    """Queued as it was: it is only told that something it awaits is settled."""
-    return before is not None and before.queued and before.timer_at == task.timer_at
+def _acquired(found: list[ChainEvent], _: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    found.append(TaskClaimed(0, decided.now, chain, task.id, group_of(task.target), task.pid, task.version))
+
+
+def _suspended(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    awaited = _awaited(task.id, decided)
+    found.append(TaskSuspended(0, decided.now, chain, task.id, before.pid if before else None, task.version, awaited))
+
+
+def _halted(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    found.append(TaskHalted(0, decided.now, chain, task.id, before.pid if before else None, task.version))
+
+
+def _fulfilled(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    """That its promise is settled says it all."""
+
+
+_MOVED = {
+    TaskState.PENDING: _pending,
+    TaskState.ACQUIRED: _acquired,
+    TaskState.SUSPENDED: _suspended,
+    TaskState.HALTED: _halted,
+    TaskState.FULFILLED: _fulfilled,
+}
 
 
 def _reason(before: Task | None, task: Task, now: int) -> str:
-    match None if before is None else before.state:
-        case TaskState.ACQUIRED:
-            assert before is not None
-            return "released" if task.lost_at is None else _loss(before, now)
-        case TaskState.SUSPENDED:
-            return "resumed"
-        case TaskState.HALTED:
-            return "continued"
-    if before is not None and before.queued:
+    if before is None:
+        return CREATED
+    if before.state is TaskState.SUSPENDED:
+        return "resumed"
+    if before.state is TaskState.HALTED:
+        return "continued"
+    if before.state is TaskState.ACQUIRED:
+        return RELEASED if task.lost_at is None else _loss(before, now)
+    if before.queued:
         return "retry"
-    return "released" if task.releases else "created"  # At once, or after the delay that was asked for.
+    return RELEASED if task.releases else CREATED  # After the pause, or the delay that was asked for.
 
 
 def _loss(before: Task, now: int) -> str:

@@ -19,6 +19,10 @@ class Event(Struct, tag_field="kind", gc=False):
     seq: int
     at: int
 
+    def weight(self) -> int:
+        """Characters of payload that are kept with it."""
+        return 0
+
 
 class ChainEvent(Event, gc=False):
     """Something that has happened to the promise ``id``, or to its task."""
@@ -35,12 +39,18 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
     timeout_at: int
     created_at: int
 
+    def weight(self) -> int:
+        return 0 if self.func is None else self.func.weight
+
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     state: PromiseState
     value: Excerpt | None
     created_at: int
     settled_at: int
+
+    def weight(self) -> int:
+        return 0 if self.value is None else self.value.weight
 
 
 class TaskQueued(ChainEvent, tag="task.queued", gc=False):
@@ -125,20 +135,10 @@ class WorkerHeard(WorkerEvent, tag="worker.heard", gc=False):
     pass
 
 
-def weight(event: Event) -> int:
-    """Characters of payload that it keeps."""
-    match event:
-        case PromiseSettled(value=Excerpt() as value):
-            return value.weight
-        case PromiseCreated(func=Function() as function):
-            return function.excerpt.weight
-    return 0
-
-
 def _for_the_wire(kept: Any) -> str | Payload | None:
     match kept:
         case Function():
-            return function_name(kept.excerpt)
+            return function_name(kept)
         case Excerpt():
             return readable(kept)
     raise TypeError(type(kept))

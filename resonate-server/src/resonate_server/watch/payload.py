@@ -36,8 +36,11 @@ class Excerpt:
     __slots__ = ("head", "size", "tail")
 
     def __init__(self, data: str) -> None:
-        self.size = len(data)
-        self.head, self.tail = (data, "") if self.size <= HEAD + TAIL else (data[:HEAD], data[-TAIL:])
+        self.size = size = len(data)
+        if size <= HEAD + TAIL:
+            self.head, self.tail = data, ""
+        else:
+            self.head, self.tail = data[:HEAD], data[-TAIL:]
 
     @property
     def weight(self) -> int:
@@ -45,13 +48,10 @@ class Excerpt:
         return len(self.head) + len(self.tail)
 
 
-class Function:
-    """The name of the function in a call's parameters, looked for when somebody asks."""
+class Function(Excerpt):
+    """Parameters of a call, of which only the function's name is wanted."""
 
-    __slots__ = ("excerpt",)
-
-    def __init__(self, excerpt: Excerpt) -> None:
-        self.excerpt = excerpt
+    __slots__ = ()
 
 
 def excerpt(value: Value) -> Excerpt | None:

@@ -2,7 +2,7 @@
 
 import secrets
 
-from resonate_server.watch.events import Event, weight
+from resonate_server.watch.events import Event
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -33,7 +33,7 @@ class Ring:
         if self.last - self._first == len(events):
             self._forget_first()
         events[self.last % len(events)] = event
-        kept = weight(event)
+        kept = event.weight()
         if kept:
             self._weight += kept
             while self._weight > self._max_weight and self._first < self.last:
@@ -64,5 +64,5 @@ class Ring:
         place = self._first % len(self._events)
         event, self._events[place] = self._events[place], None
         if event is not None:
-            self._weight -= weight(event)
+            self._weight -= event.weight()
         self._first += 1

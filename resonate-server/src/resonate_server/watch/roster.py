@@ -1,6 +1,6 @@
 """The workers that have, or lately had, a stream: since when, last heard of, silent, gone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -91,12 +91,12 @@ class Roster:
             _mark_gone(self._seats[pid][group], now)
         return gone
 
-    def heard(self, pid: str, now: int) -> list[str]:
+    def heard(self, pid: str, now: int) -> Sequence[str]:
         """It has sent a request; tells the groups in which that is news."""
         seats = self._seats.get(pid)
         if seats is None:
-            return []
-        news = []
+            return ()
+        news: list[str] = []
         for group, seat in seats.items():
             seat.worker.heard = now
             if now - seat.told_at >= HEARD_EVERY_MS:

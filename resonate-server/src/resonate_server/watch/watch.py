@@ -82,13 +82,12 @@ class Watch(EngineObserver, DeliveryObserver):
             self._happened(WorkerGone(0, now, group, pid))
 
     def _remember_offer(self, event: Event) -> None:
-        match event:
-            case TaskQueued(id=id, chain=str() as chain):
-                self._offered[id] = chain
-                if len(self._offered) > MAX_OFFERED:
-                    del self._offered[next(iter(self._offered))]
-            case TaskClaimed(id=id):
-                self._offered.pop(id, None)
+        if isinstance(event, TaskQueued) and event.chain is not None:
+            self._offered[event.id] = event.chain
+            if len(self._offered) > MAX_OFFERED:
+                del self._offered[next(iter(self._offered))]
+        elif isinstance(event, TaskClaimed):
+            self._offered.pop(event.id, None)
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 

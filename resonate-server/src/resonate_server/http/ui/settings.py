@@ -17,10 +17,10 @@ class Commands(Struct, frozen=True):
 
 COMMANDS = {
     "containers": Commands("docker compose kill bar", "docker compose start bar"),
-    "processes": Commands("scripts/crash-bar.sh --keep-down", "scripts/up.sh"),
-    "": Commands("kill -9 …", "uv run bar"),
+    "processes": Commands("kill -KILL $(cat .local/run/bar.pid)", "scripts/up.sh"),
+    "": Commands("pkill -KILL -f bin/bar", "uv run bar"),
 }
-"""By the kind of stack."""
+"""By the kind of stack: containers, processes of ``scripts/up.sh``, or programs in terminals."""
 
 
 class About(Struct, frozen=True):
