@@ -168,7 +168,7 @@ function gapHeadline(row) {
   if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
   if (segment.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
   if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
-  return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}`;
+  return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 
 function runningHeadline(row) {

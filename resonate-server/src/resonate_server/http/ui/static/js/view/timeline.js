@@ -14,6 +14,10 @@ const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
 
+/** Who asked for less motion gets steps instead of frames. */
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
+
 export class TimelineView {
   #span = 0;
   #frame = 0;
@@ -204,7 +208,7 @@ export class TimelineView {
     byId("now").hidden = !pending;
     byId("now-mark").hidden = !pending;
     if (pending) this.#moveNow();
-    if (pending && !this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (pending && !this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #tick() {
@@ -215,7 +219,7 @@ export class TimelineView {
     this.#moveNow();
     say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (!this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #moveNow() {
