@@ -15,7 +15,7 @@ from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
-from resonate_server.http import build_app, build_metrics_app
+from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
 from resonate_server.http.auth import BadKey, Guard
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
@@ -25,9 +25,6 @@ from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
 
 logger = logging.getLogger("resonate_server")
-
-KEEP_ALIVE_S = 75.0
-"""Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
 
 SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
 """Flags whose setting has another name."""
@@ -122,7 +119,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
 async def _serve(app: web.Application, metrics_app: web.Application, settings: Settings, where: str) -> None:
     runners = [_runner(app, settings)]
     try:
-        host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
+        host, port = await _listen(runners[0], api_site, settings.server.bind, settings.server.port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
         if settings.observability.metrics_port:
             runners.append(_runner(metrics_app, settings))
@@ -137,7 +134,7 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
 async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
     """A second server on one machine finds the port taken; that is no reason not to serve."""
     try:
-        await _listen(runner, settings.server.bind, settings.observability.metrics_port)
+        await _listen(runner, web.TCPSite, settings.server.bind, settings.observability.metrics_port)
     except CannotListen as error:
         logger.warning("metrics are off: %s", error)
 
@@ -154,10 +151,12 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
     )
 
 
-async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int]:
+async def _listen(
+    runner: web.AppRunner, site: Callable[[web.AppRunner, str, int], web.BaseSite], bind: str, port: int
+) -> tuple[str, int]:
     await runner.setup()
     try:
-        await web.TCPSite(runner, bind, port).start()
+        await site(runner, bind, port).start()
     except OSError as error:
         raise CannotListen(f"cannot listen on {bind}:{port}: {error.strerror or error}") from error
     host, actual_port = runner.addresses[0][:2]

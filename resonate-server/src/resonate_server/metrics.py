@@ -5,8 +5,7 @@ A registry of its own, so that several servers in one process (tests) do not sha
 the custom there.
 """
 
-from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -25,10 +24,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter("resonate_request", "Requests answered.", ["kind", "status"], registry=self.registry)
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        """Finding a labelled figure takes longer than counting, so the few there are of these are kept at hand."""
         self._request_seconds = self._histogram(
             "resonate_request_duration_seconds", "Time to answer.", LATENCY_S, "kind"
         )
-        self._messages = Counter("resonate_messages", "Messages handed to delivery.", ["kind"], registry=self.registry)
+        messages = Counter("resonate_messages", "Messages handed to delivery.", ["kind"], registry=self.registry)
+        self._messages = {kind: messages.labels(kind) for kind in ("execute", "unblock")}
         self._deliveries = Counter(
             "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
         )
@@ -43,14 +45,22 @@ class Metrics:
             "resonate_task_recovery_seconds", "From a lost lease to the next claim.", WAITING_S
         )
         self._lost = Counter("resonate_leases_lost", "Leases that ended without a word.", registry=self.registry)
-        self._tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
+        tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
+        self._tasks = {state: tasks.labels(state.value) for state in TaskState}
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        self._requests.labels(kind, status).inc()
-        self._request_seconds.labels(kind).observe(seconds)
+        known = self._known.get((kind, status))
+        if known is None:
+            known = self._known[kind, status] = (
+                self._requests.labels(kind, status),
+                self._request_seconds.labels(kind),
+            )
+        requests, durations = known
+        requests.inc()
+        durations.observe(seconds)
 
     def message(self, kind: str) -> None:
-        self._messages.labels(kind).inc()
+        self._messages[kind].inc()
 
     def delivery(self, status: str) -> None:
         """``status``: success, error or dropped."""
@@ -76,11 +86,11 @@ class Metrics:
     def settled(self, pending_ms: int) -> None:
         self._settle.observe(pending_ms / 1_000)
 
-    def tasks_changed(self, difference: Tally[TaskState]) -> None:
+    def tasks_changed(self, difference: Mapping[TaskState, int]) -> None:
         """How many more (or fewer) tasks there are in each state."""
         for state, count in difference.items():
             if count:
-                self._tasks.labels(state.value).inc(count)
+                self._tasks[state].inc(count)
 
     def render(self) -> bytes:
         """The text format."""

@@ -79,7 +79,7 @@ class Kernel:
             return Answer(status=error.status, data=error.message)
 
     def _decide(self, call: Call) -> Answer:
-        with self.store.transaction(), self.store.savepoint():
+        with self.store.transaction():
             result = self._work.answer(call, now=0)
         self._deliver(result)
         assert result.answer is not None

@@ -2,10 +2,7 @@
 sockets. It can die at any point: before a commit, between commit and send, in the middle of sending."""
 
 import asyncio
-import queue
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from simulation import invariants
@@ -13,7 +10,7 @@ from simulation.run import Run
 
 from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.engine import _Job
+from resonate_server.engine.engine import Job
 from resonate_server.engine.work import Result, Work
 from resonate_server.kernel.model import Changes, Footprint, Notice, Rules, Task
 from resonate_server.metrics import Metrics
@@ -73,7 +70,6 @@ class WatchedStore(MemoryStore):
         self.run = run
         self.request: object = None
         self.dies_before_commit = False
-        self.in_transaction = False
 
     def task(self, id: str) -> Task | None:
         return self._tasks.get(id)
@@ -91,16 +87,15 @@ class WatchedStore(MemoryStore):
                 setattr(twin, name, value.copy())
         return twin
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.in_transaction = True
-        try:
-            with super().transaction():
-                yield
-                if self.dies_before_commit:
-                    raise Crash
-        finally:
-            self.in_transaction = False
+    @property
+    def in_transaction(self) -> bool:
+        """Something was written and is not committed."""
+        return bool(self._undo)
+
+    def commit(self) -> None:
+        if self.dies_before_commit:
+            raise Crash
+        super().commit()
 
     def write(self, changes: Changes) -> None:
         before = super().load(Footprint(ids=(*changes.promises, *changes.tasks)))
@@ -153,36 +148,6 @@ class PromisedAnswer(asyncio.Future[Answer]):
         super().set_result(result)
 
 
-class JobQueue:
-    """A queue of jobs for one thread, as far as the engine uses it."""
-
-    def __init__(self) -> None:
-        self.filled = asyncio.Event()
-        self._jobs: deque[_Job | None] = deque()
-
-    def put(self, job: _Job | None) -> None:
-        self._jobs.append(job)
-        self.filled.set()
-
-    def get(self, timeout: float | None = None) -> _Job | None:  # noqa: ARG002
-        if not self._jobs:
-            raise queue.Empty
-        return self._jobs.popleft()
-
-    def get_nowait(self) -> _Job | None:
-        return self.get()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-
-class NoThread:
-    """The engine's thread is a coroutine here."""
-
-    def start(self) -> None:
-        pass
-
-
 class SteppedEngine(Engine):
     """The engine, whose thread's work is done on the loop."""
 
@@ -194,30 +159,37 @@ class SteppedEngine(Engine):
         self._work = WatchedWork(store, SETTINGS.rules, SETTINGS.server_url)
         self.dies_while_publishing = False
         self.alive = True
-        self._jobs = self.jobs = JobQueue()  # type: ignore[assignment]
-        self._thread = NoThread()  # type: ignore[assignment]
 
-    async def work(self) -> None:
-        """What the thread does, with pauses in which requests queue up. Raises :class:`Crash`."""
-        while True:
-            self.jobs.filled.clear()
-            if not self.jobs:
-                await self._wait_for_job_or_alarm()
-            await asyncio.sleep(self.run_state.rng.random() * 0.004)
-            batch, _ = self._next_batch()
-            self._work_off(batch)
-
-    async def _wait_for_job_or_alarm(self) -> None:
+    async def _run(self) -> None:
         try:
-            async with asyncio.timeout(self._seconds_to_alarm()):
-                await self.jobs.filled.wait()
-        except TimeoutError:
-            pass
+            await super()._run()
+        except Crash:
+            self.die()
 
-    async def _submit(self, work: Callable[[int], Result]) -> Answer:
+    def end(self) -> None:
+        """At once, wherever it is."""
+        self.alive = False
+        self._absences.close()
+        self._running.cancel()
+        self._store.rollback()
+
+    async def _wait_for_jobs_or_alarm(self) -> None:
+        """With a pause in which requests queue up."""
+        await super()._wait_for_jobs_or_alarm()
+        await self._pause()
+
+    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+        """With a pause in which the server may die."""
+        await self._pause()
+        return work()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self.run_state.rng.random() * 0.004)
+
+    def _submit(self, work: Callable[[int], Result], long: bool) -> asyncio.Future[Answer]:
         done = PromisedAnswer(self.watched)
-        self.jobs.put(_Job(work=work, done=done))
-        return await done
+        self._put(Job(work=work, done=done, long=long))
+        return done
 
     def _take_back_leases(self, pid: str) -> None:
         self.run_state.happened["leases given back early"] += bool(self._store.held_tasks(pid))
@@ -226,7 +198,7 @@ class SteppedEngine(Engine):
     def _take_notice(self, notice: Notice) -> None:
         self.run_state.happened[type(notice).__name__] += 1
 
-    def _publish(self, batch: list[_Job], results: list[Result]) -> None:
+    def _publish(self, batch: list[Job], results: list[Result]) -> None:
         if not self.alive:
             return
         if self.dies_while_publishing:
@@ -277,13 +249,7 @@ class Server:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
         self.engine.start(Outbound(self.hub, self.store))
-        self._tasks = [loop.create_task(self._work()), loop.create_task(self._keep_house())]
-
-    async def _work(self) -> None:
-        try:
-            await self.engine.work()
-        except Crash:
-            self.crash()
+        self._tasks = [loop.create_task(self._keep_house())]
 
     def _on_exception(self, _: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -353,8 +319,7 @@ class Server:
         """At once. Open requests get no answer, streams break."""
         if not self.alive:
             return
-        self.engine.alive = False
-        self.engine._absences.close()
+        self.engine.end()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

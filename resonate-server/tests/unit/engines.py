@@ -3,8 +3,8 @@ No assertions in here."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from unit.driver import CORR_ID, START
 
@@ -31,8 +31,8 @@ class StoreDown(Exception):
 
 
 class WatchedStore(MemoryStore):
-    """``down``: every transaction fails at its commit. ``poisoned``: writing this promise fails. ``gate``: no
-    transaction begins while it is closed. ``refill_fails``: so many refills fail."""
+    """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
+    it is closed. ``refill_fails``: so many refills fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,19 +44,20 @@ class WatchedStore(MemoryStore):
         self.gate = threading.Event()
         self.gate.set()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def commit(self) -> None:
         self.gate.wait(PATIENCE_S)
-        with super().transaction():
-            yield
-            if self.down:
-                raise StoreDown
+        self.check()
+        super().commit()
         self.commits += 1
 
+    def check(self) -> None:
+        if self.down:
+            raise StoreDown
+
     def write(self, changes: Changes) -> None:
-        super().write(changes)
         if self.poisoned in changes.promises:
             raise StoreDown
+        super().write(changes)
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         if self.refill_fails:

@@ -1,7 +1,7 @@
 """One request in, one answer out after the commit; and what happens by itself as time passes.
 
-Between the event loop and the store stands one thread: it takes what has queued up, decides it in one transaction
-(group commit), and only after the commit hands answers and messages back to the loop.
+What has queued up while the last transaction was written is decided in the next one (group commit), and only after
+the commit answers and messages go out.
 """
 
 from resonate_server.engine.engine import Engine, EngineSettings, ReadFailed

@@ -1,16 +1,17 @@
-"""The engine: a queue of jobs, a thread that works them off in batches, an alarm for what is due.
+"""The engine: a queue of jobs that are worked off in batches, and an alarm for what is due.
 
-Invariants: an answer is given, and a message leaves, only after the commit that contains it; whatever fails in a
-request undoes that request alone; a failing commit undoes and fails the whole batch and sends nothing.
+Deciding is quick and happens on the event loop; what waits for the disk, and what may take long, happens on a thread,
+and the loop goes on reading requests meanwhile. One batch is under way at a time, so the store is never used by both.
+
+Invariants: an answer is given, and a message leaves, only after the commit that contains it; a request that fails
+changes nothing; a failing commit undoes and fails the whole batch and sends nothing.
 """
 
 import asyncio
 import logging
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from msgspec import Struct
@@ -19,13 +20,24 @@ from msgspec.structs import replace
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
 from resonate_server.engine.observer import Nobody, Observer
+from resonate_server.engine.thread import WorkThread
 from resonate_server.engine.work import Outbound, Result, Work
 from resonate_server.kernel.model import LeaseLost, Notice, PromiseSettled, Rules, ScheduleFired, TaskClaimed
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.requests import TaskAcquire, TaskCreate, TaskHeartbeat
+from resonate_server.protocol.requests import (
+    DebugReset,
+    DebugSnap,
+    DebugTick,
+    PromiseSearch,
+    ScheduleSearch,
+    TaskAcquire,
+    TaskCreate,
+    TaskHeartbeat,
+    TaskSearch,
+)
 from resonate_server.store import Store
 
 logger = logging.getLogger(__name__)
@@ -34,10 +46,16 @@ MAX_BATCH = 256
 """Requests that share one commit. More would make the first of them wait for the last."""
 
 SWEEP_MS = 5_000
-"""The alarm goes off at least this often, whatever it was set to: a net under the exact timers."""
+"""The clock is looked at least this often, because the system's may be set forward."""
+
+NEVER = 2**63
 
 PAUSE_AFTER_FAILURE_MS = 1_000
 """A store that failed is not asked again for what is due before this."""
+
+
+LONG = (PromiseSearch, TaskSearch, ScheduleSearch, DebugReset, DebugSnap, DebugTick)
+"""Kinds that may go over all rows there are."""
 
 
 class EngineSettings(Struct, frozen=True):
@@ -56,17 +74,21 @@ class ReadFailed(Exception):
     """The store could not be read; the log says why."""
 
 
-class _Job(Struct, eq=False):
-    """Work for the engine's thread: ``work(now)`` runs inside the transaction, its answer goes to ``done``."""
+class Job(Struct, eq=False):
+    """``work(now)`` runs inside a transaction; its answer goes to ``done``.
+
+    ``long``: not for the event loop, because it may go over very many rows; it gets a transaction of its own.
+    ``retry``: begin again after a pause if it failed, as nobody else would.
+    """
 
     work: Callable[[int], Result]
     done: asyncio.Future[Answer] | None = None
+    long: bool = False
     retry: bool = False
-    """Begin again after a pause if it failed: nobody else would."""
 
 
 class Engine:
-    """Owns the store and its thread. Everything public is called on the event loop."""
+    """Owns the store. Everything public is called on the event loop."""
 
     def __init__(self, store: Store, settings: EngineSettings, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -75,14 +97,18 @@ class Engine:
         self._metrics = metrics
         self._work = Work(store, settings.rules, settings.server_url)
         self._absences = Absences(settings.grace_seconds, self._take_back_leases)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = WorkThread("store")
+        self._jobs: deque[Job] = deque()
+        self._awake = asyncio.Event()
+        self._stopping = False
         self._delivered: deque[Unblock] = deque()
-        self._alarm: int | None = 0
+        self._alarm = 0
+        """When something is due (ms); nothing is before that."""
         self._outbound: Outbound
         self.observer: Observer = Nobody()
         """To be set before :meth:`start`."""
         self._loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._running: asyncio.Task[None]
 
     def start(self, outbound: Outbound) -> None:
         """Start working; what the store still owes to listeners goes to ``outbound`` first.
@@ -91,39 +117,42 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         self._outbound = outbound
-        self._enqueue(self._work.begin)
         self._thread.start()
+        self._enqueue(self._work.begin)
+        self._running = self._loop.create_task(self._run())
 
     async def stop(self) -> None:
-        """Work off what was submitted so far, then end the thread and close the store."""
+        """Work off what was submitted so far, then close the store."""
         self._absences.close()
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        self._stopping = True
+        self._awake.set()
+        await self._running
+        self._thread.stop()
         self._store.close()
 
-    async def submit(self, call: Call) -> Answer:
+    def submit(self, call: Call) -> asyncio.Future[Answer]:
         """The answer to ``call``, once everything it changed is durable. Status 500 if the store failed."""
         if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
             self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
-        return await self._submit(lambda now: self._work.answer(call, now))
+        return self._submit(lambda now: self._work.answer(call, now), long=isinstance(call.request, LONG))
 
     async def read[T](self, query: Callable[[Store], T]) -> T:
         """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
-        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))))
+        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))), long=True)
         if answer.status != 200:
             raise ReadFailed
         return cast("T", answer.data)
 
     async def is_ready(self) -> bool:
         """Whether the store answers, right now."""
-        answer = await self._submit(self._probe)
+        answer = await self._submit(self._probe, long=True)
         return answer.status == 200
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees that are past the configured age, in small transactions."""
         while self._settings.keep_settled_ms:
-            answer = await self._submit(self._drop_settled_trees)
+            answer = await self._submit(self._drop_settled_trees, long=True)
             if not answer.data or answer.status != 200:
                 return
 
@@ -154,72 +183,115 @@ class Engine:
     # --- the queue --------------------------------------------------------------------------------------------------
 
     def _enqueue(self, work: Callable[[int], Result]) -> None:
-        self._jobs.put(_Job(work=work, retry=True))
+        self._put(Job(work=work, long=True, retry=True))
 
-    async def _submit(self, work: Callable[[int], Result]) -> Answer:
+    def _submit(self, work: Callable[[int], Result], long: bool) -> asyncio.Future[Answer]:
         done: asyncio.Future[Answer] = self._loop.create_future()
-        self._jobs.put(_Job(work=work, done=done))
-        return await done
+        self._put(Job(work=work, done=done, long=long))
+        return done
 
-    # --- the thread -------------------------------------------------------------------------------------------------
+    def _put(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._awake.set()
 
-    def _run(self) -> None:
-        while True:
-            batch, stopping = self._next_batch()
-            self._work_off(batch)
-            if stopping:
-                return
+    async def _run(self) -> None:
+        while self._jobs or not self._stopping:
+            await self._wait_for_jobs_or_alarm()
+            await self._work_off(self._next_batch())
+            if self._clock() >= self._alarm:
+                await self._work_off([Job(work=self._tick, long=True)])
 
-    def _next_batch(self) -> tuple[list[_Job], bool]:
-        """What has queued up, waiting for the first of it or for the alarm. The flag tells that no more will come."""
-        batch: list[_Job] = []
-        try:
-            job = self._jobs.get(timeout=self._seconds_to_alarm())
-            while job is not None:
-                batch.append(job)
-                if len(batch) == MAX_BATCH:
-                    return batch, False
-                job = self._jobs.get_nowait()
-        except queue.Empty:
-            return batch, False
-        return batch, True
+    async def _wait_for_jobs_or_alarm(self) -> None:
+        if self._jobs or self._stopping:
+            return
+        self._awake.clear()
+        alarm = self._loop.call_later(self._seconds_to_alarm(), self._awake.set)
+        await self._awake.wait()
+        alarm.cancel()
 
     def _seconds_to_alarm(self) -> float:
-        wait = SWEEP_MS if self._alarm is None else min(self._alarm - self._clock(), SWEEP_MS)
-        return max(wait, 0) / 1_000
+        return min(max(self._alarm - self._clock(), 0), SWEEP_MS) / 1_000
 
-    def _work_off(self, batch: list[_Job]) -> None:
-        began = time.perf_counter()
+    def _next_batch(self) -> list[Job]:
+        """What has queued up, in order. A long job comes alone."""
+        batch: list[Job] = []
+        while self._jobs and len(batch) < MAX_BATCH and not (batch and self._jobs[0].long):
+            batch.append(self._jobs.popleft())
+            if batch[-1].long:
+                break
+        return batch
+
+    # --- a batch ----------------------------------------------------------------------------------------------------
+
+    async def _work_off(self, batch: list[Job]) -> None:
+        if not batch:
+            return
         try:
-            results = self._transact(batch)
+            results = await self._transact(batch)
+            self._set_alarm()
         except Exception:
             logger.exception("the store failed; %d requests are answered with an error", len(batch))
-            self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
             results = [_failure() for _ in batch]
-        self._metrics.commit(len(batch), time.perf_counter() - began)
-        self._loop.call_soon_threadsafe(self._publish, batch, results)
-
-    def _transact(self, batch: list[_Job]) -> list[Result]:
-        """A result for each job, and one more for what was due."""
-        with self._store.transaction():
-            now = self._clock()
-            self._forget_delivered()
-            results = [self._guarded(job, now) for job in batch]
-            if self._work.paused:
-                self._alarm = None
-                return [replace(result, effects=[]) for result in results]
-            ticked = self._guarded(_Job(work=lambda now: self._work.tick(now) or Result()), now)
-            self._alarm = now + PAUSE_AFTER_FAILURE_MS if ticked.failed else self._store.next_due()
-        return [*results, ticked]
-
-    def _guarded(self, job: _Job, now: int) -> Result:
-        """A job that fails takes back only what it wrote itself."""
+            self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
+            self._roll_back()
         try:
-            with self._store.savepoint():
-                return job.work(now)
+            self._publish(batch, results)
+        except Exception:
+            logger.exception("what was decided could not be told")
+
+    async def _transact(self, batch: list[Job]) -> list[Result]:
+        began = time.perf_counter()
+        now = self._clock()
+        if batch[0].long:
+            results, written = await self._on_thread(lambda: self._decide_long(batch[0], now))
+        else:
+            results, written = self._decide(batch, now)
+        if written:
+            await self._on_thread(self._store.commit)
+            self._metrics.commit(len(batch), time.perf_counter() - began)
+        return results
+
+    def _decide(self, batch: list[Job], now: int) -> tuple[list[Result], bool]:
+        """A result for each job; and whether there is something to commit."""
+        return self._close_decision([self._guarded(job, now) for job in batch])
+
+    def _decide_long(self, job: Job, now: int) -> tuple[list[Result], bool]:
+        """It may write in several steps, so if one of them fails, its transaction does."""
+        return self._close_decision([job.work(now)])
+
+    def _close_decision(self, results: list[Result]) -> tuple[list[Result], bool]:
+        written = self._store.flush()
+        if written and self._delivered:
+            self._forget_delivered()
+            self._store.flush()
+        if self._work.paused:
+            results = [replace(result, effects=[]) for result in results]
+        return results, written
+
+    def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
+        return self._thread.run(work)
+
+    def _roll_back(self) -> None:
+        """Even that may fail; the next transaction will then, too."""
+        try:
+            self._store.rollback()
+        except Exception:
+            logger.exception("the store could not take back a transaction")
+
+    def _set_alarm(self) -> None:
+        due = None if self._work.paused else self._store.next_due()
+        self._alarm = NEVER if due is None else due
+
+    def _guarded(self, job: Job, now: int) -> Result:
+        """Short jobs write once, as their last step: if they fail, nothing has changed."""
+        try:
+            return job.work(now)
         except Exception:
             logger.exception("a piece of work failed and changed nothing")
             return _failure()
+
+    def _tick(self, now: int) -> Result:
+        return self._work.tick(now) or Result()
 
     def _forget_delivered(self) -> None:
         while self._delivered:
@@ -233,18 +305,18 @@ class Engine:
     def _drop_settled_trees(self, now: int) -> Result:
         return self._work.drop_settled_trees(now - self._settings.keep_settled_ms)
 
-    def _probe(self, now: int) -> Result:
-        self._store.due(now, 1)
+    def _probe(self, _: int) -> Result:
+        self._store.check()
         return Result(answer=Answer(status=200, data=None))
 
-    # --- back on the event loop -------------------------------------------------------------------------------------
+    # --- after the commit -------------------------------------------------------------------------------------------
 
-    def _publish(self, batch: list[_Job], results: list[Result]) -> None:
-        for job, result in zip(batch, results, strict=False):
+    def _publish(self, batch: list[Job], results: list[Result]) -> None:
+        for job, result in zip(batch, results, strict=True):
             if job.done is not None and result.answer is not None and not job.done.done():
                 job.done.set_result(result.answer)
             if job.retry and result.failed:
-                self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._jobs.put, job)
+                self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._put, job)
         for result in results:
             self._metrics.tasks_changed(result.tasks)
             for decided in result.decided:

@@ -1,6 +1,6 @@
 """What happens inside a transaction: load, decide, write.
 
-Runs on the engine's thread; hands back what is to be done after the commit.
+Hands back what is to be done after the commit.
 """
 
 from collections import Counter
@@ -211,8 +211,13 @@ class Work:
 
 
 def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
-    difference = Counter(task.state for task in after.values())
-    difference.subtract(before[id].state for id in after if id in before)
+    difference: Counter[TaskState] = Counter()
+    for id, task in after.items():
+        earlier = before.get(id)
+        if earlier is None or earlier.state is not task.state:
+            difference[task.state] += 1
+            if earlier is not None:
+                difference[earlier.state] -= 1
     return difference
 
 

@@ -4,17 +4,22 @@ The checks and their order are those of protocol section 1.3: envelope, authenti
 the state.
 """
 
+import asyncio
+import logging
 import time
 
 from aiohttp import web
 
 from resonate_server.engine import Engine
-from resonate_server.http.auth import Guard
+from resonate_server.http.auth import Access, Guard
+from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call, Envelope, Refusal, decode_call, encode_response, open_envelope
+from resonate_server.protocol.envelope import Call, Refusal, decode_call, encode_response, open_envelope
 from resonate_server.protocol.errors import Forbidden, ProtocolError
 from resonate_server.protocol.requests import KINDS
+
+logger = logging.getLogger(__name__)
 
 
 class Api:
@@ -28,28 +33,67 @@ class Api:
 
     async def post(self, request: web.Request) -> web.Response:
         """Content-Type is not looked at; a body over the limit is answered 413 by the framework."""
-        began = time.perf_counter()
-        envelope = open_envelope(await request.read())
-        if isinstance(envelope, Refusal):
-            return self._respond(envelope.kind, envelope.corr_id, Answer(status=400, data=envelope.message), began)
-        answer = await self._answer(envelope, request.headers.get("Authorization"))
-        return self._respond(envelope.kind, envelope.head.corr_id, answer, began)
+        done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-    async def _answer(self, envelope: Envelope, authorization: str | None) -> Answer:
+        def respond(status: int, body: bytes) -> None:
+            if not done.done():
+                done.set_result((status, body))
+
+        self.handle(await request.read(), request.headers.get("Authorization"), respond)
+        status, body = await done
+        return web.Response(body=body, status=status, content_type="application/json")
+
+    def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
+        """Answer a request body by calling ``respond``, at once or later, whatever happens."""
+        exchange = Exchange(respond, self._metrics)
         try:
-            access = self._guard.authenticate(envelope.head.auth, authorization)
-            if envelope.kind.startswith("debug.") and not self._debug:
-                raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-            call = decode_call(envelope)
-            access.check(call.request)
+            self._begin(exchange, body, authorization)
         except ProtocolError as error:
-            return Answer(status=error.status, data=error.message)
-        return access.redact(await self._engine.submit(self._without_debug_time(call)))
+            exchange.end(Answer(status=error.status, data=error.message))
+        except Exception:
+            logger.exception("a request failed")
+            exchange.end(Answer(status=500, data="internal error"))
+
+    def _begin(self, exchange: "Exchange", body: bytes, authorization: str | None) -> None:
+        envelope = open_envelope(body)
+        if isinstance(envelope, Refusal):
+            exchange.kind, exchange.corr_id = envelope.kind, envelope.corr_id
+            exchange.end(Answer(status=400, data=envelope.message))
+            return
+        exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
+        exchange.access = self._guard.authenticate(envelope.head.auth, authorization)
+        if envelope.kind.startswith("debug.") and not self._debug:
+            raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
+        call = decode_call(envelope)
+        exchange.access.check(call.request)
+        self._engine.submit(self._without_debug_time(call)).add_done_callback(exchange.decided)
 
     def _without_debug_time(self, call: Call) -> Call:
         return call if self._debug else Call(corr_id=call.corr_id, request=call.request)
 
-    def _respond(self, kind: str, corr_id: str, answer: Answer, began: float) -> web.Response:
-        self._metrics.request(kind if kind in KINDS else "unknown", answer.status, time.perf_counter() - began)
-        body = encode_response(kind, corr_id, answer.status, answer.data)
-        return web.Response(body=body, status=answer.status, content_type="application/json")
+
+class Exchange:
+    """One request on its way: what its answer needs to be told of it, and whom it goes to."""
+
+    __slots__ = ("_began", "_metrics", "_respond", "access", "corr_id", "kind")
+
+    def __init__(self, respond: Respond, metrics: Metrics) -> None:
+        self._respond = respond
+        self._metrics = metrics
+        self._began = time.perf_counter()
+        self.kind, self.corr_id = "unknown", "0"
+        self.access = Access()
+
+    def decided(self, done: asyncio.Future[Answer]) -> None:
+        """The engine's answer has come."""
+        try:
+            answer = self.access.redact(done.result())
+        except Exception:
+            logger.exception("a request failed")
+            answer = Answer(status=500, data="internal error")
+        self.end(answer)
+
+    def end(self, answer: Answer) -> None:
+        kind = self.kind if self.kind in KINDS else "unknown"
+        self._metrics.request(kind, answer.status, time.perf_counter() - self._began)
+        self._respond(answer.status, encode_response(self.kind, self.corr_id, answer.status, answer.data))

@@ -14,6 +14,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.cors import add_origin, cors
+from resonate_server.http.lane import Lanes, LaneSite
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import add_ui
 from resonate_server.metrics import DeliveryCollector, Metrics
@@ -31,6 +32,12 @@ GONE = ("promises", "schedules", "tasks")
 """Paths of the REST API of servers before 0.9."""
 
 
+LANES = web.AppKey("lanes", Lanes)
+
+KEEP_ALIVE_S = 75.0
+"""Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
+
+
 def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
     """The application; the engine and its delivery start and stop with it."""
     push = Push(settings.transports.http_push, settings.server.public_url, metrics, engine.delivered)
@@ -38,7 +45,8 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     metrics.registry.register(DeliveryCollector(hub.figures))
     outbound = Outbound(hub, push, metrics)
     app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=_middlewares(settings))
-    app.router.add_post("/", Api(engine, guard, metrics, settings.debug).post)
+    api = Api(engine, guard, metrics, settings.debug)
+    app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
     app.router.add_get("/health", _health)
@@ -49,7 +57,9 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
     app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound))
+    app[LANES] = lanes = Lanes(api.handle, KEEP_ALIVE_S, settings.server.shutdown_timeout / 1_000)
     app.on_shutdown.append(lambda _: _end_streams(hub))
+    app.on_shutdown.append(lambda _: lanes.drain())
     app.on_response_prepare.append(add_origin)
     return app
 
@@ -63,6 +73,11 @@ def build_metrics_app(metrics: Metrics) -> web.Application:
     app = web.Application()
     app.router.add_get("/metrics", render)
     return app
+
+
+def api_site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+    """Where the application of :func:`build_app` listens."""
+    return LaneSite(runner, runner.app[LANES], host, port)
 
 
 class Outbound:

@@ -3,6 +3,7 @@
 Parsed by hand because group and id are case-sensitive and the standard library lower-cases host names.
 """
 
+from functools import lru_cache
 from urllib.parse import unquote
 
 from msgspec import Struct
@@ -30,8 +31,17 @@ class PushAddress(Struct, frozen=True):
 type Address = PollAddress | PushAddress
 
 
+MAX_KNOWN = 1_024
+MAX_KNOWN_CHARACTERS = 512
+"""Of an address that is kept once it was read: there are few, and each is read many times."""
+
+
 def parse_address(text: str) -> Address:
     """Raise :class:`Malformed` unless ``text`` is an address that this server can deliver to."""
+    return _parse_short(text) if len(text) <= MAX_KNOWN_CHARACTERS else _parse(text)
+
+
+def _parse(text: str) -> Address:
     scheme, separator, rest = text.partition("://")
     match scheme.lower() if separator else "":
         case "poll":
@@ -41,6 +51,9 @@ def parse_address(text: str) -> Address:
     raise Malformed(
         f"not an address: {_shown(text)} (expected poll://any@group, poll://uni@group/id or http(s)://host)"
     )
+
+
+_parse_short = lru_cache(MAX_KNOWN)(_parse)
 
 
 def _parse_poll(text: str, rest: str) -> PollAddress:

@@ -1,12 +1,12 @@
 """Where rows live. A store loads what a request touches and writes what was decided, in transactions; it knows no
 rules.
 
-Two implementations of one contract: in memory and on SQLite. Both are synchronous and used by one thread, the engine's.
+Two implementations of one contract: in memory and on SQLite. Both are synchronous, and used by one thread at a time.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Protocol
 
 from msgspec import Struct
@@ -61,13 +61,39 @@ MAX_COUNTED = 10_000
 
 
 class Store(Protocol):
-    """All methods but :meth:`transaction` and :meth:`close` are called inside a transaction."""
+    """A transaction begins with the first write after the last one's end. All reads see what was written before.
 
-    def transaction(self) -> AbstractContextManager[None]:
+    Rows are written whole: a :meth:`write` that raises has changed nothing.
+    """
+
+    def flush(self) -> bool:
+        """Hand everything written to the database; tells whether there is something to :meth:`commit`.
+
+        Not durable yet. An exception means that only :meth:`rollback` is left.
+        """
+
+    def commit(self) -> None:
+        """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`.
+
+        The one method that waits for the disk.
+        """
+
+    def rollback(self) -> None:
+        """What was written since the last commit never happened."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """On leaving, what was written is durable, or (an exception) never happened."""
+        try:
+            yield
+            if self.flush():
+                self.commit()
+        except BaseException:
+            self.rollback()
+            raise
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Like :meth:`transaction`, for one request among those that share a commit."""
+    def check(self) -> None:
+        """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
         """The rows that ``footprint`` names, as they stand now."""
@@ -100,7 +126,11 @@ class Store(Protocol):
         """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
 
     def next_due(self) -> int | None:
-        """The earliest time (ms) at which :meth:`due` will have something, or ``None``."""
+        """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
+
+        The earliest such time, unless something that was due earlier has been done or changed since it was last asked
+        for at that time.
+        """
 
     def drop_settled_trees(self, before: int, limit: int) -> Dropped:
         """Delete up to ``limit`` trees of which everything settled before ``before`` (ms) and nothing is owed.

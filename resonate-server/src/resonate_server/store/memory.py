@@ -1,13 +1,12 @@
 """The store in memory, for development and for tests: nothing survives the process.
 
-Ordinary dictionaries with an undo log, so that a transaction or a savepoint can be taken back.
+Ordinary dictionaries with an undo log, so that a transaction can be taken back.
 """
 
 import heapq
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
 from itertools import islice
 
 from msgspec import UNSET
@@ -28,10 +27,10 @@ from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot
+from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """See :class:`resonate_server.store.Store`."""
 
     def __init__(self) -> None:
@@ -54,21 +53,18 @@ class MemoryStore:
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.savepoint():
-            yield
+    def flush(self) -> bool:
+        return bool(self._undo)
+
+    def commit(self) -> None:
         self._undo.clear()
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        mark = len(self._undo)
-        try:
-            yield
-        except BaseException:
-            while len(self._undo) > mark:
-                self._undo.pop()()
-            raise
+    def rollback(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def check(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

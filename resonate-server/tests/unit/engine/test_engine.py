@@ -9,12 +9,14 @@ from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedStore
 
 from resonate_server.delivery import Hub
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import (
     PromiseGet,
     PromiseRegisterListener,
     PromiseSearch,
+    Request,
     TaskAcquire,
     TaskGet,
     TaskHeartbeat,
@@ -28,6 +30,16 @@ LISTENER = "poll://uni@callers/c1"
 
 def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
     return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE_MS)
+
+
+async def behind_a_commit(bench: Bench, search: Request) -> asyncio.Task[Answer]:
+    """Begin ``search``, which cannot be decided before the gate opens."""
+    in_the_way = asyncio.create_task(bench.call(promise_create("in the way")))
+    await asyncio.sleep(0.01)
+    task = asyncio.create_task(bench.call(search))
+    task.add_done_callback(lambda _: in_the_way.cancel())
+    await asyncio.sleep(0)
+    return task
 
 
 class TestAnswers:
@@ -139,7 +151,7 @@ class TestCommit:
         bench.store.down = False
         bench.now += 2 * SECOND
 
-        await bench.until(lambda: bench.notes.seen.count(("execute", "t")) == 2)
+        await bench.until(lambda: bench.notes.seen.count(("execute", "t")) >= 2)
 
     async def test_what_is_due_and_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
         """One row that no rule can treat must not stop everything, for ever."""
@@ -265,8 +277,7 @@ class TestSearch:
     async def test_past_its_deadline_a_promise_is_not_shown_as_pending(self, bench: Bench) -> None:
         await bench.call(promise_create("p", timeout_at=START + 50))
         bench.store.gate.clear()
-        search = asyncio.create_task(bench.call(PromiseSearch()))
-        await asyncio.sleep(0)
+        search = await behind_a_commit(bench, PromiseSearch(state=PromiseState.TIMEDOUT))
         bench.now += 50
         bench.store.gate.set()
 
@@ -276,8 +287,7 @@ class TestSearch:
     async def test_past_its_deadline_its_task_is_shown_as_fulfilled(self, bench: Bench) -> None:
         await bench.call(promise_create("p", timeout_at=START + 50))
         bench.store.gate.clear()
-        search = asyncio.create_task(bench.call(TaskSearch(state=TaskState.FULFILLED)))
-        await asyncio.sleep(0)
+        search = await behind_a_commit(bench, TaskSearch(state=TaskState.FULFILLED))
         bench.now += 50
         bench.store.gate.set()
 
@@ -299,7 +309,7 @@ class TestOwed:
         settled = (await bench.call(promise_settle("p"))).data.promise
 
         bench.engine.delivered(Unblock(promise=settled, address=LISTENER))
-        await bench.settle_down()
+        await bench.call(promise_create("with the next commit"))
 
         assert bench.store.unblocks() == []
 

@@ -112,18 +112,18 @@ _TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued,
 
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_param, promise_tags, created_at, next_run_at, last_run_at"
 
+# Something that every healthy database answers at once, from its first page.
+CHECK = "SELECT count(*) FROM sqlite_schema"
+
 GET_PROMISE = f"SELECT {_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
 GET_CALLBACKS = "SELECT awaiter, fired FROM callbacks WHERE awaited = ?"
+GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ?"
 GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ?"
 
-# Steps of one execution and children of one task; two index walks instead of an OR.
-GET_PRELOAD = f"""
-SELECT {_PROMISE} FROM promises WHERE branch = :branch
-UNION
-SELECT {_PROMISE} FROM promises WHERE parent = :parent
-ORDER BY id LIMIT :limit
-"""
+# Steps of one execution and children of one task: what is handed out together with it.
+GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
+GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
 
 PUT_PROMISE = f"""
 INSERT INTO promises ({_PROMISE}, branch, parent, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -1,0 +1,56 @@
+"""One thread beside the event loop, for what waits for the disk or takes long.
+
+An executor would do the same; its futures and locks cost more than most transactions do.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+type _Task = tuple[Callable[[], Any], asyncio.Future[Any]]
+
+
+class WorkThread:
+    """Used on the event loop, between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for what was begun."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``work`` returns or raises, once it was its turn."""
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._tasks.put((work, done))
+        return done
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            work, done = task
+            try:
+                result = work()
+            except Exception as error:
+                self._loop.call_soon_threadsafe(_fail, done, error)
+            else:
+                self._loop.call_soon_threadsafe(_finish, done, result)
+
+
+def _finish(done: asyncio.Future[Any], result: object) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: asyncio.Future[Any], error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)

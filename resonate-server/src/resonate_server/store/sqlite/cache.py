@@ -1,0 +1,166 @@
+"""Rows that are in use, in memory: most requests touch what was touched a moment ago.
+
+A cache and nothing else: it may be emptied whenever everything written is in the database, and what it holds is
+always what the database would answer once everything written is there. Nothing is dropped in the middle of a
+transaction, so whatever a transaction has looked at stays here until its end.
+"""
+
+from msgspec import Struct, field
+
+from resonate_server.kernel.model import DropCallbacks, DropListeners, LinkChange, PutCallback, PutListener, Task
+from resonate_server.protocol.records import Promise
+
+MAX_ENTRIES = 16_384
+"""Promises in one generation; two of them are kept. With small payloads an entry takes about 2 KiB."""
+
+
+class Entry(Struct, eq=False):
+    """All that a footprint names of one promise.
+
+    ``callbacks``: awaiter id → fired; ``awaits``: ids of which this one may be an awaiter.
+    """
+
+    promise: Promise
+    task: Task | None = None
+    callbacks: dict[str, bool] = field(default_factory=dict)
+    listeners: dict[str, None] = field(default_factory=dict)
+    awaits: set[str] = field(default_factory=set)
+
+
+class Family(Struct, eq=False):
+    """Ids of the promises of one branch, or of one parent.
+
+    ``complete``: these are all there are. ``large``: too many to be kept; the database is asked each time.
+    """
+
+    ids: set[str] = field(default_factory=set)
+    complete: bool = False
+    large: bool = False
+
+    def add(self, id: str) -> None:
+        if not self.large:
+            self.ids.add(id)
+
+    def give_up(self) -> None:
+        self.large, self.complete = True, False
+        self.ids.clear()
+
+
+class Generations[V]:
+    """A bounded map that forgets what was not asked for during a whole generation."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[str, V] = {}
+        self._old: dict[str, V] = {}
+
+    def get(self, key: str) -> V | None:
+        value = self._young.get(key)
+        if value is None:
+            value = self._old.get(key)
+            if value is not None:
+                self._young[key] = value
+        return value
+
+    def put(self, key: str, value: V) -> None:
+        self._young[key] = value
+
+    def age(self) -> None:
+        """Begin a new generation if this one is full."""
+        if len(self._young) > self._size:
+            self._old, self._young = self._young, {}
+
+    def clear(self) -> None:
+        self._young, self._old = {}, {}
+
+
+class Cache:
+    """Entries by id, and the families that preloads ask for."""
+
+    def __init__(self, size: int) -> None:
+        self._entries: Generations[Entry] = Generations(size)
+        self._branches: Generations[Family] = Generations(size)
+        self._children: Generations[Family] = Generations(size)
+
+    def get(self, id: str) -> Entry | None:
+        return self._entries.get(id)
+
+    def put(self, entry: Entry) -> None:
+        self._entries.put(entry.promise.id, entry)
+
+    def age(self) -> None:
+        """Between transactions only."""
+        self._entries.age()
+        self._branches.age()
+        self._children.age()
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._branches.clear()
+        self._children.clear()
+
+    # --- families ---------------------------------------------------------------------------------------------------
+
+    def branch(self, id: str) -> Family:
+        """The promises that name ``id`` as their branch, as far as they are known."""
+        return _family(self._branches, id)
+
+    def children(self, id: str) -> Family:
+        """The promises that name ``id`` as their parent, as far as they are known."""
+        return _family(self._children, id)
+
+    def add_to_families(self, promise: Promise) -> None:
+        if promise.branch:
+            self.branch(promise.branch).add(promise.id)
+        if promise.parent:
+            self.children(promise.parent).add(promise.id)
+
+    # --- links ------------------------------------------------------------------------------------------------------
+
+    def apply(self, link: LinkChange) -> None:
+        """Keep callbacks and listeners of the entries as the database will have them."""
+        match link:
+            case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
+                self._put_callback(awaited, awaiter, fired)
+            case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
+                self._drop_callbacks(awaiter, fired_only)
+            case PutListener(awaited=awaited, address=address):
+                entry = self.get(awaited)
+                if entry is not None:
+                    entry.listeners[address] = None
+            case DropListeners(awaited=awaited):
+                entry = self.get(awaited)
+                if entry is not None:
+                    entry.listeners.clear()
+
+    def can_follow(self, link: LinkChange) -> bool:
+        """Whether :meth:`apply` finds all that ``link`` changes.
+
+        Always so when the awaiter was loaded before, as rules do.
+        """
+        return not isinstance(link, DropCallbacks) or self.get(link.awaiter) is not None
+
+    def _put_callback(self, awaited: str, awaiter: str, fired: bool) -> None:
+        entry, waiting = self.get(awaited), self.get(awaiter)
+        if entry is not None:
+            entry.callbacks[awaiter] = fired
+        if waiting is not None:
+            waiting.awaits.add(awaited)
+
+    def _drop_callbacks(self, awaiter: str, fired_only: bool) -> None:
+        waiting = self.get(awaiter)
+        if waiting is None:
+            return
+        for awaited in list(waiting.awaits):
+            entry = self.get(awaited)
+            if entry is not None and (entry.callbacks.get(awaiter) or not fired_only):
+                entry.callbacks.pop(awaiter, None)
+                waiting.awaits.discard(awaited)
+
+
+def _family(families: Generations[Family], id: str) -> Family:
+    family = families.get(id)
+    if family is None:
+        family = Family()
+        families.put(id, family)
+    return family

@@ -1,0 +1,120 @@
+"""Rows of the tables, as tuples, from and to the kernel's structs. Param, value and tags are JSON in their columns."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from resonate_server.kernel.model import Task
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
+
+type Row = tuple[Any, ...]
+
+_values = msgspec.json.Decoder(Value)
+_tags = msgspec.json.Decoder(Tags)
+
+
+def has_tags(present: str, wanted: str) -> bool:
+    """SQL function: every pair of the JSON object ``wanted`` is in ``present``.
+
+    SQLite's own JSON functions stop at NUL.
+    """
+    tags = _tags.decode(present)
+    return all(tags.get(name) == value for name, value in _tags.decode(wanted).items())
+
+
+def promise_row(promise: Promise) -> Row:
+    return (
+        promise.id,
+        promise.state.value,
+        msgspec.json.encode(promise.param),
+        msgspec.json.encode(promise.value),
+        msgspec.json.encode(promise.tags).decode(),
+        promise.timeout_at,
+        promise.created_at,
+        None if promise.settled_at is UNSET else promise.settled_at,
+        promise.branch,
+        promise.parent,
+        promise.origin,
+    )
+
+
+def promise(row: Row) -> Promise:
+    id, state, param, value, tags, timeout_at, created_at, settled_at = row
+    return Promise(
+        id=id,
+        state=PromiseState(state),
+        param=_values.decode(param),
+        value=_values.decode(value),
+        tags=_tags.decode(tags),
+        timeout_at=timeout_at,
+        created_at=created_at,
+        settled_at=UNSET if settled_at is None else settled_at,
+    )
+
+
+def schedule_row(schedule: Schedule) -> Row:
+    return (
+        schedule.id,
+        schedule.cron,
+        schedule.promise_id,
+        schedule.promise_timeout,
+        msgspec.json.encode(schedule.promise_param),
+        msgspec.json.encode(schedule.promise_tags).decode(),
+        schedule.created_at,
+        schedule.next_run_at,
+        None if schedule.last_run_at is UNSET else schedule.last_run_at,
+    )
+
+
+def schedule(row: Row) -> Schedule:
+    id, cron, promise_id, promise_timeout, param, tags, created_at, next_run_at, last_run_at = row
+    return Schedule(
+        id=id,
+        cron=cron,
+        promise_id=promise_id,
+        promise_timeout=promise_timeout,
+        promise_param=_values.decode(param),
+        promise_tags=_tags.decode(tags),
+        created_at=created_at,
+        next_run_at=next_run_at,
+        last_run_at=UNSET if last_run_at is None else last_run_at,
+    )
+
+
+def task_row(task: Task) -> Row:
+    address = parse_address(task.target)
+    return (
+        task.id,
+        task.target,
+        task.state.value,
+        task.version,
+        task.resumes,
+        task.ttl,
+        task.pid,
+        task.claim,
+        task.timer_at,
+        task.queued,
+        task.releases,
+        task.lost_at,
+        address.group if isinstance(address, PollAddress) else None,
+    )
+
+
+def task(row: Row) -> Task:
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at = row
+    return Task(
+        id=id,
+        target=target,
+        state=TaskState(state),
+        version=version,
+        resumes=resumes,
+        ttl=ttl,
+        pid=pid,
+        claim=claim,
+        timer_at=timer_at,
+        queued=bool(queued),
+        releases=releases,
+        lost_at=lost_at,
+    )

@@ -1,0 +1,390 @@
+"""The unit of work: what was written is kept in memory until the transaction ends or a query needs it in the
+database, and is then written at once.
+
+This store is the part that assumes a single server process; the file is locked for as long as it is open.
+With ``synchronous=FULL`` a transaction that was committed is on disk and survives a power cut.
+"""
+
+import heapq
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from resonate_server.kernel.model import (
+    Changes,
+    DropCallbacks,
+    DropListeners,
+    Due,
+    Footprint,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Rows,
+    Task,
+)
+from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
+from resonate_server.store.sqlite import rows, statements
+from resonate_server.store.sqlite.cache import MAX_ENTRIES, Cache, Entry, Family
+from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+
+_UNKNOWN = 0
+_NEVER = 2**63
+
+
+class SQLiteStore(Store):
+    """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened.
+
+    ``cached``: promises in one generation of the cache.
+    """
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL", cached: int = MAX_ENTRIES) -> None:
+        try:
+            self._db = open_file(path, synchronous)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnusable(f"cannot use {path}: {error}") from error
+        self._cache = Cache(cached)
+        self._unwritten = Unwritten()
+        self._absent: set[str] = set()
+        """Ids that this transaction has found not to exist."""
+        self._lost = False
+        """A statement has failed: the transaction can only be rolled back."""
+        self._alarm = _UNKNOWN
+        """Nothing is due before this time (ms)."""
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    def flush(self) -> bool:
+        self._write_out()
+        return self._db.in_transaction
+
+    def commit(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._absent.clear()
+        self._cache.age()
+
+    def rollback(self) -> None:
+        self._unwritten.clear()
+        self._forget_rows()
+        self._lost = False
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def check(self) -> None:
+        self._db.execute(statements.CHECK).fetchone()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _write_out(self) -> None:
+        """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
+        if self._lost:
+            raise sqlite3.OperationalError("an earlier statement of this transaction has failed")
+        if not self._unwritten:
+            return
+        self._lost = True
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        self._unwritten.execute(self._db)
+        self._lost = False
+
+    def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """Ask the database, once it knows everything."""
+        self._write_out()
+        return self._db.execute(statement, parameters)
+
+    def _forget_rows(self) -> None:
+        self._cache.clear()
+        self._absent.clear()
+        self._alarm = _UNKNOWN
+
+    # --- reading rows -----------------------------------------------------------------------------------------------
+
+    def load(self, footprint: Footprint) -> Rows:
+        loaded = Rows()
+        for id in footprint.ids:
+            entry = self._load_pair(id, loaded)
+            loaded.callbacks[id] = entry.callbacks.copy() if entry is not None else {}
+            loaded.listeners[id] = list(entry.listeners) if entry is not None else []
+            for awaiter in loaded.callbacks[id]:
+                self._load_pair(awaiter, loaded)
+        if footprint.preload_for is not None:
+            loaded.preload = self._preload(footprint.preload_for, footprint.branch)
+        if footprint.schedule is not None:
+            for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
+                loaded.schedules[footprint.schedule] = rows.schedule(row)
+        return loaded
+
+    def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
+        entry = self._entry(id)
+        if entry is not None:
+            loaded.promises[id] = entry.promise
+            if entry.task is not None:
+                loaded.tasks[id] = entry.task
+        return entry
+
+    def _entry(self, id: str) -> Entry | None:
+        entry = self._cache.get(id)
+        if entry is not None or id in self._absent:
+            return entry
+        promise = self._stored_promise(id)
+        if promise is None:
+            self._absent.add(id)
+            return None
+        entry = Entry(
+            promise=promise,
+            task=next((rows.task(row) for row in self._query(statements.GET_TASK, (id,))), None),
+            callbacks={awaiter: bool(fired) for awaiter, fired in self._query(statements.GET_CALLBACKS, (id,))},
+            listeners={address: None for (address,) in self._query(statements.GET_LISTENERS, (id,))},
+            awaits={awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))},
+        )
+        self._cache.put(entry)
+        return entry
+
+    def _stored_promise(self, id: str) -> Promise | None:
+        """A new id is what is asked for most, so nothing is written out for it."""
+        query = self._query if self._unwritten.knows(id) else self._db.execute
+        return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
+
+    def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
+        own = self._cache.get(task_id)
+        branch = own.promise.branch if own is not None else branch
+        ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
+        if branch:
+            ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
+        entries = map(self._entry, sorted(ids))
+        return [entry.promise for entry in entries if entry is not None]
+
+    def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
+        """The ids of the family, or the first of them if there are many."""
+        limit = MAX_PRELOAD + 1  # One more than is handed out, because the task's own promise is among them.
+        if not family.complete and not family.large:
+            # What is not written yet was added to the family by whoever wrote it.
+            stored = [member for (member,) in self._db.execute(statement, (id, limit))]
+            family.ids.update(stored)
+            family.complete = True
+        if len(family.ids) >= limit:
+            family.give_up()
+        if family.large:
+            return [member for (member,) in self._query(statement, (id, limit))]
+        return family.ids
+
+    # --- writing rows -----------------------------------------------------------------------------------------------
+
+    def write(self, changes: Changes) -> None:
+        """Rows are made first: what cannot be a row is found before anything has changed."""
+        promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
+        task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
+        operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
+        for promise in changes.promises.values():
+            self._keep_promise(promise)
+        for task in changes.tasks.values():
+            self._keep_task(task)
+        for link in changes.links:
+            self._cache.apply(link)
+        for schedule in changes.schedules.values():
+            self._wake_at(schedule.next_run_at if schedule is not None else None)
+        self._unwritten.promises.update(promise_rows)
+        self._unwritten.tasks.update(task_rows)
+        self._unwritten.operations += operations
+        if not all(map(self._cache.can_follow, changes.links)):
+            self._write_out()
+            self._forget_rows()
+
+    def _keep_promise(self, promise: Promise) -> None:
+        entry = self._cache.get(promise.id)
+        if entry is not None:
+            entry.promise = promise
+        else:
+            self._cache.add_to_families(promise)
+            if promise.id in self._absent:
+                self._cache.put(Entry(promise=promise))
+        if promise.state is PromiseState.PENDING:
+            self._wake_at(promise.timeout_at)
+
+    def _keep_task(self, task: Task) -> None:
+        entry = self._cache.get(task.id)
+        if entry is not None:
+            entry.task = task
+        self._wake_at(task.timer_at)
+
+    def _wake_at(self, time: int | None) -> None:
+        if time is not None and time < self._alarm:
+            self._alarm = time
+
+    # --- what is owed -----------------------------------------------------------------------------------------------
+
+    def put_unblock(self, unblock: Unblock, now: int) -> None:
+        self._unwritten.operations.append((statements.PUT_UNBLOCK, (unblock.promise.id, unblock.address, now)))
+
+    def drop_unblock(self, promise_id: str, address: str) -> None:
+        self._unwritten.operations.append((statements.DROP_UNBLOCK, (promise_id, address)))
+
+    def drop_unblocks_before(self, time: int) -> None:
+        self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
+
+    def unblocks(self) -> list[Unblock]:
+        return [
+            Unblock(promise=rows.promise(promise), address=address)
+            for address, *promise in self._query(statements.GET_UNBLOCKS)
+        ]
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        return [rows.task(row) for row in self._query(statements.GET_QUEUED, (group, limit))]
+
+    def acquired_tasks(self) -> list[str]:
+        return [id for (id,) in self._query(statements.GET_ACQUIRED)]
+
+    def held_tasks(self, pid: str) -> list[str]:
+        return [id for (id,) in self._query(statements.GET_HELD, (pid,))]
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def due(self, now: int, limit: int) -> Due:
+        if now < self._alarm:
+            return Due()
+        self._alarm = _UNKNOWN
+        return Due(
+            promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
+            tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
+            schedules=tuple(rows.schedule(row) for row in self._query(statements.DUE_SCHEDULES, (now, limit))),
+        )
+
+    def next_due(self) -> int | None:
+        if self._alarm == _UNKNOWN:
+            queries = (statements.NEXT_DEADLINE, statements.NEXT_TIMER, statements.NEXT_RUN)
+            times = [self._query(query).fetchone()[0] for query in queries]
+            self._alarm = min((time for time in times if time is not None), default=_NEVER)
+        return None if self._alarm == _NEVER else self._alarm
+
+    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
+        roots = self._query(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
+        tasks = 0
+        if roots:
+            self._begin_deleting()
+        for (root,) in roots:
+            for statement in statements.DROP_LINKS_OF_TREE:
+                self._db.execute(statement, {"root": root})
+            tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
+            self._db.execute(statements.DROP_PROMISES_OF_TREE, {"root": root})
+        return Dropped(trees=len(roots), tasks=tasks)
+
+    def reset(self) -> None:
+        self._begin_deleting()
+        for table in statements.TABLES:
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608  a constant
+
+    def _begin_deleting(self) -> None:
+        """What is deleted in the database itself must not live on here."""
+        self._write_out()
+        self._forget_rows()
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    # --- search -----------------------------------------------------------------------------------------------------
+
+    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+        origin = search.tags.get("resonate:origin")
+        statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
+        query = {
+            "state": search.state and search.state.value,
+            "tags": msgspec.json.encode(search.tags).decode(),
+            "origin": origin,
+            "after": search.cursor or "",
+            "limit": search.limit + 1,
+        }
+        return [rows.promise(row) for row in self._query(statement, query)]
+
+    def search_tasks(self, search: TaskSearch) -> list[Task]:
+        query = {
+            "state": search.state and search.state.value,
+            "after": search.cursor or "",
+            "limit": search.limit + 1,
+        }
+        return [rows.task(row) for row in self._query(statements.SEARCH_TASKS, query)]
+
+    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
+        tags = msgspec.json.encode(search.tags).decode()
+        query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
+        return [rows.schedule(row) for row in self._query(statements.SEARCH_SCHEDULES, query)]
+
+    # --- for those who watch ----------------------------------------------------------------------------------------
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        states = list(PromiseState) if state is None else [state]
+        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+
+    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
+        query = {
+            "state": state.value,
+            "created_at": MAX_INTEGER if before is None else before.created_at,
+            "id": "" if before is None else before.id,
+        }
+        return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
+
+    def count_pending_roots(self, limit: int) -> int:
+        (count,) = self._query(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
+        return int(count)
+
+    def tree(self, root: str, after: str) -> Iterator[Branch]:
+        for row in self._query(statements.TREE, {"root": root, "after": after}):
+            task = self._query(statements.GET_TASK, (row[0],)).fetchone()
+            awaits = [id for (id,) in self._query(statements.AWAITED, (row[0],))]
+            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
+
+    def occupation(self) -> Occupation:
+        return Occupation(
+            queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
+            held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
+        )
+
+    def count_tasks(self) -> Counter[TaskState]:
+        return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            promises=[rows.promise(row) for row in self._query(statements.ALL_PROMISES)],
+            tasks=[rows.task(row) for row in self._query(statements.ALL_TASKS)],
+            callbacks=[
+                PutCallback(awaited=awaited, awaiter=awaiter, fired=bool(fired))
+                for awaited, awaiter, fired in self._query(statements.ALL_CALLBACKS)
+            ],
+            listeners=[
+                PutListener(awaited=awaited, address=address)
+                for awaited, address in self._query(statements.ALL_LISTENERS)
+            ],
+            unblocks=self.unblocks(),
+        )
+
+
+def _newness(promise: Promise) -> tuple[int, str]:
+    return promise.created_at, promise.id
+
+
+def _link_operation(link: LinkChange) -> Operation:
+    match link:
+        case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
+            return statements.PUT_CALLBACK, (awaited, awaiter, fired)
+        case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
+            return statements.DROP_CALLBACKS, (awaiter, fired_only)
+        case PutListener(awaited=awaited, address=address):
+            return statements.PUT_LISTENER, (awaited, address)
+        case DropListeners(awaited=awaited):
+            return statements.DROP_LISTENERS, (awaited,)
+
+
+def _schedule_operations(changes: Changes) -> Iterator[Operation]:
+    for id, schedule in changes.schedules.items():
+        if schedule is None:
+            yield statements.DROP_SCHEDULE, (id,)
+        else:
+            yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)

@@ -1,0 +1,46 @@
+"""What a transaction has written so far and the database has not been given yet.
+
+Of a row that is written several times only the last state goes to the database; and many rows go in one call.
+"""
+
+import sqlite3
+from itertools import groupby
+from operator import itemgetter
+
+from resonate_server.store.sqlite import statements
+from resonate_server.store.sqlite.rows import Row
+
+type Operation = tuple[str, Row]
+"""A statement and its parameters."""
+
+_statement = itemgetter(0)
+_parameters = itemgetter(1)
+
+
+class Unwritten:
+    """Rows of promises and tasks by id; everything else as statements in the order in which they must run."""
+
+    def __init__(self) -> None:
+        self.promises: dict[str, Row] = {}
+        self.tasks: dict[str, Row] = {}
+        self.operations: list[Operation] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.promises or self.tasks or self.operations)
+
+    def knows(self, id: str) -> bool:
+        """Whether the database would tell something outdated about ``id``."""
+        return id in self.promises or id in self.tasks
+
+    def execute(self, db: sqlite3.Connection) -> None:
+        """Inside a transaction. What fails leaves the transaction to be taken back."""
+        db.executemany(statements.PUT_PROMISE, self.promises.values())
+        db.executemany(statements.PUT_TASK, self.tasks.values())
+        for statement, operations in groupby(self.operations, _statement):
+            db.executemany(statement, map(_parameters, operations))
+        self.clear()
+
+    def clear(self) -> None:
+        self.promises.clear()
+        self.tasks.clear()
+        self.operations.clear()

@@ -1,0 +1,231 @@
+"""The fast lane of ``POST /`` and where connections leave it, seen from a socket: no client can tell the difference."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from harness.server import ServerProcess
+
+from resonate_server.config import Settings
+
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+PATIENCE_S = 10.0
+MAX_BODY_BYTES = Settings().server.max_body_bytes
+
+
+def body(corr_id: str, kind: str = "promise.get", **data: object) -> bytes:
+    head = {"corrId": corr_id, "version": "2026-04-01"}
+    return json.dumps({"kind": kind, "head": head, "data": data or {"id": "nobody"}}).encode()
+
+
+def request(corr_id: str, *fields: bytes) -> bytes:
+    text = body(corr_id)
+    lines = b"".join(field + b"\r\n" for field in fields)
+    return HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(text) + text
+
+
+class Peer:
+    """A client that sends the bytes it is told to and reads one answer after the other."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self._file = self._socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def send_until_blocked(self, data: bytes) -> None:
+        """Again and again, until the server takes no more; fails if it never stops taking."""
+        self._socket.settimeout(0.5)
+        for _ in range(2_000):
+            try:
+                self._socket.sendall(data)
+            except TimeoutError:
+                return
+        raise AssertionError("the server reads without an end")
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, fields (names in lower case) and body."""
+        status = int(self._file.readline().split()[1])
+        fields = {}
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.decode().partition(":")
+            fields[name.lower()] = value.strip()
+        return status, fields, self._file.read(int(fields.get("content-length", "0")))
+
+    def corr_id(self) -> str:
+        """Of the next answer."""
+        corr_id = json.loads(self.answer()[2])["head"]["corrId"]
+        assert isinstance(corr_id, str)
+        return corr_id
+
+    def is_closed(self) -> bool:
+        """By the server, with nothing more to read."""
+        return self._file.read(1) == b""
+
+    def half_close(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+@pytest.fixture
+def peer(server: ServerProcess) -> Iterator[Peer]:
+    peer = Peer(server.port)
+    yield peer
+    peer.close()
+
+
+def test_an_answer_says_what_every_answer_says(peer: Peer) -> None:
+    peer.send(request("1"))
+
+    status, fields, _ = peer.answer()
+
+    assert status == 404
+    assert fields["content-type"] == "application/json"
+    assert fields["date"].endswith("GMT")
+
+
+def test_a_connection_serves_many_requests(peer: Peer) -> None:
+    for number in range(100):
+        peer.send(request(str(number)))
+        assert peer.corr_id() == str(number)
+
+
+def test_requests_sent_without_waiting_are_answered_in_their_order(peer: Peer) -> None:
+    peer.send(b"".join(request(str(number)) for number in range(500)))
+
+    assert [peer.corr_id() for _ in range(500)] == [str(number) for number in range(500)]
+
+
+def test_malformed_requests_sent_without_waiting_are_answered_in_their_order(peer: Peer) -> None:
+    """These are answered at once, without the engine."""
+    peer.send((HEAD + b"Content-Length: 2\r\n\r\n{}") * 5_000)
+
+    assert {peer.answer()[0] for _ in range(5_000)} == {400}
+
+
+def test_a_request_may_come_byte_by_byte(peer: Peer) -> None:
+    for byte in request("slow"):
+        peer.send(bytes([byte]))
+
+    assert peer.corr_id() == "slow"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"X-Unknown: 1", b"Cookie: a=b", b"Accept: caf\xc3\xa9"],
+)
+def test_a_request_that_leaves_the_lane_is_answered_like_the_others(peer: Peer, field: bytes) -> None:
+    peer.send(request("in") + request("out", field) + request("after"))
+
+    assert [peer.corr_id() for _ in range(3)] == ["in", "out", "after"]
+
+
+def test_a_stream_may_follow_on_the_same_connection(peer: Peer) -> None:
+    """A client takes any connection of its pool."""
+    peer.send(request("1"))
+    peer.corr_id()
+    peer.send(b"GET /poll/lane/pid-1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    status, fields, _ = peer.answer()
+
+    assert (status, fields["content-type"]) == (200, "text/event-stream")
+
+
+def test_other_paths_are_served(peer: Peer) -> None:
+    peer.send(request("1") + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + request("2"))
+
+    assert (peer.corr_id(), peer.answer()[0], peer.corr_id()) == ("1", 200, "2")
+
+
+def test_a_body_in_chunks_is_read(peer: Peer) -> None:
+    text = body("chunked")
+    peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(text), text))
+
+    assert peer.corr_id() == "chunked"
+
+
+def test_two_lengths_are_refused(peer: Peer) -> None:
+    """Whoever smuggles a request behind another one counts on two opinions."""
+    text = body("smuggled")
+    peer.send(HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+
+    assert peer.answer()[0] == 400
+
+
+def test_a_length_beside_chunks_is_not_believed(peer: Peer) -> None:
+    peer.send(HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + request("hidden"))
+
+    assert peer.answer()[0] == 400
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it(peer: Peer) -> None:
+    text = body("expected")
+    peer.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(text))
+    assert peer.answer()[0] == 100
+    peer.send(text)
+
+    assert peer.corr_id() == "expected"
+
+
+def test_a_client_that_asks_for_it_is_closed_after_its_answer(peer: Peer) -> None:
+    peer.send(request("last", b"Connection: close"))
+
+    assert peer.corr_id() == "last"
+    assert peer.is_closed()
+
+
+def test_a_large_body_is_read_up_to_the_limit(peer: Peer) -> None:
+    text = body("large", "promise.create", id="large", timeoutAt=2**50, tags={"filler": "x" * 900_000})
+    peer.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+
+    assert peer.corr_id() == "large"
+
+
+def test_a_body_over_the_limit_is_refused(peer: Peer) -> None:
+    peer.send(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY_BYTES))
+    peer.send(b"x" * (MAX_BODY_BYTES + 1))
+
+    assert peer.answer()[0] == 413
+
+
+def test_what_is_no_http_at_all_is_refused(peer: Peer) -> None:
+    peer.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+
+    assert peer.answer()[0] == 400
+
+
+def test_a_client_that_never_reads_is_served_no_further(server: ServerProcess) -> None:
+    """Its answers are not piled up without a bound; and nobody else waits for it."""
+    process = psutil.Process(server.pid)
+    before = process.memory_info().rss
+    deaf = Peer(server.port)
+
+    deaf.send_until_blocked(request("x" * 4_000) * 50)
+
+    assert server.client().call("promise.get", id="nobody").status == 404
+    assert process.memory_info().rss - before < 64 * 2**20
+    deaf.close()
+
+
+def test_stopping_answers_what_was_accepted_and_closes_the_others(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log").start()
+    idle, busy = Peer(server.port), Peer(server.port)
+    idle.send(request("1"))
+    idle.corr_id()
+    busy.send(request("2"))
+    began = time.monotonic()
+
+    server.stop()
+
+    assert busy.corr_id() == "2"
+    assert busy.is_closed()
+    assert idle.is_closed()
+    assert time.monotonic() - began < PATIENCE_S / 2
