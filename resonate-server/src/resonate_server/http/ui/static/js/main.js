@@ -203,6 +203,7 @@ class Page {
     const detail = await this.read(id);
     if (!detail) return;
     if (this.chain?.id !== detail.id) this.detail.clear();
+    byId("notice").hidden = true;
     this.take(detail);
     this.listView.mark(this.chain.id);
     this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];

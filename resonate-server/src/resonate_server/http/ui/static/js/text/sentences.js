@@ -1,6 +1,6 @@
 // What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
 
-import { isCall } from "../model/chain.js";
+import { isCall, isStep } from "../model/chain.js";
 import { asked, coarse, duration } from "./durations.js";
 import { brief } from "./payloads.js";
 import { cut, shortGroup, shortPid, shorten } from "./safe.js";
@@ -20,7 +20,7 @@ export function nameOf(promise) {
   if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
   if (promise.func) return cut(promise.func, 40);
   if (promise.group !== null) return shorten(promise.id, 24);
-  return promise.tags?.["resonate:scope"] === "global" ? "promise" : "step";
+  return isStep(promise) ? "step" : "promise";
 }
 
 /** The same for a promise of which only the id, and perhaps its name, is known. */

@@ -37,7 +37,7 @@ function newGroup() {
 function updateGroup(node, group, now) {
   const here = group.workers.filter((worker) => worker.state === "connected").length;
   say(node.querySelector("h3 bdi"), cut(group.name, 60));
-  say(node.querySelector("h3 small"), here === 0 ? "nobody connected" : `${here} connected`);
+  say(node.querySelector("h3 small"), here === 0 ? "none connected" : `${here} connected`);
   say(node.querySelector(".waiting"), group.waiting ? `${group.waiting} waiting` : "");
   attribute(node, "data-empty", here === 0);
   reconcile(node.querySelector("ul"), group.workers, "data-worker", (worker) => worker.pid, newWorker, (item, worker) => updateWorker(item, worker, now));

@@ -147,12 +147,17 @@ export class TimelineView {
     attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
     attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
     say(element.querySelector(".row-name"), nameOf(promise));
-    const own = promise.id === this.chain.root.id ? promise.id : ownPart(promise.id, promise.parent ?? this.chain.id);
-    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(own, 40));
+    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 40));
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
     this.#result(element.querySelector(".row-result"), promise);
     this.#bars(element.querySelector(".row-track"), row);
+  }
+
+  /** What its id has that its parent's, or at least the root's, has not. */
+  #ownPart({ id, parent }) {
+    const own = parent === null ? id : ownPart(id, parent);
+    return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
   /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
