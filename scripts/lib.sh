@@ -169,6 +169,8 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         RESONATE_SERVER__BIND=127.0.0.1 \
         RESONATE_SERVER__PORT=$(resonate_port) \
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
+        RESONATE_UI__FOO_URL=http://127.0.0.1:$(foo_port) \
+        RESONATE_UI__STACK=processes \
         FOO_PORT=$(foo_port) \
         LEASE_SECONDS=$(lease_seconds processes) \
         HEALTH_FILE=$(health_file "$1") \

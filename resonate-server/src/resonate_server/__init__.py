@@ -5,6 +5,7 @@ The layers, from the outside in; each imports only what stands below it:
 ``client``            the command line for any server
 ``cli``               builds the parts and runs them
 ``http``              routes, stream framing, limits, status codes
+``watch``             what people see of the server, live: events, workers, chains
 ``engine``            one request in, one answer out after the commit; batches and timers
 ``delivery``          who is connected and which message goes to whom
 ``config``, ``metrics``, ``logs``   what can be set, measured and read in the log

@@ -147,6 +147,18 @@ class Observability(Section, frozen=True, kw_only=True):
     metrics_port: Port = 9_090
 
 
+class Ui(Section, frozen=True, kw_only=True):
+    """The live page at ``/ui/``.
+
+    ``foo_url``: where it sends requests through; empty for nowhere. ``stack``: how the demo was started, which tells
+    the commands that the page shows for killing and starting bar.
+    """
+
+    enabled: bool = True
+    foo_url: Annotated[str, Meta(pattern="^(https?://[^/].*)?$")] = ""
+    stack: Literal["containers", "processes", ""] = ""
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """Everything that can be set."""
 
@@ -160,6 +172,7 @@ class Settings(Section, frozen=True, kw_only=True):
     transports: Transports = Transports()
     auth: Auth = Auth()
     observability: Observability = Observability()
+    ui: Ui = Ui()
 
 
 def load(flags: Given, usual: Given, environment: Mapping[str, str] = os.environ) -> Settings:

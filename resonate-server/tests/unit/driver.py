@@ -4,7 +4,8 @@ requests. No assertions in here."""
 from msgspec import UNSET
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Due, Footprint, LeaseLost, Rules, Task, Withdraw
+from resonate_server.engine.observer import Decided
+from resonate_server.kernel.model import Decision, Due, Footprint, LeaseLost, Rows, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -76,6 +77,7 @@ class Driver:
         self.now = START
         self.sent: list[Message | Withdraw] = []
         self.leases_lost: list[LeaseLost] = []
+        self.decided: list[Decided] = []
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
         """Load, decide, write."""
@@ -83,8 +85,7 @@ class Driver:
             rows = self.store.load(kernel.footprint(request))
             decision = kernel.apply(Call(corr_id=corr_id, request=request), rows, self.now, self.rules)
             self.store.write(decision.changes)
-        self.sent += decision.messages
-        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+        self._keep(decision, rows, request)
         return decision.answer
 
     def write_only(self, request: Request) -> None:
@@ -97,10 +98,10 @@ class Driver:
         """Do what is due now, or what ``due`` claims to be."""
         with self.store.transaction():
             due = due or self.store.due(self.now, 1_000)
-            decision = kernel.tick(due, self.store.load(due.footprint), self.now, self.rules)
+            rows = self.store.load(due.footprint)
+            decision = kernel.tick(due, rows, self.now, self.rules)
             self.store.write(decision.changes)
-        self.sent += decision.messages
-        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+        self._keep(decision, rows)
 
     def release_leases(self, pid: str) -> None:
         """Take back what ``pid`` holds: it is gone."""
@@ -109,8 +110,12 @@ class Driver:
             rows = self.store.load(Footprint(ids=tuple(held)))
             decision = kernel.release_leases(pid, held, rows, self.now, self.rules)
             self.store.write(decision.changes)
+        self._keep(decision, rows)
+
+    def _keep(self, decision: Decision, rows: Rows, request: Request | None = None) -> None:
         self.sent += decision.messages
         self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+        self.decided.append(Decided(self.now, rows, decision, request))
 
     def wait(self, ms: int) -> None:
         """Time passes and what is due by then is done; all of it at the end, as after a busy second."""
@@ -161,6 +166,7 @@ class Driver:
         """What was sent up to here is not what the test is about."""
         self.sent.clear()
         self.leases_lost.clear()
+        self.decided.clear()
 
     # --- promise.* --------------------------------------------------------------------------------------------------
 

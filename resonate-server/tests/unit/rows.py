@@ -104,6 +104,9 @@ def snapshot(store: Store) -> dict[str, Any]:
         "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
         "counts": {state: count for state, count in store.count_tasks().items() if count},
         "everything": store.snapshot(),
+        "roots": [found.id for found in store.recent_roots(None, None)],
+        "trees": {id: list(store.tree(id, "")) for id in ids},
+        "occupation": store.occupation(),
         "due": store.due(END_OF_TIME, 1_000),
         "next due": store.next_due(),
     }

@@ -18,6 +18,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from resonate_server.delivery.connection import Connection
+from resonate_server.delivery.observer import Nobody, Observer
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock
 
@@ -101,6 +102,7 @@ class Hub:
     def __init__(self, owner: Owner, push: Callable[[Message, str], None]) -> None:
         self._owner = owner
         self._push = push
+        self.observer: Observer = Nobody()
         self._groups: dict[str, Group] = {}
         self._group_of_task: dict[str, Group] = {}
         self._expected: set[str] = set()
@@ -137,6 +139,7 @@ class Hub:
         group.more_in_store = True
         logger.log(self._level_of_return(id), "worker connected: %s", connection)
         self.heard(id)
+        self.observer.connected(group_name, id)
         self._owner.worker_connected(id)
         self._hand_over_unblocks(group, connection)
         self._pump(group)
@@ -154,6 +157,7 @@ class Hub:
         self._detach(group, connection)
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
+        self.observer.left(connection.group, connection.id, planned)
         if planned:
             self._expected.add(connection.id)
         else:
@@ -179,6 +183,7 @@ class Hub:
         Until it is heard of again others are preferred, and get what it was sent but did not claim.
         """
         self._silent[pid] = time.monotonic()
+        self.observer.silent(pid)
         for group in self._groups.values():
             connection = group.connections.get(pid)
             if connection is None or len(group.connections) == 1:
@@ -189,6 +194,7 @@ class Hub:
     def heard(self, pid: str) -> None:
         """It lives: it has sent a request of its own."""
         self._silent.pop(pid, None)
+        self.observer.heard(pid)
 
     def _is_silent(self, connection: Connection) -> bool:
         return self._silent.get(connection.id, -math.inf) > time.monotonic() - SILENT_S
@@ -300,6 +306,7 @@ class Hub:
         self._group_of_task[execute.task_id] = group
         self._served[receiver] = next(self._turn)
         receiver.push(execute)
+        self.observer.sent(group.name, receiver.id, execute)
 
     def _pump(self, group: Group) -> None:
         """Hand waiting tasks to workers that have room; one that must wait for its own worker goes to the back."""

@@ -4,7 +4,7 @@ What has queued up while the last transaction was written is decided in the next
 the commit answers and messages go out.
 """
 
-from resonate_server.engine.engine import Engine, EngineSettings
+from resonate_server.engine.engine import Engine, EngineSettings, ReadFailed
 from resonate_server.engine.work import Outbound
 
-__all__ = ["Engine", "EngineSettings", "Outbound"]
+__all__ = ["Engine", "EngineSettings", "Outbound", "ReadFailed"]

@@ -12,12 +12,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
+from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.thread import WorkThread
 from resonate_server.engine.work import Outbound, Result, Work
 from resonate_server.kernel.model import LeaseLost, Notice, PromiseSettled, Rules, ScheduleFired, TaskClaimed
@@ -68,6 +70,10 @@ class EngineSettings(Struct, frozen=True):
     keep_settled_ms: int = 0
 
 
+class ReadFailed(Exception):
+    """The store could not be read; the log says why."""
+
+
 class Job(Struct, eq=False):
     """``work(now)`` runs inside a transaction; its answer goes to ``done``.
 
@@ -99,6 +105,8 @@ class Engine:
         self._alarm = 0
         """When something is due (ms); nothing is before that."""
         self._outbound: Outbound
+        self.observer: Observer = Nobody()
+        """To be set before :meth:`start`."""
         self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[None]
 
@@ -128,6 +136,13 @@ class Engine:
             self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
         return self._submit(lambda now: self._work.answer(call, now), long=isinstance(call.request, LONG))
+
+    async def read[T](self, query: Callable[[Store], T]) -> T:
+        """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
+        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))), long=True)
+        if answer.status != 200:
+            raise ReadFailed
+        return cast("T", answer.data)
 
     async def is_ready(self) -> bool:
         """Whether the store answers, right now."""
@@ -162,6 +177,7 @@ class Engine:
         self._absences.lost(pid)
 
     def _take_back_leases(self, pid: str) -> None:
+        self.observer.gone(pid)
         self._enqueue(lambda now: self._work.take_back(pid, now))
 
     # --- the queue --------------------------------------------------------------------------------------------------
@@ -303,6 +319,8 @@ class Engine:
                 self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._put, job)
         for result in results:
             self._metrics.tasks_changed(result.tasks)
+            for decided in result.decided:
+                self.observer.decided(decided)
             for notice in result.notices:
                 self._take_notice(notice)
             for effect in result.effects:

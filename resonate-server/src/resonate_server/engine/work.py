@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from resonate_server import kernel
 from resonate_server.engine.debug import describe
+from resonate_server.engine.observer import Decided
 from resonate_server.kernel.model import Decision, Footprint, Notice, Rows, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
@@ -75,6 +76,7 @@ class Result(Struct):
     notices: list[Notice] = field(default_factory=list)
     tasks: Counter[TaskState] = field(default_factory=Counter)
     """How many more, or fewer, tasks there are in each state."""
+    decided: list[Decided] = field(default_factory=list)
 
 
 class Work:
@@ -96,7 +98,7 @@ class Work:
         if call.request.kind.startswith("debug."):
             return self._debug(call)
         rows = self._store.load(kernel.footprint(call.request))
-        return self._write(kernel.apply(call, rows, now, self._rules), rows, now)
+        return self._write(kernel.apply(call, rows, now, self._rules), rows, now, call.request)
 
     def _search(self, request: Request, now: int) -> Result:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
@@ -157,6 +159,7 @@ class Work:
             total.effects += portion.effects
             total.notices += portion.notices
             total.tasks.update(portion.tasks)
+            total.decided += portion.decided
         return total
 
     def take_back(self, pid: str, now: int) -> Result:
@@ -192,7 +195,7 @@ class Work:
         complete = len(tasks) < limit
         return Result(effects=[lambda outbound: outbound.refill(group, messages, complete)])
 
-    def _write(self, decision: Decision, rows: Rows, now: int) -> Result:
+    def _write(self, decision: Decision, rows: Rows, now: int, request: Request | None = None) -> Result:
         if decision.changes:
             self._store.write(decision.changes)
         for message in decision.messages:
@@ -203,6 +206,7 @@ class Work:
             effects=[_effect(message) for message in decision.messages],
             notices=decision.notices,
             tasks=_difference(rows.tasks, decision.changes.tasks),
+            decided=[Decided(now, rows, decision, request)],
         )
 
 

@@ -16,6 +16,7 @@ from resonate_server.http.auth import Guard
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.lane import Lanes, LaneSite
 from resonate_server.http.stream import Streams
+from resonate_server.http.ui import add_ui
 from resonate_server.metrics import DeliveryCollector, Metrics
 from resonate_server.protocol.envelope import encode_response
 from resonate_server.protocol.messages import Execute, Message
@@ -50,6 +51,8 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
+    if settings.ui.enabled:
+        add_ui(app, engine, hub, guard, settings)
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)

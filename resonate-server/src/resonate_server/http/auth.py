@@ -59,6 +59,11 @@ class Guard:
     def __init__(self, settings: Auth) -> None:
         self._tokens = _tokens(settings) if settings.publickey else None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether tokens are needed."""
+        return self._tokens is not None
+
     def authenticate(self, token: str | None, authorization: str | None) -> Access:
         """What the token permits, given in the envelope's head or as a bearer. Raises Unauthorized or Forbidden."""
         if self._tokens is None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from resonate_server.kernel.model import Changes, Due, Footprint, PutCallback, PutListener, Rows, Task
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, Schedule, TaskState
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 
 
@@ -32,6 +32,32 @@ class Dropped(Struct, frozen=True):
 
     trees: int
     tasks: int
+
+
+class Place(Struct, frozen=True):
+    """Where a root stands in the order of creation."""
+
+    created_at: int
+    id: str
+
+
+class Branch(Struct, frozen=True):
+    """One promise of a tree. ``awaits``: ids, ascending, that its task waits for and that have not settled."""
+
+    promise: Promise
+    task: Task | None
+    awaits: list[str]
+
+
+class Occupation(Struct, frozen=True):
+    """``queued``: tasks that are owed to a worker of each group; ``held``: tasks that each process holds."""
+
+    queued: dict[str, int]
+    held: dict[str, int]
+
+
+MAX_COUNTED = 10_000
+"""So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
 
 
 class Store(Protocol):
@@ -121,6 +147,18 @@ class Store(Protocol):
 
     def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough."""
+
+    def count_pending_roots(self, limit: int) -> int:
+        """How many roots are pending; counts up to ``limit``."""
+
+    def tree(self, root: str, after: str) -> Iterator[Branch]:
+        """The promises of a tree, ascending by id from after ``after`` on, one by one."""
+
+    def occupation(self) -> Occupation:
+        """Who has what to do; of up to :data:`MAX_COUNTED` tasks each."""
 
     def count_tasks(self) -> Counter[TaskState]:
         """How many tasks there are in each state; reads them all."""

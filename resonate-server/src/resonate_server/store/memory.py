@@ -4,6 +4,7 @@ Ordinary dictionaries with an undo log, so that a transaction can be taken back.
 """
 
 import heapq
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, MutableMapping
 from itertools import islice
@@ -26,7 +27,7 @@ from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Dropped, Snapshot, Store
+from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
 
 
 class MemoryStore(Store):
@@ -41,6 +42,8 @@ class MemoryStore(Store):
         self._unblocks: dict[tuple[str, str], int] = {}
         self._branches: dict[str, dict[str, None]] = defaultdict(dict)
         self._children: dict[str, dict[str, None]] = defaultdict(dict)
+        self._trees: dict[str, dict[str, None]] = defaultdict(dict)
+        self._roots: dict[PromiseState, list[tuple[int, str]]] = {state: [] for state in PromiseState}
         self._schedules: dict[str, Schedule] = {}
         self._queued: dict[str, None] = {}
         # (time, id) of every timer that was ever set; entries that no longer hold are skipped when they come up.
@@ -115,9 +118,28 @@ class MemoryStore(Store):
                 self._set(self._branches[promise.branch], promise.id, None)
             if promise.parent:
                 self._set(self._children[promise.parent], promise.id, None)
+            if promise.origin:
+                self._set(self._trees[promise.origin], promise.id, None)
+        self._move_root(self._promises.get(promise.id), promise)
         self._undo.append(lambda: self._push_deadline(promise.id))
         self._set(self._promises, promise.id, promise)
         self._push_deadline(promise.id)
+
+    def _move_root(self, before: Promise | None, after: Promise | None) -> None:
+        """Keep the order of creation of the roots in each state."""
+        if before is not None and before.origin in (None, before.id):
+            self._drop_root(before)
+            self._undo.append(lambda: self._add_root(before))
+        if after is not None and after.origin in (None, after.id):
+            self._add_root(after)
+            self._undo.append(lambda: self._drop_root(after))
+
+    def _add_root(self, root: Promise) -> None:
+        insort(self._roots[root.state], (root.created_at, root.id))
+
+    def _drop_root(self, root: Promise) -> None:
+        roots = self._roots[root.state]
+        del roots[bisect_left(roots, (root.created_at, root.id))]
 
     def _write_task(self, task: Task) -> None:
         self._undo.append(lambda: self._push_timer(task.id))
@@ -233,6 +255,8 @@ class MemoryStore(Store):
         self._apply_link(DropListeners(awaited=promise.id))
         self._delete(self._branches[promise.branch or ""], promise.id)
         self._delete(self._children[promise.parent or ""], promise.id)
+        self._delete(self._trees[promise.origin or ""], promise.id)
+        self._move_root(promise, None)
         self._delete(self._tasks, promise.id)
         self._delete(self._promises, promise.id)
 
@@ -263,6 +287,37 @@ class MemoryStore(Store):
             if _after(schedule.id, search.cursor) and search.tags.items() <= schedule.promise_tags.items()
         )
         return list(islice(matches, search.limit + 1))
+
+    # --- for those who watch ----------------------------------------------------------------------------------------
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        states = list(PromiseState) if state is None else [state]
+        places = heapq.merge(*(self._places(each, before) for each in states), reverse=True)
+        return (self._promises[id] for _, id in places)
+
+    def _places(self, state: PromiseState, before: Place | None) -> Iterator[tuple[int, str]]:
+        roots = self._roots[state]
+        end = len(roots) if before is None else bisect_left(roots, (before.created_at, before.id))
+        return (roots[index] for index in range(end - 1, -1, -1))
+
+    def count_pending_roots(self, limit: int) -> int:
+        return min(len(self._roots[PromiseState.PENDING]), limit)
+
+    def tree(self, root: str, after: str) -> Iterator[Branch]:
+        ids = set(self._trees.get(root, {}))
+        if root in self._promises and self._promises[root].origin is None:
+            ids.add(root)
+        for id in sorted(id for id in ids if id > after):
+            awaited = sorted(each for each in self._awaited_by.get(id, {}) if not self._callbacks[each][id])
+            yield Branch(self._promises[id], self._tasks.get(id), awaited)
+
+    def occupation(self) -> Occupation:
+        queued = (_group(self._tasks[id]) for id in islice(self._queued, MAX_COUNTED))
+        held = (task.pid for task in self._tasks.values() if task.pid is not None)
+        return Occupation(
+            queued=dict(Counter(group for group in queued if group is not None)),
+            held=dict(Counter(islice(held, MAX_COUNTED))),
+        )
 
     def count_tasks(self) -> Counter[TaskState]:
         return Counter(task.state for task in self._tasks.values())

@@ -28,6 +28,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         if is_new:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         db.execute("BEGIN EXCLUSIVE")
+        db.execute(statements.INDEX_FOR_WATCHING)
         db.execute("COMMIT")
         db.create_function("has_tags", 2, has_tags, deterministic=True)
     except BaseException:

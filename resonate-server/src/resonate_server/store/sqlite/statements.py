@@ -100,6 +100,11 @@ CREATE INDEX schedules_by_next_run ON schedules (next_run_at);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+# Apart from the schema, so that files that were made without it get it when they are opened.
+INDEX_FOR_WATCHING = """
+CREATE INDEX IF NOT EXISTS roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id
+"""
+
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
 _PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
@@ -199,6 +204,32 @@ SEARCH_SCHEDULES = f"""
 SELECT {_SCHEDULE} FROM schedules WHERE id > :after AND (:tags = '{{}}' OR has_tags(promise_tags, :tags)) ORDER BY
 id LIMIT :limit
 """
+
+# Each state by itself walks its part of the index backwards; whoever asks merges them.
+RECENT_ROOTS = f"""
+SELECT {_PROMISE} FROM promises INDEXED BY roots_by_creation
+WHERE state = :state AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
+ORDER BY created_at DESC, id DESC
+"""
+COUNT_PENDING_ROOTS = """
+SELECT count(*) FROM (
+    SELECT 1 FROM promises INDEXED BY roots_by_creation
+    WHERE state = 'pending' AND (origin IS NULL OR origin = id) LIMIT ?
+)
+"""
+# The root need not name itself as its origin.
+TREE = f"""
+SELECT {_PROMISE} FROM promises WHERE id = :root AND id > :after AND origin IS NULL
+UNION ALL
+SELECT {_PROMISE} FROM promises WHERE origin = :root AND id > :after
+ORDER BY id
+"""
+AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0 ORDER BY awaited"
+COUNT_QUEUED = """
+SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE queued = 1 AND recipient IS NOT NULL LIMIT ?)
+GROUP BY recipient
+"""
+COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT ?) GROUP BY pid"
 
 ALL_PROMISES = f"SELECT {_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"

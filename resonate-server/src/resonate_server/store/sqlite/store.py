@@ -5,6 +5,7 @@ This store is the part that assumes a single server process; the file is locked 
 With ``synchronous=FULL`` a transaction that was committed is on disk and survives a power cut.
 """
 
+import heapq
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -28,8 +29,8 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.preload import MAX_PRELOAD
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Dropped, Snapshot, Store
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
 from resonate_server.store.sqlite.cache import MAX_ENTRIES, Cache, Entry, Family
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
@@ -289,6 +290,36 @@ class SQLiteStore(Store):
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
+    # --- for those who watch ----------------------------------------------------------------------------------------
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        states = list(PromiseState) if state is None else [state]
+        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+
+    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
+        query = {
+            "state": state.value,
+            "created_at": MAX_INTEGER if before is None else before.created_at,
+            "id": "" if before is None else before.id,
+        }
+        return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
+
+    def count_pending_roots(self, limit: int) -> int:
+        (count,) = self._query(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
+        return int(count)
+
+    def tree(self, root: str, after: str) -> Iterator[Branch]:
+        for row in self._query(statements.TREE, {"root": root, "after": after}):
+            task = self._db.execute(statements.GET_TASK, (row[0],)).fetchone()
+            awaits = [id for (id,) in self._db.execute(statements.AWAITED, (row[0],))]
+            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
+
+    def occupation(self) -> Occupation:
+        return Occupation(
+            queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
+            held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
+        )
+
     # --- search -----------------------------------------------------------------------------------------------------
 
     def search_promises(self, search: PromiseSearch) -> list[Promise]:
@@ -333,6 +364,10 @@ class SQLiteStore(Store):
             ],
             unblocks=self.unblocks(),
         )
+
+
+def _newness(promise: Promise) -> tuple[int, str]:
+    return promise.created_at, promise.id
 
 
 def _link_operation(link: LinkChange) -> Operation:

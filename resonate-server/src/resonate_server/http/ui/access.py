@@ -1,0 +1,69 @@
+"""Who may see what, and how the page is told of errors: a status and one sentence as JSON."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from msgspec import Struct
+
+from resonate_server.engine import ReadFailed
+from resonate_server.http.auth import Access, Guard
+from resonate_server.protocol.errors import ProtocolError
+from resonate_server.watch.events import encoder
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of every answer below ``/ui/``."""
+
+type Protected = Callable[[web.Request, Access], Awaitable[web.StreamResponse]]
+
+
+class Problem(Exception):
+    """What the page is told instead of an answer."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Error(Struct, frozen=True):
+    error: str
+
+
+def json(data: object, status: int = 200) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=encoder.encode(data), status=status, content_type="application/json", headers=headers)
+
+
+def protected(guard: Guard, handler: Protected) -> Handler:
+    """``handler`` for those whose token permits something."""
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        return await handler(request, guard.authenticate(None, request.headers.get("Authorization")))
+
+    return check
+
+
+@web.middleware
+async def tell_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return json(_Error(str(problem)), problem.status)
+    except ProtocolError as error:
+        return json(_Error(error.message), error.status)
+    except ReadFailed:
+        return json(_Error("the store could not be read; the server's log says why"), 503)
+
+
+async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Signal handler, because a stream's headers are sent before its handler returns."""
+    for name, text in HEADERS.items():
+        response.headers[name] = text

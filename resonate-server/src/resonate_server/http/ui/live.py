@@ -1,0 +1,118 @@
+"""``GET /ui/api/events``: a response that does not end, one JSON object a line."""
+
+import asyncio
+
+from aiohttp import ClientConnectionError, web
+from msgspec import Struct
+from msgspec.structs import replace
+
+from resonate_server.http.auth import Access
+from resonate_server.http.ui.access import Problem
+from resonate_server.watch import Watch
+from resonate_server.watch.events import encoder
+from resonate_server.watch.feed import MAX_VIEWERS, PAUSE_S, Overtaken, TooManyViewers, Viewer
+from resonate_server.watch.roster import Group
+
+BEAT_S = 5.0
+"""A line is written at least this often."""
+
+WRITE_TIMEOUT_S = 20.0
+"""A viewer that takes nothing for so long is gone."""
+
+STREAM_S = 600.0
+"""Age at which a stream is ended where tokens are needed: the viewer comes back, and shows its token again."""
+
+
+class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
+    """``resumed``: everything after what the viewer has seen will follow."""
+
+    epoch: str
+    seq: int
+    at: int
+    resumed: bool
+    auth: bool
+    send: bool
+    groups: list[Group]
+
+
+class Beat(Struct, frozen=True, tag_field="kind", tag="beat"):
+    """A sign of life, and the workers as they are, so that a viewer's own count cannot drift away."""
+
+    at: int
+    groups: list[Group]
+
+
+class Live:
+    """``auth``: whether tokens are needed; ``send``: whether requests can be sent."""
+
+    def __init__(self, watch: Watch, auth: bool, send: bool) -> None:
+        self._watch = watch
+        self._auth = auth
+        self._send = send
+
+    async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
+        try:
+            viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""))
+        except TooManyViewers:
+            raise Problem(503, f"{MAX_VIEWERS} pages are watching already") from None
+        try:
+            hello = await self._hello(viewer, resumed)
+            response = web.StreamResponse(
+                headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            )
+            await response.prepare(request)
+            await self._serve(response, viewer, hello)
+        except (ClientConnectionError, TimeoutError, Overtaken):
+            pass  # The page comes back when it can, and says what it has seen.
+        finally:
+            self._watch.feed.leave(viewer)
+        return response
+
+    async def end(self) -> None:
+        """The server stops."""
+        self._watch.feed.close()
+
+    async def _serve(self, response: web.StreamResponse, viewer: Viewer, hello: Hello) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + STREAM_S
+        await _write(response, _line(hello))
+        next_beat = loop.time() + BEAT_S
+        while not self._watch.feed.closed and not (self._auth and loop.time() > end):
+            await self._watch.feed.wait(viewer, next_beat - loop.time())
+            lines = self._watch.feed.take(viewer)
+            if loop.time() >= next_beat:
+                next_beat = loop.time() + BEAT_S
+                lines += _line(Beat(self._watch.now(), await self._groups(viewer)))
+            if lines:
+                await _write(response, lines)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
+        return Hello(
+            epoch=self._watch.ring.epoch,
+            seq=viewer.seq,
+            at=self._watch.now(),
+            resumed=resumed,
+            auth=self._auth,
+            send=self._send,
+            groups=await self._groups(viewer),
+        )
+
+    async def _groups(self, viewer: Viewer) -> list[Group]:
+        """How much there is to do is told only to those who may see all of it."""
+        groups = await self._watch.groups()
+        if not viewer.prefix:
+            return groups
+        return [
+            replace(group, waiting=None, workers=[replace(worker, held=None) for worker in group.workers])
+            for group in groups
+        ]
+
+
+def _line(data: Struct) -> bytes:
+    return encoder.encode(data) + b"\n"
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(data)

@@ -1,0 +1,53 @@
+"""Routes of the live page, and the parts that answer them."""
+
+from aiohttp import web
+
+from resonate_server.config import Settings
+from resonate_server.delivery import Hub
+from resonate_server.engine import Engine
+from resonate_server.http.auth import Guard
+from resonate_server.http.ui.access import add_headers, protected, tell_problems
+from resonate_server.http.ui.chains import ChainPages
+from resonate_server.http.ui.files import Files
+from resonate_server.http.ui.live import Live
+from resonate_server.http.ui.send import Sender
+from resonate_server.http.ui.settings import PageSettings
+from resonate_server.watch import Watch
+
+PAGE = "/ui/"
+
+
+def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, settings: Settings) -> None:
+    """Have the page served, and its watch told of what happens."""
+    watch = Watch(engine)
+    engine.observer = hub.observer = watch
+    app.router.add_get("/", _home, allow_head=False)
+    app.router.add_get("/ui", _to_page)
+    app.add_subapp(PAGE, _build(watch, guard, settings))
+
+
+def _build(watch: Watch, guard: Guard, settings: Settings) -> web.Application:
+    ui = web.Application(middlewares=[tell_problems])
+    chains, sender = ChainPages(watch.chains), Sender(settings.ui.foo_url)
+    live = Live(watch, guard.is_on, sender.is_configured)
+    ui.router.add_get("/api/events", protected(guard, live.get), allow_head=False)
+    ui.router.add_get("/api/chains", protected(guard, chains.list))
+    ui.router.add_get("/api/chain", protected(guard, chains.get))
+    ui.router.add_post("/api/send", protected(guard, sender.post))
+    ui.router.add_get("/api/settings", PageSettings(settings.ui, guard.is_on).get)
+    ui.router.add_get("/{name:.*}", Files().get)
+    ui.on_response_prepare.append(add_headers)
+    ui.on_shutdown.append(lambda _: live.end())
+    ui.cleanup_ctx.append(sender.running)
+    return ui
+
+
+async def _home(request: web.Request) -> web.StreamResponse:
+    """People are shown the page; programs are told, as ever, that requests are posted here."""
+    if "text/html" in request.headers.get("Accept", ""):
+        raise web.HTTPFound(PAGE)
+    raise web.HTTPMethodNotAllowed("GET", ["POST"])
+
+
+async def _to_page(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound(PAGE)

@@ -1,0 +1,383 @@
+"""Chains as the page shows them: the list of the latest, and all that is known of one.
+
+Rows are read in small portions, each of them a piece of work in the engine's ordinary queue, so that nobody waits
+long for somebody who only looks.
+"""
+
+import binascii
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.store import Branch, Place, Store
+from resonate_server.watch.derive import chain_of, group_of
+from resonate_server.watch.events import ChainEvent, Event
+from resonate_server.watch.feed import visible
+from resonate_server.watch.payload import Payload, excerpt, function_name, readable
+from resonate_server.watch.ring import Ring
+
+PORTION = 500
+"""Rows that are looked at in one piece of work."""
+
+PORTION_MS = 5.0
+"""After this time a piece of work looks at no further row."""
+
+PORTION_BYTES = 4 * 1_024 * 1_024
+"""Nor after so much payload."""
+
+MAX_PORTIONS = 10
+"""Pieces of work for one page of the list; a search that needs more is carried on by the next page."""
+
+MAX_PROMISES = 2_000
+"""Of one chain."""
+
+MAX_TEXT_OF_CHAIN = 2 * 1_024 * 1_024
+"""Characters of payload of one chain; further ones are cut to :data:`SHORT_TEXT`."""
+
+SHORT_TEXT = 128
+
+MAX_COUNTED = 1_000
+"""Pending chains are counted up to here."""
+
+BUCKETS = 12
+
+
+class Reader(Protocol):
+    """Where rows are read."""
+
+    async def read[T](self, query: Callable[[Store], T]) -> T:
+        """What ``query`` finds among the committed rows."""
+
+
+class BadCursor(Exception):
+    """It is none of ours."""
+
+
+class Wanted(Struct, frozen=True):
+    """Which chains to list: ``text`` stands within the id or the function's name, whatever its case."""
+
+    limit: int
+    before: Place | None = None
+    state: PromiseState | None = None
+    text: str = ""
+    prefix: str = ""
+
+
+class Chain(Struct, frozen=True):
+    """One line of the list. ``activity``: events in each twelfth of its life, as far as the ring reaches."""
+
+    id: str
+    func: str | None
+    group: str | None
+    state: PromiseState
+    created_at: int
+    settled_at: int | None
+    activity: list[int]
+
+
+class ChainPage(Struct, frozen=True):
+    """``total_pending`` is ``None`` for those who may not see all of them."""
+
+    chains: list[Chain]
+    next: str | None
+    total_pending: int | None
+
+
+class TaskView(Struct, frozen=True):
+    state: TaskState
+    version: int
+    pid: str | None
+    ttl: int | None
+    resumes: int
+    lease_ends: int | None
+    retry_at: int | None
+
+
+class PromiseView(Struct, frozen=True):
+    id: str
+    parent: str | None
+    func: str | None
+    group: str | None
+    timer: bool
+    state: PromiseState
+    created_at: int
+    settled_at: int | None
+    timeout_at: int
+    param: Payload | None
+    value: Payload | None
+    tags: dict[str, str]
+    task: TaskView | None
+    awaits: list[str]
+
+
+class ChainView(Struct, frozen=True):
+    """``promises`` are at least as new as event ``seq``; ``events`` are those up to it.
+
+    ``known_from``: time of the oldest event that is kept.
+    """
+
+    id: str
+    at: int
+    epoch: str
+    seq: int
+    promises: list[PromiseView]
+    cut: bool
+    events: list[Event]
+    known_from: int
+
+
+class _Slim(Struct, frozen=True):
+    """A root without its payloads."""
+
+    id: str
+    func: str | None
+    group: str | None
+    state: PromiseState
+    created_at: int
+    settled_at: int | None
+
+    def matches(self, wanted: Wanted) -> bool:
+        if not self.id.startswith(wanted.prefix):
+            return False
+        text = wanted.text.casefold()
+        return text in self.id.casefold() or text in (self.func or "").casefold()
+
+
+class _Portion(Struct, frozen=True):
+    """``last``: the place of the last row that was looked at; ``None`` if there are no further ones."""
+
+    found: list[_Slim]
+    last: Place | None
+
+
+class Chains:
+    """``now`` tells the time in ms since the epoch."""
+
+    def __init__(self, reader: Reader, ring: Ring, now: Callable[[], int]) -> None:
+        self._reader = reader
+        self._ring = ring
+        self._now = now
+
+    # --- the list ---------------------------------------------------------------------------------------------------
+
+    async def page(self, wanted: Wanted) -> ChainPage:
+        """The newest that are wanted; ``next`` is given as long as there may be more, even if none was found."""
+        found: list[_Slim] = []
+        last = wanted.before
+        for _ in range(MAX_PORTIONS):
+            portion = await self._read_portion(wanted, last, wanted.limit - len(found))
+            found += portion.found
+            last = portion.last
+            if last is None or len(found) == wanted.limit:
+                break
+        counted = (
+            None if wanted.prefix else await self._reader.read(lambda store: store.count_pending_roots(MAX_COUNTED))
+        )
+        return ChainPage(self._with_activity(found), None if last is None else encode_place(last), counted)
+
+    async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
+        return await self._reader.read(lambda store: _look_through(store, wanted, before, limit))
+
+    def _with_activity(self, found: list[_Slim]) -> list[Chain]:
+        times: dict[str, list[int]] = defaultdict(list)
+        wanted = {slim.id for slim in found}
+        for event in self._ring.up_to(self._ring.last):
+            if isinstance(event, ChainEvent) and event.chain in wanted:
+                times[event.chain].append(event.at)
+        now = self._now()
+        return [
+            Chain(
+                id=slim.id,
+                func=slim.func,
+                group=slim.group,
+                state=slim.state,
+                created_at=slim.created_at,
+                settled_at=slim.settled_at,
+                activity=_buckets(times.get(slim.id, []), slim.created_at, slim.settled_at or now),
+            )
+            for slim in found
+        ]
+
+    # --- one chain --------------------------------------------------------------------------------------------------
+
+    async def view(self, id: str, prefix: str = "") -> ChainView | None:
+        """The chain that promise ``id`` belongs to, as far as its ids begin with ``prefix``."""
+        seq, at = self._ring.last, self._now()
+        promise = await self._reader.read(lambda store: _promise(store, id))
+        if promise is None:
+            return None
+        root = chain_of(promise)
+        promises = await self._read_tree(root, prefix)
+        ids = {view.id for view in promises}
+        kept = self._ring.up_to(seq)
+        events: list[Event] = [
+            event for event in kept if isinstance(event, ChainEvent) and (event.chain == root or event.id in ids)
+        ]
+        return ChainView(
+            id=root,
+            at=at,
+            epoch=self._ring.epoch,
+            seq=seq,
+            promises=promises[:MAX_PROMISES],
+            cut=len(promises) > MAX_PROMISES,
+            events=visible(events, prefix),
+            known_from=kept[0].at if kept else at,
+        )
+
+    async def _read_tree(self, root: str, prefix: str) -> list[PromiseView]:
+        """One more than :data:`MAX_PROMISES`, to tell that there are more."""
+        shown: list[PromiseView] = []
+        room, after = MAX_TEXT_OF_CHAIN, ""
+        while len(shown) <= MAX_PROMISES:
+            portion = await self._reader.read(lambda store, after=after, room=room: _tree(store, root, after, room))  # type: ignore[misc]
+            if not portion:
+                break
+            after = portion[-1].id
+            room -= sum(len(payload.text) for view in portion for payload in (view.param, view.value) if payload)
+            shown += [_granted(view, prefix) for view in portion if view.id.startswith(prefix)]
+        return shown[: MAX_PROMISES + 1]
+
+
+# --- inside the engine's queue --------------------------------------------------------------------------------------
+
+
+def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
+    """The next roots that are wanted, within the limits of one piece of work."""
+    found: list[_Slim] = []
+    last: Place | None = None
+    roots = store.recent_roots(wanted.state, before)
+    for promise in _bounded(roots, _weight):
+        last = Place(created_at=promise.created_at, id=promise.id)
+        slim = _slim(promise)
+        if slim.matches(wanted):
+            found.append(slim)
+        if len(found) == limit:
+            break
+    there_are_more = next(roots, None) is not None
+    return _Portion(found, last if there_are_more else None)
+
+
+def _tree(store: Store, root: str, after: str, room: int) -> list[PromiseView]:
+    views = []
+    for branch in _bounded(store.tree(root, after), lambda branch: _weight(branch.promise)):
+        views.append(_view(branch, room))
+        room -= sum(len(payload.text) for payload in (views[-1].param, views[-1].value) if payload)
+    return views
+
+
+def _promise(store: Store, id: str) -> Promise | None:
+    return store.load(Footprint(ids=(id,))).promises.get(id)
+
+
+def _bounded[T](rows: Iterator[T], weight: Callable[[T], int]) -> Iterator[T]:
+    """As many of ``rows``, at least one, as one piece of work may look at."""
+    end = time.perf_counter() + PORTION_MS / 1_000
+    weighed = 0
+    for row in islice(rows, PORTION):
+        yield row
+        weighed += weight(row)
+        if weighed > PORTION_BYTES or time.perf_counter() > end:
+            return
+
+
+def _weight(promise: Promise) -> int:
+    return sum(len(value.data) for value in (promise.param, promise.value) if value.data is not UNSET)
+
+
+# --- how rows are shown ---------------------------------------------------------------------------------------------
+
+
+def _slim(promise: Promise) -> _Slim:
+    return _Slim(
+        id=promise.id,
+        func=function_name(excerpt(promise.param)),
+        group=group_of(promise.target),
+        state=promise.state,
+        created_at=promise.created_at,
+        settled_at=None if promise.settled_at is UNSET else promise.settled_at,
+    )
+
+
+def _view(branch: Branch, room: int) -> PromiseView:
+    promise = branch.promise
+    limit = SHORT_TEXT if room <= 0 else None
+    param, value = excerpt(promise.param), excerpt(promise.value)
+    return PromiseView(
+        id=promise.id,
+        parent=None if promise.parent == promise.id else promise.parent,
+        func=function_name(param),
+        group=group_of(promise.target),
+        timer=promise.is_timer,
+        state=promise.state,
+        created_at=promise.created_at,
+        settled_at=None if promise.settled_at is UNSET else promise.settled_at,
+        timeout_at=promise.timeout_at,
+        param=readable(param) if limit is None else readable(param, limit),
+        value=readable(value) if limit is None else readable(value, limit),
+        tags=_short(promise.tags),
+        task=_task_view(branch),
+        awaits=branch.awaits,
+    )
+
+
+def _task_view(branch: Branch) -> TaskView | None:
+    task = branch.task
+    if task is None:
+        return None
+    return TaskView(
+        state=task.state,
+        version=task.version,
+        pid=task.pid,
+        ttl=task.ttl,
+        resumes=task.resumes,
+        lease_ends=task.timer_at if task.state is TaskState.ACQUIRED else None,
+        retry_at=task.timer_at if task.state is TaskState.PENDING else None,
+    )
+
+
+def _short(tags: dict[str, str]) -> dict[str, str]:
+    """Tags are free text of any length and number."""
+    return {name[:SHORT_TEXT]: text[:1_024] for name, text in islice(tags.items(), 64)}
+
+
+def _granted(view: PromiseView, prefix: str) -> PromiseView:
+    """Without ids that somebody may not see."""
+    if not prefix:
+        return view
+    parent = view.parent if view.parent is not None and view.parent.startswith(prefix) else None
+    awaits = [id for id in view.awaits if id.startswith(prefix)]
+    return msgspec.structs.replace(view, parent=parent, awaits=awaits)
+
+
+def _buckets(times: list[int], begin: int, end: int) -> list[int]:
+    if not times:
+        return []
+    counts = [0] * BUCKETS
+    width = max(end - begin, 1) / BUCKETS
+    for time_ in times:
+        counts[min(max(int((time_ - begin) / width), 0), BUCKETS - 1)] += 1
+    return counts
+
+
+# --- cursors --------------------------------------------------------------------------------------------------------
+
+
+def encode_place(place: Place) -> str:
+    return urlsafe_b64encode(msgspec.json.encode((place.created_at, place.id))).decode()
+
+
+def decode_place(cursor: str) -> Place:
+    """Raises :class:`BadCursor`."""
+    try:
+        created_at, id = msgspec.json.decode(urlsafe_b64decode(cursor), type=tuple[int, str])
+    except (msgspec.DecodeError, binascii.Error, ValueError):
+        raise BadCursor from None
+    return Place(created_at=created_at, id=id)

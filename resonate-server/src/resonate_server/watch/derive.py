@@ -1,0 +1,176 @@
+"""From a decision to events: what has become of each promise and task, told by its row before and its row after.
+
+Rules do not know that they are watched: why a task waits again follows from the state that it comes from.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from resonate_server.engine.observer import Decided
+from resonate_server.kernel.model import PutCallback, Rows, Task
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
+from resonate_server.watch.events import (
+    ChainEvent,
+    PromiseCreated,
+    PromiseSettled,
+    TaskClaimed,
+    TaskHalted,
+    TaskLost,
+    TaskQueued,
+    TaskRefused,
+    TaskReleased,
+    TaskSuspended,
+)
+from resonate_server.watch.payload import Excerpt, Function
+
+CONFLICT = 409
+CREATED, RELEASED = "created", "released"
+PENDING_PROMISE = PromiseState.PENDING
+
+WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
+"""What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
+
+
+def events(decided: Decided) -> list[ChainEvent]:
+    """What has happened: first to promises, then what became of tasks for that reason."""
+    rows, changes = decided.rows, decided.decision.changes
+    found: list[ChainEvent] = []
+    for promise in changes.promises.values():
+        if promise.id not in rows.promises:
+            found.append(_created(promise, decided.now))
+        if promise.state is not PENDING_PROMISE:
+            found.append(_settled(promise, decided.now))
+    for task in changes.tasks.values():
+        before = rows.tasks.get(task.id)
+        if before is None or before.state is not task.state or (task.queued and before.timer_at != task.timer_at):
+            promise = changes.promises.get(task.id) or rows.promises[task.id]
+            _MOVED[task.state](found, before, task, chain_of(promise), decided)
+    if decided.decision.answer.status == CONFLICT and isinstance(decided.request, WRITES):
+        found += _refused(decided.request, rows, decided.now)
+    return found
+
+
+def chain_of(promise: Promise) -> str:
+    """Id of the root of its call tree."""
+    return promise.tags.get("resonate:origin") or promise.id
+
+
+@lru_cache(1_024)
+def group_of(target: str | None) -> str | None:
+    """The group of workers that a task is for; the URL of one that is told by HTTP."""
+    if target is None:
+        return None
+    try:
+        address = parse_address(target)
+    except Malformed:
+        return target
+    return address.group if isinstance(address, PollAddress) else address.url
+
+
+def _created(promise: Promise, now: int) -> PromiseCreated:
+    id, tags, param = promise.id, promise.tags, promise.param.data
+    parent = tags.get("resonate:parent")
+    return PromiseCreated(
+        0,
+        now,
+        tags.get("resonate:origin") or id,
+        id,
+        None if parent == id else parent,
+        Function(param) if param else None,
+        group_of(tags.get("resonate:target")),
+        promise.is_timer,
+        promise.timeout_at,
+        promise.created_at,
+    )
+
+
+def _settled(promise: Promise, now: int) -> PromiseSettled:
+    settled_at, value = promise.settled_at, promise.value.data
+    return PromiseSettled(
+        0,
+        now,
+        chain_of(promise),
+        promise.id,
+        promise.state,
+        Excerpt(value) if value else None,
+        promise.created_at,
+        settled_at or now,
+    )
+
+
+# ── tasks, by the state they are in now ──
+
+
+def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    """It waits: its attempt came to nothing, or what it awaited is settled, or it is new. One that nobody is told of
+    (a timer, or not before its time) waits in silence."""
+    now, reason = decided.now, _reason(before, task, decided.now)
+    if before is not None and before.state is TaskState.ACQUIRED:
+        if reason == RELEASED:
+            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version))
+        else:
+            found.append(TaskLost(0, now, chain, task.id, before.pid, before.version, reason))
+    if task.queued:
+        found.append(TaskQueued(0, now, chain, task.id, group_of(task.target), task.version, reason))
+
+
+def _acquired(found: list[ChainEvent], _: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    found.append(TaskClaimed(0, decided.now, chain, task.id, group_of(task.target), task.pid, task.version))
+
+
+def _suspended(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    awaited = _awaited(task.id, decided)
+    found.append(TaskSuspended(0, decided.now, chain, task.id, before.pid if before else None, task.version, awaited))
+
+
+def _halted(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    found.append(TaskHalted(0, decided.now, chain, task.id, before.pid if before else None, task.version))
+
+
+def _fulfilled(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
+    """That its promise is settled says it all."""
+
+
+_MOVED = {
+    TaskState.PENDING: _pending,
+    TaskState.ACQUIRED: _acquired,
+    TaskState.SUSPENDED: _suspended,
+    TaskState.HALTED: _halted,
+    TaskState.FULFILLED: _fulfilled,
+}
+
+
+def _reason(before: Task | None, task: Task, now: int) -> str:
+    if before is None:
+        return CREATED
+    if before.state is TaskState.SUSPENDED:
+        return "resumed"
+    if before.state is TaskState.HALTED:
+        return "continued"
+    if before.state is TaskState.ACQUIRED:
+        return RELEASED if task.lost_at is None else _loss(before, now)
+    if before.queued:
+        return "retry"
+    return RELEASED if task.releases else CREATED  # After the pause, or the delay that was asked for.
+
+
+def _loss(before: Task, now: int) -> str:
+    """A lease that has not ended yet was taken back, because its holder is gone."""
+    return "lease" if before.timer_at is not None and before.timer_at <= now else "gone"
+
+
+def _awaited(id: str, decided: Decided) -> list[str]:
+    links = decided.decision.changes.links
+    awaited = [link.awaited for link in links if isinstance(link, PutCallback) and link.awaiter == id]
+    known = (each for each, awaiters in decided.rows.callbacks.items() if id in awaiters)
+    return list(dict.fromkeys([*awaited, *known]))
+
+
+def _refused(request: Request, rows: Rows, now: int) -> Iterator[ChainEvent]:
+    assert isinstance(request, WRITES)
+    promise = rows.promises.get(request.id)
+    if promise is not None:
+        yield TaskRefused(0, now, chain_of(promise), request.id, request.version, request.kind)

@@ -1,0 +1,148 @@
+"""The events of the live page, as they stand on the wire; and how they are encoded.
+
+Payloads are kept as excerpts and decoded only when an event is encoded. ``seq`` is given by the ring. ``chain`` is the
+id of the root; times are in ms since the epoch.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from resonate_server.protocol.records import PromiseState
+from resonate_server.watch.payload import Excerpt, Function, Payload, function_name, readable
+
+
+class Event(Struct, tag_field="kind", gc=False):
+    """Something that has happened."""
+
+    seq: int
+    at: int
+
+    def weight(self) -> int:
+        """Characters of payload that are kept with it."""
+        return 0
+
+
+class ChainEvent(Event, gc=False):
+    """Something that has happened to the promise ``id``, or to its task."""
+
+    chain: str | None
+    id: str
+
+
+class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
+    parent: str | None
+    func: Function | None
+    group: str | None
+    timer: bool
+    timeout_at: int
+    created_at: int
+
+    def weight(self) -> int:
+        return 0 if self.func is None else self.func.weight
+
+
+class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
+    state: PromiseState
+    value: Excerpt | None
+    created_at: int
+    settled_at: int
+
+    def weight(self) -> int:
+        return 0 if self.value is None else self.value.weight
+
+
+class TaskQueued(ChainEvent, tag="task.queued", gc=False):
+    """It waits for a worker; the attempt to come is ``version`` + 1."""
+
+    group: str | None
+    version: int
+    reason: str
+
+
+class TaskSent(ChainEvent, tag="task.sent", gc=False):
+    group: str
+    pid: str
+    version: int
+
+
+class TaskClaimed(ChainEvent, tag="task.claimed", gc=False):
+    """Attempt ``version`` runs."""
+
+    group: str | None
+    pid: str | None
+    version: int
+
+
+class TaskSuspended(ChainEvent, tag="task.suspended", gc=False):
+    pid: str | None
+    version: int
+    on: list[str]
+
+
+class TaskLost(ChainEvent, tag="task.lost", gc=False):
+    """The attempt ended in a break."""
+
+    pid: str | None
+    version: int
+    reason: str
+
+
+class TaskReleased(ChainEvent, tag="task.released", gc=False):
+    pid: str | None
+    version: int
+
+
+class TaskHalted(ChainEvent, tag="task.halted", gc=False):
+    pid: str | None
+    version: int
+
+
+class TaskRefused(ChainEvent, tag="task.refused", gc=False):
+    """``request``: the kind of a write by an attempt that no longer holds the task."""
+
+    version: int
+    request: str
+
+
+class WorkerEvent(Event, gc=False):
+    """Something that a worker did."""
+
+    group: str
+    pid: str
+
+
+class WorkerConnected(WorkerEvent, tag="worker.connected", gc=False):
+    """``again``: back after this server had ended its stream as planned."""
+
+    again: bool
+
+
+class WorkerLeft(WorkerEvent, tag="worker.left", gc=False):
+    planned: bool
+
+
+class WorkerSilent(WorkerEvent, tag="worker.silent", gc=False):
+    """It let a lease lapse."""
+
+
+class WorkerGone(WorkerEvent, tag="worker.gone", gc=False):
+    pass
+
+
+class WorkerHeard(WorkerEvent, tag="worker.heard", gc=False):
+    pass
+
+
+def _for_the_wire(kept: Any) -> str | Payload | None:
+    match kept:
+        case Function():
+            return function_name(kept)
+        case Excerpt():
+            return readable(kept)
+    raise TypeError(type(kept))
+
+
+encoder = msgspec.json.Encoder(enc_hook=_for_the_wire)
+"""For everything that the page is told."""

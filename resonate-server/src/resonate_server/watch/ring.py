@@ -1,0 +1,68 @@
+"""The ring: the latest events, numbered, in bounded memory. Older ones are forgotten, not written anywhere."""
+
+import secrets
+
+from resonate_server.watch.events import Event
+
+MAX_EVENTS = 20_000
+MAX_WEIGHT = 16 * 1_024 * 1_024
+"""Characters of payloads that are kept."""
+
+
+class Ring:
+    """``epoch`` tells this ring's numbers from those of another life of the server."""
+
+    def __init__(self, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
+        self.epoch = secrets.token_hex(8)
+        self.last = 0
+        """Number of the latest event; 0 before there is one."""
+        self._first = 1
+        self._events: list[Event | None] = [None] * max_events
+        self._max_weight = max_weight
+        self._weight = 0
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is kept, or of the next one if there is none."""
+        return self._first
+
+    def append(self, event: Event) -> None:
+        """Number it and keep it."""
+        events = self._events
+        event.seq = self.last = self.last + 1
+        if self.last - self._first == len(events):
+            self._forget_first()
+        events[self.last % len(events)] = event
+        kept = event.weight()
+        if kept:
+            self._weight += kept
+            while self._weight > self._max_weight and self._first < self.last:
+                self._forget_first()
+
+    def reaches(self, after: int) -> bool:
+        """Whether all events after number ``after`` are still there."""
+        return self._first - 1 <= after <= self.last
+
+    def after(self, seq: int, limit: int) -> list[Event]:
+        """Up to ``limit`` events from the first after ``seq`` on that is kept."""
+        begin = max(seq + 1, self._first)
+        return self._range(begin, min(self.last + 1, begin + limit))
+
+    def up_to(self, seq: int) -> list[Event]:
+        """All that are kept, until number ``seq``."""
+        return self._range(self._first, min(seq, self.last) + 1)
+
+    def _range(self, begin: int, end: int) -> list[Event]:
+        size = len(self._events)
+        low, high = begin % size, end % size
+        if begin >= end:
+            return []
+        found = self._events[low:high] if low < high else self._events[low:] + self._events[:high]
+        return [event for event in found if event is not None]
+
+    def _forget_first(self) -> None:
+        place = self._first % len(self._events)
+        event, self._events[place] = self._events[place], None
+        if event is not None:
+            self._weight -= event.weight()
+        self._first += 1

@@ -1,0 +1,323 @@
+"""Chains as the page shows them, on both stores: the list and its filters, one chain, and bounds for both."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from unit.driver import PID, SECOND, START, Driver, promise_create, value
+from unit.rows import changes, promise
+
+from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.store import Place, Store
+from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.watch import chains as chains_module
+from resonate_server.watch import derive
+from resonate_server.watch.chains import (
+    MAX_PORTIONS,
+    MAX_PROMISES,
+    PORTION,
+    SHORT_TEXT,
+    BadCursor,
+    Chains,
+    ChainView,
+    PromiseView,
+    Wanted,
+    decode_place,
+    encode_place,
+)
+from resonate_server.watch.payload import MAX_TEXT
+from resonate_server.watch.ring import Ring
+
+PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
+
+
+def calling(function: str) -> Value:
+    return value(b64encode(msgspec.json.encode({"func": function, "args": []})).decode())
+
+
+class Counting:
+    """A store that counts the roots it has been asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.roots = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
+        for root in self._store.recent_roots(state, before):
+            self.roots += 1
+            yield root
+
+
+class Scene:
+    """Chains of a store that a driver fills; what the driver decides is in the ring."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = Counting(store)
+        self.driver = Driver(store)
+        self.ring = Ring()
+        self.chains = Chains(self, self.ring, lambda: self.driver.now)
+        self.reads = 0
+
+    async def read[T](self, query: Callable[[Store], T]) -> T:
+        self.reads += 1
+        with self.driver.store.transaction():
+            return query(self.store)
+
+    def remember(self) -> None:
+        """What was decided so far has been watched."""
+        for decided in self.driver.decided:
+            for event in derive.events(decided):
+                self.ring.append(event)
+        self.driver.decided.clear()
+
+    async def ids(self, limit: int = 50, **wanted: Any) -> list[str]:
+        """All pages one after the other."""
+        found: list[str] = []
+        before = None
+        while True:
+            page = await self.chains.page(Wanted(limit=limit, before=before, **wanted))
+            found += [chain.id for chain in page.chains]
+            if page.next is None:
+                return found
+            before = decode_place(page.next)
+
+    async def view(self, id: str, prefix: str = "") -> ChainView:
+        view = await self.chains.view(id, prefix)
+        assert view is not None
+        return view
+
+    async def promise(self, id: str) -> PromiseView:
+        (found,) = [each for each in (await self.view(id)).promises if each.id == id]
+        return found
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db", "NORMAL")
+    yield Scene(store)
+    store.close()
+
+
+@pytest.fixture
+def three(scene: Scene) -> Scene:
+    """Three chains, one of them settled, a second after the other."""
+    for id in ("foo-a", "foo-b", "other"):
+        scene.driver.create(id, param=calling("bar" if id == "other" else "foo"))
+        scene.driver.create(f"{id}:1", origin=id)
+        scene.driver.now += SECOND
+    scene.driver.settle("foo-a")
+    return scene
+
+
+class TestList:
+    async def test_roots_are_listed_newest_first(self, three: Scene) -> None:
+        assert await three.ids() == ["other", "foo-b", "foo-a"]
+
+    async def test_a_line_tells_what_the_chain_is(self, three: Scene) -> None:
+        page = await three.chains.page(Wanted(limit=3))
+        pending, *_, settled = page.chains
+
+        assert (pending.func, pending.group, pending.state) == ("bar", "workers", PENDING)
+        assert (pending.created_at, pending.settled_at) == (START + 2 * SECOND, None)
+        assert (settled.state, settled.settled_at) == (RESOLVED, START + 3 * SECOND)
+        assert page.total_pending == 2
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 4])
+    async def test_pages_add_up(self, three: Scene, limit: int) -> None:
+        assert await three.ids(limit=limit) == ["other", "foo-b", "foo-a"]
+
+    async def test_the_last_page_says_so(self, three: Scene) -> None:
+        assert (await three.chains.page(Wanted(limit=3))).next is None
+
+    async def test_by_state(self, three: Scene) -> None:
+        assert await three.ids(state=PENDING) == ["other", "foo-b"]
+        assert await three.ids(state=RESOLVED) == ["foo-a"]
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [("FOO-", ["foo-b", "foo-a"]), ("Bar", ["other"]), ("foo-a", ["foo-a"]), ("%", []), ("_", [])],
+    )
+    async def test_by_text_in_id_or_function_whatever_its_case(self, three: Scene, text: str, found: list[str]) -> None:
+        assert await three.ids(text=text) == found
+
+    async def test_by_prefix_without_telling_how_many_others_there_are(self, three: Scene) -> None:
+        assert await three.ids(prefix="foo-") == ["foo-b", "foo-a"]
+        assert (await three.chains.page(Wanted(limit=9, prefix="foo-"))).total_pending is None
+
+    async def test_activity_is_what_the_ring_has_of_the_chain_s_life(self, three: Scene) -> None:
+        three.remember()
+        *_, line = (await three.chains.page(Wanted(limit=3))).chains
+
+        assert line.activity == [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+    async def test_of_what_the_ring_has_forgotten_there_is_no_activity(self, three: Scene) -> None:
+        assert [line.activity for line in (await three.chains.page(Wanted(limit=3))).chains] == [[], [], []]
+
+
+class TestChain:
+    async def test_an_unknown_promise_has_no_chain(self, scene: Scene) -> None:
+        assert await scene.chains.view("unknown") is None
+
+    @pytest.mark.parametrize("id", ["foo-a", "foo-a:1"])
+    async def test_any_of_its_promises_leads_to_the_whole_chain(self, three: Scene, id: str) -> None:
+        view = await three.view(id)
+
+        assert view.id == "foo-a"
+        assert [each.id for each in view.promises] == ["foo-a", "foo-a:1"]
+
+    async def test_promises_are_shown_readable(self, scene: Scene) -> None:
+        scene.driver.create("p", param=calling("bar"), parent="p", timer="false")
+        scene.driver.settle("p", PromiseState.REJECTED, value("eyJtZXNzYWdlIjoibm8ifQ=="))
+
+        shown = await scene.promise("p")
+
+        assert (shown.func, shown.parent, shown.state) == ("bar", None, PromiseState.REJECTED)
+        assert shown.value is not None and shown.value.text == '{"message":"no"}'
+        assert shown.tags["resonate:timer"] == "false"
+
+    async def test_a_held_task_tells_by_whom_and_until_when(self, scene: Scene) -> None:
+        scene.driver.create_task(promise_create("t"), ttl=5 * SECOND)
+
+        task = (await scene.promise("t")).task
+
+        assert task is not None
+        assert (task.state, task.version, task.pid) == ("acquired", 1, PID)
+        assert (task.lease_ends, task.retry_at) == (START + 5 * SECOND, None)
+
+    async def test_a_suspended_task_tells_what_it_waits_for(self, scene: Scene) -> None:
+        scene.driver.suspended("t", "a", "b")
+        assert (await scene.promise("t")).awaits == ["a", "b"]
+
+        scene.driver.settle("b")
+        assert (await scene.promise("t")).awaits == ["a"]
+
+    async def test_events_of_the_chain_are_those_up_to_the_place_it_tells(self, three: Scene) -> None:
+        three.remember()
+        view = await three.view("foo-a")
+
+        assert [(event.seq, type(event).__name__) for event in view.events] == [
+            (1, "PromiseCreated"),
+            (2, "TaskQueued"),
+            (3, "PromiseCreated"),
+            (4, "TaskQueued"),
+            (13, "PromiseSettled"),
+        ]
+        assert (view.seq, view.epoch, view.known_from) == (13, three.ring.epoch, START)
+
+    async def test_a_prefix_leaves_out_what_belongs_to_others(self, scene: Scene) -> None:
+        scene.driver.create("yours")
+        scene.driver.create("mine", origin="yours", parent="yours")
+        scene.remember()
+        view = await scene.view("mine", prefix="mine")
+
+        assert [(each.id, each.parent) for each in view.promises] == [("mine", None)]
+        assert {getattr(event, "id", None) for event in view.events} == {"mine"}
+
+    async def test_a_megabyte_is_cut(self, scene: Scene) -> None:
+        scene.driver.create("p", param=value(b64encode(b"x" * 1_000_000).decode()))
+
+        param = (await scene.promise("p")).param
+
+        assert param is not None
+        assert (len(param.text), param.cut, param.bytes) == (MAX_TEXT, True, 1_000_000)
+
+    async def test_many_long_payloads_are_cut_short(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chains_module, "MAX_TEXT_OF_CHAIN", 1_000)
+        for number in range(3):
+            scene.driver.create(f"p:{number}", origin="p", param=value("!" * 900))
+
+        lengths = [each.param and len(each.param.text) for each in (await scene.view("p:0")).promises]
+
+        assert lengths == [900, 900, SHORT_TEXT]
+
+    async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
+        with scene.driver.store.transaction():
+            rows = [promise(f"p:{number:05}", tags={"resonate:origin": "p"}) for number in range(MAX_PROMISES + 5)]
+            scene.driver.store.write(changes(promise("p"), *rows))
+
+        view = await scene.view("p")
+
+        assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
+        assert view.promises[0].id == "p"
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """100,000 settled chains, and one that is pending and whose id comes before all of them."""
+    store: Store = SQLiteStore(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
+    rows = (promise(f"foo-{number:06}", RESOLVED, tags={"a": "b"}) for number in range(100_000))
+    with store.transaction():
+        store.write(changes(*rows, promise("bar")))
+    yield Scene(store)
+    store.close()
+
+
+class TestBounds:
+    """How much is looked at does not depend on how much is stored, and never at once."""
+
+    @pytest.fixture(autouse=True)
+    def from_zero(self, full: Scene) -> None:
+        full.reads, full.store.roots = 0, 0
+
+    @pytest.fixture(autouse=True)
+    def all_the_time_in_the_world(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chains_module, "PORTION_MS", 60_000)
+
+    async def test_a_page_looks_at_its_own_rows(self, full: Scene) -> None:
+        page = await full.chains.page(Wanted(limit=50))
+
+        assert [page.chains[0].id, page.chains[-1].id] == ["foo-099999", "foo-099950"]
+        assert full.store.roots <= 51
+
+    async def test_so_does_a_page_far_down(self, full: Scene) -> None:
+        page = await full.chains.page(Wanted(limit=50, before=Place(promise("x").created_at, "foo-050000")))
+
+        assert page.chains[0].id == "foo-049999"
+        assert full.store.roots <= 51
+
+    async def test_those_of_a_rare_state_are_found_without_looking_at_the_others(self, full: Scene) -> None:
+        page = await full.chains.page(Wanted(limit=50, state=PENDING))
+
+        assert [line.id for line in page.chains] == ["bar"]
+        assert full.store.roots == 1
+
+    async def test_a_text_that_is_nowhere_is_looked_for_in_portions_and_carried_on(self, full: Scene) -> None:
+        page = await full.chains.page(Wanted(limit=50, text="nowhere"))
+
+        assert (page.chains, page.next is not None) == ([], True)
+        assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
+        assert full.reads <= MAX_PORTIONS + 1
+
+    async def test_a_piece_of_work_ends_when_its_time_is_over(
+        self, full: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chains_module, "PORTION_MS", 0)
+        await full.chains.page(Wanted(limit=50, text="nowhere"))
+
+        assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
+
+    async def test_a_piece_of_work_ends_when_it_has_seen_much_payload(
+        self, full: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chains_module, "PORTION_BYTES", -1)
+        await full.chains.page(Wanted(limit=50, text="nowhere"))
+
+        assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
+
+
+@pytest.mark.parametrize("id", ["foo", "", "a:1/2", "é😀", "a\x00b", "<img>"])
+def test_cursors_stand_for_any_place(id: str) -> None:
+    assert decode_place(encode_place(Place(5, id))) == Place(5, id)
+
+
+@pytest.mark.parametrize("cursor", ["x", "====", "W10=", "é", encode_place(Place(5, "a"))[:-4], "WyJhIiwxXQ=="])
+def test_other_cursors_are_refused(cursor: str) -> None:
+    with pytest.raises(BadCursor):
+        decode_place(cursor)

@@ -1,0 +1,190 @@
+"""The feed: where a viewer begins, what it is given, and when it is sent away."""
+
+import asyncio
+
+import msgspec
+import pytest
+from unit.watch.scene import created, gone, settled, suspended
+
+from resonate_server.watch.events import Event
+from resonate_server.watch.feed import MAX_LINES, MAX_VIEWERS, Feed, Overtaken, TooManyViewers, Viewer
+from resonate_server.watch.ring import Ring
+
+
+class Scene:
+    """A small ring and its feed."""
+
+    def __init__(self) -> None:
+        self.ring = Ring(max_events=1_000)
+        self.feed = Feed(self.ring)
+
+    def happen(self, *events: Event) -> None:
+        for event in events:
+            self.ring.append(event)
+        self.feed.appended()
+
+    def taken(self, viewer: Viewer) -> list[dict[str, object]]:
+        return [msgspec.json.decode(line) for line in self.feed.take(viewer).splitlines()]
+
+    def ids(self, viewer: Viewer) -> list[object]:
+        return [event.get("id") for event in self.taken(viewer)]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+class TestBeginning:
+    def test_a_new_viewer_sees_what_happens_from_now_on(self, scene: Scene) -> None:
+        scene.happen(settled("before"))
+        viewer, resumed = scene.feed.open("", "")
+        scene.happen(settled("after"))
+
+        assert not resumed
+        assert scene.ids(viewer) == ["after"]
+
+    def test_one_that_comes_back_goes_on_where_it_was(self, scene: Scene) -> None:
+        scene.happen(settled("seen"), settled("missed"))
+        viewer, resumed = scene.feed.open("", f"{scene.ring.epoch}:1")
+
+        assert resumed
+        assert scene.ids(viewer) == ["missed"]
+
+    def test_one_that_has_seen_everything_resumes_too(self, scene: Scene) -> None:
+        scene.happen(settled("seen"))
+
+        assert scene.feed.open("", f"{scene.ring.epoch}:1")[1]
+
+    @pytest.mark.parametrize(
+        "after", ["other:1", "1", ":", "{0}:", "{0}:-1", "{0}:x", "{0}:²", "{0}:2", "{0}:" + "9" * 99]
+    )
+    def test_what_the_ring_does_not_know_begins_anew(self, scene: Scene, after: str) -> None:
+        scene.happen(settled("p"))
+        viewer, resumed = scene.feed.open("", after.format(scene.ring.epoch))
+
+        assert (viewer.seq, resumed) == (1, False)
+
+    def test_what_the_ring_has_forgotten_begins_anew(self, scene: Scene) -> None:
+        scene.happen(*[gone() for _ in range(1_500)])
+
+        assert not scene.feed.open("", f"{scene.ring.epoch}:499")[1]
+        assert scene.feed.open("", f"{scene.ring.epoch}:500")[1]
+
+    def test_there_is_a_limit_of_viewers_and_who_leaves_makes_room(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
+        with pytest.raises(TooManyViewers):
+            scene.feed.open("", "")
+
+        scene.feed.leave(viewers[0])
+        scene.feed.open("", "")
+
+
+class TestTaking:
+    def test_nothing_new_is_nothing_to_write(self, scene: Scene) -> None:
+        assert scene.feed.take(scene.feed.open("", "")[0]) == b""
+
+    def test_much_is_given_in_portions(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+        scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
+
+        assert [len(scene.taken(viewer)) for _ in range(3)] == [MAX_LINES, 1, 0]
+
+    def test_each_viewer_gets_everything(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(3)]
+        scene.happen(settled("p"))
+
+        assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
+
+    def test_viewers_at_one_place_share_the_work(self, scene: Scene) -> None:
+        one, other = scene.feed.open("", "")[0], scene.feed.open("", "")[0]
+        scene.happen(settled("p"))
+
+        assert scene.feed.take(one) is scene.feed.take(other)
+
+    def test_one_that_is_too_slow_is_sent_away(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+        scene.happen(*[gone() for _ in range(1_001)])
+
+        with pytest.raises(Overtaken):
+            scene.feed.take(viewer)
+
+
+class TestPrefix:
+    def test_ids_of_others_are_not_told(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("mine", "")
+        scene.happen(settled("mine"), settled("yours"), settled("mine:1", chain="mine"))
+
+        assert scene.ids(viewer) == ["mine", "mine:1"]
+
+    def test_nor_in_other_members_of_an_event(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("mine", "")
+        scene.happen(created("mine", "yours", parent="yours"), suspended("mine", "yours", on=["yours:1", "mine:2"]))
+
+        first, second = scene.taken(viewer)
+
+        assert (first["chain"], first["parent"]) == (None, None)
+        assert (second["chain"], second["on"]) == (None, ["mine:2"])
+
+    def test_the_ring_keeps_what_was_left_out_for_one(self, scene: Scene) -> None:
+        limited, free = scene.feed.open("mine", "")[0], scene.feed.open("", "")[0]
+        scene.happen(suspended("mine", "yours", on=["yours:1"]))
+        scene.feed.take(limited)
+
+        assert scene.taken(free)[0]["on"] == ["yours:1"]
+
+    def test_a_viewer_moves_on_past_what_it_may_not_see(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("mine", "")
+        scene.happen(settled("yours"))
+
+        assert scene.feed.take(viewer) == b""
+        assert viewer.seq == 1
+
+    def test_workers_are_told_to_everybody(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("mine", "")
+        scene.happen(gone("pid-1"))
+
+        assert scene.taken(viewer)[0]["pid"] == "pid-1"
+
+
+class TestWaiting:
+    async def test_it_ends_when_something_happens(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+        waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
+        await asyncio.sleep(0)
+        scene.happen(gone())
+
+        async with asyncio.timeout(5):
+            await waiting
+
+    async def test_it_ends_for_all_viewers_at_once(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(3)]
+        waiting = [asyncio.create_task(scene.feed.wait(viewer, 60)) for viewer in viewers]
+        await asyncio.sleep(0)
+        scene.happen(gone())
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+
+    async def test_it_ends_after_its_time(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+
+        await scene.feed.wait(viewer, 0.01)
+
+        assert scene.feed.take(viewer) == b""
+
+    async def test_it_ends_when_the_server_stops(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+        waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
+        await asyncio.sleep(0)
+        scene.feed.close()
+
+        async with asyncio.timeout(5):
+            await waiting
+
+    async def test_there_is_no_waiting_while_something_is_left(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("", "")
+        scene.happen(gone())
+
+        async with asyncio.timeout(1):
+            await scene.feed.wait(viewer, 60)

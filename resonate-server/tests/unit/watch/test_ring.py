@@ -1,0 +1,70 @@
+"""The ring: numbers without a gap, and bounds for whatever happens."""
+
+from unit.watch.scene import gone, settled
+
+from resonate_server.watch.ring import Ring
+
+
+def numbers(ring: Ring, after: int = 0, limit: int = 100) -> list[int]:
+    return [event.seq for event in ring.after(after, limit)]
+
+
+def filled(count: int, size: int = 10) -> Ring:
+    ring = Ring(max_events=size)
+    for _ in range(count):
+        ring.append(gone())
+    return ring
+
+
+def test_events_are_numbered_from_1_on() -> None:
+    assert numbers(filled(3)) == [1, 2, 3]
+
+
+def test_a_new_ring_has_nothing_and_reaches_its_beginning() -> None:
+    ring = filled(0)
+
+    assert (ring.last, ring.first, numbers(ring)) == (0, 1, [])
+    assert ring.reaches(0)
+
+
+def test_the_oldest_are_forgotten() -> None:
+    assert numbers(filled(25)) == list(range(16, 26))
+
+
+def test_what_comes_after_a_number_is_found_across_the_seam() -> None:
+    assert numbers(filled(25), after=18) == list(range(19, 26))
+
+
+def test_no_more_than_asked_for_is_given() -> None:
+    assert numbers(filled(25), after=18, limit=2) == [19, 20]
+
+
+def test_events_up_to_a_number() -> None:
+    assert [event.seq for event in filled(25).up_to(18)] == [16, 17, 18]
+
+
+def test_it_reaches_back_to_the_oldest_event_and_not_further() -> None:
+    ring = filled(25)
+
+    assert [after for after in range(30) if ring.reaches(after)] == list(range(15, 26))
+
+
+def test_payloads_are_bounded_whatever_their_size() -> None:
+    ring = Ring(max_events=1_000, max_weight=30_000)
+    for number in range(100):
+        ring.append(settled(f"p-{number}", "x" * 1_000_000))
+
+    assert numbers(ring) == [98, 99, 100]
+
+
+def test_weight_that_is_forgotten_makes_room_again() -> None:
+    ring = Ring(max_events=4, max_weight=2_500)
+    for _ in range(3):
+        ring.append(settled("p", "x" * 1_000))
+        ring.append(gone())
+
+    assert numbers(ring) == [3, 4, 5, 6]
+
+
+def test_each_ring_has_an_epoch_of_its_own() -> None:
+    assert Ring().epoch != Ring().epoch
