@@ -1,0 +1,390 @@
+// The page's wiring: what comes from the server goes into the models, what changed goes to the views.
+//
+// Hooks that tests and pictures rely on:
+//   #status[data-state=live|stale|connecting]   body[data-pane=chains|timeline|workers] (narrow screens)
+//   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
+//   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
+//   #timeline [data-promise][data-state] with .row-name .row-result and
+//     .bar[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
+//         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
+//   #now (hidden unless something is pending)   #detail   #legend
+//   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
+//   #send-form #pause #send   #break-it #commands   #theme   #help #help-dialog   #auth #token   #notice
+//   html[data-theme=auto|light|dark]
+
+import { Chain } from "./model/chain.js";
+import { ChainList, MANY } from "./model/list.js";
+import { Names } from "./model/names.js";
+import { Roster } from "./model/roster.js";
+import * as api from "./net/api.js";
+import { Clock } from "./net/clock.js";
+import { Stream } from "./net/stream.js";
+import { shorten } from "./text/safe.js";
+import { nameOf, sentence, stateWord } from "./text/sentences.js";
+import { DetailView } from "./view/detail.js";
+import { attribute, byId, say, stateIcon } from "./view/dom.js";
+import { GroupsView } from "./view/groups.js";
+import { ListView } from "./view/list.js";
+import { LogView } from "./view/log.js";
+import { TimelineView } from "./view/timeline.js";
+import { askForToken, notice, showPane, showSettings, showStatus, wireTopbar } from "./view/topbar.js";
+
+const LIST_EVERY = 250;
+const TYPING = 250;
+/** Following the newest chain, each one is shown for so long at least. */
+const DWELL = 2000;
+/** After a chain's end its detail is read again: events say nothing of arguments and tags. */
+const AFTER_END = 400;
+
+class Page {
+  clock = new Clock();
+  names = new Names();
+  roster = new Roster();
+  list = new ChainList();
+  chain = null;
+  wanted = null;
+  early = [];
+  dirty = new Set();
+  openedAt = 0;
+
+  constructor() {
+    this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
+    this.timeline = new TimelineView({ pick: (row, pinned) => this.pick(row, pinned), now: this.clock.now });
+    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id) });
+    this.groups = new GroupsView();
+    this.log = new LogView();
+    this.stream = new Stream({
+      hello: (message) => this.hello(message),
+      event: (event) => this.event(event),
+      beat: ({ at }) => this.heard(at),
+      lost: (why) => this.lost(why),
+      refused: (error) => this.refused(error),
+    });
+  }
+
+  start() {
+    showStatus("connecting");
+    this.stream.run();
+  }
+
+  /** What the server allows may be another after its restart, so it is asked at every first contact. */
+  async loadSettings() {
+    try {
+      showSettings(await api.settings(), (pause, button) => this.send(pause, button));
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  // ── from the stream ────────────────────────────────────────────────────────────────────────────────────────
+
+  async hello(message) {
+    this.heard(message.at);
+    this.roster.hello(message);
+    this.change("groups", "timeline");
+    if (message.resumed && this.list.loaded) return;
+    this.loadSettings();
+    await this.loadList(true);
+    this.openWanted();
+  }
+
+  heard(at) {
+    this.clock.heard(at);
+    this.heardAt = Date.now();
+    showStatus("live");
+  }
+
+  lost(why) {
+    this.clock.freeze();
+    if (this.heardAt) showStatus("stale", this.heardAt, why);
+  }
+
+  refused(error) {
+    showStatus(this.heardAt ? "stale" : "connecting", this.heardAt, error.message);
+    if (error.status === 401) return this.askAgain(error.message);
+    return this.askAgain(`This token is valid, but it does not permit this: ${error.message}`);
+  }
+
+  askAgain(why) {
+    this.stream.stop();
+    askForToken(why, (token) => {
+      api.token.set(token);
+      this.stream.run();
+    });
+  }
+
+  event(event) {
+    if (event.kind === "promise.created") this.names.learn(event);
+    if (event.at > this.clock.now()) this.clock.heard(event.at);
+    if (this.roster.apply(event)) this.change("groups");
+    if (event.kind.startsWith("worker.") && event.kind !== "worker.heard") this.change("timeline");
+    if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
+    this.chainEvent(event);
+    const text = this.isOldNews(event) ? null : sentence(event, this.names);
+    if (text) this.log.add(event, text);
+  }
+
+  /** A worker that is gone lets its leases lapse, too. */
+  isOldNews(event) {
+    return event.kind === "worker.silent" && this.roster.isGone(event);
+  }
+
+  chainEvent(event) {
+    if (!event.chain) return;
+    if (this.loading) this.early.push(event);
+    if (this.chain?.apply(event)) this.change("timeline", ...this.endOf(event));
+    if (event.kind !== "promise.created" || event.id !== event.chain) return;
+    if (this.wanted === event.id && this.chain?.id !== event.id) this.open(event.id);
+    if (this.wanted === null) this.follow(event.id);
+  }
+
+  endOf(event) {
+    if (event.kind !== "promise.settled" || event.id !== this.chain.id) return [];
+    setTimeout(() => this.reread(), AFTER_END);
+    return ["title"];
+  }
+
+  // ── the list ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async loadList(first) {
+    if (this.paging && !first) return;
+    this.paging?.abort();
+    const paging = (this.paging = new AbortController());
+    try {
+      const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
+      for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
+      this.list.page(answer, first, this.clock.now());
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      if (this.paging === paging) this.paging = null;
+    }
+    this.change("list");
+  }
+
+  older() {
+    if (this.list.next && !this.paging) this.loadList(false);
+  }
+
+  filter(change) {
+    Object.assign(this.list.filter, change);
+    this.loadList(true).then(() => (byId("chains").scrollTop = 0));
+  }
+
+  showList() {
+    const { items, next } = this.list;
+    if (items.length > MANY && byId("chains").scrollTop < 4) this.loadList(true);
+    this.listView.show(items, `${items.length}${next ? "+" : ""}`);
+    byId("older").disabled = !next;
+  }
+
+  // ── the chosen chain ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** Open what the address names; if it names nothing, the newest chain. */
+  openWanted() {
+    this.wanted = routed();
+    attribute(byId("follow"), "aria-pressed", String(this.wanted === null));
+    const id = this.wanted ?? this.list.items[0]?.id;
+    if (id !== undefined) this.open(id);
+  }
+
+  follow(id) {
+    this.newest = id;
+    const pause = this.openedAt + DWELL - Date.now();
+    if (pause <= 0) return this.open(id);
+    this.following ??= setTimeout(() => {
+      this.following = null;
+      if (this.wanted === null) this.open(this.newest);
+    }, pause);
+  }
+
+  async open(id) {
+    this.openedAt = Date.now();
+    this.listView.mark(id);
+    const detail = await this.read(id);
+    if (!detail) return;
+    if (this.chain?.id !== detail.id) this.detail.clear();
+    this.take(detail);
+    this.listView.mark(this.chain.id);
+    this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];
+    this.showDetail(this.picked);
+  }
+
+  /** The detail of chain `id`, unless another one was asked for meanwhile; events that come meanwhile are kept. */
+  async read(id) {
+    this.loading?.abort();
+    const loading = (this.loading = new AbortController());
+    this.early = [];
+    try {
+      return await api.chain(id, loading.signal);
+    } catch (error) {
+      if (error.status === 404) this.absent(id);
+      else this.failed(error);
+      return null;
+    } finally {
+      if (this.loading === loading) this.loading = null;
+    }
+  }
+
+  take(detail) {
+    const chain = new Chain(detail);
+    if (!chain.root) return;
+    if (this.chain?.id === chain.id) chain.graft(this.chain);
+    for (const event of this.early) chain.apply(event);
+    for (const promise of detail.promises) this.names.learn({ ...promise, chain: detail.id });
+    this.chain = chain;
+    document.body.dataset.chain = "shown";
+    this.showTitle();
+    this.showTimeline();
+  }
+
+  async reread() {
+    if (!this.chain || this.loading) return;
+    const id = this.chain.id;
+    const detail = await this.read(id);
+    if (detail && this.chain.id === id) this.take(detail);
+  }
+
+  absent(id) {
+    notice(`There is no chain ${shorten(id, 60)}; if it begins, it is shown`);
+  }
+
+  showTitle() {
+    const root = this.chain.root;
+    const hash = `#/chain/${encodeURIComponent(root.id)}`;
+    say(byId("chain-title"), nameOf(root));
+    say(byId("chain-id"), shorten(root.id, 200));
+    attribute(byId("chain-id"), "title", shorten(root.id, 400));
+    attribute(byId("copy-link"), "data-hash", hash);
+    attribute(byId("chain-state"), "data-state", root.state);
+    byId("chain-state").replaceChildren(stateIcon(root.state), stateWord(root.state));
+  }
+
+  showTimeline() {
+    if (!this.chain) return;
+    this.timeline.show(this.chain, this.roster);
+    if (this.pointed) this.showDetail(this.timeline.byId.get(this.pointed.promise.id) ?? this.picked);
+  }
+
+  pick(row, pinned) {
+    if (pinned) {
+      this.picked = row;
+      if (row.promise.tags === null) this.reread();
+    }
+    this.showDetail(row);
+  }
+
+  showDetail(row) {
+    this.pointed = row;
+    if (row) this.detail.show(row);
+  }
+
+  unpoint() {
+    const picked = this.picked && this.timeline.byId?.get(this.picked.promise.id);
+    if (picked) this.showDetail(picked);
+  }
+
+  // ── requests ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async send(pause, button) {
+    button.disabled = true;
+    try {
+      const { id } = await api.sendOne(pause);
+      choose(id);
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  failed(error) {
+    if (error.name === "AbortError") return;
+    if (error.status === 401) this.askAgain(error.message);
+    else if (error.status === 403) notice(`This token does not permit it: ${error.message}`);
+    else notice(error.message);
+  }
+
+  // ── drawing ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Parts that are to be drawn anew with the next frame; the list less often. */
+  change(...parts) {
+    for (const part of parts) this.dirty.add(part);
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.frame = null;
+    const { dirty } = this;
+    if (dirty.delete("timeline")) this.showTimeline();
+    if (dirty.delete("title") && this.chain) this.showTitle();
+    if (dirty.delete("groups")) this.groups.show(this.roster.shown(this.clock.now()), this.clock.now());
+    if (dirty.delete("list")) this.listLater();
+  }
+
+  listLater() {
+    this.listTimer ??= setTimeout(() => {
+      this.listTimer = null;
+      this.showList();
+    }, Math.max(0, (this.listShownAt ?? 0) + LIST_EVERY - Date.now()));
+    this.listShownAt = Date.now();
+  }
+}
+
+// ── the address ──────────────────────────────────────────────────────────────────────────────────────────────
+
+const PREFIX = "#/chain/";
+
+function routed() {
+  if (!location.hash.startsWith(PREFIX)) return null;
+  try {
+    return decodeURIComponent(location.hash.slice(PREFIX.length)) || null;
+  } catch {
+    return location.hash.slice(PREFIX.length);
+  }
+}
+
+function choose(id) {
+  showPane("timeline");
+  const hash = PREFIX + encodeURIComponent(id.toWellFormed());
+  if (location.hash === hash) page.openWanted();
+  else location.hash = hash;
+}
+
+// ── the keyboard and the rest of the document ────────────────────────────────────────────────────────────────
+
+function wire(page) {
+  let typing = 0;
+  byId("filter").addEventListener("input", (event) => {
+    clearTimeout(typing);
+    typing = setTimeout(() => page.filter({ text: event.target.value }), TYPING);
+  });
+  byId("state-filter").addEventListener("change", (event) => page.filter({ state: event.target.value }));
+  byId("older").addEventListener("click", () => page.older());
+  byId("follow").addEventListener("click", () => followNewest(page));
+  byId("timeline").addEventListener("pointerleave", () => page.unpoint());
+  addEventListener("hashchange", () => page.openWanted());
+  document.addEventListener("keydown", shortcut);
+  setInterval(() => page.change("groups", "list"), 1000);
+}
+
+function followNewest(page) {
+  if (location.hash && location.hash !== "#/") location.hash = "#/";
+  else page.openWanted();
+}
+
+function shortcut(event) {
+  const typing = event.target.closest("input, select, textarea, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    showPane("chains");
+    byId("filter").focus();
+  } else if (event.key === "?") byId("help-dialog").showModal();
+  else return;
+  event.preventDefault();
+}
+
+const page = new Page();
+wireTopbar();
+wire(page);
+page.start();

@@ -1,0 +1,127 @@
+// The chains in the list: pages from the server, kept up to date by events. Pure.
+
+const MOST_MARKS = 48;
+const BUCKETS = 12;
+
+/** So many are kept while new ones arrive; beyond, the list begins again with its first page. */
+export const MANY = 5000;
+
+export class ChainList {
+  constructor() {
+    this.filter = { state: "", text: "" };
+    this.clear();
+  }
+
+  clear() {
+    this.items = [];
+    this.byId = new Map();
+    this.next = null;
+    this.loaded = false;
+  }
+
+  /** Take in a page; `first`: it replaces what is here. Chains that came by events meanwhile stay. */
+  page(answer, first, now) {
+    if (first) this.clear();
+    for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record, now));
+    this.next = answer.next ?? null;
+    this.loaded = true;
+    this.items.sort(newestFirst);
+  }
+
+  /** Take in an event; true if a row changed. */
+  apply(event, name) {
+    if (!event.chain) return false;
+    const known = this.byId.get(event.chain);
+    if (known) mark(known, event.at);
+    if (event.id !== event.chain) return known !== undefined;
+    if (event.kind === "promise.created" && !known) return this.#arrive(event, name);
+    if (event.kind === "promise.settled") return this.#settle(event, name, known);
+    return known !== undefined;
+  }
+
+  #arrive(event, name) {
+    const item = itemOf({ ...event, func: event.func ?? name?.func ?? null, state: "pending" }, event.at);
+    if (!this.#matches(item)) return false;
+    mark(item, event.at);
+    this.#insert(item);
+    return true;
+  }
+
+  #settle(event, name, known) {
+    const item = known ?? itemOf({ ...event, func: name?.func ?? null, group: name?.group ?? null }, event.at);
+    Object.assign(item, { state: event.state, settledAt: event.settled_at });
+    const fits = this.#matches(item);
+    if (known && !fits) this.#remove(item);
+    if (!known && fits && this.#isWithinPages(item)) this.#insert(item);
+    return known !== undefined || fits;
+  }
+
+  /** Older than the last page that was loaded: its own page will bring it. */
+  #isWithinPages(item) {
+    const last = this.items[this.items.length - 1];
+    return this.next === null || (last !== undefined && item.createdAt >= last.createdAt);
+  }
+
+  #matches(item) {
+    const { state, text } = this.filter;
+    if (state && item.state !== state) return false;
+    const wanted = text.toLowerCase();
+    return !wanted || item.id.toLowerCase().includes(wanted) || (item.func ?? "").toLowerCase().includes(wanted);
+  }
+
+  #keep(item) {
+    this.items.push(item);
+    this.byId.set(item.id, item);
+  }
+
+  #insert(item) {
+    const at = this.items.findIndex((other) => newestFirst(item, other) <= 0);
+    this.items.splice(at < 0 ? this.items.length : at, 0, item);
+    this.byId.set(item.id, item);
+  }
+
+  #remove(item) {
+    this.byId.delete(item.id);
+    this.items.splice(this.items.indexOf(item), 1);
+  }
+}
+
+const newestFirst = (a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
+
+function itemOf(record, now) {
+  const item = {
+    id: record.id,
+    func: record.func ?? null,
+    group: record.group ?? null,
+    state: record.state,
+    createdAt: record.created_at,
+    settledAt: record.settled_at ?? null,
+    marks: [],
+  };
+  item.marks = marksOf(record.activity ?? [], item.createdAt, item.settledAt ?? now);
+  return item;
+}
+
+/** Times that stand for the server's buckets, so that later events can be counted with them. */
+function marksOf(activity, from, to) {
+  const width = (to - from) / Math.max(1, activity.length);
+  return activity.flatMap((n, index) => Array(Math.min(n, 4)).fill(from + (index + 0.5) * width)).slice(0, MOST_MARKS);
+}
+
+function mark(item, at) {
+  item.marks.push(at);
+  if (item.marks.length > MOST_MARKS) item.marks.shift();
+}
+
+/** How much happened in each twelfth of the chain's life, between 0 and 1. */
+export function activityOf(item, now) {
+  const from = item.createdAt;
+  const span = Math.max(1, (item.settledAt ?? now) - from);
+  const buckets = Array(BUCKETS).fill(0);
+  for (const at of item.marks) {
+    const index = Math.floor(((at - from) / span) * BUCKETS);
+    buckets[Math.min(BUCKETS - 1, Math.max(0, index))] += 1;
+  }
+  const most = Math.max(1, ...buckets);
+  return buckets.map((n) => n / most);
+}

@@ -1,0 +1,53 @@
+// The rows of a chain: its promises in the order of the call tree, each with its depth and segments. Pure.
+
+import { isCall } from "./chain.js";
+import { segmentsOf } from "./segments.js";
+
+/** Rows of `chain`: parents before children, siblings by age. `group`: who runs it; for a step, who runs its host. */
+export function rowsOf(chain, presence) {
+  const children = childrenOf(chain);
+  const rows = [];
+  const seen = new Set();
+  const stack = [{ promise: chain.root, depth: 0, host: null, group: null, more: [] }];
+  while (stack.length) {
+    const { promise, depth, host, group, more } = stack.pop();
+    if (!promise || seen.has(promise.id)) continue;
+    seen.add(promise.id);
+    const segments = segmentsOf(promise, presence, host);
+    const called = isCall(promise);
+    const owner = called ? promise.group : group;
+    rows.push({ promise, depth, segments, group: owner, more });
+    const hosting = called ? segments : host;
+    const below = children.get(promise.id) ?? [];
+    for (let index = below.length - 1; index >= 0; index -= 1) {
+      stack.push({ promise: below[index], depth: depth + 1, host: hosting, group: owner, more: [...more.slice(-7), index < below.length - 1] });
+    }
+  }
+  return rows;
+}
+
+/** Children by parent; what has no parent here (cut, or another's) hangs below the root, so nothing is lost. */
+function childrenOf(chain) {
+  const root = chain.root;
+  const children = new Map();
+  for (const promise of [...chain.promises.values()].sort(byAge)) {
+    if (promise === root) continue;
+    const parent = isBelow(chain, promise) ? promise.parent : root.id;
+    if (!children.has(parent)) children.set(parent, []);
+    children.get(parent).push(promise);
+  }
+  return children;
+}
+
+/** Whether the parents of `promise` lead to the root: hostile ones may go round in circles. */
+function isBelow(chain, promise) {
+  const passed = new Set();
+  for (let at = promise; at && !passed.has(at.id); at = chain.promises.get(at.parent)) {
+    if (at === chain.root) return true;
+    passed.add(at.id);
+  }
+  return false;
+}
+
+const natural = new Intl.Collator("en", { numeric: true });
+const byAge = (a, b) => a.createdAt - b.createdAt || natural.compare(a.id, b.id);

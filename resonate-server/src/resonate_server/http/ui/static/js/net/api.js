@@ -1,0 +1,52 @@
+// Requests to this server. The token is kept for the session of this tab, and sent with every one of them.
+
+const TOKEN = "resonate-token";
+const BASE = new URL("api/", document.baseURI);
+
+/** A request that was answered with an error: `status` 0 means that there was no answer. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const token = {
+  get: () => sessionStorage.getItem(TOKEN),
+  set: (value) => sessionStorage.setItem(TOKEN, value),
+  drop: () => sessionStorage.removeItem(TOKEN),
+};
+
+/** The answer to `path` with `query`; throws `Refused`. */
+export async function request(path, query = {}, options = {}) {
+  const url = new URL(path, BASE);
+  for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
+  const response = await send(url, options);
+  if (!response.ok) throw new Refused(response.status, await reason(response));
+  return response;
+}
+
+function send(url, options) {
+  const known = token.get();
+  const headers = { ...options.headers, ...(known && { Authorization: `Bearer ${known}` }) };
+  return fetch(url, { cache: "no-store", ...options, headers }).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The server does not answer");
+  });
+}
+
+async function reason(response) {
+  try {
+    return (await response.json()).error ?? response.statusText;
+  } catch {
+    return response.statusText || `status ${response.status}`;
+  }
+}
+
+const json = async (...args) => (await request(...args)).json();
+
+export const settings = () => json("settings");
+export const chains = (filter, before, signal) => json("chains", { limit: "50", before, ...filter }, { signal });
+export const chain = (id, signal) => json("chain", { id }, { signal });
+export const sendOne = (pause) =>
+  json("send", {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ pause }) });

@@ -1,0 +1,63 @@
+// Times in words. Everything is in milliseconds.
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** "340 ms", "1.2 s", "3 min 4 s", "2 h 5 min", "3 d 4 h". */
+export function duration(ms) {
+  const span = Math.max(0, Math.round(ms));
+  if (span < SECOND) return `${span} ms`;
+  if (span < MINUTE - 50) return `${(span / SECOND).toFixed(1)} s`;
+  return coarse(span);
+}
+
+/** The length of a sleep as it was asked for: its deadline was reckoned a moment before the server wrote it down. */
+export function asked(ms) {
+  const whole = Math.round(ms / SECOND) * SECOND;
+  return whole >= SECOND && Math.abs(ms - whole) <= 250 ? mark(whole) : duration(ms);
+}
+
+/** Without tenths, for what is told again and again: "now", "7 s", "3 min 4 s". */
+export function coarse(ms) {
+  const span = Math.max(0, ms);
+  if (span < MINUTE) return `${Math.floor(span / SECOND)} s`;
+  if (span < HOUR) return pair(span, MINUTE, "min", SECOND, "s");
+  if (span < DAY) return pair(span, HOUR, "h", MINUTE, "min");
+  return pair(span, DAY, "d", HOUR, "h");
+}
+
+/** In the largest unit alone: "43 s", "2 min", "3 h". */
+export function rough(ms) {
+  return coarse(ms).split(" ").slice(0, 2).join(" ");
+}
+
+function pair(span, big, bigName, small, smallName) {
+  const wholes = Math.floor(span / big);
+  const rest = Math.floor((span % big) / small);
+  return rest ? `${wholes} ${bigName} ${rest} ${smallName}` : `${wholes} ${bigName}`;
+}
+
+/** A mark on the time axis: as short as it can be told exactly. */
+export function mark(ms) {
+  if (ms === 0) return "0";
+  if (ms < SECOND) return `${trimmed(ms)} ms`;
+  if (ms < MINUTE) return `${trimmed(ms / SECOND)} s`;
+  return coarse(ms);
+}
+
+const trimmed = (number) => String(Math.round(number * 100) / 100);
+
+/** Time of day, "14:03:07". */
+export function clockTime(at) {
+  return new Date(at).toLocaleTimeString("en-GB");
+}
+
+/** Date and time with milliseconds, local, for titles and details. */
+export function fullTime(at) {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return "out of any calendar";
+  const parts = [date.getFullYear(), date.getMonth() + 1, date.getDate()].map((n) => String(n).padStart(2, "0"));
+  return `${parts.join("-")} ${clockTime(at)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}

@@ -1,0 +1,186 @@
+// What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
+
+import { isCall } from "../model/chain.js";
+import { asked, coarse, duration } from "./durations.js";
+import { brief } from "./payloads.js";
+import { cut, shortGroup, shortPid, shorten } from "./safe.js";
+
+export const STATE_WORDS = {
+  pending: "pending",
+  resolved: "resolved",
+  rejected: "rejected",
+  rejected_canceled: "cancelled",
+  rejected_timedout: "timed out",
+};
+
+export const stateWord = (state) => STATE_WORDS[state] ?? cut(state, 20);
+
+/** What to call a promise: its function, "sleep 10 s", "step", or its id. */
+export function nameOf(promise) {
+  if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
+  if (promise.func) return cut(promise.func, 40);
+  if (promise.group !== null) return shorten(promise.id, 24);
+  return promise.tags?.["resonate:scope"] === "global" ? "promise" : "step";
+}
+
+/** The same for a promise of which only the id, and perhaps its name, is known. */
+function called(names, id) {
+  const known = names.get(id);
+  if (known?.func) return cut(known.func, 40);
+  if (known?.timer) return `sleep ${asked(known.span)}`;
+  if (known?.parent && known.group === null) return `a step of ${cut(names.get(known.parent)?.func ?? shorten(known.parent, 20), 40)}`;
+  return shorten(id, 28);
+}
+
+const workerOf = ({ group, pid }) => `${cut(shortGroup(group), 24) || "a worker"} (worker ${shortPid(pid)})`;
+const onWorker = (pid) => (pid ? ` on ${shortPid(pid)}` : "");
+
+const LOST = { lease: "its lease ended", gone: "its worker is gone" };
+
+const QUEUED = {
+  resumed: (name) => `${name} can go on`,
+  continued: (name) => `${name} may go on`,
+};
+
+/** The sentence for `event`, or null where there is nothing to tell that another event does not. */
+export function sentence(event, names) {
+  return SENTENCES[event.kind]?.(event, called(names, event.id ?? ""), names) ?? null;
+}
+
+const SENTENCES = {
+  "promise.created": created,
+  "promise.settled": (event, name, names) => `${name} ${settled(event, names.get(event.id))}`,
+  "task.queued": (event, name) => QUEUED[event.reason]?.(name),
+  "task.sent": (event, name) => `execute ${shorten(event.id, 28)} → ${cut(shortGroup(event.group), 24) || name} ${shortPid(event.pid)}, attempt ${event.version + 1}`,
+  "task.claimed": (event, name) => `${name} runs${onWorker(event.pid)}, attempt ${event.version}`,
+  "task.suspended": (event, name, names) => `${name} suspended${waitsFor(event.on, (id) => called(names, id))}`,
+  "task.lost": (event, name) => `${name}, attempt ${event.version}${onWorker(event.pid)}, broke off: ${LOST[event.reason] ?? "it was taken back"}`,
+  "task.released": (event, name) => `${name} handed back${event.pid ? ` by ${shortPid(event.pid)}` : ""}`,
+  "task.halted": (_event, name) => `${name} halted by an operator`,
+  "task.refused": (event, name) => `${name}: a late write of attempt ${event.version} was refused`,
+  "worker.connected": (event) => `${workerOf(event)} connected${event.again ? " again" : ""}`,
+  "worker.left": (event) => (event.planned ? `${workerOf(event)}: stream ended by the server` : `${workerOf(event)} gone: connection closed`),
+  "worker.silent": (event) => `${workerOf(event)} silent: a lease of its ended`,
+  "worker.gone": (event) => `${workerOf(event)} stayed away: what it held is taken back`,
+};
+
+function created(event, name, names) {
+  if (event.id === event.chain) return `${name} called: ${shorten(event.id, 28)}`;
+  const caller = event.parent ? called(names, event.parent) : "somebody";
+  if (event.timer) return `${caller} sleeps ${asked(event.timeout_at - event.created_at)}`;
+  return event.group === null ? `${caller} begins a step` : `${caller} calls ${name}`;
+}
+
+function settled(event, known) {
+  const took = duration(event.settled_at - event.created_at);
+  if (event.state === "resolved") return known?.timer ? "is over" : `resolved: ${brief(event.value, 40)} after ${took}`;
+  if (event.state === "rejected") return `rejected: ${brief(event.value, 60)} after ${took}`;
+  return `${stateWord(event.state)} after ${took}`;
+}
+
+function waitsFor(ids, name) {
+  if (!ids?.length) return "";
+  const more = ids.length > 2 ? ` and ${ids.length - 2} more` : "";
+  return `: waits for ${ids.slice(0, 2).map(name).join(" and ")}${more}`;
+}
+
+/** What a gap says: who is missing, and for whom it waits. */
+export function gapText(segment, group) {
+  const who = cut(shortGroup(group), 24);
+  const by = segment.pid ? ` ${shortPid(segment.pid)}` : "";
+  if (segment.step) return "broken off";
+  if (segment.reason === "absent") return `no ${who} connected, nothing is lost`;
+  if (segment.reason === "nobody") return `no ${who} connected, waiting for ${group}`;
+  if (segment.reason === "silent") return `${who}${by} gone, its lease runs out`;
+  if (segment.reason === "lease") return `lease of ${who}${by} ended, waiting for ${group}`;
+  return `${who} gone, waiting for ${group}`;
+}
+
+const WAITING = { retry: "offered again", released: "handed back", resumed: "can go on", outside: "settled from outside" };
+
+/** What is written into a segment. `nameOfId` names what it is suspended on. */
+export function segmentText(segment, row, nameOfId) {
+  switch (segment.kind) {
+    case "running":
+      return segment.step ? "at work" : `attempt ${segment.attempt}${segment.pid ? ` · ${shortPid(segment.pid)}` : ""}`;
+    case "suspended":
+      return `suspended${waitsFor(segment.on, nameOfId).replace(":", ",")}`;
+    case "waiting":
+      return segment.reason === "outside" ? "waits to be settled from outside" : (WAITING[segment.reason] ?? `waits for ${row.promise.group}`);
+    case "gap":
+      return gapText(segment, row.group ?? "");
+    case "timer":
+      return "holds nothing, the server keeps the time";
+    case "halted":
+      return "halted by an operator";
+    default:
+      return segment.attempt ? `${segment.attempt} ${segment.attempt === 1 ? "attempt" : "attempts"}, details no longer kept` : "details no longer kept";
+  }
+}
+
+/** A row as one sentence, for those who hear it. */
+export function rowSentence(row, now, nameOfId) {
+  const promise = row.promise;
+  const name = nameOf(promise);
+  if (promise.state !== "pending") return `${name} ${settledWords(promise)}`;
+  const segment = row.segments[row.segments.length - 1];
+  if (!segment) return `${name}, pending`;
+  const lasting = `for ${duration((segment.to ?? now) - segment.from)}`;
+  if (segment.kind === "running") {
+    const attempt = segment.step ? "" : `, attempt ${segment.attempt}`;
+    return `${name}${attempt}, running ${lasting}${segment.pid ? ` on worker ${shortPid(segment.pid)}` : ""}`;
+  }
+  if (segment.kind === "timer") return `${name}, ${coarse(promise.timeoutAt - now)} to go`;
+  return `${name}, ${segmentText(segment, row, nameOfId)}, ${lasting}`;
+}
+
+function settledWords(promise) {
+  const took = duration(promise.settledAt - promise.createdAt);
+  if (promise.timer && promise.state === "resolved") return "is over";
+  const value = promise.state === "resolved" || promise.state === "rejected" ? `: ${brief(promise.value, 80)}` : "";
+  return `${stateWord(promise.state)}${value}, after ${took}`;
+}
+
+/** How the chain stands: {tone, text}. Tones: good, bad, gap, busy, calm. */
+export function headline(rows, now, nameOfId) {
+  const root = rows[0].promise;
+  if (root.state === "resolved") return { tone: "good", text: `Resolved: ${brief(root.value, 60)} after ${duration(root.settledAt - root.createdAt)}` };
+  if (root.state !== "pending") return { tone: "bad", text: capital(settledWords(root)) };
+  const active = rows.filter((row) => row.promise.state === "pending" && row.segments.length);
+  const ending = (kind) => active.findLast((row) => row.segments[row.segments.length - 1].kind === kind);
+  const gap = active.findLast((row) => isGap(row) && isCall(row.promise)) ?? ending("gap");
+  if (gap) return { tone: "gap", text: gapHeadline(gap) };
+  const running = ending("running");
+  if (running) return { tone: "busy", text: runningHeadline(running) };
+  const timer = ending("timer");
+  if (timer) return { tone: "calm", text: sleepHeadline(timer, rows, now) };
+  const waiting = ending("waiting");
+  if (waiting) return { tone: "calm", text: `${capital(nameOf(waiting.promise))}: ${segmentText(waiting.segments.at(-1), waiting, nameOfId)}` };
+  const other = active[active.length - 1];
+  return { tone: "calm", text: other ? `${capital(nameOf(other.promise))} is ${segmentText(other.segments.at(-1), other, nameOfId)}` : "Pending" };
+}
+
+const isGap = (row) => row.segments[row.segments.length - 1].kind === "gap";
+
+function gapHeadline(row) {
+  const segment = row.segments[row.segments.length - 1];
+  const who = cut(shortGroup(row.group ?? ""), 24);
+  if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
+  if (segment.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
+  if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
+  return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}`;
+}
+
+function runningHeadline(row) {
+  const segment = row.segments[row.segments.length - 1];
+  const host = segment.step ? `A step of ${cut(shortGroup(row.group ?? ""), 24)} is at work` : `${capital(nameOf(row.promise))} runs`;
+  return `${host}${segment.pid ? ` on worker ${shortPid(segment.pid)}` : ""}, attempt ${segment.attempt}`;
+}
+
+function sleepHeadline(row, rows, now) {
+  const parent = rows.find((other) => other.promise.id === row.promise.parent);
+  const who = parent ? capital(nameOf(parent.promise)) : "It";
+  return `${who} sleeps, ${coarse(row.promise.timeoutAt - now + 999)} to go, and holds no worker`;
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -1,0 +1,66 @@
+// Elements from data. Strings become text nodes and go through `visible`, so no view can forget it.
+
+import { visible } from "../text/safe.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with attributes (`on…` are listeners, `false` and `null` are left out) and children. */
+export function el(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) set(node, name, value);
+  for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child.nodeType ? child : visible(child));
+  return node;
+}
+
+function set(node, name, value) {
+  if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+  else attribute(node, name, value);
+}
+
+/** Set or remove an attribute, but touch the document only if that changes it. */
+export function attribute(node, name, value) {
+  if (value === null || value === undefined || value === false) {
+    if (node.hasAttribute(name)) node.removeAttribute(name);
+    return;
+  }
+  const text = value === true ? "" : visible(value);
+  if (node.getAttribute(name) !== text) node.setAttribute(name, text);
+}
+
+/** Set the text of a node, if it is another one. */
+export function say(node, text) {
+  const shown = visible(text);
+  if (node.textContent !== shown) node.textContent = shown;
+}
+
+/** Text of unknown direction, kept from turning round what stands beside it. */
+export const bdi = (text, attributes = {}) => el("bdi", attributes, text);
+
+/** One of the symbols in index.html. */
+export const icon = (name) =>
+  svg("svg", { class: "icon", "aria-hidden": "true", viewBox: "0 0 16 16" }, svg("use", { href: `#i-${name}` }));
+
+const STATE_ICONS = ["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"];
+export const stateIcon = (state) => icon(STATE_ICONS.includes(state) ? state : "pending");
+
+export const byId = (id) => document.getElementById(id);
+
+/** Copy `text`, and say so on the button for a while. */
+export async function copy(text, button) {
+  const label = button.querySelector(".label") ?? button;
+  const before = (button.dataset.before ??= label.textContent);
+  try {
+    await navigator.clipboard.writeText(text);
+    label.textContent = "Copied";
+  } catch {
+    label.textContent = "Not allowed";
+  }
+  setTimeout(() => (label.textContent = before), 1500);
+}

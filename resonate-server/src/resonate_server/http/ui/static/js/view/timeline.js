@@ -1,0 +1,372 @@
+// The chosen chain as a timeline: one row per promise, its segments as bars, and a cursor "now" while it lasts.
+
+import { expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
+import { rowsOf } from "../model/rows.js";
+import { duration, fullTime, mark } from "../text/durations.js";
+import { brief } from "../text/payloads.js";
+import { ownPart, shorten, shortPid } from "../text/safe.js";
+import { gapText, headline, nameOf, rowSentence, segmentText, stateWord } from "../text/sentences.js";
+import { attribute, bdi, byId, el, icon, say, stateIcon } from "./dom.js";
+import { Virtual } from "./virtual.js";
+
+/** Attempts have so many shades; they are told apart from their neighbours, not all from one another. */
+const SHADES = 4;
+const MARK_ROOM = 84;
+const SLOW = 250;
+
+export class TimelineView {
+  #span = 0;
+  #frame = 0;
+  #slowAt = 0;
+  #focused = null;
+  #wasPending = false;
+  #count = 0;
+
+  /** `pick(row, pinned)` when a row is hovered, focused or chosen; `now()`. */
+  constructor({ pick, now }) {
+    Object.assign(this, { pick, now, chain: null, rows: [] });
+    this.tree = byId("timeline");
+    this.virtual = new Virtual({
+      scroller: this.tree,
+      canvas: byId("timeline-canvas"),
+      key: (row) => row.promise.id,
+      create: () => this.#create(),
+      update: (element, row, index) => this.#update(element, row, index),
+    });
+    this.tree.addEventListener("keydown", (event) => this.#key(event));
+    for (const kind of ["pointerover", "focusin", "click"]) this.tree.addEventListener(kind, (event) => this.#point(event));
+    new ResizeObserver(() => this.#drawAxis()).observe(byId("axis"));
+  }
+
+  /** Show `chain` as it is now; another one than before begins at the top. */
+  show(chain, presence) {
+    if (this.chain?.id !== chain.id) this.#reset();
+    this.chain = chain;
+    this.presence = presence;
+    this.refresh();
+  }
+
+  #reset() {
+    this.#span = 0;
+    this.#focused = null;
+    this.#wasPending = false;
+    this.tree.scrollTop = 0;
+  }
+
+  refresh() {
+    if (!this.chain?.root) return;
+    this.rows = rowsOf(this.chain, this.presence);
+    this.byId = new Map(this.rows.map((row) => [row.promise.id, row]));
+    this.#rescale();
+    this.virtual.items = this.rows;
+    this.#tellHeadline();
+    byId("timeline-cut").hidden = !this.chain.cut;
+    this.#run();
+  }
+
+  get begin() {
+    return this.chain.root.createdAt;
+  }
+
+  nameOfId = (id) => {
+    const row = this.byId.get(id);
+    return row ? nameOf(row.promise) : shorten(id, 24);
+  };
+
+  // ── the axis ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  #rescale() {
+    const pending = this.chain.isPending;
+    const span = pending ? this.#pendingSpan() : finalSpan(this.#end() - this.begin);
+    if (span === this.#span) return;
+    this.#glide();
+    this.#span = span;
+    this.#drawAxis();
+  }
+
+  #pendingSpan() {
+    const elapsed = this.now() - this.begin;
+    return runningSpan(this.#span, elapsed, expectedEnd(this.chain.promises.values(), this.begin, elapsed));
+  }
+
+  #end() {
+    let end = this.begin;
+    for (const promise of this.chain.promises.values()) end = Math.max(end, promise.settledAt ?? 0);
+    return end;
+  }
+
+  /** Bars glide to their places on a new scale, but never while they grow. */
+  #glide() {
+    if (!this.#span) return;
+    this.tree.classList.add("glide");
+    clearTimeout(this.gliding);
+    this.gliding = setTimeout(() => this.tree.classList.remove("glide"), 350);
+  }
+
+  #drawAxis() {
+    const axis = byId("axis");
+    if (!this.#span || !axis.clientWidth) return;
+    const count = Math.max(2, Math.floor(axis.clientWidth / MARK_ROOM));
+    const found = marks(this.#span, count);
+    axis.replaceChildren(...found.map((at) => this.#mark(at)));
+    byId("grid").replaceChildren(...found.map((at) => placed(el("i"), at / this.#span)));
+  }
+
+  #mark(at) {
+    const share = at / this.#span;
+    const node = el("span", { class: share > 0.94 ? "mark last" : "mark", title: fullTime(this.begin + at) }, mark(at));
+    return placed(node, share);
+  }
+
+  // ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #create() {
+    this.#count += 1;
+    return el(
+      "div",
+      { class: "row", role: "treeitem", id: `row-${this.#count}` },
+      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id" })),
+      el("span", { class: "row-track" }),
+      el("span", { class: "row-result" }, bdi("")),
+    );
+  }
+
+  #update(element, row, index) {
+    const promise = row.promise;
+    if (element.dataset.state !== promise.state) element.querySelector(".row-icon").replaceChildren(stateIcon(promise.state));
+    attribute(element, "data-promise", promise.id);
+    attribute(element, "data-state", promise.state);
+    attribute(element, "aria-level", row.depth + 1);
+    attribute(element, "aria-posinset", index + 1);
+    attribute(element, "aria-setsize", this.rows.length);
+    attribute(element, "aria-selected", String(promise.id === this.#focused));
+    attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
+    attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+    say(element.querySelector(".row-name"), nameOf(promise));
+    const own = promise.id === this.chain.root.id ? promise.id : ownPart(promise.id, promise.parent ?? this.chain.id);
+    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(own, 40));
+    this.#attempt(element.querySelector(".row-attempt"), row);
+    this.#guides(element.querySelector(".row-guides"), row);
+    this.#result(element.querySelector(".row-result"), promise);
+    this.#bars(element.querySelector(".row-track"), row);
+  }
+
+  /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
+  #attempt(node, row) {
+    const attempt = Math.max(0, ...row.segments.map((segment) => (segment.step ? 0 : (segment.attempt ?? 0))));
+    node.hidden = attempt < 2;
+    attribute(node, "data-shade", shade(attempt));
+    attribute(node, "title", `attempt ${attempt}`);
+    say(node, String(attempt));
+  }
+
+  #guides(node, row) {
+    const shape = row.more.map((more) => (more ? "1" : "0")).join("");
+    if (node.dataset.shape === shape) return;
+    node.dataset.shape = shape;
+    node.replaceChildren(...row.more.map((more, index) => el("i", { class: guide(more, index === row.more.length - 1) })));
+  }
+
+  #result(node, promise) {
+    attribute(node, "data-state", promise.state);
+    const text = resultOf(promise);
+    say(node.firstChild, text);
+    attribute(node, "title", promise.state === "pending" ? null : shorten(brief(promise.value, 300), 300));
+  }
+
+  #bars(track, row) {
+    const wanted = barsOf(row, this);
+    const old = new Map([...track.children].map((node) => [node.dataset.key, node]));
+    for (const bar of wanted) {
+      const node = old.get(bar.key) ?? track.appendChild(newBar(bar));
+      old.delete(bar.key);
+      this.#draw(node, bar);
+    }
+    for (const node of old.values()) node.remove();
+  }
+
+  #draw(node, bar) {
+    for (const [name, value] of Object.entries(bar.attributes)) attribute(node, name, value);
+    if (node.firstChild?.classList?.contains("bar-text")) say(node.firstChild, bar.text);
+    node.style.left = percent((bar.from - this.begin) / this.#span);
+    node.openFrom = bar.to === null ? bar.from : null;
+    if (bar.width !== false) this.#widen(node, bar.from, bar.to ?? this.now());
+  }
+
+  #widen(node, from, to) {
+    node.style.width = percent(Math.max(0, to - from) / this.#span);
+  }
+
+  // ── while it lasts ─────────────────────────────────────────────────────────────────────────────────────────
+
+  #run() {
+    const pending = this.chain.isPending;
+    byId("now").hidden = !pending;
+    byId("now-mark").hidden = !pending;
+    if (pending) this.#moveNow();
+    if (pending && !this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+  }
+
+  #tick() {
+    this.#frame = 0;
+    if (!this.chain?.isPending) return;
+    if (this.#pendingSpan() !== this.#span) this.refresh();
+    for (const node of this.tree.querySelectorAll(".bar[data-open]")) this.#widen(node, node.openFrom, this.now());
+    this.#moveNow();
+    say(byId("chain-duration"), duration(this.now() - this.begin));
+    this.#everyNowAndThen();
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+  }
+
+  #moveNow() {
+    const elapsed = this.now() - this.begin;
+    const left = percent(Math.min(1, elapsed / this.#span));
+    byId("now").style.left = left;
+    byId("now-mark").style.left = left;
+    say(byId("now-mark").firstElementChild, duration(elapsed));
+  }
+
+  /** What is read rather than seen need not change with every frame. */
+  #everyNowAndThen() {
+    const at = performance.now();
+    if (at - this.#slowAt < SLOW) return;
+    this.#slowAt = at;
+    this.#tellHeadline();
+    for (const row of this.rows.slice(...this.virtual.range)) {
+      if (row.promise.state !== "pending") continue;
+      const element = this.virtual.element(row.promise.id);
+      if (element) attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+    }
+  }
+
+  #tellHeadline() {
+    const told = headline(this.rows, this.now(), this.nameOfId);
+    const root = this.chain.root;
+    attribute(byId("headline"), "data-tone", told.tone);
+    say(byId("headline-text"), told.text);
+    say(byId("chain-duration"), duration((root.settledAt ?? this.now()) - this.begin));
+  }
+
+  // ── pointing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  #point(event) {
+    const element = event.target.closest(".row");
+    const row = element && this.rows.find((one) => this.virtual.element(one.promise.id) === element);
+    if (!row) return;
+    if (event.type !== "pointerover") this.#focus(row, false);
+    this.pick(row, event.type !== "pointerover");
+  }
+
+  #focus(row, move) {
+    this.#focused = row.promise.id;
+    if (move) this.virtual.reveal(this.rows.indexOf(row));
+    for (const element of this.virtual.elements) {
+      const own = element === this.virtual.element(row.promise.id);
+      attribute(element, "tabindex", own ? "0" : "-1");
+      attribute(element, "aria-selected", String(own));
+    }
+    if (move) this.virtual.element(row.promise.id)?.focus();
+  }
+
+  #key(event) {
+    const at = this.rows.findIndex((row) => row.promise.id === (this.#focused ?? this.chain?.root.id));
+    const targets = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.rows.length - 1, ArrowLeft: this.#parentOf(at) };
+    const row = this.rows[targets[event.key] ?? -1];
+    if (!(event.key in targets)) return;
+    event.preventDefault();
+    if (row) this.#focus(row, true);
+  }
+
+  #parentOf(at) {
+    return this.rows.findIndex((row) => row.promise.id === this.rows[at]?.promise.parent);
+  }
+}
+
+const percent = (share) => `${(share * 100).toFixed(3)}%`;
+
+function placed(node, share) {
+  node.style.left = percent(share);
+  return node;
+}
+
+function guide(more, isLast) {
+  if (!isLast) return more ? "pass" : "none";
+  return more ? "branch" : "end";
+}
+
+function resultOf(promise) {
+  if (promise.state === "pending") return "";
+  if (promise.timer && promise.state === "resolved") return "over";
+  if (promise.state === "resolved" || promise.state === "rejected") return brief(promise.value, 80);
+  return stateWord(promise.state);
+}
+
+// ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Everything drawn in a row's track: segments, torn edges, what a timer has yet to go, the end. */
+function barsOf(row, view) {
+  const bars = row.segments.map((segment) => segmentBar(segment, row, view));
+  for (const segment of row.segments) if (segment.broken && segment.to !== null) bars.push(breakMark(segment, row, view));
+  const promise = row.promise;
+  if (promise.timer && promise.state === "pending") bars.push(aheadBar(promise, view));
+  if (promise.settledAt !== null) bars.push(endMark(promise, view));
+  return bars;
+}
+
+function segmentBar(segment, row, view) {
+  const text = segmentText(segment, row, view.nameOfId);
+  return {
+    key: `${segment.kind}:${segment.from}`,
+    from: segment.from,
+    to: segment.to,
+    text,
+    attributes: {
+      "data-kind": segment.kind,
+      "data-attempt": segment.attempt,
+      "data-shade": segment.kind === "running" ? shade(segment.attempt) : null,
+      "data-step": segment.step ?? null,
+      "data-broken": segment.broken,
+      "data-known": String(segment.known),
+      "data-open": segment.to === null,
+      "data-reason": segment.reason,
+      title: title(segment, text, view),
+    },
+  };
+}
+
+const shade = (attempt) => ((Math.max(1, attempt ?? 1) - 1) % SHADES) + 1;
+
+function title(segment, text, view) {
+  const from = `${segment.known ? "" : "begin not known, at the earliest "}${fullTime(segment.from)}`;
+  const length = segment.to === null ? "" : `, ${duration(segment.to - segment.from)}`;
+  const after = `+${duration(segment.from - view.begin)}`;
+  return `${text}\n${after} (${from})${length}${segment.pid ? `\nworker ${shortPid(segment.pid)}` : ""}`;
+}
+
+function breakMark(segment, row, view) {
+  const text = `attempt ${segment.attempt} broke off: ${gapText({ ...segment, reason: "silent" }, row.group ?? "").replace(/,.*/, "")}`;
+  return {
+    key: `broken:${segment.to}`,
+    from: segment.to,
+    to: segment.to,
+    width: false,
+    icon: "broken",
+    attributes: { "data-kind": "broken", "data-attempt": segment.attempt, title: `${text}\n+${duration(segment.to - view.begin)} (${fullTime(segment.to)})` },
+  };
+}
+
+function aheadBar(promise, view) {
+  const end = Math.min(promise.timeoutAt, view.begin + 1e15);
+  return { key: "ahead", from: promise.createdAt, to: end, attributes: { "data-kind": "ahead", title: `due +${duration(end - view.begin)} (${fullTime(end)})` } };
+}
+
+function endMark(promise, view) {
+  const text = `${stateWord(promise.state)} +${duration(promise.settledAt - view.begin)} (${fullTime(promise.settledAt)})`;
+  return { key: "settled", from: promise.settledAt, to: promise.settledAt, width: false, attributes: { "data-kind": "settled", "data-state": promise.state, title: text } };
+}
+
+function newBar(bar) {
+  const inside = bar.icon ? icon(bar.icon) : bar.text === undefined ? null : el("span", { class: "bar-text" });
+  return el("span", { class: "bar", "data-key": bar.key }, inside);
+}
+

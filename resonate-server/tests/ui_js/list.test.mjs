@@ -1,0 +1,78 @@
+// The list of chains: pages and what events make of them.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { STATIC } from "./build.mjs";
+
+const { ChainList, activityOf } = await import(new URL("model/list.js", STATIC));
+
+const record = (id, at, more = {}) => ({ id, func: "foo", group: "service-foo", state: "pending", created_at: at, settled_at: null, activity: [], ...more });
+const created = (id, at, more = {}) => ({ kind: "promise.created", id, chain: id, at, created_at: at, func: "foo", ...more });
+const settled = (id, at, more = {}) => ({ kind: "promise.settled", id, chain: id, at, created_at: 1, settled_at: at, state: "resolved", ...more });
+const ids = (list) => list.items.map((item) => item.id);
+
+function listOf(...records) {
+  const list = new ChainList();
+  list.page({ chains: records, next: null }, true, 100);
+  return list;
+}
+
+test("a new chain stands at the top", () => {
+  const list = listOf(record("a", 1));
+  list.apply(created("b", 2));
+  assert.deepEqual(ids(list), ["b", "a"]);
+});
+
+test("a chain's end changes its row", () => {
+  const list = listOf(record("a", 1));
+  list.apply(settled("a", 9));
+  assert.deepEqual([list.items[0].state, list.items[0].settledAt], ["resolved", 9]);
+});
+
+test("a new chain that the filter does not want stays away", () => {
+  const list = listOf();
+  list.filter = { state: "", text: "ORDER" };
+  list.apply(created("other", 1));
+  list.apply(created("my-order-1", 2));
+  assert.deepEqual(ids(list), ["my-order-1"]);
+});
+
+test("what is settled leaves the list of what is pending", () => {
+  const list = listOf(record("a", 1));
+  list.filter = { state: "pending", text: "" };
+  list.apply(settled("a", 9));
+  assert.deepEqual(ids(list), []);
+});
+
+test("what is settled enters the list of what is resolved, with the name it is known by", () => {
+  const list = listOf();
+  list.filter = { state: "resolved", text: "" };
+  list.apply(settled("a", 9), { func: "foo" });
+  assert.deepEqual(list.items.map(({ id, func }) => [id, func]), [["a", "foo"]]);
+});
+
+test("a chain older than the last page is left to its own page", () => {
+  const list = listOf(record("a", 50));
+  list.next = "cursor";
+  list.apply(settled("old", 60, { created_at: 10 }));
+  assert.deepEqual(ids(list), ["a"]);
+});
+
+test("a second page goes on where the first one ends, and nothing stands there twice", () => {
+  const list = listOf(record("b", 2), record("a", 1));
+  list.page({ chains: [record("a", 1), record("z", 0)], next: null }, false, 100);
+  assert.deepEqual(ids(list), ["b", "a", "z"]);
+});
+
+test("what happens below a chain counts as its activity", () => {
+  const list = listOf(record("a", 0));
+  list.apply({ kind: "task.claimed", id: "a:1", chain: "a", at: 99 });
+  assert.equal(activityOf(list.items[0], 100)[11], 1);
+});
+
+test("the server's buckets and later events are one picture", () => {
+  const list = listOf(record("a", 0, { activity: [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] }));
+  const before = activityOf(list.items[0], 100);
+  assert.deepEqual([before[0], before[11]], [1, 0.5]);
+  assert.equal(activityOf(list.items[0], 1200)[0], 1);
+});

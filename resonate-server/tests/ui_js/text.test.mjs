@@ -1,0 +1,94 @@
+// What is read: durations, sentences, and the text of strangers.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { STATIC, detail, events, everybody } from "./build.mjs";
+
+const { asked, coarse, duration, mark } = await import(new URL("text/durations.js", STATIC));
+const { cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
+const { brief, readable } = await import(new URL("text/payloads.js", STATIC));
+const { headline, rowSentence, sentence } = await import(new URL("text/sentences.js", STATIC));
+const { Names } = await import(new URL("model/names.js", STATIC));
+const { Chain } = await import(new URL("model/chain.js", STATIC));
+const { rowsOf } = await import(new URL("model/rows.js", STATIC));
+
+test("durations are as exact as one can read them", () => {
+  assert.deepEqual([0, 340, 1240, 11_200, 184_000, 7_500_000, 270_000_000].map(duration), ["0 ms", "340 ms", "1.2 s", "11.2 s", "3 min 4 s", "2 h 5 min", "3 d 3 h"]);
+  assert.equal(coarse(59_999), "59 s");
+  assert.deepEqual([0, 500, 2500, 60_000].map(mark), ["0", "500 ms", "2.5 s", "1 min"]);
+});
+
+test("a sleep is as long as it was asked for", () => {
+  assert.deepEqual([7_930, 10_000, 700].map(asked), ["8 s", "10 s", "700 ms"]);
+});
+
+test("control characters and direction overrides are seen, not obeyed", () => {
+  assert.equal(visible("a\u0000\u001b[31m\u202egnp.exe\u007f"), "a␀␛[31m⟨202E⟩gnp.exe␡");
+  assert.equal(visible("one\ntwo\tthree"), "one␊two␉three");
+  assert.equal(lines("one\ntwo\u0007"), "one\ntwo␇");
+  assert.equal(visible("\ud800"), "\ufffd");
+});
+
+test("text is cut between characters, never within one", () => {
+  assert.equal(cut("👍👍👍👍", 3), "👍👍…");
+  assert.equal(shorten("abcdefghij", 5), "ab…ij");
+  assert.equal(shorten("abc", 5), "abc");
+});
+
+test("a worker is told by the part of its id that differs", () => {
+  assert.deepEqual(["3f2a9c1e77aa", "bar-1", "a-long-name-of-a-worker-17"].map(shortPid), ["3f2a", "bar-1", "a-lon…r-17"]);
+  assert.equal(ownPart("foo:1.2", "foo:1"), ".2");
+});
+
+test("a value is told on one line, an error by its message", () => {
+  assert.equal(brief(null), "nothing");
+  assert.equal(brief({ text: "3", cut: false }), "3");
+  assert.equal(brief({ text: '{"__type":"error","message":"no stock"}', cut: false }), "no stock");
+  assert.equal(brief({ text: '{"a": [1,', cut: true }, 8), '{"a": […');
+});
+
+test("short JSON stays on its line, long JSON is indented, and what was cut stands as it came", () => {
+  const long = JSON.stringify({ a: "x".repeat(100) });
+  assert.equal(readable({ text: '{"a":1}', cut: false }), '{"a":1}');
+  assert.equal(readable({ text: long, cut: false }).split("\n").length, 3);
+  assert.equal(readable({ text: long, cut: true }), long);
+});
+
+const names = new Names();
+names.learn({ id: "foo:1", func: "bar", group: "service-bar", parent: "foo", created_at: 0, timeout_at: 9 });
+names.learn({ id: "foo:1.2", timer: true, group: "service-bar", parent: "foo:1", created_at: 0, timeout_at: 10_000 });
+names.learn({ id: "foo:1.3", parent: "foo:1", created_at: 0, timeout_at: 10_000 });
+names.learn({ id: "loop", parent: "loop", created_at: 0, timeout_at: 10_000 });
+const told = (kind, more) => sentence({ kind, at: 0, ...more }, names);
+
+test("the log speaks in plain sentences", () => {
+  assert.equal(told("worker.left", { group: "service-bar", pid: "3f2a000000", planned: false }), "bar (worker 3f2a) gone: connection closed");
+  assert.equal(told("task.sent", { id: "foo:1", group: "service-bar", pid: "9c1e000000", version: 1 }), "execute foo:1 → bar 9c1e, attempt 2");
+  assert.equal(told("promise.settled", { id: "foo:1", state: "resolved", value: { text: "3" }, created_at: 0, settled_at: 11_200 }), "bar resolved: 3 after 11.2 s");
+  assert.equal(told("task.suspended", { id: "foo:1", on: ["foo:1.2"] }), "bar suspended: waits for sleep 10 s");
+  assert.equal(told("task.lost", { id: "foo:1", pid: "3f2a000000", version: 1, reason: "lease" }), "bar, attempt 1 on 3f2a, broke off: its lease ended");
+  assert.equal(told("promise.settled", { id: "foo:1.3", state: "resolved", value: null, created_at: 0, settled_at: 5 }), "a step of bar resolved: nothing after 5 ms");
+});
+
+test("what says nothing new has no sentence, and strange events have none", () => {
+  assert.equal(told("worker.heard", { pid: "p" }), null);
+  assert.equal(told("task.queued", { id: "foo:1", reason: "created" }), null);
+  assert.equal(told("something.else", {}), null);
+});
+
+test("a promise that is its own parent has a name all the same", () => {
+  assert.equal(told("task.released", { id: "loop", pid: null, version: 1 }), "a step of loop handed back");
+});
+
+const claimed = events([0, "promise.created", { id: "foo" }], [10, "task.claimed", { id: "foo", version: 2, pid: "9c1e0000" }]);
+const rowsWhile = (presence) => rowsOf(new Chain(detail({ foo: { func: "bar", group: "service-bar", task: { state: "acquired", version: 2 } } }, claimed)), presence);
+
+test("a row is told in one sentence", () => {
+  assert.equal(rowSentence(rowsWhile(everybody)[0], 1210, String), "bar, attempt 2, running for 1.2 s on worker 9c1e");
+});
+
+test("the headline says what happens, and what is wrong before anything else", () => {
+  assert.deepEqual(headline(rowsWhile(everybody), 1210, String), { tone: "busy", text: "Bar runs on worker 9c1e, attempt 2" });
+  const gone = headline(rowsWhile({ ...everybody, away: () => [[500, Infinity]] }), 1210, String);
+  assert.deepEqual(gone, { tone: "gap", text: "Bar is gone in the middle of its work" });
+});
