@@ -6,7 +6,7 @@ Ordinary dictionaries with an undo log, so that a transaction can be taken back.
 import heapq
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from itertools import islice
 
 from msgspec import UNSET
