@@ -73,7 +73,7 @@ export class TimelineView {
     return row ? nameOf(row.promise) : shorten(id, 24);
   };
 
-  // ── the axis ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── the axis ──
 
   #rescale() {
     const pending = this.chain.isPending;
@@ -118,7 +118,7 @@ export class TimelineView {
     return placed(node, share);
   }
 
-  // ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── rows ──
 
   #create() {
     this.#count += 1;
@@ -197,7 +197,7 @@ export class TimelineView {
     node.style.width = percent(Math.max(0, to - from) / this.#span);
   }
 
-  // ── while it lasts ─────────────────────────────────────────────────────────────────────────────────────────
+  // ── while it lasts ──
 
   #run() {
     const pending = this.chain.isPending;
@@ -220,9 +220,9 @@ export class TimelineView {
 
   #moveNow() {
     const elapsed = this.now() - this.begin;
-    const left = percent(Math.min(1, elapsed / this.#span));
-    byId("now").style.left = left;
-    byId("now-mark").style.left = left;
+    const move = `translateX(${percent(Math.min(1, elapsed / this.#span))})`;
+    byId("now").style.transform = move;
+    byId("now-mark").style.transform = move;
     say(byId("now-mark").firstElementChild, duration(elapsed));
   }
 
@@ -247,7 +247,7 @@ export class TimelineView {
     say(byId("chain-duration"), duration((root.settledAt ?? this.now()) - this.begin));
   }
 
-  // ── pointing ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── pointing ──
 
   #point(event) {
     const element = event.target.closest(".row");
@@ -301,7 +301,7 @@ function resultOf(promise) {
   return stateWord(promise.state);
 }
 
-// ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── bars ──
 
 /** Everything drawn in a row's track: segments, torn edges, what a timer has yet to go, the end. */
 function barsOf(row, view) {
