@@ -96,6 +96,12 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     assert "--help" in done.stderr
 
 
+def test_an_unknown_service_is_answered_with_those_there_are() -> None:
+    done = script("crash.sh", "quux")
+    assert done.returncode == 2
+    assert "no service 'quux', only foo, bar, baz and resonate-server" in done.stderr
+
+
 def test_trigger_without_a_stack(nowhere: dict[str, str]) -> None:
     done = script("trigger.sh", **nowhere)
     assert done.returncode == 1

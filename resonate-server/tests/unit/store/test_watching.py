@@ -10,8 +10,8 @@ from unit.rows import NOW, changes, promise, task, write
 
 from resonate_server.kernel.model import PutCallback
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import MAX_COUNTED, Branch, Place, Store, statements
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store import MAX_COUNTED, Branch, Place, Store
+from resonate_server.store.sqlite import SQLiteStore, statements
 
 type Plan = Callable[..., str]
 

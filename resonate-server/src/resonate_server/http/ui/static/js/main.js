@@ -45,7 +45,7 @@ class Page {
   wanted = null;
   early = [];
   dirty = new Set();
-  openedAt = 0;
+  followedAt = 0;
 
   constructor() {
     this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
@@ -190,20 +190,20 @@ class Page {
 
   follow(id) {
     this.newest = id;
-    const pause = this.openedAt + DWELL - Date.now();
-    if (pause <= 0) return this.open(id);
+    const pause = this.followedAt + DWELL - Date.now();
     this.following ??= setTimeout(() => {
       this.following = null;
+      this.followedAt = Date.now();
       if (this.wanted === null) this.open(this.newest);
-    }, pause);
+    }, Math.max(0, pause));
   }
 
   async open(id) {
-    this.openedAt = Date.now();
     this.listView.mark(id);
     const detail = await this.read(id);
     if (!detail) return;
     if (this.chain?.id !== detail.id) this.detail.clear();
+    byId("notice").hidden = true;
     this.take(detail);
     this.listView.mark(this.chain.id);
     this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];

@@ -14,6 +14,10 @@ const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
 
+/** Who asked for less motion gets steps instead of frames. */
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
+
 export class TimelineView {
   #span = 0;
   #frame = 0;
@@ -143,12 +147,17 @@ export class TimelineView {
     attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
     attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
     say(element.querySelector(".row-name"), nameOf(promise));
-    const own = promise.id === this.chain.root.id ? promise.id : ownPart(promise.id, promise.parent ?? this.chain.id);
-    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(own, 40));
+    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 40));
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
     this.#result(element.querySelector(".row-result"), promise);
     this.#bars(element.querySelector(".row-track"), row);
+  }
+
+  /** What its id has that its parent's, or at least the root's, has not. */
+  #ownPart({ id, parent }) {
+    const own = parent === null ? id : ownPart(id, parent);
+    return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
   /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
@@ -204,7 +213,7 @@ export class TimelineView {
     byId("now").hidden = !pending;
     byId("now-mark").hidden = !pending;
     if (pending) this.#moveNow();
-    if (pending && !this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (pending && !this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #tick() {
@@ -215,7 +224,7 @@ export class TimelineView {
     this.#moveNow();
     say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (!this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #moveNow() {
