@@ -23,6 +23,9 @@ UNBOUNDED = 100_000
 NARROWEST_CALL = 20
 """Columns that are kept for the calls themselves, at the cost of what stands beside them."""
 
+GAP = 2
+"""Columns between columns."""
+
 GOOD_BAR = 24
 NARROWEST_BAR = 10
 
@@ -102,7 +105,7 @@ class Drawing:
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
         for layout in LAYOUTS[:-1]:
-            width = self._console.width - self._needed(self._with_columns(layout, 0))
+            width = self._console.width - self._needed(self._with_columns(layout, 0)) - GAP
             if width >= layout.bar:
                 return layout, width
         if self._needed(self._with_columns(UNBOUNDED_LAYOUT, 0)) <= self._console.width:
@@ -113,7 +116,7 @@ class Drawing:
         return Measurement.get(self._console, self._console.options.update(max_width=UNBOUNDED), table).maximum
 
     def _with_columns(self, layout: Layout, bar_width: int) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
         table.add_column("CALL", min_width=NARROWEST_CALL)
         for name in ("STATE", "GROUP", "TASK") if layout.group else ("STATE", "TASK"):
             table.add_column(name, no_wrap=True)
