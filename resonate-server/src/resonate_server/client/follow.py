@@ -72,6 +72,8 @@ def _draw_live(watching: "Watching", console: Console) -> None:
 
 
 def _draw_at_the_end(watching: "Watching", console: Console) -> None:
+    if not watching.calls[0].is_settled:
+        _tell(f"waiting until {printable(watching.calls[0].promise.id)} is settled")
     try:
         watching.until_settled(_tell)
     finally:
