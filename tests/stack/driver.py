@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.basics import free_port
+from harness.basics import answers_200, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", "baz", "bar", "foo")
@@ -137,6 +137,9 @@ class Stack:
     def start_only(self, *services: str) -> None:
         for service in services:
             self.start(service)
+
+    def wait_for_server(self) -> None:
+        wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
 
     def restore(self) -> None:
         """Bring back whatever a test has ended, one instance of each service."""

@@ -25,7 +25,8 @@ def tree(id: str, watch: bool) -> None:
     that is wide enough shows a bar for each call, from the beginning of ID until now.
 
     With --watch, a terminal shows the tree as it grows, and what its calls are seen to do from then on. What is no
-    terminal gets it once, at the end, and what it waits for on standard error. A server that goes away is waited for. Ctrl-C ends it; the chain goes on.
+    terminal gets it once, at the end; what is waited for is told on standard error. A server that goes away is
+    waited for. Ctrl-C ends the watching; the chain goes on.
 
     \b
     Exit status with --watch:
