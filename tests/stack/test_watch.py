@@ -9,14 +9,15 @@ def watch(stack: Stack, *arguments: str) -> Terminal:
 
 
 def send(stack: Stack, pause: float) -> str:
-    """A request that is on its way for so long; its id."""
-    assert stack.post(id := new_id(), {"pause": pause}, wait=False).status == 202
+    """A request whose bar sleeps for so long; its id."""
+    id = new_id()
+    assert stack.post(id, {"pause": pause}, wait=False).status == 202
     return id
 
 
 def test_the_newest_request_is_followed_to_its_end(stack: Stack) -> None:
     send(stack, 0)
-    id = send(stack, 5)
+    id = send(stack, 8)
     with watch(stack) as shown:
         shown.wait_for("● sleep")
         assert id in shown.frame
@@ -36,7 +37,8 @@ def test_a_request_can_be_named(stack: Stack) -> None:
 
 
 def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
-    assert stack.post(id := new_id(), {"running": 3}, wait=False).status == 202
+    id = new_id()
+    assert stack.post(id, {"running": 5}, wait=False).status == 202
     with watch(stack, id) as shown:
         shown.wait_for("acquired v1 by ")
         stack.kill("bar")
@@ -47,7 +49,7 @@ def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
 
 
 def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
-    id = send(stack, 6)
+    id = send(stack, 8)
     with watch(stack, id) as shown:
         shown.wait_for("● sleep")
         stack.kill("resonate-server")
@@ -58,13 +60,13 @@ def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
-    id = send(stack, 3)
+    id = send(stack, 15)
     with watch(stack) as shown:
         shown.wait_for("● sleep")
         shown.press(CTRL_C)
         assert shown.wait() == 130
         assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
-    assert stack.post(id) == Answer(200, id, 3)
+    assert stack.look_up(id) == Answer(200, id, None, "pending")
 
 
 def test_an_unknown_request_is_named(stack: Stack) -> None:
