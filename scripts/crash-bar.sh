@@ -10,8 +10,8 @@ usage() {
 usage: scripts/crash-bar.sh [--pause SECONDS | --running SECONDS] [--down SECONDS] [--keep-down]
 
 Sends a request whose bar pauses after it has called baz, waits until baz has run, kills bar by SIGKILL, starts it
-again and waits for the answer. Ends with 0 only if the answer is 3 and baz ran exactly once. If it ends early,
-it starts bar again first. Where bar has several containers, all of them are killed.
+again, waits for the answer and draws the calls of the request. Ends with 0 only if the answer is 3 and baz ran
+exactly once. If it ends early, it starts bar again first. Where bar has several containers, all of them are killed.
 
   --pause SECONDS     how long bar sleeps, durably, while it is killed (10)
   --running SECONDS   bar works for so long instead and holds its lease when it is killed: the server gives its
@@ -52,3 +52,5 @@ done
 
 prepare
 play
+echo
+draw_tree "$kind" "$id" || true # a picture, not a verdict

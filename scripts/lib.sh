@@ -316,6 +316,21 @@ service_log() { # KIND SERVICE: all it has printed, of all its instances
     esac
 }
 
+draw_tree() { # KIND ARGUMENTS: `resonate tree`, on this terminal if there is one
+    local kind=$1 options=()
+    shift
+    case "$kind" in
+        containers)
+            { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
+            [ -z "${NO_COLOR:-}" ] || options+=(--env "NO_COLOR=$NO_COLOR")
+            [ -z "${COLUMNS:-}" ] || options+=(--env "COLUMNS=$COLUMNS")
+            [ -z "${RESONATE_TOKEN:-}" ] || options+=(--env "RESONATE_TOKEN=$RESONATE_TOKEN")
+            docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate tree "$@"
+            ;;
+        processes) "$VENV/bin/resonate" tree --server "http://127.0.0.1:$(resonate_port)" "$@" ;;
+    esac
+}
+
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
 
 instances() { # KIND SERVICE: those that live, frozen ones as well

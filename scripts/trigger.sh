@@ -25,17 +25,9 @@ readonly HINT_SECONDS=10
 
 new_id() { echo "trigger-$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"; }
 
-look_inside() { # prints the command that draws the calls of the request
-    if processes_are_up; then
-        echo ".venv/bin/resonate -S http://127.0.0.1:$(resonate_port) tree $id"
-    else
-        echo "docker compose exec resonate-server resonate tree $id"
-    fi
-}
-
 hint() { # if there is no answer for a while
     sleep "$HINT_SECONDS" >/dev/null 2>&1
-    say "still waiting; to see for what: $(look_inside)"
+    say "still waiting; to see for what: scripts/watch.sh $id"
 }
 
 leave() { # REASON: nobody waits any more

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.basics import free_port, wait_until
+from harness.basics import answers_200, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", "baz", "bar", "foo")
@@ -154,6 +154,9 @@ class Stack:
     def start_only(self, *services: str) -> None:
         for service in services:
             self.start(service)
+
+    def wait_for_server(self) -> None:
+        wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
 
     def restore(self) -> None:
         """Bring back whatever a test has ended, frozen or cut off, one instance of each service."""

@@ -81,6 +81,9 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("chaos.sh", "--seconds", "0"),
         ("chaos.sh", "--seed", "x"),
         ("chaos.sh", "--seed"),
+        ("watch.sh", "a", "b"),
+        ("watch.sh", ""),
+        ("watch.sh", "--", "a", "b"),
         ("down.sh", "--volumes", "x"),
         ("lock.sh", "x"),
         ("up.sh", "--docker", "--processes"),
@@ -102,8 +105,9 @@ def test_an_unknown_service_is_answered_with_those_there_are() -> None:
     assert "no service 'quux', only foo, bar, baz and resonate-server" in done.stderr
 
 
-def test_trigger_without_a_stack(nowhere: dict[str, str]) -> None:
-    done = script("trigger.sh", **nowhere)
+@pytest.mark.parametrize("name", ["trigger.sh", "watch.sh"])
+def test_without_a_stack_there_is_nobody_to_ask(nowhere: dict[str, str], name: str) -> None:
+    done = script(name, **nowhere)
     assert done.returncode == 1
     assert "scripts/up.sh" in done.stderr
 

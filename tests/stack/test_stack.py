@@ -78,6 +78,8 @@ def test_crash_bar(stack: Stack, variant: str) -> None:
         "bar is started again",
         '"message":3',
         "baz ran exactly once",
+        "✔ baz",
+        "result: 3",
     ):
         assert expected in done.stdout
 

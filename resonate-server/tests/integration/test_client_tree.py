@@ -2,14 +2,17 @@
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
+from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
 
 from resonate_server.client import main
+from resonate_server.client.values import now_ms
 
 PID = "0123456789abcdef0123456789abcdef"
 
@@ -192,6 +195,39 @@ def test_within_80_columns_ids_leave_out_what_they_share(
     assert drawn[0].rstrip() == root
     assert "bar  …:1 " in drawn[-1]
     assert f"acquired v1 by {PID[:8]}" in drawn[-1]
+
+
+def test_where_the_width_is_known_each_call_has_a_bar_from_the_beginning_of_the_chain(
+    chain: Chain, tree: Callable[..., Result], client: Client
+) -> None:
+    root = chain.rpc("", "foo")
+    created_at = client.call("promise.get", id=root).data["promise"]["createdAt"]
+    wait_until(lambda: now_ms() > created_at + 300, "the chain is older than its second call")
+    chain.rpc(":1", "bar")
+    chain.settle(":1", "resolved", 1)
+    header, *drawn = tree(root, COLUMNS="120").stdout.splitlines()
+    begin = header.rindex(" 0 ") + 1
+
+    assert drawn[0][begin:] == "━" * (120 - begin)
+    assert re.fullmatch(" +━+ *", drawn[1][begin:])
+
+
+def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProcess) -> None:
+    chain.rpc("", "größe")
+    chain.rpc(":1", "bar")
+    result = CliRunner(charset="ascii", env={"COLUMNS": "120"}).invoke(main, ["tree", chain.root, "-S", server.url])
+
+    assert result.exit_code == 0, result.output
+    assert "o gr\\xf6\\xdfe" in result.output
+    assert "`- o bar" in result.output
+
+
+def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable[..., Result]) -> None:
+    chain.rpc("", "foo")
+    chain.settle("", "resolved", "x" * 5_000)
+
+    assert "(5002 characters)" in tree(chain.root, COLUMNS="120").stdout
+    assert "x" * 5_000 in tree(chain.root).stdout
 
 
 def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:

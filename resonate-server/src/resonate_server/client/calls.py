@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 from resonate_server.client.connection import CallFailed, Connection
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
-from resonate_server.protocol.records import Promise, TaskRecord, Value
+from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 
 PAGE = 100
 
@@ -28,6 +28,14 @@ class Call(Struct, frozen=True):
     promise: Promise
     task: TaskRecord | None
     more: tuple[bool, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        return self.promise.state is not PromiseState.PENDING
+
+    @property
+    def settled_at(self) -> int | None:
+        return self.promise.settled_at if isinstance(self.promise.settled_at, int) else None
 
     @property
     def is_timer(self) -> bool:
@@ -68,37 +76,57 @@ class Call(Struct, frozen=True):
         return message if isinstance(message, str) else None
 
 
-def fetch(connection: Connection, id: str) -> list[Call]:
-    """The tree below promise ``id``, itself first, every parent before its children. Raises :class:`CallFailed`."""
-    top = msgspec.convert(connection.call("promise.get", {"id": id})["promise"], Promise)
-    origin = top.origin or id
-    promises = {promise.id: promise for promise in _of_origin(connection, origin)}
-    promises[id] = top
-    return [
-        Call(promise=promise, task=_task(connection, promise), more=more)
-        for promise, more in _walk(promises, origin, id)
-    ]
+class Chain:
+    """The tree below promise ``id``, to be read once or again and again.
 
+    A task is final once its promise is settled, and is not asked for again.
+    """
 
-def _of_origin(connection: Connection, origin: str) -> Iterator[Promise]:
-    query: dict[str, Any] = {"tags": {"resonate:origin": origin}, "limit": PAGE}
-    while True:
-        page = connection.call("promise.search", query)
-        yield from msgspec.convert(page["promises"], list[Promise])
-        if "cursor" not in page:
-            return
-        query["cursor"] = page["cursor"]
+    def __init__(self, connection: Connection, id: str) -> None:
+        self._connection = connection
+        self._id = id
+        self._fulfilled: dict[str, TaskRecord] = {}
 
+    def read(self) -> list[Call]:
+        """The promise itself first, every parent before its children. Raises :class:`CallFailed`."""
+        try:
+            return self._read()
+        except (msgspec.ValidationError, KeyError, TypeError):
+            raise CallFailed("the server answers with records of another kind than this tool knows", 200) from None
 
-def _task(connection: Connection, promise: Promise) -> TaskRecord | None:
-    if promise.target is None:
-        return None
-    try:
-        return msgspec.convert(connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
-    except CallFailed as error:
-        if error.status == 404:
+    def _read(self) -> list[Call]:
+        top = msgspec.convert(self._connection.call("promise.get", {"id": self._id})["promise"], Promise)
+        origin = top.origin or self._id
+        promises = {promise.id: promise for promise in self._of_origin(origin)}
+        promises.setdefault(self._id, top)
+        return [
+            Call(promise=promise, task=self._task(promise), more=more)
+            for promise, more in _walk(promises, origin, self._id)
+        ]
+
+    def _of_origin(self, origin: str) -> Iterator[Promise]:
+        query: dict[str, Any] = {"tags": {"resonate:origin": origin}, "limit": PAGE}
+        while True:
+            page = self._connection.call("promise.search", query)
+            yield from msgspec.convert(page["promises"], list[Promise])
+            if "cursor" not in page:
+                return
+            query["cursor"] = page["cursor"]
+
+    def _task(self, promise: Promise) -> TaskRecord | None:
+        if promise.target is None:
             return None
-        raise
+        if promise.id in self._fulfilled:
+            return self._fulfilled[promise.id]
+        try:
+            task = msgspec.convert(self._connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
+        except CallFailed as error:
+            if error.status == 404:
+                return None
+            raise
+        if task.state is TaskState.FULFILLED:
+            self._fulfilled[promise.id] = task
+        return task
 
 
 def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple[Promise, tuple[bool, ...]]]:

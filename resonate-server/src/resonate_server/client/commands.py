@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 from msgspec import Struct
 
-from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.client.connection import TIMEOUT_S, CallFailed, Connection
 from resonate_server.client.values import printable
 
 DEFAULT_SERVER = "http://localhost:8001"
@@ -20,10 +20,10 @@ class Where(Struct):
     server: str = DEFAULT_SERVER
     token: str | None = None
 
-    def connection(self) -> Connection:
+    def connection(self, timeout_s: float = TIMEOUT_S) -> Connection:
         """A connection that ends the command if the URL makes no sense."""
         try:
-            return Connection(self.server, self.token)
+            return Connection(self.server, self.token, timeout_s)
         except CallFailed as error:
             fail(str(error))
 
@@ -96,7 +96,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=not encoding.startswith("utf"))
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, status: int = 1) -> NoReturn:
     """End the command with a message for people."""
     click.echo(f"Error: {printable(message)}", err=True)
-    raise SystemExit(1)
+    raise SystemExit(status)

@@ -34,10 +34,11 @@ class _Response(Struct):
 class Connection:
     """``server`` is an http(s) URL; ``token`` goes both ways: in the request's head and in its Authorization header."""
 
-    def __init__(self, server: str, token: str | None = None) -> None:
+    def __init__(self, server: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._server = server
         self._token = token
-        self._http, self._path = _open(server)
+        self._http, self._path = _open(server, timeout_s)
+        self._timeout_s = timeout_s
 
     def call(self, kind: str, data: dict[str, Any]) -> Any:
         """The data of the answer. Raises :class:`CallFailed`, also for statuses that are no error to an SDK (300)."""
@@ -64,10 +65,10 @@ class Connection:
             return response.status, response.read()
         except (OSError, HTTPException, ValueError) as error:
             self._http.close()
-            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error)}") from None
+            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error, self._timeout_s)}") from None
 
 
-def _open(server: str) -> tuple[HTTPConnection, str]:
+def _open(server: str, timeout_s: float) -> tuple[HTTPConnection, str]:
     try:
         url = urlsplit(server)
         host, port = url.hostname, url.port
@@ -76,7 +77,7 @@ def _open(server: str) -> tuple[HTTPConnection, str]:
     if url.scheme not in ("http", "https") or not host:
         raise CallFailed(f"not a server's URL: {server} (expected something like http://localhost:8001)")
     http = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    return http(host, port, timeout=TIMEOUT_S), url.path.rstrip("/") + "/"
+    return http(host, port, timeout=timeout_s), url.path.rstrip("/") + "/"
 
 
 def _refusal(response: _Response) -> str:
@@ -84,7 +85,7 @@ def _refusal(response: _Response) -> str:
     return f"{message} (status {response.head.status})"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, timeout_s: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_S:.0f} s"
+        return f"no answer within {timeout_s:.0f} s"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

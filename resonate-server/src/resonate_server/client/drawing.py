@@ -1,0 +1,237 @@
+"""What ``resonate tree`` draws: a row for each call, with a bar where the width is known. No requests, no clock."""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console, Group, OverflowMethod
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from resonate_server.client.bars import Axis, Sightings, legend
+from resonate_server.client.calls import Call
+from resonate_server.client.values import printable, shown_duration
+from resonate_server.protocol.records import PromiseState, TaskState
+
+PID_SHOWN = 8
+"""Characters of a process id: enough to tell processes apart."""
+
+UNBOUNDED = 100_000
+"""More columns than any drawing has."""
+
+NARROWEST_CALL = 20
+"""Columns that are kept for the calls themselves, at the cost of what stands beside them."""
+
+GAP = 2
+"""Columns between columns."""
+
+GOOD_BAR = 24
+NARROWEST_BAR = 10
+
+OUTCOME_SHOWN = 1_000
+"""Characters of a result or an error on a terminal."""
+
+LINES_AROUND = 7
+"""Beside rows and outcomes: the root's id, the header, what is left out, the legend, with what separates them."""
+
+STATES = {
+    PromiseState.PENDING: ("●", "o", "yellow", "pending for"),
+    PromiseState.RESOLVED: ("✔", "+", "green", "resolved in"),
+    PromiseState.REJECTED: ("✘", "x", "red", "rejected after"),
+    PromiseState.CANCELED: ("✘", "x", "magenta", "cancelled after"),
+    PromiseState.TIMEDOUT: ("✘", "x", "red", "timed out after"),
+}
+"""Symbol, the same in ASCII, colour, and how the state is told together with a duration."""
+
+
+class Layout(Struct, frozen=True):
+    """One way to use the columns there are. ``bar`` is the least width of the bars, 0 for none."""
+
+    short_ids: bool
+    group: bool
+    bar: int
+
+
+LAYOUTS = (
+    Layout(short_ids=False, group=True, bar=GOOD_BAR),
+    Layout(short_ids=True, group=True, bar=GOOD_BAR),
+    Layout(short_ids=True, group=False, bar=NARROWEST_BAR),
+    Layout(short_ids=True, group=True, bar=0),
+)
+"""The first that fits is taken; the last one always is."""
+
+UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, bar=0)
+
+
+class Drawing:
+    """Draws calls on ``console`` as they are at time ``now`` (ms).
+
+    Where it would be too wide, the root's id stands above it, and the others leave out what they share with it.
+    """
+
+    def __init__(self, calls: list[Call], console: Console, now: int, sightings: Sightings | None = None) -> None:
+        self._calls = calls
+        self._rows = calls
+        self._console = console
+        self._now = now
+        self._sightings = sightings or {}
+        self._folding = True
+        self._ascii_only = not console.encoding.startswith("utf")
+        self._root = calls[0].promise.id
+
+    def whole(self) -> Group:
+        return Group(*self._table(), *self._legend(), *self._outcomes())
+
+    def within(self, lines: int) -> Group:
+        """As many rows as there is room for; what is settled is left out first. Nothing is folded."""
+        self._folding = False
+        outcomes = self._outcomes()[: max(lines // 2, 0)]
+        room = max(lines - len(outcomes) - LINES_AROUND, 1)
+        self._rows = _most_telling(self._calls, room)
+        missing = len(self._calls) - len(self._rows)
+        left_out = [Text(f"and {missing} more calls", "dim")] if missing else []
+        return Group(*self._table(), *left_out, *self._legend(), *outcomes)
+
+    # ── the table ──
+
+    def _table(self) -> list[Text | Table]:
+        layout, bar_width = self._layout()
+        table = self._with_columns(layout, bar_width)
+        return [self._line(self._shown(self._root)), Text(), table] if layout.short_ids else [table]
+
+    def _layout(self) -> tuple[Layout, int]:
+        """And how wide the bars are."""
+        if self._console.width >= UNBOUNDED:
+            return UNBOUNDED_LAYOUT, 0
+        for layout in LAYOUTS[:-1]:
+            width = self._console.width - self._needed(self._with_columns(layout, 0)) - GAP
+            if width >= layout.bar:
+                return layout, width
+        if self._needed(self._with_columns(UNBOUNDED_LAYOUT, 0)) <= self._console.width:
+            return UNBOUNDED_LAYOUT, 0
+        return LAYOUTS[-1], 0
+
+    def _needed(self, table: Table) -> int:
+        return Measurement.get(self._console, self._console.options.update(max_width=UNBOUNDED), table).maximum
+
+    def _with_columns(self, layout: Layout, bar_width: int) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+        table.add_column("CALL", min_width=NARROWEST_CALL)
+        for name in ("STATE", "GROUP", "TASK") if layout.group else ("STATE", "TASK"):
+            table.add_column(name, no_wrap=True)
+        axis = self._axis(bar_width)
+        if bar_width:
+            table.add_column(axis.header(), no_wrap=True, width=bar_width)
+        for call in self._rows:
+            table.add_row(*self._cells(call, layout, axis if bar_width else None))
+        return table
+
+    def _cells(self, call: Call, layout: Layout, axis: Axis | None) -> Iterator[Text]:
+        yield self._call(call, layout)
+        yield self._state(call)
+        if layout.group:
+            yield self._group(call)
+        yield self._task(call)
+        if axis is not None:
+            yield axis.bar(call, self._sightings.get(call.promise.id, ()))
+
+    def _axis(self, width: int) -> Axis:
+        """From the beginning of the topmost call to the last end, or to now."""
+        begin = self._calls[0].promise.created_at
+        end = max(call.settled_at or self._now for call in self._calls)
+        return Axis(begin=begin, end=max(begin, end), width=width, ascii_only=self._ascii_only)
+
+    def _call(self, call: Call, layout: Layout) -> Text:
+        symbol, plain, colour, _ = STATES[call.promise.state]
+        shown_id = self._shown(self._short(call.promise.id) if layout.short_ids else call.promise.id)
+        return Text.assemble(
+            (self._guides(call.more), "dim"),
+            (plain if self._ascii_only else symbol, colour),
+            " ",
+            (self._name(call), "bold" if call.function else ""),
+            (f"  {shown_id}" if shown_id else "", "dim"),
+            no_wrap=True,
+            overflow=self._overflow,
+        )
+
+    def _short(self, id: str) -> str:
+        if id == self._root or not id.startswith(self._root):
+            return id.removeprefix(self._root)
+        return ("..." if self._ascii_only else "…") + id.removeprefix(self._root)
+
+    def _guides(self, more: tuple[bool, ...]) -> str:
+        """The lines that lead to a call from its ancestors."""
+        if not more:
+            return ""
+        passing, branch, last = ("|  ", "+- ", "`- ") if self._ascii_only else ("│  ", "├─ ", "└─ ")
+        above = "".join(passing if follows else "   " for follows in more[:-1])
+        return above + (branch if more[-1] else last)
+
+    def _name(self, call: Call) -> str:
+        if call.is_timer:
+            return f"sleep {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
+        return self._shown(call.function or ("step" if call.is_step else "promise"))
+
+    def _state(self, call: Call) -> Text:
+        promise = call.promise
+        _, _, colour, words = STATES[promise.state]
+        end = self._now if call.settled_at is None else call.settled_at
+        return Text(f"{words} {shown_duration(end - promise.created_at)}", colour)
+
+    def _group(self, call: Call) -> Text:
+        """Empty for a timer: it has a target, but nobody runs it."""
+        return Text("" if call.is_timer else self._shown(call.group))
+
+    def _task(self, call: Call) -> Text:
+        task = call.task
+        if task is None or call.is_timer:
+            return Text()
+        holder = f" by {self._shown(task.pid[:PID_SHOWN])}" if isinstance(task.pid, str) else ""
+        highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
+        return Text(f"{task.state} v{task.version}{holder}", highlighted.get(task.state, "dim"))
+
+    # ── below the table ──
+
+    def _legend(self) -> list[Text]:
+        meaning = legend(self._sightings, self._ascii_only)
+        return [Text(), meaning] if meaning and self._layout()[0].bar else []
+
+    def _outcomes(self) -> list[Text]:
+        """What came of it: the root's result, and every error once, at the call where it is deepest."""
+        lines: dict[str, Text] = {}
+        for call in self._calls:
+            if call.promise.state is PromiseState.REJECTED and call.error is not None:
+                lines[call.error] = self._line(
+                    (f"{self._name(call)} failed: ", "red"),
+                    self._cut(call.error),
+                    (f"  {self._shown(call.promise.id)}", "dim"),
+                )
+        root = self._calls[0]
+        if root.promise.state is PromiseState.RESOLVED and root.result is not None:
+            lines[""] = self._line(f"result: {self._cut(msgspec.json.encode(root.result).decode())}")
+        return [Text(), *lines.values()] if lines else []
+
+    def _line(self, *parts: str | tuple[str, str]) -> Text:
+        return Text.assemble(*parts, no_wrap=not self._folding, overflow=None if self._folding else self._overflow)
+
+    @property
+    def _overflow(self) -> OverflowMethod:
+        return "crop" if self._ascii_only else "ellipsis"
+
+    def _cut(self, text: str) -> str:
+        """Whole where it can be searched; a terminal is not to be flooded."""
+        if self._console.width >= UNBOUNDED or len(text) <= OUTCOME_SHOWN:
+            return self._shown(text)
+        return f"{self._shown(text[:OUTCOME_SHOWN])} ... ({len(text)} characters)"
+
+    def _shown(self, text: str) -> str:
+        """In characters that steer nothing, and that the output can take."""
+        safe = printable(text)
+        return safe.encode("ascii", "backslashreplace").decode() if self._ascii_only else safe
+
+
+def _most_telling(calls: list[Call], room: int) -> list[Call]:
+    """What is pending comes first, in the order of the tree all the same."""
+    chosen = sorted(range(len(calls)), key=lambda at: (calls[at].is_settled, at))[:room]
+    return [calls[at] for at in sorted(chosen)]

@@ -1,0 +1,159 @@
+"""``resonate tree --watch``: a chain is read again and again until it is settled, and drawn in place meanwhile."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from resonate_server.client.bars import Sightings, noted
+from resonate_server.client.calls import Call, Chain
+from resonate_server.client.commands import fail
+from resonate_server.client.connection import CallFailed
+from resonate_server.client.drawing import Drawing
+from resonate_server.client.values import now_ms, printable, shown_duration
+from resonate_server.protocol.records import PromiseState
+
+READ_PAUSE_S = 0.25
+"""Between two looks; it is as long as the look before took, if that is longer, so that long chains cost no more."""
+
+FRAMES_PER_S = 4.0
+
+ANSWER_S = 5.0
+"""A server that takes longer to answer counts as away."""
+
+UNWATCHED = 2
+EXIT_STATUS = {
+    PromiseState.RESOLVED: 0,
+    PromiseState.REJECTED: 1,
+    PromiseState.CANCELED: 3,
+    PromiseState.TIMEDOUT: 4,
+}
+
+
+def follow(chain: Chain, console: Console) -> int:
+    """Draw ``chain`` until its topmost call is settled; the exit status that says how."""
+    with _ended_by_signals():
+        try:
+            watching = Watching(chain)
+            draw = _draw_live if _can_redraw(console) else _draw_at_the_end
+            draw(watching, console)
+        except CallFailed as error:
+            fail(str(error), UNWATCHED)
+    return EXIT_STATUS[watching.calls[0].promise.state]
+
+
+def _can_redraw(console: Console) -> bool:
+    """Colours can be forced upon a file, a cursor that moves cannot."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def _draw_live(watching: "Watching", console: Console) -> None:
+    """Frames come from a thread of their own: bars go on growing while the server keeps us waiting."""
+
+    def frame() -> RenderableType:
+        if live_is_over.is_set():
+            return watching.drawing(console).whole()
+        lines = [watching.away_line(now_ms())] if watching.away_since is not None else []
+        return Group(watching.drawing(console).within(console.height - len(lines)), *lines)
+
+    live_is_over = threading.Event()
+    with Live(get_renderable=frame, console=console, refresh_per_second=FRAMES_PER_S):
+        try:
+            watching.until_settled(_keep_quiet)
+        finally:
+            live_is_over.set()
+
+
+def _draw_at_the_end(watching: "Watching", console: Console) -> None:
+    if not watching.calls[0].is_settled:
+        _tell(f"waiting until {printable(watching.calls[0].promise.id)} is settled")
+    try:
+        watching.until_settled(_tell)
+    finally:
+        console.print(watching.drawing(console).whole())
+
+
+def _keep_quiet(_line: str) -> None:
+    """The frame says it."""
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the command in order; a second one cannot come in between."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Watching:
+    """What is known of a chain so far. The first look must succeed; raises :class:`CallFailed`."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.away_since: int | None = None
+        self.calls: list[Call] = chain.read()
+        self._chain = chain
+        self._away_why = ""
+        self._sightings: Sightings = noted({}, self.calls, now_ms())
+
+    def until_settled(self, tell: Callable[[str], None]) -> None:
+        """Look again and again; ``tell`` hears when the server goes away and when it is back."""
+        pause = READ_PAUSE_S
+        while not self.calls[0].is_settled:
+            time.sleep(pause)
+            began = time.monotonic()
+            self._look(tell)
+            pause = max(READ_PAUSE_S, time.monotonic() - began)
+
+    def _look(self, tell: Callable[[str], None]) -> None:
+        try:
+            calls = self._chain.read()
+        except CallFailed as error:
+            if not _is_passing(error):
+                raise
+            self._away_why = str(error)
+            if self.away_since is None:
+                self.away_since = now_ms()
+                tell(self.away_line(self.away_since).plain)
+            return
+        now = now_ms()
+        if self.away_since is not None:
+            tell(f"the server is back after {shown_duration(now - self.away_since)}")
+            self.away_since = None
+        self._sightings = noted(self._sightings, calls, now)
+        self.calls = calls
+
+    def away_line(self, now: int) -> Text:
+        since = shown_duration(now - (self.away_since or now))
+        line = Text(f"server away for {since}, waiting: {printable(self._away_why)}", "bold red")
+        line.no_wrap = True
+        return line
+
+    def drawing(self, console: Console) -> Drawing:
+        return Drawing(self.calls, console, now_ms(), self._sightings)
+
+
+def _is_passing(error: CallFailed) -> bool:
+    """No answer, one from something that stands before the server, or a server that is not ready."""
+    return error.status in (0, 429) or error.status >= 500

@@ -1,0 +1,272 @@
+"""``resonate tree --watch`` on a real server, on a terminal and elsewhere."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from harness.server import FAR, Client, ServerProcess
+from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+
+COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()", "tree", "--watch"]
+PID = "0123456789abcdef"
+
+
+def create(client: Client, id: str = "", parent: str = "", function: str = "foo", timeout_at: int = FAR) -> str:
+    """A call as an SDK creates it, with a task for group g; its id."""
+    id = id or f"chain-{uuid.uuid4().hex[:8]}"
+    origin = id.split(":", maxsplit=1)[0]
+    tags = {"resonate:target": "poll://any@g", "resonate:origin": origin, "resonate:parent": parent or id}
+    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()}
+    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=tags).status == 200
+    return id
+
+
+def settle(client: Client, id: str, state: str = "resolved", value: object = 3) -> None:
+    data = base64.b64encode(json.dumps(value).encode()).decode()
+    assert client.call("promise.settle", id=id, state=state, value={"data": data}).status == 200
+
+
+def acquire(client: Client, id: str, version: int = 0) -> None:
+    assert client.call("task.acquire", id=id, version=version, pid=PID, ttl=60_000).status == 200
+
+
+type Watch = Callable[..., Terminal]
+
+
+@pytest.fixture
+def watch(server: ServerProcess) -> Iterator[Watch]:
+    """Opens terminals that are closed after the test."""
+    with ExitStack() as opened:
+
+        def open_terminal(id: str, url: str = server.url, **env: str) -> Terminal:
+            return opened.enter_context(Terminal([*COMMAND, "-S", url, "--", id], **env))
+
+        yield open_terminal
+
+
+def piped(server_url: str, id: str) -> subprocess.Popen[str]:
+    """On pipes instead."""
+    return subprocess.Popen(
+        [*COMMAND, "-S", server_url, "--", id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def next_line(watching: subprocess.Popen[str]) -> str:
+    """Of what it tells on standard error."""
+    assert watching.stderr is not None
+    return watching.stderr.readline()
+
+
+# ── on a terminal ──
+
+
+def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) -> None:
+    root = create(client)
+    shown = watch(root)
+    shown.wait_for("pending v0")
+    bar = create(client, f"{root}:1", root, "bar")
+    shown.wait_for(f"└─ ● bar  {bar}")
+    settle(client, bar)
+    shown.wait_for(f"└─ ✔ bar  {bar}")
+    settle(client, root)
+
+    assert shown.wait() == 0
+    assert f"✔ foo  {root}" in shown.frame
+    assert "result: 3" in shown.frame
+
+
+def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: Watch) -> None:
+    root = create(client)
+    acquire(client, root)
+    shown = watch(root)
+    shown.wait_for(f"acquired v1 by {PID[:8]}")
+    shown.wait_for("█ running")
+    client.call("task.release", id=root, version=1)
+    shown.wait_for("░ waiting for a worker")
+    acquire(client, root, version=1)
+    shown.wait_for(f"acquired v2 by {PID[:8]}")
+    settle(client, root)
+
+    assert shown.wait() == 0
+    assert re.search("█+░+█+", shown.frame)
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "status"),
+    [
+        ("resolved", "resolved in", 0),
+        ("rejected", "rejected after", 1),
+        ("rejected_canceled", "cancelled after", 3),
+        ("rejected_timedout", "timed out after", 4),
+    ],
+)
+def test_the_exit_status_says_how_it_ended(client: Client, watch: Watch, state: str, words: str, status: int) -> None:
+    if state == "rejected_timedout":
+        root = create(client, timeout_at=1)
+    else:
+        settle(client, root := create(client), state)
+    shown = watch(root)
+
+    assert shown.wait() == status
+    assert words in shown.frame
+
+
+@pytest.mark.parametrize(("how", "status"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
+    client: Client, watch: Watch, how: str, status: int
+) -> None:
+    shown = watch(root := create(client))
+    shown.wait_for("pending v0")
+    assert HIDE_CURSOR in shown.raw
+    if how == "Ctrl-C":
+        shown.press(CTRL_C)
+    else:
+        shown.signal(signal.SIGTERM)
+
+    assert shown.wait() == status
+    assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
+    assert shown.frame.count(root) == 1
+    assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
+
+
+def test_it_outlives_a_restart_of_the_server(tmp_path: Path, watch: Watch) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
+    try:
+        root = create(server.client())
+        shown = watch(root, server.url)
+        shown.wait_for("pending v0")
+        server.kill()
+        shown.wait_for("server away for ")
+        server.start()
+        shown.wait_for_no("server away")
+        settle(server.client(), root)
+        assert shown.wait() == 0
+    finally:
+        server.stop()
+
+
+def test_a_server_that_stands_still_counts_as_away(tmp_path: Path, watch: Watch) -> None:
+    server = ServerProcess(tmp_path / "log").start()
+    try:
+        root = create(server.client())
+        shown = watch(root, server.url)
+        shown.wait_for("pending v0")
+        server.freeze()
+        shown.wait_for("no answer within 5 s")
+        server.thaw()
+        settle(server.client(), root)
+        assert shown.wait() == 0
+    finally:
+        server.stop()
+
+
+def test_a_tree_that_is_higher_than_the_terminal_shows_what_is_pending_and_in_the_end_all(
+    client: Client, watch: Watch
+) -> None:
+    root = create(client)
+    for number in range(60):
+        create(client, f"{root}:{number}", root, f"call{number}")
+    for number in range(59):
+        settle(client, f"{root}:{number}")
+    shown = watch(root)
+    shown.wait_for("more calls")
+    assert "call59" in shown.frame
+    assert len(shown.frame.splitlines()) <= 40
+    settle(client, root)
+
+    assert shown.wait() == 0
+    assert all(f"call{number} " in shown.frame for number in range(60))
+
+
+def test_strangers_text_does_not_steer_the_terminal(client: Client, watch: Watch) -> None:
+    root = create(client, f"\x1b]0;title\x07-\u202e-{uuid.uuid4().hex[:8]}", function="\x1b[2Jfoo\u2066")
+    settle(client, root, "rejected", {"message": "a\x1b[31m\nb\u202e" + "x" * 100_000})
+    shown = watch(root)
+
+    assert shown.wait() == 1
+    for steering in ("\x1b]0", "\x07", "\x1b[2J", "\u202e", "\u2066"):
+        assert steering not in shown.raw
+    assert len(shown.raw) < 20_000
+
+
+def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, watch: Watch) -> None:
+    root = create(client, f"größe-{uuid.uuid4().hex[:8]}")
+    create(client, f"{root}:1", root, "bar")
+    acquire(client, root)
+    shown = watch(root, PYTHONIOENCODING="ascii")
+    shown.wait_for("# running")
+    settle(client, root)
+
+    assert shown.wait() == 0
+    assert shown.raw.isascii()
+    assert "`- o bar" in shown.frame
+
+
+def test_no_color_is_respected(client: Client, watch: Watch) -> None:
+    settle(client, root := create(client))
+    coloured, plain = watch(root), watch(root, NO_COLOR="1")
+
+    assert (coloured.wait(), plain.wait()) == (0, 0)
+    assert "\x1b[32m" in coloured.raw
+    assert "\x1b[32m" not in plain.raw
+
+
+def test_an_unknown_id_is_an_error_of_its_own(watch: Watch) -> None:
+    shown = watch("unknown")
+    assert shown.wait() == 2
+    assert "promise unknown does not exist" in shown.raw
+
+
+# ── elsewhere ──
+
+
+def test_what_is_no_terminal_gets_the_tree_once_at_the_end(client: Client, server: ServerProcess) -> None:
+    root = create(client)
+    watching = piped(server.url, root)
+    assert next_line(watching) == f"waiting until {root} is settled\n"
+    settle(client, root)
+    out, err = watching.communicate(timeout=30)
+
+    assert (watching.returncode, err) == (0, "")
+    assert out.count(root) == 1
+    assert f"✔ foo  {root}" in out
+    assert "\x1b" not in out
+
+
+def test_what_is_no_terminal_hears_of_the_server_on_standard_error(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
+    try:
+        root = create(server.client())
+        watching = piped(server.url, root)
+        assert next_line(watching).startswith("waiting until ")
+        server.kill()
+        assert next_line(watching).startswith("server away for 0 ms, waiting: cannot reach the server")
+        server.start()
+        assert next_line(watching).startswith("the server is back after ")
+        settle(server.client(), root)
+        out, _ = watching.communicate(timeout=30)
+        assert (watching.returncode, out.count(root)) == (0, 1)
+    finally:
+        server.stop()
+
+
+def test_without_a_server_it_does_not_begin() -> None:
+    watching = piped(f"http://127.0.0.1:{free_port()}", "some")
+    out, err = watching.communicate(timeout=30)
+
+    assert (watching.returncode, out) == (2, "")
+    assert err.startswith("Error: cannot reach the server")

@@ -1,0 +1,85 @@
+"""`scripts/watch.sh`: a request on its way, seen on a terminal and elsewhere."""
+
+from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+from stack.driver import REPOSITORY, Answer, Stack, new_id
+
+
+def watch(stack: Stack, *arguments: str) -> Terminal:
+    return Terminal(["scripts/watch.sh", *arguments], cwd=REPOSITORY, **stack.environment)
+
+
+def send(stack: Stack, pause: float) -> str:
+    """A request whose bar sleeps for so long; its id."""
+    id = new_id()
+    assert stack.post(id, {"pause": pause}, wait=False).status == 202
+    return id
+
+
+def test_the_newest_request_is_followed_to_its_end(stack: Stack) -> None:
+    send(stack, 0)
+    id = send(stack, 8)
+    with watch(stack) as shown:
+        shown.wait_for("● sleep")
+        assert id in shown.frame
+        assert shown.wait() == 0
+        for call in ("✔ foo", "└─ ✔ bar", "├─ ✔ baz", "result: 3"):
+            assert call in shown.frame
+
+
+def test_a_request_can_be_named(stack: Stack) -> None:
+    id = send(stack, 0)
+    assert stack.post(id) == Answer(200, id, 3)
+    send(stack, 0)
+    done = stack.run("scripts/watch.sh", id)
+    assert done.returncode == 0, done.stderr
+    assert f"✔ foo  {id}" in done.stdout
+    assert done.stdout.endswith("result: 3\n")
+
+
+def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
+    id = new_id()
+    assert stack.post(id, {"running": 5}, wait=False).status == 202
+    with watch(stack, id) as shown:
+        shown.wait_for("acquired v1 by ")
+        stack.kill("bar")
+        shown.wait_for("pending v1")
+        stack.start("bar")
+        shown.wait_for("acquired v2 by ")
+        assert shown.wait() == 0
+
+
+def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
+    id = send(stack, 8)
+    with watch(stack, id) as shown:
+        shown.wait_for("● sleep")
+        stack.kill("resonate-server")
+        shown.wait_for("server ")
+        stack.start("resonate-server")
+        assert shown.wait(60) == 0
+        assert "result: 3" in shown.frame
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
+    id = send(stack, 15)
+    with watch(stack) as shown:
+        shown.wait_for("● sleep")
+        shown.press(CTRL_C)
+        assert shown.wait() == 130
+        assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
+    assert stack.look_up(id) == Answer(200, id, None, "pending")
+
+
+def test_an_unknown_request_is_named(stack: Stack) -> None:
+    done = stack.run("scripts/watch.sh", "unknown")
+    assert done.returncode == 2
+    assert "promise unknown does not exist" in done.stderr
+
+
+def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
+    stack.disturbed = True
+    stack.succeed("scripts/down.sh", "--volumes")
+    stack.start_only("resonate-server")
+    stack.wait_for_server()
+    done = stack.run("scripts/watch.sh")
+    assert done.returncode == 1
+    assert done.stderr == "watch.sh: there is no request yet; scripts/trigger.sh --pause 10 sends one.\n"
