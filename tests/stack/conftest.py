@@ -1,6 +1,7 @@
 """One stack of each kind for all tests of this folder; each test gets it whole."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import cast
 
@@ -8,6 +9,10 @@ import pytest
 from stack.driver import Kind, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
+
+# A shell has its background jobs ignore Ctrl-C, and what they start inherits that: bash scripts could not even trap it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=["processes", "containers"])
