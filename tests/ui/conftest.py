@@ -53,11 +53,11 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
     """Opens tabs, and holds in the end that nothing went wrong in any of them."""
     tabs: list[Tab] = []
 
-    def open(home: str, **context: Any) -> Tab:
+    def open_one(home: str, **context: Any) -> Tab:
         tabs.append(tab_of(browser, home, **context))
         return tabs[-1]
 
-    yield open
+    yield open_one
     troubles = [tab.troubles for tab in tabs]
     for tab in tabs:
         tab.page.context.close()

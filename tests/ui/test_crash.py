@@ -22,7 +22,6 @@ def within_a_second() -> Iterator[None]:
 
 def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str) -> None:
     tab.open()
-    expect(tab.find("#status")).to_have_attribute("data-state", "live")
     tab.script("window.loaded = 'once'")
 
     demo.request(id, pause=1)
@@ -39,7 +38,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str
 
 
 def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Demo, tab: Tab, id: str) -> None:
-    tab.open()
+    tab.await_chain(id)
     demo.request(id, running=3)
     bar = tab.row("bar")
     expect(bar.locator(f"{RUNNING}[data-open]")).to_have_attribute("data-attempt", "1")
@@ -65,7 +64,7 @@ def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Dem
 
 
 def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, tab: Tab, id: str) -> None:
-    tab.open()
+    tab.await_chain(id)
     demo.request(id, pause=3)
     bar = tab.row("bar")
     expect(bar.locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
@@ -84,7 +83,7 @@ def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, 
 
 
 def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab: Tab, id: str) -> None:
-    tab.open()
+    tab.await_chain(id)
     demo.request(id, running=3)
     expect(tab.row("bar").locator(f"{RUNNING}[data-open]")).to_be_visible()
     demo.kill("bar")
@@ -99,8 +98,7 @@ def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab
 
 
 def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> None:
-    tab.may_lack_answers = True
-    tab.open()
+    tab.await_chain(id)
     demo.request(id, pause=3)
     expect(tab.row("bar").locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
     tab.script("window.loaded = 'once'")
