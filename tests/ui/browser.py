@@ -55,11 +55,21 @@ class Tab:
         page.on("request", self._note)
 
     def open(self, id: str | None = None) -> None:
-        """The page; with the chain ``id`` chosen by the address."""
+        """The page, with the chain ``id`` chosen by the address; returns when it follows the server."""
+        self.visit(id)
+        expect(self.find("#status")).to_have_attribute("data-state", "live")
+
+    def visit(self, id: str | None = None) -> None:
         self.page.goto(self.home + ("" if id is None else f"#/chain/{quote(id, safe='')}"))
 
-    def find(self, selector: str) -> Locator:
-        return self.page.locator(selector)
+    def await_chain(self, id: str) -> None:
+        """Open the page at a chain that has yet to begin: it is shown in the moment it does."""
+        self.may_lack_answers = True
+        self.open(id)
+        expect(self.find("#notice")).to_contain_text("if it begins, it is shown")
+
+    def find(self, selector: str, text: str | None = None) -> Locator:
+        return self.page.locator(selector, has_text=text)
 
     def row(self, name: str) -> Locator:
         """The row of the timeline with that name."""

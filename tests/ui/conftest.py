@@ -1,4 +1,4 @@
-"""One browser for each file of tests, and one stack; each test has a tab of its own, in which nothing may go wrong."""
+"""One browser and one stack for this folder; each test has a tab of its own, in which nothing may go wrong."""
 
 import itertools
 import os
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+
 from ui.browser import Tab, chromium, running, tab_of
 from ui.demo import Demo
 
@@ -15,8 +16,8 @@ type OpenTab = Callable[..., Tab]
 _numbers = itertools.count(1)
 
 
-# Of a module, not of the session: while Playwright runs, no other test of the session can have an event loop.
-@pytest.fixture(scope="module")
+# Of this folder, not of the session: while Playwright runs, no other test can have an event loop.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = chromium()
     if program is None:
@@ -33,7 +34,7 @@ def _lack() -> None:
     pytest.skip(f"the page in a browser: {lack}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def running_demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # noqa: ARG001
     demo = Demo(tmp_path_factory.mktemp("demo"))
     demo.start()
@@ -53,11 +54,11 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
     """Opens tabs, and holds in the end that nothing went wrong in any of them."""
     tabs: list[Tab] = []
 
-    def open(home: str, **context: Any) -> Tab:
+    def open_one(home: str, **context: Any) -> Tab:
         tabs.append(tab_of(browser, home, **context))
         return tabs[-1]
 
-    yield open
+    yield open_one
     troubles = [tab.troubles for tab in tabs]
     for tab in tabs:
         tab.page.context.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.basics import answers_200, free_port, wait_until
+from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.services import ServiceProcess
 
@@ -36,7 +37,17 @@ class Demo:
         self.server.start()
         for name in ("baz", "bar", "foo"):
             self.begin(name)
+        self.wait_for_services()
+
+    def wait_for_services(self) -> None:
         wait_until(lambda: answers_200(self.foo_port, "/health"), "foo answers")
+        wait_until(self._has_workers, "bar and baz are connected")
+
+    def _has_workers(self) -> bool:
+        with Page(self.server.port).watch() as watching:
+            groups = watching.hello["groups"]
+        there = {group["name"] for group in groups for worker in group["workers"] if worker["state"] == "connected"}
+        return {"service-bar", "service-baz"} <= there
 
     def begin(self, name: str) -> None:
         log = self.folder / f"{name}.log"
@@ -52,6 +63,7 @@ class Demo:
             self.server.start()
         for name in {"foo", "bar", "baz"} - self.workers.keys():
             self.begin(name)
+        self.wait_for_services()
 
     def stop(self) -> None:
         for worker in self.workers.values():

@@ -1,7 +1,10 @@
 """The page for everybody: by the keyboard alone, on a telephone, in the dark, without motion."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
+
 from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import Demo, create
@@ -33,8 +36,8 @@ TEXTS = [
 
 
 def focused(tab: Tab) -> str:
-    """The id of the focused element, or that of the nearest one around it that has one."""
-    return str(tab.script("document.activeElement.closest('[id]').id"))
+    """The id of the focused element, or that of the nearest one around it that has one; of a link its text."""
+    return str(tab.script("document.activeElement.closest('[id]')?.id ?? document.activeElement.textContent"))
 
 
 def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, id: str) -> None:
@@ -74,13 +77,12 @@ def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
 
 def test_what_has_the_focus_is_seen_and_every_control_is_reached(tab: Tab) -> None:
     tab.open()
-    expect(tab.find("#status")).to_have_attribute("data-state", "live")
-    reached = []
-    while not reached or focused(tab) not in (reached[0], "log"):
+    reached: list[str] = []
+    while "log" not in reached and len(reached) < 60:
         tab.press("Tab")
         reached.append(focused(tab))
         assert tab.script("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
-        assert len(reached) < 60
+    assert reached[0] == "Skip to the chains"
     assert {"pause", "send", "break-it", "theme", "help", "follow", "filter", "state-filter", "chains"} <= set(reached)
 
 
@@ -96,12 +98,13 @@ def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: s
     demo.request(id)
     tab.open(id)
 
-    expect(tab.find("#timeline [role=treeitem]").first).to_have_attribute("aria-label", "foo resolved: 3, after")
+    said = re.compile(r"^foo resolved: 3, after [0-9.]+ m?s$")
+    expect(tab.find("#timeline [role=treeitem]").first).to_have_attribute("aria-label", said)
 
 
 @pytest.mark.parametrize("pane", ["chains", "timeline", "workers"])
 def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str, pane: str) -> None:
-    long = f"{id}-{'very-long-' * 20}"
+    long = f"{id}-{'very-long-' * 11}"
     demo.request(long)
     tab = open_tab(demo.page, **NARROW)
     tab.open(long)
@@ -138,11 +141,7 @@ def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
     assert before > 0.5 > tab.page.evaluate(CONTRAST, ["body"])["ground"]
 
 
-def test_no_chain_yet_is_said_with_what_to_do(demo: Demo, open_tab: OpenTab) -> None:
-    tab = open_tab(demo.page)
-    tab.may_lack_answers = True
-    tab.open("there is no such chain")
-
-    expect(tab.find("#notice")).to_contain_text("There is no chain there is no such chain")
+def test_a_chain_that_is_not_there_yet_is_waited_for(demo: Demo, tab: Tab) -> None:
+    tab.await_chain("there is no such chain")
     create(demo.client(), "there is no such chain")
     expect(tab.find("#chain-id")).to_have_text("there is no such chain")

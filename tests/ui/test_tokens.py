@@ -54,7 +54,7 @@ def guarded(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def tab(guarded: Guarded, open_tab: OpenTab) -> Tab:
     tab = open_tab(guarded.page)
     tab.may_lack_answers = True
-    tab.open()
+    tab.visit()
     return tab
 
 
@@ -74,11 +74,11 @@ def test_it_is_asked_for_once_and_kept_for_the_tab(guarded: Guarded, tab: Tab) -
     expect(tab.find("#chains [data-chain]")).to_have_count(2)
     expect(tab.find("#auth")).to_be_hidden()
     other = Tab(tab.page.context.new_page(), guarded.page)
-    other.open()
+    other.visit()
     expect(other.find("#auth")).to_be_visible()
 
 
-def test_nothing_is_shown_without_one(guarded: Guarded, tab: Tab) -> None:
+def test_nothing_is_shown_without_one(tab: Tab) -> None:
     expect(tab.find("#auth")).to_be_visible()
     assert tab.find("#chains [data-chain]").count() == 0
 
