@@ -42,7 +42,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env=_without_width(os.environ) | {"TERM": "xterm", "PYTHONIOENCODING": "utf-8"} | env,
+            env={**_without_width(os.environ), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **env},
         )
         os.close(slave)
         self._received = b""
