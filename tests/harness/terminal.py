@@ -24,6 +24,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"(?:\x1b\[[0-9]*[AK]|\r)+")
 """What moves the cursor up and clears lines."""
 
+LINES, COLUMNS = 40, 120
+
 CTRL_C = "\x03"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
@@ -31,16 +33,16 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class Terminal:
     """``env`` comes on top of this process's own."""
 
-    def __init__(self, command: Sequence[str], columns: int = 120, cwd: Path | None = None, **env: str) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _LAUNCH, *command],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env=_without_width(os.environ) | {"TERM": "xterm", "PYTHONIOENCODING": "utf-8"} | env,
+            env={**_without_width(os.environ), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **env},
         )
         os.close(slave)
         self._received = b""

@@ -5,7 +5,7 @@ from stack.driver import REPOSITORY, Answer, Stack, new_id
 
 
 def watch(stack: Stack, *arguments: str) -> Terminal:
-    return Terminal(["scripts/watch.sh", *arguments], cwd=REPOSITORY, **stack.environment)
+    return Terminal(["scripts/watch.sh", *arguments], stack.environment, REPOSITORY)
 
 
 def send(stack: Stack, pause: float) -> str:

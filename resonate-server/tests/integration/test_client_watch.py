@@ -49,7 +49,7 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
     with ExitStack() as opened:
 
         def open_terminal(id: str, url: str = server.url, **env: str) -> Terminal:
-            return opened.enter_context(Terminal([*COMMAND, "-S", url, "--", id], **env))
+            return opened.enter_context(Terminal([*COMMAND, "-S", url, "--", id], env))
 
         yield open_terminal
 
