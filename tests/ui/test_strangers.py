@@ -4,6 +4,7 @@ import pytest
 from harness.server import Client
 from harness.stream import Stream
 from playwright.sync_api import expect
+
 from ui.browser import Tab
 from ui.demo import Demo, create, settle
 

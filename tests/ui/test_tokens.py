@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.server import FAR, VERSION, Client, ServerProcess
 from playwright.sync_api import Browser, expect
+
 from ui.browser import Tab
 from ui.conftest import OpenTab
 
