@@ -23,6 +23,11 @@ esac
 
 browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
 
+# Modules of which no package.json says that they are such are read as modules from then on.
+node_there() {
+    node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' 2>/dev/null
+}
+
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
@@ -45,11 +50,11 @@ fi
 if ! browser_there; then
     say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
 fi
-if command -v node >/dev/null; then
+if node_there; then
     say "node --test ..."
-    quietly node --test resonate-server/tests/ui_js/
+    quietly node --test resonate-server/tests/ui_js/*.test.mjs
 else
-    say "*** The tests of the page's modules are SKIPPED: there is no node. ***"
+    say "*** The tests of the page's modules are SKIPPED: there is no node, or one before 20.19. ***"
 fi
 say "pytest ..."
 exec python -m pytest "$@"
