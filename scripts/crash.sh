@@ -41,7 +41,7 @@ choose() { # VARIABLE VALUE OPTIONS: which may be given once
 need_service() {
     case " $SERVICES " in
         *" $1 "*) ;;
-        *) bad_usage "there is no service '$1'" ;;
+        *) bad_usage "there is no service '$1', only foo, bar, baz and resonate-server" ;;
     esac
 }
 

@@ -10,6 +10,7 @@
 #   keep_down            not empty: stop after the fault, and say how to go on by hand
 
 readonly RECOVERY_SECONDS=120 # an answer that takes longer than pause, or work, and this is counted as missing
+readonly MENDING_SECONDS=30   # what could not be brought back at once is tried for so long
 readonly TAKEOVER_SECONDS=60  # a lease that has ended is given away again within this
 
 
@@ -173,25 +174,30 @@ can_have_a_second() { case "$service" in bar | baz) return 0 ;; *) return 1 ;; e
 
 start_second() { # if there is not one already that could take over
     can_have_a_second && [ "$(instances "$kind" "$service" | grep -c .)" -lt 2 ] || return 0
+    [ "$kind" = processes ] || docker compose ps --all --quiet "$service" >"$work/containers"
+    second=yes # from now on there may be one
     case "$kind" in
         containers)
-            LEASE_SECONDS=$lease quietly docker compose up --detach --no-build --no-deps --no-recreate --wait \
+            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate --wait \
                 --scale "$service=2" "$service" || die "a second $service could not be started."
-            second=$(docker compose ps --quiet "$service" | grep -vx "$(instances_before)")
             ;;
         processes)
-            second=$service-2
-            start_process "$second"
-            wait_until 30 process_healthy "$second" || die "a second $service could not be started."
+            start_process "$service-2"
+            wait_until 30 process_healthy "$service-2" || die "a second $service could not be started."
             ;;
     esac
     event "a second $service is started and stands by"
 }
 
 remove_second() {
+    local container
     case "$kind" in
-        containers) quietly docker rm --force "$second" ;;
-        processes) stop_process_group "$second" ;;
+        containers)
+            for container in $(docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"); do
+                quietly docker rm --force "$container"
+            done
+            ;;
+        processes) stop_process_group "$service-2" ;;
     esac
     second=""
 }
@@ -216,8 +222,9 @@ other_has_run() { # whether an instance that is not struck has run its function 
 }
 
 each_struck() { # COMMAND: for each instance
-    local instance
-    for instance in $struck; do "$1" "$kind" "$instance"; done
+    local instance failed=""
+    for instance in $struck; do "$1" "$kind" "$instance" || failed=yes; done
+    [ -z "$failed" ]
 }
 
 strike() {
@@ -232,9 +239,9 @@ strike() {
     struck=$chosen
     struck_at=$(now_ms)
     case "$fault" in
-        kill) each_struck kill_instance ;;
-        pause | freeze) each_struck freeze_instance ;;
-        partition) each_struck cut_off_instance ;;
+        kill) shield each_struck kill_instance ;;
+        pause | freeze) shield each_struck freeze_instance ;;
+        partition) shield each_struck cut_off_instance ;;
     esac
     event "$(struck_are "$(told struck)")" "$red"
 }
@@ -256,12 +263,19 @@ show_request() { # while the fault lasts
 
 undo_fault() {
     case "$fault" in
-        kill) each_struck start_instance ;;
-        pause | freeze) each_struck thaw_instance ;;
-        partition) each_struck reconnect_instance ;;
+        kill) shield each_struck start_instance ;;
+        pause | freeze) shield each_struck thaw_instance ;;
+        partition) shield each_struck reconnect_instance ;;
     esac
     struck=""
 }
+
+mend_struck() { # whatever the fault has come to: it may have struck half of them, or be half undone
+    shield each_struck mend_patiently || return 1
+    struck=""
+}
+
+mend_patiently() { wait_until "$MENDING_SECONDS" mend_instance "$@"; } # KIND INSTANCE
 
 end_fault() {
     local were=$struck
@@ -291,10 +305,15 @@ await_takeover() {
 
 let_it_last() { # the fault
     local left=$((${down%%.*} * 1000))
-    [ "$service-$fault-$when" = bar-freeze-running ] || { sleep "$down" && return; }
+    [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
     await_takeover
     left=$((left - ($(now_ms) - struck_at)))
-    [ "$left" -le 0 ] || sleep "$(seconds "$left")"
+    [ "$left" -le 0 ] || nap "$(seconds "$left")"
+}
+
+nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
+    sleep "$1" &
+    wait $!
 }
 
 refusal() { # INSTANCE: prints what it says of the lease it has lost
@@ -325,14 +344,18 @@ HOW
 }
 
 leave() { # whatever happens, nothing stays dead, frozen or cut off unless that was wished for
-    local what
-    trap '' INT TERM HUP
-    [ -z "$caller" ] || kill "$caller" 2>/dev/null || true
+    local pid
+    trap '' INT TERM HUP PIPE
+    finish_shielded || true # the fault strikes, or its end comes, before it is looked after
+    for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done # the caller, a sleep
     if [ -n "$struck" ] && [ -z "$keep_down" ]; then
-        what="$service has been ${fault_undone}."
-        undo_fault && say "$what"
+        if mend_struck; then
+            say "$service has been ${fault_undone}."
+        else
+            say "$service could not be ${fault_undone}; scripts/up.sh tries that again."
+        fi
     fi
-    [ -z "$second" ] || remove_second || true
+    [ -z "$second" ] || shield remove_second || say "the second $service could not be removed; scripts/down.sh removes it."
     rm -rf "$work"
 }
 
@@ -416,7 +439,7 @@ prepare() { # or say why there is nothing to strike
     esac
     trap leave EXIT
     trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
 }
 
 play() { # ends with 0 if all is as it should be

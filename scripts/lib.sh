@@ -69,6 +69,26 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
+# What must not be ended half-way runs in a process group of its own, which Ctrl-C does not reach. The script itself can be
+# told to leave meanwhile; it has to call finish_shielded before it does anything else.
+shielded="" # its pid
+
+shield() { # COMMAND...
+    set -m
+    "$@" </dev/null &
+    shielded=$!
+    set +m
+    finish_shielded
+}
+
+finish_shielded() { # its exit status
+    local status=0
+    [ -n "$shielded" ] || return 0
+    wait "$shielded" || status=$?
+    shielded=""
+    return "$status"
+}
+
 # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 process_gone() { # PID; a zombie that nobody has reaped yet is gone, too
@@ -160,7 +180,7 @@ process_pid() { # NAME: prints the pid of the process if it lives and is ours
 
 start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
     local arguments=""
-    process_pid "$1" >/dev/null && return
+    process_pid "$1" >/dev/null && return 0
     [ "$1" = resonate-server ] && arguments=serve
     mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
     rm -f "$(health_file "$1")"
@@ -376,4 +396,54 @@ cut_off_instance() { # KIND INSTANCE: containers only; processes share one loopb
 
 reconnect_instance() { # KIND INSTANCE: under the name by which the others know its service
     quietly docker network connect --alias "$(label_of "$2" service)" "$(network_of "$2")" "$2"
+}
+
+is_connected() { # CONTAINER: to the network of its stack
+    local network
+    network=$(network_of "$1")
+    [ -n "$network" ] &&
+        docker inspect --format '{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}' "$1" | grep -q "$network"
+}
+
+has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ]; } # CONTAINER STATUS
+
+# ── whatever a fault has done to an instance, undone ────────────────────────────────────────────────────────
+
+# Called from EXIT traps, too, where a plain `return` gives the status from before the trap: so each one names its own.
+
+loosen_instance() { # KIND INSTANCE: thawed if it is frozen, connected again if it is cut off; dead it may stay
+    case "$1" in
+        containers)
+            { ! has_status "$2" paused || thaw_instance "$@"; } && { is_connected "$2" || reconnect_instance "$@"; }
+            ;;
+        processes) thaw_instance "$@" ;;
+    esac
+}
+
+mend_instance() { # KIND INSTANCE: the same, and started if it is dead
+    loosen_instance "$@" || return 1
+    case "$1" in
+        containers) has_status "$2" running || start_instance "$@" ;;
+        processes) wait_until 1 process_ended "$2" || true && start_process "$2" ;; # the end of a killed one takes a moment
+    esac
+}
+
+loosen_all() { # KIND
+    local service instance
+    for service in $SERVICES; do
+        for instance in $(instances "$1" "$service"); do
+            loosen_instance "$1" "$instance" || return 1
+        done
+    done
+}
+
+all_healthy() { # KIND: every service, in all its instances
+    local service instance found
+    for service in $SERVICES; do
+        found=$(instances "$1" "$service")
+        [ -n "$found" ] || return 1
+        for instance in $found; do
+            instance_healthy "$1" "$instance" || return 1
+        done
+    done
 }

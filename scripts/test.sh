@@ -8,10 +8,12 @@ usage() {
     cat <<'USAGE'
 usage: scripts/test.sh [--help | PYTEST-ARGUMENTS...]
 
-Makes .venv ready, then runs ruff, mypy and pytest. Arguments go to pytest: scripts/test.sh tests/stack -k bar
+Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where node is there) and pytest.
+Arguments go to pytest: scripts/test.sh tests/stack -k bar
 
 The tests of the stack as containers need a Docker engine; where none answers they are skipped, unless
-REQUIRE_DOCKER=1 is set: then that is a failure.
+REQUIRE_DOCKER=1 is set: then that is a failure. In the same way the tests of the page in a browser need Chromium, and
+REQUIRE_BROWSER=1 demands it.
 USAGE
 }
 
@@ -19,12 +21,17 @@ case "${1:-}" in
     -h | --help) usage && exit 0 ;;
 esac
 
+browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
+
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
 obstacle=$(docker_obstacle)
 if [ -n "$obstacle" ] && [ "${REQUIRE_DOCKER:-}" = 1 ]; then
     die "REQUIRE_DOCKER=1, but $obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+fi
+if ! browser_there && [ "${REQUIRE_BROWSER:-}" = 1 ]; then
+    die "REQUIRE_BROWSER=1, but there is no Chromium. On Debian, as root, scripts/browser.sh installs it."
 fi
 
 say "ruff ..."
@@ -34,6 +41,15 @@ say "mypy ..."
 mypy
 if [ -n "$obstacle" ]; then
     say "*** The tests of the stack as containers are SKIPPED: $obstacle. ***"
+fi
+if ! browser_there; then
+    say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
+fi
+if command -v node >/dev/null; then
+    say "node --test ..."
+    quietly node --test resonate-server/tests/ui_js/
+else
+    say "*** The tests of the page's modules are SKIPPED: there is no node. ***"
 fi
 say "pytest ..."
 exec python -m pytest "$@"

@@ -9,7 +9,8 @@ usage() {
 usage: scripts/up.sh [--docker | --processes]
 
 Builds and starts the services foo, bar and baz and the Resonate server, waits until all are healthy and sends
-one request through the chain. What runs already stays; what is missing (a service that was killed) is started.
+one request through the chain. What runs already stays; what is missing (a service that was killed) is started,
+and what is frozen or cut off from the network is brought back.
 
   --docker      as containers; needs a Docker engine with Compose
   --processes   as processes; needs Python 3.12 or newer
@@ -101,10 +102,20 @@ kept_scale() { # prints the options that leave each worker as many instances as 
     done
 }
 
+none_unhealthy() { ! docker compose ps --format '{{.Health}}' | grep -qx unhealthy; }
+
+# Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check is
+# waited for first. One that stays unhealthy is for Compose to report.
+loosen_containers() {
+    loosen_all containers || die "what is frozen or cut off could not be brought back."
+    none_unhealthy || wait_until "$HEALTHY_SECONDS" none_unhealthy || true
+}
+
 start_containers() {
     note_image
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
+    loosen_containers
     say "starting the containers and waiting until all are healthy ..."
     # shellcheck disable=SC2046 # a list of options
     shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" $(kept_scale) || {
@@ -121,6 +132,7 @@ start_processes() {
     echo "$FOO_PORT" >"$STACK_DIR/run/foo.port"
     echo "$RESONATE_PORT" >"$STACK_DIR/run/resonate-server.port"
     processes_are_up || echo "${LEASE_SECONDS:-10}" >"$STACK_DIR/run/lease"
+    loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
     for service in $SERVICES; do start_process "$service"; done
     for service in $SERVICES; do wait_for_process "$service"; done

@@ -8,7 +8,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-server/", "bench/", ".ci/")
+FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-server/", "bench/", "chaos/", ".ci/")
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 

@@ -1,11 +1,13 @@
 """One stack of each kind for all tests of this folder; each test gets it whole."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import cast
 
 import pytest
 from stack.driver import Kind, Stack, docker_obstacle
+
+PASSED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session", params=["processes", "containers"])
@@ -31,8 +33,28 @@ def _require_docker() -> None:
 
 
 @pytest.fixture
-def stack(running_stack: Stack) -> Iterator[Stack]:
-    """The stack with all four services up, whatever the test before has ended."""
-    yield running_stack
+def stack(running_stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack with all four services up, whatever the tests before have done to it, and however they ended."""
     if running_stack.disturbed:
-        running_stack.restore()
+        _restore(running_stack)
+    yield running_stack
+    running_stack.end_scripts()
+    if not request.node.stash.get(PASSED, False):
+        running_stack.disturbed = True
+
+
+def _restore(stack: Stack) -> None:
+    """If that fails, one test errs because of it, and the next ones have a new stack."""
+    try:
+        stack.restore()
+    except Exception:
+        stack.begin_anew()
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report

@@ -1,9 +1,11 @@
 """Drives a whole stack of its own through the scripts, as processes or as containers, and asks it by HTTP."""
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -22,6 +24,8 @@ SERVICES = ("resonate-server", "baz", "bar", "foo")
 PREFIX = "durable-rpc-test-"
 ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
+# What a script that is told to end may take to bring back what it broke.
+END_SECONDS = 120.0
 # Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
 
@@ -50,6 +54,7 @@ class Stack:
         self.foo_port, self.server_port = free_port(), free_port()
         self.disturbed = False
         """Whether something was killed, started or stopped since all services were up."""
+        self._scripts: list[subprocess.Popen[str]] = []
         self._callers = ThreadPoolExecutor(max_workers=64)
 
     # ── the scripts ──
@@ -66,20 +71,17 @@ class Stack:
 
     def run(self, *command: str, seconds: float = SCRIPT_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository, as a user of this stack would."""
-        return subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        script = self.begin(*command)
+        try:
+            output, errors = script.communicate(timeout=seconds)
+        finally:
+            _end(script)
+            self._scripts.remove(script)
+        return subprocess.CompletedProcess(command, script.returncode, output, errors)
 
     def begin(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a terminal does."""
-        return subprocess.Popen(
+        script = subprocess.Popen(
             command,
             cwd=REPOSITORY,
             env=self.environment,
@@ -89,6 +91,14 @@ class Stack:
             text=True,
             start_new_session=True,
         )
+        self._scripts.append(script)
+        return script
+
+    def end_scripts(self) -> None:
+        """Ctrl-C for what has been begun and still runs, and wait for it: what it broke, it brings back."""
+        for script in self._scripts:
+            self.disturbed = _end(script) or self.disturbed
+        self._scripts.clear()
 
     def succeed(self, *command: str) -> str:
         """Run a command that must succeed; its standard output."""
@@ -114,6 +124,7 @@ class Stack:
 
     def remove(self) -> None:
         """Leave nothing behind."""
+        self.end_scripts()
         self.run("scripts/down.sh", "--volumes")
         if self.kind == "containers":
             self.run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
@@ -126,6 +137,12 @@ class Stack:
         """End it by SIGKILL."""
         self.disturbed = True
         self._library("kill_service", self.kind, service)
+
+    def act(self, action: str, service: str) -> None:
+        """Do what this function of `scripts/lib.sh` does, to each instance of the service."""
+        self.disturbed = True
+        for instance in self._library("instances", self.kind, service).split():
+            self._library(action, self.kind, instance)
 
     def start(self, service: str) -> None:
         self.disturbed = True
@@ -142,11 +159,23 @@ class Stack:
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
 
     def restore(self) -> None:
-        """Bring back whatever a test has ended, one instance of each service."""
+        """Bring back whatever a test has ended, frozen or cut off, one instance of each service."""
+        self._library("loosen_all", self.kind)
         if self.kind == "containers":
-            self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "90")
+            self.compose("up", "--detach", "--no-build")
+            wait_until(self.is_whole, "all services are healthy", seconds=90)
         else:
             self.up()
+        self.disturbed = False
+
+    def is_whole(self) -> bool:
+        """Whether every instance of every service is healthy."""
+        return self.run("bash", "-c", '. scripts/lib.sh; all_healthy "$1"', "all_healthy", self.kind).returncode == 0
+
+    def begin_anew(self) -> None:
+        """As if nothing had ever happened; for when `restore` cannot help."""
+        self.succeed("scripts/down.sh", "--volumes")
+        self.up()
         self.disturbed = False
 
     def log(self, service: str) -> str:
@@ -186,6 +215,18 @@ class Stack:
             return Answer(error.code)
         except OSError:
             return Answer(0)
+
+
+def _end(script: subprocess.Popen[str]) -> bool:
+    """Whether it still ran."""
+    if script.poll() is not None:
+        return False
+    for number in (signal.SIGINT, signal.SIGKILL):
+        os.killpg(script.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            script.communicate(timeout=END_SECONDS)
+            break
+    return True
 
 
 def new_id() -> str:

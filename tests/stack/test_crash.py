@@ -1,8 +1,10 @@
 """`scripts/crash.sh`: every service, at every moment, by every fault that its kind of stack knows."""
 
 import os
+import random
 import signal
 import subprocess
+import time
 
 import pytest
 from harness.basics import wait_until
@@ -72,15 +74,52 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 @pytest.mark.parametrize("fault", ["--kill", "--pause"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
-    stack.disturbed = True
-    crash = stack.begin("scripts/crash.sh", service, fault, "--for", "1", "--down", "60")
-    shown = read_until(crash, f"{service} is ")
+    crash, id = begin_crash(stack, service, fault)
     os.killpg(crash.pid, signal.SIGINT)
-    _, said = crash.communicate(timeout=30)
-    assert crash.returncode == 130, said
+    assert_mended(stack, crash, 130, service, id)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_crash_interrupted_leaves_nothing_cut_off(stack: Stack, service: str) -> None:
+    if stack.kind == "processes":
+        pytest.skip("processes cannot be cut off")
+    crash, id = begin_crash(stack, service, "--partition")
+    os.killpg(crash.pid, signal.SIGINT)
+    assert_mended(stack, crash, 130, service, id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_crash_told_to_end_mends_at_once_and_does_not_wait_for_its_time(stack: Stack, number: signal.Signals) -> None:
+    """The signal goes to the script alone, as `kill` sends it, not to what it waits for."""
+    crash, id = begin_crash(stack, "bar", "--kill")
+    crash.send_signal(number)
+    assert_mended(stack, crash, 143, "bar", id)
+
+
+def test_crash_whose_reader_goes_away_mends(stack: Stack) -> None:
+    """As in `scripts/crash.sh bar | head -n 5`."""
+    crash, id = begin_crash(stack, "bar", "--kill", down=1)
+    assert crash.stdout is not None
+    crash.stdout.close()
+    assert crash.wait(timeout=ANSWER_SECONDS) == 143
+    wait_until(stack.is_whole, "all services are up")
+    assert stack.post(id) == Answer(200, id, 3)
+
+
+def begin_crash(stack: Stack, service: str, fault: str, *, down: int = 60) -> tuple[subprocess.Popen[str], str]:
+    """The script, whose fault has struck just now, and the id of its request."""
+    stack.disturbed = True
+    crash = stack.begin("scripts/crash.sh", service, fault, "--for", "1", "--down", str(down))
+    shown = read_until(crash, f"{service} is ")
+    return crash, shown.split("answer: ")[1].split()[0]
+
+
+def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, service: str, id: str) -> None:
+    """It ends soon, not when its time is over, and leaves everything up."""
+    _, said = crash.communicate(timeout=40)
+    assert crash.returncode == status, said
     assert f"{service} has been" in said
-    id = shown.split("answer: ")[1].split()[0]
-    wait_until(stack.is_healthy, "foo is up")
+    wait_until(stack.is_whole, "all services are up")
     assert stack.post(id) == Answer(200, id, 3)
 
 
@@ -92,7 +131,20 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode == 130
     assert instances(stack, "bar") == 1
+    wait_until(stack.is_whole, "all services are up")
     assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
+def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
+    stack.disturbed = True
+    crash = stack.begin("scripts/crash.sh", "bar", "--freeze", "--for", "3", "--down", "60")
+    read_until(crash, "bar works for")
+    time.sleep(random.uniform(0, 2))
+    os.killpg(crash.pid, signal.SIGINT)
+    crash.communicate(timeout=ANSWER_SECONDS)
+    assert crash.returncode == 130
+    assert instances(stack, "bar") == 1
+    wait_until(stack.is_whole, "all services are up")
 
 
 def test_a_crash_that_comes_too_late_says_which_option_helps(stack: Stack) -> None:

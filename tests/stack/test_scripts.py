@@ -99,6 +99,12 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     assert "--help" in done.stderr
 
 
+def test_an_unknown_service_is_answered_with_those_there_are() -> None:
+    done = script("crash.sh", "quux")
+    assert done.returncode == 2
+    assert "no service 'quux', only foo, bar, baz and resonate-server" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["trigger.sh", "watch.sh"])
 def test_without_a_stack_there_is_nobody_to_ask(nowhere: dict[str, str], name: str) -> None:
     done = script(name, **nowhere)

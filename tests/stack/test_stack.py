@@ -247,6 +247,32 @@ def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
     assert stack.runs("foo", id) + stack.runs("bar", id) <= 5, "nothing was started anew"
 
 
+def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
+    stack.act("freeze_instance", "bar")
+    stack.up()
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
+def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
+    if stack.kind == "processes":
+        pytest.skip("processes cannot be cut off")
+    stack.act("cut_off_instance", "bar")
+    stack.up()
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
+def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
+    """What the fixture does between tests, done here by hand; also with a script that still runs."""
+    stack.begin("scripts/crash.sh", "baz", "--pause", "--down", "60")
+    stack.act("freeze_instance", "resonate-server")
+    stack.act("cut_off_instance" if stack.kind == "containers" else "freeze_instance", "bar")
+    stack.kill("foo")
+    stack.end_scripts()
+    stack.restore()
+    assert stack.is_whole()
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
 def test_logs_name_the_service(stack: Stack) -> None:
     id = new_id()
     stack.post(id)

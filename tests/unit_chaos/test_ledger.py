@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from chaos import ledger
+from chaos.__main__ import exit_status
 from chaos.records import Chain, Fault, FaultKind, Record
 
 
@@ -136,3 +137,28 @@ def test_the_text_tells_every_chain_every_fault_the_rule_and_the_seed() -> None:
 
     for expected in ("\nc  ", "bar killed, started again after 0.2 s", ledger.RULE, "1 answered with 3", "seed 1"):
         assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("chain", "interrupted", "down", "status"),
+    [
+        (answered(), False, [], 0),
+        (answered(), True, [], 130),
+        (lost(), False, [], 1),
+        (lost(), True, [], 130),
+        (answered(message=4), False, [], 1),
+        (answered(message=4), True, [], 1),
+        (answered(), False, ["bar"], 1),
+    ],
+)
+def test_the_exit_status_tells_the_judgement(chain: Chain, *, interrupted: bool, down: list[str], status: int) -> None:
+    run = record(chain=chain)
+    run.interrupted, run.down = interrupted, down
+
+    assert exit_status(run, ledger.judge(run)) == status
+
+
+def test_a_run_too_many_ends_with_1() -> None:
+    run = ran("baz", 2)
+
+    assert exit_status(run, ledger.judge(run)) == 1

@@ -8,19 +8,27 @@ import sys
 from chaos import ledger
 from chaos.records import Record
 from chaos.run import Run, Settings
+from chaos.stack import StackError
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Exit with 0 if all is as it should be, 130 if it was ended early and was so by then, else 1."""
-    record = asyncio.run(_play(_settings()))
+    try:
+        record = asyncio.run(_play(_settings()))
+    except StackError as error:
+        sys.exit(f"chaos.sh: {error}")
     judgements = ledger.judge(record)
     sys.stdout.write(ledger.render(record, judgements))
     sys.stdout.flush()
+    sys.exit(exit_status(record, judgements))
+
+
+def exit_status(record: Record, judgements: list[ledger.Judgement]) -> int:
     if not ledger.is_as_it_should_be(record, judgements):
-        sys.exit(1)
-    sys.exit(INTERRUPTED if record.interrupted else 0)
+        return 1
+    return INTERRUPTED if record.interrupted else 0
 
 
 async def _play(settings: Settings) -> Record:

@@ -51,6 +51,10 @@ class Stack:
     async def undo(self, kind: FaultKind, instance: str) -> None:
         await self._call(_UNDOES[kind], instance)
 
+    async def mend(self, instance: str) -> None:
+        """Undo whatever has been done to it; nothing if it is as it was."""
+        await self._call("mend_instance", instance)
+
     async def is_healthy(self, instance: str) -> bool:
         try:
             await self._call("instance_healthy", instance)

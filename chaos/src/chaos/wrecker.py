@@ -34,6 +34,8 @@ class Wrecker:
 
     async def look_around(self) -> None:
         self.instances = await self._stack.instances()
+        if missing := [service for service, instances in self.instances.items() if not instances]:
+            raise StackError(f"{', '.join(missing)}: not running; scripts/up.sh starts what is missing")
 
     async def wreak(self, waves: Iterator[Wave]) -> None:
         """Wave after wave, until it is stopped; then everything is undone."""
@@ -46,7 +48,12 @@ class Wrecker:
                 return
 
     async def restore(self, seconds: float) -> list[str]:
-        """Wait until everything is healthy; the services that are not within so many seconds."""
+        """Wait until everything is healthy; the services that are not within so many seconds.
+
+        An instance whose fault could not be undone is tried again.
+        """
+        ill = await self._unhealthy()
+        await asyncio.gather(*(self._act(self._stack.mend(one)) for service in ill for one in self.instances[service]))
         return await self._until_healthy(seconds, cut_short=False)
 
     async def _carry_out(self, strike: Strike) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from resonate.connections import HttpConnection
-from resonate.heartbeat import AsyncHeartbeat
 from resonate.observability import BackgroundTaskFailed, Event
 from resonate.resonate import Resonate
 from resonate.retry import Constant
@@ -20,6 +19,7 @@ from resonate.transport import Transport
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
 from worker.blocking import report_blocking
 from worker.health import HealthFile
+from worker.heartbeat import SteadyHeartbeat
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
 from worker.settings import Settings
@@ -75,7 +75,7 @@ class RunningWorker:
         self._leases = LeaseKeeper(network)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
-        beat_ms = int(lease.total_seconds() * 1000) // HEARTBEATS_PER_LEASE
+        pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -83,7 +83,7 @@ class RunningWorker:
             pid=pid,
             ttl=lease,
             token=token,
-            heartbeat=AsyncHeartbeat(pid, beat_ms, self.sender),
+            heartbeat=SteadyHeartbeat(pid, pause, self.sender),
             retry_policy=RETRY_POLICY,
             observer=self._observe,
             autostart=False,

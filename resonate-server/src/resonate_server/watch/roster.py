@@ -18,6 +18,9 @@ ABSENT_MS = 15_000
 HEARD_EVERY_MS = 1_000
 """That a worker was heard of is told at most so often."""
 
+HEARD_SHARE_MS = 50
+"""With very many workers less often: so long after another one, on average. It is not to drive out what happens."""
+
 
 class Worker(Struct, gc=False):
     """One process in one group, as it stands on the wire. ``held`` is ``None`` where it must not be told."""
@@ -97,9 +100,10 @@ class Roster:
         if seats is None:
             return ()
         news: list[str] = []
+        pause = max(HEARD_EVERY_MS, len(self._seats) * HEARD_SHARE_MS)
         for group, seat in seats.items():
             seat.worker.heard = now
-            if now - seat.told_at >= HEARD_EVERY_MS:
+            if now - seat.told_at >= pause:
                 seat.told_at = now
                 news.append(group)
                 if seat.left_at is None:

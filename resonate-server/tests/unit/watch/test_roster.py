@@ -87,6 +87,13 @@ def test_that_a_worker_is_heard_of_is_news_once_a_second(roster: Roster) -> None
     assert worker(roster).heard == 2_000
 
 
+def test_of_very_many_workers_it_is_news_less_often(roster: Roster) -> None:
+    for number in range(100):
+        roster.connected("bar", f"pid-{number}", 0)
+
+    assert [bool(roster.heard("pid-7", now)) for now in (5_000, 9_999, 10_000)] == [True, False, True]
+
+
 def test_of_processes_without_a_stream_nothing_is_known(roster: Roster) -> None:
     assert (list(roster.heard("pid", 1)), roster.silent("pid"), roster.gone("pid", 1)) == ([], [], [])
     roster.left("bar", "pid", planned=False, now=1)

@@ -45,7 +45,7 @@ class Page {
   wanted = null;
   early = [];
   dirty = new Set();
-  openedAt = 0;
+  followedAt = 0;
 
   constructor() {
     this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
@@ -76,7 +76,7 @@ class Page {
     }
   }
 
-  // ── from the stream ────────────────────────────────────────────────────────────────────────────────────────
+  // ── from the stream ──
 
   async hello(message) {
     this.heard(message.at);
@@ -144,7 +144,7 @@ class Page {
     return ["title"];
   }
 
-  // ── the list ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── the list ──
 
   async loadList(first) {
     if (this.paging && !first) return;
@@ -174,11 +174,11 @@ class Page {
   showList() {
     const { items, next } = this.list;
     if (items.length > MANY && byId("chains").scrollTop < 4) this.loadList(true);
-    this.listView.show(items, `${items.length}${next ? "+" : ""}`);
+    this.listView.show(items, `${items.length}${next ? "+" : ""}`, Boolean(this.list.filter.text || this.list.filter.state));
     byId("older").disabled = !next;
   }
 
-  // ── the chosen chain ───────────────────────────────────────────────────────────────────────────────────────
+  // ── the chosen chain ──
 
   /** Open what the address names; if it names nothing, the newest chain. */
   openWanted() {
@@ -190,20 +190,20 @@ class Page {
 
   follow(id) {
     this.newest = id;
-    const pause = this.openedAt + DWELL - Date.now();
-    if (pause <= 0) return this.open(id);
+    const pause = this.followedAt + DWELL - Date.now();
     this.following ??= setTimeout(() => {
       this.following = null;
+      this.followedAt = Date.now();
       if (this.wanted === null) this.open(this.newest);
-    }, pause);
+    }, Math.max(0, pause));
   }
 
   async open(id) {
-    this.openedAt = Date.now();
     this.listView.mark(id);
     const detail = await this.read(id);
     if (!detail) return;
     if (this.chain?.id !== detail.id) this.detail.clear();
+    byId("notice").hidden = true;
     this.take(detail);
     this.listView.mark(this.chain.id);
     this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];
@@ -284,7 +284,7 @@ class Page {
     if (picked) this.showDetail(picked);
   }
 
-  // ── requests ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── requests ──
 
   async send(pause, button) {
     button.disabled = true;
@@ -305,7 +305,7 @@ class Page {
     else notice(error.message);
   }
 
-  // ── drawing ────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── drawing ──
 
   /** Parts that are to be drawn anew with the next frame; the list less often. */
   change(...parts) {
@@ -331,7 +331,7 @@ class Page {
   }
 }
 
-// ── the address ──────────────────────────────────────────────────────────────────────────────────────────────
+// ── the address ──
 
 const PREFIX = "#/chain/";
 
@@ -351,7 +351,7 @@ function choose(id) {
   else location.hash = hash;
 }
 
-// ── the keyboard and the rest of the document ────────────────────────────────────────────────────────────────
+// ── the keyboard and the rest of the document ──
 
 function wire(page) {
   let typing = 0;

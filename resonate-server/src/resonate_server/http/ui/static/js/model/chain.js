@@ -34,7 +34,8 @@ function promiseOf(record) {
 export const isCall = (promise) => promise.group !== null && !promise.timer;
 
 /** Whether it runs inside its parent: a step of `ctx.run`. */
-export const isStep = (promise) => promise.group === null && !promise.timer && promise.tags?.["resonate:scope"] !== "global";
+export const isStep = (promise) =>
+  promise.parent !== null && promise.group === null && !promise.timer && promise.tags?.["resonate:scope"] !== "global";
 
 export class Chain {
   constructor(detail) {

@@ -3,9 +3,6 @@
 // Phase: {kind, from, to, attempt, pid, reason, on, broken, known}. `to` is null while it lasts. `broken`: the attempt
 // was cut off. `known` false: told by the database alone, so nobody knows when it began.
 
-/** Kinds a phase can have; a view adds marks of its own. */
-export const KINDS = ["waiting", "running", "suspended", "gap", "halted", "timer", "unknown"];
-
 export function phase(kind, from, more = {}) {
   return { kind, from, to: null, attempt: null, pid: null, reason: null, on: [], broken: false, known: true, ...more };
 }

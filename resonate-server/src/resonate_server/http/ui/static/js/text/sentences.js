@@ -1,6 +1,6 @@
 // What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
 
-import { isCall } from "../model/chain.js";
+import { isCall, isStep } from "../model/chain.js";
 import { asked, coarse, duration } from "./durations.js";
 import { brief } from "./payloads.js";
 import { cut, shortGroup, shortPid, shorten } from "./safe.js";
@@ -20,7 +20,7 @@ export function nameOf(promise) {
   if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
   if (promise.func) return cut(promise.func, 40);
   if (promise.group !== null) return shorten(promise.id, 24);
-  return promise.tags?.["resonate:scope"] === "global" ? "promise" : "step";
+  return isStep(promise) ? "step" : "promise";
 }
 
 /** The same for a promise of which only the id, and perhaps its name, is known. */
@@ -168,7 +168,7 @@ function gapHeadline(row) {
   if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
   if (segment.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
   if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
-  return `${capital(who)} is gone. ${capital(nameOf(row.promise))} waits for a worker of ${row.group}`;
+  return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 
 function runningHeadline(row) {

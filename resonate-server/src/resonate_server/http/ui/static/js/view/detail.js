@@ -53,7 +53,7 @@ export class DetailView {
     return facts([
       ["Created", this.#moment(promise.createdAt)],
       promise.settledAt !== null && ["Settled", this.#moment(promise.settledAt)],
-      promise.settledAt === null && promise.timeoutAt && [promise.timer ? "Due" : "Deadline", this.#moment(promise.timeoutAt)],
+      promise.settledAt === null && promise.timeoutAt && [promise.timer ? "Due" : "Deadline", this.#moment(promise.timeoutAt, asked)],
       isCall(promise) && ["Group", bdi(promise.group)],
       promise.parent && ["Called by", bdi(`${this.nameOfId(promise.parent)} (${shorten(promise.parent, 80)})`)],
       ...this.#task(promise),
@@ -72,8 +72,8 @@ export class DetailView {
     ];
   }
 
-  #moment(at) {
-    return el("span", { title: fullTime(at) }, `+${asked(at - this.begin())}`, el("small", {}, ` ${timeOfDay(at, this.begin())}`));
+  #moment(at, told = duration) {
+    return el("span", { title: fullTime(at) }, `+${told(at - this.begin())}`, el("small", {}, ` ${timeOfDay(at, this.begin())}`));
   }
 
   #attempts(row) {

@@ -52,15 +52,22 @@ export const stateIcon = (state) => icon(STATE_ICONS.includes(state) ? state : "
 
 export const byId = (id) => document.getElementById(id);
 
+/** Browsers have a clipboard for pages by HTTPS or from this machine alone; elsewhere the old way still works. */
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const field = el("textarea", { class: "unseen" });
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  return done;
+}
+
 /** Copy `text`, and say so on the button for a while. */
 export async function copy(text, button) {
   const label = button.querySelector(".label") ?? button;
   const before = (button.dataset.before ??= label.textContent);
-  try {
-    await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-  } catch {
-    label.textContent = "Not allowed";
-  }
+  label.textContent = (await toClipboard(text)) ? "Copied" : "Not allowed";
   setTimeout(() => (label.textContent = before), 1500);
 }

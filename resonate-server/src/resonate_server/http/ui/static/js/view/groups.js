@@ -31,14 +31,14 @@ function reconcile(parent, items, attributeName, key, create, update) {
 }
 
 function newGroup() {
-  return el("section", { class: "group" }, el("h3", {}, bdi(""), el("small", {})), el("ul", {}));
+  return el("section", { class: "group" }, el("h3", {}, bdi(""), el("span", { class: "waiting", title: "tasks that wait for a worker" }), el("small", {})), el("ul", {}));
 }
 
 function updateGroup(node, group, now) {
   const here = group.workers.filter((worker) => worker.state === "connected").length;
   say(node.querySelector("h3 bdi"), cut(group.name, 60));
-  const waiting = group.waiting ? `${group.waiting} waiting, ` : "";
-  say(node.querySelector("h3 small"), `${waiting}${here === 0 ? "nobody" : here} connected`);
+  say(node.querySelector("h3 small"), here === 0 ? "none connected" : `${here} connected`);
+  say(node.querySelector(".waiting"), group.waiting ? `${group.waiting} waiting` : "");
   attribute(node, "data-empty", here === 0);
   reconcile(node.querySelector("ul"), group.workers, "data-worker", (worker) => worker.pid, newWorker, (item, worker) => updateWorker(item, worker, now));
 }

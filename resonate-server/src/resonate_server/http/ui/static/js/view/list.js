@@ -1,7 +1,7 @@
 // The list of chains: a listbox with one focus, of which only the rows in sight exist.
 
 import { activityOf } from "../model/list.js";
-import { clockTime, coarse, duration, fullTime } from "../text/durations.js";
+import { clockTime, coarse, duration, fullTime, rough } from "../text/durations.js";
 import { shorten } from "../text/safe.js";
 import { stateWord } from "../text/sentences.js";
 import { attribute, bdi, byId, el, say, stateIcon, svg } from "./dom.js";
@@ -30,7 +30,7 @@ export class ListView {
   }
 
   /** Show `items`; a reader who has scrolled keeps what is before the eyes. */
-  show(items, total) {
+  show(items, total, filtered) {
     const activeId = this.items[this.#active]?.id;
     const top = this.items[Math.floor(this.scroller.scrollTop / this.rows.height)]?.id;
     this.items = items.slice();
@@ -39,6 +39,7 @@ export class ListView {
     if (top !== undefined && this.scroller.scrollTop > 4) this.#keep(top);
     say(byId("chains-count"), total);
     byId("chains-empty").hidden = this.items.length > 0;
+    say(byId("chains-empty"), filtered ? "No chain fits the filter." : "No chain yet. One begins with every request to foo.");
   }
 
   #keep(id) {
@@ -82,7 +83,7 @@ export class ListView {
     say(row.querySelector(".func"), item.func ? shorten(item.func, 60) : "promise");
     say(row.querySelector(".id"), shorten(item.id, 80));
     say(row.querySelector(".chain-state"), stateWord(item.state));
-    say(row.querySelector(".chain-duration"), pending ? coarse(now - item.createdAt) : took);
+    say(row.querySelector(".chain-duration"), shortDuration((item.settledAt ?? now) - item.createdAt, pending));
     say(row.querySelector(".chain-time"), clockTime(item.createdAt));
     attribute(row.querySelector(".chain-time"), "title", `begun ${fullTime(item.createdAt)}`);
     drawSpark(row.querySelector(".spark"), activityOf(item, now));
@@ -116,6 +117,12 @@ export class ListView {
     this.#active = Math.min(this.items.length - 1, Math.max(0, to));
     this.rows.reveal(this.#active);
   }
+}
+
+/** In few characters: the column does not change its width. What lasts is told without tenths. */
+function shortDuration(ms, lasts) {
+  if (ms >= 60_000) return rough(ms);
+  return lasts ? coarse(ms) : duration(ms);
 }
 
 function spark() {

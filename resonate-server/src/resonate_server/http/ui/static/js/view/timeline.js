@@ -14,6 +14,10 @@ const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
 
+/** Who asked for less motion gets steps instead of frames. */
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
+
 export class TimelineView {
   #span = 0;
   #frame = 0;
@@ -73,7 +77,7 @@ export class TimelineView {
     return row ? nameOf(row.promise) : shorten(id, 24);
   };
 
-  // ── the axis ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── the axis ──
 
   #rescale() {
     const pending = this.chain.isPending;
@@ -118,7 +122,7 @@ export class TimelineView {
     return placed(node, share);
   }
 
-  // ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // ── rows ──
 
   #create() {
     this.#count += 1;
@@ -143,12 +147,17 @@ export class TimelineView {
     attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
     attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
     say(element.querySelector(".row-name"), nameOf(promise));
-    const own = promise.id === this.chain.root.id ? promise.id : ownPart(promise.id, promise.parent ?? this.chain.id);
-    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(own, 40));
+    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 40));
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
     this.#result(element.querySelector(".row-result"), promise);
     this.#bars(element.querySelector(".row-track"), row);
+  }
+
+  /** What its id has that its parent's, or at least the root's, has not. */
+  #ownPart({ id, parent }) {
+    const own = parent === null ? id : ownPart(id, parent);
+    return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
   /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
@@ -197,14 +206,14 @@ export class TimelineView {
     node.style.width = percent(Math.max(0, to - from) / this.#span);
   }
 
-  // ── while it lasts ─────────────────────────────────────────────────────────────────────────────────────────
+  // ── while it lasts ──
 
   #run() {
     const pending = this.chain.isPending;
     byId("now").hidden = !pending;
     byId("now-mark").hidden = !pending;
     if (pending) this.#moveNow();
-    if (pending && !this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (pending && !this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #tick() {
@@ -215,14 +224,14 @@ export class TimelineView {
     this.#moveNow();
     say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (!this.#frame) this.#frame = nextFrame(() => this.#tick());
   }
 
   #moveNow() {
     const elapsed = this.now() - this.begin;
-    const left = percent(Math.min(1, elapsed / this.#span));
-    byId("now").style.left = left;
-    byId("now-mark").style.left = left;
+    const move = `translateX(${percent(Math.min(1, elapsed / this.#span))})`;
+    byId("now").style.transform = move;
+    byId("now-mark").style.transform = move;
     say(byId("now-mark").firstElementChild, duration(elapsed));
   }
 
@@ -247,7 +256,7 @@ export class TimelineView {
     say(byId("chain-duration"), duration((root.settledAt ?? this.now()) - this.begin));
   }
 
-  // ── pointing ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── pointing ──
 
   #point(event) {
     const element = event.target.closest(".row");
@@ -301,7 +310,7 @@ function resultOf(promise) {
   return stateWord(promise.state);
 }
 
-// ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── bars ──
 
 /** Everything drawn in a row's track: segments, torn edges, what a timer has yet to go, the end. */
 function barsOf(row, view) {

@@ -36,7 +36,7 @@ export class Virtual {
     const shown = new Set();
     for (let index = first; index < last; index += 1) shown.add(this.#place(index));
     for (const [key, element] of this.#elements) if (!shown.has(key)) this.#drop(key, element);
-    if (last >= this.#items.length - BEYOND) this.near?.();
+    if (last > 0 && last >= this.#items.length - BEYOND) this.near?.();
   }
 
   #drop(key, element) {

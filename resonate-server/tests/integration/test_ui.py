@@ -1,0 +1,424 @@
+"""The live page's server side over real sockets: files, stream, list, chain, and who may see what."""
+
+import itertools
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from harness.page import Page
+from harness.server import FAR, Client, ServerProcess
+from harness.stream import Stream
+
+from resonate_server.watch.feed import MAX_VIEWERS
+
+type Connect = Callable[[str, str], Stream]
+
+_numbers = itertools.count()
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "\"'`${}\\",
+    "\u202etxt.exe",
+    "a\x1b[2J\r\n\x07b",
+    "../../etc/passwd",
+    "a b?c#d%2F&e=f",
+    "é😀\u2028",
+    "__proto__",
+]
+
+
+@pytest.fixture
+def page(server: ServerProcess) -> Page:
+    return Page(server.port)
+
+
+@pytest.fixture
+def id() -> str:
+    """One that no other test has used."""
+    return f"chain-{next(_numbers)}"
+
+
+def payload(data: Any) -> dict[str, str]:
+    return {"data": b64encode(json.dumps(data).encode()).decode()}
+
+
+def create(client: Client, id: str, param: dict[str, str] | None = None, **tags: str) -> None:
+    named = {f"resonate:{name}": text for name, text in tags.items()}
+    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param or {}, tags=named).status == 200
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", ["/ui/", "/ui/index.html"])
+    def test_the_page_is_there(self, page: Page, path: str) -> None:
+        got = page.get(path)
+
+        assert (got.status, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert b"<!doctype html>" in got.body.lower()
+
+    def test_browsers_are_led_to_it(self, page: Page) -> None:
+        for path in ("/", "/ui"):
+            got = page.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+            assert (got.status, got.headers["location"]) == (302, "/ui/")
+
+    def test_programs_are_told_as_ever_that_requests_are_posted_there(self, page: Page) -> None:
+        got = page.get("/", headers={"Accept": "*/*"})
+
+        assert (got.status, got.headers["allow"]) == (405, "POST")
+
+    def test_an_unchanged_file_is_not_sent_again(self, page: Page) -> None:
+        first = page.get("/ui/")
+        again = page.get("/ui/", headers={"If-None-Match": first.headers["etag"]})
+
+        assert (first.headers["cache-control"], again.status, again.body) == ("no-cache", 304, b"")
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/ui/nothing", "/ui/../config.py", "/ui/%2e%2e/routes.py", "/ui/..%2froutes.py", "/ui//etc/passwd", "/ui/%00"],
+    )
+    def test_nothing_but_the_page_s_own_files_is_served(self, page: Page, path: str) -> None:
+        assert page.get(path).status == 404
+
+    @pytest.mark.parametrize("path", ["/ui/", "/ui/nothing", "/ui/api/settings", "/ui/api/chain", "/ui/api/chains"])
+    def test_every_answer_forbids_what_the_page_does_not_need(self, page: Page, path: str) -> None:
+        headers = page.get(path).headers
+
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+
+    def test_it_can_be_switched_off(self, tmp_path: Path) -> None:
+        server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
+        try:
+            assert [Page(server.port).get(path).status for path in ("/ui/", "/ui/api/chains", "/")] == [404, 404, 405]
+        finally:
+            server.stop()
+
+
+class TestStream:
+    def test_it_says_hello_first(self, page: Page) -> None:
+        with page.watch() as watching:
+            assert watching.hello["kind"] == "hello"
+            assert not watching.hello["resumed"]
+            assert (watching.hello["auth"], watching.hello["send"]) == (False, False)
+
+    def test_events_come_as_things_happen(self, page: Page, client: Client, id: str) -> None:
+        with page.watch() as watching:
+            create(client, id, payload({"func": "f"}), target="poll://any@nobody")
+            created = watching.until("promise.created", id=id)
+            queued = watching.until("task.queued", id=id)
+            client.call("promise.settle", id=id, state="resolved", value=payload(3))
+            settled = watching.until("promise.settled", id=id)
+
+        assert (created["func"], created["group"], created["chain"]) == ("f", "nobody", id)
+        assert queued["reason"] == "created"
+        assert settled["value"] == {"text": "3", "cut": False, "bytes": 1}
+        assert created["seq"] < queued["seq"] < settled["seq"]
+
+    def test_a_worker_s_life_is_told(self, page: Page, client: Client, connect: Connect, id: str) -> None:
+        with page.watch() as watching:
+            create(client, id, target=f"poll://any@{id}")
+            stream = connect(id, "pid-1")
+            watching.until("worker.connected", group=id, pid="pid-1")
+            sent = watching.until("task.sent", id=id)
+            client.call("task.acquire", id=id, version=0, pid="pid-1", ttl=60_000)
+            watching.until("worker.heard", group=id, pid="pid-1")
+            claimed = watching.until("task.claimed", id=id)
+            stream.close()
+            left = watching.until("worker.left", group=id, pid="pid-1")
+            watching.until("worker.gone", group=id, pid="pid-1")
+            lost = watching.until("task.lost", id=id)
+            queued = watching.until("task.queued", id=id)
+
+        assert (sent["chain"], sent["pid"], sent["version"]) == (id, "pid-1", 0)
+        assert (claimed["pid"], claimed["version"]) == ("pid-1", 1)
+        assert not left["planned"]
+        assert (lost["reason"], queued["reason"]) == ("gone", "gone")
+
+    def test_hello_and_beats_tell_who_is_there(self, page: Page, client: Client, connect: Connect, id: str) -> None:
+        connect(id, "pid-1")
+        create(client, id, target=f"poll://any@{id}")
+        client.call("task.acquire", id=id, version=0, pid="pid-1", ttl=60_000)
+        create(client, f"{id}-waits", target=f"poll://any@{id}-nobody")
+
+        with page.watch() as watching:
+            beat = watching.until("beat")
+            told = watching.hello["groups"]
+
+        for groups in (told, beat["groups"]):
+            by_name = {group["name"]: group for group in groups}
+            (worker,) = by_name[id]["workers"]
+            assert (worker["pid"], worker["state"], worker["held"]) == ("pid-1", "connected", 1)
+            assert (by_name[f"{id}-nobody"]["waiting"], by_name[f"{id}-nobody"]["workers"]) == (1, [])
+
+    def test_who_comes_back_gets_what_was_missed(self, page: Page, client: Client, id: str) -> None:
+        with page.watch() as watching:
+            create(client, f"{id}-a")
+            watching.until("promise.created", id=f"{id}-a")
+        create(client, f"{id}-b")
+
+        with page.watch(watching.place) as again:
+            assert again.hello["resumed"]
+            assert again.line()["id"] == f"{id}-b"
+
+    def test_after_a_restart_the_page_begins_anew(self, tmp_path: Path) -> None:
+        server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+        create(server.client(), "before")
+        with Page(server.port).watch() as watching:
+            server.kill()
+            with pytest.raises((EOFError, OSError)):
+                watching.line()
+        server.start()
+        try:
+            with Page(server.port).watch(watching.place) as again:
+                assert not again.hello["resumed"]
+                assert again.hello["epoch"] != watching.hello["epoch"]
+            assert Page(server.port).get("/ui/api/chains").json["chains"][0]["id"] == "before"
+        finally:
+            server.stop()
+
+    def test_a_server_that_stops_waits_for_no_viewer(self, tmp_path: Path) -> None:
+        server = ServerProcess(tmp_path / "log", RESONATE_SERVER__SHUTDOWN_TIMEOUT="60000").start()
+        with Page(server.port).watch() as watching:
+            assert server.stop() == 0
+            with pytest.raises(EOFError):
+                watching.line()
+
+    def test_there_is_a_limit_of_viewers(self, tmp_path: Path) -> None:
+        server = ServerProcess(tmp_path / "log").start()
+        page = Page(server.port)
+        try:
+            watching = [page.watch() for _ in range(MAX_VIEWERS)]
+            refused = page.get("/ui/api/events")
+            for each in watching:
+                each.close()
+        finally:
+            server.stop()
+
+        assert (refused.status, refused.json) == (503, {"error": f"{MAX_VIEWERS} pages are watching already"})
+
+
+class TestChains:
+    def test_the_newest_chain_comes_first_and_pages_follow(self, page: Page, client: Client, id: str) -> None:
+        for letter in "abc":
+            create(client, f"{id}-{letter}")
+            create(client, f"{id}-{letter}:1", origin=f"{id}-{letter}")
+
+        first = page.get("/ui/api/chains", limit="2", text=id).json
+        second = page.get("/ui/api/chains", limit="2", text=id, before=first["next"]).json
+
+        ids = [chain["id"] for answer in (first, second) for chain in answer["chains"]]
+        assert sorted(ids) == [f"{id}-a", f"{id}-b", f"{id}-c"]
+        assert second["next"] is None
+
+    def test_a_chain_is_told_with_its_promises_and_events(self, page: Page, client: Client, id: str) -> None:
+        create(client, id, payload({"func": "f"}), target="poll://any@nobody")
+        create(client, f"{id}:1", origin=id, parent=id)
+
+        chain = page.get("/ui/api/chain", id=f"{id}:1").json
+
+        assert [(each["id"], each["parent"]) for each in chain["promises"]] == [(id, None), (f"{id}:1", id)]
+        assert [event["kind"] for event in chain["events"]] == ["promise.created", "task.queued", "promise.created"]
+        assert chain["promises"][0]["task"]["state"] == "pending"
+        assert chain["seq"] >= chain["events"][-1]["seq"]
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_ids_and_payloads_come_back_as_they_are_and_as_json_only(
+        self, page: Page, client: Client, id: str, text: str
+    ) -> None:
+        create(client, id + text, payload({"func": text, "args": [text]}), target=f"http://{id}/" + text)
+        client.call("promise.settle", id=id + text, state="rejected", value=payload({"message": text}))
+
+        listed = page.get("/ui/api/chains", text=id).json["chains"][0]
+        got = page.get("/ui/api/chain", id=id + text)
+        (promise,) = got.json["promises"]
+
+        assert got.headers["content-type"] == "application/json"
+        assert listed["id"] == got.json["id"] == id + text
+        assert listed["func"] == promise["func"] == text
+        assert json.loads(promise["value"]["text"]) == {"message": text}
+
+    def test_a_megabyte_is_cut_everywhere(self, page: Page, client: Client, id: str) -> None:
+        with page.watch() as watching:
+            create(client, id, payload({"args": ["x" * 1_000_000], "func": "f"}))
+            client.call("promise.settle", id=id, state="resolved", value=payload("x" * 1_000_000))
+            created = watching.until("promise.created", id=id)
+            settled = watching.until("promise.settled", id=id)
+        got = page.get("/ui/api/chain", id=id)
+
+        assert created["func"] == "f"
+        assert (len(settled["value"]["text"]), settled["value"]["cut"]) == (4_096, True)
+        assert settled["value"]["bytes"] == 1_000_002
+        assert len(got.body) < 20_000
+
+    @pytest.mark.parametrize(
+        ("path", "query", "status"),
+        [
+            ("/ui/api/chain", {}, 400),
+            ("/ui/api/chain", {"id": "unknown"}, 404),
+            ("/ui/api/chains", {"limit": "0"}, 400),
+            ("/ui/api/chains", {"limit": "201"}, 400),
+            ("/ui/api/chains", {"limit": "many"}, 400),
+            ("/ui/api/chains", {"limit": "9" * 5_000}, 400),
+            ("/ui/api/chains", {"state": "done"}, 400),
+            ("/ui/api/chains", {"before": "yesterday"}, 400),
+            ("/ui/api/chains", {"text": "x" * 201}, 400),
+        ],
+    )
+    def test_a_wrong_question_is_answered_with_one_sentence(
+        self, page: Page, path: str, query: dict[str, Any], status: int
+    ) -> None:
+        got = page.get(path, **query)
+
+        assert got.status == status
+        assert list(got.json) == ["error"]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Tokens are needed here; that they are verified is tested elsewhere."""
+    log = tmp_path_factory.mktemp("guarded") / "log"
+    server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__FOO_URL="http://127.0.0.1:9").start()
+    yield server
+    server.stop()
+
+
+class TestTokens:
+    @pytest.fixture
+    def admin(self, guarded: ServerProcess) -> Page:
+        return Page(guarded.port, token(role="admin"))
+
+    @pytest.fixture
+    def limited(self, guarded: ServerProcess, id: str) -> Page:
+        return Page(guarded.port, token(prefix=f"{id}-mine"))
+
+    @pytest.fixture
+    def make(self, guarded: ServerProcess) -> Callable[..., None]:
+        def create_promise(id: str, **tags: str) -> None:
+            named = {f"resonate:{name}": text for name, text in tags.items()}
+            data = {"id": id, "timeoutAt": FAR, "param": {}, "tags": named}
+            head = {"corrId": "1", "version": "2026-04-01", "auth": token(role="admin")}
+            body = json.dumps({"kind": "promise.create", "head": head, "data": data}).encode()
+            assert guarded.client().post(body).status == 200
+
+        return create_promise
+
+    @pytest.mark.parametrize("path", ["/ui/api/chains", "/ui/api/chain?id=a", "/ui/api/events"])
+    @pytest.mark.parametrize(("claims", "status"), [(None, 401), ({}, 403), ({"exp": 1, "role": "admin"}, 401)])
+    def test_nothing_is_told_without_a_good_token(
+        self, guarded: ServerProcess, path: str, claims: dict[str, Any] | None, status: int
+    ) -> None:
+        got = Page(guarded.port, "" if claims is None else token(**claims)).get(path)
+
+        assert got.status == status
+        assert list(got.json) == ["error"]
+
+    def test_files_and_settings_are_open(self, guarded: ServerProcess) -> None:
+        page = Page(guarded.port)
+
+        assert page.get("/ui/").status == 200
+        assert page.get("/ui/api/settings").json["auth"] is True
+
+    def test_a_prefix_sees_its_own_chains_and_events(
+        self, limited: Page, admin: Page, make: Callable[..., None], id: str
+    ) -> None:
+        with limited.watch() as watching, admin.watch() as other:
+            make(f"{id}-yours")
+            make(f"{id}-mine", origin=f"{id}-yours", parent=f"{id}-yours")
+            make(f"{id}-mine-too")
+            watching.until("promise.created", id=f"{id}-mine-too")
+            other.until("promise.created", id=f"{id}-mine-too")
+
+        seen = [event for event in watching.seen if "id" in event]
+        assert [event["id"] for event in seen] == [f"{id}-mine", f"{id}-mine-too"]
+        assert (seen[0]["chain"], seen[0]["parent"]) == (None, None)
+        assert next(event["id"] for event in other.seen if "id" in event) == f"{id}-yours"
+        assert [chain["id"] for chain in limited.get("/ui/api/chains").json["chains"]] == [f"{id}-mine-too"]
+
+    def test_a_prefix_is_not_told_of_other_chains(self, limited: Page, make: Callable[..., None], id: str) -> None:
+        make(f"{id}-yours")
+
+        assert limited.get("/ui/api/chain", id=f"{id}-yours").status == 403
+        assert limited.get("/ui/api/chain", id=f"{id}-unknown").status == 403
+        assert limited.get("/ui/api/chain", id=f"{id}-mine-unknown").status == 404
+
+    def test_a_prefix_is_not_told_how_much_others_do(self, limited: Page, make: Callable[..., None], id: str) -> None:
+        make(f"{id}-yours", target=f"poll://any@{id}")
+
+        with limited.watch() as watching:
+            waiting = {group["name"]: group["waiting"] for group in watching.hello["groups"]}
+        assert set(waiting.values()) == {None}
+        assert limited.get("/ui/api/chains").json["total_pending"] is None
+
+    def test_only_who_may_do_everything_may_send(self, limited: Page, admin: Page) -> None:
+        assert limited.send().status == 403
+        assert admin.send().status == 503  # Nobody listens where foo should be.
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode({"exp": FAR // 1_000, **claims}, "a key that nobody asks for, of good length")
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Knows an address of foo where nobody listens."""
+    log = tmp_path_factory.mktemp("lonely") / "log"
+    server = ServerProcess(log, RESONATE_UI__FOO_URL="http://127.0.0.1:9", RESONATE_UI__STACK="containers").start()
+    yield Page(server.port)
+    server.stop()
+
+
+class TestSending:
+    def test_without_foo_s_address_the_page_is_told_what_to_set(self, page: Page) -> None:
+        got = page.send()
+
+        assert (got.status, page.get("/ui/api/settings").json["send"]) == (503, False)
+        assert "RESONATE_UI__FOO_URL" in got.json["error"]
+
+    def test_without_foo_the_page_is_told_so(self, lonely: Page) -> None:
+        got = lonely.send(b'{"pause": 1}')
+
+        assert got.status == 503
+        assert got.json["error"].startswith("foo does not answer")
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "same-site"},
+            {"Sec_Fetch_Site": "none"},
+            {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1"},
+        ],
+    )
+    def test_other_sites_pages_cannot_send(self, lonely: Page, headers: dict[str, Any]) -> None:
+        assert lonely.send(**headers).status == 403
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"pause": -1}',
+            b'{"pause": 3601}',
+            b'{"pause": "1"}',
+            b'{"running": 1}',
+            b"[]",
+            b"{",
+            b"\xff",
+            b"x" * 5_000,
+        ],
+    )
+    def test_a_wrong_wish_is_refused(self, lonely: Page, body: bytes) -> None:
+        got = lonely.send(body)
+
+        assert (got.status, list(got.json)) == (400, ["error"])
+
+    def test_a_body_of_another_kind_is_refused(self, lonely: Page) -> None:
+        assert lonely.send(Content_Type="text/plain").status == 400
+
+    def test_the_page_learns_how_to_kill_bar(self, lonely: Page) -> None:
+        about = lonely.get("/ui/api/settings").json
+
+        assert about["send"]
+        assert about["commands"] == {"kill_bar": "docker compose kill bar", "start_bar": "docker compose start bar"}

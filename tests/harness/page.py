@@ -1,0 +1,93 @@
+"""What the live page in a browser asks the server for, without the browser."""
+
+import json
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+
+class Got(Struct, frozen=True):
+    """An answer; ``body`` as it came, :meth:`json` as what it says."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Page:
+    """``token`` goes with every request."""
+
+    def __init__(self, port: int, token: str = "") -> None:
+        self._port = port
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Got:
+        return self._request("GET", path + (f"?{urlencode(query)}" if query else ""), None, headers or {})
+
+    def send(self, body: bytes = b"{}", **headers: str) -> Got:
+        """As the page does, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
+        usual = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
+        given = {name.replace("_", "-"): text for name, text in headers.items()}
+        return self._request("POST", "/ui/api/send", body, usual | given)
+
+    def watch(self, after: str = "") -> "Watching":
+        return Watching(self._port, after, self._headers)
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Got:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+        try:
+            connection.request(method, path, body, self._headers | headers)
+            response = connection.getresponse()
+            return Got(response.status, {name.lower(): text for name, text in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+
+class Watching:
+    """An open stream of events. ``hello`` is its first line; what was read is in ``seen``."""
+
+    def __init__(self, port: int, after: str, headers: dict[str, str]) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection.request("GET", "/ui/api/events?" + urlencode({"after": after}), headers=headers)
+        self._response: HTTPResponse = self._connection.getresponse()
+        self.status = self._response.status
+        self.seen: list[dict[str, Any]] = []
+        self.hello: dict[str, Any] = self.line()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def line(self) -> dict[str, Any]:
+        """The next line. ``EOFError`` if the stream has ended, ``TimeoutError`` if there is none for long."""
+        text = self._response.readline()
+        if not text:
+            raise EOFError
+        said: dict[str, Any] = json.loads(text)
+        return said
+
+    def until(self, kind: str, **members: Any) -> dict[str, Any]:
+        """The first event of this kind, with these members, that was not returned before."""
+        while True:
+            event = self.line()
+            self.seen.append(event)
+            if event["kind"] == kind and members.items() <= event.items():
+                return event
+
+    @property
+    def place(self) -> str:
+        """What to come back with."""
+        seen = [event["seq"] for event in self.seen if "seq" in event]
+        return f"{self.hello['epoch']}:{max([self.hello['seq'], *seen])}"
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()

@@ -1,0 +1,76 @@
+"""One browser and one stack for this folder; each test has a tab of its own, in which nothing may go wrong."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from ui.browser import Tab, chromium, running, tab_of
+from ui.demo import Demo
+
+type OpenTab = Callable[..., Tab]
+
+_numbers = itertools.count(1)
+
+
+# Of this folder, not of the session: while Playwright runs, no other test can have an event loop.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    program = chromium()
+    if program is None:
+        _lack()
+    assert program
+    with running(program) as browser:
+        yield browser
+
+
+def _lack() -> None:
+    lack = "there is no Chromium here; scripts/browser.sh installs it on Debian"
+    if os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(f"REQUIRE_BROWSER=1, but {lack}")
+    pytest.skip(f"the page in a browser: {lack}")
+
+
+@pytest.fixture(scope="package")
+def running_demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:  # noqa: ARG001
+    demo = Demo(tmp_path_factory.mktemp("demo"))
+    demo.start()
+    yield demo
+    demo.stop()
+
+
+@pytest.fixture
+def demo(running_demo: Demo) -> Iterator[Demo]:
+    """With all of it running, whatever the test before has killed."""
+    yield running_demo
+    running_demo.restore()
+
+
+@pytest.fixture
+def open_tab(browser: Browser) -> Iterator[OpenTab]:
+    """Opens tabs, and holds in the end that nothing went wrong in any of them."""
+    tabs: list[Tab] = []
+
+    def open_one(home: str, **context: Any) -> Tab:
+        tabs.append(tab_of(browser, home, **context))
+        return tabs[-1]
+
+    yield open_one
+    troubles = [tab.troubles for tab in tabs]
+    for tab in tabs:
+        tab.page.context.close()
+    assert troubles == [[] for _ in tabs]
+
+
+@pytest.fixture
+def tab(demo: Demo, open_tab: OpenTab) -> Tab:
+    return open_tab(demo.page)
+
+
+@pytest.fixture
+def id() -> str:
+    """Of a chain that no other test has used."""
+    return f"order-{next(_numbers)}"

@@ -1,0 +1,133 @@
+"""What one shows a colleague: a chain grows, bar is killed, bar returns, and the chain goes on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import expect
+
+from ui.browser import Tab
+from ui.demo import Demo
+
+RUNNING = ".bar[data-kind=running]"
+GAP = ".bar[data-kind=gap][data-open]"
+BREAK = ".bar[data-kind=broken]"
+
+
+@contextmanager
+def within_a_second() -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < 1
+
+
+def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str) -> None:
+    tab.open()
+    tab.script("window.loaded = 'once'")
+
+    demo.request(id, pause=1)
+
+    with within_a_second():
+        expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "pending")
+    expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz", "sleep 1 s"])
+    expect(tab.find("#now")).to_be_visible()
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
+    expect(tab.find("#now")).to_be_hidden()
+    assert [tab.row(name).locator(".row-result").inner_text() for name in ("foo", "bar", "baz")] == ["3", "2", "1"]
+    assert tab.script("window.loaded") == "once"
+
+
+def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, running=3)
+    bar = tab.row("bar")
+    expect(bar.locator(f"{RUNNING}[data-open]")).to_have_attribute("data-attempt", "1")
+
+    demo.kill("bar")
+
+    with within_a_second():
+        expect(bar.locator(BREAK)).to_be_visible()
+        expect(bar.locator(GAP)).to_be_visible()
+    expect(tab.find("#headline")).to_have_attribute("data-tone", "gap")
+    expect(tab.find("#log li[data-kind='worker.left']").first).to_contain_text("gone: connection closed")
+    expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
+    expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-empty", "")
+
+    demo.begin("bar")
+
+    shades = [bar.locator(f"{RUNNING}[data-attempt='{attempt}']").first for attempt in (1, 2)]
+    expect(shades[1]).to_be_visible()
+    assert shades[0].get_attribute("data-shade") != shades[1].get_attribute("data-shade")
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.row("foo").locator(".row-result")).to_have_text("3")
+    expect(bar.locator(BREAK)).to_have_count(1)
+
+
+def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, pause=3)
+    bar = tab.row("bar")
+    expect(bar.locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
+
+    demo.kill("bar")
+
+    with within_a_second():
+        expect(bar.locator(GAP)).to_be_visible()
+    expect(bar.locator(GAP)).to_contain_text("nothing is lost")
+    expect(tab.find("#headline-text")).to_contain_text("No bar is connected")
+
+    demo.begin("bar")
+
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.row("baz").locator(RUNNING)).to_have_count(1)
+
+
+def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, running=3)
+    expect(tab.row("bar").locator(f"{RUNNING}[data-open]")).to_be_visible()
+    demo.kill("bar")
+    expect(tab.row("bar").locator(GAP)).to_be_visible()
+
+    tab.page.reload()
+
+    expect(tab.find("#chain-id")).to_have_text(id)
+    expect(tab.row("bar").locator(GAP)).to_be_visible()
+    demo.begin("bar")
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+
+
+def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, pause=3)
+    expect(tab.row("bar").locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
+    tab.script("window.loaded = 'once'")
+
+    demo.server.kill()
+    expect(tab.find("#status")).to_have_attribute("data-state", "stale")
+    expect(tab.find("#status-text")).to_contain_text("Stale since")
+    demo.server.start()
+    demo.client().create(f"{id}-meanwhile")
+
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find(f"#chains [data-chain={id}-meanwhile]")).to_be_visible()
+    expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
+    assert tab.script("window.loaded") == "once"
+
+
+def test_a_request_is_sent_from_the_page(tab: Tab) -> None:
+    tab.open()
+    tab.find("#pause").fill("0")
+    tab.find("#send").click()
+
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    assert "#/chain/" in tab.page.url
+
+
+def test_the_commands_to_break_it_are_there_to_copy(tab: Tab) -> None:
+    tab.open()
+    tab.find("#break-it").click()
+
+    expect(tab.find("#commands")).to_be_visible()
+    expect(tab.find("#commands code").first).to_contain_text("bar")

@@ -1,0 +1,84 @@
+"""The list of chains with many in it: it is read page by page, and only what is in sight exists."""
+
+from collections.abc import Iterator
+
+import pytest
+from harness.basics import wait_until
+from harness.server import ServerProcess
+from playwright.sync_api import Browser, expect
+
+from ui.browser import PATIENCE_MS, Tab
+from ui.conftest import OpenTab
+from ui.demo import create, settle
+
+MANY = 1_000
+
+
+@pytest.fixture(scope="module")
+def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001
+    """The page of a server with many chains; every tenth is resolved, and the last one is of a function with a name of its own."""
+    server = ServerProcess(tmp_path_factory.mktemp("full") / "log").start()
+    client = server.client()
+    for number in range(MANY):
+        func = "needle" if number == MANY - 1 else "hay"
+        create(client, f"many-{number:04}", {"func": func}, target="poll://any@nobody")
+        if number % 10 == 0:
+            settle(client, f"many-{number:04}", number)
+    yield f"{server.url}/ui/"
+    server.stop()
+
+
+@pytest.fixture
+def tab(full: str, open_tab: OpenTab) -> Tab:
+    tab = open_tab(full)
+    tab.open()
+    expect(tab.find("#chains [data-chain]").first).to_be_visible()
+    return tab
+
+
+def is_scrolled_to_the_end(tab: Tab) -> bool:
+    tab.script("document.querySelector('#chains').scrollTop = 1e9")
+    return tab.find("#chains [data-chain=many-0000]").is_visible()
+
+
+def test_the_newest_are_listed_first(tab: Tab) -> None:
+    expect(tab.find("#chains [data-chain=many-0999]")).to_be_visible()
+    expect(tab.find("#chains-count")).to_have_text("50+")
+
+
+def test_older_ones_come_as_one_asks_or_scrolls_and_few_rows_exist(tab: Tab) -> None:
+    tab.find("#older").click()
+    expect(tab.find("#chains-count")).to_have_text("100+")
+
+    wait_until(lambda: is_scrolled_to_the_end(tab), "all are listed", PATIENCE_MS / 1_000)
+    assert tab.find("#chains-count").inner_text() == str(MANY)
+    expect(tab.find("#chains [data-chain=many-0000]")).to_be_visible()
+    expect(tab.find("#older")).to_be_disabled()
+    assert tab.find("#chains [data-chain]").count() < 60
+
+
+def test_they_are_filtered_by_id_by_function_and_by_state(tab: Tab) -> None:
+    tab.find("#filter").fill("many-0123")
+    expect(tab.find("#chains-count")).to_have_text("1")
+    expect(tab.find("#chains [data-chain=many-0123]")).to_be_visible()
+
+    tab.find("#filter").fill("NEEDLE")
+    expect(tab.find("#chains [data-chain]")).to_have_count(1)
+    expect(tab.find("#chains [data-chain=many-0999]")).to_be_visible()
+
+    tab.find("#filter").fill("")
+    tab.find("#state-filter").select_option("resolved")
+    expect(tab.find("#chains [data-chain=many-0990]")).to_be_visible()
+    assert tab.find("#chains [data-chain]:not([data-state=resolved])").count() == 0
+
+    tab.find("#filter").fill("such an id is not there")
+    expect(tab.find("#chains-empty")).to_have_text("No chain fits the filter.")
+
+
+def test_what_is_chosen_stays_in_sight_and_in_the_address(tab: Tab) -> None:
+    tab.find("#chains [data-chain=many-0990]").click()
+
+    expect(tab.find("#chain-id")).to_have_text("many-0990")
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 990")
+    assert tab.page.url.endswith("#/chain/many-0990")
+    expect(tab.find("#follow")).to_have_attribute("aria-pressed", "false")

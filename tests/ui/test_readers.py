@@ -1,0 +1,147 @@
+"""The page for everybody: by the keyboard alone, on a telephone, in the dark, without motion."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from ui.browser import Tab
+from ui.conftest import OpenTab
+from ui.demo import Demo, create
+
+NARROW = {"viewport": {"width": 380, "height": 800}}
+CONTRAST = """
+([selector]) => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const rgb = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return canvas.getImageData(0, 0, 1, 1).data; };
+  const light = (color) => { const [r, g, b] = [...rgb(color)].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const node = document.querySelector(selector);
+  let behind = node;
+  while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] < 255) behind = behind.parentElement;
+  const ground = light(getComputedStyle(behind ?? document.documentElement).backgroundColor);
+  const ink = light(getComputedStyle(node).color);
+  return { ground, ratio: (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05) };
+}
+"""  # noqa: E501
+TEXTS = [
+    "#chain-title",
+    "#headline-text",
+    "#chains .id",
+    "#timeline .row-name",
+    "#detail dt",
+    "#groups h3",
+    "#legend li",
+    "#log li",
+]
+
+
+def focused(tab: Tab) -> str:
+    """The id of the focused element, or that of the nearest one around it that has one; of a link its text."""
+    return str(tab.script("document.activeElement.closest('[id]')?.id ?? document.activeElement.textContent"))
+
+
+def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, id: str) -> None:
+    demo.request(id)
+    demo.request(f"{id}-newer")
+    tab.open()
+    expect(tab.find("#chains [data-state=resolved]")).not_to_have_count(0)
+    tab.press("/")
+    assert focused(tab) == "filter"
+    tab.page.keyboard.type(id)
+    expect(tab.find("#chains-count")).to_have_text("2")
+
+    tab.press("Tab", "Tab")
+    assert focused(tab) == "chains"
+    tab.press("End", "Enter")
+
+    expect(tab.find("#chain-id")).to_have_text(id)
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    while not tab.script("document.activeElement.matches('#timeline .row')"):
+        tab.press("Tab")
+    tab.press("ArrowDown")
+    expect(tab.find("#timeline .row:focus .row-name")).to_have_text("bar")
+    expect(tab.find("#detail strong")).to_have_text("bar")
+    tab.press("ArrowLeft")
+    expect(tab.find("#timeline .row:focus .row-name")).to_have_text("foo")
+
+
+def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
+    tab.open()
+    expect(tab.find("#send-form")).to_be_visible()
+    while focused(tab) != "pause":
+        tab.press("Tab")
+    tab.press("0", "Enter")
+
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+
+
+def test_what_has_the_focus_is_seen_and_every_control_is_reached(tab: Tab) -> None:
+    tab.open()
+    reached: list[str] = []
+    while "log" not in reached and len(reached) < 60:
+        tab.press("Tab")
+        reached.append(focused(tab))
+        assert tab.script("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
+    assert reached[0] == "Skip to the chains"
+    assert {"pause", "send", "break-it", "theme", "help", "follow", "filter", "state-filter", "chains"} <= set(reached)
+
+
+def test_help_opens_and_closes_by_the_keyboard(tab: Tab) -> None:
+    tab.open()
+    tab.press("?")
+    expect(tab.find("#help-dialog")).to_be_visible()
+    tab.press("Escape")
+    expect(tab.find("#help-dialog")).to_be_hidden()
+
+
+def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: str) -> None:
+    demo.request(id)
+    tab.open(id)
+
+    said = re.compile(r"^foo resolved: 3, after [0-9.]+ m?s$")
+    expect(tab.find("#timeline [role=treeitem]").first).to_have_attribute("aria-label", said)
+
+
+@pytest.mark.parametrize("pane", ["chains", "timeline", "workers"])
+def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str, pane: str) -> None:
+    long = f"{id}-{'very-long-' * 11}"
+    demo.request(long)
+    tab = open_tab(demo.page, **NARROW)
+    tab.open(long)
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+
+    tab.find(f"#tabs [data-pane={pane}]").click()
+
+    expect(tab.find(f"#pane-{pane}")).to_be_visible()
+    assert tab.script("document.documentElement.scrollWidth") <= 380
+    assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 380
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: str, scheme: str) -> None:
+    demo.request(id)
+    tab = open_tab(demo.page, color_scheme=scheme)
+    tab.open(id)
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    demo.client().create(f"{id}-to-log")
+    expect(tab.find("#log li").first).to_be_visible()
+
+    seen = {selector: tab.page.evaluate(CONTRAST, [selector]) for selector in TEXTS}
+
+    assert {selector: one["ratio"] for selector, one in seen.items() if one["ratio"] < 4.5} == {}
+    assert all((one["ground"] < 0.2) == (scheme == "dark") for one in seen.values())
+
+
+def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
+    tab.open()
+    before = tab.page.evaluate(CONTRAST, ["body"])["ground"]
+    tab.find("#theme").click()
+    tab.page.reload()
+
+    assert before > 0.5 > tab.page.evaluate(CONTRAST, ["body"])["ground"]
+
+
+def test_a_chain_that_is_not_there_yet_is_waited_for(demo: Demo, tab: Tab) -> None:
+    tab.await_chain("there is no such chain")
+    create(demo.client(), "there is no such chain")
+    expect(tab.find("#chain-id")).to_have_text("there is no such chain")

@@ -1,0 +1,108 @@
+"""Ids, payloads and names come from strangers: whatever they hold is shown as text, and does nothing."""
+
+import pytest
+from harness.server import Client
+from harness.stream import Stream
+from playwright.sync_api import expect
+from ui.browser import Tab
+from ui.demo import Demo, create, settle
+
+HOSTILE = {
+    "markup": "<img src=x onerror=window.ran=1>",
+    "a script": "</script><script>window.ran=1</script>",
+    "a broken attribute": "\"><svg onload=window.ran=1> ' ` ${window.ran=1}",
+    "an address": "javascript:window.ran=1",
+    "a path": "../../ui/api/chain?id=a&b#/chain/%3Cimg%3E",
+    "a prototype": "__proto__",
+}
+# What acts unseen in a text, and what is seen in its place.
+UNSEEN = {
+    "right to left": ("user-\u202etxt.exe", "user-⟨202E⟩txt.exe"),
+    "a terminal's colours": ("a\x1b[31mred", "a␛[31mred"),
+    "a bell and line breaks": ("a\x07b\r\nc", "a␇b␍␊c"),
+    "nothing to see": ("a\u200bb\u2028c", "a⟨200B⟩b⟨2028⟩c"),
+}
+
+
+def assert_nothing_ran(tab: Tab) -> None:
+    assert tab.script("window.ran") is None
+    assert tab.script("[...document.images].every((image) => image.src.endsWith('/ui/icon.svg'))")
+    assert tab.script("[...document.scripts].every((script) => script.src.includes('/ui/js/'))")
+    assert tab.script("document.querySelectorAll('main svg [onload], iframe, object, embed').length") == 0
+    assert tab.script("({}).ran") is None
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_it_is_text_wherever_it_stands(demo: Demo, tab: Tab, text: str) -> None:
+    client = demo.client()
+    create(client, text, {"func": text, "args": [text]}, target="poll://any@nobody", **{text: text})
+    create(client, f"{text}.child", {"func": text}, target="poll://any@nobody", origin=text, parent=text)
+    tab.open(text)
+
+    expect(tab.find("#chain-id")).to_have_text(text)
+    expect(tab.find("#chain-title")).to_contain_text(text[:30])
+    expect(tab.find("#chains .id", text=text).first).to_be_visible()
+    expect(tab.find("#timeline .row")).to_have_count(2)
+    settle(client, text, {"__type": "error", "message": text}, "rejected")
+
+    expect(tab.find("#headline-text")).to_contain_text(text[:20])
+    tab.find("#timeline .row").first.hover()
+    expect(tab.find("#detail pre").first).to_contain_text(text[:20].replace('"', '\\"'))
+    assert_nothing_ran(tab)
+
+
+@pytest.mark.parametrize(("text", "seen"), UNSEEN.values(), ids=UNSEEN)
+def test_what_acts_unseen_is_seen(demo: Demo, tab: Tab, text: str, seen: str) -> None:
+    client = demo.client()
+    create(client, text)
+    settle(client, text, text)
+    tab.open(text)
+
+    expect(tab.find("#chain-id")).to_have_text(seen)
+    shown = tab.find("body").inner_text()
+    assert not any(char in shown for char in "\u202e\x1b\x07\u200b\u2028")
+
+
+def test_a_megabyte_is_cut_and_the_page_stays_quick(demo: Demo, tab: Tab, id: str) -> None:
+    client = demo.client()
+    create(client, id, "x" * 1_000_000)
+    settle(client, id, "<b>" + "y" * 1_000_000)
+    tab.open(id)
+
+    expect(tab.find("#detail")).to_contain_text("Cut: 1000005 bytes in all")
+    assert len(tab.find("#detail").inner_text()) < 10_000
+    tab.find("#detail button", text="Show more").first.click()
+    expect(tab.find("#detail button", text="Show more")).to_have_count(1)
+    assert len(tab.find("#detail").inner_text()) < 20_000
+    assert_nothing_ran(tab)
+
+
+def test_workers_and_groups_may_be_named_as_they_like(demo: Demo, tab: Tab, id: str) -> None:
+    tab.open()
+    stream = Stream(demo.server.port, "%3Cimg%20src=x%20onerror=window.ran=1%3E", f"%22%3E%3Cb%3E{id}")
+
+    expect(tab.find("#groups h3", text="<img src=x onerror=window.ran=1>")).to_be_visible()
+    expect(tab.find("#log")).to_contain_text("<img")
+    stream.close()
+    assert_nothing_ran(tab)
+
+
+def test_callers_that_go_round_in_circles_are_drawn_once(demo: Demo, tab: Tab, id: str) -> None:
+    client = demo.client()
+    create(client, id)
+    for one, other in (("a", "b"), ("b", "a")):
+        create(client, f"{id}.{one}", origin=id, parent=f"{id}.{other}")
+    tab.open(id)
+
+    expect(tab.find("#timeline .row")).to_have_count(3)
+
+
+def test_a_thousand_calls_are_drawn_as_far_as_one_sees_them(demo: Demo, tab: Tab, id: str) -> None:
+    client: Client = demo.client()
+    create(client, id)
+    for number in range(1_000):
+        create(client, f"{id}.{number}", origin=id, parent=id)
+    tab.open(id)
+
+    expect(tab.find("#timeline .row").first).to_have_attribute("aria-setsize", "1001")
+    assert tab.find("#timeline .row").count() < 60

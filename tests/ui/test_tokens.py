@@ -1,0 +1,104 @@
+"""Where the server asks for tokens: the page asks once, keeps it for the tab, and shows what the token permits."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.server import FAR, VERSION, Client, ServerProcess
+from playwright.sync_api import Browser, expect
+from ui.browser import Tab
+from ui.conftest import OpenTab
+
+
+class Guarded:
+    """A server that demands tokens, and the key that it believes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        pem = folder / "key.pem"
+        pem.write_bytes(self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        self.server = ServerProcess(folder / "log", RESONATE_AUTH__PUBLICKEY=str(pem)).start()
+
+    @property
+    def page(self) -> str:
+        return f"{self.server.url}/ui/"
+
+    def token(self, **claims: Any) -> str:
+        return jwt.encode({"exp": int(time.time()) + 3_600, "role": "admin", **claims}, self._key, "EdDSA")
+
+    def create(self, id: str) -> None:
+        envelope = {
+            "kind": "promise.create",
+            "head": {"corrId": id, "version": VERSION, "auth": self.token()},
+            "data": {"id": id, "timeoutAt": FAR, "param": {}, "tags": {}},
+        }
+        assert Client(self.server.port).post(msgspec.json.encode(envelope)).status == 200
+
+
+@pytest.fixture(scope="module")
+def guarded(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:  # noqa: ARG001
+    guarded = Guarded(tmp_path_factory.mktemp("guarded"))
+    for id in ("mine-1", "yours-1"):
+        guarded.create(id)
+    yield guarded
+    guarded.server.stop()
+
+
+@pytest.fixture
+def tab(guarded: Guarded, open_tab: OpenTab) -> Tab:
+    tab = open_tab(guarded.page)
+    tab.may_lack_answers = True
+    tab.visit()
+    return tab
+
+
+def enter(tab: Tab, token: str) -> None:
+    expect(tab.find("#auth")).to_be_visible()
+    tab.find("#token").fill(token)
+    tab.press("Enter")
+
+
+def test_it_is_asked_for_once_and_kept_for_the_tab(guarded: Guarded, tab: Tab) -> None:
+    enter(tab, guarded.token())
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find("#chains [data-chain]")).to_have_count(2)
+
+    tab.page.reload()
+
+    expect(tab.find("#chains [data-chain]")).to_have_count(2)
+    expect(tab.find("#auth")).to_be_hidden()
+    other = Tab(tab.page.context.new_page(), guarded.page)
+    other.visit()
+    expect(other.find("#auth")).to_be_visible()
+
+
+def test_nothing_is_shown_without_one(tab: Tab) -> None:
+    expect(tab.find("#auth")).to_be_visible()
+    assert tab.find("#chains [data-chain]").count() == 0
+
+
+def test_a_wrong_one_is_refused_with_the_reason_and_asked_for_again(guarded: Guarded, tab: Tab) -> None:
+    enter(tab, guarded.token(exp=1))
+    expect(tab.find("#auth-why")).to_contain_text("expired")
+    enter(tab, guarded.token())
+
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find("#auth")).to_be_hidden()
+
+
+def test_one_with_a_prefix_sees_what_begins_so(guarded: Guarded, tab: Tab) -> None:
+    enter(tab, guarded.token(role=None, prefix="mine-"))
+
+    expect(tab.find("#chains [data-chain]")).to_have_count(1)
+    guarded.create("yours-2")
+    guarded.create("mine-2")
+    expect(tab.find("#chains [data-chain=mine-2]")).to_be_visible()
+    expect(tab.find("#chains [data-chain]")).to_have_count(2)
+    tab.find("#chains [data-chain=mine-1]").click()
+    expect(tab.find("#chain-id")).to_have_text("mine-1")
