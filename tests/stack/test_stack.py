@@ -86,7 +86,7 @@ def test_crash_bar(stack: Stack, variant: str) -> None:
 
 def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
     stack.disturbed = True
-    done = stack.run("scripts/crash-bar.sh", "--pause", "1", "--keep-down")
+    done = stack.run("scripts/crash-bar.sh", "--pause", "3", "--keep-down")
     assert done.returncode == 0, done.stdout + done.stderr
     id = done.stdout.split("--id ")[1].split()[0]
     assert stack.look_up(id) == Answer(200, id, None, "pending")
@@ -110,7 +110,7 @@ def test_crash_bar_says_at_once_why_it_cannot_go_on(stack: Stack, pause: str, re
 
 def test_crash_bar_interrupted_starts_bar_again(stack: Stack) -> None:
     stack.disturbed = True
-    crash = stack.begin("scripts/crash-bar.sh", "--pause", "1", "--down", "60")
+    crash = stack.begin("scripts/crash-bar.sh", "--pause", "3", "--down", "60")
     assert crash.stdout is not None
     text = ""
     while "still waits" not in text:
