@@ -13,20 +13,19 @@ from playwright.sync_api import expect
 from ui.browser import Tab, chromium, running, tab_of
 from ui.demo import Demo
 
-SIZE = {"width": 1200, "height": 660}
+SIZE = {"width": 1400, "height": 700}
 ID = "order-42"
 EARLIER = ("order-39", "order-40", "order-41")
-WORK = 4.0
+WORK = 3.0
 """Seconds that bar is at work."""
 
-MOVING_WIDTH = 1000
+MOVING_WIDTH = 1120
 LAST_FRAME_MS = 4_000
-COLORS = 128
 
 
 class Frame(Struct, frozen=True):
     at: float
-    png: bytes
+    jpeg: bytes
 
 
 class Film:
@@ -40,28 +39,23 @@ class Film:
         """For so long, or until something is seen."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
-            self.frames.append(Frame(time.monotonic(), self._tab.page.screenshot()))
-
-    @property
-    def last(self) -> bytes:
-        return self.frames[-1].png
+            self.frames.append(Frame(time.monotonic(), self._tab.page.screenshot(type="jpeg", quality=95)))
 
     def write(self, path: Path) -> None:
-        images = [shrunk(frame.png) for frame in self.frames]
+        images = [shrunk(frame.jpeg) for frame in self.frames]
         times = [frame.at for frame in self.frames]
         lasting = [round((after - at) * 1_000) for at, after in zip(times, times[1:], strict=False)] + [LAST_FRAME_MS]
         first, *others = images
         first.save(path, save_all=True, append_images=others, duration=lasting, loop=0, quality=60, method=4)
 
 
-def shrunk(png: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+def shrunk(picture: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
     return image.resize((MOVING_WIDTH, round(image.height * MOVING_WIDTH / image.width)), Image.Resampling.LANCZOS)
 
 
-def write_picture(png: bytes, path: Path) -> None:
-    """With few colours: the page has no more, and the file is a third of the size."""
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+def write_picture(tab: Tab, path: Path) -> None:
+    Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB").save(path, optimize=True)
 
 
 def prepare(demo: Demo, tab: Tab) -> None:
@@ -80,17 +74,17 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film.roll(0.7)
     demo.request(ID, running=WORK)
     film.roll(10, bar.locator(".bar[data-kind=running][data-open]").is_visible)
-    film.roll(2.2)
-    write_picture(film.last, folder / "running.png")
+    film.roll(1.6)
+    write_picture(tab, folder / "running.png")
 
     demo.kill("bar")
-    film.roll(4.5)
-    write_picture(film.last, folder / "bar-dead.png")
+    film.roll(4.2)
+    write_picture(tab, folder / "bar-dead.png")
 
     demo.begin("bar")
     film.roll(30, tab.find("#headline[data-tone=good]").is_visible)
     film.roll(1.5)
-    write_picture(film.last, folder / "recovered.png")
+    write_picture(tab, folder / "recovered.png")
     film.write(folder / "crash.webp")
 
 
