@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from PIL import Image
 from playwright.sync_api import expect
+
 from ui.browser import Tab, chromium, running, tab_of
 from ui.demo import Demo
 
@@ -44,7 +46,7 @@ class Film:
     def write(self, path: Path) -> None:
         images = [shrunk(frame.jpeg) for frame in self.frames]
         times = [frame.at for frame in self.frames]
-        lasting = [round((after - at) * 1_000) for at, after in zip(times, times[1:], strict=False)] + [LAST_FRAME_MS]
+        lasting = [round((after - at) * 1_000) for at, after in itertools.pairwise(times)] + [LAST_FRAME_MS]
         first, *others = images
         first.save(path, save_all=True, append_images=others, duration=lasting, loop=0, quality=60, method=4)
 
