@@ -34,6 +34,12 @@ WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 """What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
 
 
+def is_worth_telling(decided: Decided) -> bool:
+    """Whether :func:`events` may find something; most reads and all listeners are nothing to look at."""
+    changes = decided.decision.changes
+    return bool(changes.tasks or changes.promises) or decided.decision.answer.status == CONFLICT
+
+
 def events(decided: Decided) -> list[ChainEvent]:
     """What has happened: first to promises, then what became of tasks for that reason."""
     rows, changes = decided.rows, decided.decision.changes
@@ -81,7 +87,7 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
         None if parent == id else parent,
         Function(param) if param else None,
         group_of(tags.get("resonate:target")),
-        promise.is_timer,
+        tags.get("resonate:timer") == "true",
         promise.timeout_at,
         promise.created_at,
     )

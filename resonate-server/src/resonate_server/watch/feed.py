@@ -16,7 +16,7 @@ MAX_VIEWERS = 32
 MAX_LINES = 500
 """Events of one write: more would keep the event loop from its work."""
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """Between two writes to a viewer, so that many events share one."""
 
 
@@ -66,8 +66,8 @@ class Feed:
         self.closed = True
         self._news.set()
 
-    def appended(self) -> None:
-        """The ring has something new."""
+    def reported(self) -> None:
+        """The ring may have something new."""
         if self._viewers:
             self._news.set()
 

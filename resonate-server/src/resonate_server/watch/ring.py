@@ -1,6 +1,7 @@
 """The ring: the latest events, numbered, in bounded memory. Older ones are forgotten, not written anywhere."""
 
 import secrets
+from collections.abc import Callable
 
 from resonate_server.watch.events import Event
 
@@ -12,45 +13,58 @@ MAX_WEIGHT = 16 * 1_024 * 1_024
 class Ring:
     """``epoch`` tells this ring's numbers from those of another life of the server."""
 
+    catch_up: Callable[[], None]
+    """Called before anything is read: whoever fills the ring may be late with it."""
+
     def __init__(self, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
         self.epoch = secrets.token_hex(8)
-        self.last = 0
-        """Number of the latest event; 0 before there is one."""
+        self.catch_up = lambda: None
+        self._last = 0
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
         self._max_weight = max_weight
         self._weight = 0
 
     @property
+    def last(self) -> int:
+        """Number of the latest event; 0 before there is one."""
+        self.catch_up()
+        return self._last
+
+    @property
     def first(self) -> int:
         """Number of the oldest event that is kept, or of the next one if there is none."""
+        self.catch_up()
         return self._first
 
     def append(self, event: Event) -> None:
         """Number it and keep it."""
         events = self._events
-        event.seq = self.last = self.last + 1
-        if self.last - self._first == len(events):
+        event.seq = number = self._last = self._last + 1
+        if number - self._first == len(events):
             self._forget_first()
-        events[self.last % len(events)] = event
+        events[number % len(events)] = event
         kept = event.weight()
         if kept:
             self._weight += kept
-            while self._weight > self._max_weight and self._first < self.last:
+            while self._weight > self._max_weight and self._first < self._last:
                 self._forget_first()
 
     def reaches(self, after: int) -> bool:
         """Whether all events after number ``after`` are still there."""
-        return self._first - 1 <= after <= self.last
+        self.catch_up()
+        return self._first - 1 <= after <= self._last
 
     def after(self, seq: int, limit: int) -> list[Event]:
         """Up to ``limit`` events from the first after ``seq`` on that is kept."""
+        self.catch_up()
         begin = max(seq + 1, self._first)
-        return self._range(begin, min(self.last + 1, begin + limit))
+        return self._range(begin, min(self._last + 1, begin + limit))
 
     def up_to(self, seq: int) -> list[Event]:
         """All that are kept, until number ``seq``."""
-        return self._range(self._first, min(seq, self.last) + 1)
+        self.catch_up()
+        return self._range(self._first, min(seq, self._last) + 1)
 
     def _range(self, begin: int, end: int) -> list[Event]:
         size = len(self._events)

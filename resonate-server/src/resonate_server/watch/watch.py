@@ -1,6 +1,5 @@
 """The watch: takes note of what engine and delivery report, and answers those who look."""
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -10,27 +9,20 @@ from resonate_server.engine.observer import Decided
 from resonate_server.engine.observer import Observer as EngineObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Store
-from resonate_server.watch import derive
 from resonate_server.watch.chains import Chains
+from resonate_server.watch.derive import is_worth_telling
 from resonate_server.watch.events import (
     Event,
-    TaskClaimed,
-    TaskQueued,
     TaskSent,
     WorkerConnected,
     WorkerGone,
-    WorkerHeard,
     WorkerLeft,
     WorkerSilent,
 )
 from resonate_server.watch.feed import Feed
+from resonate_server.watch.intake import Intake
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.roster import Group, Roster
-
-logger = logging.getLogger(__name__)
-
-MAX_OFFERED = 20_000
-"""Tasks whose chain is remembered while they wait for a worker: who sends them does not know it."""
 
 
 def wall_clock_ms() -> int:
@@ -55,39 +47,25 @@ class Watch(EngineObserver, DeliveryObserver):
         self.now = now
         self._reader = reader
         self._roster = Roster()
-        self._offered: dict[str, str] = {}
+        self._intake = Intake(self.ring, self._roster, now)
 
     async def groups(self) -> list[Group]:
         """All groups with their workers."""
-        return self._roster.groups(await self._reader.read(lambda store: store.occupation()), self.now())
+        occupation = await self._reader.read(lambda store: store.occupation())
+        self._intake.clear()
+        return self._roster.groups(occupation, self.now())
 
     # --- what the engine reports ------------------------------------------------------------------------------------
 
     def decided(self, decided: Decided) -> None:
-        """A mistake in here must not keep the engine from its work."""
-        try:
-            events = derive.events(decided)
-        except Exception:
-            logger.exception("a decision could not be told to those who watch")
-            return
-        for event in events:
-            self._remember_offer(event)
-            self.ring.append(event)
-        if events:
-            self.feed.appended()
+        if is_worth_telling(decided):
+            self._intake.put(decided)
+            self.feed.reported()
 
     def gone(self, pid: str) -> None:
         now = self.now()
         for group in self._roster.gone(pid, now):
             self._happened(WorkerGone(0, now, group, pid))
-
-    def _remember_offer(self, event: Event) -> None:
-        if isinstance(event, TaskQueued) and event.chain is not None:
-            self._offered[event.id] = event.chain
-            if len(self._offered) > MAX_OFFERED:
-                del self._offered[next(iter(self._offered))]
-        elif isinstance(event, TaskClaimed):
-            self._offered.pop(event.id, None)
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
@@ -102,18 +80,16 @@ class Watch(EngineObserver, DeliveryObserver):
         self._happened(WorkerLeft(0, now, group, pid, planned))
 
     def sent(self, group: str, pid: str, execute: Execute) -> None:
-        id = execute.task_id
-        self._happened(TaskSent(0, self.now(), self._offered.get(id), id, group, pid, execute.version))
+        self._happened(TaskSent(0, self.now(), None, execute.task_id, group, pid, execute.version))
 
     def silent(self, pid: str) -> None:
+        self._intake.forget_heard(pid)
         for group in self._roster.silent(pid):
             self._happened(WorkerSilent(0, self.now(), group, pid))
 
     def heard(self, pid: str) -> None:
-        now = self.now()
-        for group in self._roster.heard(pid, now):
-            self._happened(WorkerHeard(0, now, group, pid))
+        self._intake.heard(pid)
 
     def _happened(self, event: Event) -> None:
-        self.ring.append(event)
-        self.feed.appended()
+        self._intake.put(event)
+        self.feed.reported()

@@ -21,7 +21,7 @@ class Scene:
     def happen(self, *events: Event) -> None:
         for event in events:
             self.ring.append(event)
-        self.feed.appended()
+        self.feed.reported()
 
     def taken(self, viewer: Viewer) -> list[dict[str, object]]:
         return [msgspec.json.decode(line) for line in self.feed.take(viewer).splitlines()]

@@ -85,7 +85,7 @@ class Live:
                 lines += _line(Beat(self._watch.now(), await self._groups(viewer)))
             if lines:
                 await _write(response, lines)
-                await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
 
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
         return Hello(

@@ -1,0 +1,105 @@
+"""The intake: what is reported is put on a pile, and made into events when somebody reads, or soon after.
+
+A report comes with every request, so it costs next to nothing; and many reports at once are made into events in less
+time than one by one. The pile stays small: it is cleared after a moment even if nobody looks.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from resonate_server.engine.observer import Decided
+from resonate_server.watch import derive
+from resonate_server.watch.events import Event, TaskClaimed, TaskQueued, TaskSent, WorkerHeard
+from resonate_server.watch.ring import Ring
+from resonate_server.watch.roster import Roster
+
+logger = logging.getLogger(__name__)
+
+CLEARED_AFTER_S = 0.2
+
+MAX_REPORTS = 500
+"""So many are made into events in one go: that takes a millisecond or two."""
+
+MAX_OFFERED = 20_000
+"""Tasks whose chain is remembered while they wait for a worker: who sends them does not know it."""
+
+
+class Intake:
+    """Fills ``ring``, which has it clear the pile before it is read. ``now`` tells the time in ms since the epoch."""
+
+    def __init__(self, ring: Ring, roster: Roster, now: Callable[[], int]) -> None:
+        self._ring = ring
+        self._roster = roster
+        self._now = now
+        self._reports: list[Decided | Event] = []
+        self._heard: set[str] = set()
+        self._offered: dict[str, str] = {}
+        self._is_scheduled = False
+        ring.catch_up = self.clear
+
+    def put(self, report: Decided | Event) -> None:
+        """Events keep their place among the decisions."""
+        self._reports.append(report)
+        if not self._is_scheduled:
+            self._schedule()
+        elif len(self._reports) >= MAX_REPORTS:
+            self.clear()
+
+    def heard(self, pid: str) -> None:
+        """The process has sent a request: when exactly does not matter."""
+        self._heard.add(pid)
+        if not self._is_scheduled:
+            self._schedule()
+
+    def forget_heard(self, pid: str) -> None:
+        """It has been silent since."""
+        self._heard.discard(pid)
+
+    def clear(self) -> None:
+        """Make everything on the pile into events."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            for report in reports:
+                self._take(report)
+        if self._heard:
+            heard, self._heard = self._heard, set()
+            for pid in heard:
+                self._take_heard(pid)
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_later(CLEARED_AFTER_S, self._clear_as_scheduled)
+
+    def _clear_as_scheduled(self) -> None:
+        self._is_scheduled = False
+        self.clear()
+
+    def _take(self, report: Decided | Event) -> None:
+        """A mistake in here must not keep anybody from their work."""
+        if isinstance(report, Event):
+            if isinstance(report, TaskSent):
+                report.chain = self._offered.get(report.id)
+            self._ring.append(report)
+            return
+        try:
+            events = derive.events(report)
+        except Exception:
+            logger.exception("a decision could not be told to those who watch")
+            return
+        for event in events:
+            self._ring.append(event)
+            if isinstance(event, TaskQueued):
+                self._remember_offer(event)
+            elif isinstance(event, TaskClaimed):
+                self._offered.pop(event.id, None)
+
+    def _remember_offer(self, event: TaskQueued) -> None:
+        self._offered[event.id] = event.chain or event.id
+        if len(self._offered) > MAX_OFFERED:
+            del self._offered[next(iter(self._offered))]
+
+    def _take_heard(self, pid: str) -> None:
+        now = self._now()
+        for group in self._roster.heard(pid, now):
+            self._ring.append(WorkerHeard(0, now, group, pid))

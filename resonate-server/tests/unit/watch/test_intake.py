@@ -1,0 +1,119 @@
+"""The intake: reports become events when somebody reads, in the order in which they came, or a moment later."""
+
+import asyncio
+
+import pytest
+from unit.driver import LEASE, Driver
+from unit.watch.scene import gone
+
+from resonate_server.watch import derive, intake
+from resonate_server.watch.events import Event, TaskSent
+from resonate_server.watch.intake import MAX_REPORTS, Intake
+from resonate_server.watch.ring import Ring
+from resonate_server.watch.roster import Roster
+
+
+class Scene:
+    """An intake with its ring; ``now`` stands still."""
+
+    def __init__(self) -> None:
+        self.ring = Ring()
+        self.roster = Roster()
+        self.intake = Intake(self.ring, self.roster, lambda: 5_000)
+        self.driver = Driver()
+
+    def report(self) -> None:
+        """What the driver has decided since."""
+        for decided in self.driver.decided:
+            self.intake.put(decided)
+        self.driver.decided.clear()
+
+    def events(self) -> list[Event]:
+        return self.ring.up_to(self.ring.last)
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events()]
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+async def test_who_reads_finds_everything_that_was_reported(scene: Scene) -> None:
+    scene.driver.create("t")
+    scene.report()
+
+    assert scene.kinds() == ["PromiseCreated", "TaskQueued"]
+
+
+async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
+    scene.driver.create("t")
+    scene.report()
+    scene.intake.put(gone())
+    scene.driver.acquire("t")
+    scene.report()
+
+    assert scene.kinds() == ["PromiseCreated", "TaskQueued", "WorkerGone", "TaskClaimed"]
+
+
+async def test_it_is_cleared_soon_even_if_nobody_reads(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CLEARED_AFTER_S", 0.01)
+    taken: list[Event] = []
+    monkeypatch.setattr(scene.ring, "append", taken.append)
+    for _ in range(2):
+        taken.clear()
+        scene.intake.put(gone())
+        async with asyncio.timeout(5):
+            while not taken:
+                await asyncio.sleep(0.005)
+
+
+async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Event] = []
+    monkeypatch.setattr(scene.ring, "append", taken.append)
+    for _ in range(2 * MAX_REPORTS + 1):
+        scene.intake.put(gone())
+
+    assert len(taken) == 2 * MAX_REPORTS
+
+
+async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
+    scene.driver.create("foo:1", origin="foo")
+    scene.report()
+    scene.intake.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
+    scene.intake.put(TaskSent(0, 1, None, "unknown", "workers", "pid", 0))
+
+    sent = [event for event in scene.events() if isinstance(event, TaskSent)]
+
+    assert [event.chain for event in sent] == ["foo", None]
+
+
+async def test_a_decision_that_cannot_be_told_does_not_keep_the_others_from_being_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.driver.acquired("t")
+    scene.driver.wait(LEASE)
+    scene.report()
+    monkeypatch.setattr(derive, "events", lambda _: 1 / 0)
+    scene.intake.put(gone())
+
+    assert scene.kinds() == ["WorkerGone"]
+    assert "could not be told" in caplog.text
+
+
+async def test_that_a_worker_was_heard_of_often_is_told_once(scene: Scene) -> None:
+    scene.roster.connected("workers", "pid", 0)
+    for _ in range(10):
+        scene.intake.heard("pid")
+
+    assert scene.kinds() == ["WorkerHeard"]
+
+
+async def test_what_was_heard_before_a_silence_does_not_end_it(scene: Scene) -> None:
+    scene.roster.connected("workers", "pid", 0)
+    scene.intake.heard("pid")
+    scene.intake.forget_heard("pid")
+    scene.roster.silent("pid")
+
+    assert scene.kinds() == []
