@@ -16,7 +16,7 @@ MANY = 1_000
 
 @pytest.fixture(scope="module")
 def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001
-    """The page of a server with many chains: every tenth resolved, the last of a function with a name of its own."""
+    """The page of a server with many chains; every tenth is resolved, the last one is of another function."""
     server = ServerProcess(tmp_path_factory.mktemp("full") / "log").start()
     client = server.client()
     for number in range(MANY):
