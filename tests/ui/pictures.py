@@ -102,7 +102,8 @@ def main() -> None:
         demo = Demo(Path(scratch))
         try:
             demo.start()
-            tab = tab_of(browser, demo.page, viewport=SIZE)
+            # A page that moves less is painted faster: there are more frames.
+            tab = tab_of(browser, demo.page, viewport=SIZE, reduced_motion="reduce")
             prepare(demo, tab)
             shoot(demo, tab, folder)
         finally:

@@ -102,19 +102,19 @@ def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: s
     expect(tab.find("#timeline [role=treeitem]").first).to_have_attribute("aria-label", said)
 
 
-@pytest.mark.parametrize("pane", ["chains", "timeline", "workers"])
-def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str, pane: str) -> None:
+def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
     long = f"{id}-{'very-long-' * 11}"
     demo.request(long)
     tab = open_tab(demo.page, **NARROW)
     tab.open(long)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
 
-    tab.find(f"#tabs [data-pane={pane}]").click()
+    for pane in ("chains", "timeline", "workers"):
+        tab.find(f"#tabs [data-pane={pane}]").click()
 
-    expect(tab.find(f"#pane-{pane}")).to_be_visible()
-    assert tab.script("document.documentElement.scrollWidth") <= 380
-    assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 380
+        expect(tab.find(f"#pane-{pane}")).to_be_visible()
+        assert tab.script("document.documentElement.scrollWidth") <= 380
+        assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 380
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -130,6 +130,14 @@ def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: s
 
     assert {selector: one["ratio"] for selector, one in seen.items() if one["ratio"] < 4.5} == {}
     assert all((one["ground"] < 0.2) == (scheme == "dark") for one in seen.values())
+
+
+def test_the_whole_page_is_loaded_in_a_blink(tab: Tab) -> None:
+    sizes: list[int] = []
+    tab.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
+    tab.open()
+
+    assert 50_000 < sum(sizes) < 150_000
 
 
 def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
