@@ -290,36 +290,6 @@ class SQLiteStore(Store):
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
-    # --- for those who watch ----------------------------------------------------------------------------------------
-
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        states = list(PromiseState) if state is None else [state]
-        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
-
-    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
-        query = {
-            "state": state.value,
-            "created_at": MAX_INTEGER if before is None else before.created_at,
-            "id": "" if before is None else before.id,
-        }
-        return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
-
-    def count_pending_roots(self, limit: int) -> int:
-        (count,) = self._query(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
-        return int(count)
-
-    def tree(self, root: str, after: str) -> Iterator[Branch]:
-        for row in self._query(statements.TREE, {"root": root, "after": after}):
-            task = self._db.execute(statements.GET_TASK, (row[0],)).fetchone()
-            awaits = [id for (id,) in self._db.execute(statements.AWAITED, (row[0],))]
-            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
-
-    def occupation(self) -> Occupation:
-        return Occupation(
-            queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
-            held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
-        )
-
     # --- search -----------------------------------------------------------------------------------------------------
 
     def search_promises(self, search: PromiseSearch) -> list[Promise]:
