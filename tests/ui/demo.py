@@ -11,8 +11,9 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.services import ServiceProcess
 
-# Shorter than the usual 10 s: a killed worker's lease is waited for.
+# Both shorter than usual: that a killed worker is given up is waited for.
 LEASE_SECONDS = "4"
+GRACE_MS = "1500"
 
 
 class Demo:
@@ -26,6 +27,7 @@ class Demo:
             folder / "resonate.sqlite",
             RESONATE_UI__FOO_URL=f"http://127.0.0.1:{self.foo_port}",
             RESONATE_UI__STACK="processes",
+            RESONATE_TASKS__WORKER_GRACE=GRACE_MS,
         )
         self.workers: dict[str, ServiceProcess] = {}
 
