@@ -348,7 +348,7 @@ leave() { # whatever happens, nothing stays dead, frozen or cut off unless that 
     trap '' INT TERM HUP PIPE
     finish_shielded || true # the fault strikes, or its end comes, before it is looked after
     for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done # the caller, a sleep
-    if [ -n "$struck" ] && [ -z "$keep_down" ]; then
+    if [ -n "$struck" ]; then
         if mend_struck; then
             say "$service has been ${fault_undone}."
         else
@@ -455,6 +455,7 @@ play() { # ends with 0 if all is as it should be
     show_request
     if [ -n "$keep_down" ]; then
         say_how_to_go_on
+        struck="" # and stays so
         return
     fi
     let_it_last
