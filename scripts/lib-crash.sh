@@ -177,26 +177,29 @@ start_second() { # if there is not one already that could take over
     [ "$kind" = processes ] || docker compose ps --all --quiet "$service" >"$work/containers"
     second=yes # from now on there may be one
     case "$kind" in
-        containers)
-            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate --wait \
+        containers) # without --wait, which fails on a first one whose last checks failed, as it has just been frozen
+            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate \
                 --scale "$service=2" "$service" || die "a second $service could not be started."
             ;;
-        processes)
-            start_process "$service-2"
-            wait_until 30 process_healthy "$service-2" || die "a second $service could not be started."
-            ;;
+        processes) start_process "$service-2" ;;
     esac
+    wait_until 60 second_healthy || die "a second $service could not be started; see scripts/logs.sh."
     event "a second $service is started and stands by"
+}
+
+second_containers() { docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"; }
+
+second_healthy() {
+    case "$kind" in
+        containers) instance_healthy containers "$(second_containers)" ;;
+        processes) process_healthy "$service-2" ;;
+    esac
 }
 
 remove_second() {
     local container
     case "$kind" in
-        containers)
-            for container in $(docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"); do
-                quietly docker rm --force "$container"
-            done
-            ;;
+        containers) for container in $(second_containers); do quietly docker rm --force "$container"; done ;;
         processes) stop_process_group "$service-2" ;;
     esac
     second=""

@@ -121,6 +121,12 @@ def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, servi
     assert stack.post(id) == Answer(200, id, 3)
 
 
+def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:
+    """Docker still takes it for unhealthy then."""
+    for _ in range(2):
+        assert_ends_well(stack, "bar --freeze --for 4 --down 6")
+
+
 def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
     crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 60")
     os.killpg(crash.pid, signal.SIGINT)
