@@ -177,26 +177,29 @@ start_second() { # if there is not one already that could take over
     [ "$kind" = processes ] || docker compose ps --all --quiet "$service" >"$work/containers"
     second=yes # from now on there may be one
     case "$kind" in
-        containers)
-            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate --wait \
+        containers) # without --wait, which fails on a first one whose last checks failed, as it has just been frozen
+            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate \
                 --scale "$service=2" "$service" || die "a second $service could not be started."
             ;;
-        processes)
-            start_process "$service-2"
-            wait_until 30 process_healthy "$service-2" || die "a second $service could not be started."
-            ;;
+        processes) start_process "$service-2" ;;
     esac
+    wait_until 60 second_healthy || die "a second $service could not be started; see scripts/logs.sh."
     event "a second $service is started and stands by"
+}
+
+second_containers() { docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"; }
+
+second_healthy() {
+    case "$kind" in
+        containers) instance_healthy containers "$(second_containers)" ;;
+        processes) process_healthy "$service-2" ;;
+    esac
 }
 
 remove_second() {
     local container
     case "$kind" in
-        containers)
-            for container in $(docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"); do
-                quietly docker rm --force "$container"
-            done
-            ;;
+        containers) for container in $(second_containers); do quietly docker rm --force "$container"; done ;;
         processes) stop_process_group "$service-2" ;;
     esac
     second=""
@@ -348,7 +351,7 @@ leave() { # whatever happens, nothing stays dead, frozen or cut off unless that 
     trap '' INT TERM HUP PIPE
     finish_shielded || true # the fault strikes, or its end comes, before it is looked after
     for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done # the caller, a sleep
-    if [ -n "$struck" ] && [ -z "$keep_down" ]; then
+    if [ -n "$struck" ]; then
         if mend_struck; then
             say "$service has been ${fault_undone}."
         else
@@ -455,6 +458,7 @@ play() { # ends with 0 if all is as it should be
     show_request
     if [ -n "$keep_down" ]; then
         say_how_to_go_on
+        struck="" # and stays so
         return
     fi
     let_it_last

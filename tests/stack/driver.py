@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -28,6 +29,12 @@ SCRIPT_SECONDS = 300.0
 END_SECONDS = 120.0
 # Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
+
+# What crash.sh and crash-bar.sh print last before they let the fault last; from then on their request is not too short.
+STRUCK = "caller's connection|still waits|acknowledged is on disk|nothing can be recorded"
+TOO_SHORT = "give it a longer"
+LONGER = (1, 4, 16)
+_LENGTH = re.compile(r"(--for|--pause|--running) ([0-9.]+)")
 
 type Kind = Literal["processes", "containers"]
 
@@ -93,6 +100,29 @@ class Stack:
         )
         self._scripts.append(script)
         return script
+
+    # Whether the request of crash.sh or crash-bar.sh still goes on when its service is struck depends on the speed of
+    # the machine; the scripts say so if it does not, and ask for a longer one. Here they get it.
+
+    def crash(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the two scripts; its request lasts so long as the command says, or longer if it has to."""
+        for longer in LONGER:
+            done = self.run(*_lengthened(command, longer))
+            if TOO_SHORT not in done.stderr:
+                break
+        return done
+
+    def begin_crash(self, command: str, *, until: str = STRUCK) -> tuple[subprocess.Popen[str], str]:
+        """Start one of the two scripts likewise; gives it when it has printed that pattern, and what it has printed."""
+        self.disturbed = True
+        for longer in LONGER:
+            script = self.begin(*_lengthened(command, longer))
+            shown = _read_until(script, until)
+            if re.search(until, shown):
+                return script, shown
+            _, said = script.communicate(timeout=END_SECONDS)
+            assert TOO_SHORT in said, shown + said
+        raise AssertionError(said)
 
     def end_scripts(self) -> None:
         """Ctrl-C for what has been begun and still runs, and wait for it: what it broke, it brings back."""
@@ -215,6 +245,19 @@ class Stack:
             return Answer(error.code)
         except OSError:
             return Answer(0)
+
+
+def _lengthened(command: str, longer: int) -> list[str]:
+    return _LENGTH.sub(lambda length: f"{length[1]} {float(length[2]) * longer:g}", command).split()
+
+
+def _read_until(script: subprocess.Popen[str], pattern: str) -> str:
+    """What it prints, to the line with that pattern, or to its end."""
+    assert script.stdout is not None
+    shown = ""
+    while not re.search(pattern, shown) and (line := script.stdout.readline()):
+        shown += line
+    return shown
 
 
 def _end(script: subprocess.Popen[str]) -> bool:

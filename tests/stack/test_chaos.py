@@ -41,8 +41,11 @@ def test_interrupted_it_leaves_nothing_struck_and_shows_the_ledger_so_far(
     print(f"seed {seed}")
     chaos = stack.begin("scripts/chaos.sh", "--chains", "200", "--seconds", "120", "--seed", str(seed))
     assert chaos.stderr is not None
-    while f" is {struck}" not in (line := chaos.stderr.readline()):
-        assert line, "it has ended"
+    shown = ""
+    while f" is {struck}" not in shown:
+        line = chaos.stderr.readline()
+        assert line, f"it has ended:\n{shown}"
+        shown += line
     os.killpg(chaos.pid, number)
     ledger, said = chaos.communicate(timeout=150)
 

@@ -70,7 +70,7 @@ def test_the_same_id_twice_is_one_chain(stack: Stack) -> None:
 
 @pytest.mark.parametrize("variant", ["--pause", "--running"])
 def test_crash_bar(stack: Stack, variant: str) -> None:
-    done = stack.run("scripts/crash-bar.sh", variant, "3", "--down", "1")
+    done = stack.crash(f"scripts/crash-bar.sh {variant} 3 --down 1")
     assert done.returncode == 0, done.stdout + done.stderr
     for expected in (
         "bar is killed",
@@ -86,7 +86,7 @@ def test_crash_bar(stack: Stack, variant: str) -> None:
 
 def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
     stack.disturbed = True
-    done = stack.run("scripts/crash-bar.sh", "--pause", "3", "--keep-down")
+    done = stack.crash("scripts/crash-bar.sh --pause 3 --keep-down")
     assert done.returncode == 0, done.stdout + done.stderr
     id = done.stdout.split("--id ")[1].split()[0]
     assert stack.look_up(id) == Answer(200, id, None, "pending")
@@ -109,14 +109,7 @@ def test_crash_bar_says_at_once_why_it_cannot_go_on(stack: Stack, pause: str, re
 
 
 def test_crash_bar_interrupted_starts_bar_again(stack: Stack) -> None:
-    stack.disturbed = True
-    crash = stack.begin("scripts/crash-bar.sh", "--pause", "3", "--down", "60")
-    assert crash.stdout is not None
-    text = ""
-    while "still waits" not in text:
-        line = crash.stdout.readline()
-        assert line, text
-        text += line
+    crash, text = stack.begin_crash("scripts/crash-bar.sh --pause 3 --down 60")
     os.killpg(crash.pid, signal.SIGINT)
     _, said = crash.communicate(timeout=30)
     assert crash.returncode == 130
