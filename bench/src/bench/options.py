@@ -1,5 +1,6 @@
 """What the commands of the benchmarks have in common: the seed, the rounds, and what becomes of a report."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -43,10 +44,12 @@ def reporting(measure: Callable[..., Report]) -> Callable[..., None]:
     @json_option
     @wraps(measure)
     def run(json_file: Path | None, **options: Any) -> None:
+        load_before = os.getloadavg()[1]
         try:
             report = measure(**options)
         except WrongAnswers as error:
             raise click.ClickException(f"wrong answers, so no figures: {error}") from error
+        report.notes.append(f"Load average of the machine in the five minutes before: {load_before:.1f}.")
         publish([report], json_file)
 
     return run
