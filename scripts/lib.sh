@@ -369,9 +369,12 @@ start_instance() { # KIND INSTANCE: one that was killed
     esac
 }
 
+# An engine under load may fail to freeze ("OCI runtime pause failed: unable to freeze"), and can if it is asked again.
+pause_container() { docker pause "$1" || has_status "$1" paused; }
+
 freeze_instance() { # KIND INSTANCE: it stands still, with its connections open
     case "$1" in
-        containers) quietly docker pause "$2" ;;
+        containers) wait_until 15 pause_container "$2" || quietly docker pause "$2" ;;
         processes) signal_process STOP "$2" ;;
     esac
 }
