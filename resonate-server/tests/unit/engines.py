@@ -32,13 +32,15 @@ class StoreDown(Exception):
 
 class WatchedStore(MemoryStore):
     """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
-    it is closed. ``refill_fails``: so many refills fail."""
+    it is closed. ``refill_fails``: so many refills fail. ``is_timeless``: asking for
+    the next deadline fails."""
 
     def __init__(self) -> None:
         super().__init__()
         self.down = False
         self.poisoned: str | None = None
         self.refill_fails = 0
+        self.is_timeless = False
         self.commits = 0
         self.closed = False
         self.gate = threading.Event()
@@ -64,6 +66,11 @@ class WatchedStore(MemoryStore):
             self.refill_fails -= 1
             raise StoreDown
         return super().queued_tasks(group, limit)
+
+    def next_due(self) -> int | None:
+        if self.is_timeless:
+            raise StoreDown
+        return super().next_due()
 
     def close(self) -> None:
         self.closed = True

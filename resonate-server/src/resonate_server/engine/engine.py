@@ -228,12 +228,13 @@ class Engine:
             return
         try:
             results = await self._transact(batch)
-            self._set_alarm()
         except Exception:
             logger.exception("the store failed; %d requests are answered with an error", len(batch))
             results = [_failure() for _ in batch]
             self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
             self._roll_back()
+        else:
+            self._set_alarm()
         try:
             self._publish(batch, results)
         except Exception:
@@ -279,7 +280,12 @@ class Engine:
             logger.exception("the store could not take back a transaction")
 
     def _set_alarm(self) -> None:
-        due = None if self._work.paused else self._store.next_due()
+        """What is committed stays so, and is told, also if the store does not answer this."""
+        try:
+            due = None if self._work.paused else self._store.next_due()
+        except Exception:
+            logger.exception("the store does not tell what is due next")
+            due = self._clock() + PAUSE_AFTER_FAILURE_MS
         self._alarm = NEVER if due is None else due
 
     def _guarded(self, job: Job, now: int) -> Result:

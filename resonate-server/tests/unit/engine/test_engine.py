@@ -153,6 +153,15 @@ class TestCommit:
 
         await bench.until(lambda: bench.notes.seen.count(("execute", "t")) >= 2)
 
+    async def test_what_is_committed_is_answered_and_told_also_if_the_store_fails_afterwards(
+        self, bench: Bench
+    ) -> None:
+        await bench.settle_down()
+        bench.store.is_timeless = True
+
+        assert (await bench.call(promise_create("t"))).status == 200
+        await bench.until(lambda: bench.notes.seen == [("execute", "t")])
+
     async def test_what_is_due_and_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
         """One row that no rule can treat must not stop everything, for ever."""
         await bench.call(promise_create("bad", target=None, timeout_at=START + 50))

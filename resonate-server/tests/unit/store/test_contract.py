@@ -302,7 +302,7 @@ class Undo(Exception):
 
 
 class TestUndo:
-    """A transaction or savepoint that is left by an exception never happened."""
+    """A transaction that is left by an exception never happened."""
 
     def fill(self, store: Store) -> None:
         tags = {"resonate:branch": "b", "resonate:parent": "held"}
