@@ -22,6 +22,8 @@ from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
 from resonate_server.store import Store
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable
+from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
+from resonate_server.store.sqlite.lock import PathTaken
 
 logger = logging.getLogger("resonate_server")
 
@@ -74,6 +76,27 @@ def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
     settings = _load_settings(flags, {"server": {"bind": "127.0.0.1"}})
     _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
+
+
+@main.command()
+@click.argument("backup", type=click.Path(path_type=Path))
+@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
+@click.option("--replace", is_flag=True, help="Give up what the file holds now.")
+def restore(backup: Path, db: Path | None, replace: bool) -> None:
+    """Put BACKUP, made by "resonate backup", in the place of the database of a server that is stopped.
+
+    An interrupted restore leaves the old database or the new one.
+    """
+    path = _load_settings({"db": db}, {}).storage.sqlite.path
+    try:
+        restore_backup(backup, path, replace)
+    except (BackupUnusable, PathTaken) as error:
+        _fail(str(error))
+    except FileExistsError:
+        _fail(f"{path} exists; --replace gives up what it holds")
+    except OSError as error:
+        _fail(f"cannot restore {path}: {error.strerror or error}")
+    click.echo(f"{path} is what {backup} was")
 
 
 def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
@@ -148,6 +149,13 @@ class Engine:
         """Whether the store answers, right now."""
         answer = await self._submit(self._probe, long=True)
         return answer.status == 200
+
+    async def backup(self) -> Path | None:
+        """A copy of the database in a file of its own, which is the caller's to remove; ``None`` if there is no file.
+
+        Everything else goes on meanwhile. Raises what the store raises if the copy cannot be made.
+        """
+        return await asyncio.to_thread(self._store.backup)
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees that are past the configured age, in small transactions."""

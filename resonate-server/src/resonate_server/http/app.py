@@ -13,6 +13,7 @@ from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
+from resonate_server.http.backup import Backups
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.lane import Lanes, LaneSite
 from resonate_server.http.stream import Streams
@@ -51,6 +52,7 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
+    app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
     if settings.ui.enabled:
         add_ui(app, engine, hub, guard, settings)
     for name in GONE:

@@ -8,6 +8,7 @@ at a time.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -169,6 +170,12 @@ class Store(Protocol):
 
     def reset(self) -> None:
         """Delete everything there is."""
+
+    def backup(self) -> Path | None:
+        """A copy of everything, in a new file beside the database; ``None`` for a store in memory.
+
+        The one method for another thread: reads and writes may go on meanwhile, and the copy is as of its end.
+        """
 
     def close(self) -> None:
         """Release files and locks; the store cannot be used afterwards."""

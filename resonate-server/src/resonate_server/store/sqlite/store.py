@@ -7,6 +7,7 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 
 import heapq
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -32,8 +33,10 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule, Ta
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
+from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
-from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 _UNKNOWN = 0
@@ -47,10 +50,18 @@ class SQLiteStore(Store):
     """
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
+        self._path = path
+        self._lock = None if path == IN_MEMORY else _lock(path)
         try:
             self._db = open_file(path, synchronous)
         except (sqlite3.Error, OSError) as error:
+            self._unlock()
             raise StoreUnusable(f"cannot use {path}: {error}") from error
+        except BaseException:
+            self._unlock()
+            raise
+        self._copying = threading.Lock()
+        self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
         self._unwritten = Unwritten()
         self._absent: set[str] = set()
@@ -82,8 +93,28 @@ class SQLiteStore(Store):
     def check(self) -> None:
         self._db.execute(statements.CHECK).fetchone()
 
+    def backup(self) -> Path | None:
+        if self._path == IN_MEMORY:
+            return None
+        target = self._path.with_name(self._path.name + ".backup")
+        with self._copying:
+            target.unlink(missing_ok=True)
+            try:
+                copy_database(self._db, target, self._closing.is_set)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return target
+
     def close(self) -> None:
-        self._db.close()
+        self._closing.set()
+        with self._copying:
+            self._db.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _write_out(self) -> None:
         """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
@@ -364,6 +395,15 @@ class SQLiteStore(Store):
             ],
             unblocks=self.unblocks(),
         )
+
+
+def _lock(path: Path) -> PathLock:
+    """Of the file that a symbolic link may lead to: that is what two servers could share."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return PathLock(path.resolve())
+    except (PathTaken, OSError) as error:
+        raise StoreUnusable(f"cannot use {path}: {error}") from error
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
