@@ -67,9 +67,18 @@ def footprint(request: Request) -> Footprint:
         case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
             return Footprint(schedule=id)
         case TaskCreate(action=action):
-            return Footprint(ids=ids, preload_for=action.data.id, branch=action.data.tags.get("resonate:branch"))
-        case TaskAcquire(id=id) | TaskSuspend(id=id) | TaskFence(id=id):
+            branch = action.data.tags.get("resonate:branch")
+            return Footprint(ids=ids, shown=ids, preload_for=action.data.id, branch=branch)
+        case TaskAcquire(id=id):
+            return Footprint(ids=ids, shown=ids, preload_for=id)
+        case TaskFence(id=id, action=fenced):
+            return Footprint(ids=ids, shown=(fenced.data.id,), preload_for=id)
+        case TaskSuspend(id=id):
             return Footprint(ids=ids, preload_for=id)
+        case PromiseGet() | PromiseCreate() | PromiseSettle() | TaskFulfill():
+            return Footprint(ids=ids, shown=ids)
+        case PromiseRegisterCallback(awaited=awaited) | PromiseRegisterListener(awaited=awaited):
+            return Footprint(ids=ids, shown=(awaited,))
     return Footprint(ids=ids)
 
 

@@ -4,11 +4,13 @@ A store fills :class:`Rows` from a :class:`Footprint` and writes the :class:`Cha
 knows how. All times are milliseconds since the Unix epoch.
 """
 
+from typing import Any
+
 from msgspec import UNSET, Struct, field
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState, Value
 
 
 class Task(Struct, frozen=True):
@@ -65,14 +67,47 @@ class Rules(Struct, frozen=True):
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
+    """In the place of a payload that nobody needed to see: ``size`` bytes of JSON, which stay in the store.
+
+    It cannot be encoded, so that it is never sent or stored by mistake.
+    """
+
+    size: int
+    headers: Any = object()
+
+
+def weight(promise: Promise) -> int:
+    """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
+    tags = sum(map(len, promise.tags)) + sum(map(len, promise.tags.values()))
+    return len(promise.id) + tags + value_weight(promise.param) + value_weight(promise.value)
+
+
+def value_weight(value: Value) -> int:
+    """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
+    if isinstance(value, Unread):
+        return value.size
+    headers = (
+        0 if value.headers is UNSET else sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
+    )
+    return headers + (0 if value.data is UNSET else _width(value.data))
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 class Footprint(Struct, frozen=True):
     """What a request touches and therefore must be loaded before its rule runs.
 
     For each of ``ids``: promise, task, its callbacks with the awaiters' promises and tasks, its listeners.
+    ``shown``: those of ``ids`` whose promise an answer may show. Only they, and those with listeners, come with their
+    payloads; others may be :class:`Unread`.
     ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
     """
 
     ids: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     preload_for: str | None = None
     branch: str | None = None
     schedule: str | None = None
@@ -176,7 +211,10 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write. Promises, tasks and schedules are whole new rows (``None``: deleted); ``links`` apply in order."""
+    """Rows to write: tasks as they are from now on; new promises and schedules as they are, and of known ones what can
+    change (a promise's state, value and time of settlement, the times of a schedule's runs; ``None``: deleted).
+    ``links`` apply in order.
+    """
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)

@@ -97,10 +97,10 @@ class Store(Protocol):
         """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now."""
+        """The rows that ``footprint`` names, as they stand now; payloads only as far as it says."""
 
     def write(self, changes: Changes) -> None:
-        """Write whole rows and apply the link changes in their order."""
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""

@@ -47,7 +47,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 def load(store: Store, *ids: str, preload_for: str | None = None, branch: str | None = None) -> Rows:
     with store.transaction():
-        return store.load(Footprint(ids=ids, preload_for=preload_for, branch=branch))
+        return store.load(Footprint(ids=ids, shown=ids, preload_for=preload_for, branch=branch))
 
 
 class TestRows:

@@ -7,9 +7,20 @@ transaction, so whatever a transaction has looked at stays here until its end.
 
 from collections.abc import Callable
 
-from msgspec import UNSET, Struct, field
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, DropListeners, LinkChange, PutCallback, PutListener, Task
+from resonate_server.kernel.model import (
+    DropCallbacks,
+    DropListeners,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Task,
+    Unread,
+    value_weight,
+    weight,
+)
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 32 * 1_024 * 1_024
@@ -19,9 +30,24 @@ ENTRY_BYTES = 2_000
 MEMBER_BYTES = 200
 """What an entry takes besides its payloads, and a member of a family. Roughly: it only has to be bounded."""
 
+MAX_PAYLOAD_BYTES = 64 * 1_024
+"""A larger payload is not kept: few of them would push out everything else."""
+
+
+def without_large_payloads(promise: Promise) -> Promise:
+    """``promise`` as it is kept."""
+    if weight(promise) <= MAX_PAYLOAD_BYTES:
+        return promise
+    return replace(promise, param=_unless_large(promise.param), value=_unless_large(promise.value))
+
+
+def _unless_large(value: Value) -> Value:
+    size = value_weight(value)
+    return value if size <= MAX_PAYLOAD_BYTES else Unread(size=size)
+
 
 class Entry(Struct, eq=False):
-    """All that a footprint names of one promise.
+    """All that a footprint names of one promise, whose payloads may be :class:`Unread`.
 
     ``callbacks``: awaiter id → fired; ``awaits``: ids of which this one may be an awaiter.
     """
@@ -104,8 +130,9 @@ class Cache:
 
     def replace(self, entry: Entry, promise: Promise) -> None:
         """The promise of ``entry`` as it is now."""
-        entry.promise = promise
-        self._entries.grown(_value_bytes(promise.value))
+        before = _entry_bytes(entry)
+        entry.promise = without_large_payloads(promise)
+        self._entries.grown(_entry_bytes(entry) - before)
 
     def age(self) -> None:
         """Between transactions only."""
@@ -189,13 +216,8 @@ def _family(families: Generations[Family], id: str) -> Family:
 
 def _entry_bytes(entry: Entry) -> int:
     promise = entry.promise
-    tags = sum(map(len, promise.tags.values()))
-    return ENTRY_BYTES + tags + _value_bytes(promise.param) + _value_bytes(promise.value)
-
-
-def _value_bytes(value: Value) -> int:
-    headers = 0 if value.headers is UNSET else sum(map(len, value.headers.values()))
-    return headers + (0 if value.data is UNSET else len(value.data))
+    elsewhere = sum(value.size for value in (promise.param, promise.value) if isinstance(value, Unread))
+    return ENTRY_BYTES + weight(promise) - elsewhere
 
 
 def _family_bytes(family: Family) -> int:

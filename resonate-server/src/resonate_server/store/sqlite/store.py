@@ -8,7 +8,7 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from resonate_server.kernel.model import (
     Rows,
     Task,
 )
-from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
+from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, without_large_payloads
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
@@ -117,8 +117,11 @@ class SQLiteStore(Store):
             loaded.listeners[id] = list(entry.listeners) if entry is not None else []
             for awaiter in loaded.callbacks[id]:
                 self._load_pair(awaiter, loaded)
+            if entry is not None and (entry.listeners or id in footprint.shown):
+                loaded.promises[id] = self._whole_promise(entry)
         if footprint.preload_for is not None:
             loaded.preload = self._preload(footprint.preload_for, footprint.branch)
+            loaded.promises.update({promise.id: promise for promise in loaded.preload if promise.id in loaded.promises})
         if footprint.schedule is not None:
             for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
@@ -155,14 +158,25 @@ class SQLiteStore(Store):
         query = self._query if self._unwritten.knows(id) else self._db.execute
         return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
 
+    def _whole_promise(self, entry: Entry) -> Promise:
+        """With its payloads."""
+        promise = entry.promise
+        if is_read(promise):
+            return promise
+        whole = rows.promise(self._query(statements.GET_WHOLE_PROMISE, (promise.id,)).fetchone())
+        self._cache.replace(entry, whole)
+        return whole
+
     def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
         own = self._cache.get(task_id)
         branch = own.promise.branch if own is not None else branch
         ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
         if branch:
             ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
-        entries = map(self._entry, sorted(ids))
-        return [entry.promise for entry in entries if entry is not None]
+        ids.discard(task_id)
+        entries = {id: entry for id in sorted(ids) if (entry := self._entry(id)) is not None}
+        chosen = fitting(entry.promise for entry in entries.values())
+        return [self._whole_promise(entries[promise.id]) for promise in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
         """The ids of the family, or the first of them if there are many."""
@@ -183,6 +197,9 @@ class SQLiteStore(Store):
     def write(self, changes: Changes) -> None:
         """Rows are made first: what cannot be a row is found before anything has changed."""
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
+        new = [promise for id, promise in changes.promises.items() if self._cache.get(id) is None]
+        params = _payloads((promise.id, promise.param) for promise in new)
+        results = _payloads((id, promise.value) for id, promise in changes.promises.items())
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -194,6 +211,8 @@ class SQLiteStore(Store):
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._unwritten.promises.update(promise_rows)
+        self._unwritten.params.update(params)
+        self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
         if not all(map(self._cache.can_follow, changes.links)):
@@ -207,7 +226,7 @@ class SQLiteStore(Store):
         else:
             self._cache.add_to_families(promise)
             if promise.id in self._absent:
-                self._cache.put(Entry(promise=promise))
+                self._cache.put(Entry(promise=without_large_payloads(promise)))
         if promise.state is PromiseState.PENDING:
             self._wake_at(promise.timeout_at)
 
@@ -275,7 +294,8 @@ class SQLiteStore(Store):
             for statement in statements.DROP_LINKS_OF_TREE:
                 self._db.execute(statement, {"root": root})
             tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-            self._db.execute(statements.DROP_PROMISES_OF_TREE, {"root": root})
+            for statement in statements.DROP_PROMISES_OF_TREE:
+                self._db.execute(statement, {"root": root})
         return Dropped(trees=len(roots), tasks=tasks)
 
     def reset(self) -> None:
@@ -336,10 +356,11 @@ class SQLiteStore(Store):
         return int(count)
 
     def tree(self, root: str, after: str) -> Iterator[Branch]:
-        for row in self._query(statements.TREE, {"root": root, "after": after}):
-            task = self._query(statements.GET_TASK, (row[0],)).fetchone()
-            awaits = [id for (id,) in self._query(statements.AWAITED, (row[0],))]
-            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
+        for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
+            promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
+            task = self._query(statements.GET_TASK, (id,)).fetchone()
+            awaits = [awaited for (awaited,) in self._query(statements.AWAITED, (id,))]
+            yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
 
     def occupation(self) -> Occupation:
         return Occupation(
@@ -366,6 +387,11 @@ class SQLiteStore(Store):
         )
 
 
+def _payloads(values: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
+    """Those that are to be stored."""
+    return {id: data for id, value in values if (data := rows.payload_data(value)) is not None}
+
+
 def _newness(promise: Promise) -> tuple[int, str]:
     return promise.created_at, promise.id
 
@@ -385,6 +411,10 @@ def _link_operation(link: LinkChange) -> Operation:
 def _schedule_operations(changes: Changes) -> Iterator[Operation]:
     for id, schedule in changes.schedules.items():
         if schedule is None:
-            yield statements.DROP_SCHEDULE, (id,)
-        else:
-            yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+            for statement in statements.DROP_SCHEDULE:
+                yield statement, (id,)
+            continue
+        yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+        param = rows.payload_data(schedule.promise_param)
+        if param is not None:
+            yield statements.PUT_SCHEDULE_PARAM, (param, id)
