@@ -5,7 +5,7 @@ from msgspec import UNSET
 
 from resonate_server import kernel
 from resonate_server.engine.observer import Decided
-from resonate_server.kernel.model import Decision, Due, Footprint, LeaseLost, Rows, Rules, Task, Withdraw
+from resonate_server.kernel.model import Decision, Due, Footprint, LeaseLost, Rows, Rules, RunsSkipped, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -77,6 +77,7 @@ class Driver:
         self.now = START
         self.sent: list[Message | Withdraw] = []
         self.leases_lost: list[LeaseLost] = []
+        self.skipped: list[RunsSkipped] = []
         self.decided: list[Decided] = []
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
@@ -98,7 +99,7 @@ class Driver:
         """Do what is due now, or what ``due`` claims to be."""
         with self.store.transaction():
             due = due or self.store.due(self.now, 1_000)
-            rows = self.store.load(due.footprint)
+            rows = self.store.load(kernel.due_footprint(due, self.now, self.rules))
             decision = kernel.tick(due, rows, self.now, self.rules)
             self.store.write(decision.changes)
         self._keep(decision, rows)
@@ -115,6 +116,7 @@ class Driver:
     def _keep(self, decision: Decision, rows: Rows, request: Request | None = None) -> None:
         self.sent += decision.messages
         self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+        self.skipped += [notice for notice in decision.notices if isinstance(notice, RunsSkipped)]
         self.decided.append(Decided(self.now, rows, decision, request))
 
     def wait(self, ms: int) -> None:

@@ -32,7 +32,7 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store import Store
 
-MAX_DUE = 500
+MAX_DUE = 100
 """Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
 
 MAX_PORTIONS = 20
@@ -146,7 +146,7 @@ class Work:
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
-        rows = self._store.load(due.footprint)
+        rows = self._store.load(kernel.due_footprint(due, now, self._rules))
         return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
 
     def tick_all(self, now: int) -> Result:

@@ -73,6 +73,12 @@ def footprint(request: Request) -> Footprint:
     return Footprint(ids=ids)
 
 
+def due_footprint(due: Due, now: int, rules: Rules) -> Footprint:
+    """What must be loaded before :func:`tick` may run."""
+    runs = [schedules.next_run(schedule, now, rules).next_promise_id for schedule in due.schedules]
+    return Footprint(ids=tuple(dict.fromkeys([*due.promises, *due.tasks, *runs])))
+
+
 def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
     """Decide ``call`` at time ``now`` (ms), given the rows of its footprint.
 

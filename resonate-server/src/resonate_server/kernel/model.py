@@ -60,6 +60,8 @@ class Rules(Struct, frozen=True):
     release_pause_ms: int = 1_000
     """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
     release_pause_max_ms: int = 30_000
+    catch_up_runs: int = 1
+    """So many of the runs that a schedule has missed are made up for, the latest ones."""
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -100,12 +102,6 @@ class Due(Struct, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.promises or self.tasks or self.schedules)
-
-    @property
-    def footprint(self) -> Footprint:
-        """What :func:`resonate_server.kernel.tick` needs for these."""
-        fired = tuple(schedule.next_promise_id for schedule in self.schedules)
-        return Footprint(ids=tuple(dict.fromkeys(self.promises + self.tasks + fired)))
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
@@ -165,7 +161,15 @@ class ScheduleFired(Struct, frozen=True):
     """A schedule has created a promise."""
 
 
-type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired
+class RunsSkipped(Struct, frozen=True):
+    """Of the runs that a schedule has missed, those ``since`` the first and before ``until`` (ms) will not be made."""
+
+    schedule_id: str
+    since: int
+    until: int
+
+
+type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
 """What operators want to know of; no rule depends on it."""
 
 
