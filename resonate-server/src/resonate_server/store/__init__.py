@@ -12,7 +12,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.kernel.model import Changes, Due, Footprint, PutCallback, PutListener, Rows, Task
+from resonate_server.kernel.model import (
+    Changes,
+    Due,
+    Footprint,
+    LinkFootprint,
+    PutCallback,
+    PutListener,
+    Rows,
+    Spreading,
+    Task,
+)
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
@@ -26,6 +36,7 @@ class Snapshot(Struct, frozen=True):
     callbacks: list[PutCallback]
     listeners: list[PutListener]
     unblocks: list[Unblock]
+    spreading: list[Spreading]
 
 
 class Dropped(Struct, frozen=True):
@@ -97,7 +108,13 @@ class Store(Protocol):
         """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now."""
+        """The rows that ``footprint`` names, as they stand now; without links."""
+
+    def load_links(self, rows: Rows, footprint: LinkFootprint, limit: int) -> None:
+        """Add what ``footprint`` names to ``rows``: at most ``limit`` callbacks and listeners, in its order.
+
+        Which of the promises were loaded with all of theirs, ``rows.complete`` tells.
+        """
 
     def write(self, changes: Changes) -> None:
         """Write whole rows and apply the link changes in their order."""
@@ -124,7 +141,8 @@ class Store(Protocol):
         """Ids of the tasks that process ``pid`` holds a lease of."""
 
     def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
+        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
+        settlements that are still spreading."""
 
     def next_due(self) -> int | None:
         """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
