@@ -16,7 +16,7 @@ COLUMNS = {
 
 STEPS = {
     1: """
--- Payloads leave the tables in which promises and schedules are looked up.
+-- Payloads leave the tables in which promises and schedules are looked up; settlements may spread by and by.
 DROP INDEX promises_by_deadline;
 DROP INDEX roots_by_settlement;
 DROP INDEX promises_by_branch;
@@ -62,6 +62,11 @@ CREATE TABLE schedule_params (
     schedule INTEGER PRIMARY KEY,
     data     BLOB NOT NULL
 );
+CREATE TABLE spreading (
+    promise_id TEXT PRIMARY KEY,
+    after      TEXT NOT NULL,
+    turn_at    INTEGER NOT NULL
+) WITHOUT ROWID;
 
 INSERT INTO promises (id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin)
     SELECT id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin FROM promises_1 ORDER BY id;
@@ -84,6 +89,7 @@ CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NUL
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
+CREATE INDEX spreading_by_turn ON spreading (turn_at);
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

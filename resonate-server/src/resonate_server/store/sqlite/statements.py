@@ -87,6 +87,15 @@ CREATE TABLE listeners (
     PRIMARY KEY (awaited, address)
 ) WITHOUT ROWID;
 
+-- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
+-- turn_at: when some of them were last told, in ms since the epoch.
+CREATE TABLE spreading (
+    promise_id TEXT PRIMARY KEY,
+    after      TEXT NOT NULL,
+    turn_at    INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX spreading_by_turn ON spreading (turn_at);
+
 -- unblock messages that no live stream has taken yet.
 CREATE TABLE unblocks (
     promise_id TEXT NOT NULL,
@@ -138,9 +147,10 @@ CHECK = "SELECT count(*) FROM sqlite_schema"
 GET_PROMISE = f"SELECT {_PROMISE}, {_SIZES} FROM promises WHERE id = ?"
 GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
-GET_CALLBACKS = "SELECT awaiter, fired FROM callbacks WHERE awaited = ?"
-GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ?"
-GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ?"
+GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? AND fired = 0 ORDER BY awaiter LIMIT ?"
+GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0"
+GET_FIRED = "SELECT fired FROM callbacks WHERE awaited = ? AND awaiter = ?"
+GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
 
 # Steps of one execution and children of one task: what is handed out together with it.
 GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
@@ -164,11 +174,15 @@ ON CONFLICT (id) DO UPDATE SET
 
 PUT_CALLBACK = """
 INSERT INTO callbacks (awaited, awaiter, fired) VALUES (?, ?, ?)
-ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired
+ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired WHERE fired <> excluded.fired
 """
 DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ? AND fired >= ?"
 PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
-DROP_LISTENERS = "DELETE FROM listeners WHERE awaited = ?"
+DROP_LISTENER = "DELETE FROM listeners WHERE awaited = ? AND address = ?"
+
+PUT_SPREADING = "INSERT OR REPLACE INTO spreading (promise_id, after, turn_at) VALUES (?, ?, ?)"
+DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = ?"
+GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT ?"
 
 PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
@@ -188,6 +202,8 @@ GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
 DUE_PROMISES = "SELECT id FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
 NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
+# What spreads is due at any time.
+IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
 SETTLED_ROOTS = """
@@ -196,6 +212,8 @@ WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at 
   AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
 ORDER BY settled_at, id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
@@ -275,8 +293,9 @@ ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = (
-    *("promises", "params", "results", "tasks", "callbacks", "listeners", "unblocks"),
+    *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
     *("schedules", "schedule_params"),
 )
