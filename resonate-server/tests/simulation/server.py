@@ -38,7 +38,9 @@ METRICS = Metrics()
 """One for all runs: building it takes longer than a run."""
 
 SETTINGS = EngineSettings(
-    rules=Rules(retry_timeout_ms=RETRY_S * 1_000), grace_seconds=GRACE_S, server_url="http://localhost:8001"
+    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
+    grace_seconds=GRACE_S,
+    server_url="http://localhost:8001",
 )
 
 

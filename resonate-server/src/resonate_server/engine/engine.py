@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +24,15 @@ from resonate_server.engine.clock import Clock
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.thread import WorkThread
 from resonate_server.engine.work import Outbound, Result, Work
-from resonate_server.kernel.model import LeaseLost, Notice, PromiseSettled, Rules, ScheduleFired, TaskClaimed
+from resonate_server.kernel.model import (
+    LeaseLost,
+    Notice,
+    PromiseSettled,
+    Rules,
+    RunsSkipped,
+    ScheduleFired,
+    TaskClaimed,
+)
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
@@ -352,6 +361,17 @@ class Engine:
                 self._metrics.settled(pending_ms)
             case ScheduleFired():
                 self._metrics.schedule_fired()
+            case RunsSkipped(schedule_id=schedule_id, since=since, until=until):
+                logger.warning(
+                    "schedule %s: the runs missed from %s until before %s are skipped",
+                    schedule_id,
+                    _utc(since),
+                    _utc(until),
+                )
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
 
 
 def _failure() -> Result:

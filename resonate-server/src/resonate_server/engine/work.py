@@ -32,7 +32,7 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store import Store
 
-MAX_DUE = 500
+MAX_DUE = 100
 """Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
 
 MAX_PORTIONS = 20
@@ -97,7 +97,7 @@ class Work:
             return self._search(call.request, now)
         if call.request.kind.startswith("debug."):
             return self._debug(call)
-        rows = self._store.load(kernel.footprint(call.request))
+        rows = load(self._store, kernel.footprint(call.request), now, self._rules)
         return self._write(kernel.apply(call, rows, now, self._rules), rows, now, call.request)
 
     def _search(self, request: Request, now: int) -> Result:
@@ -146,7 +146,7 @@ class Work:
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
-        rows = self._store.load(due.footprint)
+        rows = load(self._store, kernel.due_footprint(due, now, self._rules), now, self._rules)
         return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
 
     def tick_all(self, now: int) -> Result:
@@ -165,7 +165,7 @@ class Work:
     def take_back(self, pid: str, now: int) -> Result:
         """The leases of a process that is gone."""
         held = self._store.held_tasks(pid)
-        rows = self._store.load(Footprint(ids=tuple(held)))
+        rows = load(self._store, Footprint(ids=tuple(held)), now, self._rules)
         return self._write(kernel.release_leases(pid, held, rows, now, self._rules), rows, now)
 
     def drop_settled_trees(self, before: int) -> Result:
@@ -208,6 +208,15 @@ class Work:
             tasks=_difference(rows.tasks, decision.changes.tasks),
             decided=[Decided(now, rows, decision, request)],
         )
+
+
+def load(store: Store, footprint: Footprint, now: int, rules: Rules) -> Rows:
+    """All that a rule may look at."""
+    rows = store.load(footprint)
+    links = kernel.link_footprint(footprint, rows, now)
+    if links:
+        store.load_links(rows, links, rules.told_at_once)
+    return rows
 
 
 def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:

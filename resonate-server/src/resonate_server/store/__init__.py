@@ -13,7 +13,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.kernel.model import Changes, Due, Footprint, PutCallback, PutListener, Rows, Task
+from resonate_server.kernel.model import (
+    Changes,
+    Due,
+    Footprint,
+    LinkFootprint,
+    PutCallback,
+    PutListener,
+    Rows,
+    Spreading,
+    Task,
+)
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
@@ -27,6 +37,7 @@ class Snapshot(Struct, frozen=True):
     callbacks: list[PutCallback]
     listeners: list[PutListener]
     unblocks: list[Unblock]
+    spreading: list[Spreading]
 
 
 class Dropped(Struct, frozen=True):
@@ -60,6 +71,10 @@ class Occupation(Struct, frozen=True):
 
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
+
+MAX_TOLD_BYTES = 8 * 1_024 * 1_024
+"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
+by and by."""
 
 
 class Store(Protocol):
@@ -98,10 +113,17 @@ class Store(Protocol):
         """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now."""
+        """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
+
+    def load_links(self, rows: Rows, footprint: LinkFootprint, limit: int) -> None:
+        """Add what ``footprint`` names to ``rows``: at most ``limit`` callbacks and listeners, in its order.
+
+        Which of the promises were loaded with all of theirs, ``rows.complete`` tells. Those with listeners come with
+        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
+        """
 
     def write(self, changes: Changes) -> None:
-        """Write whole rows and apply the link changes in their order."""
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""
@@ -125,7 +147,8 @@ class Store(Protocol):
         """Ids of the tasks that process ``pid`` holds a lease of."""
 
     def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
+        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
+        settlements that are still spreading."""
 
     def next_due(self) -> int | None:
         """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
