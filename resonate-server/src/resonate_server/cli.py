@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -21,7 +22,7 @@ from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
 from resonate_server.store import Store
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
 
@@ -97,6 +98,20 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
     except OSError as error:
         _fail(f"cannot restore {path}: {error.strerror or error}")
     click.echo(f"{path} is what {backup} was")
+
+
+@main.command()
+@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
+def recover(db: Path | None) -> None:
+    """Go on with a database whose write-ahead log was lost, without what was acknowledged last."""
+    path = _load_settings({"db": db}, {}).storage.sqlite.path
+    if not path.exists():
+        _fail(f"{path} does not exist")
+    try:
+        runs.recover(path)
+    except (PathTaken, sqlite3.Error, OSError) as error:
+        _fail(f"cannot recover {path}: {error}")
+    click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
 def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:

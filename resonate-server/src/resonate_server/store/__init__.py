@@ -69,6 +69,21 @@ class Occupation(Struct, frozen=True):
     held: dict[str, int]
 
 
+class ClockMark(Struct, frozen=True):
+    """Where the server's clock stood, in ms since the epoch, at an uptime (ms) of its machine; ``boot`` names that."""
+
+    time: int
+    uptime: int
+    boot: str
+
+
+class StoreLost(Exception):
+    """Somebody took the database away while it was in use; its text is for people.
+
+    What is written from now on is lost, and so may be what was written last. There is nothing to go on with.
+    """
+
+
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
 
@@ -90,7 +105,8 @@ class Store(Protocol):
         """
 
     def commit(self) -> None:
-        """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`.
+        """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`, and
+        :class:`StoreLost` not even that.
 
         The one method that waits for the disk.
         """
@@ -110,7 +126,13 @@ class Store(Protocol):
             raise
 
     def check(self) -> None:
-        """Raise if the database does not answer."""
+        """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
+
+    def clock_mark(self) -> ClockMark | None:
+        """The last one that was kept."""
+
+    def put_clock_mark(self, mark: ClockMark) -> None:
+        """Keep it with what is written otherwise."""
 
     def load(self, footprint: Footprint) -> Rows:
         """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""

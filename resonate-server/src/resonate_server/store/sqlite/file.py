@@ -9,6 +9,7 @@ from typing import Literal
 
 from resonate_server.store.sqlite import migrations, statements
 from resonate_server.store.sqlite.rows import has_tags
+from resonate_server.store.sqlite.runs import LogLost, Run, begin_run, check_log, run_in_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class StoreUnusable(Exception):
 
 def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    run = None if path == IN_MEMORY else _last_run(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
@@ -36,11 +38,24 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
+        begin_run(db, path, run)
         db.create_function("has_tags", 2, has_tags, deterministic=True)
+    except LogLost as error:
+        db.close()
+        raise StoreUnusable(str(error)) from error
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _last_run(path: Path) -> Run | None:
+    try:
+        run = run_in_file(path)
+        check_log(path, run)
+    except LogLost as error:
+        raise StoreUnusable(str(error)) from error
+    return run
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

@@ -90,6 +90,16 @@ CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NUL
 CREATE INDEX roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 CREATE INDEX spreading_by_turn ON spreading (turn_at);
+
+CREATE TABLE server (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    run      INTEGER NOT NULL,
+    is_open  INTEGER NOT NULL,
+    time     INTEGER,
+    uptime   INTEGER,
+    boot     TEXT
+);
+INSERT INTO server VALUES (1, 0, 0, NULL, NULL, NULL);
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

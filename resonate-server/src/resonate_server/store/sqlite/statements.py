@@ -124,6 +124,17 @@ CREATE TABLE schedule_params (
     data     BLOB NOT NULL
 );
 
+-- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores.
+CREATE TABLE server (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    run      INTEGER NOT NULL,
+    is_open  INTEGER NOT NULL,
+    time     INTEGER,
+    uptime   INTEGER,
+    boot     TEXT
+);
+INSERT INTO server VALUES (1, 0, 0, NULL, NULL, NULL);
+
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -247,6 +258,9 @@ DROP_SCHEDULE = (
 DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
 NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
+
+GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
+PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?"
 
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,24 @@ from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import MAX_COUNTED, MAX_TOLD_BYTES, Branch, Dropped, Occupation, Place, Snapshot, Store
+from resonate_server.store import (
+    MAX_COUNTED,
+    MAX_TOLD_BYTES,
+    Branch,
+    ClockMark,
+    Dropped,
+    Occupation,
+    Place,
+    Snapshot,
+    Store,
+)
 from resonate_server.store.sqlite import rows, statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
+from resonate_server.store.sqlite.runs import end_run
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 _UNKNOWN = 0
@@ -65,6 +78,7 @@ class SQLiteStore(Store):
         except BaseException:
             self._unlock()
             raise
+        self._identity = None if path == IN_MEMORY else FileIdentity(path)
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
@@ -85,6 +99,7 @@ class SQLiteStore(Store):
     def commit(self) -> None:
         if self._db.in_transaction:
             self._db.execute("COMMIT")
+        self._check_identity()
         self._absent.clear()
         self._cache.age()
 
@@ -96,7 +111,19 @@ class SQLiteStore(Store):
             self._db.execute("ROLLBACK")
 
     def check(self) -> None:
+        self._check_identity()
         self._db.execute(statements.CHECK).fetchone()
+
+    def clock_mark(self) -> ClockMark | None:
+        row = self._query(statements.GET_CLOCK_MARK).fetchone()
+        return None if row is None else ClockMark(*row)
+
+    def put_clock_mark(self, mark: ClockMark) -> None:
+        self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
+
+    def _check_identity(self) -> None:
+        if self._identity is not None:
+            self._identity.check()
 
     def backup(self) -> Path | None:
         if self._path == IN_MEMORY:
@@ -114,8 +141,15 @@ class SQLiteStore(Store):
     def close(self) -> None:
         self._closing.set()
         with self._copying:
+            self._end_run()
             self._db.close()
         self._unlock()
+
+    def _end_run(self) -> None:
+        """If that fails, the next start finds the log as it is after a crash."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+            end_run(self._db)
 
     def _unlock(self) -> None:
         if self._lock is not None:
