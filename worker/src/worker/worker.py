@@ -18,6 +18,7 @@ from resonate.transport import Transport
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
 from worker.blocking import report_blocking
+from worker.clock import HeardClock
 from worker.health import HealthFile
 from worker.heartbeat import SteadyHeartbeat
 from worker.leases import LeaseKeeper
@@ -69,6 +70,9 @@ class RunningWorker:
         pid = uuid.uuid4().hex
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
+        clock = HeardClock()
+        self.stream.watch(clock.connection_changed)
+        self.stream.watch_time(clock.heard)
         configure_logging(lambda: self.stream.connected)
         network = HttpConnection(url=url, auth=token, backoff=BACKOFF)
         self._releasing = Sender(Transport(network), token)
@@ -86,6 +90,7 @@ class RunningWorker:
             heartbeat=SteadyHeartbeat(pid, pause, self.sender),
             retry_policy=RETRY_POLICY,
             observer=self._observe,
+            clock=clock,
             autostart=False,
         )
         for function in worker.functions:
