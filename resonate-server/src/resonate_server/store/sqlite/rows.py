@@ -67,6 +67,15 @@ def promise(row: Row) -> Promise:
     )
 
 
+PROMISE_COLUMNS = 8
+
+
+def pair(row: Row) -> tuple[Promise, Task | None]:
+    """A promise and its task."""
+    task_row = row[PROMISE_COLUMNS:]
+    return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
+
+
 def schedule_row(schedule: Schedule) -> Row:
     return (
         schedule.id,

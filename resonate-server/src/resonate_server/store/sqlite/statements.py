@@ -136,6 +136,8 @@ _SIZES = """
 _PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
 _WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
 _TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
+_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
 _WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
@@ -143,8 +145,11 @@ _WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedul
 # Something that every healthy database answers at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
 
-# Of the payloads only how long they are, which SQLite tells without reading them.
-GET_PROMISE = f"SELECT {_PROMISE}, {_SIZES} FROM promises WHERE id = ?"
+# A promise and its task. Of the payloads only how long they are, which SQLite tells without reading them.
+GET_PAIR = f"""
+SELECT {_PROMISE_OF_PAIR}, {_SIZES}, {_TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
+WHERE p.id = ?
+"""
 GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
 GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? AND fired = 0 ORDER BY awaiter LIMIT ?"

@@ -176,21 +176,16 @@ class SQLiteStore(Store):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        promise = self._stored_promise(id)
-        if promise is None:
+        # A new id is what is asked for most, so nothing is written out for it.
+        query = self._query if self._unwritten.knows(id) else self._db.execute
+        row = query(statements.GET_PAIR, (id,)).fetchone()
+        if row is None:
             self._absent.add(id)
             return None
-        entry = Entry(
-            promise=promise,
-            task=next((rows.task(row) for row in self._query(statements.GET_TASK, (id,))), None),
-        )
+        promise, task = rows.pair(row)
+        entry = Entry(promise=promise, task=task)
         self._cache.put(entry)
         return entry
-
-    def _stored_promise(self, id: str) -> Promise | None:
-        """A new id is what is asked for most, so nothing is written out for it."""
-        query = self._query if self._unwritten.knows(id) else self._db.execute
-        return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
 
     def _whole_promise(self, entry: Entry) -> Promise:
         """With its payloads."""
