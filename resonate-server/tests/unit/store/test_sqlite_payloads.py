@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[Driver]:
 
 
 @pytest.fixture(scope="module")
-def among_many(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """20 payloads of 4 MiB, and 1,000 tasks that are held."""
     store = SQLiteStore(tmp_path_factory.mktemp("large") / "state.db", "NORMAL")
     driver = Driver(store)
