@@ -83,18 +83,20 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
 
 def weight(promise: Promise) -> int:
     """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
-    tags = sum(map(len, promise.tags)) + sum(map(len, promise.tags.values()))
-    return len(promise.id) + tags + value_weight(promise.param) + value_weight(promise.value)
+    size = len(promise.id) + value_weight(promise.param) + value_weight(promise.value)
+    for name, text in promise.tags.items():
+        size += len(name) + len(text)
+    return size
 
 
 def value_weight(value: Value) -> int:
     """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
     if isinstance(value, Unread):
         return value.size
-    headers = (
-        0 if value.headers is UNSET else sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
-    )
-    return headers + (0 if value.data is UNSET else _width(value.data))
+    size = 0 if value.data is UNSET else _width(value.data)
+    if value.headers is not UNSET:
+        size += sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
+    return size
 
 
 def _width(text: str) -> int:

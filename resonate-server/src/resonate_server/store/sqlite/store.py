@@ -8,7 +8,7 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import MAX_COUNTED, MAX_TOLD_BYTES, Branch, Dropped, Occupation, Place, Snapshot, Store
 from resonate_server.store.sqlite import rows, statements
@@ -122,7 +122,9 @@ class SQLiteStore(Store):
                 loaded.promises[id] = self._whole_promise(entry)
         if footprint.preload_for is not None:
             loaded.preload = self._preload(footprint.preload_for, footprint.branch)
-            loaded.promises.update({promise.id: promise for promise in loaded.preload if promise.id in loaded.promises})
+            for promise in loaded.preload:
+                if promise.id in loaded.promises:
+                    loaded.promises[promise.id] = promise
         if footprint.schedule is not None:
             for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
@@ -203,9 +205,15 @@ class SQLiteStore(Store):
         if branch:
             ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
         ids.discard(task_id)
-        entries = {id: entry for id in sorted(ids) if (entry := self._entry(id)) is not None}
-        chosen = fitting(entry.promise for entry in entries.values())
-        return [self._whole_promise(entries[promise.id]) for promise in chosen]
+        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
+        return self._read_what_fits(entries)
+
+    def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
+        promises = [entry.promise for entry in entries]
+        if all(map(is_read, promises)):
+            return promises
+        chosen = {promise.id for promise in fitting(promises)}
+        return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
         """The ids of the family, or the first of them if there are many."""
@@ -226,9 +234,7 @@ class SQLiteStore(Store):
     def write(self, changes: Changes) -> None:
         """Rows are made first: what cannot be a row is found before anything has changed."""
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
-        new = [promise for id, promise in changes.promises.items() if self._cache.get(id) is None]
-        params = _payloads((promise.id, promise.param) for promise in new)
-        results = _payloads((id, promise.value) for id, promise in changes.promises.items())
+        params, results = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -244,6 +250,16 @@ class SQLiteStore(Store):
         self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
+
+    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Params and values that are to be stored."""
+        params, results = {}, {}
+        for id, promise in promises.items():
+            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
+                params[id] = param
+            if (value := rows.payload_data(promise.value)) is not None:
+                results[id] = value
+        return params, results
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -438,11 +454,6 @@ class SQLiteStore(Store):
             unblocks=self.unblocks(),
             spreading=list(self._spreading(statements.ALL_SPREADING)),
         )
-
-
-def _payloads(values: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
-    """Those that are to be stored."""
-    return {id: data for id, value in values if (data := rows.payload_data(value)) is not None}
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
