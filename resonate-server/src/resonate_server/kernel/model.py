@@ -266,9 +266,10 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write: tasks as they are from now on; new promises and schedules as they are, and of known ones what can
-    change (a promise's state, value and time of settlement, the times of a schedule's runs; ``None``: deleted).
-    ``links`` apply in order.
+    """Rows to write; ``links`` apply in order.
+
+    New rows count as a whole. Of known ones counts what can change: state, value and time of settlement of a promise,
+    all but the target of a task, the times of the runs of a schedule (``None``: deleted).
     """
 
     promises: dict[str, Promise] = field(default_factory=dict)
