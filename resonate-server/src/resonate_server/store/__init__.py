@@ -25,7 +25,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 
 class Snapshot(Struct, frozen=True):
@@ -39,11 +39,22 @@ class Snapshot(Struct, frozen=True):
     spreading: list[Spreading]
 
 
+type SettledRoot = tuple[int, str]
+"""Time of settlement (ms) and id: roots are looked at in this order."""
+
+FIRST: SettledRoot = (-1, "")
+"""Before all of them."""
+
+
 class Dropped(Struct, frozen=True):
-    """How many trees were deleted, and how many tasks, all fulfilled, with them."""
+    """How many trees were deleted, and how many tasks, all fulfilled, with them.
+
+    ``last``: the last root that was looked at; ``None`` if there are no further ones.
+    """
 
     trees: int
     tasks: int
+    last: SettledRoot | None = None
 
 
 class Place(Struct, frozen=True):
@@ -156,21 +167,25 @@ class Store(Protocol):
         for at that time.
         """
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        """Delete up to ``limit`` trees of which everything settled before ``before`` (ms) and nothing is owed.
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
+        on; delete those of which everything settled before then and nothing is owed.
 
         A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
         whole trees, because ids are idempotent only as long as their rows exist.
         """
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> list[Promise]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> list[Task]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
+
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> list[Schedule]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
         """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough."""

@@ -211,14 +211,17 @@ NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
 IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
+# Roots that settled before a time, and whether their trees may be deleted.
 SETTLED_ROOTS = """
-SELECT id FROM promises AS root
-WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
-  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
+SELECT settled_at, id,
+      NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
+FROM promises AS root
+WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
+  AND (settled_at, id) > (:settled_at, :id)
 ORDER BY settled_at, id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
@@ -255,18 +258,26 @@ NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises
-WHERE (:state IS NULL OR state = :state) AND id > :after AND (:tags = '{{}}' OR has_tags(tags, :tags))
+WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
 ORDER BY id LIMIT :limit
 """
 # The same among the promises of one tree, which is what viewers ask for.
 SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
 SEARCH_TASKS = f"""
-SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after ORDER BY id LIMIT :limit
+SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
+ORDER BY id LIMIT :limit
 """
 SEARCH_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > :after AND (:tags = '{{}}' OR has_tags(promise_tags, :tags)) ORDER BY
-id LIMIT :limit
+SELECT {_WHOLE_SCHEDULE} FROM schedules
+WHERE id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(promise_tags, :tags))
+ORDER BY id LIMIT :limit
 """
+
+# Where a portion of a search ends.
+PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
+PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin = :origin AND")
+TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
+SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""

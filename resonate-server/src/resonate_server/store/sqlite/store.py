@@ -34,12 +34,29 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import MAX_COUNTED, MAX_TOLD_BYTES, Branch, Dropped, Occupation, Place, Snapshot, Store
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.store import (
+    FIRST,
+    MAX_COUNTED,
+    MAX_TOLD_BYTES,
+    Branch,
+    Dropped,
+    Occupation,
+    Place,
+    SettledRoot,
+    Snapshot,
+    Store,
+)
 from resonate_server.store.sqlite import rows, statements
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+
+_AHEAD = {
+    PromiseSearch: statements.PROMISE_AHEAD,
+    TaskSearch: statements.TASK_AHEAD,
+    ScheduleSearch: statements.SCHEDULE_AHEAD,
+}
 
 _UNKNOWN = 0
 _NEVER = 2**63
@@ -353,18 +370,27 @@ class SQLiteStore(Store):
             self._alarm = min((time for time in times if time is not None), default=_NEVER)
         return None if self._alarm == _NEVER else self._alarm
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        roots = self._query(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
-        tasks = 0
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        settled_at, id = after
+        query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
+        found = self._query(statements.SETTLED_ROOTS, query).fetchall()
+        roots = [id for _, id, may_go in found if may_go]
         if roots:
             self._begin_deleting()
-        for (root,) in roots:
-            for statement in statements.DROP_LINKS_OF_TREE:
-                self._db.execute(statement, {"root": root})
-            tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-            for statement in statements.DROP_PROMISES_OF_TREE:
-                self._db.execute(statement, {"root": root})
-        return Dropped(trees=len(roots), tasks=tasks)
+        return Dropped(
+            trees=len(roots),
+            tasks=sum(map(self._drop_tree, roots)),
+            last=found[-1][:2] if len(found) == limit else None,
+        )
+
+    def _drop_tree(self, root: str) -> int:
+        """How many tasks were in it."""
+        for statement in statements.DROP_LINKS_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
+        for statement in statements.DROP_PROMISES_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        return tasks
 
     def reset(self) -> None:
         self._begin_deleting()
@@ -380,29 +406,32 @@ class SQLiteStore(Store):
 
     # --- search -----------------------------------------------------------------------------------------------------
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        match search:
+            case PromiseSearch(tags={"resonate:origin": origin}):
+                query = {"origin": origin, "after": search.cursor or "", "rows": rows}
+                found = self._query(statements.PROMISE_OF_ORIGIN_AHEAD, query)
+            case _:
+                found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
+        return next((id for (id,) in found), None)
+
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> list[Promise]:
         origin = search.tags.get("resonate:origin")
         statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
         query = {
             "state": search.state and search.state.value,
             "tags": msgspec.json.encode(search.tags).decode(),
             "origin": origin,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
+            **_range(search, last),
         }
         return [rows.promise(row) for row in self._query(statement, query)]
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        query = {
-            "state": search.state and search.state.value,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
-        }
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> list[Task]:
+        query = {"state": search.state and search.state.value, **_range(search, last)}
         return [rows.task(row) for row in self._query(statements.SEARCH_TASKS, query)]
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        tags = msgspec.json.encode(search.tags).decode()
-        query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> list[Schedule]:
+        query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
         return [rows.schedule(row) for row in self._query(statements.SEARCH_SCHEDULES, query)]
 
     # --- for those who watch ----------------------------------------------------------------------------------------
@@ -454,6 +483,11 @@ class SQLiteStore(Store):
             unblocks=self.unblocks(),
             spreading=list(self._spreading(statements.ALL_SPREADING)),
         )
+
+
+def _range(search: Search, last: str | None) -> dict[str, object]:
+    """Of ids. To the database a BLOB comes after every text."""
+    return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
