@@ -81,26 +81,6 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
     headers: Any = object()
 
 
-def weight(promise: Promise) -> int:
-    """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
-    tags = sum(map(len, promise.tags)) + sum(map(len, promise.tags.values()))
-    return len(promise.id) + tags + value_weight(promise.param) + value_weight(promise.value)
-
-
-def value_weight(value: Value) -> int:
-    """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
-    if isinstance(value, Unread):
-        return value.size
-    headers = (
-        0 if value.headers is UNSET else sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
-    )
-    return headers + (0 if value.data is UNSET else _width(value.data))
-
-
-def _width(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)
-
-
 class Spreading(Struct, frozen=True):
     """A settlement of which not everybody has been told; awaiters up to ``after``, in the order of ids, have."""
 
@@ -264,9 +244,10 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write: tasks as they are from now on; new promises and schedules as they are, and of known ones what can
-    change (a promise's state, value and time of settlement, the times of a schedule's runs; ``None``: deleted).
-    ``links`` apply in order.
+    """Rows to write; ``links`` apply in order.
+
+    New rows count as a whole. Of known ones counts what can change: state, value and time of settlement of a promise,
+    all but the target of a task, the times of the runs of a schedule (``None``: deleted).
     """
 
     promises: dict[str, Promise] = field(default_factory=dict)

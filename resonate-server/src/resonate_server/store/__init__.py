@@ -6,7 +6,7 @@ at a time.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 
 class Snapshot(Struct, frozen=True):
@@ -40,11 +40,22 @@ class Snapshot(Struct, frozen=True):
     spreading: list[Spreading]
 
 
+type SettledRoot = tuple[int, str]
+"""Time of settlement (ms) and id: roots are looked at in this order."""
+
+FIRST: SettledRoot = (-1, "")
+"""Before all of them."""
+
+
 class Dropped(Struct, frozen=True):
-    """How many trees were deleted, and how many tasks, all fulfilled, with them."""
+    """How many trees were deleted, and how many tasks, all fulfilled, with them.
+
+    ``last``: the last root that was looked at; ``None`` if there are no further ones.
+    """
 
     trees: int
     tasks: int
+    last: SettledRoot | None = None
 
 
 class Place(Struct, frozen=True):
@@ -144,6 +155,9 @@ class Store(Protocol):
         their payloads, as far as :data:`MAX_TOLD_BYTES` go.
         """
 
+    def weigh(self, ids: Iterable[str]) -> int:
+        """About how many bytes the promises of ``ids`` take in an answer; reads no payload."""
+
     def write(self, changes: Changes) -> None:
         """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
@@ -179,24 +193,31 @@ class Store(Protocol):
         for at that time.
         """
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        """Delete up to ``limit`` trees of which everything settled before ``before`` (ms) and nothing is owed.
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
+        on; delete those of which everything settled before then and nothing is owed.
 
         A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
         whole trees, because ids are idempotent only as long as their rows exist.
         """
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
+
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough."""
+        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough.
+
+        With their params; their values need not be read.
+        """
 
     def count_pending_roots(self, limit: int) -> int:
         """How many roots are pending; counts up to ``limit``."""
@@ -209,6 +230,9 @@ class Store(Protocol):
 
     def count_tasks(self) -> Counter[TaskState]:
         """How many tasks there are in each state; reads them all."""
+
+    def snapshot_bytes(self) -> int:
+        """About how much a :meth:`snapshot` takes."""
 
     def snapshot(self) -> Snapshot:
         """Everything there is, for debugging and tests."""

@@ -17,9 +17,8 @@ from resonate_server.kernel.model import (
     PutListener,
     Task,
     Unread,
-    value_weight,
-    weight,
 )
+from resonate_server.kernel.weight import value_weight
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 32 * 1_024 * 1_024
@@ -39,7 +38,7 @@ MAX_PAYLOAD_BYTES = 64 * 1_024
 
 def without_large_payloads(promise: Promise) -> Promise:
     """``promise`` as it is kept."""
-    if weight(promise) <= MAX_PAYLOAD_BYTES:
+    if value_weight(promise.param) + value_weight(promise.value) <= MAX_PAYLOAD_BYTES:
         return promise
     return replace(promise, param=_unless_large(promise.param), value=_unless_large(promise.value))
 
@@ -139,9 +138,8 @@ class Cache:
 
     def replace(self, entry: Entry, promise: Promise) -> None:
         """The promise of ``entry`` as it is now."""
-        before = _entry_bytes(entry)
         entry.promise = without_large_payloads(promise)
-        self._entries.grown(_entry_bytes(entry) - before)
+        self._entries.grown(_payload_bytes(entry.promise))
 
     def age(self) -> None:
         """Between transactions only."""
@@ -227,9 +225,15 @@ def _family(families: Generations[Family], id: str) -> Family:
 
 
 def _entry_bytes(entry: Entry) -> int:
-    promise = entry.promise
-    elsewhere = sum(value.size for value in (promise.param, promise.value) if isinstance(value, Unread))
-    return ENTRY_BYTES + weight(promise) - elsewhere
+    return ENTRY_BYTES + sum(map(len, entry.promise.tags.values())) + _payload_bytes(entry.promise)
+
+
+def _payload_bytes(promise: Promise) -> int:
+    return _bytes_here(promise.param) + _bytes_here(promise.value)
+
+
+def _bytes_here(value: Value) -> int:
+    return 0 if isinstance(value, Unread) else value_weight(value)
 
 
 def _family_bytes(family: Family) -> int:

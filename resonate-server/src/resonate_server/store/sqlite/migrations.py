@@ -78,6 +78,7 @@ INSERT INTO schedules (id, cron, promise_id, promise_timeout, promise_tags, crea
     SELECT id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at FROM schedules_1;
 INSERT INTO schedule_params
     SELECT number, promise_param FROM schedules_1 JOIN schedules USING (id) WHERE length(promise_param) > 2;
+UPDATE tasks SET resumes = 0, releases = 0, lost_at = NULL WHERE state = 'fulfilled';
 DROP TABLE promises_1;
 DROP TABLE schedules_1;
 

@@ -29,7 +29,8 @@ def payload_data(value: Value) -> bytes | None:
     return None if value == EMPTY or isinstance(value, Unread) else msgspec.json.encode(value)
 
 
-def _payload(data: bytes | int | None) -> Value:
+def payload(data: bytes | int | None) -> Value:
+    """Of what is stored; of its size; of nothing."""
     match data:
         case None:
             return EMPTY
@@ -58,13 +59,22 @@ def promise(row: Row) -> Promise:
     return Promise(
         id=id,
         state=PromiseState(state),
-        param=_payload(param),
-        value=_payload(value),
+        param=payload(param),
+        value=payload(value),
         tags=_tags.decode(tags),
         timeout_at=timeout_at,
         created_at=created_at,
         settled_at=UNSET if settled_at is None else settled_at,
     )
+
+
+PROMISE_COLUMNS = 8
+
+
+def pair(row: Row) -> tuple[Promise, Task | None]:
+    """A promise and its task."""
+    task_row = row[PROMISE_COLUMNS:]
+    return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
 
 
 def schedule_row(schedule: Schedule) -> Row:
@@ -87,7 +97,7 @@ def schedule(row: Row) -> Schedule:
         cron=cron,
         promise_id=promise_id,
         promise_timeout=promise_timeout,
-        promise_param=_payload(param),
+        promise_param=payload(param),
         promise_tags=_tags.decode(tags),
         created_at=created_at,
         next_run_at=next_run_at,

@@ -147,6 +147,8 @@ _SIZES = """
 _PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
 _WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
 _TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
+_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
 _WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
@@ -154,14 +156,19 @@ _WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedul
 # Something that every healthy database answers at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
 
-# Of the payloads only how long they are, which SQLite tells without reading them.
-GET_PROMISE = f"SELECT {_PROMISE}, {_SIZES} FROM promises WHERE id = ?"
+# A promise and its task. Of the payloads only how long they are, which SQLite tells without reading them.
+GET_PAIR = f"""
+SELECT {_PROMISE_OF_PAIR}, {_SIZES}, {_TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
+WHERE p.id = ?
+"""
 GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
 GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? AND fired = 0 ORDER BY awaiter LIMIT ?"
 GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0"
 GET_FIRED = "SELECT fired FROM callbacks WHERE awaited = ? AND awaiter = ?"
 GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
+
+GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
 
 # Steps of one execution and children of one task: what is handed out together with it.
 GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
@@ -217,14 +224,17 @@ NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
 IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
+# Roots that settled before a time, and whether their trees may be deleted.
 SETTLED_ROOTS = """
-SELECT id FROM promises AS root
-WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
-  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
+SELECT settled_at, id,
+      NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
+FROM promises AS root
+WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
+  AND (settled_at, id) > (:settled_at, :id)
 ORDER BY settled_at, id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
@@ -264,22 +274,30 @@ PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?"
 
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises
-WHERE (:state IS NULL OR state = :state) AND id > :after AND (:tags = '{{}}' OR has_tags(tags, :tags))
+WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
 ORDER BY id LIMIT :limit
 """
 # The same among the promises of one tree, which is what viewers ask for.
 SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
 SEARCH_TASKS = f"""
-SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after ORDER BY id LIMIT :limit
+SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
+ORDER BY id LIMIT :limit
 """
 SEARCH_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > :after AND (:tags = '{{}}' OR has_tags(promise_tags, :tags)) ORDER BY
-id LIMIT :limit
+SELECT {_WHOLE_SCHEDULE} FROM schedules
+WHERE id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(promise_tags, :tags))
+ORDER BY id LIMIT :limit
 """
+
+# Where a portion of a search ends.
+PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
+PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin = :origin AND")
+TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
+SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""
-SELECT {_WHOLE_PROMISE} FROM promises INDEXED BY roots_by_creation
+SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
@@ -308,6 +326,19 @@ ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
+# About as many as the JSON of all of these has.
+SNAPSHOT_BYTES = """
+SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
+     + (SELECT coalesce(sum(length(data)), 0) FROM params)
+     + (SELECT coalesce(sum(length(data)), 0) FROM results)
+     + (SELECT coalesce(sum(300 + 3 * length(id) + length(target)), 0) FROM tasks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(awaiter)), 0) FROM callbacks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(address)), 0) FROM listeners)
+     + (SELECT coalesce(sum(300 + 2 * length(id) + length(tags) + length(address)
+                            + coalesce((SELECT length(data) FROM params WHERE promise = number), 0)
+                            + coalesce((SELECT length(data) FROM results WHERE promise = number), 0)), 0)
+        FROM unblocks JOIN promises ON id = promise_id)
+"""
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = (
     *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),

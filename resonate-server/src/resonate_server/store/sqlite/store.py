@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -31,13 +32,15 @@ from resonate_server.kernel.model import (
     Rows,
     Spreading,
     Task,
-    weight,
+    Unread,
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
+    FIRST,
     MAX_COUNTED,
     MAX_TOLD_BYTES,
     Branch,
@@ -45,6 +48,7 @@ from resonate_server.store import (
     Dropped,
     Occupation,
     Place,
+    SettledRoot,
     Snapshot,
     Store,
 )
@@ -56,6 +60,12 @@ from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.runs import end_run
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+
+_AHEAD = {
+    PromiseSearch: statements.PROMISE_AHEAD,
+    TaskSearch: statements.TASK_AHEAD,
+    ScheduleSearch: statements.SCHEDULE_AHEAD,
+}
 
 _UNKNOWN = 0
 _NEVER = 2**63
@@ -187,7 +197,9 @@ class SQLiteStore(Store):
                 loaded.promises[id] = self._whole_promise(entry)
         if footprint.preload_for is not None:
             loaded.preload = self._preload(footprint.preload_for, footprint.branch)
-            loaded.promises.update({promise.id: promise for promise in loaded.preload if promise.id in loaded.promises})
+            for promise in loaded.preload:
+                if promise.id in loaded.promises:
+                    loaded.promises[promise.id] = promise
         if footprint.schedule is not None:
             for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
@@ -229,6 +241,9 @@ class SQLiteStore(Store):
         room = limit + 1 - len(awaiters)
         return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
 
+    def weigh(self, ids: Iterable[str]) -> int:
+        return sum(weight(entry.promise) for entry in map(self._entry, ids) if entry is not None)
+
     def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
         entry = self._entry(id)
         if entry is not None:
@@ -241,21 +256,16 @@ class SQLiteStore(Store):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        promise = self._stored_promise(id)
-        if promise is None:
+        # A new id is what is asked for most, so nothing is written out for it.
+        query = self._query if self._unwritten.knows(id) else self._db.execute
+        row = query(statements.GET_PAIR, (id,)).fetchone()
+        if row is None:
             self._absent.add(id)
             return None
-        entry = Entry(
-            promise=promise,
-            task=next((rows.task(row) for row in self._query(statements.GET_TASK, (id,))), None),
-        )
+        promise, task = rows.pair(row)
+        entry = Entry(promise=promise, task=task)
         self._cache.put(entry)
         return entry
-
-    def _stored_promise(self, id: str) -> Promise | None:
-        """A new id is what is asked for most, so nothing is written out for it."""
-        query = self._query if self._unwritten.knows(id) else self._db.execute
-        return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
 
     def _whole_promise(self, entry: Entry) -> Promise:
         """With its payloads."""
@@ -273,9 +283,15 @@ class SQLiteStore(Store):
         if branch:
             ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
         ids.discard(task_id)
-        entries = {id: entry for id in sorted(ids) if (entry := self._entry(id)) is not None}
-        chosen = fitting(entry.promise for entry in entries.values())
-        return [self._whole_promise(entries[promise.id]) for promise in chosen]
+        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
+        return self._read_what_fits(entries)
+
+    def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
+        promises = [entry.promise for entry in entries]
+        if all(map(is_read, promises)):
+            return promises
+        chosen = {promise.id for promise in fitting(promises)}
+        return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
         """The ids of the family, or the first of them if there are many."""
@@ -296,9 +312,7 @@ class SQLiteStore(Store):
     def write(self, changes: Changes) -> None:
         """Rows are made first: what cannot be a row is found before anything has changed."""
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
-        new = [promise for id, promise in changes.promises.items() if self._cache.get(id) is None]
-        params = _payloads((promise.id, promise.param) for promise in new)
-        results = _payloads((id, promise.value) for id, promise in changes.promises.items())
+        params, results = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -314,6 +328,16 @@ class SQLiteStore(Store):
         self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
+
+    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Params and values that are to be stored."""
+        params, results = {}, {}
+        for id, promise in promises.items():
+            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
+                params[id] = param
+            if (value := rows.payload_data(promise.value)) is not None:
+                results[id] = value
+        return params, results
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -407,18 +431,27 @@ class SQLiteStore(Store):
             self._alarm = min((time for time in times if time is not None), default=_NEVER)
         return None if self._alarm == _NEVER else self._alarm
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        roots = self._query(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
-        tasks = 0
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        settled_at, id = after
+        query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
+        found = self._query(statements.SETTLED_ROOTS, query).fetchall()
+        roots = [id for _, id, may_go in found if may_go]
         if roots:
             self._begin_deleting()
-        for (root,) in roots:
-            for statement in statements.DROP_LINKS_OF_TREE:
-                self._db.execute(statement, {"root": root})
-            tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-            for statement in statements.DROP_PROMISES_OF_TREE:
-                self._db.execute(statement, {"root": root})
-        return Dropped(trees=len(roots), tasks=tasks)
+        return Dropped(
+            trees=len(roots),
+            tasks=sum(map(self._drop_tree, roots)),
+            last=found[-1][:2] if len(found) == limit else None,
+        )
+
+    def _drop_tree(self, root: str) -> int:
+        """How many tasks were in it."""
+        for statement in statements.DROP_LINKS_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
+        for statement in statements.DROP_PROMISES_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        return tasks
 
     def reset(self) -> None:
         self._begin_deleting()
@@ -434,36 +467,46 @@ class SQLiteStore(Store):
 
     # --- search -----------------------------------------------------------------------------------------------------
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        match search:
+            case PromiseSearch(tags={"resonate:origin": origin}):
+                query = {"origin": origin, "after": search.cursor or "", "rows": rows}
+                found = self._query(statements.PROMISE_OF_ORIGIN_AHEAD, query)
+            case _:
+                found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
+        return next((id for (id,) in found), None)
+
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
         origin = search.tags.get("resonate:origin")
         statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
         query = {
             "state": search.state and search.state.value,
             "tags": msgspec.json.encode(search.tags).decode(),
             "origin": origin,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
+            **_range(search, last),
         }
-        return [rows.promise(row) for row in self._query(statement, query)]
+        return map(rows.promise, self._query(statement, query))
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        query = {
-            "state": search.state and search.state.value,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
-        }
-        return [rows.task(row) for row in self._query(statements.SEARCH_TASKS, query)]
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
+        query = {"state": search.state and search.state.value, **_range(search, last)}
+        return map(rows.task, self._query(statements.SEARCH_TASKS, query))
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        tags = msgspec.json.encode(search.tags).decode()
-        query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
-        return [rows.schedule(row) for row in self._query(statements.SEARCH_SCHEDULES, query)]
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+        query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
+        return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
 
     # --- for those who watch ----------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
         states = list(PromiseState) if state is None else [state]
-        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        roots = heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        return map(self._with_param, roots)
+
+    def _with_param(self, promise: Promise) -> Promise:
+        if not isinstance(promise.param, Unread):
+            return promise
+        (data,) = self._query(statements.GET_PARAM, (promise.id,)).fetchone()
+        return replace(promise, param=rows.payload(data))
 
     def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
         query = {
@@ -493,6 +536,10 @@ class SQLiteStore(Store):
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
 
+    def snapshot_bytes(self) -> int:
+        (size,) = self._query(statements.SNAPSHOT_BYTES).fetchone()
+        return int(size)
+
     def snapshot(self) -> Snapshot:
         return Snapshot(
             promises=[rows.promise(row) for row in self._query(statements.ALL_PROMISES)],
@@ -510,6 +557,7 @@ class SQLiteStore(Store):
         )
 
 
+<<<<<<< HEAD
 def _lock(path: Path) -> PathLock:
     """Of the file that a symbolic link may lead to: that is what two servers could share."""
     try:
@@ -522,6 +570,11 @@ def _lock(path: Path) -> PathLock:
 def _payloads(values: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
     """Those that are to be stored."""
     return {id: data for id, value in values if (data := rows.payload_data(value)) is not None}
+=======
+def _range(search: Search, last: str | None) -> dict[str, object]:
+    """Of ids. To the database a BLOB comes after every text."""
+    return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
+>>>>>>> store
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
