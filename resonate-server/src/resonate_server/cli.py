@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -15,13 +14,13 @@ from aiohttp import web
 from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.clock import monotonic_wall_clock
+from resonate_server.engine.clock import ServerClock
 from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
 from resonate_server.http.auth import BadKey, Guard
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
-from resonate_server.store import Store
+from resonate_server.store import Store, StoreFailed
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
@@ -109,7 +108,7 @@ def recover(db: Path | None) -> None:
         _fail(f"{path} does not exist")
     try:
         runs.recover(path)
-    except (PathTaken, sqlite3.Error, OSError) as error:
+    except (PathTaken, StoreFailed, OSError) as error:
         _fail(f"cannot recover {path}: {error}")
     click.echo(f"{path} can be served again, as of its last checkpoint")
 
@@ -145,7 +144,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
         guard = Guard(settings.auth)
     except BadKey as error:
         _fail(str(error))
-    engine = Engine(store, engine_settings, monotonic_wall_clock(), metrics)
+    engine = Engine(store, engine_settings, clock, metrics)
     app = build_app(engine, settings, guard, metrics)
     try:
         asyncio.run(_serve(app, build_metrics_app(metrics), settings, where), loop_factory=_loop_factory())

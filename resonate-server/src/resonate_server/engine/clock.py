@@ -1,4 +1,4 @@
-"""The server's time: milliseconds since the epoch, from the machine's clock at the very first start on, and never again.
+"""The server's time: milliseconds since the epoch, by the machine's clock at the very first start, and never again.
 
 After that it only goes on, at the pace of the machine's uptime. Whoever sets the machine's clock, by hand or by NTP,
 moves no lease, sleep or deadline. A restart goes on from the mark that the store keeps: exactly where it would be, as
@@ -21,6 +21,10 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another text after each boot of the machine; containers see that of their host. Linux only."""
 
 
+# It goes on while the machine is suspended, where the system has such a clock.
+_UPTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Clock(Protocol):
     """Tells the time in ms since the epoch; it never goes back."""
 
@@ -36,10 +40,6 @@ class Machine(Struct, frozen=True):
     wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     uptime: Callable[[], int] = lambda: time.clock_gettime_ns(_UPTIME) // 1_000_000
     boot: Callable[[], str] = lambda: BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
-
-
-# It goes on while the machine is suspended, where the system has such a clock.
-_UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class ServerClock:

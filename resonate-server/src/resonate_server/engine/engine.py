@@ -21,7 +21,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.engine.absence import Absences
-from resonate_server.engine.clock import Clock
+from resonate_server.engine.clock import MARK_MS, Clock
+from resonate_server.engine.health import StoreHealth
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.outgoing import MAX_HELD_BACK
 from resonate_server.engine.thread import WorkThread
@@ -52,7 +53,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Store
+from resonate_server.store import Store, StoreLost
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,8 @@ MAX_DECIDING_S = 0.01
 MAX_QUICK = 100
 """Ids that a request may name to be decided on the event loop."""
 
-SWEEP_MS = 5_000
-"""The clock is looked at least this often, because the system's may be set forward."""
+SWEEP_MS = 1_000
+"""What is due, and whether the store is still there, is looked at least this often."""
 
 NEVER = 2**63
 
@@ -131,6 +132,9 @@ class Engine:
         self._awake = asyncio.Event()
         self._stopping = False
         self._delivered: deque[Unblock] = deque()
+        self._health = StoreHealth()
+        self._marked = 0
+        """When the last mark of the clock was written (ms)."""
         self._alarm = 0
         """When something is due (ms); nothing is before that."""
         self._outbound: Outbound
@@ -138,6 +142,8 @@ class Engine:
         """To be set before :meth:`start`."""
         self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[None]
+        self.lost: asyncio.Future[str]
+        """Its result is for people: the store was taken away, and there is nothing to go on with."""
 
     def start(self, outbound: Outbound) -> None:
         """Start working; what the store still owes to listeners goes to ``outbound`` first.
@@ -145,6 +151,7 @@ class Engine:
         Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
         """
         self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
         self._outbound = outbound
         self._thread.start()
         self._enqueue(self._work.begin)
@@ -162,7 +169,7 @@ class Engine:
         self._store.close()
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
-        """The answer to ``call``, once everything it changed is durable. Status 500 if the store failed."""
+        """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed."""
         if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
             self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
@@ -181,10 +188,10 @@ class Engine:
             raise ReadFailed
         return cast("T", answer.data)
 
-    async def is_ready(self) -> bool:
-        """Whether the store answers, right now."""
+    async def trouble(self) -> str:
+        """Why nothing can be stored, right now, for people; empty if all is well."""
         answer = await self._submit(self._probe, Pace.ALONE)
-        return answer.status == 200
+        return "" if answer.status == 200 else self._health.trouble
 
     async def backup(self) -> Path | None:
         """A copy of the database in a file of its own, which is the caller's to remove; ``None`` if there is no file.
@@ -240,7 +247,7 @@ class Engine:
     async def _run(self) -> None:
         while self._jobs or self._patient or not self._stopping:
             await self._wait_for_jobs_or_alarm()
-            await self._work_off(self._next_batch())
+            await self._work_off(self._next_batch() or [Job(work=self._probe)])
             if self._patient:
                 await self._work_off([self._patient.popleft()])
             if self._clock() >= self._alarm:
@@ -274,17 +281,22 @@ class Engine:
             return
         try:
             results = await self._transact(batch)
-        except Exception:
-            logger.exception("the store failed; %d requests are answered with an error", len(batch))
-            results = [_failure() for _ in batch]
-            self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
-            self._roll_back()
+        except Exception as error:
+            results = self._fail(batch, error)
         else:
             self._set_alarm()
         try:
             self._publish(batch, results)
         except Exception:
             logger.exception("what was decided could not be told")
+
+    def _fail(self, batch: list[Job], error: Exception) -> list[Result]:
+        self._health.failed(error)
+        self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
+        if isinstance(error, StoreLost) and not self.lost.done():
+            self.lost.set_result(str(error))
+        self._roll_back()
+        return [_failure(self._health.trouble) for _ in batch]
 
     async def _transact(self, batch: list[Job]) -> list[Result]:
         began = time.perf_counter()
@@ -296,6 +308,7 @@ class Engine:
             results, written = await self._on_thread(lambda: self._decide_alone(batch[0], now))
         if written:
             await self._on_thread(self._store.commit)
+            self._health.worked()
             self._metrics.commit(len(batch), time.perf_counter() - began)
         return results
 
@@ -319,12 +332,20 @@ class Engine:
 
     def _close_decision(self, results: list[Result]) -> tuple[list[Result], bool]:
         written = self._store.flush()
-        if written and self._delivered:
+        if written:
             self._forget_delivered()
+            self._keep_mark()
             self._store.flush()
         if self._work.paused:
             results = [replace(result, effects=[]) for result in results]
         return results, written
+
+    def _keep_mark(self) -> None:
+        """Not with every commit: it would write one more page each time."""
+        now = self._clock()
+        if now >= self._marked + MARK_MS:
+            self._store.put_clock_mark(self._clock.mark())
+            self._marked = now
 
     def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
         return self._thread.run(work)
@@ -333,8 +354,8 @@ class Engine:
         """Even that may fail; the next transaction will then, too."""
         try:
             self._store.rollback()
-        except Exception:
-            logger.exception("the store could not take back a transaction")
+        except Exception as error:
+            self._health.failed(error)
 
     def _set_alarm(self) -> None:
         """What is committed stays so, and is told, also if the store does not answer this."""
@@ -349,9 +370,9 @@ class Engine:
         """Short jobs write once, as their last step: if they fail, nothing has changed."""
         try:
             return job.work(now)
-        except Exception:
+        except Exception as error:
             logger.exception("a piece of work failed and changed nothing")
-            return _failure()
+            return _failure(str(error) or type(error).__name__)
 
     def _tick(self, now: int) -> Result:
         return self._work.tick(now) or Result()
@@ -369,7 +390,10 @@ class Engine:
         return self._work.drop_settled_trees(now - self._settings.keep_settled_ms)
 
     def _probe(self, _: int) -> Result:
+        """Only a write tells that it works again."""
         self._store.check()
+        if self._health.trouble:
+            self._store.put_clock_mark(self._clock.mark())
         return Result(answer=Answer(status=200, data=None))
 
     # --- after the commit -------------------------------------------------------------------------------------------
@@ -459,6 +483,6 @@ def _stops() -> Answer:
     return Answer(status=503, data="the server stops; this was not done to its end")
 
 
-def _failure() -> Result:
-    answer = Answer(status=500, data="the server could not store this request; nothing was changed")
+def _failure(trouble: str) -> Result:
+    answer = Answer(status=503, data=f"the server could not store this request, and nothing was changed: {trouble}")
     return Result(answer=answer, failed=True)

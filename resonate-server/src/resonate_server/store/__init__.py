@@ -88,7 +88,11 @@ class ClockMark(Struct, frozen=True):
     boot: str
 
 
-class StoreLost(Exception):
+class StoreFailed(Exception):
+    """The database cannot do what it should, now: a full disk, say. The text is for people."""
+
+
+class StoreLost(StoreFailed):
     """Somebody took the database away while it was in use; its text is for people.
 
     What is written from now on is lost, and so may be what was written last. There is nothing to go on with.
@@ -112,7 +116,7 @@ class Store(Protocol):
     def flush(self) -> bool:
         """Hand everything written to the database; tells whether there is something to :meth:`commit`.
 
-        Not durable yet. An exception means that only :meth:`rollback` is left.
+        Not durable yet. An exception, :class:`StoreFailed` or another, means that only :meth:`rollback` is left.
         """
 
     def commit(self) -> None:

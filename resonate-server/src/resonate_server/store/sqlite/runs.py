@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from resonate_server.store import StoreFailed
 from resonate_server.store.sqlite.lock import PathLock
 
 GET_RUN = "SELECT run, is_open FROM server"
@@ -64,8 +65,15 @@ def end_run(db: sqlite3.Connection) -> None:
 def recover(path: Path) -> None:
     """Go on with a file that has lost its log. One of an earlier run is put aside.
 
-    Raises ``PathTaken``, ``sqlite3.Error`` or ``OSError``.
+    Raises :class:`StoreFailed` for a file that is none of ours, ``PathTaken`` or ``OSError``.
     """
+    try:
+        _recover(path)
+    except sqlite3.Error as error:
+        raise StoreFailed(str(error)) from error
+
+
+def _recover(path: Path) -> None:
     with PathLock(path):
         log = log_of(path)
         if _is_older(_run_with_log(path), run_in_file(path)):

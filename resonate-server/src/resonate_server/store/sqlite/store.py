@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ from resonate_server.store import (
     SettledRoot,
     Snapshot,
     Store,
+    StoreFailed,
 )
 from resonate_server.store.sqlite import rows, statements
 from resonate_server.store.sqlite.backup import copy_database
@@ -108,7 +109,8 @@ class SQLiteStore(Store):
 
     def commit(self) -> None:
         if self._db.in_transaction:
-            self._db.execute("COMMIT")
+            with _told():
+                self._db.execute("COMMIT")
         self._check_identity()
         self._absent.clear()
         self._cache.age()
@@ -122,7 +124,8 @@ class SQLiteStore(Store):
 
     def check(self) -> None:
         self._check_identity()
-        self._db.execute(statements.CHECK).fetchone()
+        with _told():
+            self._db.execute(statements.CHECK).fetchone()
 
     def clock_mark(self) -> ClockMark | None:
         row = self._query(statements.GET_CLOCK_MARK).fetchone()
@@ -172,9 +175,10 @@ class SQLiteStore(Store):
         if not self._unwritten:
             return
         self._lost = True
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-        self._unwritten.execute(self._db)
+        with _told():
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._unwritten.execute(self._db)
         self._lost = False
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
@@ -557,7 +561,15 @@ class SQLiteStore(Store):
         )
 
 
-<<<<<<< HEAD
+@contextmanager
+def _told() -> Iterator[None]:
+    """What SQLite says of its trouble, as the contract has it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFailed(str(error)) from error
+
+
 def _lock(path: Path) -> PathLock:
     """Of the file that a symbolic link may lead to: that is what two servers could share."""
     try:
@@ -567,14 +579,9 @@ def _lock(path: Path) -> PathLock:
         raise StoreUnusable(f"cannot use {path}: {error}") from error
 
 
-def _payloads(values: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
-    """Those that are to be stored."""
-    return {id: data for id, value in values if (data := rows.payload_data(value)) is not None}
-=======
 def _range(search: Search, last: str | None) -> dict[str, object]:
     """Of ids. To the database a BLOB comes after every text."""
     return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
->>>>>>> store
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
