@@ -519,7 +519,8 @@ def secretive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("secret")
     issuer = Issuer("ed25519", folder / "key.pem")
     env = {"RESONATE_AUTH__PUBLICKEY": str(issuer.pem)} if request.param == "beside a key" else {}
-    server = ServerProcess(folder / "log", RESONATE_AUTH__TOKEN=SECRET, RESONATE_LEVEL="debug", **env).start()
+    settings = {"RESONATE_AUTH__TOKEN": SECRET, "RESONATE_LEVEL": "debug"} | env
+    server = ServerProcess(folder / "log", None, None, **settings).start()
     yield Guarded(server, issuer)
     server.stop()
 
