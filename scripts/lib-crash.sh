@@ -40,7 +40,7 @@ runs_of() { # SERVICE [FUNCTION]: of all its instances
 }
 
 ask_server() { # KIND DATA: one request in the protocol of the Resonate server
-    local_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
+    server_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
         "http://127.0.0.1:$resonate_port/"
 }
 

@@ -35,6 +35,13 @@ def test_a_lease_that_is_no_lease(text: str) -> None:
         Settings.from_environment({"LEASE_SECONDS": text})
 
 
+@pytest.mark.parametrize("text", ["two words", "secret\n", " secret", "t\u00f6ken", "t\u20acken"])
+def test_a_token_that_no_header_can_carry_is_told_and_not_shown(text: str) -> None:
+    with pytest.raises(SystemExit, match="RESONATE_TOKEN") as ended:
+        Settings.from_environment({"RESONATE_TOKEN": text})
+    assert text not in str(ended.value)
+
+
 def test_a_health_file_that_cannot_be_written() -> None:
     with pytest.raises(SystemExit, match="HEALTH_FILE"):
         Settings.from_environment({"HEALTH_FILE": "/nowhere/health"})

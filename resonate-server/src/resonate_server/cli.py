@@ -16,7 +16,7 @@ from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
 from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
-from resonate_server.http.auth import BadKey, Guard
+from resonate_server.http.auth import Guard
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
@@ -106,7 +106,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
     )
     try:
         guard = Guard(settings.auth)
-    except BadKey as error:
+    except WrongSetting as error:
         _fail(str(error))
     engine = Engine(store, engine_settings, monotonic_wall_clock(), metrics)
     app = build_app(engine, settings, guard, metrics)

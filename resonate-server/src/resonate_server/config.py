@@ -6,6 +6,7 @@ In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +27,17 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Millis = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1)]
 
+BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""What can stand in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
+
 
 class WrongSetting(Exception):
     """A value that cannot be meant, or a name that does not exist: that is a mistake, not a wish."""
 
     def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
         name = PREFIX + BETWEEN_LEVELS.join(path).upper()
-        super().__init__(f"setting {name}: {reason} (got {value!r})")
+        got = "" if "auth" in path else f" (got {value!r})"  # it may be a secret, or a mistyped one
+        super().__init__(f"setting {name}: {reason}{got}")
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -134,11 +139,23 @@ class Transports(Section, frozen=True, kw_only=True):
 
 
 class Auth(Section, frozen=True, kw_only=True):
-    """``publickey``: a PEM file, ``none`` (tokens are not verified), or empty (no tokens at all)."""
+    """Either makes tokens needed: ``token``, a shared secret that permits everything, or ``publickey``, for JWTs: a PEM
+    file, or ``none`` (they are not verified)."""
 
+    token: str = ""
     publickey: str = ""
     iss: str = ""
     aud: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token and not BEARER.fullmatch(self.token):
+            reason = "a token is made of the letters A to Z and a to z, digits and - . _ ~ + / with = only at its end"
+            raise WrongSetting(("auth", "token"), self.token, reason)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether tokens are needed."""
+        return bool(self.token or self.publickey)
 
 
 class Observability(Section, frozen=True, kw_only=True):

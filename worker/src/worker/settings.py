@@ -1,6 +1,7 @@
 """The environment variables that configure a worker."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,10 +26,17 @@ class Settings:
         """Read the variables; a value that cannot be used ends the program with a clear message."""
         return cls(
             server_url=environment.get("RESONATE_URL") or "http://localhost:8001",
-            token=environment.get("RESONATE_TOKEN") or None,
+            token=_token("RESONATE_TOKEN", environment.get("RESONATE_TOKEN")),
             lease=_seconds("LEASE_SECONDS", environment.get("LEASE_SECONDS") or "10"),
             health_file=_writable("HEALTH_FILE", environment.get("HEALTH_FILE")),
         )
+
+
+def _token(name: str, text: str | None) -> str | None:
+    """The value is a secret, and not shown."""
+    if text and not re.fullmatch("[!-~]+", text):
+        raise SystemExit(f"{name} is no token: it has spaces, line ends or letters that no header can carry")
+    return text or None
 
 
 def _seconds(name: str, text: str) -> timedelta:

@@ -12,6 +12,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Connection, Hub
 from resonate_server.http.auth import Guard
+from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Message, encode_message
 
 STREAM_S = 240.0
@@ -39,13 +40,16 @@ class Streams:
         self._max_connections = settings.transports.http_poll.max_connections
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        if not self._guard.admits(request.headers.get("Authorization")):
-            return web.Response(status=401, text="a valid bearer token is required\n")
+        group, id = request.match_info["group"], request.match_info["id"]
+        try:
+            self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
+        except ProtocolError as error:
+            return web.Response(status=error.status, text=f"{error.message}\n")
         if self._hub.connections >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
-        connection = self._hub.connect(request.match_info["group"], request.match_info["id"])
+        connection = self._hub.connect(group, id)
         ended_by_us = False
         try:
             await self._serve(response, connection)
