@@ -136,8 +136,8 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
 def _warn_if_exposed(settings: Settings) -> None:
     if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
         logger.warning(
-            "no token is needed: whoever reaches %s, from any machine, may read and change everything; "
-            "RESONATE_AUTH__PUBLICKEY demands tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
+            "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
+            "everything; RESONATE_AUTH__PUBLICKEY has it ask for tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
             settings.server.bind,
         )
 

@@ -66,8 +66,8 @@ class TestHosts:
         "host",
         [
             "evil.test", "evil.test:8001", "localhost.evil.test", "127.0.0.1.evil.test", "127.evil.test",
-            "evil.localhost", "xresonate-server", "resonate-server.evil.test", "192.168.1.6", "128.0.0.1", "127.1", "0x7f.0.0.1",
-            "2130706433", "[::2]", "[fd00::2]", "0.0.0.0:8001", "[::]:8001", "[::ffff:127.0.0.1]",
+            "evil.localhost", "xresonate-server", "resonate-server.evil.test", "192.168.1.6", "128.0.0.1", "127.1",
+            "0x7f.0.0.1", "2130706433", "[::2]", "[fd00::2]", "0.0.0.0:8001", "[::]:8001", "[::ffff:127.0.0.1]",
         ],
     )  # fmt: skip
     def test_it_goes_by_no_other(self, host: str) -> None:
@@ -145,9 +145,9 @@ class TestOrigins:
         "origin",
         [
             THEIRS, "http://127.0.0.1:8001", "http://localhost", "http://evil.test", "http://evil.test:8001", "null",
-            "",             "http://localhost:8001/", "http://localhost:8001.evil.test", "http://x@localhost:8001", "localhost:8001",
-            "ftp://localhost:8001", "chrome-extension://localhost:8001", f"{OURS}, {OURS}", f"{OURS} {OURS}",
-            LISTED.upper(), f"{LISTED}:443", f"{LISTED}.evil.test", "file://",
+            "", "http://localhost:8001/", "http://localhost:8001.evil.test", "http://x@localhost:8001",
+            "localhost:8001", "ftp://localhost:8001", "chrome-extension://localhost:8001", f"{OURS}, {OURS}",
+            f"{OURS} {OURS}", LISTED.upper(), f"{LISTED}:443", f"{LISTED}.evil.test", "file://",
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "same-origin"}], ids=["", "same-origin"])
