@@ -137,7 +137,7 @@ def _warn_if_exposed(settings: Settings) -> None:
     if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
         logger.warning(
             "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
-            "everything; RESONATE_AUTH__PUBLICKEY has it ask for tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
+            "everything; RESONATE_AUTH__PUBLICKEY demands tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
             settings.server.bind,
         )
 
