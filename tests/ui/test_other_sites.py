@@ -195,6 +195,20 @@ def test_a_page_gets_nothing_done_and_nothing_told(
     assert not target.has_had_workers()
 
 
+def test_where_the_browser_says_less_still_nothing_gets_done(stranger: int, page: Page, tmp_path: Path) -> None:
+    """On plain HTTP by another name than loopback it does not say with every request whose page asks."""
+    server = ServerProcess(tmp_path / "log", RESONATE_SERVER__HOSTS=REBOUND).start()
+    try:
+        page.goto(f"http://localhost:{stranger}/")
+        try_everything(page, f"http://{REBOUND}:{server.port}/", attack())
+        try_everything(page, f"http://{REBOUND}:{server.port}/poll/service-bar/evil")
+
+        assert server.client().call("promise.search").data == {"promises": []}
+        assert "worker connected" not in server.output()
+    finally:
+        server.stop()
+
+
 def test_a_link_of_another_site_leads_to_a_page_that_works(target: Target, stranger: int, page: Page) -> None:
     page.goto(f"http://localhost:{stranger}/")
     before = target.refused()

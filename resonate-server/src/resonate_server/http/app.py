@@ -14,7 +14,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.cors import add_origin, cors
-from resonate_server.http.gate import Gate, guarded
+from resonate_server.http.gate import Gate, gated
 from resonate_server.http.lane import Lanes, LaneSite
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
@@ -46,7 +46,7 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     metrics.registry.register(DeliveryCollector(hub.figures))
     outbound = Outbound(hub, push, metrics)
     gate = Gate(settings.server, LINKABLE)
-    middlewares = [guarded(gate, metrics), *_middlewares(settings)]
+    middlewares = [gated(gate, metrics), *_middlewares(settings)]
     app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=middlewares)
     api = Api(engine, guard, metrics, settings.debug)
     app.router.add_post("/", api.post)
@@ -73,7 +73,7 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
     async def render(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    app = web.Application(middlewares=[guarded(Gate(settings.server), metrics)])
+    app = web.Application(middlewares=[gated(Gate(settings.server), metrics)])
     app.router.add_get("/metrics", render)
     return app
 

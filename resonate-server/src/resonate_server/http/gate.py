@@ -8,8 +8,9 @@ nobody else is: programs do not send these headers.
 * ``Host``: a page whose name was made to point here (DNS rebinding) is of our origin to its browser. It still calls us
   by that name, which is not one of ours.
 * ``Origin``: comes with everything but GETs that the page cannot read.
-* ``Sec-Fetch-Site``: comes with those as well, where the browser trusts the connection: on loopback, or over TLS. A GET
-  matters, too: who opens a worker's stream is handed tasks. ``same-site`` is no friend: another port of this machine.
+* ``Sec-Fetch-Site``: comes with those as well, where the browser trusts the connection: on loopback, or over TLS.
+  ``same-site`` is no friend: another port of this machine.
+* ``User-Agent``: of a browser, is enough where a GET has an effect: who opens a worker's stream is handed tasks.
 """
 
 import logging
@@ -107,6 +108,9 @@ def _compared(given: str) -> str | None:
 
 # ── the judgement ──
 
+STREAMS = "/poll/"
+"""Below it a GET has an effect."""
+
 _JSON = re.compile(r"application/(?:[a-z0-9._-]+\+)?json\s*(?:;|$)", re.IGNORECASE | re.ASCII)
 
 
@@ -141,6 +145,8 @@ class Gate:
             return None
         if origin is not None and not _is_own(origin, headers):
             return FOREIGN_ORIGIN
+        if path.startswith(STREAMS) and _hides_its_page(headers):
+            return FOREIGN_SITE
         if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
             return None
         links_here = origin is None and method == "GET" and path in self._pages and _fills_a_tab(headers)
@@ -151,6 +157,12 @@ def _is_own(origin: str, headers: Headers) -> bool:
     """The scheme is not known: there may be a proxy that speaks TLS."""
     host = headers.get("host", "").lower()
     return host != "" and origin.lower() in (f"http://{host}", f"https://{host}")
+
+
+def _hides_its_page(headers: Headers) -> bool:
+    """A browser that does not trust the connection says nothing with a GET, but it does say what it is."""
+    says_nothing = "origin" not in headers and "sec-fetch-site" not in headers
+    return says_nothing and headers.get("user-agent", "").startswith("Mozilla/")
 
 
 def _fills_a_tab(headers: Headers) -> bool:
@@ -178,7 +190,7 @@ MAX_SHOWN = 200
 """Characters of a value in the log."""
 
 
-def guarded(gate: Gate, metrics: Metrics) -> Middleware:
+def gated(gate: Gate, metrics: Metrics) -> Middleware:
     """Has ``gate`` judge every request, before anything else looks at it."""
     journal = Journal()
 

@@ -183,6 +183,20 @@ class TestSites:
     def test_no_other_page_may_even_without_an_origin(self, site: str, mode: str, path: str) -> None:
         assert judge({"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}, "GET", path) is FOREIGN_SITE
 
+    BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
+
+    def test_a_browser_that_says_nothing_gets_no_stream(self) -> None:
+        assert judge({"User-Agent": self.BROWSER}, "GET", "/poll/service-bar/x") is FOREIGN_SITE
+        for agent in ("python-httpx/0.28", "node", "Go-http-client/1.1", ""):
+            assert judge({"User-Agent": agent}, "GET", "/poll/service-bar/x") is None
+
+    def test_what_else_it_asks_for_has_no_effect(self) -> None:
+        assert judge({"User-Agent": self.BROWSER}, "GET", "/ui/api/chains") is None
+
+    @pytest.mark.parametrize("own", [{"Origin": OURS}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": LISTED}])
+    def test_a_page_that_may_ask_may_have_a_stream(self, own: dict[str, str]) -> None:
+        assert judge({"User-Agent": self.BROWSER, **own}, "GET", "/poll/service-bar/x") is None
+
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
     def test_all_may_link_to_the_page(self, path: str, site: str) -> None:
