@@ -17,6 +17,7 @@ from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
 from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
+from resonate_server.http.gate import is_loopback
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
@@ -42,7 +43,7 @@ def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
         command
     )
     command = click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (default 8001).")(command)
-    return click.option("--host", "bind", help="Address to listen on (default 0.0.0.0; dev: 127.0.0.1).")(command)
+    return click.option("--host", "bind", help="Address to listen on (default 127.0.0.1).")(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +61,7 @@ def main() -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
 def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _load_settings(flags, {})
+    settings = _load_settings(flags)
     sqlite = settings.storage.sqlite
     try:
         store = SQLiteStore(sqlite.path, sqlite.synchronous)
@@ -73,11 +74,11 @@ def serve(**flags: Any) -> None:
 @_listening_options
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
-    settings = _load_settings(flags, {"server": {"bind": "127.0.0.1"}})
+    settings = _load_settings(flags)
     _run(MemoryStore(), settings, "state in memory only")
 
 
-def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:
+def _load_settings(flags: dict[str, Any]) -> Settings:
     """``flags`` as click hands them over; ``None`` for those that were not given."""
     overriding: Given = {}
     for name, value in flags.items():
@@ -88,7 +89,7 @@ def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:
                 section = section.setdefault(each, {})
             section[last] = value
     try:
-        return load(overriding, usual)
+        return load(overriding)
     except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
     except WrongSetting as error:
@@ -111,7 +112,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
     engine = Engine(store, engine_settings, monotonic_wall_clock(), metrics)
     app = build_app(engine, settings, guard, metrics)
     try:
-        asyncio.run(_serve(app, build_metrics_app(metrics), settings, where), loop_factory=_loop_factory())
+        asyncio.run(_serve(app, build_metrics_app(metrics, settings), settings, where), loop_factory=_loop_factory())
     except CannotListen as error:
         _fail(str(error))
 
@@ -121,6 +122,7 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
     try:
         host, port = await _listen(runners[0], api_site, settings.server.bind, settings.server.port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
+        _warn_if_exposed(settings)
         if settings.observability.metrics_port:
             runners.append(_runner(metrics_app, settings))
             await _offer_metrics(runners[1], settings)
@@ -129,6 +131,15 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
     finally:
         for runner in runners:
             await runner.cleanup()
+
+
+def _warn_if_exposed(settings: Settings) -> None:
+    if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
+        logger.warning(
+            "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
+            "everything; RESONATE_AUTH__PUBLICKEY demands tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
+            settings.server.bind,
+        )
 
 
 async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:

@@ -44,6 +44,11 @@ class Section(Struct, frozen=True, kw_only=True):
     """A group of settings."""
 
 
+def _each(texts: list[str] | str) -> list[str]:
+    """A list may be written as one text, with commas."""
+    return texts if isinstance(texts, list) else [text.strip() for text in texts.split(",") if text.strip()]
+
+
 class Cors(Section, frozen=True, kw_only=True):
     """Origins whose pages may talk to the server: a list, or comma-separated; ``*`` for any."""
 
@@ -52,26 +57,36 @@ class Cors(Section, frozen=True, kw_only=True):
     @property
     def origins(self) -> list[str]:
         """The origins one by one."""
-        if isinstance(self.allow_origins, list):
-            return self.allow_origins
-        return [origin.strip() for origin in self.allow_origins.split(",") if origin.strip()]
+        return _each(self.allow_origins)
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """``host``: under which name others reach this server; ``bind``: the address it listens on."""
+    """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
+    ``*`` for any; ``bind``: the address it listens on."""
 
     host: str = "localhost"
-    bind: str = "0.0.0.0"  # noqa: S104  the official default; the compose file publishes on loopback only
+    hosts: list[str] | str = []
+    bind: str = "127.0.0.1"
     port: Port = 8001
     url: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
     shutdown_timeout: Millis = 10_000
     cors: Cors = Cors()
 
+    def __post_init__(self) -> None:
+        for host in self.other_hosts:
+            if "/" in host:
+                raise WrongSetting(("server", "hosts"), host, "a name or an address is expected, not a URL")
+
     @property
     def public_url(self) -> str:
         """What ``execute`` messages tell push workers to call back."""
         return self.url or f"http://{self.host}:{self.port}"
+
+    @property
+    def other_hosts(self) -> list[str]:
+        """The ``hosts`` one by one."""
+        return _each(self.hosts)
 
 
 class Sqlite(Section, frozen=True, kw_only=True):
@@ -157,6 +172,11 @@ class Auth(Section, frozen=True, kw_only=True):
         """Whether tokens are needed."""
         return bool(self.token or self.publickey)
 
+    @property
+    def is_protection(self) -> bool:
+        """Whether a token proves anything."""
+        return self.enabled and self.publickey != "none"
+
 
 class Observability(Section, frozen=True, kw_only=True):
     """``metrics_port`` 0 switches the metrics off."""
@@ -192,14 +212,12 @@ class Settings(Section, frozen=True, kw_only=True):
     ui: Ui = Ui()
 
 
-def load(flags: Given, usual: Given, environment: Mapping[str, str] = os.environ) -> Settings:
-    """``usual``: what applies instead of the defaults where nothing else is given.
-
-    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
+def load(flags: Given, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
     ``OSError`` for one that cannot be read.
     """
     given: Given = {}
-    for source in (usual, _from_file(), _from_environment(environment), flags):
+    for source in (_from_file(), _from_environment(environment), flags):
         _merge(given, source)
     return _section(Settings, given, ())
 

@@ -384,17 +384,9 @@ class TestSending:
         assert got.status == 503
         assert got.json["error"].startswith("foo does not answer")
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"Sec_Fetch_Site": "cross-site"},
-            {"Sec_Fetch_Site": "same-site"},
-            {"Sec_Fetch_Site": "none"},
-            {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1"},
-        ],
-    )
-    def test_other_sites_pages_cannot_send(self, lonely: Page, headers: dict[str, Any]) -> None:
-        assert lonely.send(**headers).status == 403
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_other_sites_pages_cannot_send(self, lonely: Page, site: str) -> None:
+        assert lonely.send(Sec_Fetch_Site=site).status == 403
 
     @pytest.mark.parametrize(
         "body",
@@ -415,7 +407,7 @@ class TestSending:
         assert (got.status, list(got.json)) == (400, ["error"])
 
     def test_a_body_of_another_kind_is_refused(self, lonely: Page) -> None:
-        assert lonely.send(Content_Type="text/plain").status == 400
+        assert lonely.send(Content_Type="text/plain").status == 415
 
     def test_the_page_learns_how_to_kill_bar(self, lonely: Page) -> None:
         about = lonely.get("/ui/api/settings").json

@@ -14,9 +14,10 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.cors import add_origin, cors
+from resonate_server.http.gate import Gate, gated
 from resonate_server.http.lane import Lanes, LaneSite
 from resonate_server.http.stream import Streams
-from resonate_server.http.ui import add_ui
+from resonate_server.http.ui import LINKABLE, add_ui
 from resonate_server.metrics import DeliveryCollector, Metrics
 from resonate_server.protocol.envelope import encode_response
 from resonate_server.protocol.messages import Execute, Message
@@ -44,7 +45,9 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     hub = Hub(owner=engine, push=push.send)
     metrics.registry.register(DeliveryCollector(hub.figures))
     outbound = Outbound(hub, push, metrics)
-    app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=_middlewares(settings))
+    gate = Gate(settings.server, LINKABLE)
+    middlewares = [gated(gate, metrics), *_middlewares(settings)]
+    app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=middlewares)
     api = Api(engine, guard, metrics, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
@@ -57,20 +60,20 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
     app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound))
-    app[LANES] = lanes = Lanes(api.handle, KEEP_ALIVE_S, settings.server.shutdown_timeout / 1_000)
+    app[LANES] = lanes = Lanes(api.handle, gate.goes_by, KEEP_ALIVE_S, settings.server.shutdown_timeout / 1_000)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: lanes.drain())
     app.on_response_prepare.append(add_origin)
     return app
 
 
-def build_metrics_app(metrics: Metrics) -> web.Application:
+def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
     """``GET /metrics``, for a listener of its own."""
 
     async def render(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    app = web.Application()
+    app = web.Application(middlewares=[gated(Gate(settings.server), metrics)])
     app.router.add_get("/metrics", render)
     return app
 

@@ -38,6 +38,9 @@ type Respond = Callable[[int, bytes], None]
 type Handle = Callable[[bytes, str | None, Respond], None]
 """What answers a body that came with this ``Authorization``."""
 
+type GoesBy = Callable[[str], bool]
+"""Whether a ``Host`` may say so."""
+
 
 class Head(Struct, frozen=True):
     """All of a head that matters. ``length``: bytes of the body."""
@@ -55,7 +58,7 @@ _PLAIN_FIELDS = frozenset(
 """Fields that change nothing here."""
 
 
-def read_head(head: bytes) -> Head | None:
+def read_head(head: bytes, goes_by: GoesBy) -> Head | None:
     """The head of a plain request, without its last two line ends; ``None`` if somebody else should judge it."""
     if not head.startswith(REQUEST_LINE):
         return None
@@ -70,14 +73,17 @@ def read_head(head: bytes) -> Head | None:
     is_plain = b"host" in fields and _PLAIN_FIELDS.issuperset(fields) and connection.lower() == b"keep-alive"
     if not is_plain or not _LENGTH.fullmatch(length) or int(length) > MAX_BODY_BYTES:
         return None
+    if not goes_by(fields[b"host"].decode()):
+        return None
     return Head(length=int(length), authorization=None if authorization is None else authorization.decode())
 
 
 class Lanes:
     """All connections that are in the lane. ``fallback`` makes the protocol that a connection is handed over to."""
 
-    def __init__(self, handle: Handle, keep_alive_s: float, shutdown_s: float) -> None:
+    def __init__(self, handle: Handle, goes_by: GoesBy, keep_alive_s: float, shutdown_s: float) -> None:
         self.handle = handle
+        self._goes_by = goes_by
         self.fallback: Callable[[], asyncio.Protocol]
         self._keep_alive_s = keep_alive_s
         self._shutdown_s = shutdown_s
@@ -108,7 +114,7 @@ class Lanes:
             return self._heads[raw]
         if len(self._heads) >= MAX_KNOWN_HEADS:
             self._heads.clear()
-        head = self._heads[raw] = read_head(raw)
+        head = self._heads[raw] = read_head(raw, self._goes_by)
         return head
 
     def date(self) -> bytes:

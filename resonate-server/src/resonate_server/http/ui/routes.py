@@ -16,6 +16,9 @@ from resonate_server.watch import Watch
 
 PAGE = "/ui/"
 
+LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
+"""The page, and what leads to it: other sites may link there."""
+
 
 def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, settings: Settings) -> None:
     """Have the page served, and its watch told of what happens."""
