@@ -24,6 +24,7 @@ from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
 from worker.settings import Settings
 from worker.stream import Stream
+from worker.values import PlainValues
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class RunningWorker:
             pid=pid,
             ttl=lease,
             token=token,
+            encryptor=PlainValues(),
             heartbeat=SteadyHeartbeat(pid, pause, self.sender),
             retry_policy=RETRY_POLICY,
             observer=self._observe,
