@@ -1,24 +1,66 @@
-"""Telling a person that a function blocks the event loop: then heartbeats stay out, and the task's lease is lost."""
+"""Telling a person which function blocks the event loop: until it returns, nothing else of this worker goes on."""
 
 import asyncio
+import contextlib
 import logging
+import sys
+import threading
 import time
+from pathlib import Path
+from types import FrameType
+
+from resonate.durable import DurableFunction
+
+from worker import heartbeat
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 
+_INVOKE = DurableFunction.invoke.__code__
 
-async def report_blocking(lease_seconds: float) -> None:
-    """Warn whenever the loop stood still for so long that leases are in danger. Runs until it is cancelled."""
-    while True:
-        began = time.monotonic()
-        await asyncio.sleep(LOOK_SECONDS)
-        blocked = time.monotonic() - began - LOOK_SECONDS
-        if blocked > lease_seconds / 2:
-            logger.warning(
-                "a function has blocked this process for %.1f s; leases last %.0f s, and blocked heartbeats lose them: "
+
+class BlockWatch:
+    """Watches an event loop from that of another thread. To be made on the thread that is watched."""
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._warnings = (
+            (
+                lease_seconds / 2,
+                "%s blocks the event loop, for %.1f s so far; meanwhile nothing else of this worker goes on: "
                 "use `await asyncio.sleep(...)`, or `await asyncio.to_thread(...)` for work that blocks",
-                blocked,
-                lease_seconds,
-            )
+            ),
+            (heartbeat.KEEP_SECONDS, "%s has blocked the event loop for %.0f s: its leases are not kept any longer"),
+        )
+
+    async def run(self) -> None:
+        while True:
+            await self._ask()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _ask(self) -> None:
+        """Wait for the loop to answer; warn as time passes, and after a warning tell how long it was in the end."""
+        since, answered, culprit = time.monotonic(), asyncio.Event(), ""
+        self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        for seconds, warning in self._warnings:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())
+                break
+            culprit = self._culprit()
+            logger.warning(warning, culprit, time.monotonic() - since)
+        await answered.wait()
+        if culprit:
+            logger.warning("%s blocked the event loop for %.1f s", culprit, time.monotonic() - since)
+
+    def _culprit(self) -> str:
+        """The durable function that the loop's thread is in, also one that is run as a step; else where it is."""
+        innermost = frame = sys._current_frames()[self._thread]
+        while frame.f_back is not None and frame.f_back.f_code is not _INVOKE:
+            frame = frame.f_back
+        return _place(frame if frame.f_back is not None else innermost)
+
+
+def _place(frame: FrameType) -> str:
+    return f"function {frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from resonate.connections import HttpConnection
@@ -17,9 +18,9 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.blocking import report_blocking
+from worker.blocking import BlockWatch
 from worker.health import HealthFile
-from worker.heartbeat import SteadyHeartbeat
+from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
 from worker.settings import Settings
@@ -77,6 +78,7 @@ class RunningWorker:
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
         pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
+        heartbeat = SteadyHeartbeat(pid, pause, self.sender)
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -85,7 +87,7 @@ class RunningWorker:
             ttl=lease,
             token=token,
             encryptor=PlainValues(),
-            heartbeat=SteadyHeartbeat(pid, pause, self.sender),
+            heartbeat=heartbeat,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
             autostart=False,
@@ -96,7 +98,10 @@ class RunningWorker:
             health = HealthFile(settings.health_file)
             self.stream.watch(health.show)
             self._beating = asyncio.create_task(health.keep_fresh())
-        self._watching = asyncio.create_task(report_blocking(lease.total_seconds()))
+        # Never started, this connection tries once and leaves it at that.
+        sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
+        stand_in = StandIn(pid, pause, sender, heartbeat.silence, self._leases.leases)
+        _run_beside(BlockWatch(lease.total_seconds()).run(), stand_in.run())
         self.resonate.start()
 
     async def stop(self) -> None:
@@ -120,6 +125,15 @@ class RunningWorker:
         # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
         if isinstance(event, BackgroundTaskFailed) and not self._stopping and "code=409" not in event.cause:
             logger.warning("background work failed: %s", event.cause)
+
+
+def _run_beside(*work: Coroutine[Any, Any, None]) -> None:
+    """On the event loop of a thread of its own, until the process ends: what must go on while this one is blocked."""
+
+    async def all_of_it() -> None:
+        await asyncio.gather(*work)
+
+    threading.Thread(target=asyncio.run, args=[all_of_it()], name="beside", daemon=True).start()
 
 
 def _cancel_all_other_tasks() -> None:
