@@ -23,6 +23,7 @@ from worker.health import HealthFile
 from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
+from worker.places import report_full
 from worker.settings import Settings
 from worker.stream import Stream
 from worker.values import PlainValues
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 type DurableFunction = Callable[..., Any]
 
 HEARTBEATS_PER_LEASE = 4
+# To the server, at most. As with the SDK's own figures, a heartbeat is to find one that is free.
+MIN_CONNECTIONS, CONNECTIONS_PER_TASK = 256, 4
 # A function that raises is tried again, but soon and not often: its caller is to learn about it.
 RETRY_POLICY = Constant(max_retries=2, delay=1)
 # Limits for the end, well under a second together, for a server that does not answer.
@@ -72,7 +75,8 @@ class RunningWorker:
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
         configure_logging(lambda: self.stream.connected)
-        network = HttpConnection(url=url, auth=token, backoff=BACKOFF)
+        connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
+        network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
         self._releasing = Sender(Transport(network), token)
         self._leases = LeaseKeeper(network)
         self.sender = Sender(Transport(self._leases), token)
@@ -88,6 +92,7 @@ class RunningWorker:
             token=token,
             encryptor=PlainValues(),
             heartbeat=heartbeat,
+            max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
             autostart=False,
@@ -98,6 +103,7 @@ class RunningWorker:
             health = HealthFile(settings.health_file)
             self.stream.watch(health.show)
             self._beating = asyncio.create_task(health.keep_fresh())
+        self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
         # Never started, this connection tries once and leaves it at that.
         sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
         stand_in = StandIn(pid, pause, sender, heartbeat.silence, self._leases.leases)
