@@ -24,9 +24,9 @@ async def ask_person(ctx: Context) -> list[str]:
     return []
 
 
-async def fail(ctx: Context) -> None:
+async def fail(ctx: Context, message: str = "no number today") -> None:
     log_run(ctx)
-    raise ValueError("no number today")
+    raise ValueError(message)
 
 
 async def fail_in_a_step(ctx: Context) -> list[str]:
