@@ -27,6 +27,13 @@ async def computing(ctx: Context) -> str:
     return "done"
 
 
+async def holding(ctx: Context) -> str:
+    """In C code that keeps the interpreter to itself, so that no other thread of the process runs."""
+    log_run(ctx)
+    sum(range(60_000_000))
+    return "done"
+
+
 async def with_a_step(ctx: Context) -> str:
     log_run(ctx)
     done: str = await ctx.run(step)
@@ -45,4 +52,4 @@ def _library() -> None:
 
 if __name__ == "__main__":
     heartbeat.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeat.KEEP_SECONDS))
-    Worker("service-blocking", sleeping, computing, with_a_step).run()
+    Worker("service-blocking", sleeping, computing, holding, with_a_step).run()

@@ -1,9 +1,15 @@
 """A function that blocks the event loop beyond its lease: it runs once all the same, and the log names it."""
 
 import re
+import time
+from pathlib import Path
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.basics import wait_until
+from harness.server import ServerProcess
 
 from .calls import Calls
 from .programs import Program, Stack
@@ -37,6 +43,32 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
     line = re.compile(rf"function {culprit} \(blocking.py, line \d+\) blocked the event loop for (\d+\.\d) s")
     wait_until(lambda: line.search(said()), "the log names the function and the seconds")
     assert 4 <= float(line.findall(said())[0]) < 15
+
+
+def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
+    """Its lease cannot be kept."""
+    stack.start_server()
+    worker = start(stack, BLOCK_SECONDS="0")
+    Calls(stack.server_port).begin("holding", GROUP, "holding")
+    worker.wait_for("function holding (blocking.py, line ")
+
+
+def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_path: Path) -> None:
+    key, pem = Ed25519PrivateKey.generate(), tmp_path / "key.pem"
+    pem.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    token = jwt.encode({"exp": int(time.time()) + 3_600, "role": "admin"}, key, "EdDSA")
+    log = tmp_path / "server.log"
+    server = ServerProcess(log, port=stack.server_port, RESONATE_AUTH__PUBLICKEY=str(pem)).start()
+    try:
+        worker = start(stack, BLOCK_SECONDS="4", RESONATE_TOKEN=token)
+        calls = Calls(stack.server_port, token)
+
+        assert calls.result(calls.begin("with-a-token", GROUP, "sleeping")) == "done"
+
+        assert worker.count("running function sleeping") == 1
+        assert "heartbeat failed" not in worker.output
+    finally:
+        server.stop()
 
 
 def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) -> None:

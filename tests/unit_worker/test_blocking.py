@@ -71,6 +71,15 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
     assert afterwards.endswith(" s")
 
 
+def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
+    sum(range(10_000_000))  # no other thread runs meanwhile: they learn of it afterwards
+
+
+async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    await watched(lambda: DurableFunction(holding_the_interpreter).invoke(context, Args()), lease_seconds=0.3)
+    assert caplog.messages[0].startswith("function holding_the_interpreter (test_blocking.py, line ")
+
+
 async def test_where_it_is_not_a_durable_function_its_place_is_told(caplog: pytest.LogCaptureFixture) -> None:
     await watched(somewhere_deep, lease_seconds=1)
     assert caplog.messages[0].startswith("function somewhere_deep (test_blocking.py, line ")

@@ -17,6 +17,13 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 
+BLOCKS = (
+    "%s blocks the event loop, for %.1f s so far; meanwhile nothing else of this worker goes on: "
+    "use `await asyncio.sleep(...)`, or `await asyncio.to_thread(...)` for work that blocks"
+)
+HANGS = "%s has blocked the event loop for %.0f s: its leases are not kept any longer"
+BLOCKED = "%s blocked the event loop for %.1f s"
+
 _INVOKE = DurableFunction.invoke.__code__
 
 
@@ -26,19 +33,13 @@ class BlockWatch:
     def __init__(self, lease_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._warnings = (
-            (
-                lease_seconds / 2,
-                "%s blocks the event loop, for %.1f s so far; meanwhile nothing else of this worker goes on: "
-                "use `await asyncio.sleep(...)`, or `await asyncio.to_thread(...)` for work that blocks",
-            ),
-            (heartbeat.KEEP_SECONDS, "%s has blocked the event loop for %.0f s: its leases are not kept any longer"),
-        )
+        self._patience = lease_seconds / 2
+        self._warnings = ((self._patience, BLOCKS), (heartbeat.KEEP_SECONDS, HANGS))
 
     async def run(self) -> None:
         while True:
             await self._ask()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._rest()
 
     async def _ask(self) -> None:
         """Wait for the loop to answer; warn as time passes, and after a warning tell how long it was in the end."""
@@ -48,18 +49,32 @@ class BlockWatch:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())
                 break
-            culprit = self._culprit()
+            culprit = _place(self._durable_function() or self._innermost())
             logger.warning(warning, culprit, time.monotonic() - since)
         await answered.wait()
         if culprit:
-            logger.warning("%s blocked the event loop for %.1f s", culprit, time.monotonic() - since)
+            logger.warning(BLOCKED, culprit, time.monotonic() - since)
 
-    def _culprit(self) -> str:
-        """The durable function that the loop's thread is in, also one that is run as a step; else where it is."""
-        innermost = frame = sys._current_frames()[self._thread]
+    async def _rest(self) -> None:
+        """Code that keeps the interpreter to itself, like a regular expression, makes this thread late as well.
+
+        So does whoever stops the process; then the loop is hardly ever found in a function.
+        """
+        until = time.monotonic() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        late = time.monotonic() - until
+        if late > self._patience and (function := self._durable_function()):
+            logger.warning(BLOCKED, _place(function), late)
+
+    def _durable_function(self) -> FrameType | None:
+        """The one that the loop's thread is in, also if it is run as a step."""
+        frame = self._innermost()
         while frame.f_back is not None and frame.f_back.f_code is not _INVOKE:
             frame = frame.f_back
-        return _place(frame if frame.f_back is not None else innermost)
+        return frame if frame.f_back is not None else None
+
+    def _innermost(self) -> FrameType:
+        return sys._current_frames()[self._thread]
 
 
 def _place(frame: FrameType) -> str:
