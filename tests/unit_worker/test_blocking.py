@@ -29,19 +29,21 @@ def context() -> Context:
 async def watched(run: Callable[[], Any], lease_seconds: float) -> None:
     """Run something while a thread watches this event loop."""
     watch = BlockWatch(lease_seconds)
-    other = asyncio.new_event_loop()
-    thread = threading.Thread(target=other.run_forever)
+    watching: list[asyncio.Task[Any]] = []
+
+    async def on_the_thread() -> None:
+        watching.append(asyncio.ensure_future(watch.run()))
+        await asyncio.wait(watching)
+
+    thread = threading.Thread(target=asyncio.run, args=[on_the_thread()])
     thread.start()
-    watching = asyncio.run_coroutine_threadsafe(watch.run(), other)
     await asyncio.sleep(0.3)
     result = run()
     if asyncio.iscoroutine(result):
         await result
     await asyncio.sleep(0.5)
-    watching.cancel()
-    other.call_soon_threadsafe(other.stop)
+    watching[0].get_loop().call_soon_threadsafe(watching[0].cancel)
     await asyncio.to_thread(thread.join)
-    other.close()
 
 
 def plain(ctx: Context) -> None:  # noqa: ARG001
