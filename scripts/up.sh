@@ -19,7 +19,8 @@ and what is frozen or cut off from the network is brought back.
                 noted in the file .env and used from then on, until that line is deleted
 
 Variables: FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
-PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers.
+PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers;
+MAX_TASKS (64), how many tasks a worker runs at a time.
 An image other than that is noted in the file .env, so that docker compose by hand builds on it, too.
 RESONATE_TOKEN, the token (else the one in .env, else the one that the running stack has; set to nothing: none).
 USAGE

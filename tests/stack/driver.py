@@ -217,7 +217,7 @@ class Stack:
     def runs(self, service: str, id: str) -> int:
         """How often the function of the service ran for the request with that id."""
         wanted = f"running function {service}  promise={id}"
-        lines = self.log(service).splitlines()
+        lines = [line.partition(" ")[2] for line in self.log(service).splitlines()]  # without their times
         return sum(line == wanted or line.startswith((wanted + ":", wanted + " ")) for line in lines)
 
     # ── requests to foo ──

@@ -104,11 +104,13 @@ class Stack:
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
         return server
 
-    def start_worker(self, name: str, *, health_file: Path | None = None) -> Program:
+    def start_worker(
+        self, name: str, *, health_file: Path | None = None, environment: dict[str, str] | None = None
+    ) -> Program:
         """One of the services, or a file beside this one."""
         own = HERE / f"{name}.py"
         arguments = [str(own)] if own.exists() else ["-m", name]
-        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""))
+        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""), **(environment or {}))
 
     def start_foo(self) -> Program:
         foo = self.start_worker("foo")

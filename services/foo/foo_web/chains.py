@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from resonate.codec import Codec, NoopEncryptor
 from resonate.error import ResonateError, ServerError
 from resonate.types import PromiseRecord, PromiseState
 
 from foo_web.inputs import Spend
 from foo_web.settlements import Settlements
-from worker import RunningWorker, Settings, Worker
+from worker import CODEC, RunningWorker, Settings, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +26,6 @@ ANSWER_SECONDS = 30.0
 # How often a waiting request looks whether its client is still there.
 LOOK_SECONDS = 1.0
 STOP_SECONDS = 1.0
-
-_codec = Codec(NoopEncryptor())
 
 
 class UnreachableError(Exception):
@@ -168,8 +165,8 @@ def _result[T](future: "futures.Future[T]") -> T:
 
 
 def _chain(promise: PromiseRecord) -> Chain:
-    """Errors are shown by their message; the pickled exception beside it is left alone."""
-    value = _codec.decode(promise.value)
+    """Errors are shown by their message."""
+    value = CODEC.decode(promise.value)
     match promise.state:
         case "pending":
             return Chain(promise.id, promise.state)
