@@ -24,6 +24,7 @@ from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
 from worker.places import report_full
+from worker.seams import compare_steps
 from worker.settings import Settings
 from worker.stream import Stream
 from worker.values import PlainValues
@@ -72,6 +73,7 @@ class RunningWorker:
     def __init__(self, worker: Worker, settings: Settings) -> None:
         url, token, lease = settings.server_url, settings.token, settings.lease
         pid = uuid.uuid4().hex
+        compare_steps()
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
         configure_logging(lambda: self.stream.connected)
