@@ -134,8 +134,11 @@ def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
 
 
 def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
-    halves = _half_requests(running, 1500)
+    halves = _half_requests(running, 1000)
     try:
+        for _ in range(5):
+            _trickle(halves)
+            halves += _half_requests(running, 200)
         assert _seconds_of_health(running) < 1
         assert running.post().json["message"] == 3
     finally:

@@ -36,13 +36,6 @@ MAX_WAITING = 512
 MAX_ANSWER_BYTES = 64 * 1024
 
 
-class _Answer(msgspec.Struct, omit_defaults=True):
-    id: str
-    state: str | msgspec.UnsetType = msgspec.UNSET
-    message: Any = msgspec.UNSET
-    error: str | msgspec.UnsetType = msgspec.UNSET
-
-
 def create_app(chains: Chains, hosts: str) -> Flask:
     """`hosts`: see `guard`."""
     app = Flask(__name__)
@@ -62,21 +55,25 @@ def create_app(chains: Chains, hosts: str) -> Flask:
         return response
 
     def _start(id: str, spend: Spend, preference: Preference) -> Chain:
-        is_new = "Idempotency-Key" not in request.headers
         if preference.wait == 0:
-            return chains.begin(id, spend, is_new)
+            return _join_or_begin(id, spend)
         with places.take(spend.seconds if preference.wait is None else min(spend.seconds, preference.wait)):
-            chain = chains.begin(id, spend, is_new)
+            chain = _join_or_begin(id, spend)
             if chain.state != "pending":
                 return chain
             return chains.wait(id, spend, preference.wait, lambda: _client_has_left(places)) or chain
+
+    def _join_or_begin(id: str, spend: Spend) -> Chain:
+        """Looked up first: to begin with the id of another service's call would take that call from its workers."""
+        known = chains.known(id, spend) if "Idempotency-Key" in request.headers else None
+        return known or chains.begin(id, spend)
 
     @app.get("/foo/<id>")
     def look_up(id: str) -> Response:
         g.chain_id = id
         if not is_key(id):
             raise Problem(HTTPStatus.NOT_FOUND, "no chain has this id")
-        return _json(_description(chains.look_up(id)))
+        return _json(chains.look_up(id))
 
     @app.get("/health")
     def health() -> Response:
@@ -89,24 +86,16 @@ def create_app(chains: Chains, hosts: str) -> Flask:
 
 def _result(chain: Chain) -> Response:
     """The answer to the client that started the chain."""
-    if chain.error is not None:
+    if isinstance(chain.error, str):
         raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, chain.error)
     if chain.state == "pending":
-        response = _json(_description(chain), HTTPStatus.ACCEPTED)
+        response = _json(chain, HTTPStatus.ACCEPTED)
         response.headers["Location"] = url_for("look_up", id=chain.id)
         return response
-    return _json(_Answer(chain.id, message=chain.message))
+    return _json({"id": chain.id, "message": chain.message})
 
 
-def _description(chain: Chain) -> _Answer:
-    if chain.error is not None:
-        return _Answer(chain.id, chain.state, error=chain.error)
-    if chain.state == "pending":
-        return _Answer(chain.id, chain.state)
-    return _Answer(chain.id, chain.state, message=chain.message)
-
-
-def _json(answer: _Answer, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _json(answer: Chain | dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
     document = msgspec.json.encode(answer)
     if len(document) > MAX_ANSWER_BYTES:
         raise Problem(HTTPStatus.BAD_GATEWAY, f"the result is too large to be shown: {len(document)} bytes")

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent import futures
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -43,14 +42,13 @@ class _Call(msgspec.Struct):
     kwargs: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Chain:
-    """What is known about a chain."""
+class Chain(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known about a chain, as it is shown."""
 
     id: str
     state: PromiseState
-    message: Any = None
-    error: str | None = None
+    message: Any = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Chains:
@@ -68,11 +66,13 @@ class Chains:
     def is_connected(self) -> bool:
         return self._worker.stream.connected and not self._stopping
 
-    def begin(self, id: str, spend: Spend, is_new: bool) -> Chain:
-        """Start the chain, or join the one that has this id. `is_new`: no other can have it."""
-        known = None if is_new else self._call(self._find(id))
-        if known is not None:
-            return self._joined(known, spend)
+    def known(self, id: str, spend: Spend) -> Chain | None:
+        """The chain that has this id, if there is one."""
+        promise = self._call(self._find(id))
+        return self._joined(promise, spend) if promise is not None else None
+
+    def begin(self, id: str, spend: Spend) -> Chain:
+        """Start a chain."""
         self._call(self._begin(id, spend))
         return Chain(id, "pending")
 
@@ -118,6 +118,7 @@ class Chains:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _joined(self, promise: PromiseRecord, spend: Spend) -> Chain:
+        """The chain for a request that asks for `spend`."""
         arguments = self._arguments(promise)
         if arguments is None:
             raise _other_kind()

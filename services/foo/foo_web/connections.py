@@ -4,7 +4,6 @@ Its main thread collects each request whole before a pool thread gets it, and wa
 So nobody holds a thread but by work and by waiting for a chain.
 """
 
-import contextlib
 import errno
 import socket
 import time
@@ -32,7 +31,6 @@ MAX_LEAVING = 256
 SEND_BUFFER_BYTES = 128 * 1024
 
 _RECEIVE_BYTES = 16 * 1024
-
 
 type _Readable = Callable[[TConn, socket.socket], None]
 
@@ -102,10 +100,13 @@ class PatientWorker(ThreadWorker):
 
     def _take_leave(self, conn: TConn) -> None:
         """Let the client close the connection: if this end did so first, the answer might be lost on its way."""
-        with contextlib.suppress(OSError):
+        try:
             conn.sock.shutdown(socket.SHUT_WR)
-        self._watch(conn, self.keepalived_conns, LEAVE_SECONDS, self.on_client_socket_readable)
-        self._drop_oldest(self.keepalived_conns, MAX_LEAVING)
+        except OSError:
+            self._close(conn)
+        else:
+            self._watch(conn, self.keepalived_conns, LEAVE_SECONDS, self.on_client_socket_readable)
+            self._drop_oldest(self.keepalived_conns, MAX_LEAVING)
 
     def _watch(self, conn: TConn, group: deque[TConn], seconds: float, readable: _Readable) -> None:
         """gunicorn closes what is still in one of its two groups when the time is over."""
@@ -131,7 +132,9 @@ def _arrival(conn: TConn) -> Arrival:
 
 
 def _receive(client: socket.socket) -> bytes | None:
-    """Empty at the end; None if there is nothing now."""
+    """Empty at the end; None if there is nothing now, or the connection had to make room for another just now."""
+    if client.fileno() < 0:
+        return None
     try:
         return client.recv(_RECEIVE_BYTES)
     except BlockingIOError:

@@ -36,7 +36,7 @@ def guard(app: Flask, hosts: str) -> None:
         if not ("*" in known or _host() in known or _is_loopback(_host())):
             detail = f"the host {_shown('Host')} is not known here; the variable FOO_HOSTS may name it"
             refuse(HTTPStatus.MISDIRECTED_REQUEST, detail)
-        if "Origin" in request.headers and _origin() != request.headers["Host"].lower():
+        if "Origin" in request.headers and _origin() != request.headers.get("Host", "").lower():
             refuse(HTTPStatus.FORBIDDEN, f"pages of the origin {_shown('Origin')} must not ask foo")
         if not (_site() in {"same-origin", "none"} or _is_navigation()):
             refuse(
