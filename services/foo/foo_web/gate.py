@@ -36,7 +36,7 @@ def guard(app: Flask, hosts: str) -> None:
         if not ("*" in known or _host() in known or _is_loopback(_host())):
             detail = f"the host {_shown('Host')} is not known here; the variable FOO_HOSTS may name it"
             refuse(HTTPStatus.MISDIRECTED_REQUEST, detail)
-        if "Origin" in request.headers and _origin() != request.headers.get("Host", "").lower():
+        if "Origin" in request.headers and not _is_own(request.headers["Origin"].lower()):
             refuse(HTTPStatus.FORBIDDEN, f"pages of the origin {_shown('Origin')} must not ask foo")
         if not (_site() in {"same-origin", "none"} or _is_navigation()):
             refuse(
@@ -60,9 +60,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _origin() -> str:
-    """The host and port of the page that asks; empty for `null`."""
-    return request.headers["Origin"].partition("://")[2].lower()
+def _is_own(origin: str) -> bool:
+    """The page came from the host and port that it asks now; `null` came from nowhere."""
+    return bool(origin.partition("://")[2]) and origin.partition("://")[2] == request.headers.get("Host", "").lower()
 
 
 def _site() -> str:
