@@ -180,12 +180,14 @@ def test_a_slow_server_does_not_delay_health(stack: Stack) -> None:
     server = stack.start_server()
     stack.start_foo()
     server.send(signal.SIGSTOP)
-    asking = [stack.connect() for _ in range(700)]
+    asking: list[socket.socket] = []
     try:
-        for connection in asking:
-            connection.sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        for _ in range(2500):
+            asking.append(stack.connect())
+            asking[-1].sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         for _ in range(5):
             assert _seconds_of_health(stack) < 1
+        assert _is(read_all(asking[-1]), 503), "those who come last are told so"
     finally:
         _close(asking)
 

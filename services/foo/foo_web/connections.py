@@ -4,6 +4,7 @@ Its main thread collects each request whole before a pool thread gets it, and wa
 So nobody holds a thread but by work and by waiting for a chain.
 """
 
+import contextlib
 import errno
 import socket
 import time
@@ -27,10 +28,18 @@ LEAVE_SECONDS = 2
 # How many may be at the first and the last of these at once; those who came first make room.
 MAX_ARRIVING = 1024
 MAX_LEAVING = 256
+# How many whole requests may wait for a thread.
+MAX_QUEUED = 128
 # An answer has room here, also if the client never reads: what it takes at most, and the system's own needs.
 SEND_BUFFER_BYTES = 128 * 1024
 
 _RECEIVE_BYTES = 16 * 1024
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: application/problem+json\r\nContent-Length: 100\r\n\r\n"
+    + b'{"title":"Service Unavailable","status":503,"detail":"foo has more to do than it can"}'.ljust(99)
+    + b"\n"
+)
 
 type _Readable = Callable[[TConn, socket.socket], None]
 
@@ -72,8 +81,13 @@ class PatientWorker(ThreadWorker):
     @override
     def enqueue_req(self, conn: TConn) -> None:
         """Health waits for no thread: it is told at once also while a slow server holds them all."""
+        at_work = self.nr_conns - len(self.pending_conns) - len(self.keepalived_conns)
         if _arrival(conn).asks_for(b"/health"):
             self.handle(conn)
+            self._take_leave(conn)
+        elif at_work > self.cfg.threads + MAX_QUEUED:
+            with contextlib.suppress(OSError):
+                conn.sock.send(_BUSY)
             self._take_leave(conn)
         else:
             super().enqueue_req(conn)
