@@ -53,14 +53,19 @@ class Cors(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """``host``: under which name others reach this server; ``bind``: the address it listens on."""
+    """``host``: under which name others reach this server; ``bind``: the address it listens on.
+
+    ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
+    ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.
+    """
 
     host: str = "localhost"
     bind: str = "0.0.0.0"  # noqa: S104  the official default; the compose file publishes on loopback only
     port: Port = 8001
     url: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
-    shutdown_timeout: Millis = 10_000
+    client_timeout: Millis = 30_000
+    shutdown_timeout: Millis = 1_000
     cors: Cors = Cors()
 
     @property

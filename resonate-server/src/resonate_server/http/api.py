@@ -12,6 +12,7 @@ from aiohttp import web
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
+from resonate_server.http.intake import Intake
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -25,21 +26,24 @@ logger = logging.getLogger(__name__)
 class Api:
     """Turns request bodies into calls and answers into responses. ``debug`` allows the ``debug.*`` kinds."""
 
-    def __init__(self, engine: Engine, guard: Guard, metrics: Metrics, debug: bool) -> None:
+    def __init__(self, engine: Engine, guard: Guard, metrics: Metrics, intake: Intake, debug: bool) -> None:
         self._engine = engine
         self._guard = guard
         self._metrics = metrics
+        self._intake = intake
         self._debug = debug
 
     async def post(self, request: web.Request) -> web.Response:
-        """Content-Type is not looked at; a body over the limit is answered 413 by the framework."""
+        """Content-Type is not looked at."""
+        received = await self._intake.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
         def respond(status: int, body: bytes) -> None:
+            received.release()
             if not done.done():
                 done.set_result((status, body))
 
-        self.handle(await request.read(), request.headers.get("Authorization"), respond)
+        self.handle(received.body, request.headers.get("Authorization"), respond)
         status, body = await done
         return web.Response(body=body, status=status, content_type="application/json")
 
