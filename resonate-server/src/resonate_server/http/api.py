@@ -35,17 +35,18 @@ class Api:
 
     async def post(self, request: web.Request) -> web.Response:
         """Content-Type is not looked at."""
-        received = await self._intake.read(request)
+        body, release = await self._intake.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-        def respond(status: int, body: bytes) -> None:
-            received.release()
+        def respond(status: int, answer: bytes) -> None:
+            release()
             if not done.done():
-                done.set_result((status, body))
+                done.set_result((status, answer))
 
-        self.handle(received.body, request.headers.get("Authorization"), respond)
-        status, body = await done
-        return web.Response(body=body, status=status, content_type="application/json")
+        self.handle(body, request.headers.get("Authorization"), respond)
+        del body  # it may be large, and what was read from it is all that is needed
+        status, answer = await done
+        return web.Response(body=answer, status=status, content_type="application/json")
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body by calling ``respond``, at once or later, whatever happens."""

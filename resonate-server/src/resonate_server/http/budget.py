@@ -19,7 +19,7 @@ MAX_UNFINISHED_BYTES = 16 * 2**20
 MAX_SMALL_BYTES = 16 * 2**20
 """Of small bodies that are being answered. As many may wait for their turn."""
 
-MAX_LARGE_BYTES = 16 * 2**20
+MAX_LARGE_BYTES = 8 * 2**20
 """Of large bodies that are being read or answered; at least one of the configured size. Decoded, stored and
 encoded again they take about five times as much."""
 

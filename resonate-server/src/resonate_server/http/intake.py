@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from msgspec import Struct
 
 from resonate_server.http.auth import Guard
 from resonate_server.http.budget import SMALL_BYTES, Budget, Full, Room
@@ -18,11 +17,8 @@ CONTENDED_S = 2.0
 RETRY_AFTER_S = 5
 
 
-class Received(Struct, frozen=True):
-    """A whole body; ``release`` is to be called once, when its request is answered."""
-
-    body: bytes
-    release: Callable[[], None]
+type Received = tuple[bytes, Callable[[], None]]
+"""A whole body, and what is to be called once its request is answered."""
 
 
 class Intake:
@@ -73,7 +69,7 @@ class Reading:
         """What is raised knows nothing of where it comes from: it would keep the body for as long as it is answered."""
         try:
             async with self._deadline:
-                return Received(await self._collect(), self._release)
+                return await self._collect(), self._release
         except Full:
             refusal = _no_room()
         except TimeoutError:
