@@ -216,13 +216,26 @@ class TestSlowClients:
 
         wait_until_closed(server, peer)
 
-    def test_a_request_that_takes_long_to_answer_is_not_cut_off(self, server: ServerProcess, connect: Open) -> None:
-        """Only the client's own time counts: a stream is open for longer than any patience."""
+    def test_a_stream_that_is_read_goes_on(self, server: ServerProcess, connect: Open) -> None:
         peer = connect(server.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         end = time.monotonic() + 4 * PATIENCE_S
         while time.monotonic() < end:
             assert peer.recv(65_536)
-            peer.settimeout(WAIT_S)
+
+    def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
+        self, patient: ServerProcess, connect: Open
+    ) -> None:
+        client = Client(patient.port, timeout=60)
+        assert client.post(large("wanted")).status == 200
+        for number in range(100):
+            connect(patient.port, get("wanted", ODD if number % 2 else START) * 3)
+        with Bystander(patient) as bystander:
+            assert client.call("promise.get", id="wanted").status == 200
+            time.sleep(2)
+        rss = psutil.Process(patient.pid).memory_info().rss / 2**20
+
+        assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
+        assert bystander.usual < 0.1
 
 
 class TestHalfClosedClients:

@@ -62,7 +62,7 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     connections = _bound(app, settings, limit)
     bytes_held = budget(settings.server.max_body_bytes)
     intake = Intake(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
-    api = Api(engine, guard, metrics, intake, settings.debug)
+    api = Api(engine, guard, metrics, intake, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)

@@ -6,6 +6,7 @@ longer is closed, so no peer holds anything for ever.
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
@@ -27,6 +28,12 @@ SWEEP_S = 1.0
 LEAST_TAKEN_BYTES = 64 * 1_024
 """A peer that takes less than that of what waits for it within the patience is gone."""
 
+MAX_UNTAKEN_BYTES = 32 * 2**20
+"""Of answers that clients have not taken. While there are more, large answers wait to be written."""
+
+PRESSED_S = 1.0
+"""The patience with those who take nothing while others wait for that."""
+
 MAX_AHEAD_BYTES = 64 * 1_024
 """What may come after a whole request before it is answered, where aiohttp reads: it does not count what it keeps."""
 
@@ -43,6 +50,9 @@ class Connections:
         self._open: set[Connection] = set()
         self._emptied = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
+        self._holding: set[Connection] = set()
+        """Those that have something to write which the peer has not taken."""
+        self._answers: deque[Callable[[], None]] = deque()
 
     def admit(self, connection: "Connection") -> bool:
         """Whether there is room for it, if need be because others are closed."""
@@ -58,8 +68,34 @@ class Connections:
     def left(self, connection: "Connection") -> None:
         """It is closed, or handed over."""
         self._open.discard(connection)
+        self.taken(connection)
         if not self._open:
             self._emptied.set()
+
+    # --- answers that wait for their peers ---
+
+    @property
+    def patience_with_takers_s(self) -> float:
+        return min(PRESSED_S, self.patience_s) if self._answers else self.patience_s
+
+    def has_room(self) -> bool:
+        """Whether another large answer may be written now."""
+        return sum(connection.untaken for connection in self._holding) < MAX_UNTAKEN_BYTES
+
+    def when_room(self, answer: Callable[[], None]) -> None:
+        """Call ``answer`` once :meth:`has_room`."""
+        self._answers.append(answer)
+
+    def holds(self, connection: "Connection") -> None:
+        self._holding.add(connection)
+
+    def taken(self, connection: "Connection") -> None:
+        """Its peer has taken nearly everything, or is gone."""
+        self._holding.discard(connection)
+        while self._answers and self.has_room():
+            self._answers.popleft()()
+
+    # --- time ---
 
     async def drain(self, seconds: float) -> None:
         """Let what was accepted be answered, for so long, and close everything."""
@@ -115,9 +151,17 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
+        self._untaken = self._loop.time(), self.untaken
+        self._connections.holds(self)
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._connections.taken(self)
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that the peer has not taken."""
+        return self._transport.get_write_buffer_size()
 
     @property
     def waiting_since(self) -> float | None:
@@ -143,7 +187,7 @@ class Connection(asyncio.Protocol):
             self._untaken = None
         elif self._untaken is None or size <= self._untaken[1] - LEAST_TAKEN_BYTES:
             self._untaken = now, size
-        return self._untaken is not None and now - self._untaken[0] > self._connections.patience_s
+        return self._untaken is not None and now - self._untaken[0] > self._connections.patience_with_takers_s
 
 
 class Guest(Connection):
@@ -158,6 +202,8 @@ class Guest(Connection):
         self._request: web.Request | None = None
         self._answered = 0
         self._ahead = 0
+        self._coming = 0
+        """Bytes of an answer that aiohttp is about to write."""
         self._peer_ended = False
         self._ends_with_peer = False
         self._since = self._loop.time()
@@ -217,6 +263,22 @@ class Guest(Connection):
         finally:
             self._request, self._since = None, self._loop.time()
             self._answered += 1
+            if self._coming:
+                self._loop.call_soon(self._written)
+
+    @property
+    def untaken(self) -> int:
+        return self._coming + super().untaken
+
+    def expect(self, size: int) -> None:
+        """So many bytes will be written at once."""
+        self._coming = size
+        self._connections.holds(self)
+
+    def _written(self) -> None:
+        self._coming = 0
+        if not self._blocked:
+            self._connections.taken(self)
 
     @property
     def _owes_answer(self) -> bool:
@@ -277,6 +339,13 @@ def end_with_peer(request: web.Request) -> None:
     guest = _guest(request)
     if guest is not None:
         guest.end_with_peer()
+
+
+def expect(request: web.Request, size: int) -> None:
+    """See :meth:`Guest.expect`."""
+    guest = _guest(request)
+    if guest is not None:
+        guest.expect(size)
 
 
 def _guest(request: web.Request) -> Guest | None:
