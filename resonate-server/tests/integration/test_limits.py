@@ -225,7 +225,7 @@ class TestSlowClients:
     def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
         self, patient: ServerProcess, connect: Open
     ) -> None:
-        client = Client(patient.port, timeout=60)
+        client = Client(patient.port, timeout=WAIT_S)
         assert client.post(large("wanted")).status == 200
         for number in range(100):
             connect(patient.port, get("wanted", ODD if number % 2 else START) * 3)

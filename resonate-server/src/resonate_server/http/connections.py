@@ -6,7 +6,6 @@ longer is closed, so no peer holds anything for ever.
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
@@ -52,7 +51,7 @@ class Connections:
         self._sweep: asyncio.TimerHandle | None = None
         self._holding: set[Connection] = set()
         """Those that have something to write which the peer has not taken."""
-        self._answers: deque[Callable[[], None]] = deque()
+        self._answers: list[Callable[[], None]] = []
 
     def admit(self, connection: "Connection") -> bool:
         """Whether there is room for it, if need be because others are closed."""
@@ -90,10 +89,13 @@ class Connections:
         self._holding.add(connection)
 
     def taken(self, connection: "Connection") -> None:
-        """Its peer has taken nearly everything, or is gone."""
+        """Its peer has taken nearly everything, or is gone.
+
+        The newest answer goes next: what has waited long waits behind peers that take nothing, and may be for one.
+        """
         self._holding.discard(connection)
         while self._answers and self.has_room():
-            self._answers.popleft()()
+            self._answers.pop()()
 
     # --- time ---
 
