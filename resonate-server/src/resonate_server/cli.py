@@ -15,7 +15,7 @@ from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
-from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
+from resonate_server.http import build_app, build_metrics_app, site
 from resonate_server.http.auth import Guard
 from resonate_server.http.gate import is_loopback
 from resonate_server.kernel.model import Rules
@@ -26,6 +26,9 @@ from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
 
 logger = logging.getLogger("resonate_server")
+
+READ_BYTES = 32 * 1_024
+"""Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
 
 SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
 """Flags whose setting has another name."""
@@ -120,7 +123,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
 async def _serve(app: web.Application, metrics_app: web.Application, settings: Settings, where: str) -> None:
     runners = [_runner(app, settings)]
     try:
-        host, port = await _listen(runners[0], api_site, settings.server.bind, settings.server.port)
+        host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
         _warn_if_exposed(settings)
         if settings.observability.metrics_port:
@@ -129,15 +132,14 @@ async def _serve(app: web.Application, metrics_app: web.Application, settings: S
         await _until_told_to_stop()
         logger.info("stopping: streams are ended, accepted requests are answered")
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
 
 
 def _warn_if_exposed(settings: Settings) -> None:
     if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
         logger.warning(
             "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
-            "everything; RESONATE_AUTH__PUBLICKEY demands tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
+            "everything; RESONATE_AUTH__TOKEN demands a token, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
             settings.server.bind,
         )
 
@@ -145,7 +147,7 @@ def _warn_if_exposed(settings: Settings) -> None:
 async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
     """A second server on one machine finds the port taken; that is no reason not to serve."""
     try:
-        await _listen(runner, web.TCPSite, settings.server.bind, settings.observability.metrics_port)
+        await _listen(runner, settings.server.bind, settings.observability.metrics_port)
     except CannotListen as error:
         logger.warning("metrics are off: %s", error)
 
@@ -157,14 +159,13 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=True,  # a stream's handler learns at once that its worker is gone
         auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
-        keepalive_timeout=KEEP_ALIVE_S,
+        keepalive_timeout=settings.server.client_timeout / 1_000,
+        read_bufsize=READ_BYTES,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
 
 
-async def _listen(
-    runner: web.AppRunner, site: Callable[[web.AppRunner, str, int], web.BaseSite], bind: str, port: int
-) -> tuple[str, int]:
+async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int]:
     await runner.setup()
     try:
         await site(runner, bind, port).start()

@@ -12,6 +12,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Connection, Hub
 from resonate_server.http.auth import Guard
+from resonate_server.http.connections import end_with_peer
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Message, encode_message
 
@@ -49,6 +50,7 @@ class Streams:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
+        end_with_peer(request)
         connection = self._hub.connect(group, id)
         ended_by_us = False
         try:
