@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from simulation import invariants
 from simulation.run import Run
+from unit.engines import HandClock
 
 from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
@@ -153,7 +154,7 @@ class SteppedEngine(Engine):
     """The engine, whose thread's work is done on the loop."""
 
     def __init__(self, store: WatchedStore, run: Run) -> None:
-        super().__init__(store, SETTINGS, run.now_ms, METRICS)
+        super().__init__(store, SETTINGS, HandClock(run.now_ms), METRICS)
         self.watched = store
         self.run_state = run
         self.die: Callable[[], None]

@@ -17,6 +17,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.protocol.requests import Request
+from resonate_server.store import ClockMark, StoreFailed
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 RETRY_MS = 50
@@ -26,8 +27,12 @@ PATIENCE_S = 10.0
 """How long a test waits for what should happen at once before it fails."""
 
 
-class StoreDown(Exception):
+class StoreDown(StoreFailed):
     """What a broken store raises."""
+
+
+class Mistake(Exception):
+    """What code raises that is wrong."""
 
 
 class WatchedStore(SQLiteStore):
@@ -58,7 +63,7 @@ class WatchedStore(SQLiteStore):
 
     def write(self, changes: Changes) -> None:
         if self.poisoned in changes.promises:
-            raise StoreDown
+            raise Mistake
         super().write(changes)
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
@@ -74,6 +79,19 @@ class WatchedStore(SQLiteStore):
 
     def close(self) -> None:
         self.closed = True
+
+
+class HandClock:
+    """Tells what ``now`` (ms) is."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+
+    def __call__(self) -> int:
+        return self._now()
+
+    def mark(self) -> ClockMark:
+        return ClockMark(time=self._now(), uptime=0, boot="")
 
 
 class Notes:
@@ -121,7 +139,7 @@ class Bench:
         settings = EngineSettings(
             rules=Rules(retry_timeout_ms=RETRY_MS), grace_seconds=grace_seconds, server_url="http://localhost:8001"
         )
-        self.engine = Engine(self.store, settings, lambda: self.now, Metrics())
+        self.engine = Engine(self.store, settings, HandClock(lambda: self.now), Metrics())
         self.notes = Notes()
 
     @asynccontextmanager
@@ -141,7 +159,7 @@ class Bench:
     async def settle_down(self) -> None:
         """All that was handed to the engine so far is done and published."""
         async with asyncio.timeout(PATIENCE_S):
-            await self.engine.is_ready()
+            await self.engine.trouble()
             await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool]) -> None:

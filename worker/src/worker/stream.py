@@ -7,11 +7,13 @@ does not notice a server that vanished without closing the connection.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import re
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -25,6 +27,8 @@ _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
 # Nobody need be told of less: everything starts at the same time, and a restart of the server takes a moment.
 QUIET_SECONDS = 1.5
+# A wrong token is a mistake of whoever configured it, and is told of again until it is mended.
+REMIND_SECONDS = 60.0
 
 
 class Stream:
@@ -44,6 +48,7 @@ class Stream:
         self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._last_report = ""
+        self._warned_at = -math.inf
         self._away_since = 0.0
         self._established = asyncio.Event()
 
@@ -90,7 +95,7 @@ class Stream:
                 try:
                     await self._read_one_stream(session)
                 except aiohttp.ClientResponseError as error:
-                    self._report(f"server {self._server} refuses the stream, retrying", detail=str(error.status))
+                    self._report_refusal(error.status)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
@@ -121,6 +126,7 @@ class Stream:
 
     def _establish(self) -> None:
         self._report(f"connected to server {self._server}")
+        self._warned_at = -math.inf
         self._established.set()
         self._notify()
 
@@ -133,6 +139,24 @@ class Stream:
     def _notify(self) -> None:
         for watcher in self._state_watchers:
             watcher(self.connected)
+
+    def _report_refusal(self, status: int) -> None:
+        match status:
+            case HTTPStatus.UNAUTHORIZED if "Authorization" in self._headers:
+                self._warn("RESONATE_TOKEN is not a token that it takes")
+            case HTTPStatus.UNAUTHORIZED:
+                self._warn("it asks for a token, and RESONATE_TOKEN is not set")
+            case HTTPStatus.FORBIDDEN:
+                self._warn("RESONATE_TOKEN does not permit to listen for this worker's group")
+            case _:
+                self._report(f"server {self._server} refuses the stream, retrying", detail=str(status))
+
+    def _warn(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at > REMIND_SECONDS:
+            self._warned_at = now
+            self._last_report = ""
+            logger.warning("server %s refuses this worker: %s", self._server, reason)
 
     def _report(self, line: str, detail: str = "") -> None:
         """Log what is new. Streams end as planned every few minutes, and nobody needs to know."""

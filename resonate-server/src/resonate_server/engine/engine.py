@@ -53,7 +53,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Store, StoreLost
+from resonate_server.store import Store, StoreFailed, StoreLost
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +188,10 @@ class Engine:
             raise ReadFailed
         return cast("T", answer.data)
 
+    def now(self) -> int:
+        """The server's time, in ms since the epoch."""
+        return self._clock()
+
     async def trouble(self) -> str:
         """Why nothing can be stored, right now, for people; empty if all is well."""
         answer = await self._submit(self._probe, Pace.ALONE)
@@ -296,7 +300,8 @@ class Engine:
         if isinstance(error, StoreLost) and not self.lost.done():
             self.lost.set_result(str(error))
         self._roll_back()
-        return [_failure(self._health.trouble) for _ in batch]
+        refusal = f"the server cannot store anything now, and nothing was changed: {self._health.trouble}"
+        return [_failure(503, refusal) for _ in batch]
 
     async def _transact(self, batch: list[Job]) -> list[Result]:
         began = time.perf_counter()
@@ -370,9 +375,11 @@ class Engine:
         """Short jobs write once, as their last step: if they fail, nothing has changed."""
         try:
             return job.work(now)
-        except Exception as error:
+        except StoreFailed:
+            raise
+        except Exception:
             logger.exception("a piece of work failed and changed nothing")
-            return _failure(str(error) or type(error).__name__)
+            return _failure(500, "the server failed at this request, and nothing was changed")
 
     def _tick(self, now: int) -> Result:
         return self._work.tick(now) or Result()
@@ -393,7 +400,7 @@ class Engine:
         """Only a write tells that it works again."""
         self._store.check()
         if self._health.trouble:
-            self._store.put_clock_mark(self._clock.mark())
+            self._store.try_to_write()
         return Result(answer=Answer(status=200, data=None))
 
     # --- after the commit -------------------------------------------------------------------------------------------
@@ -483,6 +490,5 @@ def _stops() -> Answer:
     return Answer(status=503, data="the server stops; this was not done to its end")
 
 
-def _failure(trouble: str) -> Result:
-    answer = Answer(status=503, data=f"the server could not store this request, and nothing was changed: {trouble}")
-    return Result(answer=answer, failed=True)
+def _failure(status: int, message: str) -> Result:
+    return Result(answer=Answer(status=status, data=message), failed=True)

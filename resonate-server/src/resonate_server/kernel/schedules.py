@@ -10,6 +10,7 @@ from resonate_server.protocol.answers import Answer, Nothing, ScheduleData
 from resonate_server.protocol.errors import Malformed, NotFound
 from resonate_server.protocol.records import Schedule
 from resonate_server.protocol.requests import (
+    LINEAGE,
     MAX_ID_CHARACTERS,
     MAX_INTEGER,
     PromiseCreate,
@@ -97,12 +98,11 @@ def next_run(schedule: Schedule, now: int, rules: Rules) -> Schedule:
 
 
 def _promise_of_run(schedule: Schedule, id: str) -> PromiseCreate:
-    lineage = {f"resonate:{name}": id for name in ("origin", "branch", "parent", "prefix")}
     return PromiseCreate(
         id=id,
         timeout_at=min(schedule.next_run_at + schedule.promise_timeout, MAX_INTEGER),
         param=schedule.promise_param,
-        tags={**schedule.promise_tags, **lineage, "resonate:schedule": schedule.id},
+        tags={**schedule.promise_tags, **dict.fromkeys(LINEAGE, id), "resonate:schedule": schedule.id},
     )
 
 

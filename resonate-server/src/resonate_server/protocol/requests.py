@@ -18,6 +18,10 @@ MAX_INTEGER = 2**63 - 1
 MAX_ID_CHARACTERS = 4_096
 """Ids are keys of indexes and parts of log lines; an SDK's longest (a deep call tree) stays far below."""
 
+LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:prefix")
+"""Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
+it, and under which ids an SDK will create its calls."""
+
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
@@ -39,6 +43,11 @@ class Request(Struct, frozen=True, rename="camel"):
         """Every id that the request names, each once; ``None`` for kinds that range over all ids."""
         return None
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        """Ids that stand in the tags of what the request creates: see :data:`LINEAGE`."""
+        return ()
+
 
 class RequestForOne(Request, frozen=True, rename="camel"):
     """Base of the kinds that name one id and no other."""
@@ -48,6 +57,10 @@ class RequestForOne(Request, frozen=True, rename="camel"):
     @property
     def ids(self) -> tuple[str, ...] | None:
         return (self.id,)
+
+
+def _relatives(tags: Tags) -> tuple[str, ...]:
+    return tuple(tags[tag] for tag in LINEAGE if tag in tags)
 
 
 # --- promise.* ------------------------------------------------------------------------------------------------------
@@ -63,6 +76,10 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     timeout_at: Millis
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
+
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return _relatives(self.tags)
 
     def __post_init__(self) -> None:
         target = self.tags.get("resonate:target")
@@ -154,6 +171,10 @@ class TaskCreate(Request, frozen=True):
     def ids(self) -> tuple[str, ...] | None:
         return self.action.data.ids
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.action.data.relatives
+
     def __post_init__(self) -> None:
         if "resonate:target" not in self.action.data.tags:
             raise Malformed("task.create needs the tag resonate:target: a promise without it has no task")
@@ -232,6 +253,10 @@ class TaskFence(Request, frozen=True):
     def ids(self) -> tuple[str, ...] | None:
         return (self.id, self.action.data.id)
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.action.data.relatives
+
     def __post_init__(self) -> None:
         if self.action.data.id == self.id:
             raise Malformed("task.fence cannot act on the task's own promise: use task.fulfill")
@@ -290,6 +315,10 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
     def ids(self) -> tuple[str, ...] | None:
         """Its own, and how those of its promises begin."""
         return (self.id, self.promise_id.replace("{{.id}}", self.id))
+
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return _relatives(self.promise_tags)
 
     def __post_init__(self) -> None:
         target = self.promise_tags.get("resonate:target")

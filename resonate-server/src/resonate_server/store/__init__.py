@@ -143,6 +143,9 @@ class Store(Protocol):
     def check(self) -> None:
         """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
 
+    def try_to_write(self) -> None:
+        """Write what no reader looks at, and as much as a request needs: the commit tells whether there is room."""
+
     def clock_mark(self) -> ClockMark | None:
         """The last one that was kept."""
 

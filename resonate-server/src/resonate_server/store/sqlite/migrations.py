@@ -98,9 +98,10 @@ CREATE TABLE server (
     is_open  INTEGER NOT NULL,
     time     INTEGER,
     uptime   INTEGER,
-    boot     TEXT
+    boot     TEXT,
+    room     BLOB
 );
-INSERT INTO server VALUES (1, 0, 0, NULL, NULL, NULL);
+INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

@@ -124,16 +124,18 @@ CREATE TABLE schedule_params (
     data     BLOB NOT NULL
 );
 
--- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores.
+-- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores. room: bytes that were written
+-- to see whether they can be.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,
     is_open  INTEGER NOT NULL,
     time     INTEGER,
     uptime   INTEGER,
-    boot     TEXT
+    boot     TEXT,
+    room     BLOB
 );
-INSERT INTO server VALUES (1, 0, 0, NULL, NULL, NULL);
+INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
 
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -270,7 +272,8 @@ NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
-PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?"
+PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?, room = NULL"
+TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
 
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises

@@ -127,6 +127,9 @@ class SQLiteStore(Store):
         with _told():
             self._db.execute(statements.CHECK).fetchone()
 
+    def try_to_write(self) -> None:
+        self._unwritten.operations.append((statements.TRY_TO_WRITE, ()))
+
     def clock_mark(self) -> ClockMark | None:
         row = self._query(statements.GET_CLOCK_MARK).fetchone()
         return None if row is None else ClockMark(*row)
@@ -171,7 +174,7 @@ class SQLiteStore(Store):
     def _write_out(self) -> None:
         """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
         if self._lost:
-            raise sqlite3.OperationalError("an earlier statement of this transaction has failed")
+            raise StoreFailed("an earlier statement of this transaction has failed")
         if not self._unwritten:
             return
         self._lost = True
@@ -184,7 +187,8 @@ class SQLiteStore(Store):
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Ask the database, once it knows everything."""
         self._write_out()
-        return self._db.execute(statement, parameters)
+        with _told():
+            return self._db.execute(statement, parameters)
 
     def _forget_rows(self) -> None:
         self._cache.clear()
