@@ -93,12 +93,14 @@ class WatchedStore(SQLiteStore):
         super().commit()
 
     def write(self, changes: Changes) -> None:
-        touched = Footprint(ids=(*changes.promises, *changes.tasks))
+        ids = (*changes.promises, *changes.tasks)
+        touched = Footprint(ids=ids, shown=ids)
         before = super().load(touched)
         super().write(changes)
         after = super().load(touched)
         is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
-        for id, promise in changes.promises.items():
+        for id in changes.promises:
+            promise = after.promises[id]
             self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
             self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
         for id, task in changes.tasks.items():

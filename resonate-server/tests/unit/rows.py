@@ -89,7 +89,7 @@ def snapshot(store: Store) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
     promises = store.search_promises(PromiseSearch(limit=1_000))
     ids = [found.id for found in promises]
-    rows = store.load(Footprint(ids=tuple(ids)))
+    rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
     store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))), limit=1_000)
     return {
         "promises": promises,

@@ -14,6 +14,7 @@ from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import (
+    FenceCreate,
     FenceSettle,
     PromiseCreate,
     PromiseGet,
@@ -68,15 +69,24 @@ def footprint(request: Request) -> Footprint:
         case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
             return Footprint(schedule=id)
         case TaskCreate(action=action):
-            return Footprint(ids=ids, preload_for=action.data.id, branch=action.data.tags.get("resonate:branch"))
-        case TaskFence(id=id, action=FenceSettle(data=settle)):
-            return Footprint(ids=ids, settles=settle.id, preload_for=id)
-        case TaskAcquire(id=id) | TaskSuspend(id=id) | TaskFence(id=id):
+            branch = action.data.tags.get("resonate:branch")
+            return Footprint(ids=ids, shown=ids, preload_for=action.data.id, branch=branch)
+        case TaskAcquire(id=id):
+            return Footprint(ids=ids, shown=ids, preload_for=id)
+        case TaskSuspend(id=id):
             return Footprint(ids=ids, preload_for=id)
+        case TaskFence(id=id, action=FenceCreate(data=create)):
+            return Footprint(ids=ids, shown=(create.id,), preload_for=id)
+        case TaskFence(id=id, action=FenceSettle(data=settle)):
+            return Footprint(ids=ids, shown=(settle.id,), settles=settle.id, preload_for=id)
+        case PromiseGet() | PromiseCreate():
+            return Footprint(ids=ids, shown=ids)
         case PromiseSettle(id=id) | TaskFulfill(id=id):
-            return Footprint(ids=ids, settles=id)
+            return Footprint(ids=ids, shown=ids, settles=id)
+        case PromiseRegisterListener():
+            return Footprint(ids=ids, shown=ids)
         case PromiseRegisterCallback(awaited=awaited, awaiter=awaiter):
-            return Footprint(ids=ids, callback=(awaited, awaiter))
+            return Footprint(ids=ids, shown=(awaited,), callback=(awaited, awaiter))
     return Footprint(ids=ids)
 
 

@@ -4,11 +4,13 @@ A store fills :class:`Rows` from a :class:`Footprint` and writes the :class:`Cha
 knows how. All times are milliseconds since the Unix epoch.
 """
 
+from typing import Any
+
 from msgspec import UNSET, Struct, field
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState, Value
 
 
 class Task(Struct, frozen=True):
@@ -69,6 +71,38 @@ class Rules(Struct, frozen=True):
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
+    """In the place of a payload that nobody needed to see: ``size`` bytes of JSON, which stay in the store.
+
+    It cannot be encoded, so that it is never sent or stored by mistake.
+    """
+
+    size: int
+    headers: Any = object()
+
+
+def weight(promise: Promise) -> int:
+    """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
+    size = len(promise.id) + value_weight(promise.param) + value_weight(promise.value)
+    for name, text in promise.tags.items():
+        size += len(name) + len(text)
+    return size
+
+
+def value_weight(value: Value) -> int:
+    """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
+    if isinstance(value, Unread):
+        return value.size
+    size = 0 if value.data is UNSET else _width(value.data)
+    if value.headers is not UNSET:
+        size += sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
+    return size
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 class Spreading(Struct, frozen=True):
     """A settlement of which not everybody has been told; awaiters up to ``after``, in the order of ids, have."""
 
@@ -79,6 +113,7 @@ class Spreading(Struct, frozen=True):
 class Footprint(Struct, frozen=True):
     """What a request touches and therefore must be loaded before its rule runs: promise and task of each of ``ids``.
 
+    ``shown``: those of ``ids`` whose promise an answer may show, and whose payloads are therefore read.
     ``settles``: the one of ``ids`` that the request itself may settle.
     ``callback``: an awaited and an awaiter that the request is about.
     ``spreading``: settlements that are to be told of, as far as there is room.
@@ -86,6 +121,7 @@ class Footprint(Struct, frozen=True):
     """
 
     ids: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     settles: str | None = None
     callback: tuple[str, str] | None = None
     spreading: tuple[Spreading, ...] = ()
@@ -230,7 +266,11 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write. Promises, tasks and schedules are whole new rows (``None``: deleted); ``links`` apply in order."""
+    """Rows to write; ``links`` apply in order.
+
+    New rows count as a whole. Of known ones counts what can change: state, value and time of settlement of a promise,
+    all but the target of a task, the times of the runs of a schedule (``None``: deleted).
+    """
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)

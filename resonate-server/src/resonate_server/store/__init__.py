@@ -82,6 +82,10 @@ class Occupation(Struct, frozen=True):
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
 
+MAX_TOLD_BYTES = 8 * 1_024 * 1_024
+"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
+by and by."""
+
 
 class Store(Protocol):
     """A transaction begins with the first write after the last one's end. All reads see what was written before.
@@ -119,16 +123,17 @@ class Store(Protocol):
         """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now; without links."""
+        """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
 
     def load_links(self, rows: Rows, footprint: LinkFootprint, limit: int) -> None:
         """Add what ``footprint`` names to ``rows``: at most ``limit`` callbacks and listeners, in its order.
 
-        Which of the promises were loaded with all of theirs, ``rows.complete`` tells.
+        Which of the promises were loaded with all of theirs, ``rows.complete`` tells. Those with listeners come with
+        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
         """
 
     def write(self, changes: Changes) -> None:
-        """Write whole rows and apply the link changes in their order."""
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, write
 
 from resonate_server.kernel.model import (
@@ -51,7 +52,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 def load(store: Store, *ids: str, preload_for: str | None = None, branch: str | None = None) -> Rows:
     with store.transaction():
-        return store.load(Footprint(ids=ids, preload_for=preload_for, branch=branch))
+        return store.load(Footprint(ids=ids, shown=ids, preload_for=preload_for, branch=branch))
 
 
 def links(store: Store, *ids: str, limit: int = 1_000) -> Rows:
@@ -89,7 +90,7 @@ class TestRows:
         loaded = load(store, "p").promises["p"]
         assert (loaded.param, loaded.value) == (value, value)
 
-    def test_a_promise_written_again_is_replaced(self, store: Store) -> None:
+    def test_a_promise_written_again_is_replaced_in_state_value_and_time_of_settlement(self, store: Store) -> None:
         write(store, promise("p"))
         settled = promise("p", PromiseState.RESOLVED, value=Value(data="y"), settled_at=NOW + 5)
 
@@ -802,9 +803,9 @@ class TestSchedules:
         assert self.load(store, "s") == {"s": written}
         assert self.load(store, "other") == {}
 
-    def test_one_written_again_is_replaced(self, store: Store) -> None:
+    def test_one_written_again_is_replaced_in_the_times_of_its_runs(self, store: Store) -> None:
         write(store, schedule("s"))
-        moved = schedule("s", next_run_at=LATER + 5)
+        moved = replace(schedule("s", next_run_at=LATER + 5), last_run_at=LATER)
         write(store, moved)
 
         assert self.load(store, "s") == {"s": moved}

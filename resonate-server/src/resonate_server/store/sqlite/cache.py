@@ -7,9 +7,18 @@ transaction, so whatever a transaction has looked at stays here until its end.
 
 from collections.abc import Callable, Iterable
 
-from msgspec import UNSET, Struct, field
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropListener, LinkChange, PutCallback, PutListener, Task
+from resonate_server.kernel.model import (
+    DropListener,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Task,
+    Unread,
+    value_weight,
+)
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 32 * 1_024 * 1_024
@@ -23,9 +32,24 @@ LINK_BYTES = 100
 MAX_LINKS = 200
 """Of each kind, in one entry: so many are told of a settlement at once."""
 
+MAX_PAYLOAD_BYTES = 64 * 1_024
+"""A larger payload is not kept: few of them would push out everything else."""
+
+
+def without_large_payloads(promise: Promise) -> Promise:
+    """``promise`` as it is kept."""
+    if value_weight(promise.param) + value_weight(promise.value) <= MAX_PAYLOAD_BYTES:
+        return promise
+    return replace(promise, param=_unless_large(promise.param), value=_unless_large(promise.value))
+
+
+def _unless_large(value: Value) -> Value:
+    size = value_weight(value)
+    return value if size <= MAX_PAYLOAD_BYTES else Unread(size=size)
+
 
 class Entry(Struct, eq=False):
-    """One promise, its task, and those links of it that may still have an effect.
+    """One promise, whose payloads may be :class:`Unread`, its task, and those links that may still have an effect.
 
     ``callbacks``: awaiters to be woken; ``listeners``: addresses; ``awaits``: ids of which this one is such an awaiter.
     ``None``: not known here, or too many; the database is to be asked.
@@ -114,8 +138,8 @@ class Cache:
 
     def replace(self, entry: Entry, promise: Promise) -> None:
         """The promise of ``entry`` as it is now."""
-        entry.promise = promise
-        self._entries.grown(_value_bytes(promise.value))
+        entry.promise = without_large_payloads(promise)
+        self._entries.grown(_payload_bytes(entry.promise))
 
     def age(self) -> None:
         """Between transactions only."""
@@ -201,14 +225,15 @@ def _family(families: Generations[Family], id: str) -> Family:
 
 
 def _entry_bytes(entry: Entry) -> int:
-    promise = entry.promise
-    tags = sum(map(len, promise.tags.values()))
-    return ENTRY_BYTES + tags + _value_bytes(promise.param) + _value_bytes(promise.value)
+    return ENTRY_BYTES + sum(map(len, entry.promise.tags.values())) + _payload_bytes(entry.promise)
 
 
-def _value_bytes(value: Value) -> int:
-    headers = 0 if value.headers is UNSET else sum(map(len, value.headers.values()))
-    return headers + (0 if value.data is UNSET else len(value.data))
+def _payload_bytes(promise: Promise) -> int:
+    return _bytes_here(promise.param) + _bytes_here(promise.value)
+
+
+def _bytes_here(value: Value) -> int:
+    return 0 if isinstance(value, Unread) else value_weight(value)
 
 
 def _family_bytes(family: Family) -> int:

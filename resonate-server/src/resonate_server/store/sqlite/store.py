@@ -29,14 +29,16 @@ from resonate_server.kernel.model import (
     Rows,
     Spreading,
     Task,
+    weight,
 )
-from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
     FIRST,
     MAX_COUNTED,
+    MAX_TOLD_BYTES,
     Branch,
     Dropped,
     Occupation,
@@ -46,7 +48,7 @@ from resonate_server.store import (
     Store,
 )
 from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry
+from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
@@ -132,19 +134,29 @@ class SQLiteStore(Store):
     def load(self, footprint: Footprint) -> Rows:
         loaded = Rows()
         for id in footprint.ids:
-            self._load_pair(id, loaded)
+            entry = self._load_pair(id, loaded)
+            if entry is not None and id in footprint.shown:
+                loaded.promises[id] = self._whole_promise(entry)
         if footprint.preload_for is not None:
             loaded.preload = self._preload(footprint.preload_for, footprint.branch)
+            for promise in loaded.preload:
+                if promise.id in loaded.promises:
+                    loaded.promises[promise.id] = promise
         if footprint.schedule is not None:
             for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
         return loaded
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint, limit: int) -> None:
+        room = MAX_TOLD_BYTES
         for spreading in footprint.spreading:
-            if limit <= 0:
+            if limit <= 0 or room <= 0:
                 break
             limit -= self._load_links(loaded, spreading, limit)
+            entry = self._entry(spreading.promise_id)
+            if entry is not None and loaded.listeners[spreading.promise_id]:
+                loaded.promises[spreading.promise_id] = self._whole_promise(entry)
+                room -= weight(entry.promise)
         if footprint.callback is not None:
             fired = self._query(statements.GET_FIRED, footprint.callback).fetchone()
             loaded.has_fired = fired == (1,)
@@ -174,7 +186,7 @@ class SQLiteStore(Store):
     def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
         entry = self._entry(id)
         if entry is not None:
-            loaded.promises[id] = entry.promise
+            loaded.promises.setdefault(id, entry.promise)
             if entry.task is not None:
                 loaded.tasks[id] = entry.task
         return entry
@@ -183,21 +195,25 @@ class SQLiteStore(Store):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        promise = self._stored_promise(id)
-        if promise is None:
+        # A new id is what is asked for most, so nothing is written out for it.
+        query = self._query if self._unwritten.knows(id) else self._db.execute
+        row = query(statements.GET_PAIR, (id,)).fetchone()
+        if row is None:
             self._absent.add(id)
             return None
-        entry = Entry(
-            promise=promise,
-            task=next((rows.task(row) for row in self._query(statements.GET_TASK, (id,))), None),
-        )
+        promise, task = rows.pair(row)
+        entry = Entry(promise=promise, task=task)
         self._cache.put(entry)
         return entry
 
-    def _stored_promise(self, id: str) -> Promise | None:
-        """A new id is what is asked for most, so nothing is written out for it."""
-        query = self._query if self._unwritten.knows(id) else self._db.execute
-        return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
+    def _whole_promise(self, entry: Entry) -> Promise:
+        """With its payloads."""
+        promise = entry.promise
+        if is_read(promise):
+            return promise
+        whole = rows.promise(self._query(statements.GET_WHOLE_PROMISE, (promise.id,)).fetchone())
+        self._cache.replace(entry, whole)
+        return whole
 
     def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
         own = self._cache.get(task_id)
@@ -205,8 +221,16 @@ class SQLiteStore(Store):
         ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
         if branch:
             ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
-        entries = map(self._entry, sorted(ids))
-        return [entry.promise for entry in entries if entry is not None]
+        ids.discard(task_id)
+        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
+        return self._read_what_fits(entries)
+
+    def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
+        promises = [entry.promise for entry in entries]
+        if all(map(is_read, promises)):
+            return promises
+        chosen = {promise.id for promise in fitting(promises)}
+        return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
         """The ids of the family, or the first of them if there are many."""
@@ -227,6 +251,7 @@ class SQLiteStore(Store):
     def write(self, changes: Changes) -> None:
         """Rows are made first: what cannot be a row is found before anything has changed."""
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
+        params, results = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -238,8 +263,20 @@ class SQLiteStore(Store):
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._unwritten.promises.update(promise_rows)
+        self._unwritten.params.update(params)
+        self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
+
+    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Params and values that are to be stored."""
+        params, results = {}, {}
+        for id, promise in promises.items():
+            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
+                params[id] = param
+            if (value := rows.payload_data(promise.value)) is not None:
+                results[id] = value
+        return params, results
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -248,7 +285,7 @@ class SQLiteStore(Store):
         else:
             self._cache.add_to_families(promise)
             if promise.id in self._absent:
-                self._cache.put(new_entry(promise))
+                self._cache.put(new_entry(without_large_payloads(promise)))
         if promise.state is PromiseState.PENDING:
             self._wake_at(promise.timeout_at)
 
@@ -351,7 +388,8 @@ class SQLiteStore(Store):
         for statement in statements.DROP_LINKS_OF_TREE:
             self._db.execute(statement, {"root": root})
         tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-        self._db.execute(statements.DROP_PROMISES_OF_TREE, {"root": root})
+        for statement in statements.DROP_PROMISES_OF_TREE:
+            self._db.execute(statement, {"root": root})
         return tasks
 
     def reset(self) -> None:
@@ -415,10 +453,11 @@ class SQLiteStore(Store):
         return int(count)
 
     def tree(self, root: str, after: str) -> Iterator[Branch]:
-        for row in self._query(statements.TREE, {"root": root, "after": after}):
-            task = self._query(statements.GET_TASK, (row[0],)).fetchone()
-            awaits = [id for (id,) in self._query(statements.AWAITED, (row[0],))]
-            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
+        for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
+            promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
+            task = self._query(statements.GET_TASK, (id,)).fetchone()
+            awaits = [awaited for (awaited,) in self._query(statements.AWAITED, (id,))]
+            yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
 
     def occupation(self) -> Occupation:
         return Occupation(
@@ -474,6 +513,10 @@ def _link_operation(link: LinkChange) -> Operation:
 def _schedule_operations(changes: Changes) -> Iterator[Operation]:
     for id, schedule in changes.schedules.items():
         if schedule is None:
-            yield statements.DROP_SCHEDULE, (id,)
-        else:
-            yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+            for statement in statements.DROP_SCHEDULE:
+                yield statement, (id,)
+            continue
+        yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+        param = rows.payload_data(schedule.promise_param)
+        if param is not None:
+            yield statements.PUT_SCHEDULE_PARAM, (param, id)
