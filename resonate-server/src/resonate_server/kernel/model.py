@@ -81,28 +81,6 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
     headers: Any = object()
 
 
-def weight(promise: Promise) -> int:
-    """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
-    size = len(promise.id) + value_weight(promise.param) + value_weight(promise.value)
-    for name, text in promise.tags.items():
-        size += len(name) + len(text)
-    return size
-
-
-def value_weight(value: Value) -> int:
-    """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
-    if isinstance(value, Unread):
-        return value.size
-    size = 0 if value.data is UNSET else _width(value.data)
-    if value.headers is not UNSET:
-        size += sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
-    return size
-
-
-def _width(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)
-
-
 class Spreading(Struct, frozen=True):
     """A settlement of which not everybody has been told; awaiters up to ``after``, in the order of ids, have."""
 

@@ -31,7 +31,8 @@ def payload_data(value: Value) -> bytes | None:
     return None if value == EMPTY or isinstance(value, Unread) else msgspec.json.encode(value)
 
 
-def _payload(data: bytes | int | None) -> Value:
+def payload(data: bytes | int | None) -> Value:
+    """Of what is stored; of its size; of nothing."""
     match data:
         case None:
             return EMPTY
@@ -60,8 +61,8 @@ def promise(row: Row) -> Promise:
     return Promise(
         id=id,
         state=PromiseState(state),
-        param=_payload(param),
-        value=_payload(value),
+        param=payload(param),
+        value=payload(value),
         tags=_tags.decode(tags),
         timeout_at=timeout_at,
         created_at=created_at,
@@ -98,7 +99,7 @@ def schedule(row: Row) -> Schedule:
         cron=cron,
         promise_id=promise_id,
         promise_timeout=promise_timeout,
-        promise_param=_payload(param),
+        promise_param=payload(param),
         promise_tags=_tags.decode(tags),
         created_at=created_at,
         next_run_at=next_run_at,
