@@ -222,12 +222,13 @@ class Work:
     # --- by itself --------------------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> Result | None:
-        """One portion of what is due, or ``None`` if nothing is."""
+        """One portion of what is due; ``None`` if nothing is, or nothing comes of it and it would stay so for ever."""
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
         rows = load(self._store, kernel.due_footprint(due, now, self._rules), now, self._rules)
-        return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
+        decision = kernel.tick(due, rows, now, self._rules)
+        return self._write(decision, rows, now) if decision.changes else None
 
     def take_back(self, pid: str, now: int) -> Result:
         """The leases of a process that is gone."""
