@@ -68,7 +68,7 @@ class Api:
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body by calling ``respond``, at once or later, whatever happens."""
-        exchange = Exchange(respond, self._metrics, self._room)
+        exchange = Exchange(respond, self._engine.answered, self._metrics, self._room)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -98,10 +98,11 @@ class Api:
 class Exchange:
     """One request on its way: what its answer needs to be told of it, and whom it goes to."""
 
-    __slots__ = ("_began", "_metrics", "_respond", "_room", "access", "corr_id", "kind")
+    __slots__ = ("_answered", "_began", "_metrics", "_respond", "_room", "access", "corr_id", "kind")
 
-    def __init__(self, respond: Respond, metrics: Metrics, room: Room) -> None:
+    def __init__(self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, room: Room) -> None:
         self._respond = respond
+        self._answered = answered
         self._room = room
         self._metrics = metrics
         self._began = time.perf_counter()
@@ -110,11 +111,12 @@ class Exchange:
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """The engine's answer has come."""
+        answer = done.result()
         try:
-            answer = self.access.redact(done.result())
+            answer = self.access.redact(answer)
         except Exception:
             logger.exception("a request failed")
-            answer = Answer(status=500, data="internal error")
+            answer = Answer(status=500, data="internal error", weight=answer.weight)
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
@@ -126,3 +128,4 @@ class Exchange:
         kind = self.kind if self.kind in KINDS else "unknown"
         self._metrics.request(kind, answer.status, time.perf_counter() - self._began)
         self._respond(answer.status, body)
+        self._answered(answer)

@@ -13,6 +13,7 @@ from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
+from resonate_server.http.backup import Backups
 from resonate_server.http.budget import budget
 from resonate_server.http.connections import (
     MAX_BESIDE_STREAMS,
@@ -68,9 +69,10 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     api = Api(engine, guard, metrics, intake, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
-        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
+        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
+    app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
     if settings.ui.enabled:
         add_ui(app, engine, hub, guard, settings)
     for name in GONE:
@@ -166,12 +168,13 @@ async def _health(_: web.Request) -> web.Response:
 
 
 async def _ready(engine: Engine) -> web.Response:
+    """Its body says what is wrong."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            ready = await engine.is_ready()
+            trouble = await engine.trouble()
     except TimeoutError:
-        ready = False
-    return web.Response(status=200 if ready else 503)
+        trouble = f"the store has not answered for {READY_TIMEOUT_S:.0f} s"
+    return web.Response(status=503, text=f"{trouble}\n") if trouble else web.Response()
 
 
 async def _gone(_: web.Request) -> web.Response:

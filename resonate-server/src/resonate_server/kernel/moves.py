@@ -149,9 +149,9 @@ def halt(work: Workspace, task: Task) -> None:
 
 
 def finish(work: Workspace, task: Task) -> None:
-    """Fulfilled, final: timers go, and it awaits nothing any more."""
+    """Fulfilled, final: it awaits nothing any more, and all that concerned its run is gone."""
     work.link(DropCallbacks(awaiter=task.id, fired_only=False))
-    work.put_task(_unheld(task, TaskState.FULFILLED))
+    work.put_task(Task(id=task.id, target=task.target, state=TaskState.FULFILLED, version=task.version))
 
 
 def take_back(work: Workspace, task: Task) -> None:

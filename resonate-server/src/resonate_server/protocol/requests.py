@@ -294,8 +294,6 @@ class TaskSearch(Request, frozen=True):
     cursor: str | None = None
 
 
-type Search = PromiseSearch | TaskSearch
-
 # --- schedule.* -----------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +342,8 @@ class ScheduleSearch(Request, frozen=True):
     limit: PageSize = 10
     cursor: str | None = None
 
+
+type Search = PromiseSearch | TaskSearch | ScheduleSearch
 
 # --- debug.* --------------------------------------------------------------------------------------------------------
 
