@@ -61,7 +61,7 @@ MAX_BATCH = 256
 MAX_DECIDING_S = 0.01
 """After this time no further request is taken into a batch: the event loop has other work, too."""
 
-MAX_QUICK = 100
+MAX_QUICK = 20
 """Ids that a request may name to be decided on the event loop."""
 
 SWEEP_MS = 5_000

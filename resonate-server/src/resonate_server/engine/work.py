@@ -44,7 +44,7 @@ MAX_DUE = 100
 MAX_TREES = 50
 """Trees that one transaction looks at, to delete those that have settled."""
 
-MAX_LEASES = 200
+MAX_LEASES = 400
 """Leases that one transaction extends or takes back."""
 
 PORTION_S = 0.005
@@ -222,12 +222,13 @@ class Work:
     # --- by itself --------------------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> Result | None:
-        """One portion of what is due, or ``None`` if nothing is."""
+        """One portion of what is due; ``None`` if nothing is, or nothing comes of it and it would stay so for ever."""
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
         rows = load(self._store, kernel.due_footprint(due, now, self._rules), now, self._rules)
-        return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
+        decision = kernel.tick(due, rows, now, self._rules)
+        return self._write(decision, rows, now) if decision.changes else None
 
     def take_back(self, pid: str, now: int) -> Result:
         """The leases of a process that is gone."""

@@ -1,5 +1,6 @@
 """Rows of the tables, as tuples, from and to the kernel's structs. Tags and payloads are JSON in their columns."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
 _tags = msgspec.json.Decoder(Tags)
+_wanted = lru_cache(16)(_tags.decode)
 
 
 def has_tags(present: str, wanted: str) -> bool:
@@ -21,7 +23,7 @@ def has_tags(present: str, wanted: str) -> bool:
     SQLite's own JSON functions stop at NUL.
     """
     tags = _tags.decode(present)
-    return all(tags.get(name) == value for name, value in _tags.decode(wanted).items())
+    return all(tags.get(name) == value for name, value in _wanted(wanted).items())
 
 
 def payload_data(value: Value) -> bytes | None:
