@@ -20,7 +20,8 @@ class Task(Struct, frozen=True):
     (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
     entry, so no message can be lost; a delayed task is pending without being queued.
-    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
+    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer;
+    ``None`` for one that may come twice.
     ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
     """

@@ -22,6 +22,9 @@ LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:pr
 """Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
 it, and under which ids an SDK will create its calls."""
 
+MAX_TAGS_CHARACTERS = 65_536
+"""Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
+
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
@@ -63,6 +66,22 @@ def _relatives(tags: Tags) -> tuple[str, ...]:
     return tuple(tags[tag] for tag in LINEAGE if tag in tags)
 
 
+def _check_tags(tags: Tags) -> None:
+    """Raise :class:`Malformed` if they are too large for what they are."""
+    if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
+        raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
+    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+        if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
+            raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+
+
+def _check_address(text: str) -> None:
+    """Raise :class:`Malformed` unless something can be delivered there."""
+    if len(text) > MAX_ID_CHARACTERS:
+        raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
+    parse_address(text)
+
+
 # --- promise.* ------------------------------------------------------------------------------------------------------
 
 
@@ -82,9 +101,10 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
         return _relatives(self.tags)
 
     def __post_init__(self) -> None:
+        _check_tags(self.tags)
         target = self.tags.get("resonate:target")
         if target is not None:
-            parse_address(target)
+            _check_address(target)
         delay = self.tags.get("resonate:delay")
         if delay is not None:
             self._check_delay(delay, target)
@@ -135,7 +155,7 @@ class PromiseRegisterListener(Request, frozen=True):
         return (self.awaited,)
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _check_address(self.address)
 
 
 class PromiseSearch(Request, frozen=True):
@@ -324,7 +344,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         target = self.promise_tags.get("resonate:target")
         if target is None:
             raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
-        parse_address(target)
+        _check_address(target)
+        _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
         if "\0" in self.promise_id:

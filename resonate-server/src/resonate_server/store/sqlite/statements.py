@@ -11,6 +11,8 @@ PRAGMA journal_mode = WAL;
 -- Space of deleted rows is reused; the log is folded back once it holds about 16 MiB.
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA foreign_keys = OFF;
+-- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
+PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
 """
 
