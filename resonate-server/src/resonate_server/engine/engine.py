@@ -208,6 +208,7 @@ class Engine:
         """Delete settled trees that are past the configured age, in small transactions."""
         if self._settings.keep_settled_ms:
             await self._submit(self._drop_settled_trees, Pace.PATIENT)
+            await self._submit(lambda _: self._work.give_back(), Pace.PATIENT)
 
     # --- what delivery reports (delivery.Owner) ---------------------------------------------------------------------
 

@@ -252,6 +252,13 @@ class Work:
             tasks=_negative(Counter({TaskState.FULFILLED: dropped.tasks})),
         )
 
+    def give_back(self) -> Result:
+        """Space that deleted trees have left; answers nothing."""
+        more = self._store.give_back()
+        return Result(
+            answer=None if more else Answer(status=200, data=None), rest=(lambda _: self.give_back()) if more else None
+        )
+
     def begin(self, now: int) -> Result:
         """The first piece of work after a start."""
         acquired = self._store.acquired_tasks()

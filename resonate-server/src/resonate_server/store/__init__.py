@@ -211,6 +211,12 @@ class Store(Protocol):
     def id_ahead(self, search: Search, rows: int) -> str | None:
         """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
+    def give_back(self) -> bool:
+        """Give the space of deleted rows back to the disk, some of it, if it is much; tells whether there may be more.
+
+        Outside of a transaction.
+        """
+
     def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 

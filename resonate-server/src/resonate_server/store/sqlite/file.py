@@ -32,6 +32,8 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         # view.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = _version(db, path)
+        if version == 0:
+            db.execute(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
         db.execute(f"PRAGMA synchronous = {synchronous}")
         if version == 0:

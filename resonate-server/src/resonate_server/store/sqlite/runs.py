@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from resonate_server.store import StoreFailed
+from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
 GET_RUN = "SELECT run, is_open FROM server"
@@ -54,7 +55,7 @@ def begin_run(db: sqlite3.Connection, path: Path, run: Run | None) -> None:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # or closing would copy the old log into the file
         raise LogLost(_explained(path, "is an old one"))
     db.execute(BEGIN_RUN)
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    db.execute(statements.CHECKPOINT).fetchall()
 
 
 def end_run(db: sqlite3.Connection) -> None:

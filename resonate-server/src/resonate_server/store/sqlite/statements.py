@@ -5,6 +5,9 @@ SCHEMA_VERSION = 2
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
 
+OF_A_NEW_FILE = "PRAGMA auto_vacuum = INCREMENTAL"
+"""Space of deleted rows can be given back in portions; an old file would have to be written anew for that."""
+
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
 PRAGMA journal_mode = WAL;
@@ -275,6 +278,10 @@ NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
 PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?, room = NULL"
+COUNT_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
+
 TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
 
 SEARCH_PROMISES = f"""

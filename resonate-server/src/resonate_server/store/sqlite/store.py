@@ -68,6 +68,9 @@ _AHEAD = {
     ScheduleSearch: statements.SCHEDULE_AHEAD,
 }
 
+MIN_FREE_PAGES = 256
+"""1 MiB: what new rows will soon need is not given back."""
+
 _UNKNOWN = 0
 _NEVER = 2**63
 
@@ -460,6 +463,17 @@ class SQLiteStore(Store):
         for statement in statements.DROP_PROMISES_OF_TREE:
             self._db.execute(statement, {"root": root})
         return tasks
+
+    def give_back(self) -> bool:
+        pages, free = self._query(statements.COUNT_PAGES).fetchone()
+        if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
+            return False
+        with _told():
+            self._db.execute(statements.GIVE_BACK).fetchall()
+            self._db.execute(statements.CHECKPOINT).fetchall()
+        self._identity.has_shrunk()
+        _, still_free = self._query(statements.COUNT_PAGES).fetchone()
+        return bool(still_free < free)
 
     def reset(self) -> None:
         self._begin_deleting()
