@@ -16,7 +16,9 @@ FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-serv
 @cache
 def usage(script: str) -> str:
     """What it prints for --help."""
-    return subprocess.run([REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
+    return subprocess.run(
+        [REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
 
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

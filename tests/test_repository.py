@@ -1,6 +1,9 @@
 """What the repository shows to others and leaves to their machines: scripts, workflows, pins."""
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -39,6 +42,19 @@ def test_shellcheck_has_nothing_to_say() -> None:
 )
 def test_files_for_other_programs_keep_to_their_schemas(schema: str, files: list[Path]) -> None:
     assert complaints("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files) == ""
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
+    files = ["-f", "docker-compose.yml", "-f", "compose.official.yml"]
+    command = ["docker", "compose", *files, "config", "--format", "json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RESONATE_IMAGE"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    server = json.loads(done.stdout)["services"]["resonate-server"]
+
+    assert server["image"] == "resonatehqio/resonate:v0.9.8"
+    assert "build" not in server
+    assert "wget" in server["healthcheck"]["test"]
 
 
 def test_every_action_is_pinned_to_a_commit() -> None:

@@ -14,7 +14,9 @@ REPOSITORY = Path(__file__).parents[2]
 FOO, SERVER = "localhost:5000", "http://localhost:8001"
 
 _text = "\n".join((REPOSITORY / name).read_text() for name in ("README.md", "docs/try.md"))
-CURLS = [(first or second).strip() for first, second in re.findall(r"`(curl [^`]*)`|^ {4}(curl .*)$", _text, re.MULTILINE)]
+CURLS = [
+    (first or second).strip() for first, second in re.findall(r"`(curl [^`]*)`|^ {4}(curl .*)$", _text, re.MULTILINE)
+]
 
 
 def test_each_curl_command_is_answered(running: Stack) -> None:

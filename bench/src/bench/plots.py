@@ -92,8 +92,8 @@ def _logarithmic(axis: Axis, set_scale: Callable[[str], None]) -> None:
 
 
 def _distribution(report: Report) -> Picture:
-    """What share of the measurements took at most so long."""
-    picture, axes = _picture(f"{report.benchmark}: share of measurements that took at most so long", height=4)
+    """What share of the measurements took at most the given time."""
+    picture, axes = _picture(f"{report.benchmark}: share of measurements that took at most this long", height=4)
     for samples in report.samples:
         axes.plot(_positive(samples), [100 * share for share in _shares(samples)], label=samples.name)
     _logarithmic(axes.xaxis, axes.set_xscale)
@@ -167,7 +167,7 @@ def _targets(figures: list[Figure]) -> Picture:
 
 def page(reports: list[Report], folder: Path) -> str:
     """In Markdown, with the pictures that are in the folder."""
-    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`: no figure here was typed in."]
+    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`; no figure here was typed by hand."]
     parts += ["![Figures beside their targets](targets.png)"]
     for report in reports:
         parts += _section(report, sorted(folder.glob(f"{report.benchmark}-*.png")))
