@@ -15,7 +15,7 @@ from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import monotonic_wall_clock
-from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
+from resonate_server.http import KEEP_ALIVE_S, MAX_LINE_BYTES, api_site, build_app, build_metrics_app
 from resonate_server.http.auth import BadKey, Guard
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
@@ -147,6 +147,8 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handler_cancellation=True,  # a stream's handler learns at once that its worker is gone
         auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
         keepalive_timeout=KEEP_ALIVE_S,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
 

@@ -232,12 +232,12 @@ def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable
 
 def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo\x1b[2J")
-    chain.step(":\x1b]0;title\x07")
+    chain.step(":\u202etitle")
     chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
     result = tree(chain.root)
 
     assert result.exit_code == 0
-    assert "\x1b" not in result.stdout and "\x07" not in result.stdout
+    assert "\x1b" not in result.stdout and "\u202e" not in result.stdout
     assert "failed: a\\x1b[31mb\\nc" in result.stdout
 
 

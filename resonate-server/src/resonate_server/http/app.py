@@ -37,6 +37,10 @@ LANES = web.AppKey("lanes", Lanes)
 KEEP_ALIVE_S = 75.0
 """Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
 
+MAX_LINE_BYTES = 65_536
+"""Of a request line or header. The longest id has 4,096 characters of up to 4 bytes, each written as ``%xx`` in a URL;
+SDKs send it as a header as well."""
+
 
 def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
     """The application; the engine and its delivery start and stop with it."""

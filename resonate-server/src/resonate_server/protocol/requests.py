@@ -21,7 +21,16 @@ MAX_ID_CHARACTERS = 4_096
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
+_UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+"""Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
+could claim the task of such an id."""
+
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
+"""Of something that may exist."""
+
+NewId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=rf"\A[^{_UNUSABLE}]*\Z")]
+"""Of something that this request may create: a promise, a schedule, or the lease of a process."""
+
 Text = Annotated[str, Meta(min_length=1)]
 Millis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Ttl = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
@@ -60,6 +69,7 @@ class PromiseGet(RequestForOne, frozen=True):
 class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     kind = "promise.create"
 
+    id: NewId
     timeout_at: Millis
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
@@ -146,7 +156,7 @@ class TaskGet(RequestForOne, frozen=True):
 class TaskCreate(Request, frozen=True):
     kind = "task.create"
 
-    pid: Text
+    pid: NewId
     ttl: Ttl
     action: Action[PromiseCreate]
 
@@ -163,7 +173,7 @@ class TaskAcquire(RequestForOne, frozen=True):
     kind = "task.acquire"
 
     version: Version
-    pid: Text
+    pid: NewId
     ttl: Ttl
 
 
@@ -245,7 +255,7 @@ class TaskRef(Struct, frozen=True):
 class TaskHeartbeat(Request, frozen=True):
     kind = "task.heartbeat"
 
-    pid: Text
+    pid: Id
     tasks: list[TaskRef]
 
     @property
@@ -281,9 +291,9 @@ class ScheduleGet(RequestForOne, frozen=True):
 class ScheduleCreate(Request, frozen=True, rename="camel"):
     kind = "schedule.create"
 
-    id: Id
+    id: NewId
     cron: Text
-    promise_id: Text
+    promise_id: NewId
     promise_timeout: Millis
     promise_param: Value = EMPTY
     promise_tags: Tags = field(default_factory=dict)
@@ -300,8 +310,6 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         parse_address(target)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
-        if "\0" in self.promise_id:
-            raise Malformed("promiseId must not contain NUL")
 
 
 class ScheduleDelete(RequestForOne, frozen=True):
