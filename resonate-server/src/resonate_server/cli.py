@@ -21,8 +21,7 @@ from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
 from resonate_server.store import Store
-from resonate_server.store.memory import MemoryStore
-from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable
 
 logger = logging.getLogger("resonate_server")
 
@@ -74,7 +73,7 @@ def serve(**flags: Any) -> None:
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
     settings = _load_settings(flags, {"server": {"bind": "127.0.0.1"}})
-    _run(MemoryStore(), settings, "state in memory only")
+    _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
 
 
 def _load_settings(flags: dict[str, Any], usual: Given) -> Settings:

@@ -1,4 +1,4 @@
-"""Our kernel on the store in memory, in this process: request bodies in, answers and messages out, time by hand."""
+"""Our kernel on SQLite in memory, in this process: request bodies in, answers and messages out, time by hand."""
 
 import json
 from typing import Any
@@ -8,12 +8,12 @@ from differential.operations import Scene
 from msgspec import Struct
 
 from resonate_server.engine.work import Result, Work
-from resonate_server.kernel.model import Rules
+from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute, Message, Unblock
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 SERVER_URL = "http://localhost:8001"
 
@@ -34,7 +34,7 @@ class Kernel:
     """The path of a request through the server, without its threads and sockets."""
 
     def __init__(self, rules: Rules, server_url: str = SERVER_URL) -> None:
-        self.store = MemoryStore()
+        self.store = SQLiteStore(IN_MEMORY)
         self._work = Work(self.store, rules, server_url)
         self._sent: list[Message] = []
 
@@ -56,17 +56,20 @@ class Kernel:
         return sent
 
     def scene(self, now: int) -> Scene:
-        promises = {id: promise.state.value for id, promise in self.store._promises.items()}
-        tasks = {id: task.state.value for id, task in self.store._tasks.items()}
+        with self.store.transaction():
+            snapshot = self.store.snapshot()
+        promises = {promise.id: promise.state.value for promise in snapshot.promises}
+        tasks = {task.id: task.state.value for task in snapshot.tasks}
         held = {id for id, state in tasks.items() if state == "acquired"}
-        waiting = {id: [who for who in links if not links[who]] for id, links in self.store._callbacks.items()}
-        awaited = [id for id, awaiters in waiting.items() for _ in awaiters]
-        awaited += [id for id, awaiters in waiting.items() if held.intersection(awaiters)] * 8
+        waiting = [link for link in snapshot.callbacks if not link.fired]
+        awaited = [link.awaited for link in waiting]
+        awaited += sorted({link.awaited for link in waiting if link.awaiter in held}) * 8
         return Scene(now=now, promises=promises, tasks=tasks, awaited=tuple(awaited))
 
     def version(self, id: str) -> int:
         """Of the task; 0 if there is none."""
-        task = self.store._tasks.get(id)
+        with self.store.transaction():
+            task = self.store.load(Footprint(ids=(id,))).tasks.get(id)
         return 0 if task is None else task.version
 
     def _answer(self, body: bytes) -> Answer:

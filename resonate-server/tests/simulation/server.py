@@ -26,7 +26,7 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 
@@ -59,38 +59,31 @@ class Stream(Protocol):
         """Close it properly."""
 
 
-class WatchedStore(MemoryStore):
+class WatchedStore(SQLiteStore):
     """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
 
     What was committed is what is there: a transaction in which the server dies is rolled back.
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__()
+        super().__init__(IN_MEMORY)
         self.run = run
         self.request: object = None
         self.dies_before_commit = False
 
     def task(self, id: str) -> Task | None:
-        return self._tasks.get(id)
+        return self.load(Footprint(ids=(id,))).tasks.get(id)
 
     def fork(self) -> "WatchedStore":
         """What is on disk, opened anew."""
         twin = WatchedStore(self.run)
-        for name, value in vars(self).items():
-            if isinstance(value, dict):
-                copied: Any = value.copy()
-                for key, inner in copied.items():
-                    copied[key] = inner.copy() if isinstance(inner, dict) else inner
-                setattr(twin, name, copied)
-            elif isinstance(value, list):
-                setattr(twin, name, value.copy())
+        self._db.backup(twin._db)
         return twin
 
     @property
     def in_transaction(self) -> bool:
         """Something was written and is not committed."""
-        return bool(self._undo)
+        return bool(self._unwritten) or self._db.in_transaction
 
     def commit(self) -> None:
         if self.dies_before_commit:
@@ -98,8 +91,10 @@ class WatchedStore(MemoryStore):
         super().commit()
 
     def write(self, changes: Changes) -> None:
-        before = super().load(Footprint(ids=(*changes.promises, *changes.tasks)))
+        touched = Footprint(ids=(*changes.promises, *changes.tasks))
+        before = super().load(touched)
         super().write(changes)
+        after = super().load(touched)
         is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
         for id, promise in changes.promises.items():
             self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
@@ -110,7 +105,7 @@ class WatchedStore(MemoryStore):
             if isinstance(self.request, TaskHeartbeat):
                 self.run.check(invariants.only_the_holder_extends_a_lease(was, self.request))
             self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
-            self.run.check(invariants.a_task_is_cared_for(task, self._promises[id]))
+            self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
 
 
 class WatchedWork(Work):

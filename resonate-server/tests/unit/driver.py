@@ -34,7 +34,7 @@ from resonate_server.protocol.requests import (
     TaskSuspend,
 )
 from resonate_server.store import Store
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 START = 1_700_000_000_000
 """The time at which every test begins, in ms since the epoch."""
@@ -72,7 +72,7 @@ class Driver:
     """A kernel on a store, one transaction per request; ``now`` moves only by hand."""
 
     def __init__(self, store: Store | None = None, rules: Rules | None = None) -> None:
-        self.store: Store = store or MemoryStore()
+        self.store: Store = store or SQLiteStore(IN_MEMORY)
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []

@@ -17,7 +17,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.protocol.requests import Request
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 RETRY_MS = 50
 """Short, because a timer is waited for in real time; nothing comes of it while the clock stands."""
@@ -30,13 +30,13 @@ class StoreDown(Exception):
     """What a broken store raises."""
 
 
-class WatchedStore(MemoryStore):
+class WatchedStore(SQLiteStore):
     """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
     it is closed. ``refill_fails``: so many refills fail. ``is_timeless``: asking for
     the next deadline fails."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(IN_MEMORY)
         self.down = False
         self.poisoned: str | None = None
         self.refill_fails = 0

@@ -1,7 +1,8 @@
 """Where rows live. A store loads what a request touches and writes what was decided, in transactions; it knows no
 rules.
 
-Two implementations of one contract: in memory and on SQLite. Both are synchronous, and used by one thread at a time.
+The contract stands here, apart from how SQLite is made to keep it (:mod:`.sqlite`). Synchronous, and used by one thread
+at a time.
 """
 
 from collections import Counter

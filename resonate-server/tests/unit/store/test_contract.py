@@ -1,4 +1,4 @@
-"""What both stores promise: :class:`resonate_server.store.Store`, sentence by sentence."""
+"""What the store promises: :class:`resonate_server.store.Store`, sentence by sentence."""
 
 from collections.abc import Callable
 from contextlib import suppress

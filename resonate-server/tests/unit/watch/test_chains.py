@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,8 +11,7 @@ from unit.rows import changes, promise
 
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, Store
-from resonate_server.store.memory import MemoryStore
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 from resonate_server.watch import chains as chains_module
 from resonate_server.watch import derive
 from resonate_server.watch.chains import (
@@ -98,9 +96,9 @@ class Scene:
         return found
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db", "NORMAL")
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    store = SQLiteStore(IN_MEMORY)
     yield Scene(store)
     store.close()
 

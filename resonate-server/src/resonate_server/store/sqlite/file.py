@@ -10,6 +10,9 @@ from resonate_server.store.sqlite.rows import has_tags
 
 type Synchronous = Literal["FULL", "NORMAL"]
 
+IN_MEMORY = Path(":memory:")
+"""In the place of a file: nothing survives the process."""
+
 
 class StoreUnusable(Exception):
     """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
