@@ -21,12 +21,23 @@ from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.thread import WorkThread
-from resonate_server.engine.work import Outbound, Result, Work
-from resonate_server.kernel.model import LeaseLost, Notice, PromiseSettled, Rules, ScheduleFired, TaskClaimed
+from resonate_server.engine.work import Outbound, Result, Work, reset
+from resonate_server.kernel.model import (
+    HandedOutInVain,
+    LeaseLost,
+    Notice,
+    PromiseSettled,
+    Rules,
+    ScheduleFired,
+    Task,
+    TaskClaimed,
+)
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
-from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.messages import Execute, UnblockKey
+from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.records import Value
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -44,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 256
 """Requests that share one commit. More would make the first of them wait for the last."""
+
+MAX_FORGOTTEN = 500
+"""Delivered messages that one commit has the store forget."""
 
 SWEEP_MS = 5_000
 """The clock is looked at least this often, because the system's may be set forward."""
@@ -101,7 +115,7 @@ class Engine:
         self._jobs: deque[Job] = deque()
         self._awake = asyncio.Event()
         self._stopping = False
-        self._delivered: deque[Unblock] = deque()
+        self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
         """When something is due (ms); nothing is before that."""
         self._outbound: Outbound
@@ -111,7 +125,7 @@ class Engine:
         self._running: asyncio.Task[None]
 
     def start(self, outbound: Outbound) -> None:
-        """Start working; what the store still owes to listeners goes to ``outbound`` first.
+        """Start working; ``outbound`` is asked to ask for what the store still owes.
 
         Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
         """
@@ -161,9 +175,22 @@ class Engine:
     def request_refill(self, group: str, limit: int) -> None:
         self._enqueue(lambda _: self._work.refill(group, limit))
 
-    def delivered(self, unblock: Unblock) -> None:
-        """The store forgets it with the next commit: that needs none of its own, and sending it twice does no harm."""
-        self._delivered.append(unblock)
+    def request_recall(self, group: str) -> None:
+        self._enqueue(lambda now: self._work.recall(group, now))
+
+    def request_unblocks(self, group: str, pid: str, after: int) -> None:
+        self._enqueue(lambda _: self._unblocks(group, pid, after))
+
+    def request_pushes(self, after: int) -> None:
+        self.request_unblocks("", "", after)
+
+    def delivered(self, key: UnblockKey) -> None:
+        """The store forgets it with a later commit: that needs none of its own, and sending it twice does no harm."""
+        self._delivered.append(key)
+
+    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+        """They are set aside."""
+        self._enqueue(lambda now: self._work.set_aside(pid, executes, now))
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
@@ -263,10 +290,12 @@ class Engine:
     def _close_decision(self, results: list[Result]) -> tuple[list[Result], bool]:
         written = self._store.flush()
         if written and self._delivered:
-            self._forget_delivered()
+            self._forget_delivered(MAX_FORGOTTEN)
             self._store.flush()
         if self._work.paused:
-            results = [replace(result, effects=[]) for result in results]
+            results = [
+                replace(result, effects=[each for each in result.effects if each is reset]) for result in results
+            ]
         return results, written
 
     def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
@@ -299,10 +328,14 @@ class Engine:
     def _tick(self, now: int) -> Result:
         return self._work.tick(now) or Result()
 
-    def _forget_delivered(self) -> None:
-        while self._delivered:
-            unblock = self._delivered.popleft()
-            self._store.drop_unblock(unblock.promise.id, unblock.address)
+    def _forget_delivered(self, limit: int) -> None:
+        for _ in range(min(limit, len(self._delivered))):
+            self._store.drop_unblock(*self._delivered.popleft())
+
+    def _unblocks(self, group: str, pid: str, after: int) -> Result:
+        """Without those that were delivered."""
+        self._forget_delivered(len(self._delivered))
+        return self._work.unblocks(group, pid, after)
 
     def _drop_unblocks_before(self, time: int) -> Result:
         self._store.drop_unblocks_before(time)
@@ -331,6 +364,8 @@ class Engine:
                 self._take_notice(notice)
             for effect in result.effects:
                 effect(self._outbound)
+            if reset in result.effects:
+                self._delivered.clear()  # What comes after it may have the same names.
 
     def _take_notice(self, notice: Notice) -> None:
         match notice:
@@ -344,6 +379,16 @@ class Engine:
                 self._metrics.settled(pending_ms)
             case ScheduleFired():
                 self._metrics.schedule_fired()
+            case HandedOutInVain(task=task, param=param):
+                _log_trouble(task, param)
+
+
+def _log_trouble(task: Task, param: Value) -> None:
+    """Each time that it has doubled: a task may go round for years."""
+    trouble, failures = task.report().trouble, max(task.unclaimed, task.releases)
+    if trouble and failures > 1 and failures.bit_count() == 1:
+        function = function_name(excerpt(param)) or "unknown"
+        logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, trouble)
 
 
 def _failure() -> Result:

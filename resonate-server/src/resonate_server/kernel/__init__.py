@@ -11,8 +11,10 @@ from resonate_server.kernel.apply import (
     answer_task_search,
     apply,
     footprint,
+    recall,
     release_leases,
     renew_leases,
+    set_aside,
     tick,
 )
 
@@ -22,7 +24,9 @@ __all__ = [
     "answer_task_search",
     "apply",
     "footprint",
+    "recall",
     "release_leases",
     "renew_leases",
+    "set_aside",
     "tick",
 ]

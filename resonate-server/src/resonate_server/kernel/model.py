@@ -5,10 +5,11 @@ knows how. All times are milliseconds since the Unix epoch.
 """
 
 from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState, Value
 
 
 class Task(Struct, frozen=True):
@@ -21,6 +22,7 @@ class Task(Struct, frozen=True):
     ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
     ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
+    ``unclaimed``: times in a row that a worker was told of it and did not claim it.
     """
 
     id: str
@@ -35,10 +37,17 @@ class Task(Struct, frozen=True):
     queued: bool = False
     releases: int = 0
     lost_at: int | None = None
+    unclaimed: int = 0
 
     def execute(self) -> Execute:
         """The message that offers it to a worker."""
         return Execute(task_id=self.id, version=self.version, target=self.target)
+
+    def report(self) -> TaskRecord:
+        """The record with what is known of its troubles, for those who ask what became of it."""
+        if self.state is not TaskState.PENDING:
+            return self.record()
+        return replace(self.record(), unclaimed=self.unclaimed or UNSET, releases=self.releases or UNSET)
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""
@@ -60,6 +69,9 @@ class Rules(Struct, frozen=True):
     release_pause_ms: int = 1_000
     """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
     release_pause_max_ms: int = 30_000
+    unclaimed_pause_ms: int = 5_000
+    """Pause before a task that was handed out and not claimed is dispatched again; doubles likewise."""
+    unclaimed_pause_max_ms: int = 30_000
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -165,7 +177,14 @@ class ScheduleFired(Struct, frozen=True):
     """A schedule has created a promise."""
 
 
-type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired
+class HandedOutInVain(Struct, frozen=True):
+    """Nothing came of handing out ``task``, once more; ``param`` is what its promise calls."""
+
+    task: Task
+    param: Value
+
+
+type Notice = HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired
 """What operators want to know of; no rule depends on it."""
 
 

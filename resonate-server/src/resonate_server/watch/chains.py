@@ -16,12 +16,12 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.payload import Payload, excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, Store
 from resonate_server.watch.derive import chain_of, group_of
 from resonate_server.watch.events import ChainEvent, Event
 from resonate_server.watch.feed import visible
-from resonate_server.watch.payload import Payload, excerpt, function_name, readable
 from resonate_server.watch.ring import Ring
 
 PORTION = 500
@@ -99,6 +99,7 @@ class TaskView(Struct, frozen=True):
     resumes: int
     lease_ends: int | None
     retry_at: int | None
+    trouble: str
 
 
 class PromiseView(Struct, frozen=True):
@@ -340,6 +341,7 @@ def _task_view(branch: Branch) -> TaskView | None:
         resumes=task.resumes,
         lease_ends=task.timer_at if task.state is TaskState.ACQUIRED else None,
         retry_at=task.timer_at if task.state is TaskState.PENDING else None,
+        trouble=task.report().trouble,
     )
 
 

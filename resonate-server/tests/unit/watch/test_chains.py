@@ -9,6 +9,7 @@ import pytest
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise
 
+from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, Store
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
@@ -27,7 +28,6 @@ from resonate_server.watch.chains import (
     decode_place,
     encode_place,
 )
-from resonate_server.watch.payload import MAX_TEXT
 from resonate_server.watch.ring import Ring
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED

@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from resonate_server.kernel.model import Task
 from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
 
 type Row = tuple[Any, ...]
@@ -98,12 +99,13 @@ def task_row(task: Task) -> Row:
         task.queued,
         task.releases,
         task.lost_at,
+        task.unclaimed,
         address.group if isinstance(address, PollAddress) else None,
     )
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed = row
     return Task(
         id=id,
         target=target,
@@ -117,4 +119,11 @@ def task(row: Row) -> Task:
         queued=bool(queued),
         releases=releases,
         lost_at=lost_at,
+        unclaimed=unclaimed,
     )
+
+
+def unblock_row(unblock: Unblock, now: int) -> Row:
+    address = parse_address(unblock.address)
+    group, member = (address.group, address.member) if isinstance(address, PollAddress) else ("", "")
+    return unblock.promise.id, unblock.address, group, member, now

@@ -1,7 +1,7 @@
 """Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
 kernel's model."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """To be raised with every change of the schema: a file of another version is refused instead of misread."""
 
 PRAGMAS = """
@@ -53,11 +53,13 @@ CREATE TABLE tasks (
     timer_at  INTEGER,
     queued    INTEGER NOT NULL,
     releases  INTEGER NOT NULL,
-    lost_at   INTEGER
+    lost_at   INTEGER,
+    unclaimed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
+CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
 -- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
 CREATE TABLE callbacks (
@@ -75,13 +77,19 @@ CREATE TABLE listeners (
     PRIMARY KEY (awaited, address)
 ) WITHOUT ROWID;
 
--- unblock messages that no live stream has taken yet.
+-- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
+-- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
+-- place orders them, and is never used again.
 CREATE TABLE unblocks (
+    place      INTEGER PRIMARY KEY AUTOINCREMENT,
     promise_id TEXT NOT NULL,
     address    TEXT NOT NULL,
+    recipient  TEXT NOT NULL,
+    member     TEXT,
     kept_since INTEGER NOT NULL,
-    PRIMARY KEY (promise_id, address)
-) WITHOUT ROWID;
+    UNIQUE (promise_id, address)
+);
+CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 
 -- A promise to create again and again; next_run_at in ms since the epoch.
 CREATE TABLE schedules (
@@ -108,7 +116,7 @@ CREATE INDEX IF NOT EXISTS roots_by_creation ON promises (state, created_at, id)
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
 _PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed"
 
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_param, promise_tags, created_at, next_run_at, last_run_at"
 
@@ -131,11 +139,11 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, value = excluded.value, s
 """
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at
+    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed
 """
 
 PUT_CALLBACK = """
@@ -146,14 +154,27 @@ DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ? AND fired >= ?"
 PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
 DROP_LISTENERS = "DELETE FROM listeners WHERE awaited = ?"
 
-PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
+PUT_UNBLOCK = """
+INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (promise_id, address) DO UPDATE SET kept_since = excluded.kept_since
+"""
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
-GET_UNBLOCKS = f"""
-SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id ORDER BY promise_id, address
+# Two walks along the index, merged: whoever asks stops after a few rows.
+GET_UNBLOCKS = """
+SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
+UNION ALL
+SELECT place, promise_id, address FROM unblocks
+WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
+ORDER BY place
 """
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+
+GET_SET_ASIDE = """
+SELECT id FROM tasks
+WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = ? ORDER BY timer_at, id LIMIT ?
+"""
 
 # Only acquired tasks have a pid; naming it lets SQLite use the index of holders.
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
@@ -235,5 +256,8 @@ ALL_PROMISES = f"SELECT {_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+ALL_UNBLOCKS = f"""
+SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id ORDER BY promise_id, address
+"""
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = ("promises", "tasks", "callbacks", "listeners", "unblocks", "schedules")
