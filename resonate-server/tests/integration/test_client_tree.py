@@ -241,6 +241,17 @@ def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable
     assert "failed: a\\x1b[31mb\\nc" in result.stdout
 
 
+def test_what_keeps_coming_back_is_told_below_with_its_function(
+    chain: Chain, tree: Callable[..., Result], client: Client
+) -> None:
+    root = chain.rpc("", "brew")
+    for version in range(2):
+        client.call("task.acquire", id=root, version=version, pid=PID, ttl=60_000)
+        client.call("task.release", id=root, version=version + 1)
+
+    assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"
+
+
 def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Callable[..., Result]) -> None:
     id = f"odd-{uuid.uuid4().hex[:8]}"
     client.call(
