@@ -98,7 +98,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
     configure_logging(settings.level, settings.log_format)
     metrics = Metrics()
     engine_settings = EngineSettings(
-        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout),
+        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
         grace_seconds=settings.tasks.worker_grace / 1_000,
         server_url=settings.server.public_url,
         keep_settled_ms=settings.retention.settled_after,

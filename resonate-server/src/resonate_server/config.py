@@ -96,6 +96,12 @@ class Tasks(Section, frozen=True, kw_only=True):
     lease_timeout: Millis = 15_000
 
 
+class Schedules(Section, frozen=True, kw_only=True):
+    """``catch_up``: how many of the runs that a schedule missed while the server was off are made up for."""
+
+    catch_up: Annotated[int, Meta(ge=1, le=100)] = 1
+
+
 class Retention(Section, frozen=True, kw_only=True):
     """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything for ever."""
 
@@ -168,6 +174,7 @@ class Settings(Section, frozen=True, kw_only=True):
     server: Server = Server()
     storage: Storage = Storage()
     tasks: Tasks = Tasks()
+    schedules: Schedules = Schedules()
     retention: Retention = Retention()
     transports: Transports = Transports()
     auth: Auth = Auth()

@@ -1,6 +1,7 @@
 """Our kernel on SQLite in memory, in this process: request bodies in, answers and messages out, time by hand."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -43,8 +44,8 @@ class Kernel:
         return Reply(status=answer.status, data=msgspec.json.decode(msgspec.json.encode(answer.data)))
 
     def tick(self, now: int) -> None:
-        with self.store.transaction():
-            self._deliver(self._work.tick_all(now))
+        while (result := self._transact(lambda: self._work.tick(now))) is not None:
+            self._deliver(result)
 
     def take_sent(self) -> list[Message]:
         """Messages since last asked; they count as delivered."""
@@ -82,11 +83,17 @@ class Kernel:
             return Answer(status=error.status, data=error.message)
 
     def _decide(self, call: Call) -> Answer:
-        with self.store.transaction():
-            result = self._work.answer(call, now=0)
+        result = self._transact(lambda: self._work.answer(call, now=0))
         self._deliver(result)
+        while (rest := result.rest) is not None:
+            result = self._transact(lambda rest=rest: rest(0))  # type: ignore[misc]
+            self._deliver(result)
         assert result.answer is not None
         return result.answer
+
+    def _transact[T](self, work: Callable[[], T]) -> T:
+        with self.store.transaction():
+            return work()
 
     def _deliver(self, result: Result) -> None:
         for effect in result.effects:

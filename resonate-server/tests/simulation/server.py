@@ -10,8 +10,8 @@ from simulation.run import Run
 
 from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.engine import Job
-from resonate_server.engine.work import Result, Work
+from resonate_server.engine.engine import Job, Pace
+from resonate_server.engine.work import Piece, Result, Work
 from resonate_server.kernel.model import Changes, Footprint, Notice, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -38,7 +38,9 @@ METRICS = Metrics()
 """One for all runs: building it takes longer than a run."""
 
 SETTINGS = EngineSettings(
-    rules=Rules(retry_timeout_ms=RETRY_S * 1_000), grace_seconds=GRACE_S, server_url="http://localhost:8001"
+    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
+    grace_seconds=GRACE_S,
+    server_url="http://localhost:8001",
 )
 
 
@@ -91,12 +93,14 @@ class WatchedStore(SQLiteStore):
         super().commit()
 
     def write(self, changes: Changes) -> None:
-        touched = Footprint(ids=(*changes.promises, *changes.tasks))
+        ids = (*changes.promises, *changes.tasks)
+        touched = Footprint(ids=ids, shown=ids)
         before = super().load(touched)
         super().write(changes)
         after = super().load(touched)
         is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
-        for id, promise in changes.promises.items():
+        for id in changes.promises:
+            promise = after.promises[id]
             self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
             self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
         for id, task in changes.tasks.items():
@@ -123,7 +127,9 @@ class WatchedWork(Work):
         finally:
             self._watched.request = None
         answer = result.answer
-        assert answer is not None
+        if answer is None:
+            assert result.rest is not None
+            return result
         if isinstance(request, WRITES):
             self._watched.run.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
         elif isinstance(request, TaskAcquire):
@@ -181,9 +187,9 @@ class SteppedEngine(Engine):
     async def _pause(self) -> None:
         await asyncio.sleep(self.run_state.rng.random() * 0.004)
 
-    def _submit(self, work: Callable[[int], Result], long: bool) -> asyncio.Future[Answer]:
+    def _submit(self, work: Piece, pace: Pace) -> asyncio.Future[Answer]:
         done = PromisedAnswer(self.watched)
-        self._put(Job(work=work, done=done, long=long))
+        self._put(Job(work=work, done=done, pace=pace))
         return done
 
     def _take_back_leases(self, pid: str) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from resonate_server.delivery.connection import UNBLOCK_WINDOW, Connection
+from resonate_server.kernel.model import weight
 from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 
@@ -26,8 +27,16 @@ STREAM_BYTES = 1_024 * 1_024
 ASSURED_BYTES = 16 * 1_024
 """So much each stream may have waiting whatever the others have: who does not read must not silence those who do."""
 
+OVERHEAD_BYTES = 1_024
+"""Of a message, beside its promise."""
+
 CONFIRMED_AT_ONCE = 5_000
 """Messages beyond doubt that the owner is told of in one go: a few milliseconds."""
+
+
+def weight_of(unblock: Unblock) -> int:
+    """About how many bytes of memory it takes."""
+    return OVERHEAD_BYTES + weight(unblock.promise)
 
 
 class Owner(Protocol):
@@ -91,7 +100,7 @@ class Unblocks:
         connection = self._find(address)
         if connection is None or unblock.key in self._told:
             return
-        listener, weight = self._listeners[connection], unblock.weight
+        listener, weight = self._listeners[connection], weight_of(unblock)
         if listener.behind:
             listener.missed = True
         elif self._has_room(connection, weight):
@@ -108,7 +117,7 @@ class Unblocks:
         listener.asked = False
         for each in owed:
             if each.unblock.key not in self._told:
-                weight = each.unblock.weight
+                weight = weight_of(each.unblock)
                 if not self._has_room(connection, weight):
                     self._wait_for_room(listener, weight)
                     return

@@ -12,6 +12,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import Enum
 from typing import cast
 
 from msgspec import Struct
@@ -21,33 +23,33 @@ from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.thread import WorkThread
-from resonate_server.engine.work import Outbound, Result, Work, reset
+from resonate_server.engine.work import Outbound, Piece, Result, Work, reset
 from resonate_server.kernel.model import (
     HandedOutInVain,
     LeaseLost,
     Notice,
     PromiseSettled,
     Rules,
+    RunsSkipped,
     ScheduleFired,
-    Task,
     TaskClaimed,
 )
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, UnblockKey
-from resonate_server.protocol.payload import excerpt, function_name
-from resonate_server.protocol.records import Value
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
     DebugTick,
     PromiseSearch,
+    Request,
     ScheduleSearch,
     TaskAcquire,
     TaskCreate,
     TaskHeartbeat,
     TaskSearch,
+    TaskSuspend,
 )
 from resonate_server.store import Store
 
@@ -58,6 +60,11 @@ MAX_BATCH = 256
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit has the store forget."""
+MAX_DECIDING_S = 0.01
+"""After this time no further request is taken into a batch: the event loop has other work, too."""
+
+MAX_QUICK = 100
+"""Ids that a request may name to be decided on the event loop."""
 
 SWEEP_MS = 5_000
 """The clock is looked at least this often, because the system's may be set forward."""
@@ -67,9 +74,16 @@ NEVER = 2**63
 PAUSE_AFTER_FAILURE_MS = 1_000
 """A store that failed is not asked again for what is due before this."""
 
-
 LONG = (PromiseSearch, TaskSearch, ScheduleSearch, DebugReset, DebugSnap, DebugTick)
 """Kinds that may go over all rows there are."""
+
+
+class Pace(Enum):
+    """How a job is done. What is not quick is done on the thread, in a transaction of its own."""
+
+    QUICK = "decided on the event loop, in a transaction with those that came with it"
+    ALONE = "when it is its turn"
+    PATIENT = "when it is its turn among its like, of which only one is done before others have theirs"
 
 
 class EngineSettings(Struct, frozen=True):
@@ -91,13 +105,12 @@ class ReadFailed(Exception):
 class Job(Struct, eq=False):
     """``work(now)`` runs inside a transaction; its answer goes to ``done``.
 
-    ``long``: not for the event loop, because it may go over very many rows; it gets a transaction of its own.
     ``retry``: begin again after a pause if it failed, as nobody else would.
     """
 
-    work: Callable[[int], Result]
+    work: Piece
     done: asyncio.Future[Answer] | None = None
-    long: bool = False
+    pace: Pace = Pace.ALONE
     retry: bool = False
 
 
@@ -113,6 +126,7 @@ class Engine:
         self._absences = Absences(settings.grace_seconds, self._take_back_leases)
         self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
+        self._patient: deque[Job] = deque()
         self._awake = asyncio.Event()
         self._stopping = False
         self._delivered: deque[UnblockKey] = deque()
@@ -149,26 +163,24 @@ class Engine:
         if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
             self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
-        return self._submit(lambda now: self._work.answer(call, now), long=isinstance(call.request, LONG))
+        return self._submit(lambda now: self._work.answer(call, now), _pace(call.request))
 
     async def read[T](self, query: Callable[[Store], T]) -> T:
         """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
-        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))), long=True)
+        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))), Pace.PATIENT)
         if answer.status != 200:
             raise ReadFailed
         return cast("T", answer.data)
 
     async def is_ready(self) -> bool:
         """Whether the store answers, right now."""
-        answer = await self._submit(self._probe, long=True)
+        answer = await self._submit(self._probe, Pace.ALONE)
         return answer.status == 200
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees that are past the configured age, in small transactions."""
-        while self._settings.keep_settled_ms:
-            answer = await self._submit(self._drop_settled_trees, long=True)
-            if not answer.data or answer.status != 200:
-                return
+        if self._settings.keep_settled_ms:
+            await self._submit(self._drop_settled_trees, Pace.PATIENT)
 
     # --- what delivery reports (delivery.Owner) ---------------------------------------------------------------------
 
@@ -209,27 +221,31 @@ class Engine:
 
     # --- the queue --------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, work: Callable[[int], Result]) -> None:
-        self._put(Job(work=work, long=True, retry=True))
+    def _enqueue(self, work: Piece) -> None:
+        self._put(Job(work=work, retry=True))
 
-    def _submit(self, work: Callable[[int], Result], long: bool) -> asyncio.Future[Answer]:
+    def _submit(self, work: Piece, pace: Pace) -> asyncio.Future[Answer]:
         done: asyncio.Future[Answer] = self._loop.create_future()
-        self._put(Job(work=work, done=done, long=long))
+        self._put(Job(work=work, done=done, pace=pace))
         return done
 
     def _put(self, job: Job) -> None:
-        self._jobs.append(job)
+        queue = self._patient if job.pace is Pace.PATIENT else self._jobs
+        queue.append(job)
         self._awake.set()
 
     async def _run(self) -> None:
-        while self._jobs or not self._stopping:
+        while self._jobs or self._patient or not self._stopping:
             await self._wait_for_jobs_or_alarm()
             await self._work_off(self._next_batch())
+            if self._patient:
+                await self._work_off([self._patient.popleft()])
             if self._clock() >= self._alarm:
-                await self._work_off([Job(work=self._tick, long=True)])
+                await self._work_off([Job(work=self._tick)])
 
     async def _wait_for_jobs_or_alarm(self) -> None:
-        if self._jobs or self._stopping:
+        if self._jobs or self._patient or self._stopping:
+            await asyncio.sleep(0)  # What was only read has waited for nothing.
             return
         self._awake.clear()
         alarm = self._loop.call_later(self._seconds_to_alarm(), self._awake.set)
@@ -240,12 +256,12 @@ class Engine:
         return min(max(self._alarm - self._clock(), 0), SWEEP_MS) / 1_000
 
     def _next_batch(self) -> list[Job]:
-        """What has queued up, in order. A long job comes alone."""
+        """What has queued up, in order, as far as it is quick; else the next job."""
         batch: list[Job] = []
-        while self._jobs and len(batch) < MAX_BATCH and not (batch and self._jobs[0].long):
+        while self._jobs and len(batch) < MAX_BATCH and self._jobs[0].pace is Pace.QUICK:
             batch.append(self._jobs.popleft())
-            if batch[-1].long:
-                break
+        if self._jobs and not batch:
+            batch.append(self._jobs.popleft())
         return batch
 
     # --- a batch ----------------------------------------------------------------------------------------------------
@@ -270,20 +286,30 @@ class Engine:
     async def _transact(self, batch: list[Job]) -> list[Result]:
         began = time.perf_counter()
         now = self._clock()
-        if batch[0].long:
-            results, written = await self._on_thread(lambda: self._decide_long(batch[0], now))
-        else:
+        if batch[0].pace is Pace.QUICK:
             results, written = self._decide(batch, now)
+        else:
+            results, written = await self._on_thread(lambda: self._decide_alone(batch[0], now))
         if written:
             await self._on_thread(self._store.commit)
             self._metrics.commit(len(batch), time.perf_counter() - began)
         return results
 
     def _decide(self, batch: list[Job], now: int) -> tuple[list[Result], bool]:
-        """A result for each job; and whether there is something to commit."""
-        return self._close_decision([self._guarded(job, now) for job in batch])
+        """A result for each job; and whether there is something to commit.
 
-    def _decide_long(self, job: Job, now: int) -> tuple[list[Result], bool]:
+        Those for which there is no time are taken out of ``batch``: they are the next.
+        """
+        end = time.perf_counter() + MAX_DECIDING_S
+        results: list[Result] = []
+        while len(results) < len(batch):
+            results.append(self._guarded(batch[len(results)], now))
+            if time.perf_counter() > end:
+                self._jobs.extendleft(reversed(batch[len(results) :]))
+                del batch[len(results) :]
+        return self._close_decision(results)
+
+    def _decide_alone(self, job: Job, now: int) -> tuple[list[Result], bool]:
         """It may write in several steps, so if one of them fails, its transaction does."""
         return self._close_decision([job.work(now)])
 
@@ -352,7 +378,9 @@ class Engine:
 
     def _publish(self, batch: list[Job], results: list[Result]) -> None:
         for job, result in zip(batch, results, strict=True):
-            if job.done is not None and result.answer is not None and not job.done.done():
+            if result.rest is not None:
+                self._go_on_later(job, result.rest)
+            elif job.done is not None and result.answer is not None and not job.done.done():
                 job.done.set_result(result.answer)
             if job.retry and result.failed:
                 self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._put, job)
@@ -367,6 +395,15 @@ class Engine:
             if reset in result.effects:
                 self._delivered.clear()  # What comes after it may have the same names.
 
+    def _go_on_later(self, job: Job, rest: Piece) -> None:
+        """Unless nobody waits for it any more, or the server stops: that does not wait for a long search."""
+        if job.done is not None and job.done.done():
+            return
+        if not self._stopping:
+            self._put(Job(work=rest, done=job.done, pace=Pace.PATIENT, retry=job.retry))
+        elif job.done is not None:
+            job.done.set_result(Answer(status=503, data="the server stops; this was not done to its end"))
+
     def _take_notice(self, notice: Notice) -> None:
         match notice:
             case LeaseLost(task_id=task_id, pid=pid):
@@ -379,16 +416,27 @@ class Engine:
                 self._metrics.settled(pending_ms)
             case ScheduleFired():
                 self._metrics.schedule_fired()
-            case HandedOutInVain(task=task, param=param):
-                _log_trouble(task, param)
+            case HandedOutInVain(task=task, function=function):
+                trouble = task.report().trouble
+                logger.warning("task %s for %s, function %s: %s", task.id, task.target, function or "unknown", trouble)
+            case RunsSkipped(schedule_id=schedule_id, since=since, until=until):
+                logger.warning(
+                    "schedule %s: the runs missed from %s until before %s are skipped",
+                    schedule_id,
+                    _utc(since),
+                    _utc(until),
+                )
 
 
-def _log_trouble(task: Task, param: Value) -> None:
-    """Each time that it has doubled: a task may go round for years."""
-    trouble, failures = task.report().trouble, max(task.unclaimed, task.releases)
-    if trouble and failures > 1 and failures.bit_count() == 1:
-        function = function_name(excerpt(param)) or "unknown"
-        logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, trouble)
+def _pace(request: Request) -> Pace:
+    match request:
+        case TaskHeartbeat(tasks=named) | TaskSuspend(actions=named) if len(named) > MAX_QUICK:
+            return Pace.PATIENT
+    return Pace.PATIENT if isinstance(request, LONG) else Pace.QUICK
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
 
 
 def _failure() -> Result:

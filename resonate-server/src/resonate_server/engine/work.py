@@ -3,22 +3,25 @@
 Hands back what is to be done after the commit.
 """
 
+import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from resonate_server import kernel
+from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine.debug import describe
 from resonate_server.engine.observer import Decided
-from resonate_server.kernel.model import Decision, Footprint, Notice, Rows, Rules, Task, Withdraw
+from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Notice, Rows, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.records import Promise, Schedule, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -28,22 +31,30 @@ from resonate_server.protocol.requests import (
     PromiseSearch,
     Request,
     ScheduleSearch,
+    Search,
+    TaskHeartbeat,
     TaskSearch,
 )
-from resonate_server.store import Store
+from resonate_server.store import FIRST, SettledRoot, Store
 
-MAX_DUE = 500
+MAX_DUE = 100
 """Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
 
-MAX_PORTIONS = 20
-"""So many times :data:`MAX_DUE` are treated before a search."""
+MAX_TREES = 50
+"""Trees that one transaction looks at, to delete those that have settled."""
 
 MAX_UNBLOCKS = 256
 MAX_UNBLOCK_BYTES = 1_024 * 1_024
 """``unblock`` messages that are loaded in one go; of a larger size only a single one."""
 
-MAX_TREES = 100
-"""Trees of settled promises that one transaction deletes."""
+MAX_LEASES = 200
+"""Leases that one transaction extends or takes back."""
+
+PORTION_S = 0.005
+"""After this time a search lets others pass."""
+
+STEP = 500
+"""Rows that a search looks at before it looks at the time."""
 
 
 class Outbound(Protocol):
@@ -81,15 +92,23 @@ type Effect = Callable[[Outbound], None]
 
 
 class Result(Struct):
-    """What one piece of work leaves behind once its transaction is committed."""
+    """What one piece of work leaves behind once its transaction is committed.
+
+    ``rest``: what remains to be done before there is an answer, after others have had their turn.
+    """
 
     answer: Answer | None = None
+    rest: "Piece | None" = None
     failed: bool = False
     effects: list[Effect] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     tasks: Counter[TaskState] = field(default_factory=Counter)
     """How many more, or fewer, tasks there are in each state."""
     decided: list[Decided] = field(default_factory=list)
+
+
+type Piece = Callable[[int], Result]
+"""A piece of work, done at a time (ms) inside a transaction."""
 
 
 class Work:
@@ -106,24 +125,52 @@ class Work:
 
     def answer(self, call: Call, now: int) -> Result:
         now = now if call.debug_time is None else call.debug_time
-        if call.request.kind.endswith(".search"):
-            return self._search(call.request, now)
+        match call.request:
+            case PromiseSearch() | TaskSearch() | ScheduleSearch():
+                return self._search(call.request, now)
+            case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
+                return self._beat_in_portions(call, call.request, now)
         if call.request.kind.startswith("debug."):
             return self._debug(call)
-        rows = self._store.load(kernel.footprint(call.request))
+        return self._apply(call, now)
+
+    def _apply(self, call: Call, now: int) -> Result:
+        rows = load(self._store, kernel.footprint(call.request), now, self._rules)
         return self._write(kernel.apply(call, rows, now, self._rules), rows, now, call.request)
 
-    def _search(self, request: Request, now: int) -> Result:
+    def _beat_in_portions(self, call: Call, beat: TaskHeartbeat, now: int) -> Result:
+        """Each lease stands for itself, so it does not matter that they are extended one after the other."""
+        first, others = (replace(beat, tasks=tasks) for tasks in (beat.tasks[:MAX_LEASES], beat.tasks[MAX_LEASES:]))
+        result = self._apply(replace(call, request=first), now)
+        return replace(result, answer=None, rest=lambda now: self.answer(replace(call, request=others), now))
+
+    def _search(self, search: Search, now: int) -> Result:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
-        result = self.tick_all(now)
-        match request:
+        ticked = self.tick(now)
+        if ticked is None:
+            return self._look_on(search, search, [])
+        ticked.rest = lambda _: self._search(search, now)
+        return ticked
+
+    def _look_on(self, search: Search, ahead: Search, found: list[Any]) -> Result:
+        """One portion of ``search``; ``ahead``: what of it is still to be done, after what was ``found`` so far."""
+        end = time.perf_counter() + PORTION_S
+        while time.perf_counter() < end:
+            last = self._store.id_ahead(ahead, STEP)
+            found += self._find(ahead, last)
+            if last is None or len(found) > search.limit:
+                return Result(answer=_page(search, found))
+            ahead = replace(ahead, cursor=last, limit=search.limit - len(found))
+        return Result(rest=lambda _: self._look_on(search, ahead, found))
+
+    def _find(self, search: Search, last: str | None) -> Sequence[Promise | Task | Schedule]:
+        match search:
             case PromiseSearch():
-                result.answer = kernel.answer_promise_search(request, self._store.search_promises(request))
+                return self._store.search_promises(search, last)
             case TaskSearch():
-                result.answer = kernel.answer_task_search(request, self._store.search_tasks(request))
+                return self._store.search_tasks(search, last)
             case ScheduleSearch():
-                result.answer = kernel.answer_schedule_search(request, self._store.search_schedules(request))
-        return result
+                return self._store.search_schedules(search, last)
 
     def _debug(self, call: Call) -> Result:
         match call.request:
@@ -149,8 +196,10 @@ class Work:
         if debug_time not in (None, time):
             error = Malformed("data.time must equal the head's resonate:debug_time")
             return Result(answer=Answer(status=error.status, data=error.message))
-        ticked = self.tick_all(time)
-        return replace(ticked, answer=Answer(status=200, data=[]), effects=[])
+        ticked = self.tick(time)
+        if ticked is None:
+            return Result(answer=Answer(status=200, data=[]))
+        return replace(ticked, effects=[], rest=lambda _: self._debug_tick(time, debug_time))
 
     # --- by itself --------------------------------------------------------------------------------------------------
 
@@ -159,33 +208,27 @@ class Work:
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
-        rows = self._store.load(due.footprint)
+        rows = load(self._store, kernel.due_footprint(due, now, self._rules), now, self._rules)
         return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
-
-    def tick_all(self, now: int) -> Result:
-        """Everything that is due, or at least very much of it: others wait meanwhile."""
-        total = Result()
-        for _ in range(MAX_PORTIONS):
-            portion = self.tick(now)
-            if portion is None:
-                break
-            total.effects += portion.effects
-            total.notices += portion.notices
-            total.tasks.update(portion.tasks)
-            total.decided += portion.decided
-        return total
 
     def take_back(self, pid: str, now: int) -> Result:
         """The leases of a process that is gone."""
-        held = self._store.held_tasks(pid)
-        rows = self._store.load(Footprint(ids=tuple(held)))
-        return self._write(kernel.release_leases(pid, held, rows, now, self._rules), rows, now)
+        return self._take_back(pid, self._store.held_tasks(pid), now)
+
+    def _take_back(self, pid: str, held: list[str], now: int) -> Result:
+        first, others = held[:MAX_LEASES], held[MAX_LEASES:]
+        rows = load(self._store, Footprint(ids=tuple(first)), now, self._rules)
+        result = self._write(kernel.release_leases(pid, first, rows, now, self._rules), rows, now)
+        if others:
+            result.rest = lambda now: self._take_back(pid, others, now)
+        return result
 
     def set_aside(self, pid: str, executes: list[Execute], now: int) -> Result:
         """Tasks that the process was told of and has not claimed."""
         if self.paused:
             return Result()
-        rows = self._store.load(Footprint(ids=tuple(execute.task_id for execute in executes)))
+        ids = tuple(execute.task_id for execute in executes)
+        rows = load(self._store, Footprint(ids=ids), now, self._rules)
         result = self._write(kernel.set_aside(executes, rows, now, self._rules), rows, now)
         if self._store.held_tasks(pid):
             result.effects.append(lambda outbound: outbound.is_at_work(pid))
@@ -196,14 +239,18 @@ class Work:
         if self.paused:
             return Result()
         ids = self._store.set_aside_tasks(group, MAX_DUE)
-        rows = self._store.load(Footprint(ids=tuple(ids)))
+        rows = load(self._store, Footprint(ids=tuple(ids)), now, self._rules)
         return self._write(kernel.recall(ids, rows, now, self._rules), rows, now)
 
-    def drop_settled_trees(self, before: int) -> Result:
-        """Delete some of the trees that were settled ``before`` (ms); answers how many."""
-        dropped = self._store.drop_settled_trees(before, MAX_TREES)
-        gone = Counter({TaskState.FULFILLED: dropped.tasks})
-        return Result(answer=Answer(status=200, data=dropped.trees), tasks=_negative(gone))
+    def drop_settled_trees(self, before: int, after: SettledRoot = FIRST) -> Result:
+        """Delete the trees that were settled ``before`` (ms); answers nothing."""
+        dropped = self._store.drop_settled_trees(before, MAX_TREES, after)
+        last = dropped.last
+        return Result(
+            answer=Answer(status=200, data=None) if last is None else None,
+            rest=None if last is None else lambda _: self.drop_settled_trees(before, last),
+            tasks=_negative(Counter({TaskState.FULFILLED: dropped.tasks})),
+        )
 
     def begin(self, now: int) -> Result:
         """The first piece of work after a start."""
@@ -221,7 +268,7 @@ class Work:
         found: list[OwedUnblock] = []
         weight, complete = 0, True
         for owed in self._store.unblocks(group, pid, after):
-            weight += owed.unblock.weight
+            weight += weight_of(owed.unblock)
             if found and (len(found) == MAX_UNBLOCKS or weight > MAX_UNBLOCK_BYTES):
                 complete = False
                 break
@@ -243,10 +290,27 @@ class Work:
         return Result(
             answer=decision.answer,
             effects=[_effect(message) for message in decision.messages],
-            notices=decision.notices,
+            notices=[self._with_function(notice) for notice in decision.notices],
             tasks=_difference(rows.tasks, decision.changes.tasks),
             decided=[Decided(now, rows, decision, request)],
         )
+
+    def _with_function(self, notice: Notice) -> Notice:
+        """Rare enough to be looked up."""
+        if not isinstance(notice, HandedOutInVain):
+            return notice
+        id = notice.task.id
+        promise = self._store.load(Footprint(ids=(id,), shown=(id,))).promises[id]
+        return replace(notice, function=function_name(excerpt(promise.param)))
+
+
+def load(store: Store, footprint: Footprint, now: int, rules: Rules) -> Rows:
+    """All that a rule may look at."""
+    rows = store.load(footprint)
+    links = kernel.link_footprint(footprint, rows, now)
+    if links:
+        store.load_links(rows, links, rules.told_at_once)
+    return rows
 
 
 def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
@@ -258,6 +322,16 @@ def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[Task
             if earlier is not None:
                 difference[earlier.state] -= 1
     return difference
+
+
+def _page(search: Search, found: list[Any]) -> Answer:
+    match search:
+        case PromiseSearch():
+            return kernel.answer_promise_search(search, found)
+        case TaskSearch():
+            return kernel.answer_task_search(search, found)
+        case ScheduleSearch():
+            return kernel.answer_schedule_search(search, found)
 
 
 def _negative(counts: Counter[TaskState]) -> Counter[TaskState]:

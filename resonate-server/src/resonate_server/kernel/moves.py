@@ -141,7 +141,11 @@ def growing_pause(first: int, longest: int, failures: int) -> int:
 
 
 def _tell_of_trouble(work: Workspace, id: str) -> None:
-    work.notice(HandedOutInVain(task=work.task_or_404(id), param=work.promise_or_404(id).param))
+    """Each time that it has doubled: a task may go round for years."""
+    task = work.task_or_404(id)
+    failures = max(task.unclaimed, task.releases)
+    if failures > 1 and failures.bit_count() == 1:
+        work.notice(HandedOutInVain(task=task))
 
 
 def park(work: Workspace, task: Task) -> None:
@@ -161,9 +165,9 @@ def halt(work: Workspace, task: Task) -> None:
 
 
 def finish(work: Workspace, task: Task) -> None:
-    """Fulfilled, final: timers go, and it awaits nothing any more."""
+    """Fulfilled, final: it awaits nothing any more, and all that concerned its run is gone."""
     work.link(DropCallbacks(awaiter=task.id, fired_only=False))
-    work.put_task(_unheld(task, TaskState.FULFILLED))
+    work.put_task(Task(id=task.id, target=task.target, state=TaskState.FULFILLED, version=task.version))
 
 
 def take_back(work: Workspace, task: Task) -> None:

@@ -7,9 +7,9 @@ repeats a final fact.
 import json
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from resonate_server.protocol.records import Promise, Value
+from resonate_server.protocol.records import Promise
 
 type UnblockKey = tuple[str, str]
 """Promise and address."""
@@ -34,32 +34,12 @@ class Unblock(Struct, frozen=True):
         """There is one of them per promise and address."""
         return self.promise.id, self.address
 
-    @property
-    def weight(self) -> int:
-        """Bytes of memory that it takes, about."""
-        promise = self.promise
-        texts = (promise.id, self.address, *promise.tags, *promise.tags.values())
-        return OVERHEAD_BYTES + sum(map(_size, texts)) + _value_size(promise.param) + _value_size(promise.value)
-
 
 class OwedUnblock(Struct, frozen=True):
     """``place``: its place in the order in which they came to be owed."""
 
     place: int
     unblock: Unblock
-
-
-OVERHEAD_BYTES = 1_024
-"""Of a message, beside its texts."""
-
-
-def _value_size(value: Value) -> int:
-    headers = () if value.headers is UNSET else (*value.headers, *value.headers.values())
-    return sum(map(_size, headers)) + (0 if value.data is UNSET else _size(value.data))
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)
 
 
 type Message = Execute | Unblock

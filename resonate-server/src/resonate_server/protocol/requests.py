@@ -279,8 +279,6 @@ class TaskSearch(Request, frozen=True):
     cursor: str | None = None
 
 
-type Search = PromiseSearch | TaskSearch
-
 # --- schedule.* -----------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +321,8 @@ class ScheduleSearch(Request, frozen=True):
     limit: PageSize = 10
     cursor: str | None = None
 
+
+type Search = PromiseSearch | TaskSearch | ScheduleSearch
 
 # --- debug.* --------------------------------------------------------------------------------------------------------
 

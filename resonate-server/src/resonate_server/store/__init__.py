@@ -12,10 +12,20 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.kernel.model import Changes, Due, Footprint, PutCallback, PutListener, Rows, Task
+from resonate_server.kernel.model import (
+    Changes,
+    Due,
+    Footprint,
+    LinkFootprint,
+    PutCallback,
+    PutListener,
+    Rows,
+    Spreading,
+    Task,
+)
 from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 
 class Snapshot(Struct, frozen=True):
@@ -26,13 +36,25 @@ class Snapshot(Struct, frozen=True):
     callbacks: list[PutCallback]
     listeners: list[PutListener]
     unblocks: list[Unblock]
+    spreading: list[Spreading]
+
+
+type SettledRoot = tuple[int, str]
+"""Time of settlement (ms) and id: roots are looked at in this order."""
+
+FIRST: SettledRoot = (-1, "")
+"""Before all of them."""
 
 
 class Dropped(Struct, frozen=True):
-    """How many trees were deleted, and how many tasks, all fulfilled, with them."""
+    """How many trees were deleted, and how many tasks, all fulfilled, with them.
+
+    ``last``: the last root that was looked at; ``None`` if there are no further ones.
+    """
 
     trees: int
     tasks: int
+    last: SettledRoot | None = None
 
 
 class Place(Struct, frozen=True):
@@ -59,6 +81,10 @@ class Occupation(Struct, frozen=True):
 
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
+
+MAX_TOLD_BYTES = 8 * 1_024 * 1_024
+"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
+by and by."""
 
 
 class Store(Protocol):
@@ -97,10 +123,17 @@ class Store(Protocol):
         """Raise if the database does not answer."""
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now."""
+        """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
+
+    def load_links(self, rows: Rows, footprint: LinkFootprint, limit: int) -> None:
+        """Add what ``footprint`` names to ``rows``: at most ``limit`` callbacks and listeners, in its order.
+
+        Which of the promises were loaded with all of theirs, ``rows.complete`` tells. Those with listeners come with
+        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
+        """
 
     def write(self, changes: Changes) -> None:
-        """Write whole rows and apply the link changes in their order."""
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""
@@ -130,7 +163,8 @@ class Store(Protocol):
         """Ids of the tasks that process ``pid`` holds a lease of."""
 
     def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks whose time has come, oldest first."""
+        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
+        settlements that are still spreading."""
 
     def next_due(self) -> int | None:
         """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
@@ -139,21 +173,25 @@ class Store(Protocol):
         for at that time.
         """
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        """Delete up to ``limit`` trees of which everything settled before ``before`` (ms) and nothing is owed.
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
+        on; delete those of which everything settled before then and nothing is owed.
 
         A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
         whole trees, because ids are idempotent only as long as their rows exist.
         """
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> list[Promise]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on."""
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> list[Task]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
+
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> list[Schedule]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
         """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough."""

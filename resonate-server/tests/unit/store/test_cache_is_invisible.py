@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import to_builtins
-from unit.driver import PID, START, TARGET, Driver, promise_create, promise_settle
+from unit.driver import PID, RETRY, START, TARGET, Driver, promise_create, promise_settle
 from unit.rows import snapshot
 
-from resonate_server.kernel.model import Footprint
+from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete
@@ -96,9 +96,10 @@ class BothStores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.forgetful = Driver(ForgetfulStore())
+        rules = Rules(retry_timeout_ms=RETRY, told_at_once=1)
+        self.forgetful = Driver(ForgetfulStore(), rules)
         self.store = BatchingStore(Path(self.folder.name) / "state.db")
-        self.batching = Driver(self.store)
+        self.batching = Driver(self.store, rules)
 
     def teardown(self) -> None:
         self.batching.store.close()
@@ -228,8 +229,10 @@ class BothStores(RuleBasedStateMachine):
             seen = snapshot(self.forgetful.store)
         for id, task in seen["loaded tasks"].items():
             if task.state.value == "suspended" and seen["loaded promises"][id].timeout_at > self.forgetful.now:
-                awaited = [name for name, links in seen["callbacks"].items() if links.get(id) is False]
-                assert any(seen["loaded promises"][name].state is PromiseState.PENDING for name in awaited)
+                awaited = [name for name, awaiters in seen["awaiters"].items() if id in awaiters]
+                spreading = {each.promise_id for each in seen["everything"].spreading}
+                pending = {name for name, found in seen["loaded promises"].items() if found.state == "pending"}
+                assert not (pending | spreading).isdisjoint(awaited)
 
 
 def plain(answer: object) -> Any:
