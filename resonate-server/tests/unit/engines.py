@@ -25,6 +25,8 @@ RETRY_MS = 50
 PATIENCE_S = 10.0
 """How long a test waits for what should happen at once before it fails."""
 
+RULES = Rules(retry_timeout_ms=RETRY_MS)
+
 
 class StoreDown(Exception):
     """What a broken store raises."""
@@ -126,12 +128,15 @@ class Notes:
 class Bench:
     """An engine at work on ``store``; ``now`` (ms) moves by hand."""
 
-    def __init__(self, store: WatchedStore | None = None, grace_seconds: float = 0.05) -> None:
+    def __init__(
+        self,
+        store: WatchedStore | None = None,
+        grace_seconds: float = 0.05,
+        rules: Rules = RULES,
+    ) -> None:
         self.store = store or WatchedStore()
         self.now = START
-        settings = EngineSettings(
-            rules=Rules(retry_timeout_ms=RETRY_MS), grace_seconds=grace_seconds, server_url="http://localhost:8001"
-        )
+        settings = EngineSettings(rules=rules, grace_seconds=grace_seconds, server_url="http://localhost:8001")
         self.engine = Engine(self.store, settings, lambda: self.now, Metrics())
         self.notes = Notes()
 

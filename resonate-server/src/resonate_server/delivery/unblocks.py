@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from resonate_server.delivery.connection import UNBLOCK_WINDOW, Connection
-from resonate_server.kernel.model import weight
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 

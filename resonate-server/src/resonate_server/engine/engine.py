@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import Clock
 from resonate_server.engine.observer import Nobody, Observer
+from resonate_server.engine.outgoing import MAX_HELD_BACK
 from resonate_server.engine.thread import WorkThread
 from resonate_server.engine.work import Outbound, Piece, Result, Work, reset
 from resonate_server.kernel.model import (
@@ -63,7 +64,7 @@ MAX_FORGOTTEN = 500
 MAX_DECIDING_S = 0.01
 """After this time no further request is taken into a batch: the event loop has other work, too."""
 
-MAX_QUICK = 100
+MAX_QUICK = 20
 """Ids that a request may name to be decided on the event loop."""
 
 SWEEP_MS = 5_000
@@ -127,6 +128,8 @@ class Engine:
         self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
         self._patient: deque[Job] = deque()
+        self._held_back: deque[Job] = deque()
+        """Until large answers have left."""
         self._awake = asyncio.Event()
         self._stopping = False
         self._delivered: deque[UnblockKey] = deque()
@@ -155,6 +158,8 @@ class Engine:
         self._stopping = True
         self._awake.set()
         await self._running
+        for job in self._held_back:
+            _tell(job, _stops())
         self._thread.stop()
         self._store.close()
 
@@ -164,6 +169,12 @@ class Engine:
             self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
         return self._submit(lambda now: self._work.answer(call, now), _pace(call.request))
+
+    def answered(self, answer: Answer) -> None:
+        """It is written out, and its data not needed any more: to be called once for every answer."""
+        if answer.weight:
+            self._work.outgoing.left(answer.weight)
+            self._resume_one_held_back()
 
     async def read[T](self, query: Callable[[Store], T]) -> T:
         """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
@@ -285,6 +296,7 @@ class Engine:
 
     async def _transact(self, batch: list[Job]) -> list[Result]:
         began = time.perf_counter()
+        self._work.outgoing.begin()
         now = self._clock()
         if batch[0].pace is Pace.QUICK:
             results, written = self._decide(batch, now)
@@ -378,12 +390,16 @@ class Engine:
 
     def _publish(self, batch: list[Job], results: list[Result]) -> None:
         for job, result in zip(batch, results, strict=True):
-            if result.rest is not None:
+            if result.held_back:
+                self._hold_back(job)
+            elif result.rest is not None:
                 self._go_on_later(job, result.rest)
-            elif job.done is not None and result.answer is not None and not job.done.done():
-                job.done.set_result(result.answer)
+            elif result.answer is not None and _tell(job, result.answer):
+                self._work.outgoing.leaves(result.answer.weight)
             if job.retry and result.failed:
                 self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._put, job)
+        self._work.outgoing.begin()
+        self._resume_one_held_back()
         for result in results:
             self._metrics.tasks_changed(result.tasks)
             for decided in result.decided:
@@ -401,8 +417,19 @@ class Engine:
             return
         if not self._stopping:
             self._put(Job(work=rest, done=job.done, pace=Pace.PATIENT, retry=job.retry))
-        elif job.done is not None:
-            job.done.set_result(Answer(status=503, data="the server stops; this was not done to its end"))
+        else:
+            _tell(job, _stops())
+
+    def _hold_back(self, job: Job) -> None:
+        if len(self._held_back) < MAX_HELD_BACK:
+            self._held_back.append(job)
+        else:
+            _tell(job, Answer(status=503, data="too many large answers are under way; try again later"))
+
+    def _resume_one_held_back(self) -> None:
+        """One at a time: each may take all the room there is."""
+        if self._held_back and not self._work.outgoing.is_full:
+            self._put(self._held_back.popleft())
 
     def _take_notice(self, notice: Notice) -> None:
         match notice:
@@ -437,6 +464,18 @@ def _pace(request: Request) -> Pace:
 
 def _utc(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
+
+
+def _tell(job: Job, answer: Answer) -> bool:
+    """Whether somebody waits for it."""
+    if job.done is None or job.done.done():
+        return False
+    job.done.set_result(answer)
+    return True
+
+
+def _stops() -> Answer:
+    return Answer(status=503, data="the server stops; this was not done to its end")
 
 
 def _failure() -> Result:

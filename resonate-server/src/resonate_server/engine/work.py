@@ -5,8 +5,8 @@ Hands back what is to be done after the commit.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -15,7 +15,10 @@ from resonate_server import kernel
 from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine.debug import describe
 from resonate_server.engine.observer import Decided
+from resonate_server.engine.outgoing import LARGE_BYTES, Outgoing
 from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Notice, Rows, Rules, Task, Withdraw
+from resonate_server.kernel.pages import Page
+from resonate_server.kernel.weight import answer_weight
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import Malformed
@@ -47,7 +50,7 @@ MAX_UNBLOCKS = 256
 MAX_UNBLOCK_BYTES = 1_024 * 1_024
 """``unblock`` messages that are loaded in one go; of a larger size only a single one."""
 
-MAX_LEASES = 200
+MAX_LEASES = 400
 """Leases that one transaction extends or takes back."""
 
 PORTION_S = 0.005
@@ -55,6 +58,9 @@ PORTION_S = 0.005
 
 STEP = 500
 """Rows that a search looks at before it looks at the time."""
+
+MAX_SNAP_BYTES = 8 * 1_024 * 1_024
+"""Of a state that is shown as a whole, for tests of a few promises."""
 
 
 class Outbound(Protocol):
@@ -95,10 +101,12 @@ class Result(Struct):
     """What one piece of work leaves behind once its transaction is committed.
 
     ``rest``: what remains to be done before there is an answer, after others have had their turn.
+    ``held_back``: nothing was done, because too many large answers are under way; to be done when some have left.
     """
 
     answer: Answer | None = None
     rest: "Piece | None" = None
+    held_back: bool = False
     failed: bool = False
     effects: list[Effect] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -118,6 +126,7 @@ class Work:
         self._store = store
         self._rules = rules
         self._server_url = server_url
+        self.outgoing = Outgoing()
         self.paused = False
         """Set by ``debug.start``: nothing happens by itself, and nothing is delivered."""
 
@@ -135,7 +144,12 @@ class Work:
         return self._apply(call, now)
 
     def _apply(self, call: Call, now: int) -> Result:
-        rows = load(self._store, kernel.footprint(call.request), now, self._rules)
+        footprint = kernel.footprint(call.request)
+        if self.outgoing.is_full:
+            if self._store.weigh(footprint.shown) > LARGE_BYTES:
+                return Result(held_back=True)
+            footprint = replace(footprint, preload_for=None)  # It may always be left out (section 3.4).
+        rows = load(self._store, footprint, now, self._rules)
         return self._write(kernel.apply(call, rows, now, self._rules), rows, now, call.request)
 
     def _beat_in_portions(self, call: Call, beat: TaskHeartbeat, now: int) -> Result:
@@ -146,24 +160,29 @@ class Work:
 
     def _search(self, search: Search, now: int) -> Result:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
+        if self.outgoing.is_full:
+            return Result(held_back=True)
         ticked = self.tick(now)
         if ticked is None:
-            return self._look_on(search, search, [])
+            return self._look_on(search, Page(search))
         ticked.rest = lambda _: self._search(search, now)
         return ticked
 
-    def _look_on(self, search: Search, ahead: Search, found: list[Any]) -> Result:
-        """One portion of ``search``; ``ahead``: what of it is still to be done, after what was ``found`` so far."""
+    def _look_on(self, ahead: Search, page: Page) -> Result:
+        """One portion of a search; ``ahead``: what of it is still to be done."""
         end = time.perf_counter() + PORTION_S
         while time.perf_counter() < end:
             last = self._store.id_ahead(ahead, STEP)
-            found += self._find(ahead, last)
-            if last is None or len(found) > search.limit:
-                return Result(answer=_page(search, found))
-            ahead = replace(ahead, cursor=last, limit=search.limit - len(found))
-        return Result(rest=lambda _: self._look_on(search, ahead, found))
+            for row in self._find(ahead, last):
+                page.take(row)
+                if page.is_full:
+                    break
+            if last is None or page.is_full:
+                return Result(answer=self._weighed(page.answer()))
+            ahead = replace(ahead, cursor=last, limit=page.places)
+        return Result(rest=lambda _: self._look_on(ahead, page))
 
-    def _find(self, search: Search, last: str | None) -> Sequence[Promise | Task | Schedule]:
+    def _find(self, search: Search, last: str | None) -> Iterator[Promise | Task | Schedule]:
         match search:
             case PromiseSearch():
                 return self._store.search_promises(search, last)
@@ -171,6 +190,13 @@ class Work:
                 return self._store.search_tasks(search, last)
             case ScheduleSearch():
                 return self._store.search_schedules(search, last)
+
+    def _weighed(self, answer: Answer) -> Answer:
+        weight = answer_weight(answer.data)
+        if weight <= LARGE_BYTES:
+            return answer
+        self.outgoing.decided(weight)
+        return replace(answer, weight=weight)
 
     def _debug(self, call: Call) -> Result:
         match call.request:
@@ -184,8 +210,15 @@ class Work:
             case DebugTick(time=time):
                 return self._debug_tick(time, call.debug_time)
             case DebugSnap():
-                return Result(answer=Answer(status=200, data=describe(self._store.snapshot(), self._server_url)))
+                return Result(answer=self._debug_snap())
         return Result(answer=Answer(status=200, data=Nothing()))
+
+    def _debug_snap(self) -> Answer:
+        size = self._store.snapshot_bytes()
+        if size > MAX_SNAP_BYTES:
+            sentence = f"the state has about {size} bytes; debug.snap shows at most {MAX_SNAP_BYTES}"
+            return Answer(status=413, data=sentence)
+        return Answer(status=200, data=describe(self._store.snapshot(), self._server_url))
 
     def _debug_reset(self) -> Result:
         there_were = self._store.count_tasks()
@@ -204,12 +237,13 @@ class Work:
     # --- by itself --------------------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> Result | None:
-        """One portion of what is due, or ``None`` if nothing is."""
+        """One portion of what is due; ``None`` if nothing is, or nothing comes of it and it would stay so for ever."""
         due = self._store.due(now, MAX_DUE)
         if not due:
             return None
         rows = load(self._store, kernel.due_footprint(due, now, self._rules), now, self._rules)
-        return self._write(kernel.tick(due, rows, now, self._rules), rows, now)
+        decision = kernel.tick(due, rows, now, self._rules)
+        return self._write(decision, rows, now) if decision.changes else None
 
     def take_back(self, pid: str, now: int) -> Result:
         """The leases of a process that is gone."""
@@ -288,7 +322,7 @@ class Work:
             if isinstance(message, Unblock):
                 self._store.put_unblock(message, now)
         return Result(
-            answer=decision.answer,
+            answer=self._weighed(decision.answer),
             effects=[_effect(message) for message in decision.messages],
             notices=[self._with_function(notice) for notice in decision.notices],
             tasks=_difference(rows.tasks, decision.changes.tasks),
@@ -322,16 +356,6 @@ def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[Task
             if earlier is not None:
                 difference[earlier.state] -= 1
     return difference
-
-
-def _page(search: Search, found: list[Any]) -> Answer:
-    match search:
-        case PromiseSearch():
-            return kernel.answer_promise_search(search, found)
-        case TaskSearch():
-            return kernel.answer_task_search(search, found)
-        case ScheduleSearch():
-            return kernel.answer_schedule_search(search, found)
 
 
 def _negative(counts: Counter[TaskState]) -> Counter[TaskState]:

@@ -7,6 +7,7 @@ the state.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -45,7 +46,7 @@ class Api:
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body by calling ``respond``, at once or later, whatever happens."""
-        exchange = Exchange(respond, self._metrics)
+        exchange = Exchange(respond, self._engine.answered, self._metrics)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -75,10 +76,11 @@ class Api:
 class Exchange:
     """One request on its way: what its answer needs to be told of it, and whom it goes to."""
 
-    __slots__ = ("_began", "_metrics", "_respond", "access", "corr_id", "kind")
+    __slots__ = ("_answered", "_began", "_metrics", "_respond", "access", "corr_id", "kind")
 
-    def __init__(self, respond: Respond, metrics: Metrics) -> None:
+    def __init__(self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics) -> None:
         self._respond = respond
+        self._answered = answered
         self._metrics = metrics
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
@@ -86,14 +88,16 @@ class Exchange:
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """The engine's answer has come."""
+        answer = done.result()
         try:
-            answer = self.access.redact(done.result())
+            answer = self.access.redact(answer)
         except Exception:
             logger.exception("a request failed")
-            answer = Answer(status=500, data="internal error")
+            answer = Answer(status=500, data="internal error", weight=answer.weight)
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
         kind = self.kind if self.kind in KINDS else "unknown"
         self._metrics.request(kind, answer.status, time.perf_counter() - self._began)
         self._respond(answer.status, encode_response(self.kind, self.corr_id, answer.status, answer.data))
+        self._answered(answer)

@@ -6,9 +6,6 @@ settlement spreads (:mod:`.settlement`).
 """
 
 from resonate_server.kernel.apply import (
-    answer_promise_search,
-    answer_schedule_search,
-    answer_task_search,
     apply,
     due_footprint,
     footprint,
@@ -21,9 +18,6 @@ from resonate_server.kernel.apply import (
 )
 
 __all__ = [
-    "answer_promise_search",
-    "answer_schedule_search",
-    "answer_task_search",
     "apply",
     "due_footprint",
     "footprint",

@@ -1,19 +1,17 @@
 """The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
-
-from msgspec import UNSET, UnsetType
 
 from resonate_server.kernel import moves, promises, schedules, settlement, tasks
 from resonate_server.kernel.model import Decision, Due, Footprint, LinkFootprint, Rows, Rules, Spreading, Task
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
-from resonate_server.protocol.answers import Answer, Nothing, PromisePage, SchedulePage, TaskPage
+from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute
-from resonate_server.protocol.records import Promise, PromiseState, Schedule
+from resonate_server.protocol.records import PromiseState
 from resonate_server.protocol.requests import (
     FenceCreate,
     FenceSettle,
@@ -21,13 +19,11 @@ from resonate_server.protocol.requests import (
     PromiseGet,
     PromiseRegisterCallback,
     PromiseRegisterListener,
-    PromiseSearch,
     PromiseSettle,
     Request,
     ScheduleCreate,
     ScheduleDelete,
     ScheduleGet,
-    ScheduleSearch,
     TaskAcquire,
     TaskContinue,
     TaskCreate,
@@ -37,7 +33,6 @@ from resonate_server.protocol.requests import (
     TaskHalt,
     TaskHeartbeat,
     TaskRelease,
-    TaskSearch,
     TaskSuspend,
 )
 
@@ -197,26 +192,3 @@ def _fire_timer(work: Workspace, task: Task) -> None:
         moves.queue(work, task)
     elif MOVES[Event.LEASE_DUE].get(task.state) is Move.REQUEUE:
         moves.take_back(work, task)
-
-
-def answer_promise_search(request: PromiseSearch, found: list[Promise]) -> Answer:
-    """A page of ``found``: up to ``limit + 1`` promises, ascending by id, of which the last only tells that there are
-    more."""
-    page = found[: request.limit]
-    return Answer(status=200, data=PromisePage(promises=page, cursor=_cursor(page, found)))
-
-
-def answer_task_search(request: TaskSearch, found: list[Task]) -> Answer:
-    """As :func:`answer_promise_search`, for tasks."""
-    page = found[: request.limit]
-    return Answer(status=200, data=TaskPage(tasks=[task.record() for task in page], cursor=_cursor(page, found)))
-
-
-def answer_schedule_search(request: ScheduleSearch, found: list[Schedule]) -> Answer:
-    """As :func:`answer_promise_search`, for schedules."""
-    page = found[: request.limit]
-    return Answer(status=200, data=SchedulePage(schedules=page, cursor=_cursor(page, found)))
-
-
-def _cursor(page: Sequence[Promise | Task | Schedule], found: Sequence[object]) -> str | UnsetType:
-    return page[-1].id if len(found) > len(page) else UNSET

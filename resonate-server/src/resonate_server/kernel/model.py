@@ -21,7 +21,8 @@ class Task(Struct, frozen=True):
     (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
     entry, so no message can be lost; a delayed task is pending without being queued.
-    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
+    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer;
+    ``None`` for one that may come twice.
     ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
     ``unclaimed``: times in a row that a worker was told of it and did not claim it.
@@ -91,28 +92,6 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
 
     size: int
     headers: Any = object()
-
-
-def weight(promise: Promise) -> int:
-    """About how many bytes ``promise`` takes in an answer, with its payloads, whether they were read or not."""
-    size = len(promise.id) + value_weight(promise.param) + value_weight(promise.value)
-    for name, text in promise.tags.items():
-        size += len(name) + len(text)
-    return size
-
-
-def value_weight(value: Value) -> int:
-    """About how many bytes ``value`` takes, as JSON and in memory, where one character beyond ASCII makes all wide."""
-    if isinstance(value, Unread):
-        return value.size
-    size = 0 if value.data is UNSET else _width(value.data)
-    if value.headers is not UNSET:
-        size += sum(map(_width, value.headers)) + sum(map(_width, value.headers.values()))
-    return size
-
-
-def _width(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)
 
 
 class Spreading(Struct, frozen=True):

@@ -8,7 +8,8 @@ any size.
 
 from collections.abc import Iterable, Iterator
 
-from resonate_server.kernel.model import Unread, weight
+from resonate_server.kernel.model import Unread
+from resonate_server.kernel.weight import weight
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.records import Promise
 

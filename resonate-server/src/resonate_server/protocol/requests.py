@@ -18,6 +18,9 @@ MAX_INTEGER = 2**63 - 1
 MAX_ID_CHARACTERS = 4_096
 """Ids are keys of indexes and parts of log lines; an SDK's longest (a deep call tree) stays far below."""
 
+MAX_TAGS_CHARACTERS = 65_536
+"""Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
+
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
@@ -59,6 +62,22 @@ class RequestForOne(Request, frozen=True, rename="camel"):
         return (self.id,)
 
 
+def _check_tags(tags: Tags) -> None:
+    """Raise :class:`Malformed` if they are too large for what they are."""
+    if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
+        raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
+    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+        if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
+            raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+
+
+def _check_address(text: str) -> None:
+    """Raise :class:`Malformed` unless something can be delivered there."""
+    if len(text) > MAX_ID_CHARACTERS:
+        raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
+    parse_address(text)
+
+
 # --- promise.* ------------------------------------------------------------------------------------------------------
 
 
@@ -75,9 +94,10 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     tags: Tags = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_tags(self.tags)
         target = self.tags.get("resonate:target")
         if target is not None:
-            parse_address(target)
+            _check_address(target)
         delay = self.tags.get("resonate:delay")
         if delay is not None:
             self._check_delay(delay, target)
@@ -128,7 +148,7 @@ class PromiseRegisterListener(Request, frozen=True):
         return (self.awaited,)
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _check_address(self.address)
 
 
 class PromiseSearch(Request, frozen=True):
@@ -305,7 +325,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         target = self.promise_tags.get("resonate:target")
         if target is None:
             raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
-        parse_address(target)
+        _check_address(target)
+        _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
 

@@ -6,7 +6,7 @@ at a time.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -132,6 +132,9 @@ class Store(Protocol):
         their payloads, as far as :data:`MAX_TOLD_BYTES` go.
         """
 
+    def weigh(self, ids: Iterable[str]) -> int:
+        """About how many bytes the promises of ``ids`` take in an answer; reads no payload."""
+
     def write(self, changes: Changes) -> None:
         """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
 
@@ -184,17 +187,20 @@ class Store(Protocol):
     def id_ahead(self, search: Search, rows: int) -> str | None:
         """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> list[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> list[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> list[Schedule]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``."""
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough."""
+        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough.
+
+        With their params; their values need not be read.
+        """
 
     def count_pending_roots(self, limit: int) -> int:
         """How many roots are pending; counts up to ``limit``."""
@@ -207,6 +213,9 @@ class Store(Protocol):
 
     def count_tasks(self) -> Counter[TaskState]:
         """How many tasks there are in each state; reads them all."""
+
+    def snapshot_bytes(self) -> int:
+        """About how much a :meth:`snapshot` takes."""
 
     def snapshot(self) -> Snapshot:
         """Everything there is, for debugging and tests."""

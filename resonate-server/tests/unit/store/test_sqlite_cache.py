@@ -4,11 +4,11 @@ from pathlib import Path
 
 from unit.rows import changes, promise
 
-from resonate_server.kernel.model import Footprint
+from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.kernel.preload import is_read
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import SQLiteStore
-from resonate_server.store.sqlite.cache import Cache, Entry
+from resonate_server.store.sqlite.cache import Cache, Entry, new_entry
 
 PAYLOAD = Value(data="x" * 50_000)
 LARGE = Value(data="x" * 100_000)
@@ -103,6 +103,34 @@ def test_a_value_that_comes_later_counts() -> None:
 
     assert cache.get("p-0") is None
     assert cache.get("p-99") is not None
+
+
+def test_waiting_for_a_popular_promise_costs_what_it_costs_for_any(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("p", *(f"w-{number}" for number in range(3_000)))
+
+    costs = []
+    for number in range(3_000):
+        before = store.statements
+        with store.transaction():
+            store.load(Footprint(ids=("p", f"w-{number}")))
+            store.write(changes(PutCallback("p", f"w-{number}", fired=False), PutListener("p", f"a-{number}")))
+        costs.append(store.statements - before)
+
+    assert max(costs[1_500:]) <= max(costs[:100]) + 1
+
+
+def test_who_waits_is_bounded_and_counts() -> None:
+    cache = Cache(1_000_000)
+    for number in range(100):
+        cache.put(new_entry(promise(f"p-{number}")))
+        for waiting in range(1_000):
+            cache.apply(PutListener(f"p-{number}", f"{waiting}-{'x' * 1_000}"))
+        cache.age()
+
+    kept = [entry for number in range(100) if (entry := cache.get(f"p-{number}")) is not None]
+    assert 1 <= len(kept) <= 15
+    assert all(entry.listeners is None for entry in kept)
 
 
 def test_after_a_rollback_nothing_of_it_is_remembered(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Chains as the page shows them, on both stores: the list and its filters, one chain, and bounds for both."""
+"""Chains as the page shows them: the list and its filters, one chain, and bounds for both."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise
+from unit.watch.scene import settled
 
 from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
@@ -28,6 +29,7 @@ from resonate_server.watch.chains import (
     decode_place,
     encode_place,
 )
+from resonate_server.watch.events import ChainEvent
 from resonate_server.watch.ring import Ring
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
@@ -244,6 +246,30 @@ class TestChain:
 
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
+
+    async def test_so_is_one_with_very_much_text_in_its_tags(self, scene: Scene) -> None:
+        tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
+        with scene.driver.store.transaction():
+            rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]
+            scene.driver.store.write(changes(promise("p"), *rows))
+
+        view = await scene.view("p")
+
+        assert view.cut
+        assert 100 < len(view.promises) < 200
+
+    async def test_of_very_many_events_the_latest_are_told(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chains_module, "MAX_EVENTS_BYTES", 2_000)
+        scene.driver.create("p")
+        for number in range(20):
+            scene.ring.append(settled(f"p:{number}", chain="p"))
+
+        view = await scene.view("p")
+
+        assert [event.id for event in view.events if isinstance(event, ChainEvent)] == [
+            f"p:{number}" for number in range(11, 20)
+        ]
+        assert view.known_from == view.events[0].at
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from resonate_server.kernel.model import (
     PutListener,
     Task,
     Unread,
-    value_weight,
 )
+from resonate_server.kernel.weight import value_weight
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 32 * 1_024 * 1_024

@@ -101,14 +101,16 @@ CREATE TABLE spreading (
 
 INSERT INTO promises (id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin)
     SELECT id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin FROM promises_1 ORDER BY id;
-INSERT INTO params
-    SELECT number, param FROM promises JOIN promises_1 USING (id) WHERE length(param) > 2 ORDER BY number;
-INSERT INTO results
-    SELECT number, value FROM promises JOIN promises_1 USING (id) WHERE length(value) > 2 ORDER BY number;
+-- In the order of the old table, so that nothing is sorted or looked up among payloads.
+INSERT INTO params SELECT number, param FROM promises_1 AS old CROSS JOIN promises ON promises.id = old.id
+    WHERE length(param) > 2;
+INSERT INTO results SELECT number, value FROM promises_1 AS old CROSS JOIN promises ON promises.id = old.id
+    WHERE length(value) > 2;
 INSERT INTO schedules (id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at)
     SELECT id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at FROM schedules_1;
 INSERT INTO schedule_params
-    SELECT number, promise_param FROM schedules_1 JOIN schedules USING (id) WHERE length(promise_param) > 2;
+    SELECT number, promise_param FROM schedules_1 AS old CROSS JOIN schedules ON schedules.id = old.id
+    WHERE length(promise_param) > 2;
 INSERT INTO tasks
     SELECT id, target, recipient, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, 0
     FROM tasks_1;

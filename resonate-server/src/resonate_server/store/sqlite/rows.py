@@ -1,5 +1,6 @@
 """Rows of the tables, as tuples, from and to the kernel's structs. Tags and payloads are JSON in their columns."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
 _tags = msgspec.json.Decoder(Tags)
+_wanted = lru_cache(16)(_tags.decode)
 
 
 def has_tags(present: str, wanted: str) -> bool:
@@ -22,7 +24,7 @@ def has_tags(present: str, wanted: str) -> bool:
     SQLite's own JSON functions stop at NUL.
     """
     tags = _tags.decode(present)
-    return all(tags.get(name) == value for name, value in _tags.decode(wanted).items())
+    return all(tags.get(name) == value for name, value in _wanted(wanted).items())
 
 
 def payload_data(value: Value) -> bytes | None:
@@ -30,7 +32,8 @@ def payload_data(value: Value) -> bytes | None:
     return None if value == EMPTY or isinstance(value, Unread) else msgspec.json.encode(value)
 
 
-def _payload(data: bytes | int | None) -> Value:
+def payload(data: bytes | int | None) -> Value:
+    """Of what is stored; of its size; of nothing."""
     match data:
         case None:
             return EMPTY
@@ -59,8 +62,8 @@ def promise(row: Row) -> Promise:
     return Promise(
         id=id,
         state=PromiseState(state),
-        param=_payload(param),
-        value=_payload(value),
+        param=payload(param),
+        value=payload(value),
         tags=_tags.decode(tags),
         timeout_at=timeout_at,
         created_at=created_at,
@@ -97,7 +100,7 @@ def schedule(row: Row) -> Schedule:
         cron=cron,
         promise_id=promise_id,
         promise_timeout=promise_timeout,
-        promise_param=_payload(param),
+        promise_param=payload(param),
         promise_tags=_tags.decode(tags),
         created_at=created_at,
         next_run_at=next_run_at,

@@ -11,6 +11,8 @@ PRAGMA journal_mode = WAL;
 -- Space of deleted rows is reused; the log is folded back once it holds about 16 MiB.
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA foreign_keys = OFF;
+-- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
+PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
 """
 
@@ -165,6 +167,8 @@ GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0"
 GET_FIRED = "SELECT fired FROM callbacks WHERE awaited = ? AND awaiter = ?"
 GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
 
+GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
+
 # Steps of one execution and children of one task: what is handed out together with it.
 GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
 GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
@@ -301,7 +305,7 @@ SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""
-SELECT {_WHOLE_PROMISE} FROM promises INDEXED BY roots_by_creation
+SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
@@ -334,6 +338,19 @@ SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = un
 ORDER BY promise_id, address
 """
 ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
+# About as many as the JSON of all of these has.
+SNAPSHOT_BYTES = """
+SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
+     + (SELECT coalesce(sum(length(data)), 0) FROM params)
+     + (SELECT coalesce(sum(length(data)), 0) FROM results)
+     + (SELECT coalesce(sum(300 + 3 * length(id) + length(target)), 0) FROM tasks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(awaiter)), 0) FROM callbacks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(address)), 0) FROM listeners)
+     + (SELECT coalesce(sum(300 + 2 * length(id) + length(tags) + length(address)
+                            + coalesce((SELECT length(data) FROM params WHERE promise = number), 0)
+                            + coalesce((SELECT length(data) FROM results WHERE promise = number), 0)), 0)
+        FROM unblocks JOIN promises ON id = promise_id)
+"""
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = (
     *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),

@@ -8,11 +8,12 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -29,9 +30,10 @@ from resonate_server.kernel.model import (
     Rows,
     Spreading,
     Task,
-    weight,
+    Unread,
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
@@ -182,6 +184,9 @@ class SQLiteStore(Store):
         awaiters = [awaiter for (awaiter,) in self._query(statements.GET_AWAITERS, (id, after, limit + 1))]
         room = limit + 1 - len(awaiters)
         return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
+
+    def weigh(self, ids: Iterable[str]) -> int:
+        return sum(weight(entry.promise) for entry in map(self._entry, ids) if entry is not None)
 
     def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
         entry = self._entry(id)
@@ -423,7 +428,7 @@ class SQLiteStore(Store):
                 found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
         return next((id for (id,) in found), None)
 
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> list[Promise]:
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
         origin = search.tags.get("resonate:origin")
         statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
         query = {
@@ -432,21 +437,28 @@ class SQLiteStore(Store):
             "origin": origin,
             **_range(search, last),
         }
-        return [rows.promise(row) for row in self._query(statement, query)]
+        return map(rows.promise, self._query(statement, query))
 
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> list[Task]:
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
         query = {"state": search.state and search.state.value, **_range(search, last)}
-        return [rows.task(row) for row in self._query(statements.SEARCH_TASKS, query)]
+        return map(rows.task, self._query(statements.SEARCH_TASKS, query))
 
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> list[Schedule]:
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
         query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
-        return [rows.schedule(row) for row in self._query(statements.SEARCH_SCHEDULES, query)]
+        return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
 
     # --- for those who watch ----------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
         states = list(PromiseState) if state is None else [state]
-        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        roots = heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        return map(self._with_param, roots)
+
+    def _with_param(self, promise: Promise) -> Promise:
+        if not isinstance(promise.param, Unread):
+            return promise
+        (data,) = self._query(statements.GET_PARAM, (promise.id,)).fetchone()
+        return replace(promise, param=rows.payload(data))
 
     def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
         query = {
@@ -475,6 +487,10 @@ class SQLiteStore(Store):
 
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
+
+    def snapshot_bytes(self) -> int:
+        (size,) = self._query(statements.SNAPSHOT_BYTES).fetchone()
+        return int(size)
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
