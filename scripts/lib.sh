@@ -282,7 +282,9 @@ found_name() { # prints the one of what runs for this folder, but not one that s
 
 find_stack() { # sets the name if it is not given; where nothing is found, a new one, which nothing has yet
     [ -n "${COMPOSE_PROJECT_NAME:-}" ] && [ -n "${STACK_DIR:-}" ] && return
-    use_name "$(found_name || echo "durable-rpc-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')")"
+    local found
+    found=$(found_name) || true
+    use_name "${found:-durable-rpc-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')}"
 }
 
 readonly CHOSEN_NAME=${COMPOSE_PROJECT_NAME:-} # by whoever started this
@@ -478,7 +480,9 @@ require_stack() { # sets kind, and the variables by which a service that is star
     for service in $SERVICES; do
         service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
     done
-    FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds "$kind")
+    FOO_PORT=$(foo_port)
+    RESONATE_PORT=$(resonate_port)
+    LEASE_SECONDS=$(lease_seconds "$kind")
     export FOO_PORT RESONATE_PORT LEASE_SECONDS
     adopt_token "$kind"
 }

@@ -63,8 +63,7 @@ OTHER
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
 
-check_env() {
-    env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
+check_compose() {
     ! compose_answers || quietly docker compose config --quiet ||
         die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
 }
@@ -73,9 +72,12 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
     local source=$up_as # of stopped containers as well
     [ "$up_as" != none ] || [ "$wanted" = processes ] || source=containers
     FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS)
-    FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(setting "$source" LEASE_SECONDS 10)
-    RESONATE_TOKEN=$(known_token "$source") new_token=""
+    FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
+    RESONATE_PORT=$(resonate_port)
+    LEASE_SECONDS=$(setting "$source" LEASE_SECONDS 10)
+    RESONATE_TOKEN=$(known_token "$source")
     PYTHON_IMAGE=$(chosen_image)
+    new_token=""
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
     need_some_seconds LEASE_SECONDS "$LEASE_SECONDS"
     if [ -n "$want_token" ] && [ -z "$RESONATE_TOKEN" ]; then
@@ -298,10 +300,11 @@ while [ $# -gt 0 ]; do
 done
 
 need_commands ps=procps curl=curl
+env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
 find_stack
-check_env
 up_as=$(stack_kind)
 choose_settings
+check_compose
 if [ "$up_as" != none ] && [ -n "$recreate" ]; then
     scripts/down.sh
     up_as=none
