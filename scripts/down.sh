@@ -56,11 +56,12 @@ compose_down() { # also where .env cannot be read
 }
 
 stop_all_containers() {
-    local container answer
+    local container obstacle
     command -v docker >/dev/null || return 0
-    if ! answer=$(engine_version 2>&1); then
-        # A stack is of one kind, so one that has just been stopped has no containers that run.
-        [ -n "$found" ] || tell "whether containers run is not known: $(docker_obstacle) (${answer##*$'\n'})"
+    obstacle=$(engine_obstacle)
+    if [ -n "$obstacle" ]; then
+        # A stack is of one kind: where its processes have just been stopped, no containers run.
+        { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
         return
     fi
     # With --volumes there may be something to delete even if nothing runs.

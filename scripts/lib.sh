@@ -168,16 +168,22 @@ docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS:
 compose_answers() { docker compose version >/dev/null 2>&1; }
 buildx_answers() { docker buildx version >/dev/null 2>&1; }
 
-docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
+engine_obstacle() { # prints why there is no engine, if there is none
     local version
-    if ! command -v docker >/dev/null; then
-        echo "there is no 'docker' command"
-    elif ! version=$(engine_version 2>&1); then
-        case "$version" in
-            *"permission denied"*) echo "the Docker engine does not let $(id -un) in: use sudo, or join its group (sudo usermod -aG docker $(id -un)) and log in again" ;;
-            *) echo "no Docker engine answers" ;;
-        esac
-    elif [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
+    command -v docker >/dev/null || { echo "there is no 'docker' command" && return; }
+    version=$(engine_version 2>&1) && return
+    case "$version" in
+        *"permission denied"*) echo "the Docker engine does not let $(id -un) in; use sudo, or join its group and log in again: sudo usermod -aG docker $(id -un)" ;;
+        *) echo "no Docker engine answers" ;;
+    esac
+}
+
+docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
+    local version obstacle
+    obstacle=$(engine_obstacle)
+    if [ -n "$obstacle" ]; then
+        echo "$obstacle"
+    elif version=$(engine_version 2>/dev/null) && [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
         echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed"
     elif ! compose_answers; then
         echo "'docker compose' does not answer"
@@ -393,7 +399,7 @@ stop_process_group() { # NAMES: one that is frozen is killed
 stop_processes() {
     stop_process_group "$(stack_processes | awk '$3 != "resonate-server" { print $3 }' | sort -u)"
     stop_process_group resonate-server
-    rm -f "$(token_file)"
+    rm -f "$(token_file)" || true # somebody else's
 }
 
 http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL

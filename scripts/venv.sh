@@ -115,7 +115,7 @@ find_uv() { # prints the path of a uv that runs
 create_venv() { # UV FOLDER
     local python
     if ! python=$(find_python); then
-        python=3.13
+        python=$(cat .python-version)
         say "no Python 3.12 or newer here: uv downloads one (about 30 MB) ..."
     fi
     rm -rf "$2"
