@@ -447,14 +447,14 @@ container_settings() { # prints NAME=VALUE, of containers that run and of those 
 
 running() { # KIND NAME: prints the value with which the stack that is there was started
     case "$1" in
-        containers) container_settings ;;
-        processes) cat "$(settings_file)" "$(token_file)" 2>/dev/null ;;
+        containers) container_settings || true ;;
+        processes) cat "$(settings_file)" "$(token_file)" 2>/dev/null || true ;;
     esac | sed -n "s/^$2=//p" | tail -n 1
 }
 
 setting() { # KIND NAME USUAL: what was chosen for this command, else what the stack has, else what .env says, else the usual
     local value=${!2:-}
-    value=${value:-$(running "$1" "$2" || true)}
+    value=${value:-$(running "$1" "$2")}
     value=${value:-$(noted "$2")}
     echo "${value:-$3}"
 }
