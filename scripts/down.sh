@@ -80,7 +80,7 @@ found=""
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
 stop_all_processes
-if [ -n "$volumes" ]; then
+if [ -n "$volumes" ] && [ -z "$trouble" ]; then
     rm -f "$STACK_DIR"/resonate.sqlite*
 fi
 stop_all_containers

@@ -231,7 +231,7 @@ write_env() { # from stdin, in one step; mktemp makes it readable for this user 
 }
 
 note() { # NAME VALUE [OF_WHAT]: in place of what stands there
-    [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] || die "'$2' cannot be noted in .env as $1."
+    [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] && [[ ! "${3:-}" =~ [[:cntrl:]] ]] || die "'$2${3:+ $3}' cannot be noted in .env as $1."
     { grep -v "^$1=" .env 2>/dev/null || true; echo "$1=$2 $OWN_LINE${3:+ $3}"; } | write_env
 }
 
@@ -254,14 +254,14 @@ use_name() { # NAME
 is_foreign() { # whether the name in .env was made for another folder
     case "$(noted_line COMPOSE_PROJECT_NAME)" in
         *"$OWN_LINE $NOTED_FOR") return 1 ;;
-        *"$OWN_LINE for "*) return 0 ;;
+        *"$OWN_LINE for "*) ;;
         *) return 1 ;; # somebody chose it
     esac
 }
 
 given_name() { # prints the one in the environment, else the one in .env if it holds
-    local name
-    name=$(if is_foreign; then echo "${COMPOSE_PROJECT_NAME:-}"; else chosen COMPOSE_PROJECT_NAME; fi)
+    local name=${COMPOSE_PROJECT_NAME:-}
+    [ -n "$name" ] || is_foreign || name=$(noted COMPOSE_PROJECT_NAME)
     if [[ "$name" =~ ^[a-z0-9][a-z0-9_-]*$ ]]; then echo "$name"; fi
 }
 

@@ -37,13 +37,14 @@ readonly EARLIER_NAME=durable-rpc-demo # of every checkout, before each had its 
 keep_name() { # in .env; what there was before is left alone, and told
     [ -z "$CHOSEN_NAME" ] && [ "$(noted COMPOSE_PROJECT_NAME)" != "$COMPOSE_PROJECT_NAME" ] || return 0
     ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)" "this checkout was copied or moved; it was the stack"
-    [ -z "$(traces_of "$EARLIER_NAME")" ] || tell_of_other "$EARLIER_NAME" "an earlier version has left the stack"
+    [ -z "$(traces_of "$EARLIER_NAME")" ] || tell_of_other "$EARLIER_NAME" "an earlier version, here or in another folder, has left the stack"
+    [ ! -e .local/resonate.sqlite ] || say "Note: .local/resonate.sqlite is the database of an earlier version, as processes. It is left alone; to go on with it:
+  scripts/down.sh; mv .local/resonate.sqlite* .local/$COMPOSE_PROJECT_NAME/"
     note COMPOSE_PROJECT_NAME "$COMPOSE_PROJECT_NAME" "$NOTED_FOR"
 }
 
 traces_of() { # NAME: prints what there is of that stack
     local data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
-    [ "$1" != "$EARLIER_NAME" ] || data=.local/resonate.sqlite
     [ ! -e "$data" ] || echo "  database   $data"
     (COMPOSE_PROJECT_NAME=$1 && stack_processes | while read -r pid _ name; do echo "  process    $pid, $name"; done)
     docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
@@ -69,13 +70,13 @@ check_compose() {
 }
 
 choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
-    local source=$up_as # of stopped containers as well
-    [ "$up_as" != none ] || [ "$wanted" = processes ] || source=containers
+    local as=$up_as
+    [ "$up_as" != none ] || [ "$wanted" = processes ] || as=containers # which may be there, but stopped
     FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS)
     FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
     RESONATE_PORT=$(resonate_port)
-    LEASE_SECONDS=$(setting "$source" LEASE_SECONDS 10)
-    RESONATE_TOKEN=$(known_token "$source")
+    LEASE_SECONDS=$(setting "$as" LEASE_SECONDS 10)
+    RESONATE_TOKEN=$(known_token "$as")
     PYTHON_IMAGE=$(chosen_image)
     new_token=""
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
@@ -121,7 +122,7 @@ note_settings() { # which docker compose by hand must know, too
     elif [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
         note PYTHON_IMAGE "$PYTHON_IMAGE"
     elif image_is_ours; then
-        grep -v "^PYTHON_IMAGE=" .env | write_env
+        { grep -v "^PYTHON_IMAGE=" .env || true; } | write_env
     fi
 }
 
@@ -186,7 +187,7 @@ choose_ports() {
     new_ports=""
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
-    [ "$ports" = auto ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$free_foo RESONATE_PORT=$free_server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
+    [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$free_foo RESONATE_PORT=$free_server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
     FOO_PORT=$free_foo RESONATE_PORT=$free_server new_ports=yes
     say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$FOO_PORT RESONATE_PORT=$RESONATE_PORT"
 }

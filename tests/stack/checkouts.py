@@ -10,6 +10,8 @@ from pathlib import Path
 
 from stack.driver import REPOSITORY
 
+SECONDS = 300
+
 # Of whoever runs the tests, and of the stacks of other tests.
 _OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|PYTHON_IMAGE|CDPATH")
 
@@ -68,19 +70,19 @@ class Checkout:
         with (self.folder / ".env").open("a") as file:
             file.write(text)
 
-    def run(
-        self, *command: str | Path, cwd: Path | None = None, user: int | None = None, seconds: float = 300, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run_in(self.folder, *command, **env)
+
+    def run_in(self, folder: Path, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
         return subprocess.run(
             command,
-            cwd=cwd or self.folder,
+            cwd=folder,
             env=inherited | env,
-            user=user,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=SECONDS,
             check=False,
         )
 

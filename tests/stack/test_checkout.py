@@ -319,7 +319,7 @@ class TestDown:
     ) -> None:
         (tmp_path / "link").symlink_to(named.folder)
         (named.folder / ".env").unlink()
-        done = named.run(tmp_path / "link/scripts/down.sh", cwd=tmp_path / "link", PATH=path)
+        done = named.run_in(tmp_path / "link", tmp_path / "link/scripts/down.sh", PATH=path)
         self.assert_stopped(done, bar)
 
     @pytest.mark.parametrize("line", ["python:3.13-slim", 'FOO_PORT="5', "COMPOSE_PROJECT_NAME=No Name"])
@@ -389,7 +389,8 @@ class TestDown:
         for folder in (tmp_path, *tmp_path.parents[:-2]):
             folder.chmod(0o755)
         (named.folder / ".env").chmod(0o600)
-        done = named.run("scripts/down.sh", user=65534, PATH=path)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        done = named.run(*nobody, "scripts/down.sh", PATH=path)
 
         assert done.returncode == 1
         assert f"bar could not be stopped: process {bar.pid} of root" in done.stderr
