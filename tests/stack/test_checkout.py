@@ -198,7 +198,8 @@ class TestSettings:
     def test_ports_in_env_count(self, checkout: Checkout, path: str, name: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            checkout.add_to_env(f"{name}={port}\n")
+            ports = {"FOO_PORT": free_port(), "RESONATE_PORT": free_port(), name: port}
+            checkout.add_to_env("".join(f"{name}={port}\n" for name, port in ports.items()))
             done = checkout.run("scripts/up.sh", "--docker", PATH=path)
 
         assert done.returncode == 1
@@ -273,7 +274,8 @@ class TestMissing:
     def test_a_command_is_named_with_its_package(
         self, checkout: Checkout, tmp_path: Path, script: str, command: str, package: str
     ) -> None:
-        done = checkout.run(*f"scripts/{script}".split(), PATH=tools(tmp_path / "tools", without=command))
+        path = tools(tmp_path / "tools", without=command, docker=engine())
+        done = checkout.run(*f"scripts/{script}".split(), PATH=path)
 
         assert done.returncode == 1
         assert f"the command '{command}' is missing. On Debian: apt-get install {package}" in done.stderr
