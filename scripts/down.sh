@@ -50,6 +50,7 @@ stop_all_processes() { # sets found if there were any
     done < <(stack_processes)
 }
 
+# shellcheck disable=SC2086 # volumes: an option, or nothing
 compose_down() { # also where .env cannot be read
     within "$DOWN_SECONDS" docker compose down --remove-orphans $volumes ||
         within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes

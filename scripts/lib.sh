@@ -221,7 +221,7 @@ noted() { # NAME: prints the value that docker compose finds there, if there is 
 }
 
 chosen() { # NAME: prints the value in the environment, else the one in .env
-    [ -n "${!1+given}" ] && echo "${!1}" || noted "$1"
+    if [ -n "${!1+given}" ]; then echo "${!1}"; else noted "$1"; fi
 }
 
 write_env() { # from stdin, in one step; mktemp makes it readable for this user only, as it may hold a token
@@ -242,7 +242,7 @@ note() { # NAME VALUE [OF_WHAT]: in place of what stands there
 # together with the folder that it was made for: in a copied or moved checkout it does not hold.
 
 readonly NOTED_FOR="for $PWD"
-readonly BY_HAND=durable-rpc-$(printf %s "$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-') # see docker-compose.yml
+BY_HAND=durable-rpc-$(printf %s "$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-') # see docker-compose.yml
 
 use_name() { # NAME
     export COMPOSE_PROJECT_NAME=$1
@@ -293,6 +293,7 @@ find_stack() { # sets the name if it is not given; where nothing is found, a new
     use_name "${found:-durable-rpc-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')}"
 }
 
+# shellcheck disable=SC2034 # used by the scripts that read this file
 readonly CHOSEN_NAME=${COMPOSE_PROJECT_NAME:-} # by whoever started this
 given=$(given_name)
 [ -z "$given" ] || use_name "$given"
@@ -438,7 +439,7 @@ service_is_up() { # KIND SERVICE
 container_settings() { # prints NAME=VALUE, of containers that run and of those that are stopped
     local containers
     containers=$(docker_says ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
-    # shellcheck disable=SC2086 # a list of ids
+    # shellcheck disable=SC2016,SC2086 # a template; a list of ids
     [ -z "$containers" ] || docker_says inspect $containers --format '
         {{- range .Config.Env}}{{println .}}{{end}}
         {{- range $port, $bound := .HostConfig.PortBindings}}{{range $bound}}{{$port}}={{println .HostPort}}{{end}}{{end}}' |

@@ -45,9 +45,9 @@ keep_name() { # in .env; what there was before is left alone, and told
 }
 
 traces_of() { # NAME: prints what there is of that stack
-    local data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
+    local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
     [ ! -e "$data" ] || echo "  database   $data"
-    (COMPOSE_PROJECT_NAME=$1 && stack_processes | while read -r pid _ name; do echo "  process    $pid, $name"; done)
+    stack_processes | while read -r pid _ name; do echo "  process    $pid, $name"; done
     docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
     docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
 }
