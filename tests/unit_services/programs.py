@@ -3,7 +3,9 @@
 import http.client
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.basics import answers_200, free_port, wait_until
+from resonate_base import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
 PATIENCE = 20.0
@@ -104,16 +107,14 @@ class Stack:
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
         return server
 
-    def start_worker(
-        self, name: str, *, health_file: Path | None = None, environment: dict[str, str] | None = None
-    ) -> Program:
+    def start_worker(self, name: str, *, health_file: Path | None = None, **environment: str) -> Program:
         """One of the services, or a file beside this one."""
         own = HERE / f"{name}.py"
         arguments = [str(own)] if own.exists() else ["-m", name]
-        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""), **(environment or {}))
+        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""), **environment)
 
-    def start_foo(self) -> Program:
-        foo = self.start_worker("foo")
+    def start_foo(self, hosts: str = "") -> Program:
+        foo = self.start_worker("foo", FOO_HOSTS=hosts)
         wait_until(self.is_healthy, "foo is healthy")
         return foo
 
@@ -147,6 +148,22 @@ class Stack:
             return Reply(response.status, response.headers, response.read().decode())
         finally:
             connection.close()
+
+    def connect(self) -> socket.socket:
+        """A connection to foo, for what no HTTP client would send."""
+        return socket.create_connection(("127.0.0.1", self.foo_port), timeout=60)
+
+    def ask_server(self, kind: str, **data: Any) -> dict[str, Any]:
+        """What the server answers to a request of the protocol, as the SDK would send it."""
+        envelope = {"kind": kind, "head": {"corrId": secrets.token_hex(16), "version": PROTOCOL_VERSION}, "data": data}
+        connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=60)
+        try:
+            connection.request("POST", "/", json.dumps(envelope).encode(), {"Content-Type": "application/json"})
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert answer["head"]["status"] == 200, answer
+        return answer
 
     def is_healthy(self) -> bool:
         return answers_200(self.foo_port, "/health")

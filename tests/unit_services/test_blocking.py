@@ -18,8 +18,8 @@ GROUP = "service-blocking"
 LEASE = "1"
 
 
-def start(stack: Stack, **environment: str) -> Program:
-    worker = stack.start_worker("blocking", environment={"LEASE_SECONDS": LEASE, **environment})
+def start(stack: Stack, lease: str = LEASE, **environment: str) -> Program:
+    worker = stack.start_worker("blocking", health_file=None, LEASE_SECONDS=lease, **environment)
     worker.wait_for("connected to server")
     return worker
 

@@ -33,17 +33,17 @@ def test_a_request_begins_no_line_of_foo(stack: Stack) -> None:
     stack.start_server()
     foo = stack.start_foo()
     for request in (
-        b"GET /\x1b[2J\x9b HTTP/1.1\r\nHost: foo\r\n\r\n",
-        b"GE\x1bT / HTTP/1.1\r\nHost: foo\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: foo\r\n\x1b[31m\x85: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: foo\r\nX: \x1b\x0b\r\n\r\n",
-        b"GET / HTTP/\x1b.1\r\nHost: foo\r\n\r\n",
-        b"GET /foo/%0A%1B[2J HTTP/1.1\r\nHost: foo\r\n\r\n",
-        b"POST /foo HTTP/1.1\r\nHost: foo\r\nIdempotency-Key: a\x1b[2J\r\nContent-Length: 0\r\n\r\n",
-        b"POST /foo HTTP/1.1\r\nHost: foo\r\nContent-Length: \x1b1\r\n\r\n",
-        b"POST /foo HTTP/1.1\r\nHost: foo\r\nTransfer-Encoding: \x1bchunked\r\n\r\n",
+        b"GET /\x1b[2J\x9b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GE\x1bT / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\x1b[31m\x85: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x1b\x0b\r\n\r\n",
+        b"GET / HTTP/\x1b.1\r\nHost: localhost\r\n\r\n",
+        b"GET /foo/%0A%1B[2J HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /foo HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: a\x1b[2J\r\nContent-Length: 0\r\n\r\n",
+        b"POST /foo HTTP/1.1\r\nHost: localhost\r\nContent-Length: \x1b1\r\n\r\n",
+        b"POST /foo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: \x1bchunked\r\n\r\n",
     ):
-        with socket.create_connection(("127.0.0.1", stack.foo_port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", stack.foo_port), timeout=30) as connection:
             connection.sendall(request)
             connection.recv(4096)
     for line in lines(foo.output):

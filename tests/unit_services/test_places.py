@@ -9,7 +9,7 @@ GROUP = "service-working"
 
 
 def start(stack: Stack, max_tasks: str) -> Program:
-    worker = stack.start_worker("working", environment={"MAX_TASKS": max_tasks})
+    worker = stack.start_worker("working", MAX_TASKS=max_tasks)
     worker.wait_for("connected to server")
     return worker
 
