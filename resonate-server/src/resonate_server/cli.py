@@ -97,7 +97,7 @@ def _load_settings(flags: dict[str, Any]) -> Settings:
 
 
 def _run(store: Store, settings: Settings, where: str) -> None:
-    configure_logging(settings.level, settings.log_format)
+    configure_logging(settings.level, settings.log_format, settings.log_file)
     metrics = Metrics()
     engine_settings = EngineSettings(
         rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout),

@@ -27,7 +27,7 @@ class GunicornLogger(Logger):
 
 
 def log_requests(app: Flask) -> None:
-    """Health is asked for all the time, and worth a line only while it is bad. To be called before other hooks are added."""
+    """To be called before other hooks are added. Health is asked for all the time: a line only while it is bad."""
 
     @app.before_request
     def begin() -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 from resonate.error import ConnectorError, ResonateError
-from resonate.send import Sender
+from resonate.send import Sender, TaskRef
 from resonate_base.connections import Network
 
 from worker.runs import LEASE_IS_GONE, RunLog
@@ -104,7 +104,7 @@ class LeaseKeeper:
             if request.kind in GIVES_UP:
                 task = msgspec.json.decode(request.data, type=_Task)
                 self._note_end(task, status)
-                self._tell_end(request, task.id, answer, status)
+                self._tell_end(request, TaskRef(id=task.id, version=task.version), answer, status)
             elif status == OK:
                 self._note_claim(msgspec.json.decode(answer, type=_ClaimAnswer).data)
 
@@ -117,14 +117,14 @@ class LeaseKeeper:
         if status == OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
             self._held.pop(task.id, None)
 
-    def _tell_end(self, request: "_Request", task: str, answer: str, status: int) -> None:
+    def _tell_end(self, request: "_Request", task: TaskRef, answer: str, status: int) -> None:
         if status >= ERROR:
             self._runs.refused(task, status, msgspec.json.decode(answer, type=_Refusal).data)
         elif request.kind == "task.suspend":
             awaited = [action.data.awaited for action in msgspec.json.decode(request.data, type=_Suspension).actions]
             self._runs.suspended(task, awaited, goes_on=status != OK)
         elif request.kind == "task.fulfill":
-            self._runs.accepted(task)
+            self._runs.fulfilled(task)
         else:
             self._runs.released(task)
 
@@ -133,7 +133,7 @@ class LeaseKeeper:
             await sender.task_release(id, version)
         except ResonateError:
             return False
-        self._runs.released(id)
+        self._runs.released(TaskRef(id=id, version=version))
         return True
 
 

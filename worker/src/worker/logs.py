@@ -30,8 +30,7 @@ _SDK = "resonate"
 
 def log_run(ctx: Context) -> None:
     """Tell in the log that a function runs, and, once it has ended, what it came to."""
-    task = task_of(ctx)
-    runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task.id, task.version)
+    runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task_of(ctx))
 
 
 def configure_logging() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 from resonate.error import PlatformError, Suspended
+from resonate.send import TaskRef
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,8 @@ _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARAC
 class _Run(msgspec.Struct):
     function: str
     id: str
-    task: str
+    task: TaskRef
     """The one in which it runs: its own, or that of the function whose step it is."""
-    attempt: int
     began: float
     ended: float | None = None
     outcome: str = ""
@@ -45,27 +45,30 @@ class _Run(msgspec.Struct):
 
 
 class RunLog:
-    """Tells of the runs of one worker; used on its event loop."""
+    """Tells of the runs of one worker; used on its event loop.
+
+    Two attempts may be under way at once: that of a lease which this worker lost unawares, and the next one.
+    """
 
     def __init__(self) -> None:
-        self._runs: dict[str, _Run] = {}
-        """By the id of the promise: those whose end is not told yet."""
+        self._runs: dict[tuple[str, int], _Run] = {}
+        """By the id of the promise and the attempt: those whose end is not told yet."""
 
     # ── what functions do ──
 
-    def begin(self, function: str, id: str, task: str, attempt: int) -> None:
-        """Tell that a function runs, and from now on what becomes of it."""
-        if (earlier := self._runs.get(id)) is not None:
+    def begin(self, function: str, id: str, task: TaskRef) -> None:
+        """Tell that a function runs, and from now on what becomes of it. `task`: the one in which it runs."""
+        if (earlier := self._runs.get((id, task.version))) is not None:
             self._tell(earlier, f"{earlier.outcome}; it is tried again", logging.WARNING)
-        self._runs[id] = _Run(function, id, task, attempt, time.monotonic())
-        logger.info("running function %s  promise=%s  attempt=%d", function, id, attempt)
+        self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
+        logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
 
-    def returned(self, id: str, value: Any) -> None:
-        if run := self._end(id):
+    def returned(self, id: str, attempt: int, value: Any) -> None:
+        if run := self._end(id, attempt):
             run.outcome = f"result: {_shortened(_values.repr(value))}"
 
-    def raised(self, id: str, error: BaseException) -> None:
-        if (run := self._end(id)) is None:
+    def raised(self, id: str, attempt: int, error: BaseException) -> None:
+        if (run := self._end(id, attempt)) is None:
             return
         match error:
             case Suspended():
@@ -80,27 +83,32 @@ class RunLog:
 
     # ── what the server says to it ──
 
-    def accepted(self, id: str) -> None:
-        """What the function returned or raised is in its promise now."""
-        if run := self._runs.get(id):
-            self._tell(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
+    def step_settled(self, id: str) -> None:
+        """By the attempt that has the lease: the last one."""
+        if attempts := [attempt for run, attempt in self._runs if run == id]:
+            self._tell_outcome(self._runs[id, max(attempts)])
 
-    def suspended(self, task: str, awaited: Sequence[str], *, goes_on: bool) -> None:
+    def fulfilled(self, task: TaskRef) -> None:
+        """What the function returned or raised is in its promise now."""
+        if run := self._run_of(task):
+            self._tell_outcome(run)
+
+    def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
         """`goes_on`: what it waits for is there already, and the attempt goes on from the function's top."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
         at_once = ", which is there already" if goes_on else ""
         self._end_attempt(task, f"suspended, waits for {shown}{more}{at_once}")
 
-    def refused(self, task: str, status: int, message: str) -> None:
+    def refused(self, task: TaskRef, status: int, message: str) -> None:
         """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
         if status in LEASE_IS_GONE:
-            self._end_attempt(task, f"lease lost, left to others: {_shortened(message)}")
-        elif run := self._runs.get(task):
+            self._end_attempt(task, f"lease lost, leaving the task to others: {_shortened(message)}")
+        elif run := self._run_of(task):
             run.hindrance = _shortened(message)
 
-    def released(self, task: str) -> None:
-        if run := self._runs.get(task):
+    def released(self, task: TaskRef) -> None:
+        if run := self._run_of(task):
             self._end_attempt(task, f"given back: {run.hindrance}" if run.hindrance else "given back")
 
     def abandon(self) -> None:
@@ -110,8 +118,11 @@ class RunLog:
 
     # ── telling ──
 
-    def _end(self, id: str) -> _Run | None:
-        run = self._runs.get(id)
+    def _run_of(self, task: TaskRef) -> _Run | None:
+        return self._runs.get((task.id, task.version))
+
+    def _end(self, id: str, attempt: int) -> _Run | None:
+        run = self._runs.get((id, attempt))
         if run is not None:
             run.ended = time.monotonic()
         return run
@@ -119,18 +130,22 @@ class RunLog:
     def _break_off(self, run: _Run, reason: str) -> None:
         """Of a step nobody hears any more; of what is called, the server is told."""
         run.hindrance = reason
-        if run.id != run.task:
+        if run.id != run.task.id:
             self._tell(run, f"broken off: {reason}")
 
-    def _end_attempt(self, task: str, text: str) -> None:
+    def _end_attempt(self, task: TaskRef, text: str) -> None:
         for run in [run for run in self._runs.values() if run.task == task]:
             self._tell(run, text)
 
+    def _tell_outcome(self, run: _Run) -> None:
+        self._tell(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
+
     def _tell(self, run: _Run, text: str, level: int = logging.INFO, error: Exception | None = None) -> None:
-        del self._runs[run.id]
+        attempt = run.task.version
+        del self._runs[run.id, attempt]
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
-        logger.log(level, line, run.function, run.id, run.attempt, seconds, text, exc_info=error)
+        logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
 
 
 def _shortened(text: str) -> str:

@@ -111,13 +111,13 @@ def _naming_functions(run: Any) -> Any:
 def _telling(invoke: Any) -> Any:
     @functools.wraps(invoke)
     async def telling(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
-        runs = runs_of(ctx)
+        runs, id, attempt = runs_of(ctx), ctx.info.id, task_of(ctx).version
         try:
             result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
-            runs.raised(ctx.info.id, error)
+            runs.raised(id, attempt, error)
             raise
-        runs.returned(ctx.info.id, result)
+        runs.returned(id, attempt, result)
         return result
 
     return telling

@@ -137,7 +137,7 @@ class RunningWorker:
         """Report work that failed in the background, unless the failure is part of the protocol."""
         match event:
             case PromiseSettleReturned(id=id):
-                self._runs.accepted(id)
+                self._runs.step_settled(id)
             # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
             case BackgroundTaskFailed(cause=cause) if not self._stopping and "code=409" not in cause:
                 logger.warning("background work failed: %s", cause)
