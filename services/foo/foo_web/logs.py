@@ -2,7 +2,6 @@
 
 import logging
 import time
-from http import HTTPStatus
 from typing import override
 
 from flask import Flask, Response, g, request
@@ -27,7 +26,7 @@ class GunicornLogger(Logger):
 
 
 def log_requests(app: Flask) -> None:
-    """To be called before other hooks are added. Health is asked for all the time: a line only while it is bad."""
+    """But those for health, which come all the time. To be called before other hooks are added."""
 
     @app.before_request
     def begin() -> None:
@@ -35,7 +34,7 @@ def log_requests(app: Flask) -> None:
 
     @app.after_request
     def tell(response: Response) -> Response:
-        if request.path != "/health" or response.status_code != HTTPStatus.OK:
+        if request.path != "/health":
             path, id = request.path[:MAX_SHOWN_CHARACTERS], g.get("chain_id", "-")[:MAX_SHOWN_CHARACTERS]
             seconds = time.monotonic() - g.began
             line = "%s %s  id=%s  status=%d  seconds=%.3f"

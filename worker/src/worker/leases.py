@@ -133,7 +133,7 @@ class LeaseKeeper:
             await sender.task_release(id, version)
         except ResonateError:
             return False
-        self._runs.released(TaskRef(id=id, version=version))
+        self._runs.withdrawn(TaskRef(id=id, version=version))
         return True
 
 

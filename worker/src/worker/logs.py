@@ -53,8 +53,9 @@ def filter_sdk(connected: Callable[[], bool]) -> None:
 
 
 def silence_sdk() -> None:
-    """Stop listening to the SDK: a worker that ends cuts its work short, and every cut would be reported."""
-    logging.getLogger(_SDK).setLevel(logging.CRITICAL + 1)
+    """Stop listening to the SDK and asyncio: a worker that ends cuts its work short, and each cut would be reported."""
+    for name in (_SDK, "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _handler(file: str) -> logging.Handler:

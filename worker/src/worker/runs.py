@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
 MAX_SHOWN_IDS: Final = 5
+STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 
 _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
@@ -76,7 +77,7 @@ class RunLog:
             case PlatformError():
                 self._break_off(run, _shortened(str(error.cause)))
             case asyncio.CancelledError():
-                self._break_off(run, "the worker stops")
+                self._break_off(run, STOPS)
             case Exception():
                 run.error = error
                 run.outcome = f"{type(error).__name__}: {_shortened(str(error))}"
@@ -111,10 +112,15 @@ class RunLog:
         if run := self._run_of(task):
             self._end_attempt(task, f"given back: {run.hindrance}" if run.hindrance else "given back")
 
-    def abandon(self) -> None:
-        """The process ends, and nothing more is heard of the others."""
+    # ── when the worker stops ──
+
+    def withdrawn(self, task: TaskRef) -> None:
+        self._end_attempt(task, f"given back: {STOPS}")
+
+    def abandoned(self) -> None:
+        """Nothing more is heard of the others."""
         for run in list(self._runs.values()):
-            self._tell(run, "broken off: the worker stops, and the server does not answer")
+            self._tell(run, f"broken off: {STOPS}, and the server does not answer")
 
     # ── telling ──
 

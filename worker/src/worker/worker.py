@@ -87,7 +87,7 @@ class RunningWorker:
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
         pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
-        heartbeat = SteadyHeartbeat(pid, pause, self.sender)
+        self._heartbeat = SteadyHeartbeat(pid, pause, self.sender)
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -96,7 +96,7 @@ class RunningWorker:
             ttl=lease,
             token=token,
             encryptor=PlainValues(),
-            heartbeat=heartbeat,
+            heartbeat=self._heartbeat,
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
@@ -111,7 +111,7 @@ class RunningWorker:
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
         # Never started, this connection tries once and leaves it at that.
         sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
-        stand_in = StandIn(pid, pause, sender, heartbeat.silence, self._leases.leases)
+        stand_in = StandIn(pid, pause, sender, self._heartbeat.silence, self._leases.leases)
         _run_beside(BlockWatch(lease.total_seconds()).run(), stand_in.run())
         self.resonate.start()
 
@@ -124,11 +124,12 @@ class RunningWorker:
         self._stopping = True
         silence_sdk()
         await self.stream.stop()
+        self._heartbeat.shutdown()
         await self._leases.close(ANSWER_SECONDS)
         await asyncio.sleep(0)  # what has just been spawned begins, and can be ended properly
         _cancel_all_other_tasks()
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
-        self._runs.abandon()
+        self._runs.abandoned()
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
