@@ -136,7 +136,7 @@ def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path
     calls.settled("cold")
     frozen.send(signal.SIGCONT)
     frozen.wait_for("ended function work  promise=cold  attempt=1")
-    assert "lease lost, leaving the task to others: " in frozen.output
+    assert "lease lost, leaving the task to others (code=409): " in frozen.output
     other.wait_for("result: 'done'")
 
 

@@ -196,3 +196,17 @@ def test_a_program_that_is_killed_while_it_puts_a_file_aside_does_so_again(tmp_p
     printed(logging_program(1), LOG_FILE=str(log))
     assert old.stat().st_size == MAX_FILE_BYTES
     assert log.read_text().endswith("line 0\n")
+
+
+def test_on_a_full_disk_old_lines_give_way_to_new_ones(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("x" * MAX_FILE_BYTES)
+    full = "import shutil\ndef copyfile(*names): raise OSError(28, 'No space left')\nshutil.copyfile = copyfile\n"
+    printed(full + logging_program(1), LOG_FILE=str(log))
+    assert re.fullmatch(f"{TIME}line 0\n", log.read_text())
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    assert printed("", LOG_FILE=str(tmp_path / "none" / "log")).startswith(
+        "LOG_FILE names a file that cannot be written:"
+    )

@@ -100,7 +100,7 @@ def test_a_result_that_comes_too_late_is_a_lost_lease(log: Log, status: int) -> 
     log.runs.returned("a:1", 2, 3)
     log.runs.refused(BAR, status, "task a:1 is pending")
     log.runs.released(BAR)  # the SDK tries that as well
-    assert log.told() == [end("lease lost, leaving the task to others: task a:1 is pending")]
+    assert log.told() == [end(f"lease lost, leaving the task to others (code={status}): task a:1 is pending")]
 
 
 def test_what_is_given_back_has_a_reason_from_the_server(log: Log) -> None:
@@ -158,7 +158,7 @@ def test_a_step_whose_result_was_not_stored_ends_with_its_caller(log: Log) -> No
     log.runs.returned("a:1.1", 2, None)
     log.told()
     log.runs.refused(BAR, 409, "task a:1 is pending")
-    lost = "lease lost, leaving the task to others: task a:1 is pending"
+    lost = "lease lost, leaving the task to others (code=409): task a:1 is pending"
     assert log.told() == [end(lost), f"ended function work  promise=a:1.1  attempt=2  {lost}"]
 
 
@@ -172,7 +172,7 @@ def test_an_attempt_whose_lease_was_lost_unawares_is_not_taken_for_the_next_one(
     log.runs.refused(BAR, 409, "version differs")
     assert log.told() == [
         "ended function bar  promise=a:1  attempt=3  result: 3",
-        end("lease lost, leaving the task to others: version differs"),
+        end("lease lost, leaving the task to others (code=409): version differs"),
     ]
 
 

@@ -5,6 +5,7 @@ that steer a terminal, end a line or turn the direction of writing are written a
 well.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -53,8 +54,11 @@ def _file_handler(file: str) -> logging.Handler:
 
 
 def _copy_and_empty(file: str, old: str) -> None:
-    """Not renamed: others write to the same file, or follow it. Whoever is killed in between copies it again."""
-    shutil.copyfile(file, old)
+    """Not renamed: others write to the same file, or follow it. Whoever is killed in between copies it again. On a full
+    disk the old lines give way to new ones.
+    """
+    with contextlib.suppress(OSError):
+        shutil.copyfile(file, old)
     os.truncate(file, 0)
 
 

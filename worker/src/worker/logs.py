@@ -3,6 +3,7 @@
 Ids and messages are anybody's text: nothing in them begins a line or moves the cursor.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -61,7 +62,10 @@ def silence_sdk() -> None:
 def _handler(file: str) -> logging.Handler:
     if not file:
         return logging.StreamHandler(sys.stdout)
-    handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+    try:
+        handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+    except OSError as error:
+        raise SystemExit(f"LOG_FILE names a file that cannot be written: {error}") from error
     handler.rotator = _copy_and_empty
     return handler
 
@@ -69,9 +73,11 @@ def _handler(file: str) -> logging.Handler:
 def _copy_and_empty(file: str, old: str) -> None:
     """Instead of a new name: others write to the same file, or follow it, and stay with it.
 
-    Whatever is killed in between, no line is lost: the file is copied again at the next start.
+    Whatever is killed in between, no line is lost: the file is copied again at the next start. On a full disk the old
+    lines give way to new ones.
     """
-    shutil.copyfile(file, old)
+    with contextlib.suppress(OSError):
+        shutil.copyfile(file, old)
     os.truncate(file, 0)
 
 

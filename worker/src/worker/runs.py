@@ -104,7 +104,7 @@ class RunLog:
     def refused(self, task: TaskRef, status: int, message: str) -> None:
         """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
         if status in LEASE_IS_GONE:
-            self._end_attempt(task, f"lease lost, leaving the task to others: {_shortened(message)}")
+            self._end_attempt(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
         elif run := self._run_of(task):
             run.hindrance = _shortened(message)
 
