@@ -240,7 +240,6 @@ strike() {
     chosen=$(instances_before)
     if [ "$fault" = freeze ]; then
         chosen=$(holder)
-        lines_before=$(instance_log "$kind" "$chosen" | grep -c .)
     fi
     struck=$chosen
     struck_at=$(now_ms)
@@ -323,7 +322,7 @@ nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
 }
 
 refusal() { # INSTANCE: prints what it says of the lease it has lost
-    instance_log "$kind" "$1" | tail -n "+$((lines_before + 1))" | sed -n 's/^[^ ]* \(lease lost.*code=409\)/\1/p' | head -n 1 | grep .
+    instance_log "$kind" "$1" | sed -n "s/^[^ ]* ended function $service .*promise=$id.* \(lease lost.*\)/\1/p" | head -n 1 | grep .
 }
 
 show_refusal() { # INSTANCE: of the result of the bar that was frozen, when it comes at last

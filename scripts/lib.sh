@@ -309,6 +309,7 @@ readonly PROCESS_MARK=durable-rpc-stack
 service_of() { echo "${1%-[0-9]*}"; } # NAME
 
 log_file() { echo "$STACK_DIR/log/$1.log"; }
+kept_log() { [ ! -f "$1.1" ] || cat "$1.1"; } # LOG_FILE: what stood in it before it was emptied, when it had become large
 health_file() { echo "$STACK_DIR/run/$1.health"; }
 token_file() { echo "$STACK_DIR/run/token"; }
 settings_file() { echo "$STACK_DIR/run/settings"; }
@@ -368,6 +369,8 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         FOO_PORT=$(foo_port) \
         LEASE_SECONDS=$(lease_seconds processes) \
         HEALTH_FILE=$(health_file "$1") \
+        LOG_FILE=$(log_file "$1") \
+        RESONATE_LOG_FILE=$(log_file "$1") \
         PYTHONUNBUFFERED=1 \
         "$VENV/bin/python" -ISc "$LAUNCH" "$COMPOSE_PROJECT_NAME/$1" "${module//-/_}" >>"$(log_file "$1")" 2>&1 </dev/null
 }
@@ -535,7 +538,7 @@ instances() { # KIND SERVICE: those that live, frozen ones as well
 instance_log() { # KIND INSTANCE
     case "$1" in
         containers) docker logs "$2" 2>&1 ;;
-        processes) cat "$(log_file "$2")" ;;
+        processes) kept_log "$(log_file "$2")" && cat "$(log_file "$2")" ;;
     esac
 }
 

@@ -17,13 +17,14 @@ shown_names() {
     for service in ${wanted:-$SERVICES}; do log_names "$service"; done
 }
 
-# The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe.
+# The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe. A file that has
+# become large is emptied; tail tells that on stderr and goes on.
 show_process_log() { # NAME: each line with the service's name before it, at once
     local file line
     file=$(log_file "$1")
     [ -f "$file" ] || return 0
     # shellcheck disable=SC2086 # one option or none
-    tail -n +1 $follow "$file" | while IFS= read -r line; do printf '%-15s | %s\n' "$1" "$line"; done
+    { kept_log "$file" && tail -n +1 $follow "$file" 2>/dev/null; } | while IFS= read -r line; do printf '%-15s | %s\n' "$1" "$line"; done
 }
 
 show_container_logs() {

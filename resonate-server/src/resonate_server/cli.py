@@ -138,7 +138,10 @@ def _load_settings(flags: dict[str, Any]) -> Settings:
 
 
 def _run(store: Store, settings: Settings, where: str) -> None:
-    configure_logging(settings.level, settings.log_format)
+    try:
+        configure_logging(settings.level, settings.log_format, settings.log_file)
+    except OSError as error:
+        _fail(f"cannot write the log: {error}")
     metrics = Metrics()
     engine_settings = EngineSettings(
         rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
