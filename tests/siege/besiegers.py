@@ -196,7 +196,7 @@ async def a_deaf_viewer_of_the_page(target: Target, _: random.Random) -> None:
 async def answers_that_are_never_read(target: Target, _: random.Random) -> None:
     async with line(target.server) as connection:
         request = post(envelope("promise.search", limit=1_000), port=target.server)
-        for _ in range(20):
+        for _request in range(20):
             await connection.say(request)
         await connection.hold_without_reading()
 
