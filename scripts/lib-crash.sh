@@ -32,7 +32,7 @@ detail() { printf '           %s\n' "$1"; }
 # ── what can be seen from outside ───────────────────────────────────────────────────────────────────────────
 
 runs_in() { # FUNCTION: how often it ran for this request, by the log on stdin; a child's id begins with that of its root
-    grep -c "^running function $1 .*promise=${id}\(:[^ ]*\)\{0,1\}\( .*\)\{0,1\}$" || true
+    grep -c "^[^ ]* running function $1 .*promise=${id}\(:[^ ]*\)\{0,1\}\( .*\)\{0,1\}$" || true
 }
 
 runs_of() { # SERVICE [FUNCTION]: of all its instances
@@ -40,7 +40,7 @@ runs_of() { # SERVICE [FUNCTION]: of all its instances
 }
 
 ask_server() { # KIND DATA: one request in the protocol of the Resonate server
-    local_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
+    server_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
         "http://127.0.0.1:$resonate_port/"
 }
 
@@ -320,7 +320,7 @@ nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
 }
 
 refusal() { # INSTANCE: prints what it says of the lease it has lost
-    instance_log "$kind" "$1" | tail -n "+$((lines_before + 1))" | grep 'lease lost.*code=409' | head -n 1 | grep .
+    instance_log "$kind" "$1" | tail -n "+$((lines_before + 1))" | sed -n 's/^[^ ]* \(lease lost.*code=409\)/\1/p' | head -n 1 | grep .
 }
 
 show_refusal() { # INSTANCE: of the result of the bar that was frozen, when it comes at last

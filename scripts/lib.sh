@@ -109,6 +109,14 @@ living_pids() { # of the pids on stdin, prints those that live
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
 
+server_curl() { # with the token, if there is one; not as an argument, which everybody on this machine can read
+    if [ -n "${RESONATE_TOKEN:-}" ]; then
+        local_curl --header @<(printf 'Authorization: Bearer %s\n' "$RESONATE_TOKEN") "$@"
+    else
+        local_curl "$@"
+    fi
+}
+
 # ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 # shellcheck disable=SC2034 # for the scripts
@@ -160,6 +168,7 @@ service_of() { echo "${1%-[0-9]*}"; } # NAME
 pid_file() { echo "$STACK_DIR/run/$1.pid"; }
 log_file() { echo "$STACK_DIR/log/$1.log"; }
 health_file() { echo "$STACK_DIR/run/$1.health"; }
+token_file() { echo "$STACK_DIR/run/token"; }
 
 noted_names() { # SERVICE FOLDER SUFFIX: of the processes of the service that have such a file
     local file
@@ -179,11 +188,12 @@ process_pid() { # NAME: prints the pid of the process if it lives and is ours
 }
 
 start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
-    local arguments=""
+    local arguments="" token
     process_pid "$1" >/dev/null && return 0
     [ "$1" = resonate-server ] && arguments=serve
     mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
     rm -f "$(health_file "$1")"
+    token=$(stack_token processes)
     # shellcheck disable=SC2086 # one word or none
     RESONATE_URL=http://127.0.0.1:$(resonate_port) \
         RESONATE_SERVER__BIND=127.0.0.1 \
@@ -191,6 +201,8 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
         RESONATE_UI__FOO_URL=http://127.0.0.1:$(foo_port) \
         RESONATE_UI__STACK=processes \
+        RESONATE_AUTH__TOKEN=$token \
+        RESONATE_TOKEN=$token \
         FOO_PORT=$(foo_port) \
         LEASE_SECONDS=$(lease_seconds processes) \
         HEALTH_FILE=$(health_file "$1") \
@@ -222,6 +234,7 @@ stop_process_group() { # NAMES: one that is frozen is killed
 stop_processes() {
     stop_process_group "$(for service in foo bar baz; do noted_names "$service" run .pid; done)"
     stop_process_group resonate-server
+    rm -f "$(token_file)"
 }
 
 http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
@@ -290,6 +303,27 @@ lease_seconds() { # KIND: the chosen lease of the workers, else the one that the
     echo "${lease:-10}"
 }
 
+noted_token() { # prints the token that docker compose finds in .env, if there is one
+    sed -n "s/^RESONATE_TOKEN=[\"']\{0,1\}\([^\"' #]*\).*/\1/p" .env 2>/dev/null | tail -n 1 || true
+}
+
+stack_token() { # KIND: prints the token with which the stack was started, if it has one
+    case "$1" in
+        containers)
+            docker compose ps --all --quiet resonate-server |
+                xargs docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' |
+                sed -n 's/^RESONATE_TOKEN=//p' | tail -n 1
+            ;;
+        processes) cat "$(token_file)" ;;
+    esac 2>/dev/null || true
+}
+
+adopt_token() { # KIND: that of the stack, for whatever asks its server or starts a part of it again
+    local token
+    token=$(stack_token "$1")
+    export RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}}
+}
+
 require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
     local service
     kind=$(stack_kind)
@@ -299,6 +333,7 @@ require_stack() { # sets kind, and the variables by which a service that is star
     done
     FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds "$kind")
     export FOO_PORT RESONATE_PORT LEASE_SECONDS
+    adopt_token "$kind"
 }
 
 kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
@@ -324,7 +359,6 @@ draw_tree() { # KIND ARGUMENTS: `resonate tree`, on this terminal if there is on
             { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
             [ -z "${NO_COLOR:-}" ] || options+=(--env "NO_COLOR=$NO_COLOR")
             [ -z "${COLUMNS:-}" ] || options+=(--env "COLUMNS=$COLUMNS")
-            [ -z "${RESONATE_TOKEN:-}" ] || options+=(--env "RESONATE_TOKEN=$RESONATE_TOKEN")
             docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate tree "$@"
             ;;
         processes) "$VENV/bin/resonate" tree --server "http://127.0.0.1:$(resonate_port)" "$@" ;;

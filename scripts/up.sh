@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-usage: scripts/up.sh [--docker | --processes]
+usage: scripts/up.sh [--docker | --processes] [--token]
 
 Builds and starts the services foo, bar and baz and the Resonate server, waits until all are healthy and sends
 one request through the chain. What runs already stays; what is missing (a service that was killed) is started,
@@ -15,10 +15,14 @@ and what is frozen or cut off from the network is brought back.
   --docker      as containers; needs a Docker engine with Compose
   --processes   as processes; needs Python 3.12 or newer
   (neither)     as containers where a Docker engine answers, else as processes
+  --token       the Resonate server asks everybody for a token: the one in RESONATE_TOKEN, else a new one, which is
+                noted in the file .env and used from then on, until that line is deleted
 
 Variables: FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
-PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers.
+PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers;
+MAX_TASKS (64), how many tasks a worker runs at a time.
 An image other than that is noted in the file .env, so that docker compose by hand builds on it, too.
+RESONATE_TOKEN, the token (else the one in .env, else the one that the running stack has; set to nothing: none).
 USAGE
 }
 
@@ -74,18 +78,59 @@ check_ports() {
     service_is_up "$kind" resonate-server || check_port RESONATE_PORT "$RESONATE_PORT" ""
 }
 
-# ── the base image, for docker compose by hand ──────────────────────────────────────────────────────────────
+# ── .env, for docker compose by hand ────────────────────────────────────────────────────────────────────────
 
-note_image() { # docker compose reads .env; a line that somebody else wrote goes only if it must
+write_env() { # from stdin, in one step; mktemp makes it readable for this user only, as it may hold a token
+    local new
+    new=$(mktemp .env.XXXXXX)
+    cat >"$new"
+    mv "$new" .env
+}
+
+note() { # NAME VALUE: in place of what stands there
+    { grep -v "^$1=" .env 2>/dev/null || true; echo "$1=$2 $OWN_LINE"; } | write_env
+}
+
+note_image() { # a line that somebody else wrote goes only if it must
     local others
-    if [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ]; then
-        grep -q "^PYTHON_IMAGE=.*$OWN_LINE\$" .env 2>/dev/null || return 0
+    if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
+        note PYTHON_IMAGE "$PYTHON_IMAGE"
+    elif grep -q "^PYTHON_IMAGE=.*$OWN_LINE\$" .env 2>/dev/null; then
         others=$(grep -v "^PYTHON_IMAGE=.*$OWN_LINE\$" .env || true)
-        if [ -n "$others" ]; then printf '%s\n' "$others" >.env; else rm .env; fi
-    else
-        others=$(grep -v "^PYTHON_IMAGE=" .env 2>/dev/null || true)
-        printf '%s\n' ${others:+"$others"} "PYTHON_IMAGE=$PYTHON_IMAGE $OWN_LINE" >.env
+        if [ -n "$others" ]; then printf '%s\n' "$others" | write_env; else rm .env; fi
     fi
+}
+
+# ── the token ───────────────────────────────────────────────────────────────────────────────────────────────
+
+known_token() { # prints the one that is given, else the one in .env, else that of the running stack
+    local token
+    token=${RESONATE_TOKEN-$(noted_token)}
+    if [ -n "${RESONATE_TOKEN+given}$token" ]; then
+        echo "$token"
+    elif [ "$kind" = containers ] || processes_are_up; then
+        stack_token "$kind"
+    fi
+}
+
+new_token() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+fits_running_processes() { # TOKEN: those keep theirs, and must not meet others that have another one
+    [ "$kind" != processes ] || ! processes_are_up || [ "$(stack_token processes)" = "$1" ]
+}
+
+choose_token() { # sets RESONATE_TOKEN; where it is empty, the server asks for none
+    local token is_new=""
+    token=$(known_token)
+    if [ -n "$want_token" ] && [ -z "$token" ]; then
+        token=$(new_token) is_new=yes
+    fi
+    fits_running_processes "$token" || die "the stack runs without this token; stop it first: scripts/down.sh"
+    if [ -n "$is_new" ]; then
+        note RESONATE_TOKEN "$token"
+        say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
+    fi
+    export RESONATE_TOKEN=$token
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,6 +177,7 @@ start_processes() {
     echo "$FOO_PORT" >"$STACK_DIR/run/foo.port"
     echo "$RESONATE_PORT" >"$STACK_DIR/run/resonate-server.port"
     processes_are_up || echo "${LEASE_SECONDS:-10}" >"$STACK_DIR/run/lease"
+    processes_are_up || (umask 077 && printf '%s\n' "$RESONATE_TOKEN" >"$(token_file)")
     loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
     for service in $SERVICES; do start_process "$service"; done
@@ -149,13 +195,19 @@ wait_for_process() { # SERVICE
 
 # ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+page_address() { # it hands over the token, but only on a terminal: what is printed elsewhere is often kept
+    local shown=$RESONATE_TOKEN
+    [ -t 2 ] || shown=...
+    echo "http://127.0.0.1:$RESONATE_PORT/ui/${RESONATE_TOKEN:+#token=$shown}"
+}
+
 show_next_steps() {
     cat >&2 <<NEXT
 
 The stack is up, as $kind.
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
-  the live page     http://127.0.0.1:$RESONATE_PORT/ui/        every call as it waits, runs, breaks off and goes on
+  the live page     $(page_address)        every call as it waits, runs, breaks off and goes on
 
 What to try next:
   scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
@@ -164,18 +216,21 @@ What to try next:
   scripts/logs.sh -f              what the services print
   scripts/down.sh                 stop everything; what is pending goes on after the next scripts/up.sh
 NEXT
+    [ -z "$RESONATE_TOKEN" ] ||
+        say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
     if [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
         say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
     fi
 }
 
-wanted=""
+wanted="" want_token=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --docker | --processes)
             [ -z "$wanted" ] || [ "$wanted" = "${1#--}" ] || bad_usage "--docker and --processes exclude each other"
             wanted=${1#--}
             ;;
+        --token) want_token=yes ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
     esac
@@ -188,6 +243,7 @@ export FOO_PORT RESONATE_PORT
 [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
 choose_kind "$wanted" "$(stack_kind)"
 check_ports
+choose_token
 "start_$kind"
 say "sending one request: scripts/trigger.sh"
 scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||

@@ -15,8 +15,7 @@ output is no terminal, the tree is printed once, at the end.
 Ends with 0 if the request is resolved, 1 if it is rejected (or there is nothing to watch), 2 if there is no such ID,
 3 if it is cancelled, 4 if it has timed out, 130 after Ctrl-C.
 
-Variables: RESONATE_PORT, the port of the Resonate server (else the one the running stack has, else 8001);
-RESONATE_TOKEN, if the server wants one.
+Variable: RESONATE_PORT, the port of the Resonate server (else the one the running stack has, else 8001).
 USAGE
 }
 
@@ -24,9 +23,7 @@ readonly BACK_SECONDS=120       # a server that is away for longer is not waited
 readonly KILLED_WITH_SERVER=137 # what runs in a container ends with it, by SIGKILL
 
 newest_chains() { # prints the server's answer
-    local headers=()
-    [ -z "${RESONATE_TOKEN:-}" ] || headers=(--header "Authorization: Bearer $RESONATE_TOKEN")
-    local_curl --fail --max-time 10 ${headers[@]+"${headers[@]}"} "http://127.0.0.1:$(resonate_port)/ui/api/chains?limit=1"
+    server_curl --fail --max-time 10 "http://127.0.0.1:$(resonate_port)/ui/api/chains?limit=1"
 }
 
 first_id() { # KIND: of the chains on stdin; prints nothing if there is none
@@ -81,6 +78,7 @@ done
 kind=$(stack_kind)
 [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
 service_is_up "$kind" resonate-server || die "resonate-server is not running; scripts/up.sh starts it."
+adopt_token "$kind"
 [ -n "$id" ] || id=$(newest_id "$kind")
 case "$kind" in
     containers) watch_in_container "$id" ;;

@@ -21,4 +21,4 @@ class ServiceProcess(Process):
 def runs(worker: Process, function: str, promise: str = "") -> int:
     """How often ``function`` began to run, by the worker's log, for promises whose id starts with ``promise``."""
     marker = f"running function {function}  promise={promise}"
-    return sum(line.startswith(marker) for line in worker.output().splitlines())
+    return sum(line.partition(" ")[2].startswith(marker) for line in worker.output().splitlines())

@@ -11,7 +11,7 @@ class Stream:
 
     def __init__(self, port: int, group: str, id: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._socket.sendall(f"GET /poll/{group}/{id} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        self._socket.sendall(f"GET /poll/{group}/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self._buffer = b""
         self.raw = b""
         self.head = self._read_head()

@@ -18,9 +18,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session", params=["processes", "containers"])
 def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     kind = cast("Kind", request.param)
-    if kind == "containers":
+    yield from run_stack(Stack(kind))
+
+
+def run_stack(stack: Stack) -> Iterator[Stack]:
+    """The stack while it is up; afterwards nothing of it is left."""
+    if stack.kind == "containers":
         _require_docker()
-    stack = Stack(kind)
     try:
         stack.up()
         yield stack

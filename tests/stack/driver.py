@@ -54,8 +54,10 @@ class Answer:
 class Stack:
     """One stack with its own ports, folder and Compose project, so that it meets no other."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, token: str = "") -> None:
+        """`token`: what its server asks everybody for; nothing by default, whatever stands in `.env`."""
         self.kind = kind
+        self.token = token
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.project = PREFIX + secrets.token_hex(4)
         self.foo_port, self.server_port = free_port(), free_port()
@@ -74,6 +76,7 @@ class Stack:
             "FOO_PORT": str(self.foo_port),
             "RESONATE_PORT": str(self.server_port),
             "LEASE_SECONDS": str(LEASE_SECONDS),
+            "RESONATE_TOKEN": self.token,
         }
 
     def run(self, *command: str, seconds: float = SCRIPT_SECONDS) -> subprocess.CompletedProcess[str]:
@@ -214,7 +217,7 @@ class Stack:
     def runs(self, service: str, id: str) -> int:
         """How often the function of the service ran for the request with that id."""
         wanted = f"running function {service}  promise={id}"
-        lines = self.log(service).splitlines()
+        lines = [line.partition(" ")[2] for line in self.log(service).splitlines()]  # without their times
         return sum(line == wanted or line.startswith((wanted + ":", wanted + " ")) for line in lines)
 
     # ── requests to foo ──

@@ -10,7 +10,11 @@ from urllib.parse import quote, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
+REBOUND = "evil.test"
+"""A name of somebody else that points to this machine, as its owner can have it do at any time."""
+
 FLAGS = [
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
     "--no-sandbox",  # tests may run as root
     "--disable-gpu",
     "--disable-quic",

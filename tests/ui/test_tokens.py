@@ -93,6 +93,31 @@ def test_a_wrong_one_is_refused_with_the_reason_and_asked_for_again(guarded: Gua
     expect(tab.find("#auth")).to_be_hidden()
 
 
+def test_what_no_request_can_carry_is_not_taken(tab: Tab) -> None:
+    enter(tab, "t\u20acken")
+
+    expect(tab.find("#auth")).to_be_visible()
+    assert tab.script("sessionStorage.length") == 0
+
+
+def test_the_address_may_hand_it_over_and_does_not_keep_it(guarded: Guarded, open_tab: OpenTab) -> None:
+    tab = open_tab(guarded.page)
+    tab.page.goto(f"{guarded.page}#token={guarded.token()}")
+
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find("#chains [data-chain]")).not_to_have_count(0)
+    assert tab.page.url == guarded.page
+
+
+def test_it_may_be_handed_over_while_it_is_asked_for(guarded: Guarded, tab: Tab) -> None:
+    expect(tab.find("#auth")).to_be_visible()
+    tab.page.goto(f"{guarded.page}#token={guarded.token()}")
+
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find("#auth")).to_be_hidden()
+    assert tab.page.url == guarded.page
+
+
 def test_one_with_a_prefix_sees_what_begins_so(guarded: Guarded, tab: Tab) -> None:
     enter(tab, guarded.token(role=None, prefix="mine-"))
 

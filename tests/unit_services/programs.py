@@ -3,7 +3,9 @@
 import http.client
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.basics import answers_200, free_port, wait_until
+from resonate_base import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
 PATIENCE = 20.0
@@ -94,24 +97,25 @@ class Stack:
     foo_port: int = field(default_factory=free_port)
     programs: list[Program] = field(default_factory=list)
 
-    def start_server(self) -> Program:
+    def start_server(self, **environment: str) -> Program:
         """With its state in a file, so that it may be started again."""
         server = self._start(
             "server", "-m", "resonate_server", "serve",
             "--host", "127.0.0.1", "--port", str(self.server_port), "--db", str(self.folder / "state.db"),
+            **environment,
         )  # fmt: skip
         server.wait_for("listening on")
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
         return server
 
-    def start_worker(self, name: str, *, health_file: Path | None = None) -> Program:
+    def start_worker(self, name: str, *, health_file: Path | None = None, **environment: str) -> Program:
         """One of the services, or a file beside this one."""
         own = HERE / f"{name}.py"
         arguments = [str(own)] if own.exists() else ["-m", name]
-        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""))
+        return self._start(name, *arguments, HEALTH_FILE=str(health_file or ""), **environment)
 
-    def start_foo(self) -> Program:
-        foo = self.start_worker("foo")
+    def start_foo(self, hosts: str = "") -> Program:
+        foo = self.start_worker("foo", FOO_HOSTS=hosts)
         wait_until(self.is_healthy, "foo is healthy")
         return foo
 
@@ -145,6 +149,22 @@ class Stack:
             return Reply(response.status, response.headers, response.read().decode())
         finally:
             connection.close()
+
+    def connect(self) -> socket.socket:
+        """A connection to foo, for what no HTTP client would send."""
+        return socket.create_connection(("127.0.0.1", self.foo_port), timeout=60)
+
+    def ask_server(self, kind: str, **data: Any) -> dict[str, Any]:
+        """What the server answers to a request of the protocol, as the SDK would send it."""
+        envelope = {"kind": kind, "head": {"corrId": secrets.token_hex(16), "version": PROTOCOL_VERSION}, "data": data}
+        connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=60)
+        try:
+            connection.request("POST", "/", json.dumps(envelope).encode(), {"Content-Type": "application/json"})
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert answer["head"]["status"] == 200, answer
+        return answer
 
     def is_healthy(self) -> bool:
         return answers_200(self.foo_port, "/health")

@@ -1,10 +1,14 @@
-"""Heartbeats: for what is held, and no more often than needed."""
+"""Heartbeats: for what is held, and no more often than needed; and those of the stand-in, for a blocked event loop."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
+import pytest
 from resonate.send import TaskRef
 
-from worker.heartbeat import SteadyHeartbeat
+from worker import heartbeat as heartbeats
+from worker.heartbeat import StandIn, SteadyHeartbeat
 
 PAUSE = 0.02
 
@@ -88,3 +92,53 @@ async def test_after_the_shutdown_there_are_none() -> None:
     await pauses(4)
 
     assert server.heard == []
+
+
+async def test_the_silence_is_counted_from_the_last_heartbeat_and_only_while_something_is_held() -> None:
+    heartbeat = SteadyHeartbeat("me", PAUSE, Server())
+    assert heartbeat.silence() == 0
+
+    heartbeat.start("a", 1)
+    time.sleep(4 * PAUSE)  # noqa: ASYNC251  the loop is to stand still
+    assert heartbeat.silence() >= 4 * PAUSE
+    await pauses(2)
+    assert heartbeat.silence() < 4 * PAUSE
+
+    heartbeat.stop("a")
+    assert heartbeat.silence() == 0
+    heartbeat.shutdown()
+
+
+async def stand_in(server: Server, silence: Callable[[], float], turns: float = 6) -> None:
+    """For so many pauses."""
+    working = asyncio.create_task(StandIn("me", PAUSE, server, silence, lambda: {"a": 1, "b": 7}).run())
+    await pauses(turns)
+    working.cancel()
+
+
+async def test_the_stand_in_beats_for_all_leases_while_the_loop_is_silent() -> None:
+    server = Server()
+    await stand_in(server, lambda: 3 * PAUSE)
+    assert len(server.heard) >= 2
+    assert all(heard == [("a", 1), ("b", 7)] for heard in server.heard)
+
+
+@pytest.mark.parametrize("silence", [0, 1.9 * PAUSE])
+async def test_the_stand_in_sends_nothing_while_the_loop_beats(silence: float) -> None:
+    server = Server()
+    await stand_in(server, lambda: silence)
+    assert server.heard == []
+
+
+async def test_the_stand_in_does_not_keep_leases_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeats, "KEEP_SECONDS", 3 * PAUSE)
+    server = Server()
+    await stand_in(server, lambda: 4 * PAUSE)
+    assert server.heard == []
+
+
+async def test_a_heartbeat_of_the_stand_in_that_fails_is_not_the_last() -> None:
+    server = Server()
+    server.away = True
+    await stand_in(server, lambda: 3 * PAUSE)
+    assert len(server.heard) >= 2

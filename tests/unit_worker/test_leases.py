@@ -83,6 +83,22 @@ async def test_a_task_that_was_created_may_be_granted_or_not(network: Network) -
     assert await network.release_all() == [("a", 1)]
 
 
+async def test_what_was_asked_for_may_be_held_before_the_answer_is_read(network: Network) -> None:
+    network.server.answering.clear()
+    acquiring = asyncio.create_task(network.acquire("a", 3))
+    await asyncio.sleep(0)
+    assert network.keeper.leases() == {"a": 3}
+    network.server.answering.set()
+    await acquiring
+    assert network.keeper.leases() == {"a": 3}
+
+
+async def test_what_was_refused_is_not_held(network: Network) -> None:
+    network.server.answers["task.acquire"] = (409, "version differs")
+    await network.send("task.acquire")
+    assert network.keeper.leases() == {}
+
+
 async def test_leases_of_timers_are_left_to_lapse(network: Network) -> None:
     await network.acquire(tags={"resonate:timer": "true"})
     assert await network.release_all() == []

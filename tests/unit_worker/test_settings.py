@@ -9,7 +9,7 @@ from worker.settings import Settings
 
 
 def test_defaults() -> None:
-    assert Settings.from_environment({}) == Settings("http://localhost:8001", None, timedelta(seconds=10), None)
+    assert Settings.from_environment({}) == Settings("http://localhost:8001", None, timedelta(seconds=10), 64, None)
 
 
 def test_all_of_them(tmp_path: Path) -> None:
@@ -18,14 +18,15 @@ def test_all_of_them(tmp_path: Path) -> None:
         "RESONATE_URL": "https://resonate.example",
         "RESONATE_TOKEN": "secret",
         "LEASE_SECONDS": "2.5",
+        "MAX_TASKS": "128",
         "HEALTH_FILE": str(health_file),
     }
-    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), health_file)
+    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), 128, health_file)
     assert Settings.from_environment(environment) == expected
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    environment = {"RESONATE_URL": "", "RESONATE_TOKEN": "", "LEASE_SECONDS": "", "HEALTH_FILE": ""}
+    environment = {"RESONATE_URL": "", "RESONATE_TOKEN": "", "LEASE_SECONDS": "", "MAX_TASKS": "", "HEALTH_FILE": ""}
     assert Settings.from_environment(environment) == Settings.from_environment({})
 
 
@@ -33,6 +34,19 @@ def test_an_empty_variable_is_not_set() -> None:
 def test_a_lease_that_is_no_lease(text: str) -> None:
     with pytest.raises(SystemExit, match="LEASE_SECONDS"):
         Settings.from_environment({"LEASE_SECONDS": text})
+
+
+@pytest.mark.parametrize("text", ["two words", "secret\n", " secret", "t\u00f6ken", "t\u20acken"])
+def test_a_token_that_no_header_can_carry_is_told_and_not_shown(text: str) -> None:
+    with pytest.raises(SystemExit, match="RESONATE_TOKEN") as ended:
+        Settings.from_environment({"RESONATE_TOKEN": text})
+    assert text not in str(ended.value)
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-1", "1001", "1e2", "6.4", "\u0664", " 64"])
+def test_a_number_of_tasks_that_is_none(text: str) -> None:
+    with pytest.raises(SystemExit, match="MAX_TASKS"):
+        Settings.from_environment({"MAX_TASKS": text})
 
 
 def test_a_health_file_that_cannot_be_written() -> None:

@@ -19,6 +19,7 @@ class Server:
     def __init__(self) -> None:
         self.status = 200
         self.paths: list[str] = []
+        self.asked = 0
         self.streams: list[web.StreamResponse] = []
         self.end = asyncio.Event()
         application = web.Application()
@@ -29,6 +30,7 @@ class Server:
         await self.streams[-1].write(data)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
         if self.status != 200:
             return web.Response(status=self.status)
         self.paths.append(request.path)
@@ -117,6 +119,33 @@ async def test_an_outage_is_told_once_and_its_end_too(
     assert caplog.text.count("refuses the stream, retrying (503)") == 1
 
 
+@pytest.mark.parametrize(
+    ("token", "status", "reason"),
+    [
+        (None, 401, "it asks for a token, and RESONATE_TOKEN is not set"),
+        ("wrong", 401, "RESONATE_TOKEN is not a token that it takes"),
+        ("limited", 403, "RESONATE_TOKEN does not permit to listen for this worker's group"),
+    ],
+)
+async def test_a_refused_token_is_told_of_again_and_again(
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    status: int,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("worker.stream.REMIND_SECONDS", 0.2)
+    server.status = status
+    url = str(server.http.make_url("")).rstrip("/")
+    stream = Stream(url, "group", "me", token, 0.01)
+    await stream.start()
+    await until(lambda: len(caplog.messages) == 3)
+    await stream.stop()
+    assert server.asked > len(caplog.messages), "most attempts are not worth a line"
+    assert set(caplog.messages) == {f"server {url} refuses this worker: {reason}"}
+
+
 async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Stream("http://127.0.0.1:1", "group", "me", None, 0.01)
@@ -149,3 +178,16 @@ def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
 
 def test_a_name_that_nobody_knows_is_told_as_such() -> None:
     assert _reason(socket.gaierror(socket.EAI_NONAME, "Name or service not known")) == "name or service not known"
+
+
+async def test_the_servers_time_is_heard_also_if_it_comes_in_pieces(server: Server, stream: Stream) -> None:
+    heard: list[int] = []
+    received: list[str] = []
+    stream.watch_time(heard.append)
+    stream.recv(received.append)
+    await stream.start()
+    await until(lambda: stream.connected)
+    await server.push(b": time 1700000000")
+    await server.push(b'123\n\ndata: ": time 7"\n\n')
+    await until(lambda: bool(received))
+    assert set(heard) == {1_700_000_000_123}

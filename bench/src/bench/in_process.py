@@ -19,6 +19,7 @@ from baz import baz
 from bench.load import Result, WrongAnswers
 from foo import foo
 from worker.logs import configure_logging
+from worker.values import PlainValues
 
 ANSWER = 3
 
@@ -36,7 +37,7 @@ def measure(in_flight: int, seconds: float, log: Path) -> Result:
 
 
 async def _run(in_flight: int, seconds: float) -> Result:
-    resonate = Resonate(network=LocalConnection(group="service-foo"), group="service-foo")
+    resonate = Resonate(network=LocalConnection(group="service-foo"), group="service-foo", encryptor=PlainValues())
     configure_logging(lambda: True)
     for function in (foo, bar, baz):
         resonate.register(function)

@@ -24,7 +24,7 @@ _UNDOES = {
     FaultKind.FREEZE: "thaw_instance",
     FaultKind.CUT_OFF: "reconnect_instance",
 }
-_RUN = re.compile(r"running function (\w+)  promise=([\w-]+)")
+_RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE)
 
 
 class StackError(Exception):

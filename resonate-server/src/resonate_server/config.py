@@ -6,6 +6,7 @@ In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,17 +27,26 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Millis = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1)]
 
+BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""What can stand in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
+
 
 class WrongSetting(Exception):
     """A value that cannot be meant, or a name that does not exist: that is a mistake, not a wish."""
 
     def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
         name = PREFIX + BETWEEN_LEVELS.join(path).upper()
-        super().__init__(f"setting {name}: {reason} (got {value!r})")
+        got = "" if "auth" in path else f" (got {value!r})"  # it may be a secret, or a mistyped one
+        super().__init__(f"setting {name}: {reason}{got}")
 
 
 class Section(Struct, frozen=True, kw_only=True):
     """A group of settings."""
+
+
+def _each(texts: list[str] | str) -> list[str]:
+    """A list may be written as one text, with commas."""
+    return texts if isinstance(texts, list) else [text.strip() for text in texts.split(",") if text.strip()]
 
 
 class Cors(Section, frozen=True, kw_only=True):
@@ -47,26 +57,41 @@ class Cors(Section, frozen=True, kw_only=True):
     @property
     def origins(self) -> list[str]:
         """The origins one by one."""
-        if isinstance(self.allow_origins, list):
-            return self.allow_origins
-        return [origin.strip() for origin in self.allow_origins.split(",") if origin.strip()]
+        return _each(self.allow_origins)
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """``host``: under which name others reach this server; ``bind``: the address it listens on."""
+    """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
+    ``*`` for any; ``bind``: the address it listens on.
+
+    ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
+    ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.
+    """
 
     host: str = "localhost"
-    bind: str = "0.0.0.0"  # noqa: S104  the official default; the compose file publishes on loopback only
+    hosts: list[str] | str = []
+    bind: str = "127.0.0.1"
     port: Port = 8001
     url: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
-    shutdown_timeout: Millis = 10_000
+    client_timeout: Millis = 30_000
+    shutdown_timeout: Millis = 1_000
     cors: Cors = Cors()
+
+    def __post_init__(self) -> None:
+        for host in self.other_hosts:
+            if "/" in host:
+                raise WrongSetting(("server", "hosts"), host, "a name or an address is expected, not a URL")
 
     @property
     def public_url(self) -> str:
         """What ``execute`` messages tell push workers to call back."""
         return self.url or f"http://{self.host}:{self.port}"
+
+    @property
+    def other_hosts(self) -> list[str]:
+        """The ``hosts`` one by one."""
+        return _each(self.hosts)
 
 
 class Sqlite(Section, frozen=True, kw_only=True):
@@ -94,6 +119,12 @@ class Tasks(Section, frozen=True, kw_only=True):
     retry_timeout: Millis = 30_000
     worker_grace: Millis = 3_000
     lease_timeout: Millis = 15_000
+
+
+class Schedules(Section, frozen=True, kw_only=True):
+    """``catch_up``: how many of the runs that a schedule missed while the server was off are made up for."""
+
+    catch_up: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 class Retention(Section, frozen=True, kw_only=True):
@@ -134,11 +165,28 @@ class Transports(Section, frozen=True, kw_only=True):
 
 
 class Auth(Section, frozen=True, kw_only=True):
-    """``publickey``: a PEM file, ``none`` (tokens are not verified), or empty (no tokens at all)."""
+    """Either makes tokens needed: ``token``, a shared secret that permits everything, or ``publickey``, for JWTs: a PEM
+    file, or ``none`` (they are not verified)."""
 
+    token: str = ""
     publickey: str = ""
     iss: str = ""
     aud: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token and not BEARER.fullmatch(self.token):
+            reason = "a token is made of the letters A to Z and a to z, digits and - . _ ~ + / with = only at its end"
+            raise WrongSetting(("auth", "token"), self.token, reason)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether tokens are needed."""
+        return bool(self.token or self.publickey)
+
+    @property
+    def is_protection(self) -> bool:
+        """Whether a token proves anything."""
+        return self.enabled and self.publickey != "none"
 
 
 class Observability(Section, frozen=True, kw_only=True):
@@ -168,6 +216,7 @@ class Settings(Section, frozen=True, kw_only=True):
     server: Server = Server()
     storage: Storage = Storage()
     tasks: Tasks = Tasks()
+    schedules: Schedules = Schedules()
     retention: Retention = Retention()
     transports: Transports = Transports()
     auth: Auth = Auth()
@@ -175,14 +224,12 @@ class Settings(Section, frozen=True, kw_only=True):
     ui: Ui = Ui()
 
 
-def load(flags: Given, usual: Given, environment: Mapping[str, str] = os.environ) -> Settings:
-    """``usual``: what applies instead of the defaults where nothing else is given.
-
-    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
+def load(flags: Given, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
     ``OSError`` for one that cannot be read.
     """
     given: Given = {}
-    for source in (usual, _from_file(), _from_environment(environment), flags):
+    for source in (_from_file(), _from_environment(environment), flags):
         _merge(given, source)
     return _section(Settings, given, ())
 

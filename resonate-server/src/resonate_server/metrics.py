@@ -34,6 +34,7 @@ class Metrics:
         self._deliveries = Counter(
             "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
         )
+        self._refused = Counter("resonate_refused", "Requests not let in.", ["reason"], registry=self.registry)
         self._fired = Counter("resonate_schedule_promises", "Promises created by schedules.", registry=self.registry)
         self._batch = self._histogram("resonate_commit_batch_size", "Requests per commit.", BATCH)
         self._commit = self._histogram("resonate_commit_duration_seconds", "Time of a transaction.", LATENCY_S)
@@ -65,6 +66,10 @@ class Metrics:
     def delivery(self, status: str) -> None:
         """``status``: success, error or dropped."""
         self._deliveries.labels(status).inc()
+
+    def refused(self, reason: str) -> None:
+        """``reason``: host, origin, site or content_type."""
+        self._refused.labels(reason).inc()
 
     def commit(self, requests: int, seconds: float) -> None:
         self._batch.observe(requests)

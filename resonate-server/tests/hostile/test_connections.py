@@ -52,7 +52,7 @@ async def test_clients_that_stop_in_the_middle_of_a_header(server: ServerProcess
 
 
 async def test_clients_that_stop_in_the_middle_of_a_body(server: ServerProcess) -> None:
-    async with connections(server, 200, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"):
+    async with connections(server, 200, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{"):
         await asyncio.to_thread(assert_others_are_served, server)
 
 
@@ -69,7 +69,7 @@ async def test_a_thousand_streams_at_once(server: ServerProcess) -> None:
     async with contextlib.AsyncExitStack() as stack:
         readers = []
         for number in range(STREAMS):
-            request = f"GET /poll/crowd/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            request = f"GET /poll/crowd/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             readers += await stack.enter_async_context(connections(server, 1, request))
         for reader in readers:
             async with asyncio.timeout(20):
@@ -89,7 +89,7 @@ def _wait_until_a_stream_is_taken(server: ServerProcess) -> None:
 
 async def test_a_reader_that_never_reads_is_bounded_and_delays_nobody(server: ServerProcess) -> None:
     """Its messages are large: results of promises that it listens to and does not read."""
-    async with connections(server, 1, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: x\r\n\r\n"):
+    async with connections(server, 1, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         await asyncio.sleep(0.2)
         before = psutil.Process(server.pid).memory_info().rss
         await asyncio.to_thread(_settle_for_listener, server, 3_000)

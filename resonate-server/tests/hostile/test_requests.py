@@ -58,7 +58,7 @@ async def flood(server: ServerProcess, bodies: Iterator[bytes]) -> Counter[int]:
     async def pour() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for body in bodies:
-            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             counts[await read_status(reader)] += 1
         writer.close()
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.page import Page
 from harness.server import FAR, VERSION, Reply, ServerProcess
 
 from resonate_server import cli
-from resonate_server.protocol.requests import KINDS
+from resonate_server.protocol.requests import KINDS, LINEAGE
 
 KEYS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "rsa": (lambda: rsa.generate_private_key(65_537, 2_048), ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]),
@@ -417,13 +419,13 @@ def test_debug_is_forbidden_to_admins_too_unless_switched_on(guarded: Guarded, s
 
 @pytest.mark.parametrize("tag", ["resonate:branch", "resonate:parent"])
 def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag: str) -> None:
-    """Tags are free text: both tenants write the other's id into one."""
+    """One who may do everything has put a promise of the one tenant into the tree of the other."""
     mine, theirs = f"a:{uuid.uuid4()}", f"b:{uuid.uuid4()}"
-    own, other = sign(role=None, prefix="a:"), sign(role=None, prefix="b:")
+    own = sign(role=None, prefix="a:")
     target = {"resonate:target": "poll://any@g", "resonate:branch": mine}
     guarded.call("promise.create", own, id=mine, timeoutAt=FAR, tags=target)
     guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags={tag: mine})
-    guarded.call("promise.create", other, id=theirs, timeoutAt=FAR, tags={tag: mine})
+    guarded.call("promise.create", sign(), id=theirs, timeoutAt=FAR, tags={tag: mine})
     guarded.call("promise.settle", own, id=f"{mine}.1", state="resolved")
     held: dict[str, Any] = {"id": mine, "version": 1}
     acquired = guarded.call("task.acquire", own, id=mine, version=0, pid="p", ttl=60_000)
@@ -442,6 +444,163 @@ def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None
     assert guarded.call("promise.get", sign(), id=id).status == 404
 
 
-def test_any_valid_token_opens_a_stream(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}") == 200
-    assert guarded.poll() == 401
+# --- lineage: tags that name somebody else's tree ---------------------------------------------------------------------
+
+
+def tagged(kind: str, tag: str, id: str) -> dict[str, Any]:
+    """A request of this kind for one's own ids, in which what it creates is tagged with ``id``."""
+    creation = {"id": f"{OWN}-{uuid.uuid4()}", **CREATE, "tags": {**CREATE["tags"], tag: id}}
+    match kind:
+        case "promise.create":
+            return creation
+        case "task.create":
+            return {"pid": "p", "ttl": 1_000, "action": action("promise.create", **creation)}
+        case "task.fence":
+            return {"id": OWN, "version": 0, "action": action("promise.create", **creation)}
+        case "schedule.create":
+            return {"id": creation["id"], **CRON, "promiseId": "{{.id}}", "promiseTags": creation["tags"]}
+    raise AssertionError(kind)
+
+
+CREATING = ["promise.create", "task.create", "task.fence", "schedule.create"]
+
+
+@pytest.mark.parametrize("tag", LINEAGE)
+@pytest.mark.parametrize("kind", CREATING)
+def test_a_prefix_forbids_to_join_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
+    token = sign(role=None, prefix="a:")
+
+    assert guarded.call(kind, token, **tagged(kind, tag, OTHER)).status == 403
+    assert guarded.call(kind, token, **tagged(kind, tag, OWN)).status not in (400, 401, 403, 500)
+
+
+@pytest.mark.parametrize("kind", CREATING)
+def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> None:
+    assert guarded.call(kind, sign(), **tagged(kind, "resonate:origin", OTHER)).status not in (400, 401, 403, 500)
+
+
+def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
+    """Whom a call is for is up to the caller: that is what calls are."""
+    data = tagged("promise.create", "resonate:target", "poll://any@b:workers/b:other")
+
+    assert guarded.call("promise.create", sign(role=None, prefix="a:"), **data).status == 200
+
+
+# --- streams ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claims", [{"role": "admin"}, {"prefix": ""}])
+def test_who_may_do_everything_may_listen_to_every_group(guarded: Guarded, sign: Sign, claims: dict[str, str]) -> None:
+    assert guarded.poll(f"Bearer {sign(**{'role': None} | claims)}") == 200
+
+
+@pytest.mark.parametrize("claims", [{}, {"role": "user"}, {"prefix": None}, {"prefix": 1}])
+def test_a_token_that_grants_nothing_opens_no_stream(guarded: Guarded, sign: Sign, claims: dict[str, Any]) -> None:
+    assert guarded.poll(f"Bearer {sign(**{'role': None} | claims)}") == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/poll/a:workers/w", 200), ("/poll/a%3Aworkers/w", 200), ("/poll/g/w", 403), ("/poll/g/a:", 403)],
+)
+def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: Sign, path: str, status: int) -> None:
+    """What is sent to a group names promises of everybody who calls it, and shows their values."""
+    assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}", path) == status
+
+
+# --- a shared secret ------------------------------------------------------------------------------------------
+
+SECRET = "correct-horse.battery_staple~42+/="
+
+
+@pytest.fixture(scope="module", params=["alone", "beside a key"])
+def secretive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A server with a shared secret."""
+    folder = tmp_path_factory.mktemp("secret")
+    issuer = Issuer("ed25519", folder / "key.pem")
+    env = {"RESONATE_AUTH__PUBLICKEY": str(issuer.pem)} if request.param == "beside a key" else {}
+    settings = {"RESONATE_AUTH__TOKEN": SECRET, "RESONATE_LEVEL": "debug"} | env
+    server = ServerProcess(folder / "log", None, None, **settings).start()
+    yield Guarded(server, issuer)
+    server.stop()
+
+
+def test_the_shared_secret_permits_everything(secretive: Guarded) -> None:
+    assert secretive.status(SECRET) == 404
+    assert secretive.status(header=f"Bearer {SECRET}") == 404
+    assert secretive.call("promise.search", SECRET).status == 200
+    assert secretive.poll(f"Bearer {SECRET}") == 200
+
+
+@pytest.mark.parametrize("token", [None, "", SECRET[:-1], SECRET + "x", SECRET.upper(), "none", "é", "\x00"])
+def test_anything_else_is_not_the_secret(secretive: Guarded, token: str | None) -> None:
+    assert secretive.status(token) == 401
+
+
+@pytest.mark.parametrize("header", [None, "Bearer", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, "Bearer \xe9\xff"])
+def test_nor_is_any_other_header(secretive: Guarded, header: str | None) -> None:
+    assert secretive.status(header=header) == secretive.poll(header) == 401
+
+
+def test_a_key_beside_it_is_believed_as_well(secretive: Guarded) -> None:
+    has_key = "RESONATE_AUTH__PUBLICKEY" in secretive.server.env
+
+    assert secretive.status(secretive.issuer.token(role="admin")) == (404 if has_key else 401)
+    assert secretive.status(secretive.issuer.token(key=secretive.issuer.stranger(), role="admin")) == 401
+
+
+def test_the_secret_is_told_to_nobody(secretive: Guarded) -> None:
+    secretive.status(SECRET)
+    secretive.status(header=f"Bearer {SECRET}")
+    secretive.poll(f"Bearer {SECRET}")
+    page = Page(secretive.server.port)
+
+    assert SECRET not in secretive.server.output()
+    assert SECRET not in subprocess.check_output(
+        ["ps", "-ww", "-o", "command=", "-p", str(secretive.server.pid)], text=True
+    )
+    for path in ("/ui/", "/ui/api/settings", "/ui/js/main.js", "/ui/api/chains", "/", "/poll/g/w"):
+        assert SECRET.encode() not in page.get(path).body
+
+
+def test_the_page_takes_the_secret(secretive: Guarded) -> None:
+    assert Page(secretive.server.port).get("/ui/api/settings").json["auth"] is True
+    assert Page(secretive.server.port).get("/ui/api/chains").status == 401
+    assert Page(secretive.server.port, SECRET).get("/ui/api/chains").status == 200
+
+
+def test_an_empty_secret_is_none(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN="").start()
+    open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
+    statuses = [open_house.status(), open_house.poll(), open_house.status("anything")]
+    server.stop()
+
+    assert statuses == [404, 200, 404]
+
+
+@pytest.mark.parametrize(("secret", "warned"), [("x" * 15, True), ("x" * 16, False)])
+def test_a_secret_that_can_be_guessed_is_warned_of(tmp_path: Path, secret: str, warned: bool) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN=secret).start()
+    server.stop()
+
+    assert ("can be guessed" in server.output()) == warned
+    assert secret not in server.output()
+
+
+@pytest.mark.parametrize("secret", ["two words", " x", "x\n", "sécret", "a=b", '["x"]', '"x"'])
+def test_a_secret_that_no_header_can_carry_stops_the_start_and_is_not_shown(secret: str) -> None:
+    result = CliRunner(env={"RESONATE_AUTH__TOKEN": secret}).invoke(cli.main, ["dev"])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("resonate-server: setting RESONATE_AUTH__TOKEN: ")
+    assert result.stderr.count("\n") == 1
+    assert secret not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["RESONATE_AUTH__TOKN", "RESONATE_AUTH", "RESONATE_AUTH__TOKEN__X"])
+def test_a_secret_under_a_mistyped_name_is_not_shown_either(name: str) -> None:
+    result = CliRunner(env={name: SECRET}).invoke(cli.main, ["dev"])
+
+    assert result.exit_code == 2
+    assert "setting RESONATE_AUTH" in result.stderr
+    assert SECRET not in result.stderr

@@ -82,11 +82,11 @@ def test_a_body_over_the_limit_is_answered_413(server: ServerProcess) -> None:
 
 GARBAGE = {
     "no HTTP": b"GARBAGE\r\n\r\n",
-    "negative length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    "negative length": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
     "endless header": b"GET /health HTTP/1.1\r\nA: " + b"b" * 100_000 + b"\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "wrong method": b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "unknown path": b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n",
+    "wrong method": b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+    "unknown path": b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 

@@ -68,7 +68,7 @@ def test_an_answer_that_nobody_read_is_given_again(
     client.create(id, target="poll://any@nobody")
     body = envelope("task.acquire", corr_id, id=id, version=0, **CLAIM)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     reply = acquire(client, corr_id, id)
 
     assert reply.status == 200

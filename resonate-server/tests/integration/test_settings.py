@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
-from harness.basics import free_port
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.basics import free_port, wait_until
 from harness.server import ServerProcess
 from harness.stream import Stream
 
@@ -63,6 +66,49 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(
     server.port = int(ports[port_of])
     server.start()
     server.stop()
+
+
+def run_on_free_ports(folder: Path, *arguments: str, **env: str) -> tuple[set[str], str]:
+    """The addresses on which a server listened, with its metrics, and its log."""
+    ports = {"RESONATE_SERVER__PORT": str(free_port()), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
+    server, log = start_in(folder, *arguments, **ports, **env)
+    server.port = int(ports["RESONATE_SERVER__PORT"])
+    server.start()
+    wait_until(lambda: len(listening(server.pid)) == 2, "both ports are open")
+    addresses = {address for address, _ in listening(server.pid)}
+    server.stop()
+    return addresses, Path(log).read_text()
+
+
+def listening(pid: int) -> list[tuple[str, int]]:
+    return [each.laddr for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_it_listens_on_loopback_unless_told_otherwise(tmp_path: Path, command: str) -> None:
+    addresses, log = run_on_free_ports(tmp_path, command)
+
+    assert addresses == {"127.0.0.1"}
+    assert "WARNING" not in log
+
+
+@pytest.mark.parametrize("key", ["", "none"])
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_open_to_others_without_tokens_it_says_once_what_that_means(tmp_path: Path, command: str, key: str) -> None:
+    """Tokens that nobody verifies are none."""
+    addresses, log = run_on_free_ports(tmp_path, command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
+
+    assert addresses == {"0.0.0.0"}
+    assert log.count("WARNING") == 1
+    assert "without tokens: whoever can reach this server" in log
+
+
+def test_open_to_others_with_tokens_there_is_nothing_to_say(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate().public_key()
+    (tmp_path / "key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    _, log = run_on_free_ports(tmp_path, "dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
+
+    assert "WARNING" not in log
 
 
 def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:

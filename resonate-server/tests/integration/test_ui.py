@@ -187,18 +187,20 @@ class TestStream:
             with pytest.raises(EOFError):
                 watching.line()
 
-    def test_there_is_a_limit_of_viewers(self, tmp_path: Path) -> None:
+    def test_one_too_many_gets_in_and_the_one_that_was_there_longest_goes(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log").start()
         page = Page(server.port)
         try:
-            watching = [page.watch() for _ in range(MAX_VIEWERS)]
-            refused = page.get("/ui/api/events")
+            watching = [page.watch() for _ in range(MAX_VIEWERS + 1)]
+            newest = watching[-1].hello
+            with pytest.raises(EOFError):
+                watching[0].until("nothing")
             for each in watching:
                 each.close()
         finally:
             server.stop()
 
-        assert (refused.status, refused.json) == (503, {"error": f"{MAX_VIEWERS} pages are watching already"})
+        assert newest["kind"] == "hello"
 
 
 class TestChains:
@@ -384,17 +386,9 @@ class TestSending:
         assert got.status == 503
         assert got.json["error"].startswith("foo does not answer")
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"Sec_Fetch_Site": "cross-site"},
-            {"Sec_Fetch_Site": "same-site"},
-            {"Sec_Fetch_Site": "none"},
-            {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1"},
-        ],
-    )
-    def test_other_sites_pages_cannot_send(self, lonely: Page, headers: dict[str, Any]) -> None:
-        assert lonely.send(**headers).status == 403
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_other_sites_pages_cannot_send(self, lonely: Page, site: str) -> None:
+        assert lonely.send(Sec_Fetch_Site=site).status == 403
 
     @pytest.mark.parametrize(
         "body",
@@ -415,7 +409,7 @@ class TestSending:
         assert (got.status, list(got.json)) == (400, ["error"])
 
     def test_a_body_of_another_kind_is_refused(self, lonely: Page) -> None:
-        assert lonely.send(Content_Type="text/plain").status == 400
+        assert lonely.send(Content_Type="text/plain").status == 415
 
     def test_the_page_learns_how_to_kill_bar(self, lonely: Page) -> None:
         about = lonely.get("/ui/api/settings").json

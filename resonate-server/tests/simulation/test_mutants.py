@@ -5,7 +5,7 @@ import pytest
 from simulation.mutants import MUTANTS
 from simulation.world import simulate
 
-SEEDS = 100
+SEEDS = 200
 
 ELSEWHERE = {
     "an_acquired_task_can_be_acquired": "no worker is ever told a version that is already claimed",

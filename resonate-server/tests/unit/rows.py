@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from resonate_server.kernel.model import Changes, Footprint, LinkChange, Task
+from resonate_server.kernel.model import Changes, Footprint, LinkChange, LinkFootprint, Spreading, Task
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Store
@@ -87,16 +87,17 @@ def write(store: Store, *rows: Row) -> None:
 
 def snapshot(store: Store) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
-    promises = store.search_promises(PromiseSearch(limit=1_000))
+    promises = list(store.search_promises(PromiseSearch(limit=1_000)))
     ids = [found.id for found in promises]
-    rows = store.load(Footprint(ids=tuple(ids)))
+    rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
+    store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))), limit=1_000)
     return {
         "promises": promises,
-        "tasks": store.search_tasks(TaskSearch(limit=1_000)),
-        "schedules": store.search_schedules(ScheduleSearch(limit=1_000)),
+        "tasks": list(store.search_tasks(TaskSearch(limit=1_000))),
+        "schedules": list(store.search_schedules(ScheduleSearch(limit=1_000))),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
-        "callbacks": {awaited: links for awaited, links in rows.callbacks.items() if links},
+        "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},
         "listeners": {awaited: sorted(links) for awaited, links in rows.listeners.items() if links},
         "preloads": {id: _by_id(store.load(Footprint(ids=(id,), preload_for=id)).preload) for id in ids},
         "unblocks": sorted(store.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),

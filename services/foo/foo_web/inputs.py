@@ -21,6 +21,20 @@ class Spend(msgspec.Struct, forbid_unknown_fields=True):
     pause: Seconds | msgspec.UnsetType = msgspec.UNSET
     running: Seconds | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def arguments(self) -> tuple[float, float]:
+        """Of the function foo."""
+        return self.pause or 0, self.running or 0
+
+    @property
+    def seconds(self) -> float:
+        """How long the chain takes at least."""
+        return sum(self.arguments)
+
+    def may_join(self, arguments: tuple[float, float]) -> bool:
+        """Whether this is a repetition of a request with these arguments: it says the same, or nothing."""
+        return self == Spend() or self.arguments == arguments
+
 
 @dataclass(frozen=True)
 class Preference:

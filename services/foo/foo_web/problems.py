@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 import msgspec
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 
@@ -29,9 +29,12 @@ def answer_problems(app: Flask) -> None:
 
     @app.errorhandler(Problem)
     def own(problem: Problem) -> Response:
-        response = _response(problem.status, problem.detail)
-        if problem.retry_after is not None:
-            response.headers["Retry-After"] = str(problem.retry_after)
+        if problem.retry_after is None:
+            return _response(problem.status, problem.detail)
+        # Repeated with this key, a request joins the chain if it has begun.
+        repeat = f". Repeat the request with the header Idempotency-Key: {g.chain_id}" if "chain_id" in g else ""
+        response = _response(problem.status, problem.detail + (repeat if request.method == "POST" else ""))
+        response.headers["Retry-After"] = str(problem.retry_after)
         return response
 
     @app.errorhandler(HTTPException)

@@ -1,6 +1,5 @@
 """gunicorn, configured for requests that wait long: many threads in one process, that end at once."""
 
-import contextlib
 import errno
 import os
 import resource
@@ -13,11 +12,10 @@ from types import FrameType
 from typing import Any, override
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.util import close_graceful
-from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from foo_web.app import MAX_WAITING, create_app
 from foo_web.chains import Chains
+from foo_web.connections import PatientWorker
 from worker import Settings, Worker, end_process
 
 _LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"}  # noqa: S104
@@ -73,7 +71,7 @@ class _Server(BaseApplication):
         """Called in the worker process: threads and event loops do not survive a fork."""
         self.chains = Chains(self.worker, self.settings)
         threading.Thread(target=self._end_with_master, args=[self.chains], daemon=True).start()
-        return create_app(self.chains)
+        return create_app(self.chains, os.environ.get("FOO_HOSTS", ""))
 
     def _end_with_master(self, chains: Chains) -> None:
         """Whoever kills the program kills gunicorn's master; its worker must not go on serving the port."""
@@ -84,7 +82,7 @@ class _Server(BaseApplication):
         end_process()
 
 
-class WaitingWorker(ThreadWorker):
+class WaitingWorker(PatientWorker):
     """Ends within a second though requests wait: they are told to come back."""
 
     app: _Server
@@ -98,16 +96,6 @@ class WaitingWorker(ThreadWorker):
     @override
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         self.handle_exit(sig, frame)
-
-    @override
-    def handle(self, conn: TConn) -> bool:
-        """Take leave of the client in the request's own thread; gunicorn's main thread must not wait for it."""
-        keep = super().handle(conn)
-        if keep is False:
-            with contextlib.suppress(OSError):
-                close_graceful(conn.sock.dup())
-                conn.sock.shutdown(socket.SHUT_RDWR)
-        return keep
 
     @override
     def run(self) -> None:

@@ -16,8 +16,8 @@ ASK_AGAIN_SECONDS = 15.0
 class Settlements:
     """Waits for any number of promises at once.
 
-    The SDK's handles can wait, too, but they take an error out of its pickled form, and answer "not found"
-    for good when a request to the server overtook the one that creates the promise.
+    The SDK's handles can wait, too, but they answer "not found" for good when a request to the server overtook the
+    one that creates the promise.
     """
 
     def __init__(self, worker: RunningWorker) -> None:

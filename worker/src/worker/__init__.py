@@ -4,11 +4,13 @@
 
 connects to the server, reconnects when the server was away, keeps a health file, and on SIGTERM gives back
 what it holds. Inside a function, `log_run(ctx)` prints that it runs. A program that has something else to do on
-its main thread, like foo, makes a `RunningWorker` from the same `Worker` and its `Settings`.
+its main thread, like foo, makes a `RunningWorker` from the same `Worker` and its `Settings`, and reads values with
+the `CODEC`.
 """
 
 from worker.logs import log_run
 from worker.settings import Settings
+from worker.values import CODEC
 from worker.worker import RunningWorker, Worker, end_process
 
-__all__ = ["RunningWorker", "Settings", "Worker", "end_process", "log_run"]
+__all__ = ["CODEC", "RunningWorker", "Settings", "Worker", "end_process", "log_run"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ class LeaseKeeper:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._held: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._in_flight: set[asyncio.Future[None]] = set()
         self._closing = False
 
@@ -34,14 +36,20 @@ class LeaseKeeper:
     async def stop(self) -> None:
         await self._network.stop()
 
+    def leases(self) -> dict[str, int]:
+        """Versions by task: of what is held, and of what was asked for and may have been granted. From any thread."""
+        return self._asked | self._held
+
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         """Pass a request on, unless the worker is about to end: then nothing is begun any more."""
         self._refuse_if_closing()
+        request = msgspec.json.decode(req, type=_Request)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
         try:
-            answer = await self._network.send(req, headers)
-            self._note(req, answer)
+            with self._asking(request):
+                answer = await self._network.send(req, headers)
+            self._note(request, answer)
         except TimeoutError as error:
             # A connection may fail with this error alone; any other one makes the SDK leak the lease.
             raise ConnectorError(error) from error
@@ -71,8 +79,20 @@ class LeaseKeeper:
         if self._closing:
             raise ConnectorError(RuntimeError("the worker is shutting down"))
 
-    def _note(self, req: str, answer: str) -> None:
-        request = msgspec.json.decode(req, type=_Request)
+    @contextlib.contextmanager
+    def _asking(self, request: "_Request") -> Iterator[None]:
+        """An answer may wait for the event loop to read it for longer than the lease that it grants."""
+        if request.kind != "task.acquire":
+            yield
+            return
+        task = msgspec.json.decode(request.data, type=_Task)
+        self._asked[task.id] = task.version + 1  # by which a claim raises it
+        try:
+            yield
+        finally:
+            self._asked.pop(task.id, None)
+
+    def _note(self, request: "_Request", answer: str) -> None:
         if request.kind not in CLAIMS | GIVES_UP:
             return
         with contextlib.suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing

@@ -1,8 +1,12 @@
-"""What a worker tells the person who watches it: few lines, each readable by itself."""
+"""What a worker tells the person who watches it: few lines, each readable by itself, and each with its time.
+
+Ids and messages are anybody's text: nothing in them begins a line or moves the cursor.
+"""
 
 import logging
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import override
 
 from resonate.context import Context
@@ -58,18 +62,35 @@ class _SdkFilter(logging.Filter):
 
 
 class _Formatter(logging.Formatter):
-    """Plain lines; warnings and worse say so. Tracebacks only for what the services' own code raised."""
+    """Plain lines; warnings and worse say so. Tracebacks only for what the services' own code raised, and indented."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        if _is_raised_by_user(record):
-            return "ERROR: " + super().format(record)
-        if _is_lost_lease(record):
-            return f"lease lost, leaving the task to others ({_error(record)})"
-        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        if record.name.startswith(_SDK) and record.exc_info:
-            return f"{level}{record.getMessage()}: {_error(record)}"
-        return level + super().format(record)
+        lines = [f"{_time(record)} {printable(_told(record))}"]
+        if record.exc_info and (_is_raised_by_user(record) or not record.name.startswith(_SDK)):
+            # The text of an exception is anybody's, too: a line of it could be taken for one of ours.
+            lines += [f"  {printable(line)}" for line in self.formatException(record.exc_info).split("\n")]
+        return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """With escapes for control and direction characters, for line ends and for what else cannot be seen."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _told(record: logging.LogRecord) -> str:
+    """A record in one line, without its traceback."""
+    if _is_raised_by_user(record):
+        return f"ERROR: {record.getMessage()}"
+    if _is_lost_lease(record):
+        return f"lease lost, leaving the task to others ({_error(record)})"
+    level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+    reason = f": {_error(record)}" if record.name.startswith(_SDK) and record.exc_info else ""
+    return f"{level}{record.getMessage()}{reason}"
 
 
 def _is_raised_by_user(record: logging.LogRecord) -> bool:

@@ -7,10 +7,13 @@ does not notice a server that vanished without closing the connection.
 import asyncio
 import contextlib
 import logging
+import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -20,8 +23,12 @@ from resonate.connections.sse import SseFramer
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
+_TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
+_TIME_BYTES = 24
 # Nobody need be told of less: everything starts at the same time, and a restart of the server takes a moment.
 QUIET_SECONDS = 1.5
+# A wrong token is a mistake of whoever configured it, and is told of again until it is mended.
+REMIND_SECONDS = 60.0
 
 
 class Stream:
@@ -38,8 +45,10 @@ class Stream:
         self._pause = pause
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
+        self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._last_report = ""
+        self._warned_at = -math.inf
         self._away_since = 0.0
         self._established = asyncio.Event()
 
@@ -64,6 +73,10 @@ class Stream:
         """Call back with True whenever the stream is established, and with False when it is lost."""
         self._state_watchers.append(callback)
 
+    def watch_time(self, callback: Callable[[int], None]) -> None:
+        """Call back with the server's time (ms since the epoch) whenever it tells it."""
+        self._time_watchers.append(callback)
+
     async def start(self) -> None:
         self._away_since = time.monotonic()
         self._listening = asyncio.create_task(self._listen())
@@ -82,7 +95,7 @@ class Stream:
                 try:
                     await self._read_one_stream(session)
                 except aiohttp.ClientResponseError as error:
-                    self._report(f"server {self._server} refuses the stream, retrying", detail=str(error.status))
+                    self._report_refusal(error.status)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
@@ -91,12 +104,21 @@ class Stream:
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         framer = SseFramer()
+        tail = b""
         async with session.get(self._url, headers=self._headers) as response:
             response.raise_for_status()
             self._establish()
             async for chunk in response.content.iter_any():
+                tail = self._note_time(tail + chunk)
                 for message in framer.feed(chunk):
                     self._deliver(message)
+
+    def _note_time(self, received: bytes) -> bytes:
+        """The server tells its time in comments, which the SDK leaves out. What may be the beginning of one is kept."""
+        for match in _TIME.finditer(received):
+            for watcher in self._time_watchers:
+                watcher(int(match[1]))
+        return received[-_TIME_BYTES:]
 
     def _deliver(self, message: str) -> None:
         for receive in list(self._receivers):
@@ -104,6 +126,7 @@ class Stream:
 
     def _establish(self) -> None:
         self._report(f"connected to server {self._server}")
+        self._warned_at = -math.inf
         self._established.set()
         self._notify()
 
@@ -116,6 +139,24 @@ class Stream:
     def _notify(self) -> None:
         for watcher in self._state_watchers:
             watcher(self.connected)
+
+    def _report_refusal(self, status: int) -> None:
+        match status:
+            case HTTPStatus.UNAUTHORIZED if "Authorization" in self._headers:
+                self._warn("RESONATE_TOKEN is not a token that it takes")
+            case HTTPStatus.UNAUTHORIZED:
+                self._warn("it asks for a token, and RESONATE_TOKEN is not set")
+            case HTTPStatus.FORBIDDEN:
+                self._warn("RESONATE_TOKEN does not permit to listen for this worker's group")
+            case _:
+                self._report(f"server {self._server} refuses the stream, retrying", detail=str(status))
+
+    def _warn(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at > REMIND_SECONDS:
+            self._warned_at = now
+            self._last_report = ""
+            logger.warning("server %s refuses this worker: %s", self._server, reason)
 
     def _report(self, line: str, detail: str = "") -> None:
         """Log what is new. Streams end as planned every few minutes, and nobody needs to know."""

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from resonate.connections import HttpConnection
@@ -17,19 +18,25 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.blocking import report_blocking
+from worker.blocking import BlockWatch
+from worker.clock import HeardClock
 from worker.health import HealthFile
-from worker.heartbeat import SteadyHeartbeat
+from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, silence_sdk
+from worker.places import report_full
+from worker.seams import compare_steps
 from worker.settings import Settings
 from worker.stream import Stream
+from worker.values import PlainValues
 
 logger = logging.getLogger(__name__)
 
 type DurableFunction = Callable[..., Any]
 
 HEARTBEATS_PER_LEASE = 4
+# To the server, at most. As with the SDK's own figures, a heartbeat is to find one that is free.
+MIN_CONNECTIONS, CONNECTIONS_PER_TASK = 256, 4
 # A function that raises is tried again, but soon and not often: its caller is to learn about it.
 RETRY_POLICY = Constant(max_retries=2, delay=1)
 # Limits for the end, well under a second together, for a server that does not answer.
@@ -67,15 +74,21 @@ class RunningWorker:
     def __init__(self, worker: Worker, settings: Settings) -> None:
         url, token, lease = settings.server_url, settings.token, settings.lease
         pid = uuid.uuid4().hex
+        compare_steps()
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
+        clock = HeardClock()
+        self.stream.watch(clock.connection_changed)
+        self.stream.watch_time(clock.heard)
         configure_logging(lambda: self.stream.connected)
-        network = HttpConnection(url=url, auth=token, backoff=BACKOFF)
+        connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
+        network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
         self._releasing = Sender(Transport(network), token)
         self._leases = LeaseKeeper(network)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
         pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
+        heartbeat = SteadyHeartbeat(pid, pause, self.sender)
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -83,9 +96,12 @@ class RunningWorker:
             pid=pid,
             ttl=lease,
             token=token,
-            heartbeat=SteadyHeartbeat(pid, pause, self.sender),
+            encryptor=PlainValues(),
+            heartbeat=heartbeat,
+            max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
+            clock=clock,
             autostart=False,
         )
         for function in worker.functions:
@@ -94,7 +110,11 @@ class RunningWorker:
             health = HealthFile(settings.health_file)
             self.stream.watch(health.show)
             self._beating = asyncio.create_task(health.keep_fresh())
-        self._watching = asyncio.create_task(report_blocking(lease.total_seconds()))
+        self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
+        # Never started, this connection tries once and leaves it at that.
+        sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
+        stand_in = StandIn(pid, pause, sender, heartbeat.silence, self._leases.leases)
+        _run_beside(BlockWatch(lease.total_seconds()).run(), stand_in.run())
         self.resonate.start()
 
     async def stop(self) -> None:
@@ -118,6 +138,15 @@ class RunningWorker:
         # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
         if isinstance(event, BackgroundTaskFailed) and not self._stopping and "code=409" not in event.cause:
             logger.warning("background work failed: %s", event.cause)
+
+
+def _run_beside(*work: Coroutine[Any, Any, None]) -> None:
+    """On the event loop of a thread of its own, until the process ends: what must go on while this one is blocked."""
+
+    async def all_of_it() -> None:
+        await asyncio.gather(*work)
+
+    threading.Thread(target=asyncio.run, args=[all_of_it()], name="beside", daemon=True).start()
 
 
 def _cancel_all_other_tasks() -> None:

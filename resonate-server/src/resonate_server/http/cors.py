@@ -11,16 +11,18 @@ HEADERS = "origin, content-length, content-type, authorization"
 MAX_AGE_S = "3600"
 
 
-def cors(allowed: list[str]) -> Middleware:
-    """Reflect the origins in ``allowed``; ``*`` admits any.
+def admits(allowed: list[str], origin: str) -> bool:
+    """``*`` admits any."""
+    return "*" in allowed or origin in allowed
 
-    Others get no header, and their browser keeps the answer from them.
-    """
+
+def cors(allowed: list[str]) -> Middleware:
+    """Reflect the origins in ``allowed``. Others are refused before (:mod:`resonate_server.http.gate`)."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin", "")
-        admitted = bool(origin) and ("*" in allowed or origin in allowed)
+        admitted = bool(origin) and admits(allowed, origin)
         if admitted and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return web.Response(status=204, headers=_preflight_headers(origin))
         if admitted:

@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from resonate_server.config import Auth
-from resonate_server.http.auth import BadKey
+from resonate_server.config import Auth, WrongSetting
 from resonate_server.protocol.errors import Unauthorized
 
 LEEWAY_S = 60
@@ -21,7 +20,7 @@ _NOT_VERIFIED = "none"
 
 
 class Tokens:
-    """Reads tokens by the configured key; raises :class:`BadKey` for an unusable one."""
+    """Reads tokens by the configured key; raises :class:`~resonate_server.config.WrongSetting` for an unusable one."""
 
     def __init__(self, settings: Auth) -> None:
         self._settings = settings
@@ -63,7 +62,7 @@ def _load_key(path: Path) -> tuple[Any, list[str]]:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise BadKey(f"cannot read the public key {path}: {error}") from error
+        raise _unusable(path, f"cannot read the public key {path}: {error}") from error
     match key:
         case RSAPublicKey():
             return key, ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
@@ -73,4 +72,8 @@ def _load_key(path: Path) -> tuple[Any, list[str]]:
             return key, ["ES384"]
         case Ed25519PublicKey():
             return key, ["EdDSA"]
-    raise BadKey(f"the public key {path} is of no supported kind: RSA, P-256, P-384 or Ed25519")
+    raise _unusable(path, f"the public key {path} is of no supported kind: RSA, P-256, P-384 or Ed25519")
+
+
+def _unusable(path: Path, reason: str) -> WrongSetting:
+    return WrongSetting(("auth", "publickey"), str(path), reason)

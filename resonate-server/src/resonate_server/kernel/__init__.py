@@ -6,22 +6,20 @@ settlement spreads (:mod:`.settlement`).
 """
 
 from resonate_server.kernel.apply import (
-    answer_promise_search,
-    answer_schedule_search,
-    answer_task_search,
     apply,
+    due_footprint,
     footprint,
+    link_footprint,
     release_leases,
     renew_leases,
     tick,
 )
 
 __all__ = [
-    "answer_promise_search",
-    "answer_schedule_search",
-    "answer_task_search",
     "apply",
+    "due_footprint",
     "footprint",
+    "link_footprint",
     "release_leases",
     "renew_leases",
     "tick",

@@ -11,6 +11,8 @@ from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 MIN_UNIQUE_CHARACTERS = 32
+MAX_UNIQUE_CHARACTERS = 4_096
+"""It is kept with the task, so it must not be large; nor need it be."""
 
 
 class Claim(Struct, frozen=True):
@@ -23,7 +25,7 @@ class Claim(Struct, frozen=True):
     @property
     def is_unique(self) -> bool:
         """A UUID in any notation is; some SDKs number their requests by the clock, and those repeat."""
-        return len(self.id) >= MIN_UNIQUE_CHARACTERS
+        return MIN_UNIQUE_CHARACTERS <= len(self.id) <= MAX_UNIQUE_CHARACTERS
 
 
 def move_for(event: Event, task: Task, version: int | None = None) -> Move:
@@ -71,7 +73,7 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         resumes=0,
         pid=claim.pid,
         ttl=claim.ttl,
-        claim=claim.id,
+        claim=claim.id if claim.is_unique else None,
         timer_at=lease_end(work, claim.ttl),
         queued=False,
         lost_at=None,
@@ -149,9 +151,9 @@ def halt(work: Workspace, task: Task) -> None:
 
 
 def finish(work: Workspace, task: Task) -> None:
-    """Fulfilled, final: timers go, and it awaits nothing any more."""
+    """Fulfilled, final: it awaits nothing any more, and all that concerned its run is gone."""
     work.link(DropCallbacks(awaiter=task.id, fired_only=False))
-    work.put_task(_unheld(task, TaskState.FULFILLED))
+    work.put_task(Task(id=task.id, target=task.target, state=TaskState.FULFILLED, version=task.version))
 
 
 def take_back(work: Workspace, task: Task) -> None:

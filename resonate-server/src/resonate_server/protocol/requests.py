@@ -18,6 +18,13 @@ MAX_INTEGER = 2**63 - 1
 MAX_ID_CHARACTERS = 4_096
 """Ids are keys of indexes and parts of log lines; an SDK's longest (a deep call tree) stays far below."""
 
+LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:prefix")
+"""Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
+it, and under which ids an SDK will create its calls."""
+
+MAX_TAGS_CHARACTERS = 65_536
+"""Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
+
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
@@ -39,6 +46,11 @@ class Request(Struct, frozen=True, rename="camel"):
         """Every id that the request names, each once; ``None`` for kinds that range over all ids."""
         return None
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        """Ids that stand in the tags of what the request creates: see :data:`LINEAGE`."""
+        return ()
+
 
 class RequestForOne(Request, frozen=True, rename="camel"):
     """Base of the kinds that name one id and no other."""
@@ -48,6 +60,26 @@ class RequestForOne(Request, frozen=True, rename="camel"):
     @property
     def ids(self) -> tuple[str, ...] | None:
         return (self.id,)
+
+
+def _relatives(tags: Tags) -> tuple[str, ...]:
+    return tuple(tags[tag] for tag in LINEAGE if tag in tags)
+
+
+def _check_tags(tags: Tags) -> None:
+    """Raise :class:`Malformed` if they are too large for what they are."""
+    if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
+        raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
+    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+        if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
+            raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+
+
+def _check_address(text: str) -> None:
+    """Raise :class:`Malformed` unless something can be delivered there."""
+    if len(text) > MAX_ID_CHARACTERS:
+        raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
+    parse_address(text)
 
 
 # --- promise.* ------------------------------------------------------------------------------------------------------
@@ -64,10 +96,15 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return _relatives(self.tags)
+
     def __post_init__(self) -> None:
+        _check_tags(self.tags)
         target = self.tags.get("resonate:target")
         if target is not None:
-            parse_address(target)
+            _check_address(target)
         delay = self.tags.get("resonate:delay")
         if delay is not None:
             self._check_delay(delay, target)
@@ -118,7 +155,7 @@ class PromiseRegisterListener(Request, frozen=True):
         return (self.awaited,)
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _check_address(self.address)
 
 
 class PromiseSearch(Request, frozen=True):
@@ -153,6 +190,10 @@ class TaskCreate(Request, frozen=True):
     @property
     def ids(self) -> tuple[str, ...] | None:
         return self.action.data.ids
+
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.action.data.relatives
 
     def __post_init__(self) -> None:
         if "resonate:target" not in self.action.data.tags:
@@ -232,6 +273,10 @@ class TaskFence(Request, frozen=True):
     def ids(self) -> tuple[str, ...] | None:
         return (self.id, self.action.data.id)
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.action.data.relatives
+
     def __post_init__(self) -> None:
         if self.action.data.id == self.id:
             raise Malformed("task.fence cannot act on the task's own promise: use task.fulfill")
@@ -269,8 +314,6 @@ class TaskSearch(Request, frozen=True):
     cursor: str | None = None
 
 
-type Search = PromiseSearch | TaskSearch
-
 # --- schedule.* -----------------------------------------------------------------------------------------------------
 
 
@@ -293,11 +336,16 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         """Its own, and how those of its promises begin."""
         return (self.id, self.promise_id.replace("{{.id}}", self.id))
 
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return _relatives(self.promise_tags)
+
     def __post_init__(self) -> None:
         target = self.promise_tags.get("resonate:target")
         if target is None:
             raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
-        parse_address(target)
+        _check_address(target)
+        _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
         if "\0" in self.promise_id:
@@ -315,6 +363,8 @@ class ScheduleSearch(Request, frozen=True):
     limit: PageSize = 10
     cursor: str | None = None
 
+
+type Search = PromiseSearch | TaskSearch | ScheduleSearch
 
 # --- debug.* --------------------------------------------------------------------------------------------------------
 

@@ -170,9 +170,7 @@ def _loss(before: Task, now: int) -> str:
 
 def _awaited(id: str, decided: Decided) -> list[str]:
     links = decided.decision.changes.links
-    awaited = [link.awaited for link in links if isinstance(link, PutCallback) and link.awaiter == id]
-    known = (each for each, awaiters in decided.rows.callbacks.items() if id in awaiters)
-    return list(dict.fromkeys([*awaited, *known]))
+    return [link.awaited for link in links if isinstance(link, PutCallback) and link.awaiter == id]
 
 
 def _refused(request: Request, rows: Rows, now: int) -> Iterator[ChainEvent]:

@@ -131,7 +131,7 @@ class TestCommit:
         answers = await asyncio.gather(*(bench.call(promise_create(id)) for id in ("a", "b")))
         bench.store.down = False
 
-        assert [answer.status for answer in answers] == [500, 500]
+        assert [answer.status for answer in answers] == [503, 503]
         assert (await bench.call(PromiseGet(id="a"))).status == 404
         assert bench.notes.seen == []
 
@@ -173,11 +173,11 @@ class TestCommit:
         assert [answer.status for answer in answers] == [200] * 3
 
     async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
-        assert await bench.engine.is_ready()
+        assert not await bench.engine.trouble()
         bench.store.down = True
-        assert not await bench.engine.is_ready()
+        assert await bench.engine.trouble()
         bench.store.down = False
-        assert await bench.engine.is_ready()
+        assert not await bench.engine.trouble()
 
     async def test_stopping_works_off_what_was_submitted_and_closes_the_store(self) -> None:
         async with Bench().at_work() as bench:

@@ -10,7 +10,7 @@ LENGTH = "Content-Length: 12"
 
 
 def head(*lines: str, request: str = "POST / HTTP/1.1") -> Head | None:
-    return read_head("\r\n".join([request, *lines]).encode("latin-1"))
+    return read_head("\r\n".join([request, *lines]).encode("latin-1"), "localhost:8001".__eq__)
 
 
 def test_a_plain_request_stays() -> None:
@@ -67,12 +67,24 @@ def test_an_odd_line_leaves(line: str) -> None:
 
 @pytest.mark.parametrize("length", ["", "-1", "+1", "1.0", "0x10", "1 2", "1,1", "1_0", "\u0661", "9" * 40])
 def test_a_length_that_is_no_plain_number_leaves(length: str) -> None:
-    assert read_head(f"POST / HTTP/1.1\r\n{HOST}\r\nContent-Length: {length}".encode()) is None
+    assert read_head(f"POST / HTTP/1.1\r\n{HOST}\r\nContent-Length: {length}".encode(), lambda _: True) is None
 
 
 def test_a_large_body_leaves() -> None:
     assert head(HOST, f"Content-Length: {MAX_BODY_BYTES}") is not None
     assert head(HOST, f"Content-Length: {MAX_BODY_BYTES + 1}") is None
+
+
+@pytest.mark.parametrize("name", ["evil.test:8001", "", "localhost:8001, localhost:8001"])
+def test_a_request_to_somebody_else_leaves(name: str) -> None:
+    assert head(f"Host: {name}", LENGTH) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["Origin: http://localhost:8001", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-New: ?"]
+)
+def test_whatever_a_browser_says_leaves(line: str) -> None:
+    assert head(HOST, LENGTH, line) is None
 
 
 @pytest.mark.parametrize("lines", [(LENGTH,), (HOST,), ()])

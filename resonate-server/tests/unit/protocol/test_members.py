@@ -10,7 +10,15 @@ from unit.reading import read
 
 from resonate_server.protocol.envelope import VERSION, Call, Refusal
 from resonate_server.protocol.records import EMPTY, PromiseState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseCreate, PromiseSearch, Request, TaskAcquire
+from resonate_server.protocol.requests import (
+    MAX_ID_CHARACTERS,
+    MAX_INTEGER,
+    MAX_TAGS_CHARACTERS,
+    PromiseCreate,
+    PromiseSearch,
+    Request,
+    TaskAcquire,
+)
 
 TARGET = {"resonate:target": "poll://any@workers"}
 CREATE = {"id": "p", "timeoutAt": 1_000, "tags": TARGET}
@@ -261,6 +269,25 @@ class TestValues:
         refused("promise.create", CREATE | {"tags": tags})
         refused("promise.search", {"tags": tags})
 
+    def test_tags_are_small(self) -> None:
+        """They stand where promises are looked up; a payload does not."""
+        fits = {"resonate:target": TARGET["resonate:target"], "note": ""}
+        fits["note"] = "x" * (MAX_TAGS_CHARACTERS - sum(map(len, [*fits, *fits.values()])))
+        too_many = fits | {"note": fits["note"] + "x"}
+        schedule = {"id": "s", "cron": "* * * * *", "promiseId": "p", "promiseTimeout": 1}
+
+        accepted("promise.create", CREATE | {"tags": fits})
+        accepted("schedule.create", schedule | {"promiseTags": fits})
+        refused("promise.create", CREATE | {"tags": too_many})
+        refused("schedule.create", schedule | {"promiseTags": too_many})
+
+    @pytest.mark.parametrize("name", ["origin", "branch", "parent"])
+    def test_tags_that_are_ids_are_as_long_as_ids(self, name: str) -> None:
+        longest = {f"resonate:{name}": "x" * MAX_ID_CHARACTERS}
+
+        accepted("promise.create", CREATE | {"tags": longest})
+        refused("promise.create", CREATE | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
+
     def test_unknown_members_of_a_value_are_ignored(self) -> None:
         request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
 
@@ -292,6 +319,13 @@ class TestTargetAndDelay:
         refused("promise.create", create)
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
+
+    def test_an_address_is_as_long_as_an_id(self) -> None:
+        longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
+
+        for address, judge in ((longest, accepted), (longest + "x", refused)):
+            judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
+            judge("promise.register_listener", {"awaited": "p", "address": address})
 
     @pytest.mark.parametrize("address", BAD)
     def test_an_invalid_listener_address_is_refused(self, address: str) -> None:

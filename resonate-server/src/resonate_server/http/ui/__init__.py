@@ -4,6 +4,6 @@ Contract: everything a promise says comes from strangers, so answers are JSON an
 page whatever it does not need, and ids travel as query parameters.
 """
 
-from resonate_server.http.ui.routes import add_ui
+from resonate_server.http.ui.routes import LINKABLE, add_ui
 
-__all__ = ["add_ui"]
+__all__ = ["LINKABLE", "add_ui"]

@@ -16,6 +16,9 @@ from resonate_server.watch import Watch
 
 PAGE = "/ui/"
 
+LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
+"""The page, and what leads to it: other sites may link there."""
+
 
 def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, settings: Settings) -> None:
     """Have the page served, and its watch told of what happens."""
@@ -29,12 +32,12 @@ def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, setting
 def _build(watch: Watch, guard: Guard, settings: Settings) -> web.Application:
     ui = web.Application(middlewares=[tell_problems])
     chains, sender = ChainPages(watch.chains), Sender(settings.ui.foo_url)
-    live = Live(watch, guard.is_on, sender.is_configured)
+    live = Live(watch, settings.auth.enabled, sender.is_configured)
     ui.router.add_get("/api/events", protected(guard, live.get), allow_head=False)
     ui.router.add_get("/api/chains", protected(guard, chains.list))
     ui.router.add_get("/api/chain", protected(guard, chains.get))
     ui.router.add_post("/api/send", protected(guard, sender.post))
-    ui.router.add_get("/api/settings", PageSettings(settings.ui, guard.is_on).get)
+    ui.router.add_get("/api/settings", PageSettings(settings.ui, settings.auth.enabled).get)
     ui.router.add_get("/{name:.*}", Files().get)
     ui.on_response_prepare.append(add_headers)
     ui.on_shutdown.append(lambda _: live.end())

@@ -363,7 +363,7 @@ function wire(page) {
   byId("older").addEventListener("click", () => page.older());
   byId("follow").addEventListener("click", () => followNewest(page));
   byId("timeline").addEventListener("pointerleave", () => page.unpoint());
-  addEventListener("hashchange", () => page.openWanted());
+  addEventListener("hashchange", () => (api.takeToken() ? location.reload() : page.openWanted()));
   document.addEventListener("keydown", shortcut);
   setInterval(() => page.change("groups", "list"), 1000);
 }
@@ -384,6 +384,7 @@ function shortcut(event) {
   event.preventDefault();
 }
 
+api.takeToken();
 const page = new Page();
 wireTopbar();
 wire(page);

@@ -1,6 +1,7 @@
 // Requests to this server. The token is kept for the session of this tab, and sent with every one of them.
 
 const TOKEN = "resonate-token";
+const HANDED_OVER = "#token=";
 const BASE = new URL("api/", document.baseURI);
 
 /** A request that was answered with an error: `status` 0 means that there was no answer. */
@@ -16,6 +17,14 @@ export const token = {
   set: (value) => sessionStorage.setItem(TOKEN, value),
   drop: () => sessionStorage.removeItem(TOKEN),
 };
+
+/** Keep the token that the address hands over; it is in no address and no history from then on. Tells if there was one. */
+export function takeToken() {
+  if (!location.hash.startsWith(HANDED_OVER)) return false;
+  token.set(location.hash.slice(HANDED_OVER.length));
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
 
 /** The answer to `path` with `query`; throws `Refused`. */
 export async function request(path, query = {}, options = {}) {

@@ -1,0 +1,227 @@
+"""What pages of other sites send, from a socket, to every path there is: refused, counted and without effect. Which
+requests these are is tabled in ``unit/http/test_gate.py``, and a real browser sends them in ``tests/ui``."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from harness.basics import free_port
+from harness.server import FAR, VERSION, ServerProcess
+from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
+
+API = [
+    ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
+    ("GET", "/health"), ("GET", "/ready"), ("GET", "/ui"), ("GET", "/ui/"), ("GET", "/ui/js/main.js"),
+    ("GET", "/ui/api/settings"), ("GET", "/ui/api/events"), ("GET", "/ui/api/chains"), ("GET", "/ui/api/chain?id=x"),
+    ("POST", "/ui/api/send"), ("GET", "/promises"), ("POST", "/tasks/claim"), ("GET", "/schedules/x"),
+    ("GET", "/nowhere"),
+]  # fmt: skip
+METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
+
+_numbers = itertools.count()
+
+
+class Got(Struct, frozen=True):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Guarded:
+    """A server and its metrics; ``refusals`` are those counted so far, by reason."""
+
+    def __init__(self, server: ServerProcess, metrics_port: int) -> None:
+        self.server = server
+        self.metrics_port = metrics_port
+
+    def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False) -> Got:
+        """``headers`` on top of a ``Host`` and a length, and of nothing else."""
+        port = self.metrics_port if metrics else self.server.port
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        usual = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body))}
+        for name, value in (usual | headers).items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        got = Got(response.status, {name.lower(): text for name, text in response.getheaders()}, response.read())
+        connection.close()
+        return got
+
+    def refusals(self) -> dict[str, float]:
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        samples = (sample for family in families for sample in family.samples)
+        return {each.labels["reason"]: each.value for each in samples if each.name == "resonate_refused_total"}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("guarded") / "log"
+    settings = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(port), "RESONATE_SERVER__HOSTS": "resonate-server"}
+    guarded = Guarded(ServerProcess(log, None, None, **settings).start(), port)
+    yield guarded
+    guarded.server.stop()
+
+
+@pytest.fixture
+def counted(guarded: Guarded) -> Callable[[], dict[str, float]]:
+    """What has been counted since the test began."""
+    before = guarded.refusals()
+    return lambda: {reason: count - before.get(reason, 0) for reason, count in guarded.refusals().items()}
+
+
+def of_all_surfaces(test: Any) -> Any:
+    """Once for each path of the API and of the metrics."""
+    surfaces = [(*each, False) for each in API] + [(*each, True) for each in METRICS]
+    ids = [f"{'metrics: ' if metrics else ''}{method} {path}" for method, path, metrics in surfaces]
+    return pytest.mark.parametrize(("method", "path", "metrics"), surfaces, ids=ids)(test)
+
+
+def creating(id: str) -> bytes:
+    data = {"id": id, "timeoutAt": FAR, "param": {}, "tags": {}}
+    return json.dumps({"kind": "promise.create", "head": {"corrId": "1", "version": VERSION}, "data": data}).encode()
+
+
+def exists(guarded: Guarded, id: str) -> bool:
+    return guarded.server.client().call("promise.get", id=id).status == 200
+
+
+@pytest.fixture
+def id() -> str:
+    return f"gate-{next(_numbers)}"
+
+
+class TestEverySurface:
+    @of_all_surfaces
+    def test_refuses_who_calls_it_by_another_name(
+        self, guarded: Guarded, counted: Callable[[], dict[str, float]], method: str, path: str, metrics: bool
+    ) -> None:
+        got = guarded.ask(method, path, {"Host": f"evil.test:{guarded.server.port}"}, metrics=metrics)
+
+        assert got.status == 421
+        assert b"RESONATE_SERVER__HOSTS" in got.body
+        assert counted()["host"] == 1
+
+    @of_all_surfaces
+    @pytest.mark.parametrize("origin", ["http://localhost:3000", "null"])
+    def test_refuses_pages_of_other_origins(
+        self,
+        guarded: Guarded,
+        counted: Callable[[], dict[str, float]],
+        method: str,
+        path: str,
+        metrics: bool,
+        origin: str,
+    ) -> None:
+        got = guarded.ask(method, path, {"Origin": origin}, metrics=metrics)
+
+        assert got.status == 403
+        assert b"RESONATE_SERVER__CORS__ALLOW_ORIGINS" in got.body
+        assert "access-control-allow-origin" not in got.headers
+        assert counted()["origin"] == 1
+
+    @of_all_surfaces
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_refuses_what_pages_of_other_sites_embed(
+        self,
+        guarded: Guarded,
+        counted: Callable[[], dict[str, float]],
+        method: str,
+        path: str,
+        metrics: bool,
+        site: str,
+    ) -> None:
+        sent = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
+        got = guarded.ask(method, path, sent, metrics=metrics)
+
+        assert got.status == 403
+        assert counted()["site"] == 1
+
+    @of_all_surfaces
+    def test_refuses_a_form_of_its_own_page(
+        self, guarded: Guarded, counted: Callable[[], dict[str, float]], method: str, path: str, metrics: bool
+    ) -> None:
+        sent = {"Sec-Fetch-Site": "same-origin", "Content-Type": "text/plain"}
+        got = guarded.ask(method, path, sent, b"{}", metrics=metrics)
+
+        assert got.status == 415
+        assert b"application/json" in got.body
+        assert counted()["content_type"] == 1
+
+
+class TestRequests:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Host": "evil.test"},
+            {"Origin": "http://evil.test", "Content-Type": "application/json"},
+            {"Sec-Fetch-Site": "same-site", "Content-Type": "application/json"},
+            {"Sec-Fetch-Mode": "no-cors", "Content-Type": "text/plain"},
+        ],
+        ids=lambda headers: next(iter(headers)),
+    )
+    def test_a_refused_one_is_answered_as_the_protocol_has_it_and_does_nothing(
+        self, guarded: Guarded, id: str, headers: dict[str, str]
+    ) -> None:
+        got = guarded.ask("POST", "/", headers, creating(id))
+        envelope = json.loads(got.body)
+
+        assert envelope["head"]["status"] == got.status >= 400
+        assert isinstance(envelope["data"], str)
+        assert not exists(guarded, id)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "curl/8"},
+            {"Content-Type": "application/json", "Host": "resonate-server:8001"},
+            {"Content-Type": "application/json", "Host": "LOCALHOST."},
+            {"Content-Type": "application/json", "Host": "[::1]:8001", "X-Unknown": "leaves the lane"},
+            {"Content-Type": "application/json", "Sec-Fetch-Mode": "cors"},
+        ],
+    )
+    def test_one_of_a_program_is_done_as_ever(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
+        assert guarded.ask("POST", "/", headers, creating(id)).status == 200
+        assert exists(guarded, id)
+
+    def test_one_of_our_own_page_is_done(self, guarded: Guarded, id: str) -> None:
+        own = {"Origin": f"http://127.0.0.1:{guarded.server.port}", "Sec-Fetch-Site": "same-origin"}
+
+        assert guarded.ask("POST", "/", own | {"Content-Type": "application/json"}, creating(id)).status == 200
+        assert exists(guarded, id)
+
+    def test_a_known_head_is_no_pass_for_another_name(self, guarded: Guarded, id: str) -> None:
+        """Heads are remembered, good ones and bad ones."""
+        for _ in range(2):
+            assert guarded.ask("POST", "/", {}, creating(id)).status == 200
+            assert guarded.ask("POST", "/", {"Host": "evil.test"}, creating(id)).status == 421
+
+
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+class TestThePage:
+    @pytest.mark.parametrize(("path", "status"), [("/ui/", 200), ("/ui", 302), ("/", 302)])
+    def test_any_site_may_link_to_it(self, guarded: Guarded, path: str, status: int) -> None:
+        assert guarded.ask("GET", path, LINK | {"Accept": "text/html"}).status == status
+
+    def test_but_not_show_it_in_a_frame(self, guarded: Guarded) -> None:
+        assert guarded.ask("GET", "/ui/", LINK | {"Sec-Fetch-Dest": "iframe"}).status == 403
+        assert "frame-ancestors 'none'" in guarded.ask("GET", "/ui/", {}).headers["content-security-policy"]
+
+
+def test_a_refusal_is_logged_once_and_on_one_line(guarded: Guarded) -> None:
+    for _ in range(3):
+        guarded.ask("GET", "/health", {"Host": "logged.test", "Origin": "http://logged.test/\xe9"})
+
+    (line,) = [line for line in guarded.server.output().splitlines() if "logged.test" in line]
+    assert "WARNING refused a request for host 'logged.test' from origin 'http://logged.test/\\" in line
+    assert line.isascii()

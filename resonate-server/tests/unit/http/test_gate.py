@@ -1,0 +1,294 @@
+"""Who may come in, judged by method, path and headers: a table of what browsers, pages and programs send."""
+
+import logging
+
+import pytest
+
+from resonate_server.config import Cors, Server
+from resonate_server.http.gate import (
+    FOREIGN_ORIGIN,
+    FOREIGN_SITE,
+    MALFORMED_HOST,
+    MAX_TOLD,
+    UNDECLARED_BODY,
+    UNKNOWN_HOST,
+    Gate,
+    Journal,
+    Refusal,
+    is_loopback,
+)
+
+OURS, THEIRS, LISTED = "http://localhost:8001", "http://localhost:3000", "https://listed.example"
+PAGES = ("/", "/ui/")
+SERVER = Server(
+    bind="192.168.1.5",
+    hosts="resonate-server, Fancy.Example., fd00::1, with-port.example:9",
+    url="https://public.example:444/resonate",
+    cors=Cors(allow_origins=[LISTED]),
+)
+
+
+def judge(
+    headers: dict[str, str],
+    method: str = "POST",
+    path: str = "/",
+    server: Server = SERVER,
+    host: str = "localhost:8001",
+) -> Refusal | None:
+    """``headers`` come on top of a ``Host``."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    return Gate(server, PAGES).judge(method, path, {"host": host, **lower})
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "localhost", "localhost:8001", "LOCALHOST:1", "localhost.:8001", "localhost:",
+            "127.0.0.1", "127.0.0.1:8001", "127.8.9.10:80", "[::1]", "[::1]:8001", "[0:0:0:0:0:0:0:1]",
+        ],
+    )  # fmt: skip
+    def test_every_server_goes_by_loopback(self, host: str) -> None:
+        assert judge({}, server=Server(), host=host) is None
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "resonate-server:8001", "fancy.example", "FANCY.example.", "[fd00::1]:8001", "[FD00:0::1]",
+            "with-port.example", "with-port.example:10", "public.example", "public.example:8001", "192.168.1.5:8001",
+        ],
+    )  # fmt: skip
+    def test_it_goes_by_the_names_it_was_given(self, host: str) -> None:
+        assert judge({}, host=host) is None
+        assert judge({}, server=Server(), host=host) is UNKNOWN_HOST
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "evil.test", "evil.test:8001", "localhost.evil.test", "127.0.0.1.evil.test", "127.evil.test",
+            "evil.localhost", "xresonate-server", "resonate-server.evil.test", "192.168.1.6", "128.0.0.1", "127.1",
+            "0x7f.0.0.1", "2130706433", "[::2]", "[fd00::2]", "0.0.0.0:8001", "[::]:8001", "[::ffff:127.0.0.1]",
+        ],
+    )  # fmt: skip
+    def test_it_goes_by_no_other(self, host: str) -> None:
+        assert judge({}, host=host) is UNKNOWN_HOST
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "", " ", "localhost, localhost", "localhost,evil.test", "localhost evil.test", "localhost:8001:8001",
+            "localhost:80a", "user@localhost", "evil.test#@localhost", "localhost/", "localhost..", ".localhost", "::1",
+            "[::1", "[127.0.0.1]", "[::1%25lo]", "[::1]x", "[:::1]", "lo\N{LATIN SMALL LETTER LONG S}t", "é.example",
+            "localhost\t", "localhost:\N{ARABIC-INDIC DIGIT EIGHT}",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("server", [SERVER, Server(hosts="*")], ids=["names", "any"])
+    def test_what_is_no_host_is_refused_by_all(self, host: str, server: Server) -> None:
+        assert judge({}, server=server, host=host) is MALFORMED_HOST
+
+    def test_a_star_takes_any_name(self) -> None:
+        assert judge({}, server=Server(hosts=["*"]), host="whatever.example:1") is None
+
+    def test_listening_everywhere_is_no_name(self) -> None:
+        """By these a browser reaches this machine, and does not say whose page asks."""
+        assert judge({}, server=Server(bind="0.0.0.0"), host="0.0.0.0:8001") is UNKNOWN_HOST
+        assert judge({}, server=Server(bind="::"), host="[::]:8001") is UNKNOWN_HOST
+
+    def test_a_program_of_old_sends_none(self) -> None:
+        assert Gate(SERVER).judge("GET", "/health", {}) is None
+        assert Gate(SERVER).judge("GET", "/health", {"origin": "http://"}) is FOREIGN_ORIGIN
+
+    @pytest.mark.parametrize(
+        ("address", "expected"),
+        [
+            ("127.0.0.1", True), ("127.1.1.1", True), ("localhost", True), ("::1", True),
+            ("0.0.0.0", False), ("::", False), ("", False), ("10.0.0.1", False), ("myhost", False),
+        ],
+    )  # fmt: skip
+    def test_what_is_loopback(self, address: str, expected: bool) -> None:
+        assert is_loopback(address) == expected
+
+
+JSON = {"Content-Type": "application/json", "Content-Length": "2"}
+
+
+class TestPrograms:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            JSON,
+            {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "2"},  # curl -d
+            {"Content-Type": "text/plain", "Transfer-Encoding": "chunked"},
+            {"Content-Length": "2"},
+            {"Authorization": "Bearer x", "User-Agent": "Mozilla/5.0", "Accept": "text/html"},
+            {**JSON, "Sec-Fetch-Mode": "cors"},  # fetch of Node.js
+        ],
+    )
+    def test_they_are_not_asked_for_anything(self, headers: dict[str, str]) -> None:
+        assert judge(headers) is None
+
+
+class TestOrigins:
+    @pytest.mark.parametrize(
+        ("origin", "host"),
+        [
+            (OURS, "localhost:8001"), ("https://localhost:8001", "localhost:8001"), ("http://localhost", "localhost"),
+            ("http://localhost.:8001", "localhost.:8001"), ("http://LocalHost:8001", "localhost:8001"),
+            ("http://[::1]:8001", "[::1]:8001"), ("http://resonate-server:8001", "resonate-server:8001"),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "same-origin"}], ids=["", "same-origin"])
+    def test_our_own_page_may_ask(self, origin: str, host: str, site: dict[str, str]) -> None:
+        assert judge({"Origin": origin, **JSON, **site}, host=host) is None
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            THEIRS, "http://127.0.0.1:8001", "http://localhost", "http://evil.test", "http://evil.test:8001", "null",
+            "", "http://localhost:8001/", "http://localhost:8001.evil.test", "http://x@localhost:8001",
+            "localhost:8001", "ftp://localhost:8001", "chrome-extension://localhost:8001", f"{OURS}, {OURS}",
+            f"{OURS} {OURS}", LISTED.upper(), f"{LISTED}:443", f"{LISTED}.evil.test", "file://",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "same-origin"}], ids=["", "same-origin"])
+    @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS", "PUT"])
+    def test_no_other_may(self, origin: str, site: dict[str, str], method: str) -> None:
+        assert judge({"Origin": origin, **JSON, **site}, method) is FOREIGN_ORIGIN
+
+    @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "cross-site"}], ids=["", "cross-site"])
+    def test_a_listed_one_may(self, site: dict[str, str]) -> None:
+        assert judge({"Origin": LISTED, **JSON, **site}) is None
+        assert judge({"Origin": LISTED, **site}, "OPTIONS") is None
+
+    def test_a_star_lists_all(self) -> None:
+        server = Server(cors=Cors(allow_origins="*"))
+        for origin in (THEIRS, "null"):
+            assert judge({"Origin": origin, **JSON, "Sec-Fetch-Site": "cross-site"}, server=server) is None
+
+    def test_a_listed_one_may_not_call_us_by_another_name(self) -> None:
+        assert judge({"Origin": LISTED, **JSON}, host="evil.test") is UNKNOWN_HOST
+
+
+OF_A_LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+class TestSites:
+    @pytest.mark.parametrize("site", ["same-origin", "none"])
+    def test_our_page_and_the_person_may_ask(self, site: str) -> None:
+        assert judge({"Sec-Fetch-Site": site}, "GET", "/ui/api/chains") is None
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Same-Origin", "same-origin, none", "new"])
+    @pytest.mark.parametrize("mode", ["no-cors", "cors", "navigate", "websocket"])
+    @pytest.mark.parametrize("path", ["/poll/service-bar/x", "/health", "/ui/js/main.js", "/ui/api/events", "/nowhere"])
+    def test_no_other_page_may_even_without_an_origin(self, site: str, mode: str, path: str) -> None:
+        assert judge({"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}, "GET", path) is FOREIGN_SITE
+
+    BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
+
+    def test_a_browser_that_says_nothing_gets_no_stream(self) -> None:
+        assert judge({"User-Agent": self.BROWSER}, "GET", "/poll/service-bar/x") is FOREIGN_SITE
+        for agent in ("python-httpx/0.28", "node", "Go-http-client/1.1", ""):
+            assert judge({"User-Agent": agent}, "GET", "/poll/service-bar/x") is None
+
+    def test_what_else_it_asks_for_has_no_effect(self) -> None:
+        assert judge({"User-Agent": self.BROWSER}, "GET", "/ui/api/chains") is None
+
+    @pytest.mark.parametrize("own", [{"Origin": OURS}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": LISTED}])
+    def test_a_page_that_may_ask_may_have_a_stream(self, own: dict[str, str]) -> None:
+        assert judge({"User-Agent": self.BROWSER, **own}, "GET", "/poll/service-bar/x") is None
+
+    @pytest.mark.parametrize("path", PAGES)
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_all_may_link_to_the_page(self, path: str, site: str) -> None:
+        assert judge(OF_A_LINK | {"Sec-Fetch-Site": site}, "GET", path) is None
+
+    @pytest.mark.parametrize(
+        ("method", "path", "others"),
+        [
+            ("GET", "/ui/", {"Sec-Fetch-Dest": "iframe"}),
+            ("GET", "/ui/", {"Sec-Fetch-Dest": "object"}),
+            ("GET", "/ui/", {"Sec-Fetch-Mode": "no-cors"}),
+            ("GET", "/ui/api/chains", {}),
+            ("GET", "/poll/service-bar/x", {}),
+            ("GET", "/metrics", {}),
+            ("POST", "/", {}),
+            ("POST", "/ui/", {}),
+            ("HEAD", "/ui/", {}),
+        ],
+    )
+    def test_but_to_nothing_else_and_not_frame_it(self, method: str, path: str, others: dict[str, str]) -> None:
+        assert judge(OF_A_LINK | others, method, path) is FOREIGN_SITE
+
+    def test_the_same_name_with_another_scheme_is_another_site(self) -> None:
+        assert judge({"Origin": "https://localhost:8001", "Sec-Fetch-Site": "cross-site", **JSON}) is FOREIGN_SITE
+
+
+class TestBodies:
+    OF_OUR_PAGE = (
+        {"Origin": OURS},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-New": "?1"},
+    )
+
+    @pytest.mark.parametrize("page", OF_OUR_PAGE, ids=lambda page: next(iter(page)))
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=application/json",
+            "text/plain; application/json", "text/plain;+json", "text/plain, application/json", "text/json+json",
+            "application/json, text/plain", "application/jsonp", "application/octet-stream", "", "json",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize(
+        "size", [{"Content-Length": "2"}, {"Transfer-Encoding": "chunked"}], ids=["known", "chunked"]
+    )
+    def test_a_page_declares_json(self, page: dict[str, str], kind: str, size: dict[str, str]) -> None:
+        assert judge(page | size | {"Content-Type": kind}) is UNDECLARED_BODY
+        assert judge(page | size) is UNDECLARED_BODY
+
+    @pytest.mark.parametrize("page", OF_OUR_PAGE, ids=lambda page: next(iter(page)))
+    @pytest.mark.parametrize(
+        "kind",
+        ["application/json", "Application/JSON; charset=utf-8", "application/json ;a=b", "application/x.y-z+json"],
+    )
+    def test_with_parameters_or_of_a_kind_of_its_own(self, page: dict[str, str], kind: str) -> None:
+        assert judge(page | {"Content-Length": "2", "Content-Type": kind}) is None
+
+    def test_no_body_needs_no_declaration(self) -> None:
+        assert judge({"Origin": OURS, "Content-Length": "0"}) is None
+        assert judge({"Sec-Fetch-Site": "same-origin"}, "GET") is None
+
+    def test_a_listed_page_is_no_exception(self) -> None:
+        assert judge({"Origin": LISTED, "Content-Length": "2", "Content-Type": "text/plain"}) is UNDECLARED_BODY
+
+
+class TestJournal:
+    def test_each_reason_host_and_origin_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        journal = Journal()
+        for _ in range(3):
+            journal.tell(UNKNOWN_HOST, {"host": "evil.test"})
+            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "http://evil.test"})
+            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "null"})
+
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+        assert "'evil.test'" in caplog.messages[0]
+        assert "RESONATE_SERVER__HOSTS" in caplog.messages[0]
+        assert "'http://evil.test'" in caplog.messages[1]
+
+    def test_a_value_stays_on_its_line_and_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
+        Journal().tell(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
+
+        (message,) = caplog.messages
+        assert message.isascii()
+        assert message.isprintable()
+        assert len(message) < 500
+
+    def test_whoever_makes_up_names_does_not_fill_log_or_memory(self, caplog: pytest.LogCaptureFixture) -> None:
+        journal = Journal()
+        for number in range(10 * MAX_TOLD):
+            journal.tell(UNKNOWN_HOST, {"host": f"{number}.test"})
+
+        assert len(caplog.messages) == MAX_TOLD + 1
+        assert "resonate_refused_total" in caplog.messages[-1]
+        assert len(journal._told) == MAX_TOLD + 1

@@ -1,0 +1,223 @@
+"""The whole stack with one token: whoever has it is served as ever, nobody else is, and it is told to nobody."""
+
+import json
+import re
+import secrets
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from harness.basics import wait_until
+from harness.page import Page
+from harness.server import VERSION
+from harness.services import ServiceProcess
+from stack.conftest import run_stack
+from stack.driver import REPOSITORY, SERVICES, Answer, Kind, Stack, docker_obstacle, new_id
+
+TOKEN = f"test-{secrets.token_hex(16)}"
+
+
+@pytest.fixture(scope="module", params=["processes", "containers"])
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    yield from run_stack(Stack(cast("Kind", request.param), TOKEN))
+
+
+def ask(stack: Stack, method: str, path: str, token: str | None, body: object = None) -> int:
+    """The status that the server answers; ``token`` is the bearer."""
+    connection = HTTPConnection("127.0.0.1", stack.server_port, timeout=20)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def get_promise(stack: Stack, token: str | None) -> int:
+    envelope = {"kind": "promise.get", "head": {"corrId": "1", "version": VERSION}, "data": {"id": "unknown"}}
+    return ask(stack, "POST", "/", token, envelope)
+
+
+def processes_seen(until: Callable[[], Any]) -> str:
+    """Every command line that ran on this machine meanwhile, as far as looking again and again shows them."""
+    seen = ""
+    while until() is None:
+        seen += subprocess.check_output(["ps", "-eww", "-o", "args="], text=True)
+    return seen
+
+
+def test_a_chain_is_served(stack: Stack) -> None:
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    assert stack.look_up(id) == Answer(200, id, 3, "resolved")
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1]])
+def test_the_server_refuses_whoever_has_no_token_or_another(stack: Stack, token: str | None) -> None:
+    assert get_promise(stack, token) == 401
+    for path in ("/poll/service-bar/stranger", "/ui/api/chains", "/ui/api/events", f"/ui/api/chains?token={TOKEN}"):
+        assert ask(stack, "GET", path, token) == 401
+
+
+def test_the_server_serves_whoever_has_it(stack: Stack) -> None:
+    assert get_promise(stack, TOKEN) == 404
+    for path in ("/poll/no-group/friend", "/ui/api/chains"):
+        assert ask(stack, "GET", path, TOKEN) == 200
+
+
+def test_the_page_sees_all_of_the_stack(stack: Stack) -> None:
+    stack.post(id := new_id())
+    with Page(stack.server_port, TOKEN).watch() as watching:
+        assert {group["name"] for group in watching.hello["groups"]} >= {"service-foo", "service-bar", "service-baz"}
+    assert Page(stack.server_port, TOKEN).get("/ui/api/chains").json["chains"][0]["id"] == id
+
+
+def test_health_needs_no_token(stack: Stack) -> None:
+    assert stack.is_whole()
+    assert ask(stack, "GET", "/ready", None) == 200
+
+
+def test_crash_bar_asks_the_server_with_it(stack: Stack) -> None:
+    done = stack.crash("scripts/crash-bar.sh --pause 3 --down 1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "baz ran exactly once" in done.stdout
+    assert "result: 3" in done.stdout, "the tree is drawn"
+
+
+@pytest.mark.parametrize("fault", ["--kill --for 3 --down 1", "--freeze --for 3"])
+def test_whoever_is_started_by_crash_has_it(stack: Stack, fault: str) -> None:
+    done = stack.crash(f"scripts/crash.sh bar {fault}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_chaos_goes_on_with_it(stack: Stack) -> None:
+    done = stack.run("scripts/chaos.sh", "--chains", "5", "--seconds", "5", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    stack.restore()
+
+
+def test_watch_finds_and_draws_the_newest_request(stack: Stack) -> None:
+    stack.post(id := new_id())
+    drawn = stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/watch.sh")
+    assert id in drawn
+    assert "result: 3" in drawn
+
+
+def test_the_command_in_the_server_s_container_has_it(stack: Stack) -> None:
+    if stack.kind == "processes":
+        pytest.skip("there is no container")
+    stack.post(id := new_id())
+    assert "result: 3" in stack.compose("exec", "-T", "resonate-server", "resonate", "tree", id)
+
+
+def test_up_keeps_the_token_of_what_is_up(stack: Stack) -> None:
+    kind = "--processes" if stack.kind == "processes" else "--docker"
+    stack.kill("bar")
+    stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/up.sh", kind)
+    assert get_promise(stack, None) == 401
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
+def test_up_does_not_mix_processes_of_two_tokens(stack: Stack) -> None:
+    if stack.kind == "containers":
+        pytest.skip("Compose starts all of them anew")
+    done = stack.run("env", "RESONATE_TOKEN=another", "scripts/up.sh", "--processes")
+    assert (done.returncode, "scripts/down.sh" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("token", ["", "not-the-one"])
+def test_a_worker_without_the_right_one_says_so(stack: Stack, tmp_path: Path, token: str) -> None:
+    url = f"http://127.0.0.1:{stack.server_port}"
+    stranger = ServiceProcess("baz", url, tmp_path / "log", RESONATE_TOKEN=token)
+    try:
+        wait_until(lambda: "refuses this worker" in stranger.output(), "the worker says so")
+    finally:
+        stranger.stop()
+    assert "RESONATE_TOKEN is not " + ("a token that it takes" if token else "set") in stranger.output()
+
+
+def test_no_log_and_no_command_line_shows_it(stack: Stack) -> None:
+    crash, _ = stack.begin_crash("scripts/crash-bar.sh --pause 3 --down 1", until="caller")
+    commands = processes_seen(crash.poll)
+    shown = "".join(crash.communicate())
+    shown += stack.succeed("scripts/trigger.sh") + stack.succeed("scripts/watch.sh")
+    shown += stack.run("scripts/up.sh", f"--{stack.kind}".replace("containers", "docker")).stderr
+    assert "crash-bar.sh" in commands
+    assert TOKEN not in commands
+    assert "#token=" in shown
+    assert TOKEN not in shown
+    for service in SERVICES:
+        assert TOKEN not in stack.log(service)
+
+
+# ── up.sh --token, and .env ──
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The repository, but for a `.env` of its own."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for entry in REPOSITORY.iterdir():
+        if not entry.name.startswith((".env", ".git")):
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def noted(env: Path) -> list[str]:
+    return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
+
+
+def test_up_makes_a_token_notes_it_and_takes_it_again(checkout: Path) -> None:
+    """The scripts of the other checkout: it is theirs that has a `.env`."""
+    stack, env = Stack("processes"), checkout / ".env"
+    env.write_text("# mine\nPYTHON_IMAGE=mine\n")
+    without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(checkout)]
+    try:
+        made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
+        assert made.returncode == 0, made.stdout + made.stderr
+        [token] = noted(env)
+        assert "noted in .env" in made.stderr
+        assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+        assert stat.S_IMODE(env.stat().st_mode) == 0o600
+        assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
+        assert len(token) >= 32
+
+        stack.succeed(*without_variable, "scripts/down.sh")
+        assert noted(env) == [token]
+        for arguments in ([], ["--token"]):
+            stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
+            assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+        assert noted(env) == [token]
+    finally:
+        stack.remove()
+
+
+@pytest.mark.parametrize(
+    "line", ["RESONATE_TOKEN=abc-1.~+/=", 'RESONATE_TOKEN="abc-1.~+/="', "RESONATE_TOKEN='abc-1.~+/=' # note"]
+)
+def test_scripts_and_compose_read_the_same_from_env(checkout: Path, line: str) -> None:
+    (checkout / ".env").write_text(f"OTHER=1\n{line}\n")
+    script = subprocess.check_output(["bash", "-c", ". scripts/lib.sh; noted_token"], cwd=checkout, text=True)
+
+    assert script == "abc-1.~+/=\n"
+    if docker_obstacle():
+        return
+    command = ["env", "-u", "RESONATE_TOKEN", "docker", "compose", "config", "--format", "json"]
+    services = json.loads(subprocess.check_output(command, cwd=checkout, text=True))["services"]
+    for service in SERVICES:
+        assert services[service]["environment"]["RESONATE_TOKEN"] == "abc-1.~+/="
+    assert services["resonate-server"]["environment"]["RESONATE_AUTH__TOKEN"] == "abc-1.~+/="
+
+
+def test_a_token_that_no_header_can_carry_is_told_by_up() -> None:
+    stack = Stack("processes", "two words")
+    try:
+        done = stack.run("scripts/up.sh", "--processes", "--token")
+        assert done.returncode == 1
+        assert "RESONATE_AUTH__TOKEN: a token is made of" in done.stderr
+        assert "two words" not in done.stderr
+    finally:
+        stack.remove()

@@ -1,0 +1,234 @@
+"""A page of another site, open in the same browser, reaches every port of this machine: nothing of what it asks for is
+done, nothing of it is told, and each request is counted as refused."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.basics import free_port, wait_until
+from harness.metrics import refusals
+from harness.server import FAR, VERSION, ServerProcess
+from msgspec import Struct
+from playwright.sync_api import Browser, Page, expect
+
+from ui.browser import REBOUND
+from ui.demo import create
+
+WAYS = Path(__file__).with_name("ways.js")
+
+SECRET = "secret-of-this-machine"
+"""Part of the id of a promise, and so of answers."""
+
+REFUSALS = ("RESONATE_SERVER__HOSTS", "RESONATE_SERVER__CORS__ALLOW_ORIGINS")
+"""What a page may read: that it may not."""
+
+
+def envelope(kind: str, data: Any) -> str:
+    return json.dumps({"kind": kind, "head": {"corrId": "1", "version": VERSION}, "data": data})
+
+
+def attack() -> tuple[str, ...]:
+    """Makes a worker of service-bar read a pickle: a call that is rejected, and a task that awaits it."""
+    error = {"__type": "error", "message": "x", "__py_pickle": base64.b64encode(b"cos\nsystem\n(S'true'\ntR.").decode()}
+    rejected = {"headers": {}, "data": base64.b64encode(json.dumps(error).encode()).decode()}
+    call = {"headers": {}, "data": base64.b64encode(b'{"func": "bar", "args": []}').decode()}
+    task = {"id": "evil", "timeoutAt": FAR, "param": call, "tags": {"resonate:target": "poll://any@service-bar"}}
+    create = {"kind": "promise.create", "head": {}, "data": task}
+    return (
+        envelope("promise.create", {"id": "evil.1", "timeoutAt": FAR, "param": {}, "tags": {}}),
+        envelope("promise.settle", {"id": "evil.1", "state": "rejected", "value": rejected}),
+        envelope("task.create", {"pid": "evil", "ttl": 60_000, "action": create}),
+        envelope("promise.create", task),
+        envelope("promise.settle", {"id": SECRET, "state": "rejected", "value": rejected}),
+    )
+
+
+def is_refusal(seen: str) -> bool:
+    return SECRET not in seen and any(setting in seen for setting in REFUSALS)
+
+
+class Surface(Struct, frozen=True):
+    """A path; ``bodies`` are posted to it, without any it is asked by GET."""
+
+    path: str
+    bodies: tuple[str, ...] = ()
+
+
+# By listener. Those of other programs of the stack belong here, too; `Target.ports` says where they are.
+SURFACES = {
+    "api": [
+        Surface("/", attack()),
+        Surface("/ui/api/send", ('{"pause": 0}',)),
+        Surface("/tasks/claim", ("{}",)),
+        Surface("/"),
+        Surface("/poll/service-bar/evil"),
+        Surface("/ui/"),
+        Surface("/ui/js/main.js"),
+        Surface("/ui/icon.svg"),
+        Surface("/ui/api/settings"),
+        Surface("/ui/api/events"),
+        Surface("/ui/api/chains"),
+        Surface(f"/ui/api/chain?id={SECRET}"),
+        Surface("/health"),
+        Surface("/ready"),
+        Surface("/promises"),
+    ],
+    "metrics": [Surface("/metrics"), Surface("/")],
+}
+
+
+class View(Struct, frozen=True):
+    """Where the page is from, and by which name it calls the server. ``page`` is a name on the stranger's port, or
+    empty: then the page is of the name and port that it calls, as far as its browser can tell."""
+
+    page: str
+    called: str
+
+
+VIEWS = {
+    "another port of the same address": View("127.0.0.1", "127.0.0.1"),
+    "another port of the same name": View("localhost", "localhost"),
+    "another name of this machine": View("localhost", "127.0.0.1"),
+    "another site": View(REBOUND, "127.0.0.1"),
+    "a name that was made to point here": View(REBOUND, REBOUND),
+    "the same name and port, made to point here": View("", REBOUND),
+}
+
+
+class Target:
+    """The server under attack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = {"metrics": free_port()}
+        settings = {
+            "RESONATE_OBSERVABILITY__METRICS_PORT": str(self.ports["metrics"]),
+            "RESONATE_UI__FOO_URL": "http://127.0.0.1:9",
+        }
+        self.server = ServerProcess(folder / "log", folder / "resonate.db", None, **settings).start()
+        self.ports["api"] = self.server.port
+        create(self.server.client(), SECRET)
+
+    def address(self, listener: str, name: str) -> str:
+        return f"http://{name}:{self.ports[listener]}"
+
+    def refused(self) -> int:
+        return refusals(self.ports["metrics"]).total()
+
+    def stored(self) -> list[Any]:
+        """Everything there is."""
+        client = self.server.client()
+        return [client.call(f"{kind}.search", limit=1_000).data for kind in ("promise", "task", "schedule")]
+
+    def has_had_workers(self) -> bool:
+        return "worker connected" in self.server.output()
+
+
+@pytest.fixture(scope="module")
+def target(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:  # noqa: ARG001
+    target = Target(tmp_path_factory.mktemp("target"))
+    yield target
+    target.server.stop()
+
+
+class Strange(BaseHTTPRequestHandler):
+    """An empty page, whatever is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>A page of somebody else</title><body></body>")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[int]:
+    """Another server on this machine; its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tab without the account that the other tests keep: here much goes wrong."""
+    context = browser.new_context()
+    context.add_init_script(path=WAYS)
+    yield context.new_page()
+    context.close()
+
+
+def try_everything(page: Page, url: str, bodies: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """What the page could read, by the way in which it asked."""
+    tried: dict[str, list[str]] = page.evaluate("([url, bodies]) => tryEverything(url, bodies)", [url, list(bodies)])
+    return tried
+
+
+@pytest.mark.parametrize("listener", SURFACES)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
+def test_a_page_gets_nothing_done_and_nothing_told(
+    target: Target, stranger: int, page: Page, view: View, listener: str
+) -> None:
+    address = target.address(listener, view.called)
+    # The browser shows the refusal of `/nowhere`: a page of that origin, like one that was loaded from there earlier.
+    page.goto(f"http://{view.page}:{stranger}/" if view.page else f"{address}/nowhere")
+    before, stored = target.refused(), target.stored()
+
+    tried = [try_everything(page, address + surface.path, surface.bodies) for surface in SURFACES[listener]]
+
+    answers = [seen for ways in tried for answers in ways.values() for seen in answers]
+    wait_until(lambda: target.refused() - before >= len(answers), "every request is counted")
+    # A browser asks again when it hears that it should not have asked here.
+    assert target.refused() - before == len(answers) or view.called == REBOUND
+    assert [seen for seen in answers if seen and not is_refusal(seen)] == []
+    assert not any(frame.locator("#status").count() for frame in page.frames)
+    assert target.stored() == stored
+    assert not target.has_had_workers()
+
+
+def test_where_the_browser_says_less_still_nothing_gets_done(stranger: int, page: Page, tmp_path: Path) -> None:
+    """On plain HTTP by another name than loopback it does not say with every request whose page asks."""
+    server = ServerProcess(tmp_path / "log", RESONATE_SERVER__HOSTS=REBOUND).start()
+    try:
+        page.goto(f"http://localhost:{stranger}/")
+        try_everything(page, f"http://{REBOUND}:{server.port}/", attack())
+        try_everything(page, f"http://{REBOUND}:{server.port}/poll/service-bar/evil")
+
+        assert server.client().call("promise.search").data == {"promises": []}
+        assert "worker connected" not in server.output()
+    finally:
+        server.stop()
+
+
+def test_a_link_of_another_site_leads_to_a_page_that_works(target: Target, stranger: int, page: Page) -> None:
+    page.goto(f"http://localhost:{stranger}/")
+    before = target.refused()
+    page.evaluate("(url) => { location = url }", f"{target.address('api', '127.0.0.1')}/")
+
+    expect(page.locator("#status")).to_have_attribute("data-state", "live")
+    expect(page.locator("#chains [data-chain]").first).to_be_visible()
+    page.locator("#send").click()
+    expect(page.locator("#notice")).to_contain_text("foo does not answer")
+    assert target.refused() == before
+
+
+def test_a_page_of_a_listed_origin_may_ask(stranger: int, page: Page, tmp_path: Path) -> None:
+    """That the others get nowhere is not because they ask in the wrong way."""
+    ours = f"http://localhost:{stranger}"
+    server = ServerProcess(tmp_path / "log", RESONATE_SERVER__CORS__ALLOW_ORIGINS=ours).start()
+    try:
+        page.goto(ours)
+        assert try_everything(page, server.url, attack()[:1])["fetch of JSON"][0].startswith("200 ")
+        assert try_everything(page, f"{server.url}/poll/service-bar/x")["events"] == ["opened"]
+        assert "worker connected" in server.output()
+    finally:
+        server.stop()

@@ -1,0 +1,55 @@
+"""A worker whose functions block its event loop, each in its own way.
+
+BLOCK_SECONDS: for how long. KEEP_SECONDS: the limit for keeping its leases meanwhile, in place of the worker's own.
+"""
+
+import os
+import time
+
+from resonate.context import Context
+
+from worker import Worker, heartbeat, log_run
+
+SECONDS = float(os.environ["BLOCK_SECONDS"])
+
+
+async def sleeping(ctx: Context) -> str:
+    log_run(ctx)
+    time.sleep(SECONDS)  # noqa: ASYNC251  this is what is to be noticed
+    return "done"
+
+
+async def computing(ctx: Context) -> str:
+    log_run(ctx)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        sum(range(1000))
+    return "done"
+
+
+async def holding(ctx: Context) -> str:
+    """In C code that keeps the interpreter to itself, so that no other thread of the process runs."""
+    log_run(ctx)
+    sum(range(60_000_000))
+    return "done"
+
+
+async def with_a_step(ctx: Context) -> str:
+    log_run(ctx)
+    done: str = await ctx.run(step)
+    return done
+
+
+def step(ctx: Context) -> str:
+    log_run(ctx)
+    _library()
+    return "done"
+
+
+def _library() -> None:
+    time.sleep(SECONDS)
+
+
+if __name__ == "__main__":
+    heartbeat.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeat.KEEP_SECONDS))
+    Worker("service-blocking", sleeping, computing, holding, with_a_step).run()

@@ -1,0 +1,98 @@
+"""A function that blocks the event loop beyond its lease: it runs once all the same, and the log names it."""
+
+import re
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.basics import wait_until
+from harness.server import ServerProcess
+
+from .calls import Calls
+from .programs import Program, Stack
+
+GROUP = "service-blocking"
+LEASE = "1"
+
+
+def start(stack: Stack, lease: str = LEASE, **environment: str) -> Program:
+    worker = stack.start_worker("blocking", health_file=None, LEASE_SECONDS=lease, **environment)
+    worker.wait_for("connected to server")
+    return worker
+
+
+@pytest.mark.parametrize(
+    ("function", "culprit"), [("sleeping", "sleeping"), ("computing", "computing"), ("with_a_step", "step")]
+)
+def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, function: str, culprit: str) -> None:
+    stack.start_server()
+    worker = start(stack, BLOCK_SECONDS="5")
+    other = start(stack, BLOCK_SECONDS="5")
+    calls = Calls(stack.server_port)
+
+    assert calls.result(calls.begin("once", GROUP, function)) == "done"
+
+    def said() -> str:
+        return worker.output + other.output
+
+    assert said().count(f"running function {culprit}  promise=") == 1
+    assert "lease lost" not in said()
+    line = re.compile(rf"function {culprit} \(blocking.py, line \d+\) blocked the event loop for (\d+\.\d) s")
+    wait_until(lambda: line.search(said()), "the log names the function and the seconds")
+    assert 4 <= float(line.findall(said())[0]) < 15
+
+
+def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
+    """Its lease cannot be kept."""
+    stack.start_server()
+    worker = start(stack, BLOCK_SECONDS="0")
+    Calls(stack.server_port).begin("holding", GROUP, "holding")
+    worker.wait_for("function holding (blocking.py, line ")
+
+
+def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_path: Path) -> None:
+    key, pem = Ed25519PrivateKey.generate(), tmp_path / "key.pem"
+    pem.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    token = jwt.encode({"exp": int(time.time()) + 3_600, "role": "admin"}, key, "EdDSA")
+    log = tmp_path / "server.log"
+    server = ServerProcess(log, port=stack.server_port, RESONATE_AUTH__PUBLICKEY=str(pem)).start()
+    try:
+        worker = start(stack, BLOCK_SECONDS="4", RESONATE_TOKEN=token)
+        calls = Calls(stack.server_port, token)
+
+        assert calls.result(calls.begin("with-a-token", GROUP, "sleeping")) == "done"
+
+        assert worker.count("running function sleeping") == 1
+        assert "heartbeat failed" not in worker.output
+    finally:
+        server.stop()
+
+
+def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) -> None:
+    """While the first one blocks, the leases of the others are granted, and nobody reads that they are."""
+    stack.start_server()
+    worker = start(stack, BLOCK_SECONDS="1")
+    calls = Calls(stack.server_port)
+
+    ids = [calls.begin(f"call-{number}", GROUP, "sleeping") for number in range(6)]
+
+    assert [calls.result(id) for id in ids] == ["done"] * 6
+    assert worker.count("running function sleeping") == 6
+    assert "lease lost" not in worker.output
+
+
+def test_a_process_that_hangs_loses_its_work_to_another_one(stack: Stack) -> None:
+    stack.start_server()
+    hanging = start(stack, BLOCK_SECONDS="60", KEEP_SECONDS="3")
+    calls = Calls(stack.server_port)
+    id = calls.begin("hanging", GROUP, "sleeping")
+    hanging.wait_for("running function sleeping")
+    quick = start(stack, BLOCK_SECONDS="0")
+
+    assert calls.result(id) == "done"
+
+    assert quick.count("running function sleeping") == 1
+    hanging.wait_for("its leases are not kept any longer")

@@ -1,0 +1,284 @@
+"""foo, when its clients send half of what they should, or read nothing, or do not leave."""
+
+import base64
+import contextlib
+import json
+import signal
+import socket
+import struct
+import time
+from http import HTTPStatus
+
+import pytest
+from harness.basics import wait_until
+
+from .programs import Stack
+from .test_interface import is_problem, read_all, send_waiting_request
+
+HEAD = b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+HALVES = [
+    b"",
+    b"POST /foo HT",
+    HEAD,
+    HEAD + b'Content-Length: 100\r\n\r\n{"pause": ',
+    CHUNKED + b"2\r\n",
+]
+LIMIT = 16 * 1024
+
+
+def _chunked(body: bytes, size: int) -> bytes:
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def _answer(stack: Stack, request: bytes) -> bytes:
+    with stack.connect() as connection:
+        connection.sendall(request)
+        return read_all(connection)
+
+
+def _is(answer: bytes, status: int) -> bool:
+    return answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("size", [LIMIT, 1000, 10])
+def test_chunks_up_to_the_limit_are_accepted(running: Stack, size: int) -> None:
+    assert b'"message":3' in _answer(running, CHUNKED + _chunked(b'{"pause": 0}'.ljust(LIMIT), size))
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, 1000, 10])
+def test_chunks_over_the_limit_are_refused(running: Stack, size: int) -> None:
+    answer = _answer(running, CHUNKED + _chunked(b'{"pause": 0}'.ljust(LIMIT + 1), size))
+    assert _is(answer, 413)
+    assert b"application/problem+json" in answer
+
+
+def test_chunks_are_counted_with_what_is_around_them(running: Stack) -> None:
+    assert _is(_answer(running, CHUNKED + _chunked(b'{"pause": 0}'.ljust(LIMIT), 1)), 413)
+
+
+def test_chunks_that_come_one_by_one_are_put_together(running: Stack) -> None:
+    with running.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request = CHUNKED + _chunked(b'{"pause": 0}', 5)
+        for at in range(len(request)):
+            connection.sendall(request[at : at + 1])
+        assert b'"message":3' in read_all(connection)
+
+
+def test_trailers_are_read(running: Stack) -> None:
+    chunks = _chunked(b'{"pause": 0}', 100).removesuffix(b"\r\n") + b"Digest: none\r\n\r\n"
+    assert b'"message":3' in _answer(running, CHUNKED + chunks)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"zz\r\n", b"-5\r\n", b"\r\n", b"5;\x01\r\nhello\r\n0\r\n\r\n", b"1\r\nab\r\n0\r\n\r\n", b"0x1\r\na\r\n0\r\n\r\n"],
+)
+def test_chunks_that_are_malformed(running: Stack, chunks: bytes) -> None:
+    answer = _answer(running, CHUNKED + chunks)
+    assert _is(answer, 400)
+    assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (b"Content-Length: -1\r\n\r\n", 400),
+        (b"Content-Length: +2\r\n\r\n{}", 400),
+        (b"Content-Length: 1e3\r\n\r\n{}", 400),
+        (b"Content-Length: %b\r\n\r\n{}" % (b"9" * 5000), 400),
+        (b"Content-Length: %b\r\n\r\n{}" % (b"9" * 30), 413),
+        (b"Content-Length: %d\r\n\r\n{}" % (LIMIT + 1), 413),
+        (b"Content-Length: %b2\r\n\r\n{}" % (b"0" * 30), 200),
+        (b"Transfer-Encoding: gzip\r\n\r\n{}", 400),
+        (b"X: %b" % (b"x" * 40_000), 431),
+        (b"no header\n\n", 400),
+    ],
+)
+def test_lengths_that_are_absurd(running: Stack, headers: bytes, status: int) -> None:
+    assert _is(_answer(running, HEAD + headers), status)
+
+
+def test_a_client_that_asks_first_is_invited_to_send_the_body(running: Stack) -> None:
+    with running.connect() as connection:
+        connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert b'"message":3' in read_all(connection)
+
+
+def test_a_request_that_ends_early_begins_nothing(running: Stack) -> None:
+    with running.connect() as connection:
+        connection.sendall(HEAD + b"Idempotency-Key: early\r\nContent-Length: 100\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == b""
+    assert running.get("/foo/early").status == HTTPStatus.NOT_FOUND
+
+
+def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
+    halves = _half_requests(running, 600)
+    began = time.monotonic()
+    try:
+        assert running.post().json["message"] == 3
+        while any(map(_is_open, halves)):
+            assert time.monotonic() - began < 30
+            _trickle(halves)
+            assert _seconds_of_health(running) < 1
+            time.sleep(0.2)
+    finally:
+        _close(halves)
+
+
+def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
+    halves = _half_requests(running, 1000)
+    try:
+        for _ in range(5):
+            _trickle(halves)
+            halves += _half_requests(running, 200)
+        assert _seconds_of_health(running) < 1
+        assert running.post().json["message"] == 3
+    finally:
+        _close(halves)
+
+
+def test_half_requests_do_not_hold_up_the_end(stack: Stack) -> None:
+    stack.start_server()
+    foo = stack.start_foo()
+    halves = _half_requests(stack, 600)
+    assert _seconds_of_health(stack) < 1
+    try:
+        status, seconds = foo.end()
+        assert status == 0
+        assert seconds < 2
+    finally:
+        _close(halves)
+
+
+def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> None:
+    id = running.post({"pause": 60}, prefer="respond-async").json["id"]
+    value = base64.b64encode(json.dumps("x" * 60_000).encode()).decode()
+    running.ask_server("promise.settle", id=id, state="resolved", value={"data": value})
+    silent = [socket.socket() for _ in range(600)]
+    try:
+        for connection in silent:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.connect(("127.0.0.1", running.foo_port))
+            connection.sendall(b"GET /foo/%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % id.encode())
+        wait_until(lambda: running.get(f"/foo/{id}").status == HTTPStatus.OK, "another client is answered", 10)
+        for _ in range(5):
+            assert _seconds_of_health(running) < 1
+        assert running.post().json["message"] == 3
+    finally:
+        _close(silent)
+
+
+def test_a_slow_server_does_not_delay_health(stack: Stack) -> None:
+    server = stack.start_server()
+    stack.start_foo()
+    server.send(signal.SIGSTOP)
+    asking: list[socket.socket] = []
+    try:
+        for _ in range(2500):
+            asking.append(stack.connect())
+            asking[-1].sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        for _ in range(5):
+            assert _seconds_of_health(stack) < 1
+        assert _is(read_all(asking[-1]), 503), "those who come last are told so"
+    finally:
+        _close(asking)
+
+
+def test_a_client_that_closes_its_side_is_answered(running: Stack) -> None:
+    with running.connect() as connection:
+        body = b'{"pause": 2}'
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+    assert _is(answer, 200)
+    assert b'"message":3' in answer
+
+
+def test_a_client_that_breaks_the_connection_is_not_waited_for(running: Stack) -> None:
+    connection = send_waiting_request(running, "broken", pause=20)
+    wait_until(lambda: running.get("/foo/broken").status == HTTPStatus.OK, "it has begun")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    running.program("foo").wait_for("the client of broken has left")
+
+
+def test_clients_that_closed_their_side_make_room_when_places_are_short(running: Stack) -> None:
+    waiting = [send_waiting_request(running, f"closed-{number}", pause=30) for number in range(300)]
+    try:
+        for connection in waiting:
+            connection.shutdown(socket.SHUT_WR)
+        foo = running.program("foo")
+        wait_until(lambda: foo.count("the client of closed-") >= 300 - 256, "some make room")
+        first = next(number for number in range(300) if foo.count(f"the client of closed-{number} "))
+        assert _is(read_all(waiting[first]), 202)
+    finally:
+        _close(waiting)
+
+
+def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(stack: Stack) -> None:
+    stack.start_server()
+    stack.start_services()
+    waiting = [send_waiting_request(stack, f"full-{number}", pause=60) for number in range(512)]
+    try:
+        wait_until(lambda: all(_has_begun(stack, number) for number in (0, 255, 511)), "they wait")
+        wait_until(
+            lambda: stack.post(prefer="wait=60").status == HTTPStatus.SERVICE_UNAVAILABLE, "all places are taken"
+        )
+        refused = stack.post({"pause": 1}, key="refused")
+        assert is_problem(refused, HTTPStatus.SERVICE_UNAVAILABLE)
+        assert "512 requests wait already" in refused.json["detail"]
+        assert 1 < int(refused.headers["Retry-After"]) <= 60, "the first of them can end when its pause does"
+        assert stack.get("/foo/refused").status == HTTPStatus.NOT_FOUND
+        assert stack.post({"pause": 60}, prefer="respond-async").status == HTTPStatus.ACCEPTED
+        assert _seconds_of_health(stack) < 1
+    finally:
+        _close(waiting)
+
+
+def _has_begun(stack: Stack, number: int) -> bool:
+    return stack.get(f"/foo/full-{number}").status == HTTPStatus.OK
+
+
+def _half_requests(stack: Stack, number: int) -> list[socket.socket]:
+    connections = []
+    for index in range(number):
+        connection = stack.connect()
+        connection.sendall(HALVES[index % len(HALVES)])
+        connection.setblocking(False)
+        connections.append(connection)
+    return connections
+
+
+def _trickle(connections: list[socket.socket]) -> None:
+    for index, connection in enumerate(connections):
+        if HALVES[index % len(HALVES)].endswith(b"2\r\n"):
+            with contextlib.suppress(OSError):
+                connection.send(b"  \r\n2\r\n")
+
+
+def _is_open(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(4096) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _seconds_of_health(stack: Stack) -> float:
+    began = time.monotonic()
+    assert stack.get("/health").status == HTTPStatus.OK
+    return time.monotonic() - began
+
+
+def _close(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        connection.close()

@@ -1,0 +1,108 @@
+"""What an id stands for: one call of foo, with the arguments it was begun with."""
+
+import base64
+import json
+import time
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from .programs import Stack
+from .test_interface import is_problem
+
+
+def _create(stack: Stack, id: str, function: str = "foo", **tags: str) -> None:
+    """A promise of somebody else; with a target, it is a call that nobody answers."""
+    call = base64.b64encode(json.dumps({"func": function, "args": [0, 0]}).encode()).decode()
+    deadline = int(time.time() * 1000) + 600_000
+    named = {f"resonate:{name}": value for name, value in tags.items()}
+    stack.ask_server("promise.create", id=id, timeoutAt=deadline, param={"data": call}, tags=named)
+
+
+@pytest.mark.parametrize(
+    ("id", "function", "tags"),
+    [
+        ("no-call", "foo", {}),
+        ("other-group", "foo", {"target": "poll://any@service-nobody"}),
+        ("other-group-by-name", "foo", {"target": "poll://any@service-foo-nobody"}),
+        ("other-function", "bar", {"target": "poll://any@service-nobody"}),
+    ],
+)
+def test_what_is_not_a_call_of_foo_is_neither_shown_nor_joined(
+    running: Stack, id: str, function: str, tags: dict[str, str]
+) -> None:
+    _create(running, id, function, **tags)
+    assert is_problem(running.get(f"/foo/{id}"), HTTPStatus.NOT_FOUND)
+    for prefer in (None, "respond-async"):
+        reply = running.post(key=id, prefer=prefer)
+        assert is_problem(reply, HTTPStatus.CONFLICT)
+        assert "something else" in reply.json["detail"]
+    if tags:
+        task = running.ask_server("task.get", id=id)["data"]["task"]
+        assert (task["state"], task["version"]) == ("pending", 0), "foo took a task that is not its own"
+
+
+def test_a_promise_whose_call_cannot_be_read_is_not_shown(running: Stack) -> None:
+    tags = {"resonate:target": "poll://any@service-nobody"}
+    deadline = int(time.time() * 1000) + 600_000
+    running.ask_server("promise.create", id="garbled-call", timeoutAt=deadline, param={"data": "%%%"}, tags=tags)
+    assert is_problem(running.get("/foo/garbled-call"), HTTPStatus.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [({"pause": 0.5}, {"pause": 0.6}), (None, {"pause": 1}), ({"pause": 0.5}, {"running": 0.5})]
+)
+def test_a_key_with_another_body_is_refused(running: Stack, first: Any, second: Any) -> None:
+    key = f"changed-{json.dumps([first, second]).encode().hex()}"[:100]
+    assert running.post(first, key=key).json["message"] == 3
+    reply = running.post(second, key=key)
+    assert is_problem(reply, HTTPStatus.UNPROCESSABLE_ENTITY)
+    assert "another body" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"pause": 1}', b'{"pause": 1.0}', b'{"pause":1.00e0}'])
+def test_a_key_with_the_same_body_or_none_joins(running: Stack, body: bytes) -> None:
+    running.post({"pause": 1}, key="unchanged")
+    assert running.post(body, key="unchanged").json == {"id": "unchanged", "message": 3}
+
+
+def test_no_pause_is_a_pause_of_nothing(running: Stack) -> None:
+    running.post(key="nothing")
+    assert running.post({"pause": 0}, key="nothing").json["message"] == 3
+
+
+def test_another_foo_remembers_the_body(stack: Stack) -> None:
+    stack.start_server()
+    foo, _, _ = stack.start_services()
+    stack.post({"pause": 5}, key="remembered", prefer="respond-async")
+    foo.end()
+    stack.start_foo()
+    assert is_problem(stack.post({"pause": 6}, key="remembered"), HTTPStatus.UNPROCESSABLE_ENTITY)
+    assert stack.post({"pause": 5.0}, key="remembered", prefer="respond-async").status == HTTPStatus.ACCEPTED
+
+
+@pytest.mark.parametrize("state", ["resolved", "rejected"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "%%%",
+        base64.b64encode(b"{").decode(),
+        base64.b64encode(b"\xff").decode(),
+        base64.b64encode(b"[" * 9999).decode(),
+    ],
+)
+def test_a_result_that_cannot_be_read(running: Stack, state: str, value: str) -> None:
+    id = running.post({"pause": 60}, prefer="respond-async").json["id"]
+    running.ask_server("promise.settle", id=id, state=state, value={"data": value})
+    for reply in (running.get(f"/foo/{id}"), running.post(key=id), running.post(key=id, prefer="respond-async")):
+        assert is_problem(reply, HTTPStatus.BAD_GATEWAY)
+        assert "cannot be read" in reply.json["detail"]
+    assert "Traceback" not in running.program("foo").output
+
+
+def test_a_result_that_is_too_large(running: Stack) -> None:
+    id = running.post({"pause": 60}, prefer="respond-async").json["id"]
+    value = base64.b64encode(json.dumps("x" * 70_000).encode()).decode()
+    running.ask_server("promise.settle", id=id, state="resolved", value={"data": value})
+    assert is_problem(running.get(f"/foo/{id}"), HTTPStatus.BAD_GATEWAY)

@@ -1,0 +1,113 @@
+"""Values never carry code: no worker runs what somebody wrote into a promise, and none writes such a thing itself."""
+
+import base64
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .calls import Calls, written
+from .programs import Stack
+
+GROUP = "service-asking"
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
+    """To a worker that awaits what anybody may settle."""
+    stack = Stack(tmp_path_factory.mktemp("asking"))
+    stack.start_server()
+    stack.start_worker("asking").wait_for("connected to server")
+    yield Calls(stack.server_port)
+    stack.close()
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """A file that is there if code was run."""
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def code(mark: Path) -> bytes:
+    return base64.b64encode(pickle.dumps(Touch(mark)))
+
+
+def test_the_pickle_used_here_does_run_code(code: bytes, mark: Path) -> None:
+    pickle.loads(base64.b64decode(code))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("function", ["ask_function", "ask_person"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        b'{"__type":"error","message":"no","__py_pickle":"%b"}',
+        b'{"message":"no","__py_pickle":"%b"}',
+        b'{"__type":"error","__py_\\u0070ickle":"%b","message":"no"}',
+        b'{"__py_pickle":"","message":"yes","__py_pickle":"%b","message":"no"}',
+        b' \n{ "message" : "no" , "__py_pickle" : "%b" , "more": [{"__py_pickle": "%b"}] }\n',
+    ],
+    ids=["as the SDK writes it", "without a type", "escaped", "twice", "spaced and nested"],
+)
+def test_an_error_arrives_by_its_message_and_its_pickle_does_not(
+    calls: Calls, mark: Path, code: bytes, function: str, template: bytes, request: pytest.FixtureRequest
+) -> None:
+    id = calls.begin(request.node.name, GROUP, function)
+    calls.reject(calls.child(id), template.replace(b"%b", code))
+
+    assert calls.result(id) == ["ApplicationError", "no"]
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b'{"__py_pickle":"%b"}', "unknown error: {}"),
+        (b'[{"__py_pickle":"%b"}]', 'unknown error: [{"__py_pickle":"%b"}]'),
+        (b'"%b"', 'unknown error: "%b"'),
+    ],
+    ids=["nothing else", "in a list", "bare"],
+)
+def test_an_error_without_a_message_is_told_as_it_stands(
+    calls: Calls, mark: Path, code: bytes, value: bytes, message: str, request: pytest.FixtureRequest
+) -> None:
+    id = calls.begin(request.node.name, GROUP, "ask_person")
+    calls.reject(calls.child(id), value.replace(b"%b", code))
+
+    assert calls.result(id) == ["ApplicationError", message.replace("%b", code.decode())]
+    assert not mark.exists()
+
+
+def test_arguments_are_no_way_in(calls: Calls, mark: Path, code: bytes) -> None:
+    value = {"__type": "error", "message": "no", "__py_pickle": code.decode()}
+    id = calls.begin("arguments", GROUP, "give_back", value, __py_pickle=code.decode())
+
+    assert calls.result(id) == {"__type": "error", "message": "no"}
+    assert not mark.exists()
+
+
+def test_a_function_that_raises_writes_its_message_only(calls: Calls) -> None:
+    promise = calls.settled(calls.begin("raises", GROUP, "fail"))
+
+    assert promise["state"] == "rejected"
+    assert written(promise) == b'{"__type":"error","message":"no number today"}'
+
+
+def test_a_step_that_raises_does_so_too(calls: Calls) -> None:
+    id = calls.begin("raises-in-a-step", GROUP, "fail_in_a_step")
+
+    assert calls.result(id) == ["ApplicationError", "no number today"]
+    assert written(calls.promise(calls.child(id))) == b'{"__type":"error","message":"no number today"}'

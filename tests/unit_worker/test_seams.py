@@ -1,0 +1,32 @@
+"""What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
+
+import inspect
+from importlib.metadata import version
+
+import resonate.core
+from resonate.context import Context
+from resonate.effects import ResonateEffects
+
+
+def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
+    assert version("resonate-sdk") == "0.8.1"
+
+
+def test_the_core_makes_its_effects_by_this_name_once_per_attempt() -> None:
+    source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
+    assert source.count("ResonateEffects(") == 1
+
+
+def test_a_step_is_asked_for_by_create_promise_and_the_promise_is_given_back() -> None:
+    assert list(inspect.signature(ResonateEffects.create_promise).parameters) == ["self", "req"]
+
+
+def test_each_step_takes_its_id_from_next_id_once() -> None:
+    for creator in (Context.run, Context.rpc, Context.sleep, Context.promise, Context.detached):
+        assert inspect.getsource(creator).count("self._next_id()") == 1
+
+
+def test_a_local_step_begins_only_after_run_has_returned() -> None:
+    source = inspect.getsource(Context.run)
+    assert "asyncio.create_task(bg())" in source
+    assert "_id=req.id" in source

@@ -1,0 +1,205 @@
+"""Values without code, and where the SDK would find code in them."""
+
+import ast
+import base64
+import importlib.metadata
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import resonate
+from resonate.codec import Codec, NoopEncryptor, decode_settled
+from resonate.error import ApplicationError, ResonateError
+from resonate.types import PromiseRecord, Value
+
+from worker.values import CODEC, PICKLE, PlainValues
+
+SDK = Path(resonate.__file__).parent
+REPOSITORY = Path(__file__).parents[2]
+
+# Whatever takes a value apart, by the function that does it. What is read from a server passes `Codec.decode`, and so
+# the encryptor, before `_deserialize_error` sees it: `decode_settled` is given what `decode_promise` has decoded.
+READS_VALUES = {
+    ("codec.py", "Codec.decode", "decrypt"),
+    ("codec.py", "Codec.decode_error", "_deserialize_error"),
+    ("codec.py", "Codec.decode_error", "decode"),
+    ("codec.py", "Codec.decode_promise", "decode"),
+    ("codec.py", "_deserialize_error", "loads"),
+    ("codec.py", "decode_settled", "_deserialize_error"),
+    ("context.py", "Context._await_remote", "decode_settled"),
+    ("context.py", "Context.run.bg", "decode_settled"),
+    ("core.py", "Core.on_message", "decode_promise"),
+    ("effects.py", "ResonateEffects._absorb", "decode_promise"),
+    ("effects.py", "ResonateEffects.create_promise", "decode_promise"),
+    ("effects.py", "ResonateEffects.settle_promise", "decode_promise"),
+    ("handle.py", "ResonateHandle._decode_result", "decode"),
+    ("handle.py", "ResonateHandle._decode_result", "decode_error"),
+    ("promises.py", "Promises._settle", "decode_promise"),
+    ("promises.py", "Promises.create", "decode_promise"),
+    ("promises.py", "Promises.get", "decode_promise"),
+    ("promises.py", "Promises.search", "decode_promise"),
+    ("resonate.py", "Resonate.run._", "decode_promise"),
+}
+WRITES_PICKLES = {("codec.py", "_encode_error", "dumps")}
+READERS = {"_deserialize_error", "decode_error", "decode_promise", "decode_settled", "decrypt", "load", "loads"}
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def hostile(mark: Path) -> Value:
+    code = base64.b64encode(pickle.dumps(Touch(mark))).decode()
+    return Value(data=base64.b64encode(msgspec.json.encode({"message": "no", PICKLE: code})).decode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"message":"no","__py_pickle":"x"}',
+        b'{"__py_\\u0070ickle":"x","message":"no"}',
+        b'{"\\u005f\\u005fpy_pickle":"x","message":"no"}',
+        b'{"__py_pickle":1,"message":"no","__py_pickle":"x"}',
+        b'\t{ "__py_pickle" : {"__py_pickle": []}, "message" : "no" } ',
+    ],
+)
+def test_a_pickle_is_dropped_in_both_directions(data: bytes) -> None:
+    assert PlainValues().decrypt(data) == b'{"message":"no"}'
+    assert PlainValues().encrypt(data) == b'{"message":"no"}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1",
+        b'"__py_pickle"',
+        b'["__py_pickle", {"__py_pickle": "x"}]',
+        b'{"a": {"__py_pickle": "x"}, "b": 1e-3, "c": 12345678901234567890123}',
+        b'{ "__PY_PICKLE": 1, "__py_pickle ": 2 }',
+    ],
+)
+def test_what_the_sdk_would_not_unpickle_stays_as_it_is(data: bytes) -> None:
+    assert PlainValues().decrypt(data) == data
+
+
+def test_the_other_members_of_an_error_stay() -> None:
+    told = b'{"__type":"error","message":"\xc3\xbc","code":123456789012345678901234567890,"more":[null,1.5]}'
+    assert PlainValues().decrypt(told[:-1] + b',"__py_pickle":"x"}') == told
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b" ",
+        b"\xff",
+        b'{"\xff":1,"__py_pickle":"x"}',
+        b'{"__py_pickle":"x"',
+        b'{"__py_pickle":"x"} {}',
+        b'\xef\xbb\xbf{"__py_pickle":"x"}',
+        '{"__py_pickle":"x"}'.encode("utf-16"),
+        b'{"__py_pickle":"x","message":"\\ud800"}',
+        b'{"__py_pickle":"x","message":NaN}',
+        b'{"__py_pickle":"x","message":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["blank", "no UTF-8", "no UTF-8 in a name", "open", "two", "BOM", "UTF-16", "surrogate", "NaN", "deep"],
+)
+def test_what_cannot_be_read_goes_no_further(data: bytes) -> None:
+    with pytest.raises(ResonateError):
+        CODEC.decode(Value(data=base64.b64encode(data).decode()))
+    with pytest.raises(ResonateError):
+        CODEC.decode_error(Value(data=base64.b64encode(data).decode()))
+
+
+def test_a_large_value_passes_whole() -> None:
+    data = b'{"__py_pickle":"x","message":"' + b"m" * 4_000_000 + b'"}'
+    assert len(PlainValues().decrypt(data)) == len(b'{"message":""}') + 4_000_000
+
+
+def test_an_exception_is_written_by_its_message() -> None:
+    written = CODEC.encode(ValueError("no number today")).data
+    assert base64.b64decode(str(written)) == b'{"__type":"error","message":"no number today"}'
+
+
+def test_an_error_that_was_read_is_an_application_error(hostile: Value, mark: Path) -> None:
+    promise = PromiseRecord(id="a", state="rejected", timeout_at=1, param=hostile, value=hostile)
+
+    error = CODEC.decode_error(hostile)
+    with pytest.raises(ApplicationError, match="no"):
+        decode_settled(CODEC.decode_promise(promise))
+
+    assert isinstance(error, ApplicationError)
+    assert str(error) == "no"
+    assert not mark.exists()
+
+
+def test_without_these_values_the_sdk_would_run_the_code(hostile: Value, mark: Path) -> None:
+    Codec(NoopEncryptor()).decode_error(hostile)
+    assert mark.exists()
+
+
+def test_the_ways_in_which_the_sdk_reads_values_are_those_that_were_looked_at() -> None:
+    """To be looked at again with each new version."""
+    assert importlib.metadata.version("resonate-sdk") == "0.8.1"
+    calls = {
+        call
+        for path in sorted(SDK.rglob("*.py"))
+        if path.name not in {"testing.py", "local.py"} and "ext" not in path.parts
+        for call in calls_in(path)
+    }
+    assert {call for call in calls if reads(call)} == READS_VALUES
+    assert {call for call in calls if call[2] in {"dump", "dumps"}} == WRITES_PICKLES
+
+
+def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
+    """Whoever speaks with a server by the SDK gives it these values."""
+    folders = ("worker", "services", "resonate-server/src", "bench/src", "chaos/src", "scripts")
+    sources = {path: path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
+    assert len(sources) > 100
+    for path, source in sources.items():
+        names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+        assert not imports(source) & {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}, path
+        assert "NoopEncryptor" not in names, path
+        assert source.count(" Resonate(") == source.count("encryptor=PlainValues()"), path
+
+
+def reads(call: tuple[str, str, str]) -> bool:
+    """`decode` is the codec's only in these modules; elsewhere it is that of bytes or of JSON."""
+    module, function, name = call
+    return (
+        name in READERS
+        or (name == "decode" and function in {"Codec.decode_error", "Codec.decode_promise"})
+        or (name == "decode" and module == "handle.py")
+    )
+
+
+def calls_in(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Each call of a file: the file, the function it is in, and the last name of what is called."""
+
+    def visit(node: ast.AST, within: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            within = (*within, node.name)
+        if isinstance(node, ast.Call):
+            yield path.name, ".".join(within), getattr(node.func, "attr", getattr(node.func, "id", ""))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, within)
+
+    return visit(ast.parse(path.read_text()), ())
+
+
+def imports(source: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

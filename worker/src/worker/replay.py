@@ -1,0 +1,79 @@
+"""Does the code still ask for what it asked for before? A function is run from its top when it goes on, and its steps
+are known by their position alone: were another step to stand there now, it would be given the first one's result.
+
+So every step that a function asks for is compared with the promise that exists under its id: kind, function, target
+and arguments. (Not the duration of a sleep: its deadline was fixed when it began.) A difference ends the attempt. The
+task goes back to the server, is offered again after growing pauses, and completes once fitting code is there.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from resonate.error import ResonateError
+
+FUNCTION_TAG: Final = "worker:function"
+"""Names the function of a step that runs in its caller's process: its promise has no parameter that would."""
+
+MAX_SHOWN_CHARACTERS: Final = 80
+
+type Kind = Literal["run", "rpc", "sleep", "promise"]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a function asked for. `function` and `target` are empty where the kind has none, or it is not known."""
+
+    kind: Kind
+    function: str = ""
+    target: str = ""
+    arguments: Any = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "run":
+                return f"run {self.function or 'a function'}"
+            case "rpc":
+                return f"rpc {self.function}({_shown(self.arguments)}) to {self.target}"
+        return self.kind
+
+
+class StepChangedError(ResonateError):
+    """The code asks for another step than it did when this call began."""
+
+    def __init__(self, caller: str, id: str, then: Step, now: Step) -> None:
+        parent, _, position = id.replace(":", ".").rpartition(".")
+        super().__init__(
+            f"the code of {caller} changed while {parent} was under way: step {position} was {then}, "
+            f"it is {now} now; this call completes once the code fits again"
+        )
+
+
+def step_of(tags: Mapping[str, str], param: Any) -> Step:
+    """The step that a promise stands for, by its tags and its decoded parameter."""
+    if tags.get("resonate:scope") == "local":
+        return Step("run", function=tags.get(FUNCTION_TAG, ""))
+    if tags.get("resonate:timer") == "true":
+        return Step("sleep")
+    if "resonate:target" not in tags:
+        return Step("promise")
+    call = param if isinstance(param, dict) else {}
+    arguments = [call.get("args") or [], call.get("kwargs") or {}, call.get("version", 1)]
+    return Step("rpc", str(call.get("func", "")), tags["resonate:target"], arguments)
+
+
+def is_same(then: Step, now: Step) -> bool:
+    """Steps from before functions were named fit any function."""
+    if then.kind == now.kind == "run":
+        return then.function in ("", now.function)
+    return then == now
+
+
+def _shown(arguments: Any) -> str:
+    args, kwargs, _ = arguments
+    texts = [*map(_json, args), *(f"{name}={_json(value)}" for name, value in kwargs.items())]
+    text = ", ".join(texts)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
