@@ -26,11 +26,11 @@ from ui.demo import Demo
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
 SIEGES = int(os.environ.get("SIEGES", "2"))
 BESIEGERS = 200
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 2.0
 """How long bar sleeps in a chain: long beside the pauses that a busy machine makes, short beside a second one's."""
 QUIET_CHAINS = 12
 CALLERS = 4
-SIEGE_SECONDS = 12.0
+SIEGE_SECONDS = 16.0
 MAX_MEMORY_BYTES = 200 * 2**20
 MAX_GROWTH_BYTES = 32 * 2**20
 MAX_NEW_FILES = 16
