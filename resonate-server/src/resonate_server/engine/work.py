@@ -44,7 +44,7 @@ MAX_DUE = 100
 MAX_TREES = 50
 """Trees that one transaction looks at, to delete those that have settled."""
 
-MAX_LEASES = 400
+MAX_LEASES = 200
 """Leases that one transaction extends or takes back."""
 
 PORTION_S = 0.005
