@@ -33,6 +33,11 @@ class Process:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """Of a process that has ended by itself."""
+        return None if self._process is None else self._process.poll()
+
     def output(self) -> str:
         """Everything it, and those before it with the same log, have printed."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -97,11 +97,12 @@ class Stack:
     foo_port: int = field(default_factory=free_port)
     programs: list[Program] = field(default_factory=list)
 
-    def start_server(self) -> Program:
+    def start_server(self, **environment: str) -> Program:
         """With its state in a file, so that it may be started again."""
         server = self._start(
             "server", "-m", "resonate_server", "serve",
             "--host", "127.0.0.1", "--port", str(self.server_port), "--db", str(self.folder / "state.db"),
+            **environment,
         )  # fmt: skip
         server.wait_for("listening on")
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")

@@ -178,3 +178,16 @@ def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
 
 def test_a_name_that_nobody_knows_is_told_as_such() -> None:
     assert _reason(socket.gaierror(socket.EAI_NONAME, "Name or service not known")) == "name or service not known"
+
+
+async def test_the_servers_time_is_heard_also_if_it_comes_in_pieces(server: Server, stream: Stream) -> None:
+    heard: list[int] = []
+    received: list[str] = []
+    stream.watch_time(heard.append)
+    stream.recv(received.append)
+    await stream.start()
+    await until(lambda: stream.connected)
+    await server.push(b": time 1700000000")
+    await server.push(b'123\n\ndata: ": time 7"\n\n')
+    await until(lambda: bool(received))
+    assert set(heard) == {1_700_000_000_123}

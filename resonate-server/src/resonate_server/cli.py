@@ -14,18 +14,22 @@ from aiohttp import web
 from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.clock import monotonic_wall_clock
-from resonate_server.http import KEEP_ALIVE_S, api_site, build_app, build_metrics_app
+from resonate_server.engine.clock import ServerClock
+from resonate_server.http import MAX_LINE_BYTES, build_app, build_metrics_app, site
 from resonate_server.http.auth import Guard
 from resonate_server.http.gate import is_loopback
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.metrics import Metrics
-from resonate_server.store import Store
-from resonate_server.store.memory import MemoryStore
-from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
+from resonate_server.store import Store, StoreFailed, StoreLost
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
+from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
+from resonate_server.store.sqlite.lock import PathTaken
 
 logger = logging.getLogger("resonate_server")
+
+READ_BYTES = 32 * 1_024
+"""Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
 
 SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
 """Flags whose setting has another name."""
@@ -63,6 +67,8 @@ def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
     settings = _load_settings(flags)
     sqlite = settings.storage.sqlite
+    if sqlite.path == IN_MEMORY:
+        _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
     try:
         store = SQLiteStore(sqlite.path, sqlite.synchronous)
     except StoreUnusable as error:
@@ -75,7 +81,42 @@ def serve(**flags: Any) -> None:
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
     settings = _load_settings(flags)
-    _run(MemoryStore(), settings, "state in memory only")
+    _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
+
+
+@main.command()
+@click.argument("backup", type=click.Path(path_type=Path))
+@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
+@click.option("--replace", is_flag=True, help="Give up what the file holds now.")
+def restore(backup: Path, db: Path | None, replace: bool) -> None:
+    """Put BACKUP, made by "resonate backup", in the place of the database of a server that is stopped.
+
+    An interrupted restore leaves the old database or the new one.
+    """
+    path = _load_settings({"db": db}).storage.sqlite.path
+    try:
+        restore_backup(backup, path, replace)
+    except (BackupUnusable, PathTaken) as error:
+        _fail(str(error))
+    except FileExistsError:
+        _fail(f"{path} exists; --replace gives up what it holds")
+    except OSError as error:
+        _fail(f"cannot restore {path}: {error.strerror or error}")
+    click.echo(f"{path} is what {backup} was")
+
+
+@main.command()
+@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
+def recover(db: Path | None) -> None:
+    """Go on with a database whose write-ahead log was lost, without what was acknowledged last."""
+    path = _load_settings({"db": db}).storage.sqlite.path
+    if not path.exists():
+        _fail(f"{path} does not exist")
+    try:
+        runs.recover(path)
+    except (PathTaken, StoreFailed, OSError) as error:
+        _fail(f"cannot recover {path}: {error}")
+    click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
 def _load_settings(flags: dict[str, Any]) -> Settings:
@@ -103,7 +144,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
         _fail(f"cannot write the log: {error}")
     metrics = Metrics()
     engine_settings = EngineSettings(
-        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout),
+        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
         grace_seconds=settings.tasks.worker_grace / 1_000,
         server_url=settings.server.public_url,
         keep_settled_ms=settings.retention.settled_after,
@@ -112,35 +153,38 @@ def _run(store: Store, settings: Settings, where: str) -> None:
         guard = Guard(settings.auth)
     except WrongSetting as error:
         _fail(str(error))
-    engine = Engine(store, engine_settings, monotonic_wall_clock(), metrics)
+    engine = Engine(store, engine_settings, ServerClock(store.clock_mark()), metrics)
     app = build_app(engine, settings, guard, metrics)
     try:
-        asyncio.run(_serve(app, build_metrics_app(metrics, settings), settings, where), loop_factory=_loop_factory())
-    except CannotListen as error:
+        serving = _serve(engine, app, build_metrics_app(metrics, settings), settings, where)
+        asyncio.run(serving, loop_factory=_loop_factory())
+    except (CannotListen, StoreLost) as error:
         _fail(str(error))
 
 
-async def _serve(app: web.Application, metrics_app: web.Application, settings: Settings, where: str) -> None:
+async def _serve(
+    engine: Engine, app: web.Application, metrics_app: web.Application, settings: Settings, where: str
+) -> None:
     runners = [_runner(app, settings)]
     try:
-        host, port = await _listen(runners[0], api_site, settings.server.bind, settings.server.port)
+        host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
         _warn_if_exposed(settings)
         if settings.observability.metrics_port:
             runners.append(_runner(metrics_app, settings))
             await _offer_metrics(runners[1], settings)
-        await _until_told_to_stop()
+        if lost := await _until_stopped(engine):
+            raise StoreLost(lost)
         logger.info("stopping: streams are ended, accepted requests are answered")
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
 
 
 def _warn_if_exposed(settings: Settings) -> None:
     if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
         logger.warning(
             "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
-            "everything; RESONATE_AUTH__PUBLICKEY demands tokens, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
+            "everything; RESONATE_AUTH__TOKEN demands a token, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
             settings.server.bind,
         )
 
@@ -148,7 +192,7 @@ def _warn_if_exposed(settings: Settings) -> None:
 async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
     """A second server on one machine finds the port taken; that is no reason not to serve."""
     try:
-        await _listen(runner, web.TCPSite, settings.server.bind, settings.observability.metrics_port)
+        await _listen(runner, settings.server.bind, settings.observability.metrics_port)
     except CannotListen as error:
         logger.warning("metrics are off: %s", error)
 
@@ -160,14 +204,15 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=True,  # a stream's handler learns at once that its worker is gone
         auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
-        keepalive_timeout=KEEP_ALIVE_S,
+        keepalive_timeout=settings.server.client_timeout / 1_000,
+        read_bufsize=READ_BYTES,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
 
 
-async def _listen(
-    runner: web.AppRunner, site: Callable[[web.AppRunner, str, int], web.BaseSite], bind: str, port: int
-) -> tuple[str, int]:
+async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int]:
     await runner.setup()
     try:
         await site(runner, bind, port).start()
@@ -177,12 +222,15 @@ async def _listen(
     return host, actual_port
 
 
-async def _until_told_to_stop() -> None:
-    stop = asyncio.Event()
+async def _until_stopped(engine: Engine) -> str:
+    """Empty if somebody told it to stop, else why it cannot go on."""
     loop = asyncio.get_running_loop()
+    told = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
-    await stop.wait()
+        loop.add_signal_handler(signal_number, told.set)
+    engine.lost.add_done_callback(lambda _: told.set())
+    await told.wait()
+    return engine.lost.result() if engine.lost.done() else ""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -62,7 +62,11 @@ class Cors(Section, frozen=True, kw_only=True):
 
 class Server(Section, frozen=True, kw_only=True):
     """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
-    ``*`` for any; ``bind``: the address it listens on."""
+    ``*`` for any; ``bind``: the address it listens on.
+
+    ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
+    ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.
+    """
 
     host: str = "localhost"
     hosts: list[str] | str = []
@@ -70,7 +74,8 @@ class Server(Section, frozen=True, kw_only=True):
     port: Port = 8001
     url: str = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
-    shutdown_timeout: Millis = 10_000
+    client_timeout: Millis = 30_000
+    shutdown_timeout: Millis = 1_000
     cors: Cors = Cors()
 
     def __post_init__(self) -> None:
@@ -114,6 +119,12 @@ class Tasks(Section, frozen=True, kw_only=True):
     retry_timeout: Millis = 30_000
     worker_grace: Millis = 3_000
     lease_timeout: Millis = 15_000
+
+
+class Schedules(Section, frozen=True, kw_only=True):
+    """``catch_up``: how many of the runs that a schedule missed while the server was off are made up for."""
+
+    catch_up: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 class Retention(Section, frozen=True, kw_only=True):
@@ -206,6 +217,7 @@ class Settings(Section, frozen=True, kw_only=True):
     server: Server = Server()
     storage: Storage = Storage()
     tasks: Tasks = Tasks()
+    schedules: Schedules = Schedules()
     retention: Retention = Retention()
     transports: Transports = Transports()
     auth: Auth = Auth()

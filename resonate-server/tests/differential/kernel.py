@@ -1,6 +1,7 @@
-"""Our kernel on the store in memory, in this process: request bodies in, answers and messages out, time by hand."""
+"""Our kernel on SQLite in memory, in this process: request bodies in, answers and messages out, time by hand."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -8,12 +9,12 @@ from differential.operations import Scene
 from msgspec import Struct
 
 from resonate_server.engine.work import Result, Work
-from resonate_server.kernel.model import Rules
+from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
 from resonate_server.protocol.errors import ProtocolError
-from resonate_server.protocol.messages import Execute, Message, Unblock
-from resonate_server.store.memory import MemoryStore
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 SERVER_URL = "http://localhost:8001"
 
@@ -34,7 +35,7 @@ class Kernel:
     """The path of a request through the server, without its threads and sockets."""
 
     def __init__(self, rules: Rules, server_url: str = SERVER_URL) -> None:
-        self.store = MemoryStore()
+        self.store = SQLiteStore(IN_MEMORY)
         self._work = Work(self.store, rules, server_url)
         self._sent: list[Message] = []
 
@@ -43,8 +44,8 @@ class Kernel:
         return Reply(status=answer.status, data=msgspec.json.decode(msgspec.json.encode(answer.data)))
 
     def tick(self, now: int) -> None:
-        with self.store.transaction():
-            self._deliver(self._work.tick_all(now))
+        while (result := self._transact(lambda: self._work.tick(now))) is not None:
+            self._deliver(result)
 
     def take_sent(self) -> list[Message]:
         """Messages since last asked; they count as delivered."""
@@ -56,17 +57,20 @@ class Kernel:
         return sent
 
     def scene(self, now: int) -> Scene:
-        promises = {id: promise.state.value for id, promise in self.store._promises.items()}
-        tasks = {id: task.state.value for id, task in self.store._tasks.items()}
+        with self.store.transaction():
+            snapshot = self.store.snapshot()
+        promises = {promise.id: promise.state.value for promise in snapshot.promises}
+        tasks = {task.id: task.state.value for task in snapshot.tasks}
         held = {id for id, state in tasks.items() if state == "acquired"}
-        waiting = {id: [who for who in links if not links[who]] for id, links in self.store._callbacks.items()}
-        awaited = [id for id, awaiters in waiting.items() for _ in awaiters]
-        awaited += [id for id, awaiters in waiting.items() if held.intersection(awaiters)] * 8
+        waiting = [link for link in snapshot.callbacks if not link.fired]
+        awaited = [link.awaited for link in waiting]
+        awaited += sorted({link.awaited for link in waiting if link.awaiter in held}) * 8
         return Scene(now=now, promises=promises, tasks=tasks, awaited=tuple(awaited))
 
     def version(self, id: str) -> int:
         """Of the task; 0 if there is none."""
-        task = self.store._tasks.get(id)
+        with self.store.transaction():
+            task = self.store.load(Footprint(ids=(id,))).tasks.get(id)
         return 0 if task is None else task.version
 
     def _answer(self, body: bytes) -> Answer:
@@ -79,11 +83,17 @@ class Kernel:
             return Answer(status=error.status, data=error.message)
 
     def _decide(self, call: Call) -> Answer:
-        with self.store.transaction():
-            result = self._work.answer(call, now=0)
+        result = self._transact(lambda: self._work.answer(call, now=0))
         self._deliver(result)
+        while (rest := result.rest) is not None:
+            result = self._transact(lambda rest=rest: rest(0))  # type: ignore[misc]
+            self._deliver(result)
         assert result.answer is not None
         return result.answer
+
+    def _transact[T](self, work: Callable[[], T]) -> T:
+        with self.store.transaction():
+            return work()
 
     def _deliver(self, result: Result) -> None:
         for effect in result.effects:
@@ -100,8 +110,17 @@ class Kernel:
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         pass
 
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        pass
+
+    def is_at_work(self, pid: str) -> None:
+        pass
+
     def refresh(self) -> None:
         pass
+
+    def reset(self) -> None:
+        self._sent.clear()
 
     def silent(self, pid: str) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Our kernel on the store in memory against our server on SQLite over HTTP: a process of its own, in debug mode.
+"""Our kernel in this process against our server over HTTP: a process of its own, in debug mode.
 
 The same random operations go to both, all kinds; answers are compared member by member, and after every step
 everything that ``debug.snap`` shows: promises, tasks, callbacks, listeners, timers, messages owed. Time is moved by

@@ -2,6 +2,8 @@
 
 import json
 import queue
+import re
+import socket
 import threading
 import urllib.request
 import uuid
@@ -168,20 +170,61 @@ def test_a_lapsed_lease_is_posted_with_its_version(client: Client, receiver: Rec
     client.call("task.halt", id=id)
 
 
-def test_a_redirect_does_not_carry_the_secret_to_another_host(client: Client, id: str) -> None:
-    """A receiver decides where a redirect leads; the header must not follow it there."""
+def test_a_redirect_is_not_followed(client: Client, id: str) -> None:
+    """A receiver would decide where it leads, and what proves who we are is for the receiver alone."""
     elsewhere = Receiver()
     redirecting = _redirect_to(elsewhere.url)
     client.create(id, target=redirecting.url)
-    threading.Event().wait(0.5)
+    followed = not elsewhere.nothing(0.5)
     client.call("task.halt", id=id)
     redirecting.close()
-    try:
-        assert "Authorization" not in elsewhere.next(0.2).headers
-    except queue.Empty:
-        pass  # Not followed at all.
-    finally:
-        elsewhere.close()
+    elsewhere.close()
+
+    assert not followed
+
+
+def test_an_address_that_does_not_answer_holds_up_no_other(client: Client, receiver: Receiver, id: str) -> None:
+    silent = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(20)]
+    urls = [f"http://127.0.0.1:{each.getsockname()[1]}/" for each in silent]
+    for number in range(300):
+        client.create(f"{id}-{number}", target=urls[0] if number < 280 else urls[number - 280])
+    client.create(f"{id}-good", target=receiver.url)
+    received = receiver.next(1)
+    for number in range(300):
+        client.call("task.halt", id=f"{id}-{number}")
+    client.call("task.halt", id=f"{id}-good")
+    for each in silent:
+        each.close()
+
+    assert received.body["data"]["task"]["id"] == f"{id}-good"
+
+
+def test_what_goes_wrong_is_logged_once_with_an_example_and_so_is_its_end(
+    server: ServerProcess, client: Client, receiver: Receiver, id: str
+) -> None:
+    receiver.statuses = [500] * 20
+    for number in range(20):
+        client.create(f"{id}-{number}", target=receiver.url)
+    for _ in range(21):
+        receiver.next()
+    for number in range(20):
+        client.call("task.halt", id=f"{id}-{number}")
+
+    assert [line for line in server.output().splitlines() if receiver.url in line] == [
+        Matching(f"could not deliver '{id}-.*' to '{receiver.url}': status 500"),
+        Matching(f"delivers again: '{receiver.url}', after 20 failures"),
+    ]
+
+
+class Matching(str):
+    """Equal to every text in which this pattern is found."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and re.search(self, other) is not None
+
+    __hash__ = str.__hash__
 
 
 def _redirect_to(url: str) -> Receiver:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
 
+from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 from resonate_server.watch.feed import MAX_VIEWERS
 
 type Connect = Callable[[str, str], Stream]
@@ -187,18 +189,20 @@ class TestStream:
             with pytest.raises(EOFError):
                 watching.line()
 
-    def test_there_is_a_limit_of_viewers(self, tmp_path: Path) -> None:
+    def test_one_too_many_gets_in_and_the_one_that_was_there_longest_goes(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log").start()
         page = Page(server.port)
         try:
-            watching = [page.watch() for _ in range(MAX_VIEWERS)]
-            refused = page.get("/ui/api/events")
+            watching = [page.watch() for _ in range(MAX_VIEWERS + 1)]
+            newest = watching[-1].hello
+            with pytest.raises(EOFError):
+                watching[0].until("nothing")
             for each in watching:
                 each.close()
         finally:
             server.stop()
 
-        assert (refused.status, refused.json) == (503, {"error": f"{MAX_VIEWERS} pages are watching already"})
+        assert newest["kind"] == "hello"
 
 
 class TestChains:
@@ -229,17 +233,27 @@ class TestChains:
     def test_ids_and_payloads_come_back_as_they_are_and_as_json_only(
         self, page: Page, client: Client, id: str, text: str
     ) -> None:
-        create(client, id + text, payload({"func": text, "args": [text]}), target=f"http://{id}/" + text)
-        client.call("promise.settle", id=id + text, state="rejected", value=payload({"message": text}))
+        hostile = id + re.sub("[\x00-\x1f]", "", text)
+        create(client, hostile, payload({"func": text, "args": [text]}), target=f"http://{id}/" + text)
+        client.call("promise.settle", id=hostile, state="rejected", value=payload({"message": text}))
 
         listed = page.get("/ui/api/chains", text=id).json["chains"][0]
-        got = page.get("/ui/api/chain", id=id + text)
+        got = page.get("/ui/api/chain", id=hostile)
         (promise,) = got.json["promises"]
 
         assert got.headers["content-type"] == "application/json"
-        assert listed["id"] == got.json["id"] == id + text
+        assert listed["id"] == got.json["id"] == hostile
         assert listed["func"] == promise["func"] == text
         assert json.loads(promise["value"]["text"]) == {"message": text}
+
+    @pytest.mark.parametrize("character", ["x", "é", "😀"])
+    def test_the_longest_id_there_may_be_can_be_asked_for(self, page: Page, client: Client, character: str) -> None:
+        longest = character * MAX_ID_CHARACTERS
+        assert page.get("/ui/api/chain", id=longest).status == 404
+
+        create(client, longest)
+
+        assert page.get("/ui/api/chain", id=longest).json["id"] == longest
 
     def test_a_megabyte_is_cut_everywhere(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:

@@ -107,8 +107,10 @@ def a_task_is_fulfilled_exactly_when_its_promise_is_settled(state: Snapshot) -> 
 
 
 def every_suspended_task_awaits_something(state: Snapshot) -> Broken:
-    pending = {promise.id for promise in state.promises if promise.state is PromiseState.PENDING}
-    waking = {link.awaiter for link in state.callbacks if not link.fired and link.awaited in pending}
+    """Something pending, or something settled of which it is still to be told."""
+    waking_ids = {promise.id for promise in state.promises if promise.state is PromiseState.PENDING}
+    waking_ids |= {spreading.promise_id for spreading in state.spreading}
+    waking = {link.awaiter for link in state.callbacks if not link.fired and link.awaited in waking_ids}
     for task in state.tasks:
         if task.state is TaskState.SUSPENDED and task.id not in waking:
             yield f"task {task.id} sleeps, and nothing will wake it"
@@ -124,6 +126,8 @@ def nothing_is_left(state: Snapshot) -> Broken:
             yield f"task {task.id} is stranded: {task}"
     for link in state.callbacks:
         yield f"{link.awaiter} still awaits {link.awaited}"
+    for spreading in state.spreading:
+        yield f"{spreading} goes on for ever"
 
 
 # --- what was said --------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from simulation import invariants
 from simulation.run import Run
+from unit.engines import HandClock
 
 from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.engine import Job
-from resonate_server.engine.work import Result, Work
+from resonate_server.engine.engine import Job, Pace
+from resonate_server.engine.work import Piece, Result, Work
 from resonate_server.kernel.model import Changes, Footprint, Notice, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -26,7 +27,7 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 
@@ -38,7 +39,9 @@ METRICS = Metrics()
 """One for all runs: building it takes longer than a run."""
 
 SETTINGS = EngineSettings(
-    rules=Rules(retry_timeout_ms=RETRY_S * 1_000), grace_seconds=GRACE_S, server_url="http://localhost:8001"
+    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
+    grace_seconds=GRACE_S,
+    server_url="http://localhost:8001",
 )
 
 
@@ -59,38 +62,31 @@ class Stream(Protocol):
         """Close it properly."""
 
 
-class WatchedStore(MemoryStore):
+class WatchedStore(SQLiteStore):
     """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
 
     What was committed is what is there: a transaction in which the server dies is rolled back.
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__()
+        super().__init__(IN_MEMORY)
         self.run = run
         self.request: object = None
         self.dies_before_commit = False
 
     def task(self, id: str) -> Task | None:
-        return self._tasks.get(id)
+        return self.load(Footprint(ids=(id,))).tasks.get(id)
 
     def fork(self) -> "WatchedStore":
         """What is on disk, opened anew."""
         twin = WatchedStore(self.run)
-        for name, value in vars(self).items():
-            if isinstance(value, dict):
-                copied: Any = value.copy()
-                for key, inner in copied.items():
-                    copied[key] = inner.copy() if isinstance(inner, dict) else inner
-                setattr(twin, name, copied)
-            elif isinstance(value, list):
-                setattr(twin, name, value.copy())
+        self._db.backup(twin._db)
         return twin
 
     @property
     def in_transaction(self) -> bool:
         """Something was written and is not committed."""
-        return bool(self._undo)
+        return bool(self._unwritten) or self._db.in_transaction
 
     def commit(self) -> None:
         if self.dies_before_commit:
@@ -98,10 +94,14 @@ class WatchedStore(MemoryStore):
         super().commit()
 
     def write(self, changes: Changes) -> None:
-        before = super().load(Footprint(ids=(*changes.promises, *changes.tasks)))
+        ids = (*changes.promises, *changes.tasks)
+        touched = Footprint(ids=ids, shown=ids)
+        before = super().load(touched)
         super().write(changes)
+        after = super().load(touched)
         is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
-        for id, promise in changes.promises.items():
+        for id in changes.promises:
+            promise = after.promises[id]
             self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
             self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
         for id, task in changes.tasks.items():
@@ -110,7 +110,7 @@ class WatchedStore(MemoryStore):
             if isinstance(self.request, TaskHeartbeat):
                 self.run.check(invariants.only_the_holder_extends_a_lease(was, self.request))
             self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
-            self.run.check(invariants.a_task_is_cared_for(task, self._promises[id]))
+            self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
 
 
 class WatchedWork(Work):
@@ -128,7 +128,9 @@ class WatchedWork(Work):
         finally:
             self._watched.request = None
         answer = result.answer
-        assert answer is not None
+        if answer is None:
+            assert result.rest is not None
+            return result
         if isinstance(request, WRITES):
             self._watched.run.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
         elif isinstance(request, TaskAcquire):
@@ -152,7 +154,7 @@ class SteppedEngine(Engine):
     """The engine, whose thread's work is done on the loop."""
 
     def __init__(self, store: WatchedStore, run: Run) -> None:
-        super().__init__(store, SETTINGS, run.now_ms, METRICS)
+        super().__init__(store, SETTINGS, HandClock(run.now_ms), METRICS)
         self.watched = store
         self.run_state = run
         self.die: Callable[[], None]
@@ -186,9 +188,9 @@ class SteppedEngine(Engine):
     async def _pause(self) -> None:
         await asyncio.sleep(self.run_state.rng.random() * 0.004)
 
-    def _submit(self, work: Callable[[int], Result], long: bool) -> asyncio.Future[Answer]:
+    def _submit(self, work: Piece, pace: Pace) -> asyncio.Future[Answer]:
         done = PromisedAnswer(self.watched)
-        self._put(Job(work=work, done=done, long=long))
+        self._put(Job(work=work, done=done, pace=pace))
         return done
 
     def _take_back_leases(self, pid: str) -> None:
@@ -218,6 +220,9 @@ class Outbound:
         self.refresh = hub.refresh
         self.silent = hub.silent
         self.heard = hub.heard
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
         self._hub = hub
 
     def send(self, message: Message) -> None:
@@ -258,7 +263,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.hub.forget_stale_unblocks()
+            self.hub.keep_house()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -320,6 +325,7 @@ class Server:
         if not self.alive:
             return
         self.engine.end()
+        self.hub.stop()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

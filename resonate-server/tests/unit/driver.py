@@ -5,7 +5,20 @@ from msgspec import UNSET
 
 from resonate_server import kernel
 from resonate_server.engine.observer import Decided
-from resonate_server.kernel.model import Decision, Due, Footprint, LeaseLost, Rows, Rules, Task, Withdraw
+from resonate_server.engine.work import load
+from resonate_server.kernel.model import (
+    Decision,
+    Due,
+    Footprint,
+    LeaseLost,
+    LinkFootprint,
+    Rows,
+    Rules,
+    RunsSkipped,
+    Spreading,
+    Task,
+    Withdraw,
+)
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -34,7 +47,7 @@ from resonate_server.protocol.requests import (
     TaskSuspend,
 )
 from resonate_server.store import Store
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 START = 1_700_000_000_000
 """The time at which every test begins, in ms since the epoch."""
@@ -72,17 +85,18 @@ class Driver:
     """A kernel on a store, one transaction per request; ``now`` moves only by hand."""
 
     def __init__(self, store: Store | None = None, rules: Rules | None = None) -> None:
-        self.store: Store = store or MemoryStore()
+        self.store: Store = store or SQLiteStore(IN_MEMORY)
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []
         self.leases_lost: list[LeaseLost] = []
+        self.skipped: list[RunsSkipped] = []
         self.decided: list[Decided] = []
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
         """Load, decide, write."""
         with self.store.transaction():
-            rows = self.store.load(kernel.footprint(request))
+            rows = load(self.store, kernel.footprint(request), self.now, self.rules)
             decision = kernel.apply(Call(corr_id=corr_id, request=request), rows, self.now, self.rules)
             self.store.write(decision.changes)
         self._keep(decision, rows, request)
@@ -90,7 +104,7 @@ class Driver:
 
     def write_only(self, request: Request) -> None:
         """Decide and write, within a transaction that is not ours; messages are not kept."""
-        rows = self.store.load(kernel.footprint(request))
+        rows = load(self.store, kernel.footprint(request), self.now, self.rules)
         decision = kernel.apply(Call(corr_id=CORR_ID, request=request), rows, self.now, self.rules)
         self.store.write(decision.changes)
 
@@ -98,8 +112,26 @@ class Driver:
         """Do what is due now, or what ``due`` claims to be."""
         with self.store.transaction():
             due = due or self.store.due(self.now, 1_000)
-            rows = self.store.load(due.footprint)
+            rows = load(self.store, kernel.due_footprint(due, self.now, self.rules), self.now, self.rules)
             decision = kernel.tick(due, rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self._keep(decision, rows)
+
+    def set_aside(self, id: str, version: int) -> None:
+        """A worker was told of the task and has not claimed it."""
+        execute = Execute(task_id=id, version=version, target="")
+        with self.store.transaction():
+            rows = self.store.load(Footprint(ids=(id,)))
+            decision = kernel.set_aside([execute], rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self._keep(decision, rows)
+
+    def recall(self, group: str) -> None:
+        """A worker of the group has connected."""
+        with self.store.transaction():
+            ids = self.store.set_aside_tasks(group, 1_000)
+            rows = self.store.load(Footprint(ids=tuple(ids)))
+            decision = kernel.recall(ids, rows, self.now, self.rules)
             self.store.write(decision.changes)
         self._keep(decision, rows)
 
@@ -107,7 +139,7 @@ class Driver:
         """Take back what ``pid`` holds: it is gone."""
         with self.store.transaction():
             held = self.store.held_tasks(pid)
-            rows = self.store.load(Footprint(ids=tuple(held)))
+            rows = load(self.store, Footprint(ids=tuple(held)), self.now, self.rules)
             decision = kernel.release_leases(pid, held, rows, self.now, self.rules)
             self.store.write(decision.changes)
         self._keep(decision, rows)
@@ -115,6 +147,7 @@ class Driver:
     def _keep(self, decision: Decision, rows: Rows, request: Request | None = None) -> None:
         self.sent += decision.messages
         self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
+        self.skipped += [notice for notice in decision.notices if isinstance(notice, RunsSkipped)]
         self.decided.append(Decided(self.now, rows, decision, request))
 
     def wait(self, ms: int) -> None:
@@ -138,13 +171,16 @@ class Driver:
 
     def callbacks(self, awaited: str) -> set[str]:
         """Who is still to be woken when ``awaited`` settles."""
-        with self.store.transaction():
-            rows = self.store.load(kernel.footprint(PromiseGet(id=awaited)))
-        return {awaiter for awaiter, fired in rows.callbacks.get(awaited, {}).items() if not fired}
+        return set(self._links(awaited).awaiters[awaited])
 
     def listeners(self, awaited: str) -> list[str]:
+        return sorted(self._links(awaited).listeners[awaited])
+
+    def _links(self, awaited: str) -> Rows:
+        rows = Rows()
         with self.store.transaction():
-            return sorted(self.store.load(kernel.footprint(PromiseGet(id=awaited))).listeners.get(awaited, []))
+            self.store.load_links(rows, LinkFootprint(spreading=(Spreading(awaited),)), limit=1_000)
+        return rows
 
     def take_executes(self) -> list[tuple[str, int]]:
         """(task, version) of each ``execute`` since last asked."""

@@ -15,9 +15,10 @@ from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.protocol.requests import Request
-from resonate_server.store.memory import MemoryStore
+from resonate_server.store import ClockMark, StoreFailed
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 RETRY_MS = 50
 """Short, because a timer is waited for in real time; nothing comes of it while the clock stands."""
@@ -25,18 +26,24 @@ RETRY_MS = 50
 PATIENCE_S = 10.0
 """How long a test waits for what should happen at once before it fails."""
 
+RULES = Rules(retry_timeout_ms=RETRY_MS)
 
-class StoreDown(Exception):
+
+class StoreDown(StoreFailed):
     """What a broken store raises."""
 
 
-class WatchedStore(MemoryStore):
+class Mistake(Exception):
+    """What code raises that is wrong."""
+
+
+class WatchedStore(SQLiteStore):
     """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
     it is closed. ``refill_fails``: so many refills fail. ``is_timeless``: asking for
     the next deadline fails."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(IN_MEMORY)
         self.down = False
         self.poisoned: str | None = None
         self.refill_fails = 0
@@ -58,7 +65,7 @@ class WatchedStore(MemoryStore):
 
     def write(self, changes: Changes) -> None:
         if self.poisoned in changes.promises:
-            raise StoreDown
+            raise Mistake
         super().write(changes)
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
@@ -76,6 +83,19 @@ class WatchedStore(MemoryStore):
         self.closed = True
 
 
+class HandClock:
+    """Tells what ``now`` (ms) is."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+
+    def __call__(self) -> int:
+        return self._now()
+
+    def mark(self) -> ClockMark:
+        return ClockMark(time=self._now(), uptime=0, boot="")
+
+
 class Notes:
     """An outbound that remembers, in order, what it was told: (what, id)."""
 
@@ -84,6 +104,8 @@ class Notes:
         self.unblocks: list[Unblock] = []
         self.silent_workers: set[str] = set()
         self.refills: list[tuple[str, list[Execute], bool]] = []
+        self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
+        self.at_work: list[str] = []
         self.commits_at_first_message: int | None = None
         self.store: WatchedStore | None = None
 
@@ -102,6 +124,15 @@ class Notes:
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         self.refills.append((group, messages, complete))
 
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        self.given.append((group, pid, after, owed, complete))
+
+    def is_at_work(self, pid: str) -> None:
+        self.at_work.append(pid)
+
+    def reset(self) -> None:
+        self.seen.append(("reset", ""))
+
     def refresh(self) -> None:
         pass
 
@@ -115,13 +146,16 @@ class Notes:
 class Bench:
     """An engine at work on ``store``; ``now`` (ms) moves by hand."""
 
-    def __init__(self, store: WatchedStore | None = None, grace_seconds: float = 0.05) -> None:
+    def __init__(
+        self,
+        store: WatchedStore | None = None,
+        grace_seconds: float = 0.05,
+        rules: Rules = RULES,
+    ) -> None:
         self.store = store or WatchedStore()
         self.now = START
-        settings = EngineSettings(
-            rules=Rules(retry_timeout_ms=RETRY_MS), grace_seconds=grace_seconds, server_url="http://localhost:8001"
-        )
-        self.engine = Engine(self.store, settings, lambda: self.now, Metrics())
+        settings = EngineSettings(rules=rules, grace_seconds=grace_seconds, server_url="http://localhost:8001")
+        self.engine = Engine(self.store, settings, HandClock(lambda: self.now), Metrics())
         self.notes = Notes()
 
     @asynccontextmanager
@@ -141,7 +175,7 @@ class Bench:
     async def settle_down(self) -> None:
         """All that was handed to the engine so far is done and published."""
         async with asyncio.timeout(PATIENCE_S):
-            await self.engine.is_ready()
+            await self.engine.trouble()
             await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool]) -> None:

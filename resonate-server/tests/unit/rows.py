@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from resonate_server.kernel.model import Changes, Footprint, LinkChange, Task
+from resonate_server.kernel.model import Changes, Footprint, LinkChange, LinkFootprint, Spreading, Task
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
 from resonate_server.store import Store
@@ -48,8 +48,9 @@ def task(
     timer_at: int | None = None,
     queued: bool = False,
     pid: str | None = None,
+    unclaimed: int = 0,
 ) -> Task:
-    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid)
+    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid, unclaimed=unclaimed)
 
 
 def schedule(id: str, *, next_run_at: int = LATER, tags: dict[str, str] | None = None) -> Schedule:
@@ -85,21 +86,25 @@ def write(store: Store, *rows: Row) -> None:
         store.write(changes(*rows))
 
 
+LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("", "")]
+
+
 def snapshot(store: Store) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
-    promises = store.search_promises(PromiseSearch(limit=1_000))
+    promises = list(store.search_promises(PromiseSearch(limit=1_000)))
     ids = [found.id for found in promises]
-    rows = store.load(Footprint(ids=tuple(ids)))
+    rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
+    store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))), limit=1_000)
     return {
         "promises": promises,
-        "tasks": store.search_tasks(TaskSearch(limit=1_000)),
-        "schedules": store.search_schedules(ScheduleSearch(limit=1_000)),
+        "tasks": list(store.search_tasks(TaskSearch(limit=1_000))),
+        "schedules": list(store.search_schedules(ScheduleSearch(limit=1_000))),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
-        "callbacks": {awaited: links for awaited, links in rows.callbacks.items() if links},
+        "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},
         "listeners": {awaited: sorted(links) for awaited, links in rows.listeners.items() if links},
         "preloads": {id: _by_id(store.load(Footprint(ids=(id,), preload_for=id)).preload) for id in ids},
-        "unblocks": sorted(store.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),
+        "unblocks": {(group, id): list(store.unblocks(group, id, 0)) for group, id in LISTENERS},
         "queued": {group: store.queued_tasks(group, 1_000) for group in ("workers", "others")},
         "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
         "counts": {state: count for state, count in store.count_tasks().items() if count},

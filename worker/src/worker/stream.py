@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from resonate.connections.sse import SseFramer
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
+_TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
+_TIME_BYTES = 24
 # Nobody need be told of less: everything starts at the same time, and a restart of the server takes a moment.
 QUIET_SECONDS = 1.5
 # A wrong token is a mistake of whoever configured it, and is told of again until it is mended.
@@ -42,6 +45,7 @@ class Stream:
         self._pause = pause
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
+        self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._last_report = ""
         self._warned_at = -math.inf
@@ -68,6 +72,10 @@ class Stream:
     def watch(self, callback: Callable[[bool], None]) -> None:
         """Call back with True whenever the stream is established, and with False when it is lost."""
         self._state_watchers.append(callback)
+
+    def watch_time(self, callback: Callable[[int], None]) -> None:
+        """Call back with the server's time (ms since the epoch) whenever it tells it."""
+        self._time_watchers.append(callback)
 
     async def start(self) -> None:
         self._away_since = time.monotonic()
@@ -96,12 +104,21 @@ class Stream:
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         framer = SseFramer()
+        tail = b""
         async with session.get(self._url, headers=self._headers) as response:
             response.raise_for_status()
             self._establish()
             async for chunk in response.content.iter_any():
+                tail = self._note_time(tail + chunk)
                 for message in framer.feed(chunk):
                     self._deliver(message)
+
+    def _note_time(self, received: bytes) -> bytes:
+        """The server tells its time in comments, which the SDK leaves out. What may be the beginning of one is kept."""
+        for match in _TIME.finditer(received):
+            for watcher in self._time_watchers:
+                watcher(int(match[1]))
+        return received[-_TIME_BYTES:]
 
     def _deliver(self, message: str) -> None:
         for receive in list(self._receivers):

@@ -19,6 +19,7 @@ from resonate.transport import Transport
 
 from worker.backoff import BACKOFF, RECONNECT_SECONDS
 from worker.blocking import BlockWatch
+from worker.clock import HeardClock
 from worker.health import HealthFile
 from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
@@ -78,6 +79,9 @@ class RunningWorker:
         adapt_sdk()
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
+        clock = HeardClock()
+        self.stream.watch(clock.connection_changed)
+        self.stream.watch_time(clock.heard)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
         network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
@@ -100,6 +104,7 @@ class RunningWorker:
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
+            clock=clock,
             autostart=False,
         ).with_dependency(self._runs)
         for function in worker.functions:

@@ -1,8 +1,9 @@
 """Requests to a server, one after the other over one connection."""
 
 import uuid
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,6 +13,9 @@ from resonate_server.protocol.envelope import VERSION
 
 TIMEOUT_S = 30.0
 """A server that takes longer to answer counts as not reachable."""
+
+
+CHUNK_BYTES = 256 * 1024
 
 
 class CallFailed(Exception):
@@ -51,21 +55,54 @@ class Connection:
             return response.data
         raise CallFailed(_refusal(response), response.head.status)
 
+    def download(self, path: str, into: BinaryIO) -> int:
+        """Write what ``GET path`` answers to ``into``; its size in bytes.
+
+        Raises :class:`CallFailed`, also if not all of it comes, and ``OSError`` if ``into`` does not take it.
+        """
+        response = self._begin_download(path)
+        size = 0
+        while chunk := self._read(response):
+            into.write(chunk)
+            size += len(chunk)
+        if size != int(response.headers["Content-Length"]):
+            raise CallFailed(f"the server at {self._server} did not send all of it")
+        return size
+
+    def _begin_download(self, path: str) -> HTTPResponse:
+        try:
+            response = self._ask("GET", self._path + path, None, {})
+            if response.status == HTTPStatus.OK:
+                return response
+            refusal = response.read().decode(errors="replace").strip()
+        except (OSError, HTTPException, ValueError) as error:
+            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error, self._timeout_s)}") from None
+        raise CallFailed(f"{refusal} (status {response.status})", response.status)
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        try:
+            return response.read(CHUNK_BYTES)
+        except (OSError, HTTPException) as error:
+            reason = _reason(error, self._timeout_s)
+            raise CallFailed(f"the server at {self._server} did not send all of it: {reason}") from None
+
     def _head(self) -> dict[str, str]:
         head = {"corrId": f"cli-{uuid.uuid4()}", "version": VERSION}
         return head if self._token is None else {**head, "auth": self._token}
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
         try:
-            self._http.request("POST", self._path, body, headers)
-            response = self._http.getresponse()
+            response = self._ask("POST", self._path, body, {"Content-Type": "application/json"})
             return response.status, response.read()
         except (OSError, HTTPException, ValueError) as error:
             self._http.close()
             raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error, self._timeout_s)}") from None
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        self._http.request(method, path, body, headers)
+        return self._http.getresponse()
 
 
 def _open(server: str, timeout_s: float) -> tuple[HTTPConnection, str]:

@@ -3,6 +3,7 @@
 import click
 
 from resonate_server import __version__
+from resonate_server.client.backup import backup
 from resonate_server.client.commands import Family, with_server
 from resonate_server.client.invoke import invoke
 from resonate_server.client.promises import promises
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (promises, tasks, schedules, invoke, tree):
+for command in (promises, tasks, schedules, invoke, tree, backup):
     main.add_command(command)

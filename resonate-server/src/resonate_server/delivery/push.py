@@ -1,22 +1,78 @@
 """Delivery by HTTP: the message is POSTed to the address itself (protocol section 5.3, end).
 
 At most once per dispatch: a failure is counted and logged, and the task's retry timer brings the message again.
+
+Every target has a queue of its own and begins with one request at a time: a success allows it one more, a failure
+takes it back to one. So whoever does not answer holds up nobody but itself.
 """
 
 import asyncio
 import logging
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import aiohttp
+from msgspec import Struct, field
 
 from resonate_server.config import HttpPush
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Execute, Message, Unblock, encode_message
+from resonate_server.protocol.records import Value
 
 logger = logging.getLogger(__name__)
 
-MAX_QUEUED = 10_000
-"""Messages that wait for a free slot. Beyond that they are dropped; the retry timer brings them again."""
+MAX_WAITING_BYTES = 16 * 2**20
+"""Of all messages that are queued or under way. Beyond that the target that has most of them loses its newest; the
+retry timer brings an ``execute`` again."""
+
+MESSAGE_BYTES = 1_024
+"""What a message is taken to weigh without its payloads."""
+
+MAX_TARGETS = 1_024
+"""Targets that are remembered; those that have nothing to do are forgotten first."""
+
+MAX_AT_A_TIME = 32
+"""Requests to one target, once it has answered as many."""
+
+LOG_PAUSE_S = 60.0
+"""Between two lines about one target."""
+
+
+class Delivery(Struct, eq=False):
+    """A message on its way to ``url``; ``size`` in bytes."""
+
+    key: str
+    message: Message
+    url: str
+    size: int
+
+
+class Target(Struct, eq=False):
+    """Scheme, host and port, and what is to go there.
+
+    ``window``: requests that may be under way at a time; 1 as long as nothing is known of it, or nothing good.
+    """
+
+    origin: tuple[str, str]
+    queue: OrderedDict[str, Delivery] = field(default_factory=OrderedDict)
+    under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    window: int = 1
+    size: int = 0
+    in_line: bool = False
+    failures: int = 0
+    """In a row."""
+    told: float = float("-inf")
+    """When its trouble was last logged, in monotonic seconds."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.queue and not self.under_way
+
+    @property
+    def has_next(self) -> bool:
+        return bool(self.queue) and len(self.under_way) < self.window
 
 
 class Push:
@@ -29,9 +85,15 @@ class Push:
         self._server_url = server_url
         self._metrics = metrics
         self._delivered = delivered
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._queued: set[str] = set()
+        self._targets: OrderedDict[tuple[str, str], Target] = OrderedDict()
+        self._target_of: dict[str, Target] = {}
+        """By the key of each message that is queued or under way."""
+        self._proven: deque[Target] = deque()
+        self._untried: deque[Target] = deque()
+        """Those that have something to send, in the order in which they get a turn."""
+        self._size = 0
+        self._under_way = self._on_trial = 0
+        """Requests; and those among them to targets of which nothing good is known."""
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -43,52 +105,179 @@ class Push:
         )
 
     async def stop(self) -> None:
-        for task in self._under_way.values():
+        tasks = [task for target in self._targets.values() for task in target.under_way.values()]
+        for target in self._targets.values():
+            target.queue.clear()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
     def send(self, message: Message, url: str) -> None:
         """Start delivering. A message that is still under way is not sent twice at a time."""
-        if not self._settings.enabled or len(self._under_way) >= MAX_QUEUED:
+        key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
+        if key in self._target_of:
+            return
+        delivery = Delivery(key, message, url, _size(message))
+        target = self._target(url) if self._settings.enabled else None
+        if target is None or not self._make_room(delivery, target):
             self._metrics.delivery("dropped")
             return
-        key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
-        if key not in self._under_way:
-            self._queued.add(key)
-            self._under_way[key] = task = asyncio.create_task(self._deliver(key, message, url))
-            task.add_done_callback(lambda _: self._forget(key))
+        target.queue[key] = delivery
+        self._target_of[key] = target
+        self._weigh(target, delivery.size)
+        self._line_up(target)
+        self._pump()
 
     def withdraw(self, task_id: str) -> None:
         """The task needs no worker any more. A request that has begun goes on: it may be the worker's own claim."""
-        if task_id in self._queued:
-            self._under_way[task_id].cancel()
+        target = self._target_of.get(task_id)
+        if target is not None and task_id in target.queue:
+            self._forget(target, target.queue.pop(task_id))
 
-    async def _deliver(self, key: str, message: Message, url: str) -> None:
-        async with self._slots:
-            self._queued.discard(key)
-            await self._post(message, url)
+    # --- queues -----------------------------------------------------------------------------------------------------
 
-    def _forget(self, key: str) -> None:
+    def _target(self, url: str) -> Target | None:
+        """``None`` if there are too many that have something to do."""
+        origin = _origin(url)
+        target = self._targets.get(origin)
+        if target is None:
+            if len(self._targets) >= MAX_TARGETS and not self._forget_an_idle_target():
+                return None
+            target = self._targets[origin] = Target(origin)
+        self._targets.move_to_end(origin)
+        return target
+
+    def _forget_an_idle_target(self) -> bool:
+        idle = next((origin for origin, target in self._targets.items() if target.is_idle), None)
+        if idle is not None:
+            del self._targets[idle]
+        return idle is not None
+
+    def _make_room(self, delivery: Delivery, target: Target) -> bool:
+        """Whoever has most waiting gives way."""
+        while self._size and self._size + delivery.size > MAX_WAITING_BYTES:
+            largest = max((each for each in self._targets.values() if each.queue), key=_weight, default=target)
+            if largest is target or largest.size <= target.size + delivery.size:
+                return False
+            _, dropped = largest.queue.popitem()
+            self._forget(largest, dropped)
+            self._metrics.delivery("dropped")
+        return True
+
+    def _forget(self, target: Target, delivery: Delivery) -> None:
+        del self._target_of[delivery.key]
+        self._weigh(target, -delivery.size)
+
+    def _weigh(self, target: Target, size: int) -> None:
+        target.size += size
+        self._size += size
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _line_up(self, target: Target) -> None:
+        if target.has_next and not target.in_line:
+            target.in_line = True
+            (self._proven if target.window > 1 else self._untried).append(target)
+
+    def _pump(self) -> None:
+        """Begin what there are slots for; half of them are for targets that have answered before."""
+        slots = self._settings.concurrency
+        while self._proven and self._under_way < slots:
+            self._take_turn(self._proven.popleft())
+        while self._untried and self._under_way < slots and self._on_trial < max(slots // 2, 1):
+            self._take_turn(self._untried.popleft())
+
+    def _take_turn(self, target: Target) -> None:
+        target.in_line = False
+        if target.has_next:
+            self._begin(target, target.queue.popitem(last=False)[1])
+        self._line_up(target)
+
+    def _begin(self, target: Target, delivery: Delivery) -> None:
+        on_trial = target.window == 1
+        self._under_way += 1
+        self._on_trial += on_trial
+        target.under_way[delivery.key] = task = asyncio.create_task(self._deliver(target, delivery))
+        task.add_done_callback(lambda _: self._ended(target, delivery, on_trial))
+
+    def _ended(self, target: Target, delivery: Delivery, on_trial: bool) -> None:
         """In a callback, because a delivery that is cancelled before its first step runs no code of its own."""
-        self._queued.discard(key)
-        del self._under_way[key]
+        self._under_way -= 1
+        self._on_trial -= on_trial
+        del target.under_way[delivery.key]
+        self._forget(target, delivery)
+        self._line_up(target)
+        self._pump()
 
-    async def _post(self, message: Message, url: str) -> None:
+    async def _deliver(self, target: Target, delivery: Delivery) -> None:
+        trouble = await self._post(delivery)
+        self._metrics.delivery("error" if trouble else "success")
+        if trouble:
+            self._failed(target, delivery, trouble)
+        else:
+            self._succeeded(target)
+            if isinstance(delivery.message, Unblock):
+                self._delivered(delivery.message)
+
+    async def _post(self, delivery: Delivery) -> str | None:
+        """What went wrong. Redirects are not followed: what proves who we are is for this address alone."""
         assert self._session is not None
-        body = encode_message(message, self._server_url)
+        body, headers = encode_message(delivery.message, self._server_url), {"Content-Type": "application/json"}
         try:
-            async with self._session.post(url, data=body, headers={"Content-Type": "application/json"}) as response:
-                ok, outcome = response.status // 100 == 2, f"status {response.status}"
+            async with self._session.post(delivery.url, data=body, headers=headers, allow_redirects=False) as response:
+                return None if response.status // 100 == 2 else f"status {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            ok, outcome = False, str(error) or type(error).__name__
-        self._metrics.delivery("success" if ok else "error")
-        if not ok:
-            logger.warning("could not deliver to %s: %s", url, outcome)
-        elif isinstance(message, Unblock):
-            self._delivered(message)
+            return str(error) or type(error).__name__
+
+    def _succeeded(self, target: Target) -> None:
+        target.window = min(target.window + 1, MAX_AT_A_TIME)
+        if target.failures:
+            logger.info("delivers again: %r, after %d failures", "://".join(target.origin), target.failures)
+            target.failures = 0
+
+    def _failed(self, target: Target, delivery: Delivery, trouble: str) -> None:
+        """Told once, with one message as an example, and not again before it has recovered."""
+        target.window = 1
+        target.failures += 1
+        now = time.monotonic()
+        if target.failures == 1 and now - target.told >= LOG_PAUSE_S:
+            target.told = now
+            logger.warning("could not deliver %r to %r: %s", _subject(delivery.message), delivery.url, trouble)
 
     def _auth_headers(self) -> dict[str, str]:
         auth = self._settings.auth
         return {auth.header: f"Bearer {auth.token}"} if auth.mode == "bearer" else {}
+
+
+def _subject(message: Message) -> str:
+    return message.task_id if isinstance(message, Execute) else message.promise.id
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme, and host with port; an address that is none is a target of its own, and fails."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", url
+    return parts.scheme.lower(), parts.netloc.rpartition("@")[2].lower()
+
+
+def _size(message: Message) -> int:
+    if isinstance(message, Execute):
+        return MESSAGE_BYTES
+    promise = message.promise
+    return MESSAGE_BYTES + _value_size(promise.param) + _value_size(promise.value) + _texts_size(promise.tags)
+
+
+def _value_size(value: Value) -> int:
+    return len(value.data or "") + _texts_size(value.headers or {})
+
+
+def _texts_size(texts: dict[str, str]) -> int:
+    return sum(len(name) + len(text) for name, text in texts.items())
+
+
+def _weight(target: Target) -> int:
+    return target.size

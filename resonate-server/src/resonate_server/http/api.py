@@ -7,11 +7,15 @@ the state.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
+from resonate_server.http.connections import expect
+from resonate_server.http.intake import Intake
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -21,31 +25,50 @@ from resonate_server.protocol.requests import KINDS
 
 logger = logging.getLogger(__name__)
 
+LARGE_BYTES = 64 * 1_024
+"""An answer up to this is written at once, whatever waits for other clients."""
+
+
+class Room(Protocol):
+    """Where large answers may have to wait."""
+
+    def has_room(self) -> bool:
+        """Whether another large answer may be written now."""
+
+    def when_room(self, answer: Callable[[], None]) -> None:
+        """Call ``answer`` once there is room."""
+
 
 class Api:
     """Turns request bodies into calls and answers into responses. ``debug`` allows the ``debug.*`` kinds."""
 
-    def __init__(self, engine: Engine, guard: Guard, metrics: Metrics, debug: bool) -> None:
+    def __init__(self, engine: Engine, guard: Guard, metrics: Metrics, intake: Intake, room: Room, debug: bool) -> None:
         self._engine = engine
+        self._room = room
         self._guard = guard
         self._metrics = metrics
+        self._intake = intake
         self._debug = debug
 
     async def post(self, request: web.Request) -> web.Response:
-        """Content-Type is not looked at; a body over the limit is answered 413 by the framework."""
+        """Content-Type is not looked at."""
+        body, release = await self._intake.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-        def respond(status: int, body: bytes) -> None:
+        def respond(status: int, answer: bytes) -> None:
+            release()
             if not done.done():
-                done.set_result((status, body))
+                expect(request, len(answer))
+                done.set_result((status, answer))
 
-        self.handle(await request.read(), request.headers.get("Authorization"), respond)
-        status, body = await done
-        return web.Response(body=body, status=status, content_type="application/json")
+        self.handle(body, request.headers.get("Authorization"), respond)
+        del body  # it may be large, and what was read from it is all that is needed
+        status, answer = await done
+        return web.Response(body=answer, status=status, content_type="application/json")
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body by calling ``respond``, at once or later, whatever happens."""
-        exchange = Exchange(respond, self._metrics)
+        exchange = Exchange(respond, self._engine.answered, self._metrics, self._room)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -75,10 +98,12 @@ class Api:
 class Exchange:
     """One request on its way: what its answer needs to be told of it, and whom it goes to."""
 
-    __slots__ = ("_began", "_metrics", "_respond", "access", "corr_id", "kind")
+    __slots__ = ("_answered", "_began", "_metrics", "_respond", "_room", "access", "corr_id", "kind")
 
-    def __init__(self, respond: Respond, metrics: Metrics) -> None:
+    def __init__(self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, room: Room) -> None:
         self._respond = respond
+        self._answered = answered
+        self._room = room
         self._metrics = metrics
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
@@ -86,14 +111,21 @@ class Exchange:
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """The engine's answer has come."""
+        answer = done.result()
         try:
-            answer = self.access.redact(done.result())
+            answer = self.access.redact(answer)
         except Exception:
             logger.exception("a request failed")
-            answer = Answer(status=500, data="internal error")
+            answer = Answer(status=500, data="internal error", weight=answer.weight)
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
+        """A large answer that has to wait is encoded again then, rather than kept."""
+        body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
+        if len(body) > LARGE_BYTES and not self._room.has_room():
+            self._room.when_room(lambda: self.end(answer))
+            return
         kind = self.kind if self.kind in KINDS else "unknown"
         self._metrics.request(kind, answer.status, time.perf_counter() - self._began)
-        self._respond(answer.status, encode_response(self.kind, self.corr_id, answer.status, answer.data))
+        self._respond(answer.status, body)
+        self._answered(answer)

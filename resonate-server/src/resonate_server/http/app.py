@@ -13,9 +13,21 @@ from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
+from resonate_server.http.backup import Backups
+from resonate_server.http.budget import budget
+from resonate_server.http.connections import (
+    MAX_BESIDE_STREAMS,
+    Connections,
+    Guest,
+    Site,
+    allow_connections,
+    refuse_body_of_get,
+    tell_connection,
+)
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.gate import Gate, gated
-from resonate_server.http.lane import Lanes, LaneSite
+from resonate_server.http.intake import Intake
+from resonate_server.http.lane import Lanes
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
 from resonate_server.metrics import DeliveryCollector, Metrics
@@ -34,35 +46,51 @@ GONE = ("promises", "schedules", "tasks")
 
 
 LANES = web.AppKey("lanes", Lanes)
+CONNECTIONS = web.AppKey("connections", Connections)
 
 KEEP_ALIVE_S = 75.0
 """Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
 
+MAX_METRICS_CONNECTIONS = 64
+
+MAX_LINE_BYTES = 65_536
+"""Of a request line or header. The longest id has 4,096 characters of up to 4 bytes, each written as ``%xx`` in a URL;
+SDKs send it as a header as well."""
+
 
 def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
     """The application; the engine and its delivery start and stop with it."""
-    push = Push(settings.transports.http_push, settings.server.public_url, metrics, engine.delivered)
+    push = Push(
+        settings.transports.http_push,
+        settings.server.public_url,
+        metrics,
+        lambda unblock: engine.delivered(unblock.key),
+    )
     hub = Hub(owner=engine, push=push.send)
     metrics.registry.register(DeliveryCollector(hub.figures))
     outbound = Outbound(hub, push, metrics)
     gate = Gate(settings.server, LINKABLE)
-    middlewares = [gated(gate, metrics), *_middlewares(settings)]
-    app = web.Application(client_max_size=settings.server.max_body_bytes, middlewares=middlewares)
-    api = Api(engine, guard, metrics, settings.debug)
+    app = web.Application(middlewares=[*_middlewares(gate, metrics), *_own_middlewares(settings)])
+    limit = allow_connections(settings.transports.http_poll.max_connections + MAX_BESIDE_STREAMS)
+    connections = _bound(app, settings, limit)
+    bytes_held = budget(settings.server.max_body_bytes)
+    intake = Intake(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
+    api = Api(engine, guard, metrics, intake, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
-        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings).get, allow_head=False)
+        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: _ready(engine))
+    app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
     if settings.ui.enabled:
         add_ui(app, engine, hub, guard, settings)
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
     app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound))
-    app[LANES] = lanes = Lanes(api.handle, gate.goes_by, KEEP_ALIVE_S, settings.server.shutdown_timeout / 1_000)
+    app[LANES] = Lanes(api.handle, gate.goes_by, connections, bytes_held)
     app.on_shutdown.append(lambda _: _end_streams(hub))
-    app.on_shutdown.append(lambda _: lanes.drain())
+    app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     app.on_response_prepare.append(add_origin)
     return app
 
@@ -73,14 +101,26 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
     async def render(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    app = web.Application(middlewares=[gated(Gate(settings.server), metrics)])
+    app = web.Application(middlewares=_middlewares(Gate(settings.server), metrics))
     app.router.add_get("/metrics", render)
+    connections = _bound(app, settings, MAX_METRICS_CONNECTIONS)
+    app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     return app
 
 
-def api_site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
-    """Where the application of :func:`build_app` listens."""
-    return LaneSite(runner, runner.app[LANES], host, port)
+def site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+    """Where an application of this module listens."""
+    server, connections, lanes = runner.server, runner.app[CONNECTIONS], runner.app.get(LANES)
+    assert server is not None, "the runner was set up before"
+    if lanes is None:
+        return Site(runner, host, port, lambda: Guest(connections, server()))
+    lanes.fallback = server
+    return Site(runner, host, port, lanes.connect)
+
+
+def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:
+    app[CONNECTIONS] = Connections(limit, settings.server.client_timeout / 1_000, KEEP_ALIVE_S)
+    return app[CONNECTIONS]
 
 
 class Outbound:
@@ -97,6 +137,9 @@ class Outbound:
         self.refresh = hub.refresh
         self.silent = hub.silent
         self.heard = hub.heard
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
 
     def send(self, message: Message) -> None:
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
@@ -107,7 +150,12 @@ class Outbound:
         self._push.withdraw(task_id)
 
 
-def _middlewares(settings: Settings) -> list[Middleware]:
+def _middlewares(gate: Gate, metrics: Metrics) -> list[Middleware]:
+    """Of both ports, the outermost one first."""
+    return [tell_connection, gated(gate, metrics), refuse_body_of_get]
+
+
+def _own_middlewares(settings: Settings) -> list[Middleware]:
     origins = settings.server.cors.origins
     return [*([cors(origins)] if origins else []), _contain_failures]
 
@@ -132,12 +180,13 @@ async def _health(_: web.Request) -> web.Response:
 
 
 async def _ready(engine: Engine) -> web.Response:
+    """Its body says what is wrong."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            ready = await engine.is_ready()
+            trouble = await engine.trouble()
     except TimeoutError:
-        ready = False
-    return web.Response(status=200 if ready else 503)
+        trouble = f"the store has not answered for {READY_TIMEOUT_S:.0f} s"
+    return web.Response(status=503, text=f"{trouble}\n") if trouble else web.Response()
 
 
 async def _gone(_: web.Request) -> web.Response:
@@ -152,6 +201,7 @@ async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> 
     housekeeping.cancel()
     with suppress(asyncio.CancelledError):
         await housekeeping
+    hub.stop()
     await push.stop()
     await engine.stop()
 
@@ -159,7 +209,7 @@ async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> 
 async def _keep_house(engine: Engine, hub: Hub) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
-        hub.forget_stale_unblocks()
+        hub.keep_house()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
         await engine.drop_settled_trees()
 

@@ -10,18 +10,18 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import cast
 
-from aiohttp import web
 from msgspec import Struct
+
+from resonate_server.http.budget import SMALL_BYTES, Budget, Full
+from resonate_server.http.connections import Connection, Connections, Guest
 
 REQUEST_LINE = b"POST / HTTP/1.1\r\n"
 
 MAX_HEAD_BYTES = 8_190
-MAX_BODY_BYTES = 65_536
+MAX_BODY_BYTES = SMALL_BYTES
 """Larger ones are for aiohttp, which knows the configured limit."""
 
 MAX_RECEIVED_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES
@@ -29,8 +29,6 @@ MAX_RECEIVED_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES
 
 MAX_KNOWN_HEADS = 512
 """A client's heads differ in little more than the length, so most have been read before."""
-
-SWEEP_S = 5.0
 
 type Respond = Callable[[int, bytes], None]
 """To be called once, with the HTTP status and the body."""
@@ -79,34 +77,20 @@ def read_head(head: bytes, goes_by: GoesBy) -> Head | None:
 
 
 class Lanes:
-    """All connections that are in the lane. ``fallback`` makes the protocol that a connection is handed over to."""
+    """What all lanes share. ``fallback`` makes the protocol that serves a connection once it has left the lane."""
 
-    def __init__(self, handle: Handle, goes_by: GoesBy, keep_alive_s: float, shutdown_s: float) -> None:
+    def __init__(self, handle: Handle, goes_by: GoesBy, connections: Connections, budget: Budget) -> None:
         self.handle = handle
+        self.connections = connections
+        self.budget = budget
         self._goes_by = goes_by
         self.fallback: Callable[[], asyncio.Protocol]
-        self._keep_alive_s = keep_alive_s
-        self._shutdown_s = shutdown_s
-        self._open: set[Lane] = set()
-        self._emptied = asyncio.Event()
         self._heads: dict[bytes, Head | None] = {}
-        self._sweep: asyncio.TimerHandle | None = None
         self._date = (0, b"")
 
     def connect(self) -> "Lane":
         """The protocol of a new connection."""
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._close_idle)
         return Lane(self)
-
-    def opened(self, lane: "Lane") -> None:
-        self._open.add(lane)
-
-    def left(self, lane: "Lane") -> None:
-        """It is closed, or handed over."""
-        self._open.discard(lane)
-        if not self._open:
-            self._emptied.set()
 
     def head(self, raw: bytes) -> Head | None:
         """See :func:`read_head`."""
@@ -124,83 +108,100 @@ class Lanes:
             self._date = (second, formatdate(second, usegmt=True).encode())
         return self._date[1]
 
-    async def drain(self) -> None:
-        """Let what was accepted be answered, for as long as a shutdown may take, and close everything."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-        for lane in list(self._open):
-            lane.close_when_answered()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._shutdown_s):
-                while self._open:
-                    self._emptied.clear()
-                    await self._emptied.wait()
 
-    def _close_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keep_alive_s
-        for lane in list(self._open):
-            lane.close_if_idle_since(oldest)
-        self._sweep = loop.call_later(SWEEP_S, self._close_idle)
-
-
-class Lane(asyncio.Protocol):
+class Lane(Connection):
     """One connection: its requests are answered one after the other, in their order."""
 
     def __init__(self, lanes: Lanes) -> None:
+        super().__init__(lanes.connections)
         self._lanes = lanes
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport
         self._received = b""
+        self._held = False
+        """Whether what was received counts as unfinished."""
+        self._size = 0
+        """Bytes of the body that is being answered."""
         self._busy = False
-        self._blocked = False
         self._paused = False
         self._closing = False
-        self._heard = self._loop.time()
+        self._peer_ended = False
+        self._since = self._loop.time()
+
+    @property
+    def waiting_since(self) -> float | None:
+        return None if self._busy else self._since
 
     # --- what the transport tells -----------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._lanes.opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._closing = True
-        self._lanes.left(self)
+        self._received = b""
+        self._count_unfinished()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        self._received = self._received + data if self._received else data
+        if self._received:
+            self._received += data
+        else:
+            self._received = data
+            self._since = self._loop.time()
         self._advance()
         if len(self._received) > MAX_RECEIVED_BYTES:
             self._paused = True
             self._transport.pause_reading()
 
-    def pause_writing(self) -> None:
-        self._blocked = True
+    def eof_received(self) -> bool:
+        """A client that has sent all it wanted still waits for the answers."""
+        self._peer_ended = True
+        self._advance()
+        return True
 
     def resume_writing(self) -> None:
-        self._blocked = False
+        super().resume_writing()
         self._advance()
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
-    def close_when_answered(self) -> None:
+    def finish(self) -> None:
         self._closing = True
         if not self._busy:
             self._transport.close()
 
-    def close_if_idle_since(self, time: float) -> None:
-        """Whoever sends a request too slowly is idle as well."""
-        if not self._busy and self._heard < time:
+    def check(self, now: float) -> None:
+        super().check(now)
+        if self._busy or self._blocked or self._transport.is_closing():
+            return
+        waited = now - self._since
+        if self._received and waited > self._connections.patience_s:
+            self._dismiss()
+        elif waited > self._connections.keep_alive_s:
             self._transport.close()
+
+    def send_away(self) -> None:
+        """Others need the room."""
+        self._received = b""
+        if self._busy or self._blocked:
+            self._closing = True
+        else:
+            self._dismiss()
+
+    def _dismiss(
+        self, status: int = HTTPStatus.REQUEST_TIMEOUT, text: bytes = b"the request came too slowly\n"
+    ) -> None:
+        self._closing = True
+        self._write(status, b"Content-Type: text/plain\r\nRetry-After: 1\r\n", text)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         """Begin the next request, if it has come whole."""
-        if self._busy or self._blocked or self._closing or not self._received:
-            return
+        if self._received and not (self._busy or self._blocked or self._closing):
+            self._begin_next()
+        if self._received or self._held:
+            self._count_unfinished()
+        if self._peer_ended and not (self._busy or self._blocked):
+            self._transport.close()
+
+    def _begin_next(self) -> None:
         end_of_head = self._received.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end_of_head < 0:
             if self._cannot_be_plain():
@@ -218,55 +219,66 @@ class Lane(asyncio.Protocol):
             if self._paused and len(self._received) <= MAX_RECEIVED_BYTES:
                 self._paused = False
                 self._transport.resume_reading()
-            self._lanes.handle(body, head.authorization, self._respond)
+            self._begin(body, head.authorization)
+
+    def _begin(self, body: bytes, authorization: str | None) -> None:
+        """At once, or when it is its turn."""
+        try:
+            place = self._lanes.budget.small.ask(len(body))
+        except Full:
+            self._busy = False
+            self._dismiss(HTTPStatus.SERVICE_UNAVAILABLE, b"too many requests at a time; try again later\n")
+            return
+        self._size = len(body)
+        if place is None:
+            self._lanes.handle(body, authorization, self._respond)
+        else:
+            place.add_done_callback(lambda _: self._lanes.handle(body, authorization, self._respond))
+
+    def _count_unfinished(self) -> None:
+        """Anew with every request, so that it is the age of the request that counts."""
+        if self._busy or not self._received:
+            self._held = False
+            self._lanes.budget.unfinished.drop(self)
+        if self._received:
+            self._held = True
+            self._lanes.budget.unfinished.hold(self, len(self._received))
 
     def _cannot_be_plain(self) -> bool:
         begin = self._received[: len(REQUEST_LINE)]
         return len(self._received) >= MAX_HEAD_BYTES or not REQUEST_LINE.startswith(begin)
 
     def _hand_over(self) -> None:
-        protocol, received = self._lanes.fallback(), self._received
-        self._lanes.left(self)
+        guest, received = Guest(self._connections, self._lanes.fallback()), self._received
+        peer_ended, self._peer_ended = self._peer_ended, False
+        self._connections.left(self)
         self._received = b""
         self._transport.resume_reading()
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._transport)
-        protocol.data_received(received)
+        self._transport.set_protocol(guest)
+        guest.connection_made(self._transport)
+        guest.data_received(received)
+        if peer_ended and not guest.eof_received():
+            self._transport.close()
 
     def _respond(self, status: int, body: bytes) -> None:
         self._busy = False
+        self._since = self._loop.time()
+        self._lanes.budget.small.give_back(self._size)
         if self._transport.is_closing():
             return
+        self._write(status, b"Content-Type: application/json\r\n", body)
+        if self._received or self._peer_ended:
+            self._loop.call_soon(self._advance)
+
+    def _write(self, status: int, fields: bytes, body: bytes) -> None:
+        """With the last answer the connection is closed."""
         self._transport.write(
-            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %b\r\n%b\r\n%b"
-            % (_STATUS[status], len(body), self._lanes.date(), b"Connection: close\r\n" if self._closing else b"", body)
+            b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\nDate: %b\r\n%b\r\n%b"
+            % (_STATUS[status], fields, len(body), self._lanes.date(), _LAST if self._closing else b"", body)
         )
         if self._closing:
             self._transport.close()
-        elif self._received:
-            self._loop.call_soon(self._advance)
 
 
+_LAST = b"Connection: close\r\n"
 _STATUS = {status.value: b"%d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus}
-
-
-class LaneSite(web.BaseSite):
-    """A listening address whose connections begin in the lane; to be used like :class:`aiohttp.web.TCPSite`."""
-
-    def __init__(self, runner: web.BaseRunner, lanes: Lanes, host: str, port: int) -> None:
-        super().__init__(runner)
-        self._lanes = lanes
-        self._host = host
-        self._port = port
-
-    @property
-    def name(self) -> str:
-        return f"http://{self._host}:{self._port}"
-
-    async def start(self) -> None:
-        await super().start()
-        server = self._runner.server
-        assert server is not None, "the runner was set up before"
-        self._lanes.fallback = server
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._lanes.connect, self._host, self._port, backlog=self._backlog)

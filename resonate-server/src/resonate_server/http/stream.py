@@ -6,12 +6,14 @@ the 300 s after which their HTTP client gives up on a response for good.
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from aiohttp import ClientConnectionError, web
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Connection, Hub
 from resonate_server.http.auth import Guard
+from resonate_server.http.connections import end_with_peer
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Message, encode_message
 
@@ -27,15 +29,15 @@ KEEP_ALIVE_S = 10.0
 WRITE_TIMEOUT_S = 20.0
 """A peer that takes nothing for so long is gone."""
 
-_COMMENT = b": keep-alive\n\n"
-
 
 class Streams:
     """Serves all streams; refuses new ones above the configured number."""
 
-    def __init__(self, hub: Hub, guard: Guard, settings: Settings) -> None:
+    def __init__(self, hub: Hub, guard: Guard, settings: Settings, now: Callable[[], int]) -> None:
+        """``now`` tells the server's time in ms."""
         self._hub = hub
         self._guard = guard
+        self._now = now
         self._server_url = settings.server.public_url
         self._max_connections = settings.transports.http_poll.max_connections
 
@@ -49,6 +51,7 @@ class Streams:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
+        end_with_peer(request)
         connection = self._hub.connect(group, id)
         ended_by_us = False
         try:
@@ -63,10 +66,14 @@ class Streams:
     async def _serve(self, response: web.StreamResponse, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
-        await _write(response, _COMMENT)
+        await _write(response, self._comment())
         while not connection.closed and (remaining := end - loop.time()) > 0:
             messages = await connection.wait(min(KEEP_ALIVE_S, remaining))
-            await _write(response, self._frames(messages) or _COMMENT)
+            await _write(response, self._frames(messages) or self._comment())
+
+    def _comment(self) -> bytes:
+        """Workers of this demo take the time from it; all others leave comments out."""
+        return b": time %d\n\n" % self._now()
 
     def _frames(self, messages: list[Message]) -> bytes:
         return b"".join(b"data: %b\n\n" % encode_message(message, self._server_url) for message in messages)

@@ -6,23 +6,25 @@ settlement spreads (:mod:`.settlement`).
 """
 
 from resonate_server.kernel.apply import (
-    answer_promise_search,
-    answer_schedule_search,
-    answer_task_search,
     apply,
+    due_footprint,
     footprint,
+    link_footprint,
+    recall,
     release_leases,
     renew_leases,
+    set_aside,
     tick,
 )
 
 __all__ = [
-    "answer_promise_search",
-    "answer_schedule_search",
-    "answer_task_search",
     "apply",
+    "due_footprint",
     "footprint",
+    "link_footprint",
+    "recall",
     "release_leases",
     "renew_leases",
+    "set_aside",
     "tick",
 ]

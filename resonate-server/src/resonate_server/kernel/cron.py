@@ -7,8 +7,13 @@ Saturday; the library counts from 0. Day and weekday must both match, as in the 
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from resonate_server.protocol.errors import Malformed
+
+if TYPE_CHECKING:
+    from croniter import croniter
 
 MAX_CRON_CHARACTERS = 200
 
@@ -30,10 +35,34 @@ def next_match(cron: str, after: int) -> int | None:
 
     Raises :class:`Malformed` for an expression that is none.
     """
+    try:
+        return _ms(_matches(cron).get_next(datetime, _time(after)))
+    except (ValueError, OverflowError):
+        return None
+
+
+def latest_match(cron: str, until: int, earlier: int) -> int | None:
+    """The last match at or before ``until`` (both ms since the epoch), or the one so many matches ``earlier``.
+
+    Looks back from ``until``, however many matches there are. ``None`` and :class:`Malformed` as in :func:`next_match`.
+    """
+    matches = _matches(cron)
+    try:
+        matches.set_current(_time(until + 1))
+        for _ in range(earlier):
+            matches.get_prev(datetime)
+        return _ms(matches.get_prev(datetime))
+    except (ValueError, OverflowError):
+        return None
+
+
+@lru_cache(1_024)
+def _matches(cron: str) -> "croniter":
+    """The library's iterator, which is to be set to a time before it is asked: it takes long to make one."""
     from croniter import CroniterError, croniter  # here: many servers never see a schedule, and it delays the start
 
     try:
-        matches = croniter(
+        return croniter(
             _translate(cron),
             _EPOCH,
             day_or=False,
@@ -42,10 +71,14 @@ def next_match(cron: str, after: int) -> int | None:
         )
     except (CroniterError, ValueError) as error:
         raise Malformed(f"not a cron expression: {cron[:80]!r} ({error})") from None
-    try:
-        return int(matches.get_next(datetime, datetime.fromtimestamp(after / 1_000, UTC)).timestamp()) * 1_000
-    except (CroniterError, OverflowError, ValueError):
-        return None
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1_000, UTC)
+
+
+def _ms(time: datetime) -> int:
+    return int(time.timestamp()) * 1_000
 
 
 def _translate(cron: str) -> str:

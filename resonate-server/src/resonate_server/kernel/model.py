@@ -4,11 +4,14 @@ A store fills :class:`Rows` from a :class:`Footprint` and writes the :class:`Cha
 knows how. All times are milliseconds since the Unix epoch.
 """
 
+from typing import Any
+
 from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState
+from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState, Value
 
 
 class Task(Struct, frozen=True):
@@ -18,9 +21,11 @@ class Task(Struct, frozen=True):
     (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
     entry, so no message can be lost; a delayed task is pending without being queued.
-    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer.
+    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer;
+    ``None`` for one that may come twice.
     ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
+    ``unclaimed``: times in a row that a worker was told of it and did not claim it.
     """
 
     id: str
@@ -35,10 +40,17 @@ class Task(Struct, frozen=True):
     queued: bool = False
     releases: int = 0
     lost_at: int | None = None
+    unclaimed: int = 0
 
     def execute(self) -> Execute:
         """The message that offers it to a worker."""
         return Execute(task_id=self.id, version=self.version, target=self.target)
+
+    def report(self) -> TaskRecord:
+        """The record with what is known of its troubles, for those who ask what became of it."""
+        if self.state is not TaskState.PENDING:
+            return self.record()
+        return replace(self.record(), unclaimed=self.unclaimed or UNSET, releases=self.releases or UNSET)
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""
@@ -60,52 +72,99 @@ class Rules(Struct, frozen=True):
     release_pause_ms: int = 1_000
     """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
     release_pause_max_ms: int = 30_000
+    unclaimed_pause_ms: int = 5_000
+    """Pause before a task that was handed out and not claimed is dispatched again; doubles likewise."""
+    unclaimed_pause_max_ms: int = 30_000
+    told_at_once: int = 200
+    """So many awaiters and listeners learn of settlements in one transaction; the others follow by and by."""
+    catch_up_runs: int = 1
+    """So many of the runs that a schedule has missed are made up for, the latest ones."""
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-class Footprint(Struct, frozen=True):
-    """What a request touches and therefore must be loaded before its rule runs.
+class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
+    """In the place of a payload that nobody needed to see: ``size`` bytes of JSON, which stay in the store.
 
-    For each of ``ids``: promise, task, its callbacks with the awaiters' promises and tasks, its listeners.
+    It cannot be encoded, so that it is never sent or stored by mistake.
+    """
+
+    size: int
+    headers: Any = object()
+
+
+class Spreading(Struct, frozen=True):
+    """A settlement of which not everybody has been told; awaiters up to ``after``, in the order of ids, have."""
+
+    promise_id: str
+    after: str = ""
+
+
+class Footprint(Struct, frozen=True):
+    """What a request touches and therefore must be loaded before its rule runs: promise and task of each of ``ids``.
+
+    ``shown``: those of ``ids`` whose promise an answer may show, and whose payloads are therefore read.
+    ``settles``: the one of ``ids`` that the request itself may settle.
+    ``callback``: an awaited and an awaiter that the request is about.
+    ``spreading``: settlements that are to be told of, as far as there is room.
     ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
     """
 
     ids: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    settles: str | None = None
+    callback: tuple[str, str] | None = None
+    spreading: tuple[Spreading, ...] = ()
     preload_for: str | None = None
     branch: str | None = None
     schedule: str | None = None
 
 
+class LinkFootprint(Struct, frozen=True):
+    """What must be loaded besides, which only the rows of a :class:`Footprint` tell.
+
+    ``spreading``: of each, callbacks that have not fired, with the awaiters' promises and tasks, and listeners.
+    ``callback``: whether that of an awaited and an awaiter has fired.
+    """
+
+    spreading: tuple[Spreading, ...] = ()
+    callback: tuple[str, str] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.spreading or self.callback)
+
+
 class Rows(Struct):
-    """A snapshot of what a footprint names; what is missing does not exist."""
+    """A snapshot of what footprints name; what is missing does not exist."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
-    callbacks: dict[str, dict[str, bool]] = field(default_factory=dict)
-    """awaited id → awaiter id → whether it has fired since the awaiter's last claim."""
+    awaiters: dict[str, list[str]] = field(default_factory=dict)
+    """awaited id → ids of those to be woken, ascending unless these are all."""
     listeners: dict[str, list[str]] = field(default_factory=dict)
     """awaited id → addresses."""
+    complete: set[str] = field(default_factory=set)
+    """Ids of which all awaiters and listeners are here."""
+    has_fired: bool = False
+    """Whether the callback that was asked for has."""
     preload: list[Promise] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
 
 
 class Due(Struct, frozen=True):
-    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first."""
+    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first.
+
+    Settlements that are still spreading are always due, the one whose last turn was longest ago first.
+    """
 
     promises: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+    spreading: tuple[Spreading, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.promises or self.tasks or self.schedules)
-
-    @property
-    def footprint(self) -> Footprint:
-        """What :func:`resonate_server.kernel.tick` needs for these."""
-        fired = tuple(schedule.next_promise_id for schedule in self.schedules)
-        return Footprint(ids=tuple(dict.fromkeys(self.promises + self.tasks + fired)))
+        return bool(self.promises or self.tasks or self.schedules or self.spreading)
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
@@ -131,11 +190,25 @@ class PutListener(Struct, frozen=True):
     address: str
 
 
-class DropListeners(Struct, frozen=True):
+class DropListener(Struct, frozen=True):
     awaited: str
+    address: str
 
 
-type LinkChange = PutCallback | DropCallbacks | PutListener | DropListeners
+class PutSpreading(Struct, frozen=True):
+    """Insert or replace: the settlement has had its turn at ``turn_at`` (ms), and goes on."""
+
+    spreading: Spreading
+    turn_at: int
+
+
+class DropSpreading(Struct, frozen=True):
+    """Everybody has been told."""
+
+    promise_id: str
+
+
+type LinkChange = PutCallback | DropCallbacks | PutListener | DropListener | PutSpreading | DropSpreading
 
 
 class LeaseLost(Struct, frozen=True):
@@ -165,7 +238,25 @@ class ScheduleFired(Struct, frozen=True):
     """A schedule has created a promise."""
 
 
-type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired
+class HandedOutInVain(Struct, frozen=True):
+    """Nothing came of handing out ``task``, twice as often as when that was last told.
+
+    ``function``: what its promise calls, as far as that is known; no rule knows it.
+    """
+
+    task: Task
+    function: str | None = None
+
+
+class RunsSkipped(Struct, frozen=True):
+    """Of the runs that a schedule has missed, those ``since`` the first and before ``until`` (ms) will not be made."""
+
+    schedule_id: str
+    since: int
+    until: int
+
+
+type Notice = HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
 """What operators want to know of; no rule depends on it."""
 
 
@@ -176,7 +267,11 @@ class Withdraw(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """Rows to write. Promises, tasks and schedules are whole new rows (``None``: deleted); ``links`` apply in order."""
+    """Rows to write; ``links`` apply in order.
+
+    New rows count as a whole. Of known ones counts what can change: state, value and time of settlement of a promise,
+    all but the target of a task, the times of the runs of a schedule (``None``: deleted).
+    """
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)

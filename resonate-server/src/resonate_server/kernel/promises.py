@@ -52,11 +52,9 @@ def promise_register_callback(work: Workspace, request: PromiseRegisterCallback)
 
 
 def _register_callback(work: Workspace, awaited: Promise, awaiter: str) -> None:
-    known = work.callbacks(awaited.id)
     if awaited.state is PromiseState.PENDING:
-        if awaiter not in known:
-            work.link(PutCallback(awaited=awaited.id, awaiter=awaiter, fired=False))
-    elif not known.get(awaiter, False) and not _is_halted(work, awaiter):
+        work.link(PutCallback(awaited=awaited.id, awaiter=awaiter, fired=False))
+    elif not work.has_fired and not _is_halted(work, awaiter):
         settlement.notify_awaiter(work, awaited.id, awaiter)
 
 
@@ -69,7 +67,7 @@ def promise_register_listener(work: Workspace, request: PromiseRegisterListener)
     """On a settled promise the answer itself is the news, and nothing is stored."""
     settlement.touch(work, [request.awaited])
     awaited = work.promise_or_404(request.awaited)
-    if awaited.state is PromiseState.PENDING and request.address not in work.listeners(awaited.id):
+    if awaited.state is PromiseState.PENDING:
         work.link(PutListener(awaited=awaited.id, address=request.address))
     return _answer(awaited)
 

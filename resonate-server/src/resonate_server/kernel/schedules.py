@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from resonate_server.kernel import promises, settlement
-from resonate_server.kernel.cron import next_match
-from resonate_server.kernel.model import ScheduleFired
+from resonate_server.kernel.cron import latest_match, next_match
+from resonate_server.kernel.model import Rules, RunsSkipped, ScheduleFired
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing, ScheduleData
 from resonate_server.protocol.errors import Malformed, NotFound
@@ -64,20 +64,37 @@ def schedule_delete(work: Workspace, request: ScheduleDelete) -> Answer:
 
 
 def fire(work: Workspace, schedule: Schedule) -> None:
-    """Run ``schedule`` once, as of the time it was due; missed runs follow one by one, each due at once.
+    """Run ``schedule`` once, as of the time it was due; what else is due of it follows one by one, each at once.
 
     A promise that exists under the id already is left as it is.
     """
     if work.now < schedule.next_run_at:
         return
-    id = schedule.next_promise_id
+    run = next_run(schedule, work.now, work.rules)
+    if run is not schedule:
+        work.notice(RunsSkipped(schedule_id=run.id, since=schedule.next_run_at, until=run.next_run_at))
+    id = run.next_promise_id
     settlement.touch(work, [id])
     if work.promise(id) is None:
-        request = _promise_of_run(schedule, id)
-        promises.create_task(work, promises.create(work, request, created_at=schedule.next_run_at))
+        request = _promise_of_run(run, id)
+        promises.create_task(work, promises.create(work, request, created_at=run.next_run_at))
         work.notice(ScheduleFired())
+    following = next_match(run.cron, run.next_run_at)
+    work.put_schedule(replace(run, last_run_at=run.next_run_at, next_run_at=following or NEVER))
+
+
+def next_run(schedule: Schedule, now: int, rules: Rules) -> Schedule:
+    """``schedule`` as it is, or as of the first of the latest missed runs that are made up for.
+
+    The server may have been off for a year: all that was missed would be a flood, and is of no use any more.
+    """
     following = next_match(schedule.cron, schedule.next_run_at)
-    work.put_schedule(replace(schedule, last_run_at=schedule.next_run_at, next_run_at=following or NEVER))
+    if following is None or now < following:
+        return schedule
+    first = latest_match(schedule.cron, now, earlier=rules.catch_up_runs - 1)
+    if first is None or first <= schedule.next_run_at:
+        return schedule
+    return replace(schedule, next_run_at=first)
 
 
 def _promise_of_run(schedule: Schedule, id: str) -> PromiseCreate:

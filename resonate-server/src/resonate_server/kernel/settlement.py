@@ -1,11 +1,22 @@
-"""How a settlement spreads (protocol section 3.5): the promise, its own task, those who await it, its listeners."""
+"""How a settlement spreads (protocol section 3.5): the promise, its own task, those who await it, its listeners.
+
+Any number may wait for one promise. Who was loaded is told in the transaction that settles it; if there are more,
+that is kept, and they are told by and by (:func:`spread`). Their rows stay until then, so nobody is forgotten.
+"""
 
 from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from resonate_server.kernel import moves
-from resonate_server.kernel.model import DropListeners, PromiseSettled, PutCallback
+from resonate_server.kernel.model import (
+    DropListener,
+    DropSpreading,
+    PromiseSettled,
+    PutCallback,
+    PutSpreading,
+    Spreading,
+)
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.messages import Unblock
@@ -45,8 +56,33 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
         work.notice(PromiseSettled(pending_ms=(promise.settled_at or 0) - promise.created_at))
         _finish_own_task(work, promise.id)
     for promise in settled:
-        _wake_awaiters(work, promise.id)
-        _tell_listeners(work, promise)
+        _tell(work, promise)
+        if not work.knows_all_links(promise.id):
+            _go_on_later(work, Spreading(promise_id=promise.id))
+
+
+def spread(work: Workspace, spreading: Spreading) -> None:
+    """Tell more of those who wait for a promise that was settled before."""
+    id = spreading.promise_id
+    promise = work.promise(id)
+    if promise is not None:
+        _tell(work, promise)
+    if promise is None or work.knows_all_links(id):
+        work.link(DropSpreading(promise_id=id))
+    elif work.awaiters(id) or work.listeners(id):
+        _go_on_later(work, spreading)
+
+
+def _tell(work: Workspace, promise: Promise) -> None:
+    _wake_awaiters(work, promise.id)
+    _tell_listeners(work, promise)
+
+
+def _go_on_later(work: Workspace, spreading: Spreading) -> None:
+    """From after the last of the awaiters that were loaded on."""
+    awaiters = work.awaiters(spreading.promise_id)
+    after = awaiters[-1] if awaiters else spreading.after
+    work.link(PutSpreading(spreading=replace(spreading, after=after), turn_at=work.now))
 
 
 def _finish_own_task(work: Workspace, id: str) -> None:
@@ -56,8 +92,8 @@ def _finish_own_task(work: Workspace, id: str) -> None:
 
 
 def _wake_awaiters(work: Workspace, awaited: str) -> None:
-    for awaiter, fired in work.callbacks(awaited).items():
-        if not fired and _is_alive(work, awaiter):
+    for awaiter in work.awaiters(awaited):
+        if _is_alive(work, awaiter):
             notify_awaiter(work, awaited, awaiter)
 
 
@@ -82,8 +118,6 @@ def notify_awaiter(work: Workspace, awaited: str, awaiter: str) -> None:
 
 
 def _tell_listeners(work: Workspace, promise: Promise) -> None:
-    addresses = work.listeners(promise.id)
-    for address in addresses:
+    for address in work.listeners(promise.id):
         work.send(Unblock(promise=promise, address=address))
-    if addresses:
-        work.link(DropListeners(awaited=promise.id))
+        work.link(DropListener(awaited=promise.id, address=address))

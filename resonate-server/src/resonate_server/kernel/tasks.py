@@ -39,7 +39,7 @@ _DONE = Answer(status=200, data=Nothing())
 
 def task_get(work: Workspace, request: TaskGet) -> Answer:
     settlement.touch(work, [request.id])
-    return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).record()))
+    return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).report()))
 
 
 def task_create(work: Workspace, request: TaskCreate) -> Answer:
@@ -108,8 +108,7 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
         moves.forget_resumes(work, task)
         return Answer(status=300, data=PreloadData(preload=preload(work, task.id)))
     for promise in awaited:
-        if task.id not in work.callbacks(promise.id):
-            work.link(PutCallback(awaited=promise.id, awaiter=task.id, fired=False))
+        work.link(PutCallback(awaited=promise.id, awaiter=task.id, fired=False))
     moves.park(work, task)
     return _DONE
 

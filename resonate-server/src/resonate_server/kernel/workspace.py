@@ -49,12 +49,21 @@ class Workspace:
             raise NotFound(f"task {id} does not exist")
         return task
 
-    def callbacks(self, awaited: str) -> dict[str, bool]:
-        """Awaiter id → fired, as they were when the request began."""
-        return self._rows.callbacks.get(awaited, {})
+    def awaiters(self, awaited: str) -> list[str]:
+        """Those to be woken, as they were when the request began and as far as they were loaded."""
+        return self._rows.awaiters.get(awaited, [])
 
     def listeners(self, awaited: str) -> list[str]:
         return self._rows.listeners.get(awaited, [])
+
+    def knows_all_links(self, awaited: str) -> bool:
+        """Whether there are no other awaiters and listeners."""
+        return awaited in self._rows.complete
+
+    @property
+    def has_fired(self) -> bool:
+        """Whether the callback that the request is about has."""
+        return self._rows.has_fired
 
     def preload_candidates(self) -> list[Promise]:
         """The loaded candidates and everything written meanwhile, each as it stands now."""

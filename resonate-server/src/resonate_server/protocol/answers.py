@@ -8,10 +8,14 @@ from resonate_server.protocol.records import Promise, Schedule, TaskRecord
 
 
 class Answer(Struct, frozen=True):
-    """What a request is answered with: ``data`` is one of the structs below, or a sentence from status 400 on."""
+    """What a request is answered with: ``data`` is one of the structs below, or a sentence from status 400 on.
+
+    ``weight``: bytes, about, of a large one; 0 for others.
+    """
 
     status: int
     data: Any
+    weight: int = 0
 
 
 class Nothing(Struct, frozen=True):

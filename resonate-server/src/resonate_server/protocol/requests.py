@@ -22,10 +22,22 @@ LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:pr
 """Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
 it, and under which ids an SDK will create its calls."""
 
+MAX_TAGS_CHARACTERS = 65_536
+"""Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
+
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
+_UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+"""Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
+could claim the task of such an id."""
+
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
+"""Of something that may exist."""
+
+NewId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=rf"\A[^{_UNUSABLE}]*\Z")]
+"""Of something that this request may create: a promise, a schedule, or the lease of a process."""
+
 Text = Annotated[str, Meta(min_length=1)]
 Millis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Ttl = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
@@ -63,6 +75,22 @@ def _relatives(tags: Tags) -> tuple[str, ...]:
     return tuple(tags[tag] for tag in LINEAGE if tag in tags)
 
 
+def _check_tags(tags: Tags) -> None:
+    """Raise :class:`Malformed` if they are too large for what they are."""
+    if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
+        raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
+    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+        if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
+            raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+
+
+def _check_address(text: str) -> None:
+    """Raise :class:`Malformed` unless something can be delivered there."""
+    if len(text) > MAX_ID_CHARACTERS:
+        raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
+    parse_address(text)
+
+
 # --- promise.* ------------------------------------------------------------------------------------------------------
 
 
@@ -73,6 +101,7 @@ class PromiseGet(RequestForOne, frozen=True):
 class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     kind = "promise.create"
 
+    id: NewId
     timeout_at: Millis
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
@@ -82,9 +111,10 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
         return _relatives(self.tags)
 
     def __post_init__(self) -> None:
+        _check_tags(self.tags)
         target = self.tags.get("resonate:target")
         if target is not None:
-            parse_address(target)
+            _check_address(target)
         delay = self.tags.get("resonate:delay")
         if delay is not None:
             self._check_delay(delay, target)
@@ -135,7 +165,7 @@ class PromiseRegisterListener(Request, frozen=True):
         return (self.awaited,)
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _check_address(self.address)
 
 
 class PromiseSearch(Request, frozen=True):
@@ -163,7 +193,7 @@ class TaskGet(RequestForOne, frozen=True):
 class TaskCreate(Request, frozen=True):
     kind = "task.create"
 
-    pid: Text
+    pid: NewId
     ttl: Ttl
     action: Action[PromiseCreate]
 
@@ -184,7 +214,7 @@ class TaskAcquire(RequestForOne, frozen=True):
     kind = "task.acquire"
 
     version: Version
-    pid: Text
+    pid: NewId
     ttl: Ttl
 
 
@@ -270,7 +300,7 @@ class TaskRef(Struct, frozen=True):
 class TaskHeartbeat(Request, frozen=True):
     kind = "task.heartbeat"
 
-    pid: Text
+    pid: Id
     tasks: list[TaskRef]
 
     @property
@@ -294,8 +324,6 @@ class TaskSearch(Request, frozen=True):
     cursor: str | None = None
 
 
-type Search = PromiseSearch | TaskSearch
-
 # --- schedule.* -----------------------------------------------------------------------------------------------------
 
 
@@ -306,9 +334,9 @@ class ScheduleGet(RequestForOne, frozen=True):
 class ScheduleCreate(Request, frozen=True, rename="camel"):
     kind = "schedule.create"
 
-    id: Id
+    id: NewId
     cron: Text
-    promise_id: Text
+    promise_id: NewId
     promise_timeout: Millis
     promise_param: Value = EMPTY
     promise_tags: Tags = field(default_factory=dict)
@@ -326,11 +354,10 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         target = self.promise_tags.get("resonate:target")
         if target is None:
             raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
-        parse_address(target)
+        _check_address(target)
+        _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
-        if "\0" in self.promise_id:
-            raise Malformed("promiseId must not contain NUL")
 
 
 class ScheduleDelete(RequestForOne, frozen=True):
@@ -344,6 +371,8 @@ class ScheduleSearch(Request, frozen=True):
     limit: PageSize = 10
     cursor: str | None = None
 
+
+type Search = PromiseSearch | TaskSearch | ScheduleSearch
 
 # --- debug.* --------------------------------------------------------------------------------------------------------
 

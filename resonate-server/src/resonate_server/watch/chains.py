@@ -16,12 +16,13 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from resonate_server.kernel.model import Footprint
+from resonate_server.kernel.weight import weight
+from resonate_server.protocol.payload import Payload, excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, Store
 from resonate_server.watch.derive import chain_of, group_of
 from resonate_server.watch.events import ChainEvent, Event
 from resonate_server.watch.feed import visible
-from resonate_server.watch.payload import Payload, excerpt, function_name, readable
 from resonate_server.watch.ring import Ring
 
 PORTION = 500
@@ -43,6 +44,15 @@ MAX_TEXT_OF_CHAIN = 2 * 1_024 * 1_024
 """Characters of payload of one chain; further ones are cut to :data:`SHORT_TEXT`."""
 
 SHORT_TEXT = 128
+
+MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
+"""Of one chain's promises with their texts, tags and ids; it is cut there."""
+
+MAX_EVENTS_BYTES = 4 * 1_024 * 1_024
+"""Of the events that come with a chain: the latest."""
+
+EVENT_BYTES = 200
+"""Of an event beside its texts."""
 
 MAX_COUNTED = 1_000
 """Pending chains are counted up to here."""
@@ -99,6 +109,7 @@ class TaskView(Struct, frozen=True):
     resumes: int
     lease_ends: int | None
     retry_at: int | None
+    trouble: str
 
 
 class PromiseView(Struct, frozen=True):
@@ -121,7 +132,7 @@ class PromiseView(Struct, frozen=True):
 class ChainView(Struct, frozen=True):
     """``promises`` are at least as new as event ``seq``; ``events`` are those up to it.
 
-    ``known_from``: time of the oldest event that is kept.
+    ``known_from``: time from which on all events are here.
     """
 
     id: str
@@ -215,35 +226,36 @@ class Chains:
         if promise is None:
             return None
         root = chain_of(promise)
-        promises = await self._read_tree(root, prefix)
+        promises, cut = await self._read_tree(root, prefix)
         ids = {view.id for view in promises}
         kept = self._ring.up_to(seq)
-        events: list[Event] = [
-            event for event in kept if isinstance(event, ChainEvent) and (event.chain == root or event.id in ids)
-        ]
+        known_from = kept[0].at if kept else at
+        found = [event for event in kept if isinstance(event, ChainEvent) and (event.chain == root or event.id in ids)]
+        events = _latest(found)
         return ChainView(
             id=root,
             at=at,
             epoch=self._ring.epoch,
             seq=seq,
-            promises=promises[:MAX_PROMISES],
-            cut=len(promises) > MAX_PROMISES,
-            events=visible(events, prefix),
-            known_from=kept[0].at if kept else at,
+            promises=promises,
+            cut=cut,
+            events=visible([*events], prefix),
+            known_from=known_from if len(events) == len(found) else events[0].at,
         )
 
-    async def _read_tree(self, root: str, prefix: str) -> list[PromiseView]:
-        """One more than :data:`MAX_PROMISES`, to tell that there are more."""
+    async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
+        """What is shown of it, and whether there is more."""
         shown: list[PromiseView] = []
-        room, after = MAX_TEXT_OF_CHAIN, ""
-        while len(shown) <= MAX_PROMISES:
+        room, left, after = MAX_TEXT_OF_CHAIN, MAX_CHAIN_BYTES, ""
+        while len(shown) <= MAX_PROMISES and left > 0:
             portion = await self._reader.read(lambda store, after=after, room=room: _tree(store, root, after, room))  # type: ignore[misc]
             if not portion:
                 break
             after = portion[-1].id
             room -= sum(len(payload.text) for view in portion for payload in (view.param, view.value) if payload)
+            left -= sum(map(_view_weight, portion))
             shown += [_granted(view, prefix) for view in portion if view.id.startswith(prefix)]
-        return shown[: MAX_PROMISES + 1]
+        return shown[:MAX_PROMISES], len(shown) > MAX_PROMISES or left <= 0
 
 
 # --- inside the engine's queue --------------------------------------------------------------------------------------
@@ -254,7 +266,7 @@ def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int
     found: list[_Slim] = []
     last: Place | None = None
     roots = store.recent_roots(wanted.state, before)
-    for promise in _bounded(roots, _weight):
+    for promise in _bounded(roots, weight):
         last = Place(created_at=promise.created_at, id=promise.id)
         slim = _slim(promise)
         if slim.matches(wanted):
@@ -267,7 +279,7 @@ def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int
 
 def _tree(store: Store, root: str, after: str, room: int) -> list[PromiseView]:
     views = []
-    for branch in _bounded(store.tree(root, after), lambda branch: _weight(branch.promise)):
+    for branch in _bounded(store.tree(root, after), lambda branch: weight(branch.promise)):
         views.append(_view(branch, room))
         room -= sum(len(payload.text) for payload in (views[-1].param, views[-1].value) if payload)
     return views
@@ -277,19 +289,32 @@ def _promise(store: Store, id: str) -> Promise | None:
     return store.load(Footprint(ids=(id,))).promises.get(id)
 
 
-def _bounded[T](rows: Iterator[T], weight: Callable[[T], int]) -> Iterator[T]:
+def _latest(events: list[ChainEvent]) -> list[ChainEvent]:
+    """As many of the last ones as fit into one answer."""
+    room = MAX_EVENTS_BYTES
+    for index in range(len(events) - 1, -1, -1):
+        event = events[index]
+        room -= EVENT_BYTES + event.weight() + len(event.id) + len(event.chain or "")
+        if room < 0:
+            return events[index + 1 :]
+    return events
+
+
+def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
     """As many of ``rows``, at least one, as one piece of work may look at."""
     end = time.perf_counter() + PORTION_MS / 1_000
     weighed = 0
     for row in islice(rows, PORTION):
         yield row
-        weighed += weight(row)
+        weighed += weigh(row)
         if weighed > PORTION_BYTES or time.perf_counter() > end:
             return
 
 
-def _weight(promise: Promise) -> int:
-    return sum(len(value.data) for value in (promise.param, promise.value) if value.data is not UNSET)
+def _view_weight(view: PromiseView) -> int:
+    texts = (view.id, view.parent or "", view.func or "", *view.tags, *view.tags.values(), *view.awaits)
+    payloads = (payload.text for payload in (view.param, view.value) if payload is not None)
+    return sum(map(len, texts)) + sum(map(len, payloads))
 
 
 # --- how rows are shown ---------------------------------------------------------------------------------------------
@@ -340,6 +365,7 @@ def _task_view(branch: Branch) -> TaskView | None:
         resumes=task.resumes,
         lease_ends=task.timer_at if task.state is TaskState.ACQUIRED else None,
         retry_at=task.timer_at if task.state is TaskState.PENDING else None,
+        trouble=task.report().trouble,
     )
 
 

@@ -12,16 +12,13 @@ from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, Task
 from resonate_server.watch.ring import Ring
 
 MAX_VIEWERS = 32
+"""One more makes one leave: the one that has fallen far behind, or has been there longest. A page comes back."""
 
 MAX_LINES = 500
 """Events of one write: more would keep the event loop from its work."""
 
 PAUSE_S = 0.1
 """Between two writes to a viewer, so that many events share one."""
-
-
-class TooManyViewers(Exception):
-    """No more than :data:`MAX_VIEWERS` at a time."""
 
 
 class Overtaken(Exception):
@@ -34,6 +31,7 @@ class Viewer:
     def __init__(self, prefix: str, seq: int) -> None:
         self.prefix = prefix
         self.seq = seq
+        self.is_welcome = True
 
 
 class Feed:
@@ -41,29 +39,34 @@ class Feed:
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._viewers: set[Viewer] = set()
+        self._viewers: dict[Viewer, None] = {}
+        """The longest here first."""
         self._news = asyncio.Event()
         self._latest: tuple[tuple[str, int, int], bytes] = (("", 0, 0), b"")
         self.closed = False
 
     def open(self, prefix: str, after: str) -> tuple[Viewer, bool]:
-        """A new viewer, and whether it goes on where ``after`` (``EPOCH:SEQ``, or empty) says.
-
-        Raises :class:`TooManyViewers`.
-        """
+        """A new viewer, and whether it goes on where ``after`` (``EPOCH:SEQ``, or empty) says."""
         if len(self._viewers) >= MAX_VIEWERS:
-            raise TooManyViewers
+            self._send_away(min(self._viewers, key=lambda viewer: self._ring.last - viewer.seq < MAX_LINES))
         seq = self._place(after)
         viewer = Viewer(prefix, self._ring.last if seq is None else seq)
-        self._viewers.add(viewer)
+        self._viewers[viewer] = None
+        viewer.is_welcome = not self.closed
         return viewer, seq is not None
 
     def leave(self, viewer: Viewer) -> None:
-        self._viewers.discard(viewer)
+        self._viewers.pop(viewer, None)
 
     def close(self) -> None:
         """Send everybody away: the server stops."""
         self.closed = True
+        for viewer in list(self._viewers):
+            self._send_away(viewer)
+
+    def _send_away(self, viewer: Viewer) -> None:
+        self.leave(viewer)
+        viewer.is_welcome = False
         self._news.set()
 
     def reported(self) -> None:
@@ -72,8 +75,8 @@ class Feed:
             self._news.set()
 
     async def wait(self, viewer: Viewer, seconds: float) -> None:
-        """Until there is something for ``viewer``, or the feed is closed, or the time is over."""
-        if viewer.seq < self._ring.last or self.closed:
+        """Until there is something for ``viewer``, or it is to leave, or the time is over."""
+        if viewer.seq < self._ring.last or not viewer.is_welcome:
             return
         self._news.clear()
         try:

@@ -1,34 +1,84 @@
-"""Wall time that never runs backwards within a process: section 4.5."""
+"""The server's time goes on whatever happens to the clock of the machine."""
 
-import time
+from resonate_server.engine.clock import MARK_MS, Machine, ServerClock
+from resonate_server.store import ClockMark
 
-import pytest
-
-from resonate_server.engine.clock import monotonic_wall_clock
-
-
-@pytest.fixture
-def system_ns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What the system clock shows next, in ns; the last value stays."""
-    shown = [5_000_000]
-    monkeypatch.setattr(time, "time_ns", lambda: shown.pop(0) if len(shown) > 1 else shown[0])
-    return shown
+HOUR_MS = 3_600_000
+NOON = 1_700_000_000_000
 
 
-def test_it_shows_ms_since_the_epoch(system_ns: list[int]) -> None:
-    system_ns[:] = [1_700_000_000_123_999_999]
+class Clocks:
+    """Those of a machine, for a test to turn."""
 
-    assert monotonic_wall_clock()() == 1_700_000_000_123
+    def __init__(self) -> None:
+        self.wall = NOON
+        self.uptime = 7_000
+        self.boot = "first"
+        self.machine = Machine(lambda: self.wall, lambda: self.uptime, lambda: self.boot)
+
+    def pass_ms(self, ms: int) -> None:
+        self.wall += ms
+        self.uptime += ms
+
+    def reboot(self) -> None:
+        self.uptime, self.boot = 0, "second"
+
+    def start(self, mark: ClockMark | None = None) -> ServerClock:
+        return ServerClock(mark, self.machine)
 
 
-def test_while_the_system_clock_is_set_back_it_stands(system_ns: list[int]) -> None:
-    system_ns[:] = [5_000_000, 3_000_000, 4_000_000, 6_000_000]
-    clock = monotonic_wall_clock()
-
-    assert [clock() for _ in range(4)] == [5, 5, 5, 6]
+def test_the_first_start_takes_the_time_from_the_machine() -> None:
+    assert Clocks().start()() == NOON
 
 
-def test_two_clocks_do_not_share_their_past(system_ns: list[int]) -> None:
-    system_ns[:] = [9_000_000, 2_000_000]
+def test_a_machine_whose_clock_is_set_changes_nothing() -> None:
+    for jump in (HOUR_MS, -HOUR_MS):
+        clocks = Clocks()
+        clock = clocks.start()
+        clocks.wall += jump
+        clocks.pass_ms(30_000)
+        assert clock() == NOON + 30_000
+        assert clock.ahead_of_wall_ms == -jump
 
-    assert [monotonic_wall_clock()(), monotonic_wall_clock()()] == [9, 2]
+
+def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
+    for jump in (HOUR_MS, -HOUR_MS):
+        clocks = Clocks()
+        mark = clocks.start().mark()
+        clocks.pass_ms(20_000)
+        clocks.wall += jump
+        clock = clocks.start(mark)
+        clocks.pass_ms(10_000)
+        assert clock() == NOON + 30_000
+
+
+def test_after_a_boot_the_machines_clock_counts() -> None:
+    clocks = Clocks()
+    mark = clocks.start().mark()
+    clocks.pass_ms(HOUR_MS)
+    clocks.reboot()
+    assert clocks.start(mark)() == NOON + HOUR_MS
+
+
+def test_after_a_boot_time_is_not_before_what_is_stored() -> None:
+    clocks = Clocks()
+    mark = clocks.start().mark()
+    clocks.reboot()
+    clocks.wall -= HOUR_MS
+    assert clocks.start(mark)() == NOON + MARK_MS
+
+
+def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:
+    clocks = Clocks()
+    clocks.boot = ""
+    mark = clocks.start().mark()
+    clocks.pass_ms(HOUR_MS)
+    assert clocks.start(mark)() == NOON + HOUR_MS
+
+
+def test_a_mark_from_before_a_boot_that_was_not_noticed_is_no_reason_to_go_back() -> None:
+    """The same name, but less uptime: a copy of the file from another machine, say."""
+    clocks = Clocks()
+    mark = clocks.start().mark()
+    clocks.uptime = 0
+    assert clocks.start(mark)() == NOON + MARK_MS

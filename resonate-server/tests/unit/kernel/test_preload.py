@@ -1,9 +1,9 @@
 """Which promises come along with a task: section 3.4, and section 9, item 9."""
 
 import pytest
-from unit.driver import START, Driver, promise_create
+from unit.driver import START, Driver, promise_create, value
 
-from resonate_server.kernel.preload import MAX_PRELOAD
+from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState
 
@@ -90,6 +90,42 @@ def test_is_capped(server: Driver) -> None:
         server.create(f"step-{number:04}", target=None, branch="t")
 
     assert ids(server.acquire("t")) == [f"step-{number:04}" for number in range(MAX_PRELOAD)]
+
+
+def test_is_capped_in_bytes(server: Driver) -> None:
+    server.create("t", branch="t")
+    for number in range(10):
+        server.create(f"step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
+
+    assert ids(server.acquire("t")) == ["step-0", "step-1", "step-2"]
+
+
+def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.create("step-1", target=None, branch="t")
+    server.settle("step-1", result=value("x" * MAX_PRELOAD_BYTES))
+    server.create("step-2", target=None, branch="t")
+
+    assert ids(server.acquire("t")) == ["step-2"]
+
+
+def test_what_is_too_large_is_left_out_also_if_it_is_what_the_request_is_about(server: Driver) -> None:
+    server.create("t", branch="t")
+    server.acquire("t")
+    large = promise_create("step", target=None, branch="t", param=value("x" * MAX_PRELOAD_BYTES))
+
+    answer = server.fence("t", 1, large)
+
+    assert answer.data.action.data.promise.id == "step"
+    assert ids(answer) == []
+
+
+def test_tags_count_too(server: Driver) -> None:
+    server.create("t", branch="t")
+    for number in range(30):
+        server.create(f"step-{number:02}", target=None, branch="t", note="x" * 60_000)
+
+    assert len(ids(server.acquire("t"))) == MAX_PRELOAD_BYTES // 60_500
 
 
 def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec import UNSET
-from unit.driver import FAR, RETRY, SECOND, START, TARGET, Driver, value
+from unit.driver import FAR, HOUR, RETRY, SECOND, START, TARGET, Driver, value
 
-from resonate_server.kernel.cron import next_match
+from resonate_server.kernel.cron import latest_match, next_match
+from resonate_server.kernel.model import Rules, RunsSkipped
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.records import PromiseState, Schedule, TaskState
@@ -142,7 +143,58 @@ class TestFiring:
     def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
         assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
 
-    def test_missed_runs_are_caught_up_one_per_sweep(self, server: Driver) -> None:
+    def test_of_missed_runs_the_latest_is_made_up_for(self, server: Driver) -> None:
+        create(server, cron="* * * * * *")
+        server.now += 365 * 24 * HOUR + 500
+
+        server.tick()
+
+        latest = server.now - 500
+        assert server.take_executes() == [(f"s-{latest}", 0)]
+        assert (stored(server).last_run_at, stored(server).next_run_at) == (latest, latest + SECOND)
+
+    def test_what_is_skipped_is_told_once(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + 5 * MINUTE
+
+        server.tick()
+        server.tick()
+
+        assert server.skipped == [RunsSkipped(schedule_id="s", since=FIRST, until=FIRST + 5 * MINUTE)]
+
+    def test_a_latest_run_whose_promise_exists_leaves_it_alone(self, server: Driver) -> None:
+        create(server)
+        latest = FIRST + 5 * MINUTE
+        existing = server.create(f"s-{latest}", target=None).data.promise
+        server.now = latest
+
+        server.tick()
+
+        assert server.promise(f"s-{latest}") == existing
+
+    def test_a_run_that_is_late_is_not_skipped(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + MINUTE - 1
+
+        server.tick()
+
+        assert server.take_executes() == [(f"s-{FIRST}", 0)]
+        assert server.skipped == []
+
+    def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
+        server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
+        create(server)
+        server.now = FIRST + 9 * MINUTE
+
+        ids = []
+        for _ in range(4):
+            server.tick()
+            ids.append([id for id, _ in server.take_executes()])
+
+        assert ids == [[f"s-{FIRST + minutes * MINUTE}"] for minutes in (7, 8, 9)] + [[]]
+
+    def test_fewer_missed_than_are_wanted_are_all_caught_up_one_per_sweep(self) -> None:
+        server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=10))
         create(server)
         server.now = FIRST + 2 * MINUTE
 
@@ -154,13 +206,13 @@ class TestFiring:
         assert ids == [[f"s-{FIRST}"], [f"s-{FIRST + MINUTE}"], [f"s-{FIRST + 2 * MINUTE}"], []]
 
     def test_a_run_that_is_past_its_deadline_already_is_born_settled(self, server: Driver) -> None:
-        create(server, timeout=MINUTE)
-        server.now = FIRST + MINUTE
+        create(server, timeout=MINUTE // 2)
+        server.now = FIRST + MINUTE // 2
         server.tick()
 
         promise = server.promise(f"s-{FIRST}")
         assert promise is not None
-        assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, FIRST + MINUTE)
+        assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, FIRST + MINUTE // 2)
         assert server.take_executes() == []
 
     def test_a_promise_that_exists_is_left_alone(self, server: Driver) -> None:
@@ -229,6 +281,20 @@ class TestCron:
         step = MINUTE if len(cron.split()) == 5 else SECOND
 
         assert next_match(cron, ms("2024-01-01T00:00:00") + offset) == ms("2024-01-01T00:00:00") + step
+
+    @pytest.mark.parametrize(
+        ("until", "earlier", "expected"),
+        [
+            ("2024-01-01T00:02:00", 0, "2024-01-01T00:02:00"),
+            ("2024-01-01T00:02:59", 0, "2024-01-01T00:02:00"),
+            ("2024-01-01T00:02:59", 2, "2024-01-01T00:00:00"),
+        ],
+    )
+    def test_latest(self, until: str, earlier: int, expected: str) -> None:
+        assert latest_match("* * * * *", ms(until), earlier) == ms(expected)
+
+    def test_a_year_to_come_has_no_latest(self) -> None:
+        assert latest_match("0 0 0 1 1 ? 2099", START, earlier=0) is None
 
     @pytest.mark.parametrize(
         "cron", ["* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * x", "R * * * *", "*" * 300]

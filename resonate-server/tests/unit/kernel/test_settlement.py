@@ -1,8 +1,9 @@
 """How a settlement spreads: section 3.5, and section 9, items 8 and 13."""
 
 import pytest
-from unit.driver import LEASE, START, Driver, promise_settle, value
+from unit.driver import LEASE, START, TARGET, Driver, promise_settle, value
 
+from resonate_server.kernel.model import Task
 from resonate_server.protocol.records import PromiseState, TaskState
 
 ADDRESS = "poll://uni@callers/caller-1"
@@ -77,6 +78,21 @@ class TestEveryWayToSettle:
         assert unblock.promise.state is not PromiseState.PENDING
         assert server.listeners("p") == []
 
+    def test_leaves_nothing_at_the_own_task_but_its_version(self, server: Driver, way: type) -> None:
+        server.create("p", timeout_at=START + LEASE)
+        server.create("dep", target=None)
+        server.settle("dep")
+        server.register_callback("dep", "p")
+        before = server.task("p")
+        assert before is not None
+        assert before.resumes == 1
+
+        way(server)
+
+        task = server.task("p")
+        assert task is not None
+        assert task == Task("p", TARGET, TaskState.FULFILLED, version=task.version)
+
     def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
         """Section 9, item 8."""
         server.create("p", timeout_at=START + LEASE)
@@ -84,6 +100,22 @@ class TestEveryWayToSettle:
         way(server)
 
         assert "p" in server.take_withdrawn()
+
+
+def test_of_a_run_with_a_lost_lease_a_release_and_a_resume_nothing_is_left(server: Driver) -> None:
+    server.acquired("t", ttl=1)
+    server.wait(1)
+    server.acquire("t", 1)
+    server.release("t", 2)
+    server.acquire("t", 2)
+    server.create("dep", target=None)
+    server.register_callback("dep", "t")
+    server.settle("dep")
+    assert server.get_task("t").data.task.resumes == 1
+
+    server.fulfill("t", 3)
+
+    assert server.task("t") == Task("t", TARGET, TaskState.FULFILLED, version=3)
 
 
 def test_an_awaiter_is_not_woken_twice_by_the_same_promise(server: Driver) -> None:

@@ -688,6 +688,13 @@ class TestRepeatedClaim:
         assert server.acquire("t", 0, corr_id=corr_id).status == 200
         assert server.acquire("t", 0, corr_id=corr_id).status == 409
 
+    @pytest.mark.parametrize("corr_id", ["0", "x" * 4_097])
+    def test_one_that_makes_no_repetition_is_not_kept(self, server: Driver, corr_id: str) -> None:
+        server.pending("t")
+        server.acquire("t", 0, corr_id=corr_id)
+
+        assert known_task(server, "t").claim is None
+
     def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
         server.pending("t")
 

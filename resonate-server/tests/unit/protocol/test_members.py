@@ -10,7 +10,15 @@ from unit.reading import read
 
 from resonate_server.protocol.envelope import VERSION, Call, Refusal
 from resonate_server.protocol.records import EMPTY, PromiseState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseCreate, PromiseSearch, Request, TaskAcquire
+from resonate_server.protocol.requests import (
+    MAX_ID_CHARACTERS,
+    MAX_INTEGER,
+    MAX_TAGS_CHARACTERS,
+    PromiseCreate,
+    PromiseSearch,
+    Request,
+    TaskAcquire,
+)
 
 TARGET = {"resonate:target": "poll://any@workers"}
 CREATE = {"id": "p", "timeoutAt": 1_000, "tags": TARGET}
@@ -43,6 +51,13 @@ VALID: dict[str, dict[str, Any]] = {
     "task.halt": {"id": "t"},
     "task.continue": {"id": "t"},
     "task.search": {},
+    "schedule.create": {
+        "id": "s",
+        "cron": "* * * * *",
+        "promiseId": "p",
+        "promiseTimeout": 1,
+        "promiseTags": TARGET,
+    },
 }
 
 OPTIONAL = {"tags", "param", "value", "head", "kind"}
@@ -127,6 +142,18 @@ def test_a_member_of_another_type_is_refused(kind: str, path: tuple[str | int, .
     refused(kind, changed(kind, path, wrong))
 
 
+CREATED: list[tuple[str, tuple[str, ...]]] = [
+    ("promise.create", ("id",)),
+    ("task.create", ("action", "data", "id")),
+    ("task.create", ("pid",)),
+    ("task.acquire", ("pid",)),
+    ("task.fence", ("action", "data", "id")),
+    ("schedule.create", ("id",)),
+    ("schedule.create", ("promiseId",)),
+]
+"""Where an id stands of something that is created."""
+
+
 class TestIds:
     EVERY = members("id", "awaited", "awaiter")
 
@@ -140,6 +167,22 @@ class TestIds:
     )
     def test_anything_else_is_an_id(self, id: str) -> None:
         accepted("promise.get", {"id": id})
+
+    @pytest.mark.parametrize(("kind", "path"), CREATED)
+    @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
+    def test_one_with_a_control_character_cannot_be_created(
+        self, kind: str, path: tuple[str | int, ...], bad: str
+    ) -> None:
+        """SDKs send ids as a header, where it cannot stand: nobody could claim the task."""
+        assert "control characters" in refused(kind, changed(kind, path, bad))
+
+    @pytest.mark.parametrize(("kind", "path"), CREATED)
+    @pytest.mark.parametrize("character", ["x", "é", "数", "😀"])
+    def test_the_limit_counts_characters_not_bytes(
+        self, kind: str, path: tuple[str | int, ...], character: str
+    ) -> None:
+        accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
+        refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
 
     def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
         assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000
@@ -261,6 +304,25 @@ class TestValues:
         refused("promise.create", CREATE | {"tags": tags})
         refused("promise.search", {"tags": tags})
 
+    def test_tags_are_small(self) -> None:
+        """They stand where promises are looked up; a payload does not."""
+        fits = {"resonate:target": TARGET["resonate:target"], "note": ""}
+        fits["note"] = "x" * (MAX_TAGS_CHARACTERS - sum(map(len, [*fits, *fits.values()])))
+        too_many = fits | {"note": fits["note"] + "x"}
+        schedule = {"id": "s", "cron": "* * * * *", "promiseId": "p", "promiseTimeout": 1}
+
+        accepted("promise.create", CREATE | {"tags": fits})
+        accepted("schedule.create", schedule | {"promiseTags": fits})
+        refused("promise.create", CREATE | {"tags": too_many})
+        refused("schedule.create", schedule | {"promiseTags": too_many})
+
+    @pytest.mark.parametrize("name", ["origin", "branch", "parent"])
+    def test_tags_that_are_ids_are_as_long_as_ids(self, name: str) -> None:
+        longest = {f"resonate:{name}": "x" * MAX_ID_CHARACTERS}
+
+        accepted("promise.create", CREATE | {"tags": longest})
+        refused("promise.create", CREATE | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
+
     def test_unknown_members_of_a_value_are_ignored(self) -> None:
         request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
 
@@ -292,6 +354,13 @@ class TestTargetAndDelay:
         refused("promise.create", create)
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
+
+    def test_an_address_is_as_long_as_an_id(self) -> None:
+        longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
+
+        for address, judge in ((longest, accepted), (longest + "x", refused)):
+            judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
+            judge("promise.register_listener", {"awaited": "p", "address": address})
 
     @pytest.mark.parametrize("address", BAD)
     def test_an_invalid_listener_address_is_refused(self, address: str) -> None:

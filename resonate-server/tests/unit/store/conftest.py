@@ -1,4 +1,4 @@
-"""The two stores under one contract."""
+"""The store, on a file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from resonate_server.store import Store
-from resonate_server.store.memory import MemoryStore
 from resonate_server.store.sqlite import SQLiteStore
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store of each kind."""
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db", "NORMAL")
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Empty."""
+    store = SQLiteStore(tmp_path / "state.db", "NORMAL")
     yield store
     store.close()

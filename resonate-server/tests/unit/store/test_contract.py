@@ -1,21 +1,26 @@
-"""What both stores promise: :class:`resonate_server.store.Store`, sentence by sentence."""
+"""What the store promises: :class:`resonate_server.store.Store`, sentence by sentence."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, write
 
 from resonate_server.kernel.model import (
     Changes,
     DropCallbacks,
-    DropListeners,
+    DropListener,
+    DropSpreading,
     Due,
     Footprint,
+    LinkFootprint,
     PutCallback,
     PutListener,
+    PutSpreading,
     Rows,
+    Spreading,
     Task,
 )
 from resonate_server.protocol.messages import Unblock
@@ -47,7 +52,19 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 def load(store: Store, *ids: str, preload_for: str | None = None, branch: str | None = None) -> Rows:
     with store.transaction():
-        return store.load(Footprint(ids=ids, preload_for=preload_for, branch=branch))
+        return store.load(Footprint(ids=ids, shown=ids, preload_for=preload_for, branch=branch))
+
+
+def links(store: Store, *ids: str, limit: int = 1_000) -> Rows:
+    with store.transaction():
+        rows = store.load(Footprint(ids=ids))
+        store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))), limit)
+    return rows
+
+
+def fired(store: Store) -> set[tuple[str, str]]:
+    with store.transaction():
+        return {(link.awaited, link.awaiter) for link in store.snapshot().callbacks if link.fired}
 
 
 class TestRows:
@@ -73,7 +90,7 @@ class TestRows:
         loaded = load(store, "p").promises["p"]
         assert (loaded.param, loaded.value) == (value, value)
 
-    def test_a_promise_written_again_is_replaced(self, store: Store) -> None:
+    def test_a_promise_written_again_is_replaced_in_state_value_and_time_of_settlement(self, store: Store) -> None:
         write(store, promise("p"))
         settled = promise("p", PromiseState.RESOLVED, value=Value(data="y"), settled_at=NOW + 5)
 
@@ -145,59 +162,134 @@ class TestLinks:
         if request.param == "read":
             load(store, *ids)
 
-    def test_a_callback_is_loaded_with_the_awaited(self, store: Store) -> None:
+    def test_an_awaiter_is_loaded_with_the_awaited(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=False))
 
-        assert load(store, "p").callbacks == {"p": {"a": False}}
+        assert links(store, "p").awaiters == {"p": ["a"]}
 
-    def test_a_callback_put_again_replaces(self, store: Store) -> None:
+    def test_it_comes_with_its_promise_and_task(self, store: Store) -> None:
+        write(store, task("a"), PutCallback("p", "a", fired=False))
+
+        rows = links(store, "p")
+
+        assert (set(rows.promises), set(rows.tasks)) == ({"p", "a"}, {"a"})
+
+    def test_awaiters_of_awaiters_are_not_loaded(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=False), PutCallback("a", "b", fired=False))
+
+        rows = links(store, "p")
+
+        assert "b" not in rows.promises
+
+    def test_a_fired_callback_is_not_loaded(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=False), PutCallback("p", "a", fired=True))
 
-        assert load(store, "p").callbacks == {"p": {"a": True}}
+        assert links(store, "p").awaiters == {"p": []}
+        assert fired(store) == {("p", "a")}
 
     def test_drop_callbacks_drops_those_of_one_awaiter(self, store: Store) -> None:
         write(store, *(PutCallback(p, a, fired=False) for p in ("p", "q") for a in ("a", "b")))
 
         write(store, DropCallbacks("a", fired_only=False))
 
-        assert load(store, "p", "q").callbacks == {"p": {"b": False}, "q": {"b": False}}
+        assert links(store, "p", "q").awaiters == {"p": ["b"], "q": ["b"]}
 
     def test_drop_callbacks_fired_only_keeps_the_others(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
 
         write(store, DropCallbacks("a", fired_only=True))
 
-        assert load(store, "p", "q").callbacks == {"p": {}, "q": {"a": False}}
+        assert links(store, "p", "q").awaiters == {"p": [], "q": ["a"]}
+        assert fired(store) == set()
 
     def test_drop_callbacks_drops_what_has_fired_too(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
 
         write(store, DropCallbacks("a", fired_only=False))
 
-        assert load(store, "p", "q").callbacks == {"p": {}, "q": {}}
+        assert links(store, "p", "q").awaiters == {"p": [], "q": []}
+        assert fired(store) == set()
 
     def test_links_apply_in_their_order(self, store: Store) -> None:
         write(store, PutCallback("p", "a", fired=True), DropCallbacks("a", fired_only=True))
         write(store, DropCallbacks("b", fired_only=False), PutCallback("p", "b", fired=False))
 
-        assert load(store, "p").callbacks == {"p": {"b": False}}
+        assert links(store, "p").awaiters == {"p": ["b"]}
+        assert fired(store) == set()
+
+    def test_what_is_written_and_dropped_at_once_is_gone(self, store: Store) -> None:
+        write(store, PutCallback("p", "a", fired=False), DropCallbacks("a", fired_only=False))
+
+        assert links(store, "p").awaiters == {"p": []}
 
     def test_a_listener_put_twice_is_one(self, store: Store) -> None:
         write(store, PutListener("p", ADDRESS), PutListener("p", ADDRESS))
 
-        assert load(store, "p").listeners == {"p": [ADDRESS]}
+        assert links(store, "p").listeners == {"p": [ADDRESS]}
 
-    def test_drop_listeners_drops_those_of_one_promise(self, store: Store) -> None:
+    def test_drop_listener_drops_one(self, store: Store) -> None:
         write(store, PutListener("p", ADDRESS), PutListener("p", ADDRESS + "x"), PutListener("q", ADDRESS))
 
-        write(store, DropListeners("p"))
+        write(store, DropListener("p", ADDRESS))
 
-        assert load(store, "p", "q").listeners == {"p": [], "q": [ADDRESS]}
+        assert links(store, "p", "q").listeners == {"p": [ADDRESS + "x"], "q": [ADDRESS]}
 
     def test_dropping_what_is_not_there_is_nothing(self, store: Store) -> None:
-        write(store, DropCallbacks("nobody", fired_only=False), DropListeners("nobody"))
+        write(store, DropCallbacks("nobody", fired_only=False), DropListener("nobody", ADDRESS))
 
-        assert load(store, "nobody").callbacks == {"nobody": {}}
+        assert links(store, "nobody").awaiters == {"nobody": []}
+
+    def test_at_most_the_limit_is_loaded_of_all_together(self, store: Store) -> None:
+        write(
+            store, *(PutCallback(p, a, fired=False) for p in ("p", "q") for a in ("a", "b")), PutListener("p", ADDRESS)
+        )
+
+        assert [links(store, "p", "q", limit=limit).awaiters for limit in range(5)] == [
+            {},
+            {"p": ["a"]},
+            {"p": ["a", "b"]},
+            {"p": ["a", "b"]},
+            {"p": ["a", "b"], "q": ["a"]},
+        ]
+
+    def test_which_are_complete_is_told(self, store: Store) -> None:
+        write(store, *(PutCallback("p", a, fired=False) for a in ("a", "b")), PutListener("p", ADDRESS))
+
+        assert [links(store, "p", "q", limit=limit).complete for limit in (2, 3, 4)] == [set(), {"p"}, {"p", "q"}]
+
+    def test_what_comes_after_an_awaiter_is_loaded(self, store: Store) -> None:
+        write(store, *(PutCallback("p", a, fired=False) for a in ("a", "b")))
+
+        rows = Rows()
+        with store.transaction():
+            store.load_links(rows, LinkFootprint(spreading=(Spreading("p", after="a"),)), limit=1)
+        assert (rows.awaiters, rows.complete) == ({"p": ["b"]}, {"p"})
+
+    def test_thousands_of_one_promise_are_loaded_in_portions(self, store: Store) -> None:
+        ids = [f"w-{number:04}" for number in range(1_000)]
+        for id in ids:
+            write(store, PutCallback("p", id, fired=False))
+
+        found: list[str] = []
+        while True:
+            rows = Rows()
+            with store.transaction():
+                spreading = Spreading("p", after=found[-1] if found else "")
+                store.load_links(rows, LinkFootprint(spreading=(spreading,)), limit=300)
+            found += rows.awaiters["p"]
+            if "p" in rows.complete:
+                break
+
+        assert found == ids
+
+    @pytest.mark.parametrize("has_fired", [False, True])
+    def test_whether_one_callback_has_fired(self, store: Store, has_fired: bool) -> None:
+        write(store, PutCallback("p", "a", fired=has_fired))
+
+        rows = Rows()
+        with store.transaction():
+            store.load_links(rows, LinkFootprint(callback=("p", "a")), limit=1)
+        assert rows.has_fired is has_fired
 
 
 class TestFootprint:
@@ -211,7 +303,7 @@ class TestFootprint:
     def test_what_is_missing_is_absent(self, store: Store) -> None:
         rows = load(store, "missing")
 
-        assert (rows.promises, rows.tasks, rows.callbacks.get("missing"), rows.preload) == ({}, {}, {}, [])
+        assert (rows.promises, rows.tasks, rows.preload) == ({}, {}, [])
 
     def test_an_empty_footprint_loads_nothing(self, store: Store) -> None:
         write(store, promise("p"))
@@ -222,20 +314,6 @@ class TestFootprint:
         write(store, promise("p"))
 
         assert load(store, "p", "p").promises == {"p": promise("p")}
-
-    def test_awaiters_come_with_their_promise_and_task(self, store: Store) -> None:
-        write(store, promise("p"), promise("a"), task("a"), PutCallback("p", "a", fired=False))
-
-        rows = load(store, "p")
-
-        assert (set(rows.promises), set(rows.tasks)) == ({"p", "a"}, {"a"})
-
-    def test_awaiters_of_awaiters_do_not(self, store: Store) -> None:
-        write(
-            store, promise("p"), promise("a"), promise("b"), PutCallback("p", "a", False), PutCallback("a", "b", False)
-        )
-
-        assert set(load(store, "p").promises) == {"p", "a"}
 
     def test_thousands_of_ids_at_once(self, store: Store) -> None:
         ids = [f"p-{number}" for number in range(3_000)]
@@ -337,7 +415,7 @@ class TestUndo:
         "dropped callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=False))),
         "dropped fired callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=True))),
         "new listener": lambda store: store.write(changes(PutListener("held", ADDRESS))),
-        "dropped listeners": lambda store: store.write(changes(DropListeners("queued"))),
+        "dropped listener": lambda store: store.write(changes(DropListener("queued", ADDRESS))),
         "new unblock": lambda store: store.put_unblock(Unblock(promise=promise("held"), address=ADDRESS), NOW),
         "unblock kept again": lambda store: store.put_unblock(Unblock(promise=promise("settled"), address=ADDRESS), 0),
         "dropped unblock": lambda store: store.drop_unblock("settled", ADDRESS),
@@ -475,6 +553,20 @@ class TestDue:
         assert self.due(store, NOW) == self.due(store, NOW) == Due(promises=("p",))
         assert self.next_due(store) == NOW
 
+    def test_what_spreads_is_always_due_the_longest_ago_first(self, store: Store) -> None:
+        a, b, c = Spreading("a", after="x"), Spreading("b"), Spreading("c")
+        write(store, PutSpreading(a, NOW + 2), PutSpreading(b, NOW), PutSpreading(c, NOW + 1))
+
+        assert self.due(store, NOW, 2).spreading == (b, c)
+        assert (self.next_due(store) or 0) <= NOW
+
+    def test_what_has_spread_is_not(self, store: Store) -> None:
+        write(store, PutSpreading(Spreading("a"), NOW))
+        write(store, DropSpreading("a"))
+
+        assert not self.due(store, NOW)
+        assert self.next_due(store) is None
+
     def test_next_due_is_the_earliest_of_all(self, store: Store) -> None:
         write(store, promise("p", timeout_at=NOW + 5), promise("t", timeout_at=NOW + 9), task("t", timer_at=NOW + 3))
 
@@ -526,6 +618,16 @@ class TestOwed:
 
         assert self.queued(store, "workers") == []
 
+    def test_those_that_nobody_claimed_and_that_wait_out_a_pause_are_found_by_group(self, store: Store) -> None:
+        write(store, *map(promise, ("late", "early", "queued", "claimed", "new", "elsewhere")))
+        write(store, task("late", unclaimed=1, timer_at=3), task("early", unclaimed=2, timer_at=2))
+        write(store, task("queued", unclaimed=1, queued=True), task("claimed", TaskState.ACQUIRED, unclaimed=1))
+        write(store, task("new"), task("elsewhere", target="poll://any@others", unclaimed=1))
+
+        with store.transaction():
+            assert store.set_aside_tasks("workers", 10) == ["early", "late"]
+            assert store.set_aside_tasks("workers", 1) == ["early"]
+
     def test_held_tasks_are_those_of_one_process(self, store: Store) -> None:
         for id, pid in (("a", "pid-1"), ("b", "pid-2"), ("c", None)):
             write(store, promise(id), task(id, TaskState.ACQUIRED if pid else TaskState.PENDING, pid=pid))
@@ -544,7 +646,52 @@ class TestUnblocks:
 
     def kept(self, store: Store) -> list[Unblock]:
         with store.transaction():
-            return store.unblocks()
+            return [owed.unblock for owed in store.unblocks("callers", "caller-1", 0)]
+
+    def places(self, store: Store, group: str, member: str, after: int = 0) -> list[tuple[int, str]]:
+        with store.transaction():
+            return [(owed.place, owed.unblock.address) for owed in store.unblocks(group, member, after)]
+
+    def addresses(self, store: Store, group: str, member: str) -> list[str]:
+        return [address for _, address in self.places(store, group, member)]
+
+    def test_each_member_is_owed_its_own_and_what_is_for_any(self, store: Store) -> None:
+        kept = ["poll://any@g", "poll://uni@g/b", "poll://any@g/a", "poll://uni@g/a", "poll://uni@g", "http://g/"]
+        for address in kept:
+            self.keep(store, address)
+
+        assert self.addresses(store, "g", "a") == ["poll://any@g", "poll://any@g/a", "poll://uni@g/a"]
+        assert self.addresses(store, "g", "b") == ["poll://any@g", "poll://uni@g/b", "poll://any@g/a"]
+        assert self.addresses(store, "g", "c") == ["poll://any@g", "poll://any@g/a"]
+        assert self.addresses(store, "other", "a") == []
+        assert self.addresses(store, "", "") == ["http://g/"]
+
+    def test_they_come_in_their_order_from_after_a_place_on(self, store: Store) -> None:
+        for address in ("poll://any@g/3", "poll://uni@g/a", "poll://any@g/1"):
+            self.keep(store, address)
+        first, *rest = self.places(store, "g", "a")
+
+        assert first[1] == "poll://any@g/3"
+        assert self.places(store, "g", "a", after=first[0]) == rest
+        assert self.places(store, "g", "a", after=rest[-1][0]) == []
+
+    def test_a_place_is_never_used_again(self, store: Store) -> None:
+        """Whoever has asked once asks for what comes after."""
+        self.keep(store)
+        [(place, _)] = self.places(store, "callers", "caller-1")
+        with store.transaction():
+            store.reset()
+        self.keep(store)
+
+        assert self.places(store, "callers", "caller-1", after=place)
+
+    def test_whoever_has_enough_need_not_take_all(self, store: Store) -> None:
+        self.keep(store)
+        self.keep(store, ADDRESS + "x")
+        with store.transaction():
+            owed = next(iter(store.unblocks("callers", "caller-1", 0)))
+
+        assert owed.unblock.address == ADDRESS
 
     def test_one_is_kept_with_its_promise(self, store: Store) -> None:
         self.keep(store)
@@ -554,25 +701,25 @@ class TestUnblocks:
     def test_one_per_promise_and_address(self, store: Store) -> None:
         self.keep(store)
         self.keep(store)
-        self.keep(store, ADDRESS + "x")
+        self.keep(store, "poll://any@callers")
 
-        assert sorted(unblock.address for unblock in self.kept(store)) == [ADDRESS, ADDRESS + "x"]
+        assert sorted(unblock.address for unblock in self.kept(store)) == ["poll://any@callers", ADDRESS]
 
     def test_a_dropped_one_is_gone(self, store: Store) -> None:
         self.keep(store)
-        self.keep(store, ADDRESS + "x")
+        self.keep(store, "poll://any@callers")
         with store.transaction():
             store.drop_unblock("p", ADDRESS)
 
-        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+        assert [unblock.address for unblock in self.kept(store)] == ["poll://any@callers"]
 
     def test_those_kept_since_before_a_time_are_dropped(self, store: Store) -> None:
         self.keep(store, at=NOW - 1)
-        self.keep(store, ADDRESS + "x", at=NOW)
+        self.keep(store, "poll://any@callers", at=NOW)
         with store.transaction():
             store.drop_unblocks_before(NOW)
 
-        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+        assert [unblock.address for unblock in self.kept(store)] == ["poll://any@callers"]
 
 
 class TestSearchPromises:
@@ -711,9 +858,9 @@ class TestSchedules:
         assert self.load(store, "s") == {"s": written}
         assert self.load(store, "other") == {}
 
-    def test_one_written_again_is_replaced(self, store: Store) -> None:
+    def test_one_written_again_is_replaced_in_the_times_of_its_runs(self, store: Store) -> None:
         write(store, schedule("s"))
-        moved = schedule("s", next_run_at=LATER + 5)
+        moved = replace(schedule("s", next_run_at=LATER + 5), last_run_at=LATER)
         write(store, moved)
 
         assert self.load(store, "s") == {"s": moved}
@@ -774,7 +921,7 @@ class TestRetention:
 
         with store.transaction():
             everything = store.snapshot()
-        assert everything == Snapshot(promises=[], tasks=[], callbacks=[], listeners=[], unblocks=[])
+        assert everything == Snapshot(promises=[], tasks=[], callbacks=[], listeners=[], unblocks=[], spreading=[])
 
     def test_one_that_settled_later_stays(self, store: Store) -> None:
         self.tree(store)
@@ -797,6 +944,13 @@ class TestRetention:
         self.tree(store)
         with store.transaction():
             store.put_unblock(Unblock(promise=promise(id, PromiseState.RESOLVED), address=ADDRESS), NOW)
+
+        assert self.drop(store) == 0
+
+    @pytest.mark.parametrize("id", ["root", "leaf"])
+    def test_one_of_which_not_everybody_has_been_told_stays(self, store: Store, id: str) -> None:
+        self.tree(store)
+        write(store, PutSpreading(Spreading(id), NOW))
 
         assert self.drop(store) == 0
 
@@ -857,6 +1011,7 @@ class TestEverything:
             PutCallback("b", "a", fired=False),
             PutCallback("a", "b", fired=True),
             PutListener("b", ADDRESS),
+            PutSpreading(Spreading("a", after="b"), NOW),
         )
         unblock = Unblock(promise=promise("a", PromiseState.RESOLVED), address=ADDRESS)
         with store.transaction():
@@ -868,6 +1023,7 @@ class TestEverything:
                 callbacks=[PutCallback("a", "b", fired=True), PutCallback("b", "a", fired=False)],
                 listeners=[PutListener("b", ADDRESS)],
                 unblocks=[unblock],
+                spreading=[Spreading("a", after="b")],
             )
 
     def test_after_a_reset_it_is_as_if_new(self, store: Store) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from unit.rows import changes, promise
 
-from resonate_server.kernel.model import Footprint
+from resonate_server.kernel.model import Footprint, PutCallback, PutListener
+from resonate_server.kernel.preload import is_read
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import SQLiteStore
-from resonate_server.store.sqlite.cache import Cache, Entry
+from resonate_server.store.sqlite.cache import Cache, Entry, new_entry
 
-PAYLOAD = Value(data="x" * 100_000)
+PAYLOAD = Value(data="x" * 50_000)
+LARGE = Value(data="x" * 100_000)
 
 
 class CountingStore(SQLiteStore):
@@ -68,17 +70,30 @@ def test_what_is_asked_for_stays(tmp_path: Path) -> None:
         assert store.statements_to_load("used") == 0
 
 
-def test_large_payloads_are_few() -> None:
+def test_of_promises_with_much_payload_there_are_few() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
         cache.put(Entry(promise=promise(f"p-{number}", param=PAYLOAD)))
         cache.age()
 
     kept = [number for number in range(100) if cache.get(f"p-{number}") is not None]
-    assert 10 <= len(kept) <= 25
+    assert 20 <= len(kept) <= 45
 
 
-def test_a_large_value_that_comes_later_counts() -> None:
+def test_large_payloads_are_not_kept_and_leave_room_for_others() -> None:
+    cache = Cache(1_000_000)
+    for number in range(100):
+        entry = Entry(promise=promise(f"p-{number}"))
+        cache.put(entry)
+        cache.replace(entry, promise(f"p-{number}", param=LARGE, value=LARGE))
+        cache.age()
+
+    kept = [found.promise for number in range(100) if (found := cache.get(f"p-{number}")) is not None]
+    assert len(kept) == 100
+    assert not any(map(is_read, kept))
+
+
+def test_a_value_that_comes_later_counts() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
         entry = Entry(promise=promise(f"p-{number}"))
@@ -88,6 +103,34 @@ def test_a_large_value_that_comes_later_counts() -> None:
 
     assert cache.get("p-0") is None
     assert cache.get("p-99") is not None
+
+
+def test_waiting_for_a_popular_promise_costs_what_it_costs_for_any(tmp_path: Path) -> None:
+    store = CountingStore(tmp_path / "state.db")
+    store.create("p", *(f"w-{number}" for number in range(3_000)))
+
+    costs = []
+    for number in range(3_000):
+        before = store.statements
+        with store.transaction():
+            store.load(Footprint(ids=("p", f"w-{number}")))
+            store.write(changes(PutCallback("p", f"w-{number}", fired=False), PutListener("p", f"a-{number}")))
+        costs.append(store.statements - before)
+
+    assert max(costs[1_500:]) <= max(costs[:100]) + 1
+
+
+def test_who_waits_is_bounded_and_counts() -> None:
+    cache = Cache(1_000_000)
+    for number in range(100):
+        cache.put(new_entry(promise(f"p-{number}")))
+        for waiting in range(1_000):
+            cache.apply(PutListener(f"p-{number}", f"{waiting}-{'x' * 1_000}"))
+        cache.age()
+
+    kept = [entry for number in range(100) if (entry := cache.get(f"p-{number}")) is not None]
+    assert 1 <= len(kept) <= 15
+    assert all(entry.listeners is None for entry in kept)
 
 
 def test_after_a_rollback_nothing_of_it_is_remembered(tmp_path: Path) -> None:

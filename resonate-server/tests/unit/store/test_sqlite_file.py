@@ -11,6 +11,7 @@ from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch
+from resonate_server.store import StoreFailed
 from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
 
 
@@ -161,7 +162,7 @@ class TestFullDisk:
         return store
 
     def test_the_next_transaction_works(self, store: SQLiteStore) -> None:
-        with pytest.raises(sqlite3.Error), store.transaction():
+        with pytest.raises(StoreFailed, match="full"), store.transaction():
             store.write(changes(promise("big", param=self.BIG)))
 
         write(store, promise("small"))
@@ -173,10 +174,10 @@ class TestFullDisk:
         """Also if somebody goes on after a read in its midst has failed: SQLite may have taken back all by itself."""
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
-        with suppress(sqlite3.Error):
+        with suppress(StoreFailed):
             store.search_promises(PromiseSearch())
         store.write(changes(promise("after")))
-        with pytest.raises(sqlite3.Error):
+        with pytest.raises(StoreFailed):
             store.flush()
         store.rollback()
 

@@ -1,4 +1,4 @@
-"""What both stores promise to those who watch: the roots, newest first; a tree; who has what to do."""
+"""What the store promises to those who watch: the roots, newest first; a tree; who has what to do."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -179,15 +179,3 @@ class TestPlans:
         assert "promises_by_origin (origin=? AND id>?)" in told
         assert "SCAN promises" not in told
         assert "TEMP B-TREE" not in told
-
-
-def test_a_file_that_was_made_without_the_index_gets_it(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    store: Store = SQLiteStore(path)
-    write(store, root("a"))
-    store._db.execute("DROP INDEX roots_by_creation")  # type: ignore[attr-defined]
-    store.close()
-
-    store = SQLiteStore(path)
-    assert ids(store) == ["a"]
-    store.close()

@@ -1,19 +1,19 @@
-"""Chains as the page shows them, on both stores: the list and its filters, one chain, and bounds for both."""
+"""Chains as the page shows them: the list and its filters, one chain, and bounds for both."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise
+from unit.watch.scene import settled
 
+from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, Store
-from resonate_server.store.memory import MemoryStore
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 from resonate_server.watch import chains as chains_module
 from resonate_server.watch import derive
 from resonate_server.watch.chains import (
@@ -29,7 +29,7 @@ from resonate_server.watch.chains import (
     decode_place,
     encode_place,
 )
-from resonate_server.watch.payload import MAX_TEXT
+from resonate_server.watch.events import ChainEvent
 from resonate_server.watch.ring import Ring
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
@@ -98,9 +98,9 @@ class Scene:
         return found
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    store: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db", "NORMAL")
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    store = SQLiteStore(IN_MEMORY)
     yield Scene(store)
     store.close()
 
@@ -246,6 +246,30 @@ class TestChain:
 
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
+
+    async def test_so_is_one_with_very_much_text_in_its_tags(self, scene: Scene) -> None:
+        tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
+        with scene.driver.store.transaction():
+            rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]
+            scene.driver.store.write(changes(promise("p"), *rows))
+
+        view = await scene.view("p")
+
+        assert view.cut
+        assert 100 < len(view.promises) < 200
+
+    async def test_of_very_many_events_the_latest_are_told(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chains_module, "MAX_EVENTS_BYTES", 2_000)
+        scene.driver.create("p")
+        for number in range(20):
+            scene.ring.append(settled(f"p:{number}", chain="p"))
+
+        view = await scene.view("p")
+
+        assert [event.id for event in view.events if isinstance(event, ChainEvent)] == [
+            f"p:{number}" for number in range(11, 20)
+        ]
+        assert view.known_from == view.events[0].at
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from unit.watch.scene import created, gone, settled, suspended
 
 from resonate_server.watch.events import Event
-from resonate_server.watch.feed import MAX_LINES, MAX_VIEWERS, Feed, Overtaken, TooManyViewers, Viewer
+from resonate_server.watch.feed import MAX_LINES, MAX_VIEWERS, Feed, Overtaken, Viewer
 from resonate_server.watch.ring import Ring
 
 
@@ -71,13 +71,27 @@ class TestBeginning:
         assert not scene.feed.open("", f"{scene.ring.epoch}:499")[1]
         assert scene.feed.open("", f"{scene.ring.epoch}:500")[1]
 
-    def test_there_is_a_limit_of_viewers_and_who_leaves_makes_room(self, scene: Scene) -> None:
-        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
-        with pytest.raises(TooManyViewers):
-            scene.feed.open("", "")
+    def test_one_too_many_makes_the_one_leave_that_was_there_longest(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS + 1)]
 
-        scene.feed.leave(viewers[0])
+        assert [viewer.is_welcome for viewer in viewers] == [False] + [True] * MAX_VIEWERS
+
+    def test_one_too_many_makes_the_one_leave_that_does_not_read(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
+        scene.happen(*[gone() for _ in range(MAX_LINES)])
+        for viewer in viewers:
+            if viewer is not viewers[5]:
+                scene.feed.take(viewer)
         scene.feed.open("", "")
+
+        assert [viewer for viewer in viewers if not viewer.is_welcome] == [viewers[5]]
+
+    def test_who_leaves_makes_room(self, scene: Scene) -> None:
+        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
+        scene.feed.leave(viewers[3])
+        scene.feed.open("", "")
+
+        assert all(viewer.is_welcome for viewer in viewers)
 
 
 class TestTaking:

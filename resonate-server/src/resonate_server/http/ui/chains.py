@@ -1,5 +1,7 @@
 """``GET /ui/api/chains`` and ``GET /ui/api/chain``."""
 
+import asyncio
+
 from aiohttp import web
 
 from resonate_server.http.auth import Access
@@ -10,6 +12,8 @@ from resonate_server.watch.chains import BadCursor, Chains, Wanted, decode_place
 MAX_PAGE = 200
 USUAL_PAGE = 50
 MAX_TEXT = 200
+MAX_VIEWS = 2
+"""Chains that are collected at a time: each may have some MiB."""
 
 
 class ChainPages:
@@ -17,6 +21,7 @@ class ChainPages:
 
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
+        self._views = asyncio.Semaphore(MAX_VIEWS)
 
     async def list(self, request: web.Request, access: Access) -> web.StreamResponse:
         return json(await self._chains.page(_wanted(request, access)))
@@ -27,10 +32,11 @@ class ChainPages:
             raise Problem(400, "id is missing")
         if not id.startswith(access.prefix):
             raise Problem(403, f"this token is for ids that begin with {access.prefix!r}")
-        view = await self._chains.view(id, access.prefix)
-        if view is None:
-            raise Problem(404, "there is no promise with this id")
-        return json(view)
+        async with self._views:
+            view = await self._chains.view(id, access.prefix)
+            if view is None:
+                raise Problem(404, "there is no promise with this id")
+            return json(view)
 
 
 def _wanted(request: web.Request, access: Access) -> Wanted:

@@ -7,10 +7,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.http.auth import Access
-from resonate_server.http.ui.access import Problem
+from resonate_server.http.connections import end_with_peer
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
-from resonate_server.watch.feed import MAX_VIEWERS, PAUSE_S, Overtaken, TooManyViewers, Viewer
+from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
 from resonate_server.watch.roster import Group
 
 BEAT_S = 5.0
@@ -51,16 +51,14 @@ class Live:
         self._send = send
 
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
-        try:
-            viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""))
-        except TooManyViewers:
-            raise Problem(503, f"{MAX_VIEWERS} pages are watching already") from None
+        viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""))
         try:
             hello = await self._hello(viewer, resumed)
             response = web.StreamResponse(
                 headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             )
             await response.prepare(request)
+            end_with_peer(request)
             await self._serve(response, viewer, hello)
         except (ClientConnectionError, TimeoutError, Overtaken):
             pass  # The page comes back when it can, and says what it has seen.
@@ -77,7 +75,7 @@ class Live:
         end = loop.time() + STREAM_S
         await _write(response, _line(hello))
         next_beat = loop.time() + BEAT_S
-        while not self._watch.feed.closed and not (self._auth and loop.time() > end):
+        while viewer.is_welcome and not (self._auth and loop.time() > end):
             await self._watch.feed.wait(viewer, next_beat - loop.time())
             lines = self._watch.feed.take(viewer)
             if loop.time() >= next_beat:

@@ -1,5 +1,6 @@
 """``POST /ui/api/send``: start a chain through foo. Everything else the page can only look at."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -74,6 +75,11 @@ async def _wish(request: web.Request) -> Wish:
     if (request.content_length or 0) > MAX_BODY:
         raise Problem(400, "the body is too long")
     try:
-        return msgspec.json.decode(await request.content.read(MAX_BODY) or b"{}", type=Wish)
+        async with asyncio.timeout(TIMEOUT_S):
+            body = await request.content.read(MAX_BODY)
+    except TimeoutError:
+        raise Problem(408, "the body came too slowly") from None
+    try:
+        return msgspec.json.decode(body or b"{}", type=Wish)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f'the body must be like {{"pause": 10}}: {error}') from None

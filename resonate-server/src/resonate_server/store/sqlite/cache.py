@@ -5,11 +5,20 @@ always what the database would answer once everything written is there. Nothing 
 transaction, so whatever a transaction has looked at stays here until its end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from msgspec import UNSET, Struct, field
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, DropListeners, LinkChange, PutCallback, PutListener, Task
+from resonate_server.kernel.model import (
+    DropListener,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    Task,
+    Unread,
+)
+from resonate_server.kernel.weight import value_weight
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 32 * 1_024 * 1_024
@@ -17,20 +26,45 @@ CACHE_BYTES = 32 * 1_024 * 1_024
 
 ENTRY_BYTES = 2_000
 MEMBER_BYTES = 200
-"""What an entry takes besides its payloads, and a member of a family. Roughly: it only has to be bounded."""
+LINK_BYTES = 100
+"""What an entry takes besides its payloads, a member of a family, and a link. Roughly: it only has to be bounded."""
+
+MAX_LINKS = 200
+"""Of each kind, in one entry: so many are told of a settlement at once."""
+
+MAX_PAYLOAD_BYTES = 64 * 1_024
+"""A larger payload is not kept: few of them would push out everything else."""
+
+
+def without_large_payloads(promise: Promise) -> Promise:
+    """``promise`` as it is kept."""
+    if value_weight(promise.param) + value_weight(promise.value) <= MAX_PAYLOAD_BYTES:
+        return promise
+    return replace(promise, param=_unless_large(promise.param), value=_unless_large(promise.value))
+
+
+def _unless_large(value: Value) -> Value:
+    size = value_weight(value)
+    return value if size <= MAX_PAYLOAD_BYTES else Unread(size=size)
 
 
 class Entry(Struct, eq=False):
-    """All that a footprint names of one promise.
+    """One promise, whose payloads may be :class:`Unread`, its task, and those links that may still have an effect.
 
-    ``callbacks``: awaiter id → fired; ``awaits``: ids of which this one may be an awaiter.
+    ``callbacks``: awaiters to be woken; ``listeners``: addresses; ``awaits``: ids of which this one is such an awaiter.
+    ``None``: not known here, or too many; the database is to be asked.
     """
 
     promise: Promise
     task: Task | None = None
-    callbacks: dict[str, bool] = field(default_factory=dict)
-    listeners: dict[str, None] = field(default_factory=dict)
-    awaits: set[str] = field(default_factory=set)
+    callbacks: dict[str, None] | None = None
+    listeners: dict[str, None] | None = None
+    awaits: dict[str, None] | None = None
+
+
+def new_entry(promise: Promise) -> Entry:
+    """Of a promise that did not exist before, so that nobody waits for it."""
+    return Entry(promise=promise, callbacks={}, listeners={}, awaits={})
 
 
 class Family(Struct, eq=False):
@@ -104,8 +138,8 @@ class Cache:
 
     def replace(self, entry: Entry, promise: Promise) -> None:
         """The promise of ``entry`` as it is now."""
-        entry.promise = promise
-        self._entries.grown(_value_bytes(promise.value))
+        entry.promise = without_large_payloads(promise)
+        self._entries.grown(_payload_bytes(entry.promise))
 
     def age(self) -> None:
         """Between transactions only."""
@@ -141,42 +175,45 @@ class Cache:
     def apply(self, link: LinkChange) -> None:
         """Keep callbacks and listeners of the entries as the database will have them."""
         match link:
-            case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
-                self._put_callback(awaited, awaiter, fired)
-            case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
-                self._drop_callbacks(awaiter, fired_only)
+            case PutCallback(awaited=awaited, awaiter=awaiter, fired=False):
+                self._add_callback(awaited, awaiter)
+            case PutCallback(awaited=awaited, awaiter=awaiter):
+                self._remove_callback(awaited, awaiter)
             case PutListener(awaited=awaited, address=address):
                 entry = self.get(awaited)
                 if entry is not None:
-                    entry.listeners[address] = None
-            case DropListeners(awaited=awaited):
+                    entry.listeners = self._with(entry.listeners, address)
+            case DropListener(awaited=awaited, address=address):
                 entry = self.get(awaited)
-                if entry is not None:
-                    entry.listeners.clear()
+                if entry is not None and entry.listeners is not None:
+                    entry.listeners.pop(address, None)
 
-    def can_follow(self, link: LinkChange) -> bool:
-        """Whether :meth:`apply` finds all that ``link`` changes.
+    def drop_callbacks(self, awaiter: str, awaited: Iterable[str]) -> None:
+        """Nothing of ``awaited`` wakes ``awaiter`` any more."""
+        for each in awaited:
+            self._remove_callback(each, awaiter)
 
-        Always so when the awaiter was loaded before, as rules do.
-        """
-        return not isinstance(link, DropCallbacks) or self.get(link.awaiter) is not None
-
-    def _put_callback(self, awaited: str, awaiter: str, fired: bool) -> None:
+    def _add_callback(self, awaited: str, awaiter: str) -> None:
         entry, waiting = self.get(awaited), self.get(awaiter)
         if entry is not None:
-            entry.callbacks[awaiter] = fired
+            entry.callbacks = self._with(entry.callbacks, awaiter)
         if waiting is not None:
-            waiting.awaits.add(awaited)
+            waiting.awaits = self._with(waiting.awaits, awaited)
 
-    def _drop_callbacks(self, awaiter: str, fired_only: bool) -> None:
-        waiting = self.get(awaiter)
-        if waiting is None:
-            return
-        for awaited in list(waiting.awaits):
-            entry = self.get(awaited)
-            if entry is not None and (entry.callbacks.get(awaiter) or not fired_only):
-                entry.callbacks.pop(awaiter, None)
-                waiting.awaits.discard(awaited)
+    def _remove_callback(self, awaited: str, awaiter: str) -> None:
+        entry, waiting = self.get(awaited), self.get(awaiter)
+        if entry is not None and entry.callbacks is not None:
+            entry.callbacks.pop(awaiter, None)
+        if waiting is not None and waiting.awaits is not None:
+            waiting.awaits.pop(awaited, None)
+
+    def _with(self, links: dict[str, None] | None, end: str) -> dict[str, None] | None:
+        """``links`` and one more; unknown if that are too many."""
+        if links is None or (len(links) >= MAX_LINKS and end not in links):
+            return None
+        links[end] = None
+        self._entries.grown(LINK_BYTES + len(end))
+        return links
 
 
 def _family(families: Generations[Family], id: str) -> Family:
@@ -188,14 +225,15 @@ def _family(families: Generations[Family], id: str) -> Family:
 
 
 def _entry_bytes(entry: Entry) -> int:
-    promise = entry.promise
-    tags = sum(map(len, promise.tags.values()))
-    return ENTRY_BYTES + tags + _value_bytes(promise.param) + _value_bytes(promise.value)
+    return ENTRY_BYTES + sum(map(len, entry.promise.tags.values())) + _payload_bytes(entry.promise)
 
 
-def _value_bytes(value: Value) -> int:
-    headers = 0 if value.headers is UNSET else sum(map(len, value.headers.values()))
-    return headers + (0 if value.data is UNSET else len(value.data))
+def _payload_bytes(promise: Promise) -> int:
+    return _bytes_here(promise.param) + _bytes_here(promise.value)
+
+
+def _bytes_here(value: Value) -> int:
+    return 0 if isinstance(value, Unread) else value_weight(value)
 
 
 def _family_bytes(family: Family) -> int:

@@ -1,14 +1,22 @@
 """Opening the database file: ours alone, of our schema, with our settings, or not at all."""
 
+import logging
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.rows import has_tags
+from resonate_server.store.sqlite import migrations, statements
+from resonate_server.store.sqlite.rows import has_tags, member_of, recipient_of
+from resonate_server.store.sqlite.runs import LogLost, Run, begin_run, check_log, run_in_file
+
+logger = logging.getLogger(__name__)
 
 type Synchronous = Literal["FULL", "NORMAL"]
+
+IN_MEMORY = Path(":memory:")
+"""In the place of a file: nothing survives the process."""
 
 
 class StoreUnusable(Exception):
@@ -17,35 +25,65 @@ class StoreUnusable(Exception):
 
 def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    run = None if path == IN_MEMORY else _last_run(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
         # view.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        is_new = _is_new(db, path)
+        for function, arguments in ((has_tags, 2), (recipient_of, 1), (member_of, 1)):
+            db.create_function(function.__name__, arguments, function, deterministic=True)
+        version = _version(db, path)
+        if version == 0:
+            db.execute(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
         db.execute(f"PRAGMA synchronous = {synchronous}")
-        if is_new:
+        if version == 0:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
-        db.execute("BEGIN EXCLUSIVE")
-        db.execute(statements.INDEX_FOR_WATCHING)
-        db.execute("COMMIT")
-        db.create_function("has_tags", 2, has_tags, deterministic=True)
+        elif version < statements.SCHEMA_VERSION:
+            _bring_up_to_date(db, path, version)
+        begin_run(db, path, run)
+    except LogLost as error:
+        db.close()
+        raise StoreUnusable(str(error)) from error
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _is_new(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is empty. Raises before anything is changed if it holds something that is not ours."""
+def _last_run(path: Path) -> Run | None:
+    try:
+        run = run_in_file(path)
+        check_log(path, run)
+    except LogLost as error:
+        raise StoreUnusable(str(error)) from error
+    return run
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Of a new file 0. Raises before anything is changed if it holds something that this server cannot read."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     columns = _columns(db)
     if version == 0 and not columns:
-        return True
-    if version != statements.SCHEMA_VERSION or columns != _own_columns():
+        return 0
+    if version > statements.SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"{path} was written by a newer server (format {version}; this one knows up to "
+            f"{statements.SCHEMA_VERSION}): start that version again, or move the file away to begin anew"
+        )
+    if columns != (_own_columns() if version == statements.SCHEMA_VERSION else migrations.columns_of(version)):
         raise StoreUnusable(f"{path} was made by another version or another program; move it away to begin anew")
-    return False
+    return int(version)
+
+
+def _bring_up_to_date(db: sqlite3.Connection, path: Path, version: int) -> None:
+    """One transaction: whoever is killed in the midst of it leaves the file as it was."""
+    mebibytes = path.stat().st_size >> 20
+    logger.info("bringing %s (%d MiB, format %d) to format %d", path, mebibytes, version, statements.SCHEMA_VERSION)
+    began = time.monotonic()
+    db.executescript(f"BEGIN EXCLUSIVE; {migrations.script(version, statements.SCHEMA_VERSION)} COMMIT;")
+    logger.info("%s is up to date after %.1f s", path, time.monotonic() - began)
 
 
 def _own_columns() -> set[tuple[str, str]]:

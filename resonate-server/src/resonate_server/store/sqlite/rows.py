@@ -1,18 +1,21 @@
-"""Rows of the tables, as tuples, from and to the kernel's structs. Param, value and tags are JSON in their columns."""
+"""Rows of the tables, as tuples, from and to the kernel's structs. Tags and payloads are JSON in their columns."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from resonate_server.kernel.model import Task
+from resonate_server.kernel.model import Task, Unread
 from resonate_server.protocol.address import PollAddress, parse_address
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState, Value
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, Tags, TaskState, Value
 
 type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
 _tags = msgspec.json.Decoder(Tags)
+_wanted = lru_cache(16)(_tags.decode)
 
 
 def has_tags(present: str, wanted: str) -> bool:
@@ -21,15 +24,28 @@ def has_tags(present: str, wanted: str) -> bool:
     SQLite's own JSON functions stop at NUL.
     """
     tags = _tags.decode(present)
-    return all(tags.get(name) == value for name, value in _tags.decode(wanted).items())
+    return all(tags.get(name) == value for name, value in _wanted(wanted).items())
+
+
+def payload_data(value: Value) -> bytes | None:
+    """What is stored of ``value``; ``None`` if nothing is, or if it is stored already."""
+    return None if value == EMPTY or isinstance(value, Unread) else msgspec.json.encode(value)
+
+
+def payload(data: bytes | int | None) -> Value:
+    """Of what is stored; of its size; of nothing."""
+    match data:
+        case None:
+            return EMPTY
+        case int():
+            return Unread(size=data)
+    return _values.decode(data)
 
 
 def promise_row(promise: Promise) -> Row:
     return (
         promise.id,
         promise.state.value,
-        msgspec.json.encode(promise.param),
-        msgspec.json.encode(promise.value),
         msgspec.json.encode(promise.tags).decode(),
         promise.timeout_at,
         promise.created_at,
@@ -41,17 +57,27 @@ def promise_row(promise: Promise) -> Row:
 
 
 def promise(row: Row) -> Promise:
-    id, state, param, value, tags, timeout_at, created_at, settled_at = row
+    """Of a row that ends with its payloads, or with their sizes."""
+    id, state, tags, timeout_at, created_at, settled_at, param, value = row
     return Promise(
         id=id,
         state=PromiseState(state),
-        param=_values.decode(param),
-        value=_values.decode(value),
+        param=payload(param),
+        value=payload(value),
         tags=_tags.decode(tags),
         timeout_at=timeout_at,
         created_at=created_at,
         settled_at=UNSET if settled_at is None else settled_at,
     )
+
+
+PROMISE_COLUMNS = 8
+
+
+def pair(row: Row) -> tuple[Promise, Task | None]:
+    """A promise and its task."""
+    task_row = row[PROMISE_COLUMNS:]
+    return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
 
 
 def schedule_row(schedule: Schedule) -> Row:
@@ -60,7 +86,6 @@ def schedule_row(schedule: Schedule) -> Row:
         schedule.cron,
         schedule.promise_id,
         schedule.promise_timeout,
-        msgspec.json.encode(schedule.promise_param),
         msgspec.json.encode(schedule.promise_tags).decode(),
         schedule.created_at,
         schedule.next_run_at,
@@ -69,13 +94,13 @@ def schedule_row(schedule: Schedule) -> Row:
 
 
 def schedule(row: Row) -> Schedule:
-    id, cron, promise_id, promise_timeout, param, tags, created_at, next_run_at, last_run_at = row
+    id, cron, promise_id, promise_timeout, tags, created_at, next_run_at, last_run_at, param = row
     return Schedule(
         id=id,
         cron=cron,
         promise_id=promise_id,
         promise_timeout=promise_timeout,
-        promise_param=_values.decode(param),
+        promise_param=payload(param),
         promise_tags=_tags.decode(tags),
         created_at=created_at,
         next_run_at=next_run_at,
@@ -98,12 +123,13 @@ def task_row(task: Task) -> Row:
         task.queued,
         task.releases,
         task.lost_at,
+        task.unclaimed,
         address.group if isinstance(address, PollAddress) else None,
     )
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed = row
     return Task(
         id=id,
         target=target,
@@ -117,4 +143,22 @@ def task(row: Row) -> Task:
         queued=bool(queued),
         releases=releases,
         lost_at=lost_at,
+        unclaimed=unclaimed,
     )
+
+
+def unblock_row(unblock: Unblock, now: int) -> Row:
+    address = unblock.address
+    return unblock.promise.id, address, recipient_of(address), member_of(address), now
+
+
+def recipient_of(address: str) -> str:
+    """SQL function: the group that something goes to; empty for an HTTP address."""
+    parsed = parse_address(address)
+    return parsed.group if isinstance(parsed, PollAddress) else ""
+
+
+def member_of(address: str) -> str | None:
+    """SQL function: the one member of the group that may get it; empty if any may, null if nobody."""
+    parsed = parse_address(address)
+    return parsed.member if isinstance(parsed, PollAddress) else ""

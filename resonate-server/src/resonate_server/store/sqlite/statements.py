@@ -1,8 +1,12 @@
 """Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
 kernel's model."""
 
-SCHEMA_VERSION = 1
-"""To be raised with every change of the schema: a file of another version is refused instead of misread."""
+SCHEMA_VERSION = 2
+"""To be raised with every change of the schema, and the way there from the version before is a step of
+:mod:`.migrations`."""
+
+OF_A_NEW_FILE = "PRAGMA auto_vacuum = INCREMENTAL"
+"""Space of deleted rows can be given back in portions; an old file would have to be written anew for that."""
 
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
@@ -10,17 +14,19 @@ PRAGMA journal_mode = WAL;
 -- Space of deleted rows is reused; the log is folded back once it holds about 16 MiB.
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA foreign_keys = OFF;
+-- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
+PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
 """
 
 SCHEMA = f"""
 -- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
 -- branch, parent and origin repeat three of the tags so that they can be looked up.
+-- Payloads, which may have megabytes, stand apart: what is looked up, or written again, stays small.
 CREATE TABLE promises (
-    id         TEXT PRIMARY KEY,
+    number     INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL UNIQUE,
     state      TEXT NOT NULL,
-    param      BLOB NOT NULL,  -- JSON
-    value      BLOB NOT NULL,  -- JSON
     tags       TEXT NOT NULL,  -- JSON
     timeout_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
@@ -28,13 +34,24 @@ CREATE TABLE promises (
     branch     TEXT,
     parent     TEXT,
     origin     TEXT
-) WITHOUT ROWID;
+);
 CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE state = 'pending';
 CREATE INDEX roots_by_settlement ON promises (settled_at, id)
     WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id);
 CREATE INDEX promises_by_branch ON promises (branch, id) WHERE branch IS NOT NULL;
 CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
+CREATE INDEX roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id;
+
+-- Param and value of promises, as JSON; empty ones have no row.
+CREATE TABLE params (
+    promise INTEGER PRIMARY KEY,
+    data    BLOB NOT NULL
+);
+CREATE TABLE results (
+    promise INTEGER PRIMARY KEY,
+    data    BLOB NOT NULL
+);
 
 -- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
 -- one's lease.
@@ -53,11 +70,13 @@ CREATE TABLE tasks (
     timer_at  INTEGER,
     queued    INTEGER NOT NULL,
     releases  INTEGER NOT NULL,
-    lost_at   INTEGER
+    lost_at   INTEGER,
+    unclaimed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
+CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
 -- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
 CREATE TABLE callbacks (
@@ -75,85 +94,150 @@ CREATE TABLE listeners (
     PRIMARY KEY (awaited, address)
 ) WITHOUT ROWID;
 
--- unblock messages that no live stream has taken yet.
+-- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
+-- turn_at: when some of them were last told, in ms since the epoch.
+CREATE TABLE spreading (
+    promise_id TEXT PRIMARY KEY,
+    after      TEXT NOT NULL,
+    turn_at    INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX spreading_by_turn ON spreading (turn_at);
+
+-- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
+-- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
+-- place orders them, and is never used again.
 CREATE TABLE unblocks (
+    place      INTEGER PRIMARY KEY AUTOINCREMENT,
     promise_id TEXT NOT NULL,
     address    TEXT NOT NULL,
+    recipient  TEXT NOT NULL,
+    member     TEXT,
     kept_since INTEGER NOT NULL,
-    PRIMARY KEY (promise_id, address)
-) WITHOUT ROWID;
+    UNIQUE (promise_id, address)
+);
+CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 
 -- A promise to create again and again; next_run_at in ms since the epoch.
 CREATE TABLE schedules (
-    id              TEXT PRIMARY KEY,
+    number          INTEGER PRIMARY KEY,
+    id              TEXT NOT NULL UNIQUE,
     cron            TEXT NOT NULL,
     promise_id      TEXT NOT NULL,
     promise_timeout INTEGER NOT NULL,
-    promise_param   BLOB NOT NULL,  -- JSON
     promise_tags    TEXT NOT NULL,  -- JSON
     created_at      INTEGER NOT NULL,
     next_run_at     INTEGER NOT NULL,
     last_run_at     INTEGER
-) WITHOUT ROWID;
-CREATE INDEX schedules_by_next_run ON schedules (next_run_at);
+);
+CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
+
+-- What their promises get, as JSON; empty ones have no row.
+CREATE TABLE schedule_params (
+    schedule INTEGER PRIMARY KEY,
+    data     BLOB NOT NULL
+);
+
+-- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores. room: bytes that were written
+-- to see whether they can be.
+CREATE TABLE server (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    run      INTEGER NOT NULL,
+    is_open  INTEGER NOT NULL,
+    time     INTEGER,
+    uptime   INTEGER,
+    boot     TEXT,
+    room     BLOB
+);
+INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
 
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-# Apart from the schema, so that files that were made without it get it when they are opened.
-INDEX_FOR_WATCHING = """
-CREATE INDEX IF NOT EXISTS roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id
-"""
-
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
-_PROMISE = "id, state, param, value, tags, timeout_at, created_at, settled_at"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+_PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
+_SIZES = """
+(SELECT length(data) FROM params WHERE promise = number), (SELECT length(data) FROM results WHERE promise = number)
+"""
+_PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
+_WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed"
+_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
+_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 
-_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_param, promise_tags, created_at, next_run_at, last_run_at"
+_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
+_WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
 
 # Something that every healthy database answers at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
 
-GET_PROMISE = f"SELECT {_PROMISE} FROM promises WHERE id = ?"
+# A promise and its task. Of the payloads only how long they are, which SQLite tells without reading them.
+GET_PAIR = f"""
+SELECT {_PROMISE_OF_PAIR}, {_SIZES}, {_TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
+WHERE p.id = ?
+"""
+GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
-GET_CALLBACKS = "SELECT awaiter, fired FROM callbacks WHERE awaited = ?"
-GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ?"
-GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ?"
+GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? AND fired = 0 ORDER BY awaiter LIMIT ?"
+GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0"
+GET_FIRED = "SELECT fired FROM callbacks WHERE awaited = ? AND awaiter = ?"
+GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
+
+GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
 
 # Steps of one execution and children of one task: what is handed out together with it.
 GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
 GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
 
+# The rest of a promise that exists never changes.
 PUT_PROMISE = f"""
-INSERT INTO promises ({_PROMISE}, branch, parent, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, value = excluded.value, settled_at = excluded.settled_at
+INSERT INTO promises ({_PROMISE}, branch, parent, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at
 """
+PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
+PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at
+    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed
 """
 
 PUT_CALLBACK = """
 INSERT INTO callbacks (awaited, awaiter, fired) VALUES (?, ?, ?)
-ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired
+ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired WHERE fired <> excluded.fired
 """
 DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ? AND fired >= ?"
 PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
-DROP_LISTENERS = "DELETE FROM listeners WHERE awaited = ?"
+DROP_LISTENER = "DELETE FROM listeners WHERE awaited = ? AND address = ?"
 
-PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
+PUT_SPREADING = "INSERT OR REPLACE INTO spreading (promise_id, after, turn_at) VALUES (?, ?, ?)"
+DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = ?"
+GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT ?"
+
+PUT_UNBLOCK = """
+INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (promise_id, address) DO UPDATE SET kept_since = excluded.kept_since
+"""
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
-GET_UNBLOCKS = f"""
-SELECT address, {_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id ORDER BY promise_id, address
+# Two walks along the index, merged: whoever asks stops after a few rows.
+GET_UNBLOCKS = """
+SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
+UNION ALL
+SELECT place, promise_id, address FROM unblocks
+WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
+ORDER BY place
 """
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+
+GET_SET_ASIDE = """
+SELECT id FROM tasks
+WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = ? ORDER BY timer_at, id LIMIT ?
+"""
 
 # Only acquired tasks have a pid; naming it lets SQLite use the index of holders.
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
@@ -163,14 +247,21 @@ GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
 DUE_PROMISES = "SELECT id FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
 NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
+# What spreads is due at any time.
+IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
+# Roots that settled before a time, and whether their trees may be deleted.
 SETTLED_ROOTS = """
-SELECT id FROM promises AS root
-WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
-  AND NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
+SELECT settled_at, id,
+      NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
+FROM promises AS root
+WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
+  AND (settled_at, id) > (:settled_at, :id)
 ORDER BY settled_at, id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
@@ -181,33 +272,64 @@ DROP_LINKS_OF_TREE = (
     f"DELETE FROM listeners WHERE awaited IN ({_TREE})",
 )
 DROP_TASKS_OF_TREE = f"DELETE FROM tasks WHERE id IN ({_TREE})"
-DROP_PROMISES_OF_TREE = f"DELETE FROM promises WHERE id IN ({_TREE})"
+_NUMBERS = "SELECT number FROM promises WHERE origin = :root UNION SELECT number FROM promises WHERE id = :root"
+DROP_PROMISES_OF_TREE = (
+    f"DELETE FROM params WHERE promise IN ({_NUMBERS})",
+    f"DELETE FROM results WHERE promise IN ({_NUMBERS})",
+    f"DELETE FROM promises WHERE id IN ({_TREE})",
+)
 
-GET_SCHEDULE = f"SELECT {_SCHEDULE} FROM schedules WHERE id = ?"
-PUT_SCHEDULE = f"INSERT OR REPLACE INTO schedules ({_SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_SCHEDULE = "DELETE FROM schedules WHERE id = ?"
-DUE_SCHEDULES = f"SELECT {_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
+GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ?"
+PUT_SCHEDULE = f"""
+INSERT INTO schedules ({_SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
+"""
+PUT_SCHEDULE_PARAM = """
+INSERT OR IGNORE INTO schedule_params (schedule, data) SELECT number, ? FROM schedules WHERE id = ?
+"""
+# In this order.
+DROP_SCHEDULE = (
+    "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)",
+    "DELETE FROM schedules WHERE id = ?",
+)
+DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
 NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 
+GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
+PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?, room = NULL"
+COUNT_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
+
+TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
+
 SEARCH_PROMISES = f"""
-SELECT {_PROMISE} FROM promises
-WHERE (:state IS NULL OR state = :state) AND id > :after AND (:tags = '{{}}' OR has_tags(tags, :tags))
+SELECT {_WHOLE_PROMISE} FROM promises
+WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
 ORDER BY id LIMIT :limit
 """
 # The same among the promises of one tree, which is what viewers ask for.
 SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
 SEARCH_TASKS = f"""
-SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after ORDER BY id LIMIT :limit
+SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
+ORDER BY id LIMIT :limit
 """
 SEARCH_SCHEDULES = f"""
-SELECT {_SCHEDULE} FROM schedules WHERE id > :after AND (:tags = '{{}}' OR has_tags(promise_tags, :tags)) ORDER BY
-id LIMIT :limit
+SELECT {_WHOLE_SCHEDULE} FROM schedules
+WHERE id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(promise_tags, :tags))
+ORDER BY id LIMIT :limit
 """
+
+# Where a portion of a search ends.
+PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
+PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin = :origin AND")
+TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
+SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""
-SELECT {_PROMISE} FROM promises INDEXED BY roots_by_creation
+SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
@@ -218,10 +340,10 @@ SELECT count(*) FROM (
 )
 """
 # The root need not name itself as its origin.
-TREE = f"""
-SELECT {_PROMISE} FROM promises WHERE id = :root AND id > :after AND origin IS NULL
+TREE = """
+SELECT id FROM promises WHERE id = :root AND id > :after AND origin IS NULL
 UNION ALL
-SELECT {_PROMISE} FROM promises WHERE origin = :root AND id > :after
+SELECT id FROM promises WHERE origin = :root AND id > :after
 ORDER BY id
 """
 AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0 ORDER BY awaited"
@@ -231,9 +353,30 @@ GROUP BY recipient
 """
 COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT ?) GROUP BY pid"
 
-ALL_PROMISES = f"SELECT {_PROMISE} FROM promises ORDER BY id"
+ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+ALL_UNBLOCKS = f"""
+SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
+ORDER BY promise_id, address
+"""
+ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
+# About as many as the JSON of all of these has.
+SNAPSHOT_BYTES = """
+SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
+     + (SELECT coalesce(sum(length(data)), 0) FROM params)
+     + (SELECT coalesce(sum(length(data)), 0) FROM results)
+     + (SELECT coalesce(sum(300 + 3 * length(id) + length(target)), 0) FROM tasks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(awaiter)), 0) FROM callbacks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(address)), 0) FROM listeners)
+     + (SELECT coalesce(sum(300 + 2 * length(id) + length(tags) + length(address)
+                            + coalesce((SELECT length(data) FROM params WHERE promise = number), 0)
+                            + coalesce((SELECT length(data) FROM results WHERE promise = number), 0)), 0)
+        FROM unblocks JOIN promises ON id = promise_id)
+"""
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
-TABLES = ("promises", "tasks", "callbacks", "listeners", "unblocks", "schedules")
+TABLES = (
+    *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
+    *("schedules", "schedule_params"),
+)

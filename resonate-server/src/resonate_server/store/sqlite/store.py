@@ -7,34 +7,69 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 
 import heapq
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
     DropCallbacks,
-    DropListeners,
+    DropListener,
+    DropSpreading,
     Due,
     Footprint,
     LinkChange,
+    LinkFootprint,
     PutCallback,
     PutListener,
+    PutSpreading,
     Rows,
+    Spreading,
     Task,
+    Unread,
 )
-from resonate_server.kernel.preload import MAX_PRELOAD
-from resonate_server.protocol.messages import Unblock
+from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
+from resonate_server.kernel.weight import weight
+from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import MAX_COUNTED, Branch, Dropped, Occupation, Place, Snapshot, Store
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.store import (
+    FIRST,
+    MAX_COUNTED,
+    MAX_TOLD_BYTES,
+    Branch,
+    ClockMark,
+    Dropped,
+    Occupation,
+    Place,
+    SettledRoot,
+    Snapshot,
+    Store,
+    StoreFailed,
+)
 from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
-from resonate_server.store.sqlite.file import StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.backup import copy_database
+from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
+from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.identity import FileIdentity
+from resonate_server.store.sqlite.lock import PathLock, PathTaken
+from resonate_server.store.sqlite.runs import end_run
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+
+_AHEAD = {
+    PromiseSearch: statements.PROMISE_AHEAD,
+    TaskSearch: statements.TASK_AHEAD,
+    ScheduleSearch: statements.SCHEDULE_AHEAD,
+}
+
+MIN_FREE_PAGES = 256
+"""1 MiB: what new rows will soon need is not given back."""
 
 _UNKNOWN = 0
 _NEVER = 2**63
@@ -47,10 +82,19 @@ class SQLiteStore(Store):
     """
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
+        self._path = path
+        self._lock = None if path == IN_MEMORY else _lock(path)
         try:
             self._db = open_file(path, synchronous)
         except (sqlite3.Error, OSError) as error:
+            self._unlock()
             raise StoreUnusable(f"cannot use {path}: {error}") from error
+        except BaseException:
+            self._unlock()
+            raise
+        self._identity = None if path == IN_MEMORY else FileIdentity(path)
+        self._copying = threading.Lock()
+        self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
         self._unwritten = Unwritten()
         self._absent: set[str] = set()
@@ -68,7 +112,9 @@ class SQLiteStore(Store):
 
     def commit(self) -> None:
         if self._db.in_transaction:
-            self._db.execute("COMMIT")
+            with _told():
+                self._db.execute("COMMIT")
+        self._check_identity()
         self._absent.clear()
         self._cache.age()
 
@@ -80,27 +126,72 @@ class SQLiteStore(Store):
             self._db.execute("ROLLBACK")
 
     def check(self) -> None:
-        self._db.execute(statements.CHECK).fetchone()
+        self._check_identity()
+        with _told():
+            self._db.execute(statements.CHECK).fetchone()
+
+    def try_to_write(self) -> None:
+        self._unwritten.operations.append((statements.TRY_TO_WRITE, ()))
+
+    def clock_mark(self) -> ClockMark | None:
+        row = self._query(statements.GET_CLOCK_MARK).fetchone()
+        return None if row is None else ClockMark(*row)
+
+    def put_clock_mark(self, mark: ClockMark) -> None:
+        self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
+
+    def _check_identity(self) -> None:
+        if self._identity is not None:
+            self._identity.check()
+
+    def backup(self) -> Path | None:
+        if self._path == IN_MEMORY:
+            return None
+        target = self._path.with_name(self._path.name + ".backup")
+        with self._copying:
+            target.unlink(missing_ok=True)
+            try:
+                copy_database(self._db, target, self._closing.is_set)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return target
 
     def close(self) -> None:
-        self._db.close()
+        self._closing.set()
+        with self._copying:
+            self._end_run()
+            self._db.close()
+        self._unlock()
+
+    def _end_run(self) -> None:
+        """If that fails, the next start finds the log as it is after a crash."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+            end_run(self._db)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _write_out(self) -> None:
         """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
         if self._lost:
-            raise sqlite3.OperationalError("an earlier statement of this transaction has failed")
+            raise StoreFailed("an earlier statement of this transaction has failed")
         if not self._unwritten:
             return
         self._lost = True
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-        self._unwritten.execute(self._db)
+        with _told():
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._unwritten.execute(self._db)
         self._lost = False
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Ask the database, once it knows everything."""
         self._write_out()
-        return self._db.execute(statement, parameters)
+        with _told():
+            return self._db.execute(statement, parameters)
 
     def _forget_rows(self) -> None:
         self._cache.clear()
@@ -113,21 +204,61 @@ class SQLiteStore(Store):
         loaded = Rows()
         for id in footprint.ids:
             entry = self._load_pair(id, loaded)
-            loaded.callbacks[id] = entry.callbacks.copy() if entry is not None else {}
-            loaded.listeners[id] = list(entry.listeners) if entry is not None else []
-            for awaiter in loaded.callbacks[id]:
-                self._load_pair(awaiter, loaded)
+            if entry is not None and id in footprint.shown:
+                loaded.promises[id] = self._whole_promise(entry)
         if footprint.preload_for is not None:
             loaded.preload = self._preload(footprint.preload_for, footprint.branch)
+            for promise in loaded.preload:
+                if promise.id in loaded.promises:
+                    loaded.promises[promise.id] = promise
         if footprint.schedule is not None:
             for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
         return loaded
 
+    def load_links(self, loaded: Rows, footprint: LinkFootprint, limit: int) -> None:
+        room = MAX_TOLD_BYTES
+        for spreading in footprint.spreading:
+            if limit <= 0 or room <= 0:
+                break
+            limit -= self._load_links(loaded, spreading, limit)
+            entry = self._entry(spreading.promise_id)
+            if entry is not None and loaded.listeners[spreading.promise_id]:
+                loaded.promises[spreading.promise_id] = self._whole_promise(entry)
+                room -= weight(entry.promise)
+        if footprint.callback is not None:
+            fired = self._query(statements.GET_FIRED, footprint.callback).fetchone()
+            loaded.has_fired = fired == (1,)
+
+    def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
+        """How many were loaded."""
+        id = spreading.promise_id
+        awaiters, listeners = self._links(spreading, limit)
+        if len(awaiters) + len(listeners) <= limit:
+            loaded.complete.add(id)
+        loaded.awaiters[id] = awaiters[:limit]
+        loaded.listeners[id] = listeners[: max(0, limit - len(awaiters))]
+        for awaiter in loaded.awaiters[id]:
+            self._load_pair(awaiter, loaded)
+        return len(loaded.awaiters[id]) + len(loaded.listeners[id])
+
+    def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
+        """Awaiters and listeners: one more than ``limit``, at least, if there are more."""
+        id, after = spreading.promise_id, spreading.after
+        entry = self._cache.get(id)
+        if entry is not None and entry.callbacks is not None and entry.listeners is not None:
+            return sorted(each for each in entry.callbacks if each > after), sorted(entry.listeners)
+        awaiters = [awaiter for (awaiter,) in self._query(statements.GET_AWAITERS, (id, after, limit + 1))]
+        room = limit + 1 - len(awaiters)
+        return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
+
+    def weigh(self, ids: Iterable[str]) -> int:
+        return sum(weight(entry.promise) for entry in map(self._entry, ids) if entry is not None)
+
     def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
         entry = self._entry(id)
         if entry is not None:
-            loaded.promises[id] = entry.promise
+            loaded.promises.setdefault(id, entry.promise)
             if entry.task is not None:
                 loaded.tasks[id] = entry.task
         return entry
@@ -136,24 +267,25 @@ class SQLiteStore(Store):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        promise = self._stored_promise(id)
-        if promise is None:
+        # A new id is what is asked for most, so nothing is written out for it.
+        query = self._query if self._unwritten.knows(id) else self._db.execute
+        row = query(statements.GET_PAIR, (id,)).fetchone()
+        if row is None:
             self._absent.add(id)
             return None
-        entry = Entry(
-            promise=promise,
-            task=next((rows.task(row) for row in self._query(statements.GET_TASK, (id,))), None),
-            callbacks={awaiter: bool(fired) for awaiter, fired in self._query(statements.GET_CALLBACKS, (id,))},
-            listeners={address: None for (address,) in self._query(statements.GET_LISTENERS, (id,))},
-            awaits={awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))},
-        )
+        promise, task = rows.pair(row)
+        entry = Entry(promise=promise, task=task)
         self._cache.put(entry)
         return entry
 
-    def _stored_promise(self, id: str) -> Promise | None:
-        """A new id is what is asked for most, so nothing is written out for it."""
-        query = self._query if self._unwritten.knows(id) else self._db.execute
-        return next((rows.promise(row) for row in query(statements.GET_PROMISE, (id,))), None)
+    def _whole_promise(self, entry: Entry) -> Promise:
+        """With its payloads."""
+        promise = entry.promise
+        if is_read(promise):
+            return promise
+        whole = rows.promise(self._query(statements.GET_WHOLE_PROMISE, (promise.id,)).fetchone())
+        self._cache.replace(entry, whole)
+        return whole
 
     def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
         own = self._cache.get(task_id)
@@ -161,8 +293,16 @@ class SQLiteStore(Store):
         ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
         if branch:
             ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
-        entries = map(self._entry, sorted(ids))
-        return [entry.promise for entry in entries if entry is not None]
+        ids.discard(task_id)
+        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
+        return self._read_what_fits(entries)
+
+    def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
+        promises = [entry.promise for entry in entries]
+        if all(map(is_read, promises)):
+            return promises
+        chosen = {promise.id for promise in fitting(promises)}
+        return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
         """The ids of the family, or the first of them if there are many."""
@@ -183,6 +323,7 @@ class SQLiteStore(Store):
     def write(self, changes: Changes) -> None:
         """Rows are made first: what cannot be a row is found before anything has changed."""
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
+        params, results = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -190,15 +331,24 @@ class SQLiteStore(Store):
         for task in changes.tasks.values():
             self._keep_task(task)
         for link in changes.links:
-            self._cache.apply(link)
+            self._keep_link(link, changes)
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._unwritten.promises.update(promise_rows)
+        self._unwritten.params.update(params)
+        self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
-        if not all(map(self._cache.can_follow, changes.links)):
-            self._write_out()
-            self._forget_rows()
+
+    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Params and values that are to be stored."""
+        params, results = {}, {}
+        for id, promise in promises.items():
+            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
+                params[id] = param
+            if (value := rows.payload_data(promise.value)) is not None:
+                results[id] = value
+        return params, results
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -207,7 +357,7 @@ class SQLiteStore(Store):
         else:
             self._cache.add_to_families(promise)
             if promise.id in self._absent:
-                self._cache.put(Entry(promise=promise))
+                self._cache.put(new_entry(without_large_payloads(promise)))
         if promise.state is PromiseState.PENDING:
             self._wake_at(promise.timeout_at)
 
@@ -217,6 +367,23 @@ class SQLiteStore(Store):
             entry.task = task
         self._wake_at(task.timer_at)
 
+    def _keep_link(self, link: LinkChange, changes: Changes) -> None:
+        match link:
+            case DropCallbacks(awaiter=awaiter, fired_only=False):
+                self._cache.drop_callbacks(awaiter, self._awaited_by(awaiter, changes))
+            case PutSpreading():
+                self._alarm = _UNKNOWN
+            case _:
+                self._cache.apply(link)
+
+    def _awaited_by(self, awaiter: str, changes: Changes) -> list[str]:
+        """What ``awaiter`` waits for, including what is only now being written."""
+        entry = self._cache.get(awaiter)
+        if entry is not None and entry.awaits is not None:
+            return list(entry.awaits)
+        written = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (awaiter,))]
+        return written + [link.awaited for link in changes.links if isinstance(link, PutCallback)]
+
     def _wake_at(self, time: int | None) -> None:
         if time is not None and time < self._alarm:
             self._alarm = time
@@ -224,7 +391,7 @@ class SQLiteStore(Store):
     # --- what is owed -----------------------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
-        self._unwritten.operations.append((statements.PUT_UNBLOCK, (unblock.promise.id, unblock.address, now)))
+        self._unwritten.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
 
     def drop_unblock(self, promise_id: str, address: str) -> None:
         self._unwritten.operations.append((statements.DROP_UNBLOCK, (promise_id, address)))
@@ -232,14 +399,22 @@ class SQLiteStore(Store):
     def drop_unblocks_before(self, time: int) -> None:
         self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
 
-    def unblocks(self) -> list[Unblock]:
-        return [
-            Unblock(promise=rows.promise(promise), address=address)
-            for address, *promise in self._query(statements.GET_UNBLOCKS)
-        ]
+    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
+        """Past the cache: they are large, many, and read once."""
+        promise: Promise | None = None
+        query = {"group": group, "member": member, "after": after}
+        for place, promise_id, address in self._query(statements.GET_UNBLOCKS, query):
+            if promise is None or promise.id != promise_id:
+                row = self._query(statements.GET_WHOLE_PROMISE, (promise_id,)).fetchone()
+                promise = None if row is None else rows.promise(row)
+            if promise is not None:
+                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         return [rows.task(row) for row in self._query(statements.GET_QUEUED, (group, limit))]
+
+    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
+        return [id for (id,) in self._query(statements.GET_SET_ASIDE, (group, limit))]
 
     def acquired_tasks(self) -> list[str]:
         return [id for (id,) in self._query(statements.GET_ACQUIRED)]
@@ -257,26 +432,56 @@ class SQLiteStore(Store):
             promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
             tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
             schedules=tuple(rows.schedule(row) for row in self._query(statements.DUE_SCHEDULES, (now, limit))),
+            spreading=self._spreading(statements.GET_SPREADING, limit),
         )
+
+    def _spreading(self, statement: str, *parameters: int) -> tuple[Spreading, ...]:
+        return tuple(Spreading(promise_id=id, after=after) for id, after in self._query(statement, parameters))
 
     def next_due(self) -> int | None:
         if self._alarm == _UNKNOWN:
-            queries = (statements.NEXT_DEADLINE, statements.NEXT_TIMER, statements.NEXT_RUN)
+            queries = (
+                statements.IS_SPREADING,
+                statements.NEXT_DEADLINE,
+                statements.NEXT_TIMER,
+                statements.NEXT_RUN,
+            )
             times = [self._query(query).fetchone()[0] for query in queries]
             self._alarm = min((time for time in times if time is not None), default=_NEVER)
         return None if self._alarm == _NEVER else self._alarm
 
-    def drop_settled_trees(self, before: int, limit: int) -> Dropped:
-        roots = self._query(statements.SETTLED_ROOTS, {"before": before, "limit": limit}).fetchall()
-        tasks = 0
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        settled_at, id = after
+        query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
+        found = self._query(statements.SETTLED_ROOTS, query).fetchall()
+        roots = [id for _, id, may_go in found if may_go]
         if roots:
             self._begin_deleting()
-        for (root,) in roots:
-            for statement in statements.DROP_LINKS_OF_TREE:
-                self._db.execute(statement, {"root": root})
-            tasks += self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-            self._db.execute(statements.DROP_PROMISES_OF_TREE, {"root": root})
-        return Dropped(trees=len(roots), tasks=tasks)
+        return Dropped(
+            trees=len(roots),
+            tasks=sum(map(self._drop_tree, roots)),
+            last=found[-1][:2] if len(found) == limit else None,
+        )
+
+    def _drop_tree(self, root: str) -> int:
+        """How many tasks were in it."""
+        for statement in statements.DROP_LINKS_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
+        for statement in statements.DROP_PROMISES_OF_TREE:
+            self._db.execute(statement, {"root": root})
+        return tasks
+
+    def give_back(self) -> bool:
+        pages, free = self._query(statements.COUNT_PAGES).fetchone()
+        if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
+            return False
+        with _told():
+            self._db.execute(statements.GIVE_BACK).fetchall()
+            self._db.execute(statements.CHECKPOINT).fetchall()
+        self._identity.has_shrunk()
+        _, still_free = self._query(statements.COUNT_PAGES).fetchone()
+        return bool(still_free < free)
 
     def reset(self) -> None:
         self._begin_deleting()
@@ -292,36 +497,46 @@ class SQLiteStore(Store):
 
     # --- search -----------------------------------------------------------------------------------------------------
 
-    def search_promises(self, search: PromiseSearch) -> list[Promise]:
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        match search:
+            case PromiseSearch(tags={"resonate:origin": origin}):
+                query = {"origin": origin, "after": search.cursor or "", "rows": rows}
+                found = self._query(statements.PROMISE_OF_ORIGIN_AHEAD, query)
+            case _:
+                found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
+        return next((id for (id,) in found), None)
+
+    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
         origin = search.tags.get("resonate:origin")
         statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
         query = {
             "state": search.state and search.state.value,
             "tags": msgspec.json.encode(search.tags).decode(),
             "origin": origin,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
+            **_range(search, last),
         }
-        return [rows.promise(row) for row in self._query(statement, query)]
+        return map(rows.promise, self._query(statement, query))
 
-    def search_tasks(self, search: TaskSearch) -> list[Task]:
-        query = {
-            "state": search.state and search.state.value,
-            "after": search.cursor or "",
-            "limit": search.limit + 1,
-        }
-        return [rows.task(row) for row in self._query(statements.SEARCH_TASKS, query)]
+    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
+        query = {"state": search.state and search.state.value, **_range(search, last)}
+        return map(rows.task, self._query(statements.SEARCH_TASKS, query))
 
-    def search_schedules(self, search: ScheduleSearch) -> list[Schedule]:
-        tags = msgspec.json.encode(search.tags).decode()
-        query = {"tags": tags, "after": search.cursor or "", "limit": search.limit + 1}
-        return [rows.schedule(row) for row in self._query(statements.SEARCH_SCHEDULES, query)]
+    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+        query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
+        return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
 
     # --- for those who watch ----------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
         states = list(PromiseState) if state is None else [state]
-        return heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        roots = heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
+        return map(self._with_param, roots)
+
+    def _with_param(self, promise: Promise) -> Promise:
+        if not isinstance(promise.param, Unread):
+            return promise
+        (data,) = self._query(statements.GET_PARAM, (promise.id,)).fetchone()
+        return replace(promise, param=rows.payload(data))
 
     def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
         query = {
@@ -336,10 +551,11 @@ class SQLiteStore(Store):
         return int(count)
 
     def tree(self, root: str, after: str) -> Iterator[Branch]:
-        for row in self._query(statements.TREE, {"root": root, "after": after}):
-            task = self._query(statements.GET_TASK, (row[0],)).fetchone()
-            awaits = [id for (id,) in self._query(statements.AWAITED, (row[0],))]
-            yield Branch(rows.promise(row), None if task is None else rows.task(task), awaits)
+        for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
+            promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
+            task = self._query(statements.GET_TASK, (id,)).fetchone()
+            awaits = [awaited for (awaited,) in self._query(statements.AWAITED, (id,))]
+            yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
 
     def occupation(self) -> Occupation:
         return Occupation(
@@ -349,6 +565,10 @@ class SQLiteStore(Store):
 
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
+
+    def snapshot_bytes(self) -> int:
+        (size,) = self._query(statements.SNAPSHOT_BYTES).fetchone()
+        return int(size)
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -362,8 +582,35 @@ class SQLiteStore(Store):
                 PutListener(awaited=awaited, address=address)
                 for awaited, address in self._query(statements.ALL_LISTENERS)
             ],
-            unblocks=self.unblocks(),
+            unblocks=[
+                Unblock(promise=rows.promise(promise), address=address)
+                for address, *promise in self._query(statements.ALL_UNBLOCKS)
+            ],
+            spreading=list(self._spreading(statements.ALL_SPREADING)),
         )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What SQLite says of its trouble, as the contract has it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFailed(str(error)) from error
+
+
+def _lock(path: Path) -> PathLock:
+    """Of the file that a symbolic link may lead to: that is what two servers could share."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return PathLock(path.resolve())
+    except (PathTaken, OSError) as error:
+        raise StoreUnusable(f"cannot use {path}: {error}") from error
+
+
+def _range(search: Search, last: str | None) -> dict[str, object]:
+    """Of ids. To the database a BLOB comes after every text."""
+    return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
 
 
 def _newness(promise: Promise) -> tuple[int, str]:
@@ -378,13 +625,21 @@ def _link_operation(link: LinkChange) -> Operation:
             return statements.DROP_CALLBACKS, (awaiter, fired_only)
         case PutListener(awaited=awaited, address=address):
             return statements.PUT_LISTENER, (awaited, address)
-        case DropListeners(awaited=awaited):
-            return statements.DROP_LISTENERS, (awaited,)
+        case DropListener(awaited=awaited, address=address):
+            return statements.DROP_LISTENER, (awaited, address)
+        case PutSpreading(spreading=spreading, turn_at=turn_at):
+            return statements.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at)
+        case DropSpreading(promise_id=promise_id):
+            return statements.DROP_SPREADING, (promise_id,)
 
 
 def _schedule_operations(changes: Changes) -> Iterator[Operation]:
     for id, schedule in changes.schedules.items():
         if schedule is None:
-            yield statements.DROP_SCHEDULE, (id,)
-        else:
-            yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+            for statement in statements.DROP_SCHEDULE:
+                yield statement, (id,)
+            continue
+        yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
+        param = rows.payload_data(schedule.promise_param)
+        if param is not None:
+            yield statements.PUT_SCHEDULE_PARAM, (param, id)

@@ -18,10 +18,12 @@ _parameters = itemgetter(1)
 
 
 class Unwritten:
-    """Rows of promises and tasks by id; everything else as statements in the order in which they must run."""
+    """Rows of promises and tasks, and payloads, by id; the rest as statements in the order in which they must run."""
 
     def __init__(self) -> None:
         self.promises: dict[str, Row] = {}
+        self.params: dict[str, bytes] = {}
+        self.results: dict[str, bytes] = {}
         self.tasks: dict[str, Row] = {}
         self.operations: list[Operation] = []
 
@@ -35,6 +37,8 @@ class Unwritten:
     def execute(self, db: sqlite3.Connection) -> None:
         """Inside a transaction. What fails leaves the transaction to be taken back."""
         db.executemany(statements.PUT_PROMISE, self.promises.values())
+        db.executemany(statements.PUT_PARAM, map(_with_id, self.params.items()))
+        db.executemany(statements.PUT_RESULT, map(_with_id, self.results.items()))
         db.executemany(statements.PUT_TASK, self.tasks.values())
         for statement, operations in groupby(self.operations, _statement):
             db.executemany(statement, map(_parameters, operations))
@@ -42,5 +46,12 @@ class Unwritten:
 
     def clear(self) -> None:
         self.promises.clear()
+        self.params.clear()
+        self.results.clear()
         self.tasks.clear()
         self.operations.clear()
+
+
+def _with_id(payload: tuple[str, bytes]) -> Row:
+    id, data = payload
+    return data, id

@@ -1,0 +1,27 @@
+"""Can the store be written to? Told in one line when that changes, however many requests fail meanwhile."""
+
+import logging
+
+from resonate_server.store import StoreFailed
+
+logger = logging.getLogger(__name__)
+
+
+class StoreHealth:
+    """``trouble``: why nothing can be stored now, for people; empty if all is well."""
+
+    def __init__(self) -> None:
+        self.trouble = ""
+
+    def failed(self, error: Exception) -> None:
+        trouble = str(error) or type(error).__name__
+        if trouble != self.trouble:
+            # A disk or a database in trouble needs no traceback; whatever else it is may be a mistake of ours.
+            unforeseen = None if isinstance(error, StoreFailed | OSError) else error
+            logger.error("nothing can be stored, requests are answered 503: %s", trouble, exc_info=unforeseen)
+        self.trouble = trouble
+
+    def worked(self) -> None:
+        if self.trouble:
+            logger.info("the store works again")
+        self.trouble = ""

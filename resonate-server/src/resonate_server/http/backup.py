@@ -1,0 +1,75 @@
+"""``GET /backup``: a copy of the database as it is now, while everything goes on. For those who may do everything."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from aiohttp import web
+
+from resonate_server.engine import Engine
+from resonate_server.http.auth import Guard
+from resonate_server.protocol.errors import Forbidden, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 256 * 1024
+WRITE_TIMEOUT_S = 60.0
+"""A client that takes nothing for so long is gone."""
+
+
+class Backups:
+    """Makes one copy at a time, beside the database; nothing of it stays behind."""
+
+    def __init__(self, engine: Engine, guard: Guard) -> None:
+        self._engine = engine
+        self._guard = guard
+        self._making = False
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._admit(request.headers.get("Authorization"))
+        except ProtocolError as error:
+            return web.Response(status=error.status, text=f"{error.message}\n")
+        if self._making:
+            return web.Response(status=503, text="another backup is being made\n", headers={"Retry-After": "10"})
+        self._making = True
+        try:
+            return await self._answer(request)
+        finally:
+            self._making = False
+
+    def _admit(self, authorization: str | None) -> None:
+        if self._guard.authenticate(None, authorization).prefix:
+            raise Forbidden("a backup holds everything: it is not for tokens with a prefix")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            path = await self._engine.backup()
+        except Exception as error:
+            logger.warning("no backup could be made: %s", error)
+            return web.Response(status=503, text=f"no backup could be made: {error}\n")
+        if path is None:
+            return web.Response(status=409, text="this server keeps its state in memory: there is nothing to copy\n")
+        return await _send(request, path)
+
+
+async def _send(request: web.Request, path: Path) -> web.StreamResponse:
+    with _open_and_remove(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        response = web.StreamResponse(headers={"Content-Type": "application/vnd.sqlite3", "Content-Length": str(size)})
+        await response.prepare(request)
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await response.write(chunk)
+        await response.write_eof()
+    logger.info("a backup of %d bytes was taken", size)
+    return response
+
+
+def _open_and_remove(path: Path) -> BinaryIO:
+    """It is gone from the disk with the last who reads it, however that ends."""
+    file = path.open("rb")
+    path.unlink()
+    return file

@@ -1,0 +1,165 @@
+"""Bodies of the requests that aiohttp reads: within a limit, a time and a budget, so that no client fills the memory.
+
+A large body is read when there is room for it; until then its connection is left alone, and the client waits.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from resonate_server.http.auth import Guard
+from resonate_server.http.budget import SMALL_BYTES, Budget, Full, Room
+from resonate_server.protocol.errors import ProtocolError
+
+CONTENDED_S = 2.0
+"""How long a large body may still take once others wait for its place."""
+
+RETRY_AFTER_S = 5
+
+
+type Received = tuple[bytes, Callable[[], None]]
+"""A whole body, and what is to be called once its request is answered."""
+
+
+class Intake:
+    """``max_body``: bytes; ``patience_s``: for a body to get its turn, and then to come."""
+
+    def __init__(self, max_body: int, patience_s: float, budget: Budget, guard: Guard) -> None:
+        self.max_body = max_body
+        self.patience_s = patience_s
+        self.budget = budget
+        self._guard = guard
+        self._reading: dict[Room, set[Reading]] = {budget.large: set(), budget.strangers: set()}
+
+    async def read(self, request: web.Request) -> Received:
+        """Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
+        return await Reading(self, request).read()
+
+    def room_for(self, request: web.Request) -> Room:
+        """A large body's. Whoever shows no token can fill only the strangers' one."""
+        try:
+            self._guard.authenticate(None, request.headers.get("Authorization"))
+        except ProtocolError:
+            return self.budget.strangers
+        return self.budget.large
+
+    def began(self, reading: "Reading", room: Room) -> None:
+        self._reading[room].add(reading)
+        if room.is_contended:
+            reading.hurry()
+
+    def ended(self, reading: "Reading") -> None:
+        self.budget.unfinished.drop(reading)
+        for readings in self._reading.values():
+            readings.discard(reading)
+
+    def hurry(self, room: Room) -> None:
+        for reading in self._reading[room]:
+            reading.hurry()
+
+
+class Reading:
+    """One body on its way in."""
+
+    def __init__(self, intake: Intake, request: web.Request) -> None:
+        self._intake = intake
+        self._request = request
+        self._deadline = asyncio.timeout(intake.patience_s)
+        self._taken: tuple[Room, int] | None = None
+        self._waits = False
+
+    async def read(self) -> Received:
+        """What is raised knows nothing of where it comes from: it would keep the body for as long as it is answered."""
+        try:
+            async with self._deadline:
+                return await self._collect(), self._release
+        except Full:
+            refusal = _no_room()
+        except TimeoutError:
+            refusal = _no_room() if self._waits else _too_slow()
+        except web.HTTPException as error:
+            refusal = error.with_traceback(None)
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            self._intake.ended(self)
+        self._release()
+        raise refusal
+
+    def hurry(self) -> None:
+        """Others wait."""
+        end = asyncio.get_running_loop().time() + CONTENDED_S
+        if not self._deadline.expired():
+            self._deadline.reschedule(min(end, self._deadline.when() or end))
+
+    def send_away(self) -> None:
+        if not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _collect(self) -> bytes:
+        size = self._request.content_length or 0
+        self._check(size)
+        if size > SMALL_BYTES:
+            await self._take_large(size)
+        body = bytearray()
+        async for chunk in self._request.content.iter_any():
+            body += chunk
+            self._check(len(body))
+            if self._taken is None:
+                await self._grow(len(body))
+        if self._taken is None:
+            await self._take(self._intake.budget.small, len(body))
+        return bytes(body)
+
+    def _check(self, size: int) -> None:
+        if size > self._intake.max_body:
+            raise web.HTTPRequestEntityTooLarge(self._intake.max_body, size)
+
+    async def _grow(self, size: int) -> None:
+        """A body in chunks may turn out to be large."""
+        if size > SMALL_BYTES:
+            self._intake.budget.unfinished.drop(self)
+            await self._take_large(self._intake.max_body)
+        else:
+            self._intake.budget.unfinished.hold(self, size)
+
+    async def _take_large(self, size: int) -> None:
+        room = self._intake.room_for(self._request)
+        await self._take(room, size)
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._intake.patience_s)
+        self._intake.began(self, room)
+
+    async def _take(self, room: Room, size: int) -> None:
+        place = room.ask(size)
+        if place is not None:
+            self._waits = True
+            self._intake.hurry(room)
+            await _granted(place, room, size)
+            self._waits = False
+        self._taken = room, size
+
+    def _release(self) -> None:
+        if self._taken is not None:
+            room, size = self._taken
+            self._taken = None
+            room.give_back(size)
+
+
+async def _granted(place: asyncio.Future[None], room: Room, size: int) -> None:
+    try:
+        await place
+    except asyncio.CancelledError:
+        if not place.cancelled():
+            room.give_back(size)
+        raise
+
+
+def _no_room() -> web.HTTPException:
+    text = "too many large requests at a time; try again later\n"
+    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _too_slow() -> web.HTTPException:
+    return web.HTTPRequestTimeout(text="the request came too slowly\n")

@@ -1,0 +1,46 @@
+"""Pages of search results (protocol section 3): as many as are wanted and fit."""
+
+from typing import Any
+
+from msgspec import UNSET
+
+from resonate_server.kernel.model import Task
+from resonate_server.kernel.weight import row_weight
+from resonate_server.protocol.answers import Answer, PromisePage, SchedulePage, TaskPage
+from resonate_server.protocol.records import Promise, Schedule
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
+
+MAX_PAGE_BYTES = 4 * 1_024 * 1_024
+"""Of the rows of a page together: 1,000 with 4 KiB each. A larger one has a page of its own."""
+
+
+class Page:
+    """What was found of ``search``, ascending by id; to be filled until it is full, or there are no further ones."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._rows: list[Any] = []
+        self._room = MAX_PAGE_BYTES
+        self.is_full = False
+        """There is one more, which is on the next page."""
+
+    @property
+    def places(self) -> int:
+        return self._search.limit - len(self._rows)
+
+    def take(self, row: Promise | Task | Schedule) -> None:
+        size = row_weight(row)
+        self.is_full = not self.places or (bool(self._rows) and size > self._room)
+        if not self.is_full:
+            self._rows.append(row)
+            self._room -= size
+
+    def answer(self) -> Answer:
+        cursor = self._rows[-1].id if self.is_full else UNSET
+        match self._search:
+            case PromiseSearch():
+                return Answer(status=200, data=PromisePage(promises=self._rows, cursor=cursor))
+            case TaskSearch():
+                return Answer(status=200, data=TaskPage(tasks=[task.record() for task in self._rows], cursor=cursor))
+            case ScheduleSearch():
+                return Answer(status=200, data=SchedulePage(schedules=self._rows, cursor=cursor))

@@ -1,0 +1,102 @@
+"""Copies of the database: made of an open one while it is written to, checked, and put in the place of another.
+
+A copy is a whole database in one file. It is made under a name of its own and given its name when it is complete, so
+that whatever ends the process leaves either the file that was there or the new one.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from resonate_server.store.sqlite import statements
+from resonate_server.store.sqlite.lock import PathLock
+from resonate_server.store.sqlite.runs import END_RUN
+
+PAGES_PER_STEP = 256
+"""1 MiB: between two steps, transactions of the server go on."""
+
+STEP_PAUSE_S = 0.001
+"""Also after a step that met a transaction and did nothing."""
+
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+class BackupUnusable(Exception):
+    """The file is no complete database of this server; its text is for people."""
+
+
+class Interrupted(Exception):
+    """The copy was given up, because the database is about to be closed."""
+
+
+def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable[[], bool]) -> None:
+    """Copy ``source``, as it is at the end, to ``target``. On a thread of its own, as others may use ``source``.
+
+    Raises :class:`Interrupted` once ``is_closing``, and ``sqlite3.Error`` or ``OSError`` for a full or broken disk.
+    """
+
+    def look(*_: int) -> None:
+        if is_closing():
+            raise Interrupted
+
+    with closing(sqlite3.connect(target)) as copy:
+        copy.execute("PRAGMA synchronous = OFF")  # whoever keeps the file makes sure that it is on disk
+        source.backup(copy, pages=PAGES_PER_STEP, progress=look, sleep=STEP_PAUSE_S)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, also for those who open it
+        copy.execute(END_RUN)
+        copy.commit()
+
+
+def check_backup(path: Path) -> None:
+    """Raise :class:`BackupUnusable` unless ``path`` is a whole database that this server can open."""
+    if not path.is_file():
+        raise BackupUnusable(f"{path} does not exist")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise BackupUnusable(f"{path} is no database of a resonate-server: {error}") from error
+    if version == 0 or "promises" not in tables:
+        raise BackupUnusable(f"{path} is no database of a resonate-server")
+    if version > statements.SCHEMA_VERSION:
+        raise BackupUnusable(f"{path} was made by a newer resonate-server")
+    if verdict != "ok":
+        raise BackupUnusable(f"{path} is damaged: {verdict}")
+
+
+def restore_backup(backup: Path, path: Path, replace: bool) -> None:
+    """Put a copy of ``backup`` in the place of ``path``; a file that is there is given up only to ``replace``.
+
+    Raises :class:`BackupUnusable`, ``FileExistsError``, :class:`PathTaken` or ``OSError`` before anything has changed.
+    """
+    check_backup(backup)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with PathLock(path):
+        if path.exists() and not replace:
+            raise FileExistsError
+        coming = path.with_name(path.name + ".restoring")
+        shutil.copyfile(backup, coming)
+        sync(coming)
+        _put_in_place(coming, path)
+
+
+def _put_in_place(coming: Path, path: Path) -> None:
+    # They belong to the database that goes. Without them it is whole as of its last checkpoint, should this end here.
+    for suffix in _SIDE_FILES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    coming.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""One server per path. SQLite locks the file that it has open; this lock is about the name.
+
+A file that is moved away or replaced while its server runs takes SQLite's lock with it: a second server would open what
+stands in its place. The lock is on a file beside it, ``<name>.lock``, which stays behind, and ends with the process.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where an open file cannot be moved away either
+    fcntl = None  # type: ignore[assignment]
+
+
+class PathTaken(Exception):
+    """Another process holds the lock. ``holder`` is its pid, or empty if it did not leave it."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        process = f" (pid {holder})" if holder else ""
+        super().__init__(f"{path} is in use by another server{process}")
+
+
+class PathLock:
+    """Held from its making until :meth:`release`. Raises :class:`PathTaken`, and ``OSError`` if there can be no such
+    file."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._descriptor, 20).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise PathTaken(path, holder) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,182 @@
+"""``resonate backup`` and ``resonate-server restore``: a copy of a running server's database, there and back."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness.basics import wait_until
+from harness.server import ServerProcess
+
+RESONATE = [sys.executable, "-c", "from resonate_server.client import main; main()"]
+LARGE = {"data": "x" * 1_000_000}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "copy.db"
+
+
+def begin_backup(server: ServerProcess, target: Path) -> subprocess.Popen[str]:
+    command = [*RESONATE, "backup", str(target), "--server", server.url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def backup(server: ServerProcess, target: Path) -> None:
+    done = begin_backup(server, target)
+    _, errors = done.communicate(timeout=60)
+    assert done.returncode == 0, errors
+
+
+def restore(source: Path, path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "resonate_server", "restore", str(source), "--db", str(path), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def fill(server: ServerProcess, megabytes: int) -> None:
+    client = server.client()
+    for number in range(megabytes):
+        id = f"large-{number}"
+        client.create(id)
+        client.call("promise.settle", id=id, state="resolved", value=LARGE)
+
+
+def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+    server.client().create("a")
+    backup(server, target)
+    server.client().create("b")
+    assert restore(target, tmp_path / "other.db").returncode == 0
+
+    other = ServerProcess(tmp_path / "other.log", tmp_path / "other.db").start()
+    assert [other.client().call("promise.get", id=id).status for id in "ab"] == [200, 404]
+    other.stop()
+
+
+def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProcess, target: Path) -> None:
+    """Written to all the time: a promise and its task are both in it or neither."""
+    fill(server, 20)
+    done = threading.Event()
+    created = 0
+
+    def create() -> None:
+        nonlocal created
+        client = server.client()
+        while not done.is_set():
+            assert client.create(f"p{created}", target="poll://any@nobody").status == 200
+            created += 1
+
+    writer = threading.Thread(target=create)
+    writer.start()
+    try:
+        backup(server, target)
+    finally:
+        done.set()
+        writer.join()
+    with closing(sqlite3.connect(target)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        (promises,) = db.execute("SELECT count(*) FROM promises WHERE id GLOB 'p[0-9]*'").fetchone()
+        (tasks,) = db.execute("SELECT count(*) FROM tasks").fetchone()
+    assert 0 < promises == tasks <= created
+
+
+def test_a_backup_goes_to_standard_output_too(server: ServerProcess, tmp_path: Path) -> None:
+    server.client().create("a")
+    command = [*RESONATE, "backup", "-", "--server", server.url]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    (tmp_path / "copy.db").write_bytes(done.stdout)
+    assert restore(tmp_path / "copy.db", tmp_path / "other.db").returncode == 0
+
+
+def test_a_server_killed_in_the_middle_leaves_the_earlier_backup(server: ServerProcess, target: Path) -> None:
+    fill(server, 60)
+    target.write_text("the earlier one")
+    command = begin_backup(server, target)
+    wait_until(lambda: _size(target.with_name("copy.db.part")) > 0 or command.poll() is not None, "it has begun")
+    server.kill()
+    _, errors = command.communicate(timeout=60)
+    if command.returncode == 0:
+        pytest.skip("it was done before the server was killed")
+    assert "did not send all of it" in errors or "cannot reach" in errors
+    assert target.read_text() == "the earlier one"
+    assert not target.with_name("copy.db.part").exists()
+
+
+def test_a_command_killed_in_the_middle_leaves_the_earlier_backup(server: ServerProcess, target: Path) -> None:
+    fill(server, 60)
+    target.write_text("the earlier one")
+    command = begin_backup(server, target)
+    wait_until(lambda: _size(target.with_name("copy.db.part")) > 0 or command.poll() is not None, "it has begun")
+    command.send_signal(signal.SIGKILL)
+    command.wait(timeout=60)
+    if command.returncode == 0:
+        pytest.skip("it was done before it was killed")
+    assert target.read_text() == "the earlier one"
+    wait_until(lambda: not list(server_files(server)), "the server has nothing of it left")
+    target.unlink()
+    backup(server, target)
+
+
+def server_files(server: ServerProcess) -> Iterator[Path]:
+    return server.log.parent.glob("state.db.backup*")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_a_database_in_use_is_not_replaced(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+    backup(server, target)
+    refused = restore(target, tmp_path / "state.db", "--replace")
+    assert refused.returncode == 2
+    assert f"in use by another server (pid {server.pid})" in refused.stderr
+
+
+def test_a_database_is_given_up_only_on_request(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+    backup(server, target)
+    server.client().create("later")
+    server.stop()
+    refused = restore(target, tmp_path / "state.db")
+    assert refused.returncode == 2
+    assert "--replace gives up what it holds" in refused.stderr
+    assert restore(target, tmp_path / "state.db", "--replace").returncode == 0
+    server.start()
+    assert server.client().call("promise.get", id="later").status == 404
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(4096)])
+def test_what_is_no_backup_is_refused_and_changes_nothing(content: bytes, target: Path, tmp_path: Path) -> None:
+    target.write_bytes(content)
+    refused = restore(target, tmp_path / "state.db")
+    assert refused.returncode == 2
+    assert "is no database of a resonate-server" in refused.stderr
+    assert not (tmp_path / "state.db").exists()
+
+
+def test_a_cut_backup_is_refused(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+    fill(server, 2)
+    backup(server, target)
+    target.write_bytes(target.read_bytes()[:-500_000])
+    refused = restore(target, tmp_path / "other.db")
+    assert refused.returncode == 2
+    assert "damaged" in refused.stderr or "is no database" in refused.stderr
+
+
+def test_a_server_in_memory_has_nothing_to_copy(tmp_path: Path, target: Path) -> None:
+    server = ServerProcess(tmp_path / "memory.log").start()
+    command = begin_backup(server, target)
+    _, errors = command.communicate(timeout=60)
+    server.stop()
+    assert command.returncode == 1
+    assert "keeps its state in memory" in errors

@@ -1,0 +1,161 @@
+"""What may be stored may be asked for, by many at once, and the server's memory stays what it is."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from harness.server import FAR, Client, Reply, ServerProcess
+
+MIB = 1_024 * 1_024
+HUGE = "x" * (4 * MIB - 1_024)
+"""As large as a body may be."""
+
+CLIENTS = 30
+MAX_RSS_MIB = 200
+CHILDREN = 40
+RESULTS = 46
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a task that has 40 children of 4 MiB, 46 results of 4 MiB, and 30 tasks with a param of 4 MiB."""
+    folder = tmp_path_factory.mktemp("large")
+    server = ServerProcess(
+        folder / "log",
+        folder / "state.db",
+        RESONATE_STORAGE__SQLITE__SYNCHRONOUS="NORMAL",
+        RESONATE_DEBUG="true",
+    ).start()
+    client = server.client()
+    assert client.create("parent", target="poll://any@nobody", branch="parent").status == 200
+    for number in range(CHILDREN):
+        create(client, f"parent:{number:02}", HUGE, origin="parent", parent="parent", branch="parent")
+    for number in range(RESULTS):
+        id = f"result-{number:02}"
+        create(client, id, "", origin="results")
+        assert client.call("promise.settle", id=id, state="resolved", value={"data": HUGE}).status == 200
+    for number in range(CLIENTS):
+        create(client, f"task-{number:02}", HUGE, target="poll://any@nobody")
+    server.kill()  # Nothing of it is in memory any more.
+    yield server.start()
+    server.stop()
+
+
+def create(client: Client, id: str, param: str, **tags: str) -> None:
+    named = {f"resonate:{name}": value for name, value in tags.items()}
+    answer = client.call("promise.create", id=id, timeoutAt=FAR, param={"data": param}, tags=named)
+    assert answer.status == 200
+
+
+def peak_mib(server: ServerProcess) -> int:
+    """Most memory that the process has had since :func:`forget_peak`."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match[1]) // 1_024
+
+
+def forget_peak(server: ServerProcess) -> None:
+    Path(f"/proc/{server.pid}/clear_refs").write_text("5")
+
+
+@pytest.fixture
+def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], Reply]], list[Reply]]]:
+    """Answers to one request of each of 30 clients; meanwhile others are answered, and memory stays what it is."""
+    waits: list[float] = []
+
+    def run(request: Callable[[Client, int], Reply]) -> list[Reply]:
+        forget_peak(large)
+        done = threading.Event()
+        other = threading.Thread(target=keep_asking, args=(large.client(), done, waits))
+        other.start()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            replies = list(pool.map(lambda number: request(Client(large.port, timeout=60), number), range(CLIENTS)))
+        done.set()
+        other.join()
+        return replies
+
+    yield run
+    print(f"peak {peak_mib(large)} MiB; others waited at most {max(waits) * 1_000:.0f} ms")
+    assert peak_mib(large) < MAX_RSS_MIB
+    assert max(waits) < 2  # 0.1 s where the machine has nothing else to do; these clients are in this very process.
+
+
+def keep_asking(client: Client, done: threading.Event, waits: list[float]) -> None:
+    while not done.is_set():
+        began = time.perf_counter()
+        client.call("promise.get", id="nothing")
+        waits.append(time.perf_counter() - began)
+        time.sleep(0.01)
+
+
+type AtOnce = Callable[[Callable[[Client, int], Reply]], list[Reply]]
+
+
+def test_a_task_with_large_children_is_claimed_without_them(large: ServerProcess, at_once: AtOnce) -> None:
+    at_once(lambda client, number: client.call("task.acquire", id="parent", version=0, pid=f"p-{number}", ttl=60_000))
+
+    task = large.client().call("task.get", id="parent").data["task"]
+    assert (task["state"], task["version"]) == ("acquired", 1)
+    answer = large.client().call(
+        "task.fence",
+        id="parent",
+        version=1,
+        action={
+            "kind": "promise.create",
+            "head": {},
+            "data": {
+                "id": "parent:small",
+                "timeoutAt": FAR,
+                "tags": {"resonate:branch": "parent", "resonate:parent": "parent"},
+            },
+        },
+    )
+    assert [promise["id"] for promise in answer.data["preload"]] == ["parent:small"]
+
+
+def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
+    replies = at_once(
+        lambda client, number: client.call("task.acquire", id=f"task-{number:02}", version=0, pid="p", ttl=60_000)
+    )
+
+    assert [reply.status for reply in replies] == [200] * CLIENTS
+    assert all(reply.data["promise"]["param"]["data"] == HUGE for reply in replies)
+
+
+def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
+    replies = at_once(lambda client, number: client.call("promise.get", id=f"result-{number:02}"))
+
+    assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
+
+
+def test_a_search_over_large_results_ends_its_pages_early(large: ServerProcess, at_once: AtOnce) -> None:
+    tags = {"resonate:origin": "results"}
+
+    replies = at_once(lambda client, _: client.call("promise.search", tags=tags, limit=1_000))
+
+    assert {reply.status for reply in replies} == {200}
+    assert {len(reply.data["promises"]) for reply in replies} == {1}
+    assert all_pages(large.client(), tags) == [f"result-{number:02}" for number in range(RESULTS)]
+
+
+def all_pages(client: Client, tags: dict[str, str]) -> list[str]:
+    found: list[str] = []
+    data = client.call("promise.search", tags=tags).data
+    while "cursor" in data:
+        found += [promise["id"] for promise in data["promises"]]
+        data = client.call("promise.search", tags=tags, cursor=data["cursor"]).data
+    return found + [promise["id"] for promise in data["promises"]]
+
+
+def test_a_state_that_is_too_large_is_not_shown_as_a_whole(at_once: AtOnce) -> None:
+    replies = at_once(lambda client, _: client.call("debug.snap"))
+
+    assert {reply.status for reply in replies} == {413}
+    assert "debug.snap shows at most" in replies[0].data

@@ -1,0 +1,412 @@
+"""Clients that send slowly, read nothing, or come in numbers: they are let go in time, and others do not feel them."""
+
+import json
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import jwt
+import psutil
+import pytest
+from harness.basics import free_port
+from harness.server import FAR, VERSION, Client, ServerProcess
+
+from resonate_server.config import Settings
+from resonate_server.http.connections import MAX_BESIDE_STREAMS
+
+PATIENCE_S = 1.0
+WAIT_S = 15.0
+"""Until something that takes about :data:`PATIENCE_S` must have happened, on a busy machine."""
+
+MAX_BODY_BYTES = Settings().server.max_body_bytes
+MAX_RSS_MIB = 200
+START = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+ODD = START + b"X-Odd: 1\r\n"
+CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
+LARGE = START + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+
+HALF_SENT = {
+    "half a request line": b"POST / HT",
+    "half a head": START,
+    "no body": START + b"Content-Length: 10\r\n\r\n",
+    "half a body": START + b"Content-Length: 10\r\n\r\n{",
+    "half a head for another path": b"GET /health HTTP/1.1\r\nHost: localhost\r\n",
+    "half an odd head": ODD,
+    "half a body with an odd head": ODD + b"Content-Length: 10\r\n\r\n{",
+    "half a large body": LARGE + b"{" * 100_000,
+    "half a chunk": CHUNKED + b"ff\r\n{",
+    "chunks without an end": CHUNKED + b"1\r\n{\r\n",
+    "half a request to the page": b"POST /ui/api/send HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+    process = ServerProcess(
+        tmp_path_factory.mktemp("limits") / "log",
+        RESONATE_SERVER__CLIENT_TIMEOUT=str(int(PATIENCE_S * 1_000)),
+        RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
+        RESONATE_UI__FOO_URL="http://127.0.0.1:1",
+    ).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server with the usual patience."""
+    process = ServerProcess(tmp_path / "log", tmp_path / "db").start()
+    yield process
+    process.stop()
+
+
+type Open = Callable[..., socket.socket]
+
+
+@pytest.fixture
+def connect() -> Iterator[Open]:
+    """Connections that have sent something, and are closed after the test."""
+    opened: list[socket.socket] = []
+
+    def connection(port: int, data: bytes = b"") -> socket.socket:
+        peer = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        opened.append(peer)
+        peer.sendall(data)
+        return peer
+
+    yield connection
+    for peer in opened:
+        peer.close()
+
+
+def body(kind: str, token: str | None = None, **data: object) -> bytes:
+    head = {"corrId": "1", "version": VERSION} | ({"auth": token} if token else {})
+    return json.dumps({"kind": kind, "head": head, "data": data}).encode()
+
+
+def request(text: bytes, start: bytes = START) -> bytes:
+    return start + b"Content-Length: %d\r\n\r\n" % len(text) + text
+
+
+def get(id: str, start: bytes = START) -> bytes:
+    return request(body("promise.get", id=id), start)
+
+
+def large(id: str, token: str | None = None) -> bytes:
+    """A body of the largest size that creates a promise."""
+    text = body("promise.create", token, id=id, timeoutAt=FAR, param={"data": ""})
+    return text.replace(b'"data": ""', b'"data": "%b"' % (b"x" * (MAX_BODY_BYTES - len(text))))
+
+
+def read_all(peer: socket.socket) -> bytes:
+    """Until the server closes; a reset is an end, too."""
+    data = b""
+    try:
+        while chunk := peer.recv(65_536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def connections(server: ServerProcess) -> list[int]:
+    """Of each established connection the client's port."""
+    return [
+        each.raddr.port
+        for each in psutil.Process(server.pid).net_connections("tcp")
+        if each.status == psutil.CONN_ESTABLISHED and each.raddr
+    ]
+
+
+def wait_until_closed(server: ServerProcess, peer: socket.socket) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while peer.getsockname()[1] in connections(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+class Bystander(threading.Thread):
+    """Asks for something small again and again. ``slowest``: how long (s) it took at most."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        super().__init__()
+        self._client = Client(server.port)
+        self._ends = threading.Event()
+        self.took: list[float] = []
+
+    def run(self) -> None:
+        while not self._ends.wait(0.01):
+            began = time.monotonic()
+            assert self._client.call("promise.get", id="nobody").status == 404
+            self.took.append(time.monotonic() - began)
+
+    def __enter__(self) -> "Bystander":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self.join()
+
+    @property
+    def usual(self) -> float:
+        return sorted(self.took)[len(self.took) // 2]
+
+
+class TestSlowClients:
+    def test_they_have_half_a_minute(self) -> None:
+        assert Settings().server.client_timeout == 30_000
+
+    @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in HALF_SENT.items()])
+    def test_what_does_not_come_whole_is_not_waited_for(
+        self, server: ServerProcess, connect: Open, data: bytes
+    ) -> None:
+        answer = read_all(connect(server.port, data))
+
+        assert answer == b"" or answer.split()[1] == b"408"
+
+    def test_a_byte_now_and_then_is_too_slow(self, server: ServerProcess, connect: Open) -> None:
+        peer = connect(server.port, START)
+        end = time.monotonic() + WAIT_S
+        while peer.getsockname()[1] in connections(server):
+            assert time.monotonic() < end
+            with suppress(OSError):
+                peer.sendall(b"A")
+            time.sleep(0.1)
+
+    @pytest.mark.usefixtures("server")
+    def test_the_metrics_port_does_not_wait_either(self, metrics_port: int, connect: Open) -> None:
+        assert read_all(connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")) == b""
+
+    @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
+    def test_whoever_does_not_take_its_answers_is_closed(
+        self, server: ServerProcess, connect: Open, start: bytes
+    ) -> None:
+        client = server.client()
+        assert client.post(large("untaken")).status == 200
+        peer = connect(server.port, get("untaken", start) * 3)
+
+        wait_until_closed(server, peer)
+
+    def test_a_stream_that_is_not_read_is_closed(self, server: ServerProcess, connect: Open) -> None:
+        client = server.client()
+        peer = connect(server.port, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        peer.recv(1)
+        client.create("told")
+        client.call("promise.register_listener", awaited="told", address="poll://uni@deaf/1")
+        client.call("promise.settle", id="told", state="resolved", value={"data": "x" * 4_000_000})
+
+        wait_until_closed(server, peer)
+
+    def test_a_stream_that_is_read_goes_on(self, server: ServerProcess, connect: Open) -> None:
+        peer = connect(server.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        end = time.monotonic() + 4 * PATIENCE_S
+        while time.monotonic() < end:
+            assert peer.recv(65_536)
+
+    def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
+        self, patient: ServerProcess, connect: Open
+    ) -> None:
+        client = Client(patient.port, timeout=WAIT_S)
+        assert client.post(large("wanted")).status == 200
+        for number in range(100):
+            connect(patient.port, get("wanted", ODD if number % 2 else START) * 3)
+        with Bystander(patient) as bystander:
+            assert client.call("promise.get", id="wanted").status == 200
+            time.sleep(2)
+        rss = psutil.Process(patient.pid).memory_info().rss / 2**20
+
+        assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
+        assert bystander.usual < 0.1
+
+
+class TestHalfClosedClients:
+    """They have sent all they want to, and wait for the answers."""
+
+    @pytest.mark.parametrize(
+        ("data", "answers"),
+        [
+            pytest.param(get("nobody"), 1, id="in the lane"),
+            pytest.param(get("nobody") * 20, 20, id="many in the lane"),
+            pytest.param(get("nobody", ODD), 1, id="beside the lane"),
+            pytest.param(get("nobody", ODD) * 3 + get("nobody") * 3, 6, id="many beside the lane"),
+            pytest.param(request(large("half-closed")), 1, id="large"),
+            pytest.param(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 1, id="another path"),
+            pytest.param(get("nobody") + b"POST / HT", 1, id="with half a request behind"),
+        ],
+    )
+    def test_all_they_asked_is_answered_and_then_the_connection_is_closed(
+        self, patient: ServerProcess, connect: Open, data: bytes, answers: int
+    ) -> None:
+        peer = connect(patient.port, data)
+        peer.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+
+        assert read_all(peer).count(b"HTTP/1.1 ") == answers
+        assert time.monotonic() - began < WAIT_S / 2
+
+    @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
+    def test_what_can_never_come_whole_is_not_waited_for(
+        self, patient: ServerProcess, connect: Open, data: bytes
+    ) -> None:
+        peer = connect(patient.port, data)
+        peer.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+
+        assert b" 200 " not in read_all(peer)
+        assert time.monotonic() - began < WAIT_S / 2
+
+    def test_a_worker_whose_stream_is_half_closed_is_gone(self, patient: ServerProcess, connect: Open) -> None:
+        peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        peer.recv(1)
+        peer.shutdown(socket.SHUT_WR)
+
+        wait_until_closed(patient, peer)
+
+
+class TestBodies:
+    @pytest.mark.parametrize("count", [30, 200])
+    def test_stalled_large_bodies_do_not_fill_the_memory_nor_delay_others(
+        self, patient: ServerProcess, count: int
+    ) -> None:
+        peers = [socket.create_connection(("127.0.0.1", patient.port)) for _ in range(count)]
+        with Bystander(patient) as bystander:
+            _send_as_much_as_is_taken(peers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=5)
+        rss = psutil.Process(patient.pid).memory_info().rss / 2**20
+        for peer in peers:
+            peer.close()
+
+        assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
+        assert bystander.usual < 0.1
+        assert patient.client().post(large("after")).status == 200
+
+    def test_honest_large_bodies_wait_for_their_turn(self, patient: ServerProcess) -> None:
+        statuses: list[int] = []
+        clients = [
+            threading.Thread(
+                target=lambda id: statuses.append(Client(patient.port, 60).post(large(id)).status),
+                args=(f"l-{number}",),
+            )
+            for number in range(30)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        rss = psutil.Process(patient.pid).memory_info().rss / 2**20
+
+        assert statuses == [200] * 30
+        assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
+
+    @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
+    def test_half_of_very_many_small_bodies_makes_room_for_whole_ones(
+        self, patient: ServerProcess, connect: Open, start: bytes
+    ) -> None:
+        half = start + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
+        peers = [connect(patient.port, half) for _ in range(600)]
+
+        assert (
+            patient.client().post(body("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})).status == 200
+        )
+        assert b" 408 " in peers[0].recv(100)
+        assert psutil.Process(patient.pid).memory_info().rss / 2**20 < MAX_RSS_MIB
+
+    def test_a_get_takes_no_body(self, patient: ServerProcess, connect: Open) -> None:
+        """It would be kept for as long as a stream lives, and read by nobody."""
+        peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
+
+        assert b" 400 " in peer.recv(100)
+
+    def test_whoever_shows_no_token_does_not_take_the_room_of_those_who_do(self, tmp_path: Path) -> None:
+        server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
+        token = jwt.encode({"role": "admin", "exp": time.time() + 3_600}, "k" * 32)
+        strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        _send_as_much_as_is_taken(strangers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=1)
+        text, start = large("mine", token), START + f"Authorization: Bearer {token}\r\n".encode()
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as mine:
+            mine.sendall(request(text, start))
+            status = mine.recv(100).split()[1]
+        took = time.monotonic() - began
+        for peer in strangers:
+            peer.close()
+        server.stop()
+
+        assert status == b"200"
+        assert took < 10
+
+
+def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
+    """To all of them, for so long."""
+    left = {peer: memoryview(data) for peer in peers}
+    for peer in peers:
+        peer.setblocking(False)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for peer, rest in list(left.items()):
+            try:
+                left[peer] = rest[peer.send(rest[:65_536]) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                del left[peer]
+        time.sleep(0.01)
+
+
+class TestConnections:
+    def test_idle_ones_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
+        server = ServerProcess(tmp_path / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1").start()
+        oldest = connect(server.port)
+        for _ in range(MAX_BESIDE_STREAMS + 200):
+            connect(server.port)
+        status = server.client().call("promise.get", id="nobody").status
+        count = len(connections(server))
+        is_closed = read_all(oldest) == b""
+        server.stop()
+
+        assert status == 404
+        assert count <= MAX_BESIDE_STREAMS + 1
+        assert is_closed
+
+    def test_a_stop_takes_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
+        metrics_port = free_port()
+        server = ServerProcess(
+            tmp_path / "log", tmp_path / "db", RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port)
+        ).start()
+        assert server.client().post(large("big")).status == 200
+        for data in HALF_SENT.values():
+            for _ in range(5):
+                connect(server.port, data)
+        for number in range(5):
+            connect(server.port, f"GET /poll/g/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            connect(server.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connect(server.port, get("big") * 3)
+            connect(server.port, get("big", ODD) * 3)
+            connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")
+        asked = connect(server.port, get("nobody"))
+        time.sleep(0.5)
+        began = time.monotonic()
+        status = server.stop()
+        took = time.monotonic() - began
+
+        assert status == 0
+        assert took < 2, f"{took:.2f} s"
+        assert b" 404 " in read_all(asked)

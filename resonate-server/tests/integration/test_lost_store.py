@@ -1,0 +1,153 @@
+"""A disk that is full, a file that is taken away: the server says so, acknowledges nothing, and comes back or ends."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import wait_until
+from harness.server import Reply, ServerProcess
+
+SMALL_DISK_BYTES = 8 * 2**20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is soon full."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def ready(server: ServerProcess) -> tuple[int, str]:
+    done = subprocess.run(
+        ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}", f"{server.url}/ready"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body.strip()
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def server(self, disk: Path, tmp_path: Path) -> Iterator[ServerProcess]:
+        process = ServerProcess(tmp_path / "log", disk / "state.db").start()
+        yield process
+        process.stop()
+
+    @pytest.fixture
+    def filler(self, server: ServerProcess, disk: Path) -> Path:
+        """It takes the last byte that is free."""
+        server.client().create("before")
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4_096)):
+                pass
+        return filler
+
+    @pytest.mark.usefixtures("filler")
+    def test_writes_are_refused_with_the_reason_and_reads_go_on(self, server: ServerProcess) -> None:
+        id, refused = until_refused(server)
+        assert "database or disk is full" in refused.data
+        assert server.client().call("promise.get", id="before").status == 200
+        assert server.client().call("promise.get", id=id).status == 404
+
+    @pytest.mark.usefixtures("filler")
+    def test_it_is_not_ready_and_says_why(self, server: ServerProcess) -> None:
+        until_refused(server)
+        assert ready(server) == (503, "database or disk is full")
+
+    def test_it_is_back_by_itself_and_lost_nothing(self, server: ServerProcess, filler: Path) -> None:
+        until_refused(server)
+        filler.unlink()
+        wait_until(server.is_ready, "it is ready again", seconds=10)
+        assert server.client().create("after").status == 200
+        server.kill()
+        server.start()
+        assert server.client().call("promise.get", id="after").status == 200
+
+    def test_the_log_tells_each_change_once_however_many_requests_fail(
+        self, server: ServerProcess, filler: Path
+    ) -> None:
+        until_refused(server)
+        client = server.client()
+        assert {client.create(f"more-{number}").status for number in range(300)} == {503}
+        filler.unlink()
+        wait_until(server.is_ready, "it is ready again", seconds=10)
+        assert server.output().count("nothing can be stored") == 1
+        assert server.output().count("the store works again") == 1
+        assert "Traceback" not in server.output()
+
+
+class TestLostFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "data" / "state.db"
+
+    @pytest.fixture
+    def server(self, path: Path, tmp_path: Path) -> Iterator[ServerProcess]:
+        process = ServerProcess(tmp_path / "log", path).start()
+        process.client().create("before")
+        yield process
+        process.stop()
+
+    @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])
+    def test_it_ends_with_a_message_though_nobody_writes(self, server: ServerProcess, path: Path, how: str) -> None:
+        harm(path, how)
+        wait_until(lambda: not server.is_running, "it ends", seconds=10)
+        assert server.exit_status == 2
+        assert f"{path} was {how} while it was in use" in server.output()
+
+    @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])
+    def test_nothing_is_acknowledged_from_then_on(self, server: ServerProcess, path: Path, how: str) -> None:
+        client = server.client()
+        harm(path, how)
+        with contextlib.suppress(OSError):  # it may have ended already
+            assert client.create("after").status == 503
+
+    def test_a_lost_log_is_told_by_the_next_start(self, server: ServerProcess, path: Path) -> None:
+        server.kill()
+        path.with_name("state.db-wal").unlink()
+        server.launch()
+        wait_until(lambda: not server.is_running, "it ends", seconds=10)
+        assert "its log state.db-wal is gone" in server.output()
+        assert f"resonate-server recover --db {path}" in server.output()
+
+
+def until_refused(server: ServerProcess) -> tuple[str, Reply]:
+    """Use up the room that the log has already; the first promise that finds none."""
+    client = server.client()
+    for number in range(1_000):
+        reply = client.create(f"p{number}")
+        if reply.status != 200:
+            assert reply.status == 503
+            return f"p{number}", reply
+    raise AssertionError("the disk is not full")
+
+
+def harm(path: Path, how: str) -> None:
+    match how:
+        case "removed":
+            path.unlink()
+        case "replaced":
+            shutil.copy(path, path.with_name("copy"))
+            path.with_name("copy").rename(path)
+        case _:
+            os.truncate(path, 100)
+
+
+def test_serving_from_memory_is_left_to_dev() -> None:
+    command = [sys.executable, "-m", "resonate_server", "serve", "--db", ":memory:"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "resonate-server dev" in done.stderr

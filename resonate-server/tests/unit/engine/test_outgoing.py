@@ -1,0 +1,111 @@
+"""Large answers have a budget: what goes beyond it waits until earlier ones have left, and small ones pass."""
+
+import asyncio
+
+import pytest
+from unit.driver import CORR_ID, promise_create, value
+from unit.engines import Bench
+
+from resonate_server.engine import engine as engine_module
+from resonate_server.engine.outgoing import MAX_OUTGOING_BYTES
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, TaskAcquire
+
+HUGE = value("x" * (MAX_OUTGOING_BYTES // 4))
+FITTING = 4
+"""So many of these fill the budget."""
+
+
+def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
+    return bench.engine.submit(Call(corr_id=CORR_ID, request=request))
+
+
+async def filled(bench: Bench, more: int = 0) -> list[asyncio.Future[Answer]]:
+    """As many huge promises are asked for as fit, and some more; nobody has written out an answer yet."""
+    for number in range(FITTING + more):
+        bench.engine.answered(await bench.call(promise_create(f"huge-{number}", param=HUGE)))
+    asked = [submit(bench, PromiseGet(id=f"huge-{number}")) for number in range(FITTING + more)]
+    await asyncio.wait(asked[:FITTING])
+    return asked
+
+
+async def test_what_does_not_fit_waits_until_others_have_left() -> None:
+    async with Bench().at_work() as bench:
+        asked = await filled(bench, more=2)
+        await bench.settle_down()
+        assert [each.done() for each in asked] == [True] * FITTING + [False] * 2
+
+        bench.engine.answered(asked[0].result())
+        await bench.until(asked[FITTING].done)
+        await bench.settle_down()
+
+        assert not asked[-1].done()
+        bench.engine.answered(asked[1].result())
+        await bench.until(asked[-1].done)
+        assert asked[-1].result().data.promise.param == HUGE
+
+
+async def test_what_is_small_is_answered_meanwhile() -> None:
+    async with Bench().at_work() as bench:
+        await filled(bench)
+
+        assert (await bench.call(promise_create("small"))).status == 200
+        assert (await bench.call(PromiseGet(id="small"))).status == 200
+        assert (await bench.call(PromiseGet(id="absent"))).status == 404
+
+
+async def test_a_task_is_claimed_meanwhile_but_without_its_preload() -> None:
+    async with Bench().at_work() as bench:
+        await bench.call(promise_create("t", branch="t"))
+        await bench.call(promise_create("t:1", target=None, branch="t"))
+        await filled(bench)
+
+        answer = await bench.call(TaskAcquire(id="t", version=0, pid="p", ttl=1_000))
+
+        assert (answer.status, answer.data.preload) == (200, [])
+
+
+async def test_searches_wait_too() -> None:
+    async with Bench().at_work() as bench:
+        asked = await filled(bench)
+        search = submit(bench, PromiseSearch())
+        await bench.settle_down()
+        assert not search.done()
+
+        bench.engine.answered(asked[0].result())
+        await bench.until(search.done)
+
+        assert search.result().status == 200
+
+
+async def test_what_was_decided_in_a_transaction_that_failed_does_not_count() -> None:
+    async with Bench().at_work() as bench:
+        asked = await filled(bench)
+        for each in asked:
+            bench.engine.answered(each.result())
+        bench.store.down = True
+        failed = [submit(bench, promise_create(f"lost-{number}", param=HUGE)) for number in range(2 * FITTING)]
+        await asyncio.wait(failed)
+        bench.store.down = False
+
+        assert {each.result().status for each in failed} <= {503}
+        assert (await bench.call(PromiseGet(id="huge-0"))).data.promise.param == HUGE
+
+
+async def test_beyond_a_number_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_HELD_BACK", 1)
+    async with Bench().at_work() as bench:
+        asked = await filled(bench, more=2)
+        await bench.until(asked[-1].done)
+
+        assert asked[-1].result() == Answer(503, "too many large answers are under way; try again later")
+        assert not asked[-2].done()
+
+
+async def test_those_that_still_wait_when_the_server_stops_are_told_so() -> None:
+    async with Bench().at_work() as bench:
+        asked = await filled(bench, more=1)
+        await bench.settle_down()
+
+    assert asked[-1].result().status == 503

@@ -1,0 +1,267 @@
+"""What takes long is done in portions, between which others have their turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import UNSET
+from unit.driver import PID, SECOND, START, promise_create, promise_settle
+from unit.engines import PATIENCE_S, Bench
+
+from resonate_server.engine import engine as engine_module
+from resonate_server.engine import work as work_module
+from resonate_server.kernel.model import Rules
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.requests import (
+    Action,
+    DebugReset,
+    DebugStart,
+    DebugTick,
+    PromiseGet,
+    PromiseRegisterListener,
+    PromiseSearch,
+    Request,
+    ScheduleCreate,
+    ScheduleSearch,
+    SuspendAction,
+    TaskAcquire,
+    TaskGet,
+    TaskHeartbeat,
+    TaskRef,
+    TaskSearch,
+    TaskSuspend,
+)
+
+LISTENERS = [f"poll://uni@callers/{number}" for number in range(1_000)]
+LEASE_MS = 60 * SECOND
+MANY = 1_000
+NOTHING = {"no": "such"}
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """Few are told at once; no retries come between."""
+    async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
+        yield bench
+
+
+@pytest.fixture
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a search over a thousand rows is a long one."""
+    monkeypatch.setattr(work_module, "STEP", 1)
+    monkeypatch.setattr(work_module, "PORTION_S", 0.000_1)
+
+
+async def fill(bench: Bench, count: int = MANY) -> list[str]:
+    ids = [f"p-{number:04}" for number in range(count)]
+    await asyncio.gather(*(bench.call(promise_create(id)) for id in ids))
+    return ids
+
+
+async def acquire(bench: Bench, ids: list[str]) -> None:
+    await asyncio.gather(*(bench.call(TaskAcquire(id=id, version=0, pid=PID, ttl=LEASE_MS)) for id in ids))
+
+
+def asked(bench: Bench, request: Request) -> asyncio.Task[Answer]:
+    return asyncio.create_task(bench.call(request))
+
+
+async def pass_by(bench: Bench, number: int) -> None:
+    """Three small requests, one after the other."""
+    for each in range(3):
+        assert (await bench.call(promise_create(f"other-{number}-{each}", target=None))).status == 200
+
+
+class TestSpreading:
+    async def settle(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await asyncio.gather(*(bench.call(PromiseRegisterListener("p", address)) for address in LISTENERS))
+        assert (await bench.call(promise_settle("p"))).status == 200
+
+    async def test_everybody_is_told_by_itself_and_once(self, bench: Bench) -> None:
+        await self.settle(bench)
+
+        await bench.until(lambda: len(bench.notes.unblocks) >= len(LISTENERS))
+        await bench.settle_down()
+        assert sorted(unblock.address for unblock in bench.notes.unblocks) == sorted(LISTENERS)
+
+    async def test_others_are_answered_meanwhile(self, bench: Bench) -> None:
+        await self.settle(bench)
+        await pass_by(bench, 0)
+
+        assert len(bench.notes.unblocks) < len(LISTENERS)
+
+    async def test_it_goes_on_after_a_restart(self) -> None:
+        async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
+            await self.settle(bench)
+        told = {unblock.address for unblock in bench.notes.unblocks}
+        assert len(told) < len(LISTENERS)
+
+        async with Bench(bench.store).at_work() as again:
+            await again.until(lambda: len(told | {each.address for each in again.notes.unblocks}) == len(LISTENERS))
+
+    async def test_a_debug_tick_tells_everybody(self, bench: Bench) -> None:
+        await bench.call(DebugStart())
+        await self.settle(bench)
+
+        assert (await bench.call(DebugTick(time=START))).status == 200
+        assert len(bench.store.snapshot().unblocks) == len(LISTENERS)
+
+    async def test_a_reset_ends_it(self, bench: Bench) -> None:
+        await bench.call(DebugStart())
+        await self.settle(bench)
+        await bench.call(DebugReset())
+
+        await bench.call(DebugTick(time=START))
+        assert bench.store.snapshot().unblocks == []
+
+
+@pytest.mark.usefixtures("small_portions")
+class TestSearch:
+    async def test_others_are_answered_before_a_long_one(self, bench: Bench) -> None:
+        await fill(bench)
+        searches = [
+            asked(bench, search) for search in (PromiseSearch(tags=NOTHING), TaskSearch(state=TaskState.HALTED))
+        ]
+
+        await pass_by(bench, 0)
+
+        assert not any(search.done() for search in searches)
+        assert [(await search).status for search in searches] == [200, 200]
+
+    async def test_it_finds_all_there_is(self, bench: Bench) -> None:
+        ids = await fill(bench)
+        for id in ids[::100]:
+            await bench.call(promise_settle(id))
+
+        found = await bench.call(PromiseSearch(state=PromiseState.RESOLVED))
+        assert [promise.id for promise in found.data.promises] == ids[::100]
+        tasks = await bench.call(TaskSearch(state=TaskState.FULFILLED))
+        assert [task.id for task in tasks.data.tasks] == ids[::100]
+
+    async def test_it_finds_a_tree_among_others(self, bench: Bench) -> None:
+        await fill(bench, 50)
+        for id in ("q", "r", "s"):
+            await bench.call(promise_create(id, origin="q"))
+
+        found = await bench.call(PromiseSearch(tags={"resonate:origin": "q"}))
+        assert [promise.id for promise in found.data.promises] == ["q", "r", "s"]
+
+    @pytest.mark.parametrize("count", [0, 1, 6, 7, 8])
+    async def test_its_pages_hold_everything_once(self, bench: Bench, count: int) -> None:
+        ids = await fill(bench, count)
+
+        found, cursor = [], None
+        while True:
+            page = (await bench.call(PromiseSearch(limit=7, cursor=cursor))).data
+            found += [promise.id for promise in page.promises]
+            if page.cursor is UNSET:
+                break
+            cursor = page.cursor
+
+        assert found == ids
+
+    async def test_schedules_are_found(self, bench: Bench) -> None:
+        tags = {"resonate:target": "poll://any@workers"}
+        for number in range(20):
+            marked = tags | ({"of": "mine"} if number % 5 == 0 else {})
+            await bench.call(ScheduleCreate(f"s-{number:02}", "0 0 1 1 *", "{{.timestamp}}", 5, promise_tags=marked))
+
+        found = await bench.call(ScheduleSearch(tags={"of": "mine"}))
+        assert [schedule.id for schedule in found.data.schedules] == ["s-00", "s-05", "s-10", "s-15"]
+
+    async def test_what_is_due_comes_first_however_much(self, bench: Bench) -> None:
+        ids = [f"p-{number:04}" for number in range(MANY)]
+        await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
+        bench.now += 50
+
+        assert (await bench.call(PromiseSearch(state=PromiseState.PENDING))).data.promises == []
+
+    async def test_one_that_nobody_waits_for_any_more_is_given_up(self, bench: Bench) -> None:
+        await fill(bench)
+        search = asked(bench, PromiseSearch(tags=NOTHING))
+        await pass_by(bench, 0)
+        search.cancel()
+        await pass_by(bench, 1)
+
+        assert not bench.engine._patient
+
+    async def test_a_server_that_stops_does_not_wait_for_it(self) -> None:
+        async with Bench(rules=Rules()).at_work() as bench:
+            await fill(bench)
+            search = asked(bench, PromiseSearch(tags=NOTHING))
+            await pass_by(bench, 0)
+
+        assert (await search).status == 503
+
+
+class TestManyIds:
+    async def test_others_are_answered_before_a_long_heartbeat(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(work_module, "MAX_LEASES", 10)
+        ids = await fill(bench)
+        await acquire(bench, ids)
+        bench.now += LEASE_MS - 1
+        beat = asked(bench, TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+
+        await pass_by(bench, 0)
+
+        assert not beat.done()
+        assert (await beat).status == 200
+        bench.now += LEASE_MS - 1
+        assert await self.acquired(bench) == MANY
+
+    async def test_a_process_that_is_gone_loses_all_its_leases(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(work_module, "MAX_LEASES", 10)
+        await acquire(bench, await fill(bench, 95))
+        bench.engine.worker_connected(PID)
+
+        bench.engine.worker_lost(PID)
+
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.acquired(bench):
+                await asyncio.sleep(0.01)
+
+    async def acquired(self, bench: Bench) -> int:
+        found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
+        return len(found.data.tasks)
+
+    async def test_a_long_suspension_is_one(self, bench: Bench) -> None:
+        ids = await fill(bench)
+        await bench.call(promise_create("t"))
+        await acquire(bench, ["t"])
+        actions = [Action(SuspendAction(awaited=id, awaiter="t")) for id in ids]
+
+        assert (await bench.call(TaskSuspend(id="t", version=1, actions=actions))).status == 200
+        await bench.call(promise_settle(ids[-1]))
+        assert (await bench.call(TaskGet("t"))).data.task.state is TaskState.PENDING
+
+
+class TestBatches:
+    async def test_one_that_takes_long_is_cut_and_all_are_answered_in_order(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_DECIDING_S", 0.0)
+        before = bench.store.commits
+        requests = [promise_create("p"), promise_settle("p"), PromiseGet(id="p"), promise_create("q")]
+
+        answers = await asyncio.gather(*map(bench.call, requests))
+
+        assert [answer.status for answer in answers] == [200] * 4
+        assert answers[2].data.promise.state is PromiseState.RESOLVED
+        assert bench.store.commits - before == 3
+
+    async def test_the_event_loop_goes_on_while_many_only_read(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_BATCH", 1)
+        reads = [asked(bench, PromiseGet(id="p")) for _ in range(100)]
+        turns = 0
+        while not reads[-1].done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 50

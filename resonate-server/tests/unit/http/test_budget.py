@@ -1,0 +1,105 @@
+"""How bytes are given out, and who has to go when there are too many."""
+
+import asyncio
+
+import pytest
+
+from resonate_server.http.budget import Full, Room, Unfinished
+
+
+class Sender:
+    """Remembers whether it was sent away."""
+
+    def __init__(self) -> None:
+        self.is_gone = False
+
+    def send_away(self) -> None:
+        self.is_gone = True
+
+
+async def test_what_fits_has_its_place_at_once() -> None:
+    room = Room(10, may_wait=10)
+
+    assert room.ask(4) is None
+    assert room.ask(6) is None
+
+
+async def test_what_does_not_fit_waits_until_enough_is_given_back() -> None:
+    room = Room(10, may_wait=10)
+    room.ask(4)
+    room.ask(6)
+    place = room.ask(5)
+    assert place is not None
+
+    room.give_back(4)
+    assert not place.done()
+    room.give_back(6)
+    assert place.done()
+
+
+async def test_nobody_is_overtaken_by_somebody_smaller() -> None:
+    room = Room(10, may_wait=20)
+    room.ask(8)
+    large, small = room.ask(9), room.ask(1)
+    assert large is not None
+    assert small is not None
+
+    room.give_back(8)
+    assert (large.done(), small.done()) == (True, True)
+
+
+async def test_one_that_no_longer_waits_is_passed_over() -> None:
+    room = Room(10, may_wait=20)
+    room.ask(10)
+    first, second = room.ask(10), room.ask(10)
+    assert first is not None
+    assert second is not None
+    first.cancel()
+
+    room.give_back(10)
+    assert second.done()
+
+
+async def test_more_than_the_whole_room_is_given_alone() -> None:
+    assert Room(10, may_wait=0).ask(11) is None
+
+
+async def test_there_is_a_limit_of_what_may_wait() -> None:
+    room = Room(10, may_wait=10)
+    room.ask(10)
+    room.ask(10)
+
+    with pytest.raises(Full):
+        room.ask(1)
+
+
+async def test_a_place_that_was_given_up_counts_no_more() -> None:
+    room = Room(10, may_wait=10)
+    room.ask(10)
+    place = room.ask(10)
+    assert isinstance(place, asyncio.Future)
+    place.cancel()
+    room.give_back(10)
+
+    assert not room.is_contended
+    assert room.ask(10) is None
+
+
+def test_the_sender_that_began_first_goes_when_too_much_is_unfinished() -> None:
+    unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(4)]
+    for sender in senders[:3]:
+        unfinished.hold(sender, 3)
+    unfinished.hold(senders[0], 4)
+    unfinished.hold(senders[3], 2)
+
+    assert [sender.is_gone for sender in senders] == [True, False, False, False]
+
+
+def test_what_has_come_whole_counts_no_more() -> None:
+    unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(3)]
+    unfinished.hold(senders[0], 9)
+    unfinished.drop(senders[0])
+    unfinished.hold(senders[1], 5)
+    unfinished.hold(senders[2], 5)
+
+    assert not any(sender.is_gone for sender in senders)

@@ -1,0 +1,96 @@
+"""Pages of search results: at most the limit, and not too many bytes (section 3.1)."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from msgspec import UNSET, UnsetType
+from unit.driver import Driver, value
+from unit.rows import promise, schedule, task
+
+from resonate_server.kernel.model import Task
+from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
+from resonate_server.protocol.records import Promise, Schedule
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+
+LARGE = value("x" * (MAX_PAGE_BYTES // 2))
+TOO_LARGE = value("x" * (2 * MAX_PAGE_BYTES))
+
+
+def page_of(search: PromiseSearch, rows: Sequence[Promise]) -> tuple[list[str], str | UnsetType]:
+    page = Page(search)
+    for row in rows:
+        page.take(row)
+        if page.is_full:
+            break
+    data = page.answer().data
+    return [row.id for row in data.promises], data.cursor
+
+
+def test_all_that_is_found_if_it_fits() -> None:
+    assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b")]) == (["a", "b"], UNSET)
+
+
+def test_the_cursor_tells_that_there_are_more() -> None:
+    assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b"), promise("c")]) == (["a", "b"], "b")
+
+
+def test_nothing() -> None:
+    assert page_of(PromiseSearch(), []) == ([], UNSET)
+
+
+def test_a_page_ends_before_it_has_too_many_bytes() -> None:
+    rows = [promise("a", param=LARGE), promise("b"), promise("c", value=LARGE), promise("d")]
+
+    assert page_of(PromiseSearch(), rows) == (["a", "b"], "b")
+
+
+def test_a_single_one_that_is_too_large_has_a_page_of_its_own() -> None:
+    rows = [promise("a", param=TOO_LARGE), promise("b")]
+
+    assert page_of(PromiseSearch(), rows) == (["a"], "a")
+    assert page_of(PromiseSearch(), rows[:1]) == (["a"], UNSET)
+
+
+def test_tags_count() -> None:
+    rows = [promise(id, tags={"t": "x" * MAX_PAGE_BYTES}) for id in "ab"]
+
+    assert page_of(PromiseSearch(), rows) == (["a"], "a")
+
+
+def large_task(id: str) -> Task:
+    return task(id + "x" * MAX_PAGE_BYTES)
+
+
+def large_schedule(id: str) -> Schedule:
+    return schedule(id, tags={"t": "x" * MAX_PAGE_BYTES})
+
+
+@pytest.mark.parametrize(
+    ("search", "make", "member"),
+    [(TaskSearch(), large_task, "tasks"), (ScheduleSearch(), large_schedule, "schedules")],
+)
+def test_so_do_pages_of_tasks_and_schedules(
+    search: TaskSearch | ScheduleSearch, make: Callable[[str], Task | Schedule], member: str
+) -> None:
+    page = Page(search)
+    page.take(make("a"))
+    page.take(make("b"))
+
+    assert page.is_full
+    assert [row.id[0] for row in getattr(page.answer().data, member)] == ["a"]
+
+
+def test_following_the_cursor_finds_each_once(server: Driver) -> None:
+    for number in range(7):
+        server.create(f"p-{number}", param=LARGE)
+
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        search = PromiseSearch(cursor=cursor)
+        with server.store.transaction():
+            ids, next_cursor = page_of(search, list(server.store.search_promises(search)))
+        found += ids
+        cursor = None if next_cursor is UNSET else next_cursor
+
+    assert found == [f"p-{number}" for number in range(7)]

@@ -1,0 +1,223 @@
+"""A settlement that many wait for: some are told with it, the others by and by (section 10: an awaiter's or a
+listener's notification may happen at any time after the settlement)."""
+
+from collections.abc import Callable
+
+import pytest
+from unit.driver import FAR, HOUR, RETRY, START, Driver
+
+from resonate_server.kernel.model import Rules
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import TaskState
+
+AT_ONCE = 3
+WAITING = [f"w-{number}" for number in range(8)]
+ADDRESSES = [f"poll://uni@callers/{number}" for number in range(8)]
+
+
+@pytest.fixture
+def server() -> Driver:
+    return Driver(rules=Rules(retry_timeout_ms=RETRY, told_at_once=AT_ONCE))
+
+
+@pytest.fixture
+def awaited(server: Driver) -> Driver:
+    """Eight tasks sleep until ``p`` is settled."""
+    server.create("p", target=None)
+    for id in WAITING:
+        server.suspended(id, "p")
+    return server
+
+
+@pytest.fixture
+def listened(server: Driver) -> Driver:
+    """Eight callers want to hear of ``p``."""
+    server.create("p", target=None)
+    for address in ADDRESSES:
+        server.register_listener("p", address)
+    return server
+
+
+def woken(server: Driver) -> list[str]:
+    return [id for id, _ in server.take_executes()]
+
+
+def told(server: Driver) -> list[str]:
+    return [unblock.address for unblock in server.take_unblocks()]
+
+
+def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]]:
+    """What each sweep has done, until there is nothing left to do."""
+    done: list[list[str]] = []
+    while True:
+        server.tick()
+        found = look(server)
+        if not found:
+            return done
+        done.append(found)
+
+
+class TestAwaiters:
+    def test_some_are_woken_with_the_settlement_the_others_by_and_by(self, awaited: Driver) -> None:
+        awaited.settle("p")
+
+        assert woken(awaited) == WAITING[:3]
+        assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:]]
+
+    def test_each_is_woken_once_however_long_one_looks(self, awaited: Driver) -> None:
+        awaited.settle("p")
+        for _ in range(10):
+            awaited.tick()
+
+        assert woken(awaited) == WAITING
+
+    def test_as_many_as_are_told_at_once_leave_nothing_to_do(self, server: Driver) -> None:
+        server.create("p", target=None)
+        for id in WAITING[:AT_ONCE]:
+            server.suspended(id, "p")
+
+        server.settle("p")
+
+        assert woken(server) == WAITING[:AT_ONCE]
+        with server.store.transaction():
+            assert not server.store.due(server.now, 10)
+
+    def test_one_that_nobody_has_told_yet_learns_of_it_when_it_suspends(self, awaited: Driver) -> None:
+        awaited.acquired("late")
+        awaited.settle("p")
+
+        assert awaited.suspend("late", 1, "p").status == 300
+
+    def test_one_that_was_woken_by_something_else_meanwhile_counts_it(self, awaited: Driver) -> None:
+        last = WAITING[-1]
+        awaited.settle("p")
+        awaited.halt(last)
+        awaited.continue_(last)
+        awaited.acquire(last, 1)
+        ticks(awaited, woken)
+
+        task = awaited.task(last)
+        assert task is not None
+        assert (task.state, task.resumes) == (TaskState.ACQUIRED, 1)
+
+    def test_one_that_is_over_meanwhile_is_left_alone(self, awaited: Driver) -> None:
+        awaited.settle("p")
+        awaited.settle(WAITING[-1])
+        awaited.forget_messages()
+
+        assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:-1]]
+
+    def test_one_past_its_own_deadline_is_not_woken_and_nothing_waits_for_it(self, server: Driver) -> None:
+        """Section 9, item 13."""
+        server.create("p", target=None)
+        for id in WAITING:
+            server.create(id, timeout_at=START + HOUR)
+            server.acquire(id)
+            server.suspend(id, 1, "p")
+        server.forget_messages()
+        server.settle("p")
+        server.forget_messages()
+        server.now += HOUR
+
+        for _ in range(5):
+            server.tick()
+
+        assert woken(server) == []
+        with server.store.transaction():
+            assert server.store.snapshot().spreading == []
+
+    def test_a_callback_that_is_registered_meanwhile_wakes_at_once_and_once(self, awaited: Driver) -> None:
+        last = WAITING[-1]
+        awaited.settle("p")
+        awaited.forget_messages()
+
+        awaited.register_callback("p", last)
+
+        assert woken(awaited) == [last]
+        assert ticks(awaited, woken) == [WAITING[3:6], [WAITING[6]]]
+        task = awaited.task(last)
+        assert task is not None
+        assert task.resumes == 1
+
+
+class TestListeners:
+    def test_some_are_told_with_the_settlement_the_others_by_and_by(self, listened: Driver) -> None:
+        listened.settle("p")
+
+        assert told(listened) == ADDRESSES[:3]
+        assert ticks(listened, told) == [ADDRESSES[3:6], ADDRESSES[6:]]
+        assert listened.listeners("p") == []
+
+    def test_they_are_told_the_result(self, listened: Driver) -> None:
+        settled = listened.settle("p").data.promise
+        listened.forget_messages()
+        listened.tick()
+
+        assert [message.promise for message in listened.sent if isinstance(message, Unblock)] == [settled] * AT_ONCE
+
+    def test_awaiters_come_before_listeners(self, awaited: Driver) -> None:
+        awaited.register_listener("p", ADDRESSES[0])
+        awaited.settle("p")
+        assert told(awaited) == []
+        awaited.tick()
+        awaited.tick()
+
+        assert told(awaited) == ADDRESSES[:1]
+
+
+class TestManySettlements:
+    def test_those_that_settle_at_once_share_what_is_told_at_once(self, server: Driver) -> None:
+        for id in ("a", "b", "c"):
+            server.create(id, target=None, timeout_at=START + HOUR)
+            for address in ADDRESSES[:2]:
+                server.register_listener(id, address)
+        server.now += HOUR
+
+        assert [len(addresses) for addresses in ticks(server, told)] == [3, 3]
+
+    def test_they_take_turns(self, server: Driver) -> None:
+        for id in ("a", "b"):
+            server.create(id, target=None)
+            for address in ADDRESSES:
+                server.register_listener(id, address)
+            server.now += 1
+            server.settle(id)
+        server.forget_messages()
+        turns = []
+        for _ in range(2):
+            server.now += 1
+            server.tick()
+            turns.append({unblock.promise.id for unblock in server.take_unblocks()})
+
+        assert turns == [{"a"}, {"b"}]
+
+    def test_one_that_is_told_of_may_go_with_its_tree_only_then(self, listened: Driver) -> None:
+        listened.settle("p")
+
+        with listened.store.transaction():
+            assert listened.store.drop_settled_trees(FAR, 10).trees == 0
+        ticks(listened, told)
+        with listened.store.transaction():
+            assert listened.store.drop_settled_trees(FAR, 10).trees == 1
+
+
+class TestRegistering:
+    """However many wait already, nobody else is looked at."""
+
+    def test_a_callback_looks_at_the_two(self, awaited: Driver) -> None:
+        awaited.pending("late")
+        awaited.register_callback("p", "late")
+
+        assert set(awaited.decided[-1].rows.promises) == {"p", "late"}
+
+    def test_a_suspension_looks_at_those_named(self, awaited: Driver) -> None:
+        awaited.suspended("late", "p")
+        awaited.acquired("later")
+        awaited.suspend("later", 1, "p")
+
+        assert set(awaited.decided[-1].rows.promises) == {"p", "later"}
+
+    def test_a_listener_looks_at_the_one(self, awaited: Driver) -> None:
+        awaited.register_listener("p", ADDRESSES[0])
+
+        assert set(awaited.decided[-1].rows.promises) == {"p"}

@@ -1,0 +1,151 @@
+"""A database that is taken away while it is in use, or has lost its log since: it is told, and nothing goes on."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resonate_server.kernel.model import Changes, Footprint
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.store import ClockMark, StoreLost
+from resonate_server.store.sqlite import SQLiteStore, StoreUnusable, runs
+
+FAR = 4_102_444_800_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def put(store: SQLiteStore, id: str) -> None:
+    promise = Promise(
+        id=id, state=PromiseState.PENDING, param=EMPTY, value=EMPTY, tags={}, timeout_at=FAR, created_at=1
+    )
+    with store.transaction():
+        store.put_clock_mark(ClockMark(1, 1, ""))
+        store.write(Changes(promises={id: promise}))
+
+
+def has(store: SQLiteStore, id: str) -> bool:
+    return id in store.load(Footprint(ids=(id,))).promises
+
+
+def crash(path: Path, left: Path) -> None:
+    """What a SIGKILL leaves on disk now, in ``left``."""
+    for name in (path.name, path.name + "-wal"):
+        shutil.copy(path.with_name(name), left.with_name(name.replace(path.name, left.name)))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def replace(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    copy.rename(path)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal"])
+@pytest.mark.parametrize("harm", [remove, move_away, replace, truncate])
+def test_nothing_is_acknowledged_once_the_file_is_not_ours_any_more(
+    path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    store = SQLiteStore(path)
+    put(store, "before")
+    harm(path.with_name(name))
+    with pytest.raises(StoreLost, match=f"{name} was (removed|replaced|cut short) while it was in use"):
+        put(store, "after")
+    with pytest.raises(StoreLost):
+        store.check()
+
+
+def test_a_second_server_does_not_open_what_stands_in_the_place_of_a_file_in_use(path: Path) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    path.unlink()
+    with pytest.raises(StoreUnusable, match=rf"in use by another server \(pid {os.getpid()}\)"):
+        SQLiteStore(path)
+    assert not path.exists()
+    store.close()
+
+
+def test_a_second_name_of_a_file_in_use_is_no_way_in(path: Path) -> None:
+    store = SQLiteStore(path)
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(StoreUnusable, match="in use by another server"):
+        SQLiteStore(link)
+    store.close()
+
+
+def test_a_crash_is_no_loss(path: Path) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    left = path.with_name("left.db")
+    crash(path, left)
+    again = SQLiteStore(left)
+    assert has(again, "a")
+    again.close()
+    store.close()
+
+
+@pytest.mark.parametrize("harm", [remove, truncate])
+def test_a_crashed_file_that_has_lost_its_log_is_refused_until_it_is_recovered(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    left = path.with_name("left.db")
+    crash(path, left)
+    store.close()
+    harm(runs.log_of(left))
+    before = left.read_bytes()
+    with pytest.raises(StoreUnusable, match=f"resonate-server recover --db {left}"):
+        SQLiteStore(left)
+    assert left.read_bytes() == before
+
+    runs.recover(left)
+    SQLiteStore(left).close()
+
+
+def test_a_log_of_an_earlier_run_is_refused_and_put_aside_by_recovery(path: Path) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    old_log = runs.log_of(path).read_bytes()
+    store.close()
+    store = SQLiteStore(path)
+    put(store, "b")
+    left = path.with_name("left.db")
+    crash(path, left)
+    store.close()
+    runs.log_of(left).write_bytes(old_log)
+    before = left.read_bytes()
+    with pytest.raises(StoreUnusable, match="is an old one"):
+        SQLiteStore(left)
+    assert left.read_bytes() == before
+
+    runs.recover(left)
+    assert left.with_name("left.db-wal.old").read_bytes() == old_log
+    SQLiteStore(left).close()
+
+
+def test_a_file_that_was_closed_needs_no_log(path: Path) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    store.close()
+    assert not runs.log_of(path).exists()
+    store = SQLiteStore(path)
+    assert has(store, "a")
+    store.close()

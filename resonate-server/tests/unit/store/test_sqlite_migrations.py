@@ -1,0 +1,190 @@
+"""Files of former versions: brought up to date with all that is in them, or left as they were."""
+
+import logging
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from unit.driver import HOUR, START, Driver, value
+
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
+from resonate_server.protocol.requests import ScheduleGet
+from resonate_server.store.sqlite import SQLiteStore, StoreUnusable, statements
+
+FORMER = sorted((Path(__file__).parent / "files").glob("format_*.sql"))
+CALLER = "poll://uni@callers/caller-1"
+
+KILLED_IN_THE_MIDST = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from resonate_server.store.sqlite import SQLiteStore, file
+
+class Doomed(sqlite3.Connection):
+    def executescript(self, script):
+        if "promises_1" in script:
+            self.execute("PRAGMA cache_size = 1")  # Pages of the transaction are written out before its end.
+            self.steps = 0
+            self.set_progress_handler(self.step, 1)
+        return super().executescript(script)
+
+    def step(self):
+        self.steps += 1
+        if self.steps == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+connect = sqlite3.connect
+file.sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Doomed)
+SQLiteStore(Path(sys.argv[1]))
+"""
+"""A server that is killed after so many steps of SQLite's machine; the migration has more than 3,000."""
+
+
+@pytest.fixture(params=FORMER, ids=lambda each: each.stem)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of a former version."""
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(request.param.read_text())
+    return path
+
+
+@pytest.fixture
+def server(path: Path) -> Iterator[Driver]:
+    """At work on that file."""
+    store = SQLiteStore(path)
+    driver = Driver(store)
+    yield driver
+    store.close()
+
+
+def schema(path: Path) -> set[tuple[str, str, str]]:
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+        return {(kind, name, " ".join(sql.split())) for kind, name, sql in rows}
+
+
+def content(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return list(db.iterdump())
+
+
+def format_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+
+def test_its_schema_becomes_that_of_a_new_file(path: Path, tmp_path: Path) -> None:
+    SQLiteStore(path).close()
+    SQLiteStore(tmp_path / "new.db").close()
+
+    assert schema(path) == schema(tmp_path / "new.db")
+    assert format_of(path) == statements.SCHEMA_VERSION
+
+
+def test_promises_come_with_all_they_had(server: Driver) -> None:
+    root, done, step = (server.promise(id) for id in ("foo-1", "done", "foo-1:1.0"))
+
+    assert root is not None
+    assert done is not None
+    assert step is not None
+    assert (root.state, root.param, root.value) == (PromiseState.PENDING, Value(headers={"h": "1"}, data="Zm9v"), EMPTY)
+    assert (done.state, done.param, done.value) == (PromiseState.REJECTED, value("ZG9uZQ=="), value("bm8="))
+    assert (step.param, step.value, step.tags["resonate:parent"]) == (EMPTY, value("c3RlcA=="), "foo-1:1")
+
+
+def test_a_chain_that_was_pending_completes(server: Driver) -> None:
+    assert [task.id for task in server.store.queued_tasks("baz", 10)] == ["foo-1:1.1"]
+    server.acquire("foo-1:1.1", 0)
+    server.fulfill("foo-1:1.1", 1, result=value("MQ=="))
+    assert [promise.id for promise in server.acquire("foo-1:1", 1).data.preload] == ["foo-1:1.0", "foo-1:1.1"]
+    server.fulfill("foo-1:1", 2, result=value("Mg=="))
+    server.acquire("foo-1", 1)
+    server.fulfill("foo-1", 2, result=value("Mw=="))
+
+    told = [(unblock.address, unblock.promise.id, unblock.promise.value) for unblock in server.take_unblocks()]
+    assert told == [(CALLER, "foo-1", value("Mw=="))]
+
+
+def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:
+    done = server.promise("done")
+
+    assert done is not None
+    owed = [each.unblock for each in server.store.unblocks("callers", "caller-1", 0)]
+    assert owed == [Unblock(promise=done, address=CALLER)]
+
+
+def test_schedules_and_timers_go_on(server: Driver) -> None:
+    before = server.call(ScheduleGet("tick")).data.schedule
+    server.now = START + HOUR
+    server.tick()
+
+    run = server.promise(f"tick-{before.next_run_at}")
+    timer = server.promise("timer")
+    assert run is not None
+    assert timer is not None
+    assert (run.param, before.promise_param) == (value("dGljaw=="), value("dGljaw=="))
+    assert timer.state is PromiseState.RESOLVED
+
+
+def test_halted_tasks_stay_halted(server: Driver) -> None:
+    task = server.task("halted")
+
+    assert task is not None
+    assert task.state is TaskState.HALTED
+
+
+@pytest.mark.parametrize("steps", [1, 50, 500, 1_000, 2_000, 3_000])
+def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Path, steps: int) -> None:
+    before = content(path)
+
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDST, str(path), str(steps)], check=False, timeout=60)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert (format_of(path), content(path)) == (1, before)
+    store = SQLiteStore(path)
+    assert Driver(store).promise("foo-1") is not None
+    store.close()
+
+
+def test_the_log_tells_that_it_runs(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        SQLiteStore(path).close()
+
+    begun, done = caplog.messages
+    assert f"to format {statements.SCHEMA_VERSION}" in begun
+    assert "up to date after" in done
+
+
+def test_a_file_of_a_newer_server_is_refused_with_what_to_do(path: Path) -> None:
+    SQLiteStore(path).close()
+    newer = statements.SCHEMA_VERSION + 1
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {newer}")
+    before = path.read_bytes()
+
+    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*start that version again"):
+        SQLiteStore(path)
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", range(statements.SCHEMA_VERSION))
+def test_a_foreign_file_with_one_of_our_numbers_is_refused_untouched(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"CREATE TABLE promises (id, kept); PRAGMA user_version = {version}")
+    before = path.read_bytes()
+
+    with pytest.raises(StoreUnusable, match="another program"):
+        SQLiteStore(path)
+
+    assert path.read_bytes() == before

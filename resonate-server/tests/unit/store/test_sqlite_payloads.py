@@ -1,0 +1,191 @@
+"""Payloads are large, and away from what is looked up: they are read only to be shown."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from unit.driver import FAR, START, Driver, value
+from unit.rows import changes, promise, write
+
+from resonate_server.kernel.model import Footprint, Unread
+from resonate_server.kernel.preload import is_read
+from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
+from resonate_server.store import MAX_TOLD_BYTES
+from resonate_server.store.sqlite import SQLiteStore
+
+MIB = 1_024 * 1_024
+HUGE = value("x" * (4 * MIB))
+CALLER = "poll://uni@callers/caller-1"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Driver]:
+    store = SQLiteStore(tmp_path / "state.db", "NORMAL")
+    yield Driver(store)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """20 payloads of 4 MiB, and 1,000 tasks that are held."""
+    store = SQLiteStore(tmp_path_factory.mktemp("large") / "state.db", "NORMAL")
+    driver = Driver(store)
+    for number in range(20):
+        driver.create(f"p-{number:02}", param=HUGE)
+        driver.acquire(f"p-{number:02}", 0)
+    for number in range(1_000):
+        driver.create(f"t-{number:03}")
+        driver.acquire(f"t-{number:03}", 0)
+    driver.forget_messages()
+    yield driver
+    store.close()
+
+
+def reopened(server: Driver) -> Driver:
+    """Nothing of it is in memory."""
+    assert isinstance(server.store, SQLiteStore)
+    server.store._forget_rows()
+    return server
+
+
+def loaded(server: Driver, id: str, *shown: str) -> Promise:
+    with server.store.transaction():
+        return server.store.load(Footprint(ids=(id,), shown=shown)).promises[id]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of this thread's work, whatever else the machine does."""
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def test_only_what_is_shown_is_read(server: Driver) -> None:
+    server.create("p", param=value("param"))
+    server.settle("p", result=value("result"))
+
+    hidden, shown = loaded(reopened(server), "p"), loaded(reopened(server), "p", "p")
+
+    assert (hidden.param, hidden.value) == (Unread(size=len('{"data":"param"}')), Unread(size=len('{"data":"result"}')))
+    assert (shown.param, shown.value) == (value("param"), value("result"))
+
+
+def test_what_was_not_read_cannot_be_told(server: Driver) -> None:
+    server.create("p", param=value("param"))
+
+    with pytest.raises(TypeError):
+        msgspec.json.encode(loaded(reopened(server), "p"))
+
+
+def test_a_promise_that_was_not_read_keeps_its_param_when_it_is_settled(server: Driver) -> None:
+    server.create("p", param=HUGE, timeout_at=START + 1)
+    reopened(server).wait(1)
+
+    kept = server.promise("p")
+
+    assert kept is not None
+    assert (kept.state, kept.param) == (PromiseState.TIMEDOUT, HUGE)
+
+
+@pytest.mark.parametrize("payload", [Value(), Value(data=""), Value(headers={}), Value(headers={"h": ""}, data="x")])
+def test_a_payload_comes_back_as_it_was(server: Driver, payload: Value) -> None:
+    server.create("p", param=payload)
+    server.settle("p", result=payload)
+
+    read = loaded(reopened(server), "p", "p")
+
+    assert (read.param, read.value) == (payload, payload)
+
+
+def test_a_listener_is_told_of_what_nobody_had_read(server: Driver) -> None:
+    server.create("p", param=HUGE, timeout_at=START + 1)
+    server.register_listener("p", CALLER)
+    reopened(server).wait(1)
+
+    assert [unblock.promise.param for unblock in server.take_unblocks()] == [HUGE]
+
+
+def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> None:
+    """So that what is being told of is never much more than fits."""
+    for number in range(6):
+        server.create(f"p-{number}", param=HUGE, timeout_at=START + 1)
+        server.register_listener(f"p-{number}", CALLER)
+    reopened(server).wait(1)
+
+    portions = []
+    while told := server.take_unblocks():
+        portions.append(sum(len(HUGE.data or "") for _ in told))
+        server.tick()
+
+    assert sum(portions) == 6 * 4 * MIB
+    assert max(portions) <= MAX_TOLD_BYTES
+
+
+def test_an_awaiter_that_is_itself_shown_is_shown_whole(server: Driver) -> None:
+    """Both expire at once, and each waits for the other."""
+    for id in ("a", "b"):
+        server.create(id, param=value(id), timeout_at=START + 1)
+    server.register_callback("a", "b")
+    server.register_callback("b", "a")
+    server.now += 1
+
+    answer = reopened(server).register_callback("a", "b")
+
+    assert answer.data.promise.param == value("a")
+
+
+class TestAmongManyLargeOnes:
+    """Bounds are ten times what is promised, for a busy machine."""
+
+    def test_an_absent_id_is_missed_at_once(self, among_many: Driver) -> None:
+        ids = [f"p-{number:03}.absent" for number in range(200)]
+
+        assert seconds(lambda: [among_many.get(id) for id in ids]) < 200 * 0.001
+
+    def test_leases_are_extended_at_once(self, among_many: Driver) -> None:
+        refs = [(f"t-{number:03}", 1) for number in range(1_000)]
+        reopened(among_many)
+
+        assert seconds(lambda: among_many.heartbeat(*refs)) < 0.2
+
+    def test_a_heartbeat_reads_no_payload(self, among_many: Driver) -> None:
+        ids = [f"p-{number:02}" for number in range(20)]
+        reopened(among_many).heartbeat(*((id, 1) for id in ids))
+
+        assert not any(is_read(loaded(among_many, id)) for id in ids)
+
+    def test_deadlines_pass_at_once(self, among_many: Driver) -> None:
+        among_many.now = FAR
+        reopened(among_many)
+
+        assert seconds(among_many.tick) < 2
+        assert among_many.take_unblocks() == []
+
+
+def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> None:
+    server.call(ScheduleCreate("s", "* * * * *", "run-{{.timestamp}}", 1, HUGE, {"resonate:target": "poll://any@g"}))
+    due = server.call(ScheduleGet("s")).data.schedule.next_run_at
+    server.now = due
+    server.tick()
+
+    assert loaded(reopened(server), f"run-{due}", f"run-{due}").param == HUGE
+    assert server.call(ScheduleGet("s")).data.schedule.promise_param == HUGE
+
+
+def test_payloads_go_with_their_tree(server: Driver) -> None:
+    assert isinstance(server.store, SQLiteStore)
+    write(server.store, promise("root", PromiseState.RESOLVED, param=value("a"), value=value("b")))
+    tags = {"resonate:origin": "root"}
+    write(server.store, promise("child", PromiseState.RESOLVED, param=value("a"), value=value("b"), tags=tags))
+    with server.store.transaction():
+        server.store.drop_settled_trees(FAR, 10)
+        server.store.write(changes(promise("root")))
+
+    read = loaded(reopened(server), "root", "root")
+
+    counts = [server.store._db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("params", "results")]
+    assert (read.param, read.value) == (Value(), Value())
+    assert counts == [(0,), (0,)]

@@ -1,0 +1,146 @@
+"""Somebody sets the clock of a machine, by an hour, while a call sleeps: it sleeps as long as it was asked to.
+
+The clock is a real one for the process that reads it: libfaketime (Debian's package of that name) stands between the
+two, and a file tells it by how much the time of day is wrong. Uptime is left as it is.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness.basics import wait_until
+
+from .programs import Stack
+
+PAUSE_SECONDS = 3.0
+TOO_SHORT_SECONDS = 0.5
+TOO_LONG_SECONDS = 3.0
+"""Also on a busy machine. A clock that is believed makes it an hour longer, or nothing at all."""
+HOUR = 3600
+
+LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="there is no libfaketime (Debian: apt-get install libfaketime)")
+
+
+class WallClock:
+    """That of the processes which are started with its environment."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.jump(0)
+
+    def jump(self, seconds: int) -> None:
+        """From now on the time of day is wrong by that much."""
+        coming = self._file.with_suffix(".new")
+        coming.write_text(f"{seconds:+d}\n")
+        coming.rename(self._file)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+@pytest.fixture
+def server_clock(tmp_path: Path) -> WallClock:
+    return WallClock(tmp_path / "server-clock")
+
+
+@pytest.fixture
+def bar_clock(tmp_path: Path) -> WallClock:
+    return WallClock(tmp_path / "bar-clock")
+
+
+@pytest.fixture
+def chain(stack: Stack, server_clock: WallClock, bar_clock: WallClock) -> Stack:
+    stack.start_server(**server_clock.environment)
+    stack.start_worker("bar", health_file=None, **bar_clock.environment).wait_for("connected to server")
+    stack.start_worker("baz", health_file=None).wait_for("connected to server")
+    stack.start_foo()
+    return stack
+
+
+class Sleep:
+    """bar's, in a chain with that id."""
+
+    def __init__(self, stack: Stack, id: str = "a") -> None:
+        self._stack = stack
+        self._id = id
+        self._not_before = time.monotonic()
+        assert stack.post({"pause": PAUSE_SECONDS}, key=id, prefer="respond-async").status == 202
+        wait_until(lambda: sleep_of(stack, id), "bar sleeps")
+        self._not_after = time.monotonic()
+
+    def takes_as_long_as_it_should(self) -> bool:
+        wait_until(lambda: sleep_of(self._stack, self._id) == "resolved", "the sleep is over")
+        end = time.monotonic()
+        at_most, at_least = end - self._not_before, end - self._not_after
+        print(f"the sleep of {PAUSE_SECONDS} s took between {at_least:.2f} and {at_most:.2f} s")
+        return at_most > PAUSE_SECONDS - TOO_SHORT_SECONDS and at_least < PAUSE_SECONDS + TOO_LONG_SECONDS
+
+
+def sleep_of(stack: Stack, id: str) -> str:
+    """The state of the promise that bar sleeps for; empty before there is one."""
+    found = stack.ask_server("promise.search", tags={"resonate:origin": id, "resonate:timer": "true"})
+    return "".join(promise["state"] for promise in found["data"]["promises"])
+
+
+JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
+
+
+@JUMPS
+def test_the_servers_clock_jumps_before_the_sleep(chain: Stack, server_clock: WallClock, jump: int) -> None:
+    server_clock.jump(jump)
+    assert Sleep(chain).takes_as_long_as_it_should()
+
+
+@JUMPS
+def test_the_servers_clock_jumps_during_the_sleep(chain: Stack, server_clock: WallClock, jump: int) -> None:
+    sleep = Sleep(chain)
+    server_clock.jump(jump)
+    assert sleep.takes_as_long_as_it_should()
+
+
+@JUMPS
+def test_the_servers_clock_jumps_while_it_is_restarted(chain: Stack, server_clock: WallClock, jump: int) -> None:
+    sleep = Sleep(chain)
+    chain.program("server").kill()
+    server_clock.jump(jump)
+    chain.start_server(**server_clock.environment)
+    assert sleep.takes_as_long_as_it_should()
+
+
+@JUMPS
+def test_the_clock_of_bars_machine_jumps_before_the_sleep(chain: Stack, bar_clock: WallClock, jump: int) -> None:
+    bar_clock.jump(jump)
+    assert Sleep(chain).takes_as_long_as_it_should()
+
+
+@JUMPS
+def test_the_clock_of_bars_machine_jumps_and_another_bar_goes_on(chain: Stack, bar_clock: WallClock, jump: int) -> None:
+    sleep = Sleep(chain)
+    bar_clock.jump(jump)
+    chain.start_worker("bar", health_file=None, **bar_clock.environment).wait_for("connected to server")
+    assert sleep.takes_as_long_as_it_should()
+
+
+def test_the_clock_of_these_tests_is_really_wrong(server_clock: WallClock) -> None:
+    """Otherwise they would prove nothing."""
+    server_clock.jump(HOUR)
+    told = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time(), time.monotonic())"],
+        env=os.environ | server_clock.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert float(told[0]) - time.time() == pytest.approx(HOUR, abs=30)
+    assert float(told[1]) == pytest.approx(time.monotonic(), abs=30)
