@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Shows what the services print, whichever kind of stack it is.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
@@ -16,7 +14,7 @@ USAGE
 
 shown_names() {
     local service
-    for service in ${wanted:-$SERVICES}; do noted_names "$service" log .log; done
+    for service in ${wanted:-$SERVICES}; do log_names "$service"; done
 }
 
 # The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe. A file that has
@@ -57,6 +55,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+need_commands ps=procps
+find_stack
 if ! processes_are_up && containers_exist; then
     show_container_logs
     exit
