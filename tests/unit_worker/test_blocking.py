@@ -74,7 +74,7 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
 
 
 def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
-    sum(range(10_000_000))  # no other thread runs meanwhile: they learn of it afterwards
+    sum(range(100_000_000))  # no other thread runs meanwhile: they learn of it afterwards
 
 
 async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest.LogCaptureFixture) -> None:
