@@ -53,12 +53,14 @@ def test_it_is_text_wherever_it_stands(demo: Demo, tab: Tab) -> None:
 
 def test_what_acts_unseen_is_seen(demo: Demo, tab: Tab) -> None:
     client = demo.client()
-    for text, seen in UNSEEN.values():
-        create(client, text)
-        settle(client, text, text)
-        tab.open(text)
+    for number, (text, seen) in enumerate(UNSEEN.values()):
+        strange = f"strange-{number}-\u202e"
+        create(client, strange, {"func": text})
+        settle(client, strange, text)
+        tab.open(strange)
 
-        expect(tab.find("#chain-id")).to_have_text(seen)
+        expect(tab.find("#chain-id")).to_have_text(f"strange-{number}-⟨202E⟩")
+        expect(tab.find("#chain-title")).to_contain_text(seen)
         shown = tab.find("body").inner_text()
         assert not any(char in shown for char in "\u202e\x1b\x07\u200b\u2028")
 

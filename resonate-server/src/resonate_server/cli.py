@@ -15,7 +15,7 @@ from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import ServerClock
-from resonate_server.http import build_app, build_metrics_app, site
+from resonate_server.http import MAX_LINE_BYTES, build_app, build_metrics_app, site
 from resonate_server.http.auth import Guard
 from resonate_server.http.gate import is_loopback
 from resonate_server.kernel.model import Rules
@@ -203,6 +203,8 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
         auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
         keepalive_timeout=settings.server.client_timeout / 1_000,
         read_bufsize=READ_BYTES,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
         shutdown_timeout=settings.server.shutdown_timeout / 1_000,
     )
 

@@ -115,7 +115,7 @@ class DeliveryCollector(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         workers = GaugeMetricFamily("resonate_connected_workers", "Open streams.", labels=["group"])
         waiting = GaugeMetricFamily(
-            "resonate_messages_waiting", "Messages not handed to a worker yet.", labels=["group"]
+            "resonate_messages_waiting", "Messages in memory that no worker has been sent yet.", labels=["group"]
         )
         for group, connected, messages in self._figures():
             workers.add_metric([group], connected)

@@ -13,7 +13,7 @@ from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
 from resonate_server.protocol.errors import ProtocolError
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
 
 SERVER_URL = "http://localhost:8001"
@@ -110,8 +110,17 @@ class Kernel:
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         pass
 
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        pass
+
+    def is_at_work(self, pid: str) -> None:
+        pass
+
     def refresh(self) -> None:
         pass
+
+    def reset(self) -> None:
+        self._sent.clear()
 
     def silent(self, pid: str) -> None:
         pass

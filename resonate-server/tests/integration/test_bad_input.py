@@ -36,6 +36,8 @@ BAD_REQUESTS = {
     "id is a number": envelope(data={"id": 5}),
     "id is empty": envelope(data={"id": ""}),
     "id with NUL": envelope(data={"id": "a\0b"}),
+    "new id with a control character": envelope("promise.create", {"id": "x\x01", "timeoutAt": FAR}),
+    "new id with half a character": envelope("promise.create", {"id": "X", "timeoutAt": FAR}).replace(b"X", rb"\ud800"),
     "id of 100,000 characters": envelope(data={"id": "x" * 100_000}),
     "lone surrogate": envelope().replace(b'"x"', rb'"\ud800"'),
     "nested 100,000 deep": deep(100_000),

@@ -232,13 +232,24 @@ def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable
 
 def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo\x1b[2J")
-    chain.step(":\x1b]0;title\x07")
+    chain.step(":\u202etitle")
     chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
     result = tree(chain.root)
 
     assert result.exit_code == 0
-    assert "\x1b" not in result.stdout and "\x07" not in result.stdout
+    assert "\x1b" not in result.stdout and "\u202e" not in result.stdout
     assert "failed: a\\x1b[31mb\\nc" in result.stdout
+
+
+def test_what_keeps_coming_back_is_told_below_with_its_function(
+    chain: Chain, tree: Callable[..., Result], client: Client
+) -> None:
+    root = chain.rpc("", "brew")
+    for version in range(2):
+        client.call("task.acquire", id=root, version=version, pid=PID, ttl=60_000)
+        client.call("task.release", id=root, version=version + 1)
+
+    assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"
 
 
 def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Callable[..., Result]) -> None:

@@ -12,6 +12,8 @@ from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from prometheus_client.parser import text_string_to_metric_families
 
+from resonate_server.delivery.connection import WINDOW
+
 Read = Callable[..., float]
 
 
@@ -113,9 +115,8 @@ def _port_of(client: Client) -> int:
 def test_connected_workers_and_waiting_messages_by_group(client: Client, read: Read, id: str) -> None:
     streams = [Stream(_port_of(client), id, f"w{number}") for number in range(2)]
     _until(lambda: read("resonate_connected_workers", group=id) == 2)
-    client.create(id)
-    client.call("promise.register_listener", awaited=id, address=f"poll://uni@{id}/absent")
-    client.call("promise.settle", id=id, state="resolved")
+    for number in range(WINDOW + 1):
+        client.create(f"{id}-{number}", target=f"poll://uni@{id}/w0")
     _until(lambda: read("resonate_messages_waiting", group=id) == 1)
     for stream in streams:
         stream.close()

@@ -186,7 +186,7 @@ def test_streams_above_the_limit_are_refused(tmp_path_factory: pytest.TempPathFa
 
 def test_a_message_is_valid_json_to_any_parser(client: Client, connect: Connect, group: str) -> None:
     stream = connect(group, "w")
-    client.create(f'{group}-"\\\n\t\x7f', target=f"poll://any@{group}")
+    client.create(f'{group}-"\\/\u2028😀', target=f"poll://any@{group}")
     stream.message()
 
-    assert json.loads(stream.raw.split(b"data: ")[1])["data"]["task"]["id"] == f'{group}-"\\\n\t\x7f'
+    assert json.loads(stream.raw.split(b"data: ")[1])["data"]["task"]["id"] == f'{group}-"\\/\u2028😀'

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
 
+from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 from resonate_server.watch.feed import MAX_VIEWERS
 
 type Connect = Callable[[str, str], Stream]
@@ -231,17 +233,27 @@ class TestChains:
     def test_ids_and_payloads_come_back_as_they_are_and_as_json_only(
         self, page: Page, client: Client, id: str, text: str
     ) -> None:
-        create(client, id + text, payload({"func": text, "args": [text]}), target=f"http://{id}/" + text)
-        client.call("promise.settle", id=id + text, state="rejected", value=payload({"message": text}))
+        hostile = id + re.sub("[\x00-\x1f]", "", text)
+        create(client, hostile, payload({"func": text, "args": [text]}), target=f"http://{id}/" + text)
+        client.call("promise.settle", id=hostile, state="rejected", value=payload({"message": text}))
 
         listed = page.get("/ui/api/chains", text=id).json["chains"][0]
-        got = page.get("/ui/api/chain", id=id + text)
+        got = page.get("/ui/api/chain", id=hostile)
         (promise,) = got.json["promises"]
 
         assert got.headers["content-type"] == "application/json"
-        assert listed["id"] == got.json["id"] == id + text
+        assert listed["id"] == got.json["id"] == hostile
         assert listed["func"] == promise["func"] == text
         assert json.loads(promise["value"]["text"]) == {"message": text}
+
+    @pytest.mark.parametrize("character", ["x", "é", "😀"])
+    def test_the_longest_id_there_may_be_can_be_asked_for(self, page: Page, client: Client, character: str) -> None:
+        longest = character * MAX_ID_CHARACTERS
+        assert page.get("/ui/api/chain", id=longest).status == 404
+
+        create(client, longest)
+
+        assert page.get("/ui/api/chain", id=longest).json["id"] == longest
 
     def test_a_megabyte_is_cut_everywhere(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:

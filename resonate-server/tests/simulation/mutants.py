@@ -8,6 +8,7 @@ from unittest import mock
 from msgspec.structs import replace
 
 from resonate_server.delivery import Hub
+from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.engine import Engine
 from resonate_server.engine.work import Result
 from resonate_server.kernel import moves, promises, settlement, states, tasks
@@ -235,7 +236,7 @@ def messages_go_to_streams_that_are_gone() -> Patch:
 
 @mutant
 def unblock_messages_are_not_delivered() -> Patch:
-    return mock.patch.object(Hub, "_send_unblock", _nothing)
+    return mock.patch.object(Unblocks, "send", _nothing)
 
 
 OUTSIDE_THE_KERNEL = {

@@ -220,6 +220,9 @@ class Outbound:
         self.refresh = hub.refresh
         self.silent = hub.silent
         self.heard = hub.heard
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
         self._hub = hub
 
     def send(self, message: Message) -> None:
@@ -260,7 +263,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.hub.forget_stale_unblocks()
+            self.hub.keep_house()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -322,6 +325,7 @@ class Server:
         if not self.alive:
             return
         self.engine.end()
+        self.hub.stop()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

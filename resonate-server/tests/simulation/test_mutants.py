@@ -12,8 +12,9 @@ ELSEWHERE = {
     "a_claim_does_not_forget_the_resumes": "no worker looks at resumes",
     "deadlines_are_not_noticed": "noticed, but slowly: what stays due keeps the engine busy",
     "a_pending_task_is_not_sent_again": "likewise",
+    "messages_go_to_streams_that_are_gone": "what was not claimed comes again, elsewhere, within seconds",
 }
-"""What is left to the comparison with the official server, and why."""
+"""What is left to other tests (the comparison with the official server, those of delivery), and why."""
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in ELSEWHERE])

@@ -55,6 +55,18 @@ test("what a worker hands back in order is no break", () => {
   assert.equal(segments[1].broken, false);
 });
 
+test("a task that nobody claims waits, and says how often it was handed out, until somebody does", () => {
+  const trouble = "handed out 2 times, claimed by nobody";
+  const chain = barAfter(...ran.slice(0, 2));
+  const happens = (seq, kind, more) => chain.apply({ seq, at: seq, chain: "foo", kind, id: "foo:1", ...more });
+  happens(20, "task.unclaimed", { version: 0, trouble });
+  happens(40, "task.queued", { version: 0, reason: "retry" });
+  assert.deepEqual(barRow(chain).segments.map(({ kind, trouble }) => [kind, trouble]), [["waiting", trouble]]);
+  assert.equal(barRow(chain).promise.task.trouble, trouble);
+  happens(60, "task.claimed", { version: 1, pid: "p1" });
+  assert.equal(barRow(chain).promise.task.trouble, "");
+});
+
 test("a running attempt breaks the moment the stream of its worker breaks", () => {
   const presence = { ...everybody, away: (pid) => (pid === "p1" ? [[30, Infinity]] : []) };
   const { segments } = barRow(barAfter(...ran), presence);

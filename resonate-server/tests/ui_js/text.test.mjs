@@ -70,6 +70,13 @@ test("the log speaks in plain sentences", () => {
   assert.equal(told("promise.settled", { id: "foo:1.3", state: "resolved", value: null, created_at: 0, settled_at: 5 }), "a step of bar resolved: nothing after 5 ms");
 });
 
+test("what is wrong with a task is told as the server says it", () => {
+  const trouble = "claimed 2 times, given back each time";
+  assert.equal(told("task.unclaimed", { id: "foo:1", version: 0, trouble: "handed out once, claimed by nobody" }), "bar: handed out once, claimed by nobody");
+  assert.equal(told("task.released", { id: "foo:1", pid: "3f2a000000", version: 2, trouble }), `bar handed back by 3f2a: ${trouble}`);
+  assert.equal(told("task.released", { id: "foo:1", pid: "3f2a000000", version: 1, trouble: "" }), "bar handed back by 3f2a");
+});
+
 test("what says nothing new has no sentence, and strange events have none", () => {
   assert.equal(told("worker.heard", { pid: "p" }), null);
   assert.equal(told("task.queued", { id: "foo:1", reason: "created" }), null);

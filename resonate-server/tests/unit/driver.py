@@ -117,6 +117,24 @@ class Driver:
             self.store.write(decision.changes)
         self._keep(decision, rows)
 
+    def set_aside(self, id: str, version: int) -> None:
+        """A worker was told of the task and has not claimed it."""
+        execute = Execute(task_id=id, version=version, target="")
+        with self.store.transaction():
+            rows = self.store.load(Footprint(ids=(id,)))
+            decision = kernel.set_aside([execute], rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self._keep(decision, rows)
+
+    def recall(self, group: str) -> None:
+        """A worker of the group has connected."""
+        with self.store.transaction():
+            ids = self.store.set_aside_tasks(group, 1_000)
+            rows = self.store.load(Footprint(ids=tuple(ids)))
+            decision = kernel.recall(ids, rows, self.now, self.rules)
+            self.store.write(decision.changes)
+        self._keep(decision, rows)
+
     def release_leases(self, pid: str) -> None:
         """Take back what ``pid`` holds: it is gone."""
         with self.store.transaction():

@@ -15,7 +15,7 @@ from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.protocol.requests import Request
 from resonate_server.store import ClockMark, StoreFailed
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
@@ -104,6 +104,8 @@ class Notes:
         self.unblocks: list[Unblock] = []
         self.silent_workers: set[str] = set()
         self.refills: list[tuple[str, list[Execute], bool]] = []
+        self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
+        self.at_work: list[str] = []
         self.commits_at_first_message: int | None = None
         self.store: WatchedStore | None = None
 
@@ -121,6 +123,15 @@ class Notes:
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         self.refills.append((group, messages, complete))
+
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        self.given.append((group, pid, after, owed, complete))
+
+    def is_at_work(self, pid: str) -> None:
+        self.at_work.append(pid)
+
+    def reset(self) -> None:
+        self.seen.append(("reset", ""))
 
     def refresh(self) -> None:
         pass

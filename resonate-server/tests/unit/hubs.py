@@ -1,9 +1,11 @@
 """What the hub's tests need around it: an owner that takes notes, messages, a clock. No assertions in here."""
 
+from collections import defaultdict
 from typing import Any
 
 from resonate_server.delivery import Connection, Hub
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
 
 
@@ -16,13 +18,19 @@ def unblock(promise_id: str, address: str = "poll://uni@callers/c1") -> Unblock:
     return Unblock(promise=promise, address=address)
 
 
+PORTION = 100
+"""``unblock`` messages that the store gives at a time."""
+
+
 class Clock:
-    """Stands in for the module ``time``."""
+    """Stands in for the module ``time``. ``step``: seconds that pass whenever somebody looks."""
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
+        self.step = 0.0
 
     def monotonic(self) -> float:
+        self.seconds += self.step
         return self.seconds
 
 
@@ -31,6 +39,11 @@ class Scene:
 
     def __init__(self) -> None:
         self.refills: list[tuple[str, int]] = []
+        self.owed: dict[str, list[OwedUnblock]] = defaultdict(list)
+        """By who may get it, as the store keeps it: ``group``, or ``group/id``."""
+        self.recalled: list[str] = []
+        self.set_aside: list[tuple[str, list[str]]] = []
+        self._place = 0
         self.delivered_unblocks: list[str] = []
         self.connected: list[str] = []
         self.lost: list[str] = []
@@ -42,8 +55,25 @@ class Scene:
     def request_refill(self, group: str, limit: int) -> None:
         self.refills.append((group, limit))
 
-    def delivered(self, unblock: Unblock) -> None:
-        self.delivered_unblocks.append(unblock.promise.id)
+    def request_recall(self, group: str) -> None:
+        self.recalled.append(group)
+
+    def request_unblocks(self, group: str, pid: str, after: int) -> None:
+        """Answered at once, in small portions."""
+        everything = sorted([*self.owed[f"{group}/{pid}"], *self.owed[group]], key=lambda owed: owed.place)
+        owed = [each for each in everything if each.place > after]
+        self.hub.give(group, pid, after, owed[:PORTION], len(owed) <= PORTION)
+
+    def request_pushes(self, after: int) -> None:
+        self.hub.give("", "", after, [owed for owed in self.owed[""] if owed.place > after], True)
+
+    def delivered(self, key: UnblockKey) -> None:
+        self.delivered_unblocks.append(key[0])
+        for owed in self.owed.values():
+            owed[:] = [each for each in owed if each.unblock.key != key]
+
+    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+        self.set_aside.append((pid, [each.task_id for each in executes]))
 
     def worker_connected(self, pid: str) -> None:
         self.connected.append(pid)
@@ -61,8 +91,18 @@ class Scene:
         return connection
 
     def send(self, *messages: Message) -> None:
+        """As the engine does, when they are committed."""
         for message in messages:
+            if isinstance(message, Unblock):
+                self._keep(message)
             self.hub.send(message)
+
+    def _keep(self, unblock: Unblock) -> None:
+        address = parse_address(unblock.address)
+        recipient = f"{address.group}/{address.member}".rstrip("/") if isinstance(address, PollAddress) else ""
+        self._place += 1
+        if unblock.key not in [each.unblock.key for each in self.owed[recipient]]:
+            self.owed[recipient].append(OwedUnblock(self._place, unblock))
 
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:

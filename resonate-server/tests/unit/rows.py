@@ -48,8 +48,9 @@ def task(
     timer_at: int | None = None,
     queued: bool = False,
     pid: str | None = None,
+    unclaimed: int = 0,
 ) -> Task:
-    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid)
+    return Task(id=id, target=target, state=state, timer_at=timer_at, queued=queued, pid=pid, unclaimed=unclaimed)
 
 
 def schedule(id: str, *, next_run_at: int = LATER, tags: dict[str, str] | None = None) -> Schedule:
@@ -85,6 +86,9 @@ def write(store: Store, *rows: Row) -> None:
         store.write(changes(*rows))
 
 
+LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("", "")]
+
+
 def snapshot(store: Store) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
     promises = list(store.search_promises(PromiseSearch(limit=1_000)))
@@ -100,7 +104,7 @@ def snapshot(store: Store) -> dict[str, Any]:
         "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},
         "listeners": {awaited: sorted(links) for awaited, links in rows.listeners.items() if links},
         "preloads": {id: _by_id(store.load(Footprint(ids=(id,), preload_for=id)).preload) for id in ids},
-        "unblocks": sorted(store.unblocks(), key=lambda unblock: (unblock.promise.id, unblock.address)),
+        "unblocks": {(group, id): list(store.unblocks(group, id, 0)) for group, id in LISTENERS},
         "queued": {group: store.queued_tasks(group, 1_000) for group in ("workers", "others")},
         "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
         "counts": {state: count for state, count in store.count_tasks().items() if count},

@@ -198,9 +198,13 @@ class Drawing:
         return [Text(), meaning] if meaning and self._layout()[0].bar else []
 
     def _outcomes(self) -> list[Text]:
-        """What came of it: the root's result, and every error once, at the call where it is deepest."""
+        """What came of it: the root's result, every error once, at the call where it is deepest, and what is wrong."""
         lines: dict[str, Text] = {}
         for call in self._calls:
+            if call.task is not None and call.task.trouble:
+                lines[call.promise.id] = self._line(
+                    (f"{self._name(call)}: {call.task.trouble}", "yellow"), (f"  {self._shown(call.promise.id)}", "dim")
+                )
             if call.promise.state is PromiseState.REJECTED and call.error is not None:
                 lines[call.error] = self._line(
                     (f"{self._name(call)} failed: ", "red"),

@@ -3,29 +3,45 @@
 An ``execute`` belongs to the hub until its task is claimed, settled or halted (then it is withdrawn): waiting for a
 worker with room, or with the worker it was sent to. If that worker's stream ends first, it goes to the next one. For a
 group without any worker nothing is kept here: the store knows which tasks are queued, and is asked the moment a worker
-connects.
+connects. How ``unblock`` messages travel is told in :mod:`resonate_server.delivery.unblocks`.
+
+A worker need not be able to claim what it is told of, and must not lose its places to that. After
+:data:`~resonate_server.delivery.connection.UNCLAIMED_S` seconds the hub forgets what was not claimed and reports it.
+The kernel then sets the task aside: it comes again after a pause, which doubles each time. How often a task was handed
+out in vain stands in its row, so that it survives whatever happens to streams, hubs and servers, and ends with the
+first claim. A worker that connects ends the pauses of its group: it may be the one that can.
+
+A worker that is full does not claim either: it has the message in its own queue, and a second one would only cost it a
+refusal. Two things tell it from one that cannot. SDKs claim in the order in which they were told, so what was passed
+over by a later claim is hopeless. And the store knows whether the process holds tasks: if so, it is given longer, twice
+as long each time, until it has claimed everything that it was told of. It still may claim what was set aside.
 
 This is the part that assumes a single server process: workers of another process's hub are not seen here.
 """
 
+import asyncio
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from itertools import count, islice
 from typing import Protocol
 
-from msgspec import Struct, field
-
+from resonate_server.delivery import unblocks
 from resonate_server.delivery.connection import Connection
+from resonate_server.delivery.group import ANYBODY, Group
 from resonate_server.delivery.observer import Nobody, Observer
+from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 10_000
-"""Messages per group that are kept in memory. Tasks beyond that are fetched from the store when there is room again."""
+MAX_WAITING = 1_000
+"""Tasks per group that are kept in memory. Those beyond are fetched from the store when there is room again."""
+
+MAX_WAITING_CHARACTERS = 4 * 1_024 * 1_024
+"""Of the ids and targets of all tasks that are kept in memory because no worker has room for them."""
 
 UNBLOCK_KEPT_S = 600
 """How long an ``unblock`` waits for its listener to connect.
@@ -37,57 +53,27 @@ SILENT_S = 30
 """How long a worker that let a lease lapse is passed over, unless it is heard of before: as long as it takes until an
 unclaimed task is dispatched again."""
 
-ANYBODY = ""
-"""Recipient of what every member of a group may get."""
+ROUND_S = 1.0
+"""Pause between two looks at what was not claimed, and at what was read without doubt."""
 
-type UnblockKey = tuple[str, str]
-
-
-class KeptUnblock(Struct, frozen=True):
-    """``since``: monotonic seconds."""
-
-    unblock: Unblock
-    since: float
-
-    @property
-    def key(self) -> UnblockKey:
-        """There is one of them per promise and address."""
-        return self.unblock.promise.id, self.unblock.address
+SLICE_S = 0.005
+"""After so long a round lets others have the event loop for a moment."""
 
 
-class Group(Struct, eq=False):
-    """The workers of one group and the messages that none of them has been sent.
-
-    ``unblocks``: by the id of the process they are for, or :data:`ANYBODY`.
-    ``more_in_store``: there may be queued tasks that ``waiting`` does not hold.
-    """
-
-    name: str
-    connections: dict[str, Connection] = field(default_factory=dict)
-    waiting: dict[str, Execute] = field(default_factory=dict)
-    unblocks: dict[str, dict[UnblockKey, KeptUnblock]] = field(default_factory=dict)
-    more_in_store: bool = False
-    refilling: bool = False
-
-    @property
-    def kept_unblocks(self) -> int:
-        """How many ``unblock`` messages wait."""
-        return sum(map(len, self.unblocks.values()))
-
-    @property
-    def room(self) -> int:
-        """How many more tasks the workers may be told of."""
-        return sum(connection.room for connection in self.connections.values())
-
-
-class Owner(Protocol):
+class Owner(unblocks.Owner, Protocol):
     """Who knows what is owed."""
 
     def request_refill(self, group: str, limit: int) -> None:
         """Send up to ``limit`` queued tasks of the group through :meth:`Hub.refill`."""
 
-    def delivered(self, unblock: Unblock) -> None:
-        """It was handed to a live stream."""
+    def request_recall(self, group: str) -> None:
+        """Dispatch at once what was set aside, as somebody new may be able to claim it."""
+
+    def request_pushes(self, after: int) -> None:
+        """Send what is owed to HTTP addresses, from after a place on, through :meth:`Hub.give`, as if to nobody."""
+
+    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+        """The process was told of these tasks and did not claim them; they are not with it any more."""
 
     def worker_connected(self, pid: str) -> None:
         """The process has a stream."""
@@ -104,45 +90,61 @@ class Hub:
         self._push = push
         self.observer: Observer = Nobody()
         self._groups: dict[str, Group] = {}
-        self._group_of_task: dict[str, Group] = {}
+        self._streams: dict[str, set[Connection]] = defaultdict(set)
+        """Of each process: it may have one in several groups."""
+        self._holders: dict[str, Connection] = {}
+        """Who was told of a task and has not claimed it."""
+        self._waiting: dict[str, Group] = {}
+        """Where a task waits for a worker with room."""
+        self._waiting_characters = 0
+        self._unblocks = Unblocks(owner, self._listener)
         self._expected: set[str] = set()
         """Processes whose stream this server has ended; they come back at once."""
         self._silent: dict[str, float] = {}
         """Processes that let a lease lapse and were not heard of since: when that was, in monotonic seconds."""
-        self._turn = count()
-        self._served: dict[Connection, int] = {}
+        self._round: asyncio.TimerHandle | None = None
+        self._to_visit: list[Connection] = []
+        """Those whom the present round has not come to yet."""
 
     # --- workers come and go ----------------------------------------------------------------------------------------
 
     @property
     def connections(self) -> int:
         """Streams that are open now."""
-        return len(self._served)
+        return sum(map(len, self._streams.values()))
 
     def figures(self) -> list[tuple[str, int, int]]:
         """Of each group: name, connected workers, messages that wait for one."""
         return [
-            (group.name, len(group.connections), len(group.waiting) + group.kept_unblocks)
+            (
+                group.name,
+                len(group.connections),
+                len(group.waiting) + sum(each.unblocks_waiting for each in group.connections.values()),
+            )
             for group in self._groups.values()
         ]
 
     def connect(self, group_name: str, id: str) -> Connection:
         """A worker's new stream. If it already has one, that is stale: the newest wins."""
-        group = self._group(group_name)
+        group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.connections.get(id)
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        connection = Connection(group_name, id, self._unblocks_taken)
-        group.connections[id] = connection
-        self._served[connection] = next(self._turn)
-        group.more_in_store = True
+        connection = Connection(group_name, id, self._unblocks.taken)
+        group.join(connection)
+        self._streams[id].add(connection)
+        group.more_in_store = group.more_in_store or not group.refilling
+        if id not in self._expected:
+            self._owner.request_recall(group_name)
         logger.log(self._level_of_return(id), "worker connected: %s", connection)
         self.heard(id)
         self.observer.connected(group_name, id)
         self._owner.worker_connected(id)
-        self._hand_over_unblocks(group, connection)
-        self._pump(group)
+        self._unblocks.join(connection)
+        self._pump_all(group)
+        if self._round is None:
+            self._come_round_in(ROUND_S)
         return connection
 
     def disconnect(self, connection: Connection, planned: bool) -> None:
@@ -160,9 +162,9 @@ class Hub:
         self.observer.left(connection.group, connection.id, planned)
         if planned:
             self._expected.add(connection.id)
-        else:
-            self._report_lost(connection.id)
-        self._pump(group)
+        elif connection.id not in self._streams:  # One that is left, in another group, proves that it lives.
+            self._owner.worker_lost(connection.id)
+        self._pump_all(group)
         self._drop_if_deserted(group)
 
     def _level_of_return(self, id: str) -> int:
@@ -172,11 +174,6 @@ class Hub:
         self._expected.discard(id)
         return logging.DEBUG
 
-    def _report_lost(self, pid: str) -> None:
-        """A process may have streams in several groups: one that is left proves that it lives."""
-        if not any(pid in group.connections for group in self._groups.values()):
-            self._owner.worker_lost(pid)
-
     def silent(self, pid: str) -> None:
         """It let a lease lapse, and may be frozen with its stream open.
 
@@ -184,53 +181,109 @@ class Hub:
         """
         self._silent[pid] = time.monotonic()
         self.observer.silent(pid)
-        for group in self._groups.values():
-            connection = group.connections.get(pid)
-            if connection is None or len(group.connections) == 1:
-                continue
-            for execute in list(connection.unclaimed.values()):
-                self._send_execute(execute, _poll_address(execute))
+        for connection in list(self._streams.get(pid, ())):
+            if len(self._groups[connection.group].connections) > 1:
+                for offer in list(connection.unclaimed.values()):
+                    self._send_execute(offer.execute, _poll_address(offer.execute))
 
     def heard(self, pid: str) -> None:
         """It lives: it has sent a request of its own."""
         self._silent.pop(pid, None)
         self.observer.heard(pid)
 
+    def is_at_work(self, pid: str) -> None:
+        """The process holds tasks, and so may be full."""
+        for connection in self._streams.get(pid, ()):
+            connection.is_at_work()
+
     def _is_silent(self, connection: Connection) -> bool:
         return self._silent.get(connection.id, -math.inf) > time.monotonic() - SILENT_S
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
-        for connection in list(self._served):
+        for connection in self._all():
             connection.close()
 
-    def _detach(self, group: Group, connection: Connection) -> None:
-        del group.connections[connection.id]
-        del self._served[connection]
-        group.waiting = {**connection.unclaimed, **group.waiting}
-        self._leave_absent_to_store(group, connection.id)
-        for unblock in connection.undelivered_unblocks():
-            self._keep_unblock(group, KeptUnblock(unblock, time.monotonic()))
-        for kept in group.unblocks.pop(connection.id, {}).values():
-            self._keep_unblock(group, kept)
-        for other in group.connections.values():
-            self._hand_over_unblocks(group, other)
+    def stop(self) -> None:
+        """Do nothing by itself any more."""
+        if self._round is not None:
+            self._round.cancel()
+            self._round = None
 
-    def _leave_absent_to_store(self, group: Group, id: str) -> None:
-        """What only the worker ``id`` may get waits in the store while it is away."""
-        for execute in list(group.waiting.values()):
-            if _poll_address(execute) == PollAddress(group.name, id, exact=True):
-                del group.waiting[execute.task_id]
-                del self._group_of_task[execute.task_id]
+    def keep_house(self) -> None:
+        """Once in a while: forget who is not expected any more."""
+        self._expected.clear()
+        self._silent = {pid: since for pid, since in self._silent.items() if since > time.monotonic() - SILENT_S}
+
+    def reset(self) -> None:
+        """Everything there was is deleted: nobody is told of it any more."""
+        for connection in self._all():
+            connection.drop_everything()
+            self._groups[connection.group].sort_in(connection)
+        for group in self._groups.values():
+            group.waiting.clear()
+            group.more_in_store = group.refilling = False
+        self._holders.clear()
+        self._waiting.clear()
+        self._waiting_characters = 0
+        self._unblocks.reset()
+
+    def _all(self) -> list[Connection]:
+        return [connection for connections in self._streams.values() for connection in connections]
+
+    def _detach(self, group: Group, connection: Connection) -> None:
+        group.leave(connection)
+        self._streams[connection.id].discard(connection)
+        if not self._streams[connection.id]:
+            del self._streams[connection.id]
+        for offer in reversed(connection.unclaimed.values()):
+            del self._holders[offer.execute.task_id]
+            self._put_back(group, offer.execute)
+        for execute in group.waiting.drop(connection.id):
+            self._waits_no_more(execute)
+        lost = self._unblocks.leave(connection)
+        other = _open_member(group)
+        if other is not None and any(map(_is_for_anybody, lost)):
+            self._unblocks.ask_again(other)
 
     def _drop_if_deserted(self, group: Group) -> None:
-        if group.connections:
-            return
-        for task_id in group.waiting:
-            del self._group_of_task[task_id]
-        group.waiting.clear()
-        if not group.unblocks:
+        if not group.connections:
+            for execute in group.waiting.clear():
+                self._waits_no_more(execute)
             self._groups.pop(group.name, None)
+
+    # --- by the clock -----------------------------------------------------------------------------------------------
+
+    def _come_round_in(self, seconds: float) -> None:
+        self._round = asyncio.get_running_loop().call_later(seconds, self.go_round)
+
+    def go_round(self) -> None:
+        """Comes by itself as long as somebody is connected."""
+        self._round = None
+        self._to_visit = self._to_visit or self._all()
+        end = time.monotonic() + SLICE_S
+        while self._to_visit and time.monotonic() <= end:
+            self._visit(self._to_visit.pop())
+        if self._streams:
+            self._come_round_in(SLICE_S if self._to_visit else ROUND_S)
+
+    def _visit(self, connection: Connection) -> None:
+        if connection in self._streams.get(connection.id, ()):
+            self._take_overdue(connection)
+            self._unblocks.confirm(connection)
+
+    def _take_overdue(self, connection: Connection) -> None:
+        overdue = connection.take_overdue()
+        if not overdue:
+            return
+        for execute in overdue:
+            del self._holders[execute.task_id]
+        logger.debug("%d tasks were not claimed by %s, others get their places", len(overdue), connection)
+        self._owner.unclaimed(connection.id, overdue)
+        group = self._groups[connection.group]
+        group.sort_in(connection)
+        self._pump(group, connection)
+        self._refill_if_needed(group)
 
     # --- execute ----------------------------------------------------------------------------------------------------
 
@@ -242,24 +295,28 @@ class Hub:
         elif isinstance(message, Execute):
             self._send_execute(message, address)
         else:
-            self._send_unblock(message, address)
+            self._unblocks.send(message, address)
 
     def withdraw(self, task_id: str) -> None:
         """Nobody needs to be told of the task any more; whoever was makes room for the next one."""
-        group = self._group_of_task.pop(task_id, None)
-        if group is None:
-            return
-        group.waiting.pop(task_id, None)
-        for connection in group.connections.values():
-            if connection.forget(task_id):
-                break
-        self._pump(group)
+        holder = self._holders.pop(task_id, None)
+        if holder is not None:
+            holder.claimed(task_id)
+            group = self._groups[holder.group]
+            group.sort_in(holder)
+            self._pump(group, holder)
+            self._refill_if_needed(group)
+        else:
+            self._take_from_waiting(task_id)
 
     def refresh(self) -> None:
         """Ask again for everything that is owed, because some of it was not sent."""
+        self._owner.request_pushes(after=0)
         for group in list(self._groups.values()):
             group.more_in_store, group.refilling = True, False
-            self._pump(group)
+            self._refill_if_needed(group)
+        for connection in self._all():
+            self._unblocks.ask_again(connection)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
         """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""
@@ -267,66 +324,88 @@ class Hub:
         if group is None:
             return
         group.refilling = False
-        group.more_in_store = not complete
-        unknown = [message for message in messages if message.task_id not in self._group_of_task]
+        unknown = [each for each in messages if each.task_id not in self._holders and each.task_id not in self._waiting]
         if unknown and group.connections:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
-        for message in unknown:
-            self._wait(group, message)
-        self._pump(group)
+        taken = sum([self._hand_over_or_wait(group, message, _poll_address(message)) for message in unknown])
+        if taken and not complete:  # If none was for anybody here, asking again would give the same ones.
+            group.more_in_store = True
+        self._refill_if_needed(group)
 
     def _send_execute(self, execute: Execute, address: PollAddress) -> None:
         group = self._groups.get(address.group)
         if group is None or not group.connections:
             return
-        earlier = self._holder(group, execute.task_id)
-        if earlier is not None:
-            earlier.forget(execute.task_id)
-            logger.info("task sent again: %s, not claimed by %s", execute.task_id, earlier)
+        earlier = self._holders.pop(execute.task_id, None)
+        if earlier is None:
+            self._hand_over_or_wait(group, execute, address)
+        else:
+            self._move(group, execute, address, earlier)
+
+    def _move(self, group: Group, execute: Execute, address: PollAddress, earlier: Connection) -> None:
+        """Rather to another worker; that does not make it any newer."""
+        offer = earlier.forget(execute.task_id)
+        group.sort_in(earlier)
+        logger.info("task sent again: %s, not claimed by %s", execute.task_id, earlier)
         receiver = self._choose(group, address, avoid=earlier)
+        if receiver is None or offer is None:
+            self._wait(group, execute, address)
+        else:
+            self._hand_over(group, receiver, execute, offer.since)
+        self._pump(group, earlier)
+
+    def _hand_over_or_wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
+        """Whether it is with a worker, or waits here and not only in the store."""
+        receiver = self._choose(group, address)
         if receiver is None:
-            self._wait(group, execute)
-        else:
-            group.waiting.pop(execute.task_id, None)
-            self._hand_over(group, receiver, execute)
+            return self._wait(group, execute, address)
+        self._take_from_waiting(execute.task_id)
+        self._hand_over(group, receiver, execute)
+        return True
 
-    def _wait(self, group: Group, execute: Execute) -> None:
-        address = _poll_address(execute)
-        if not group.connections or (address.exact and address.id not in group.connections):
-            self._group_of_task.pop(execute.task_id, None)
-            return
-        if execute.task_id in group.waiting or len(group.waiting) < MAX_WAITING:
-            group.waiting[execute.task_id] = execute
-            self._group_of_task[execute.task_id] = group
-        else:
-            self._group_of_task.pop(execute.task_id, None)
+    def _wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
+        if not _is_for_somebody(group, address):
+            return False
+        if execute.task_id not in self._waiting and not self._may_wait(group):
             group.more_in_store = True
+            return False
+        self._count_waiting(group, execute)
+        group.waiting.add(execute, _recipient(address))
+        return True
 
-    def _hand_over(self, group: Group, receiver: Connection, execute: Execute) -> None:
-        self._group_of_task[execute.task_id] = group
-        self._served[receiver] = next(self._turn)
-        receiver.push(execute)
+    def _put_back(self, group: Group, execute: Execute) -> None:
+        """To wait first, unless that is for the store to do."""
+        address = _poll_address(execute)
+        if not address.exact or address.id in group.connections:
+            self._count_waiting(group, execute)
+            group.waiting.put_back(execute, _recipient(address))
+
+    def _hand_over(self, group: Group, receiver: Connection, execute: Execute, since: float | None = None) -> None:
+        self._holders[execute.task_id] = receiver
+        receiver.offer(execute, since)
+        group.sort_in(receiver)
         self.observer.sent(group.name, receiver.id, execute)
 
-    def _pump(self, group: Group) -> None:
-        """Hand waiting tasks to workers that have room; one that must wait for its own worker goes to the back."""
-        examined = 0
-        while (room := group.room) and examined < len(group.waiting):
-            for execute in list(islice(group.waiting.values(), room)):
-                examined += 1
-                self._hand_over_or_requeue(group, execute)
-        if group.more_in_store and group.connections and not group.refilling and len(group.waiting) < MAX_WAITING // 2:
-            group.refilling = True
+    def _pump(self, group: Group, member: Connection) -> None:
+        """Hand out tasks that wait, as long as ``member`` has room."""
+        while member.room and (execute := group.waiting.take(member.id)) is not None:
+            self._waits_no_more(execute)
+            self._hand_over(group, self._choose(group, _poll_address(execute)) or member, execute)
+
+    def _pump_all(self, group: Group) -> None:
+        if group.waiting:
+            for member in list(group.connections.values()):
+                self._pump(group, member)
+        self._refill_if_needed(group)
+
+    def _refill_if_needed(self, group: Group) -> None:
+        if not group.more_in_store or group.refilling or not group.connections:
+            return
+        few = len(group.waiting) < MAX_WAITING // 2 and self._waiting_characters < MAX_WAITING_CHARACTERS // 2
+        if few or (not group.waiting and group.has_room):
+            group.refilling, group.more_in_store = True, False
             unclaimed = sum(len(connection.unclaimed) for connection in group.connections.values())
             self._owner.request_refill(group.name, MAX_WAITING + unclaimed)
-
-    def _hand_over_or_requeue(self, group: Group, execute: Execute) -> None:
-        del group.waiting[execute.task_id]
-        receiver = self._choose(group, _poll_address(execute))
-        if receiver is None:
-            group.waiting[execute.task_id] = execute
-        else:
-            self._hand_over(group, receiver, execute)
 
     def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
         """The connection an address names, else the least loaded member, the one served longest ago first.
@@ -338,76 +417,56 @@ class Hub:
             return named if named is not None and named.room else None
         if named is not None and named.room and named is not avoid and not self._is_silent(named):
             return named
+        return group.least_loaded(lambda connection: connection is avoid or self._is_silent(connection))
 
-        def preference(connection: Connection) -> tuple[bool, int, int]:
-            doubtful = connection is avoid or self._is_silent(connection)
-            return doubtful, len(connection.unclaimed), self._served[connection]
+    # --- tasks that wait --------------------------------------------------------------------------------------------
 
-        return min((c for c in group.connections.values() if c.room), key=preference, default=None)
+    def _may_wait(self, group: Group) -> bool:
+        return len(group.waiting) < MAX_WAITING and self._waiting_characters < MAX_WAITING_CHARACTERS
 
-    def _holder(self, group: Group, task_id: str) -> Connection | None:
-        """The worker that was sent the task and has not claimed it."""
-        if self._group_of_task.get(task_id) is not group or task_id in group.waiting:
-            return None
-        return next((c for c in group.connections.values() if task_id in c.unclaimed), None)
+    def _count_waiting(self, group: Group, execute: Execute) -> None:
+        if execute.task_id not in self._waiting:
+            self._waiting[execute.task_id] = group
+            self._waiting_characters += _characters(execute)
+
+    def _take_from_waiting(self, task_id: str) -> None:
+        group = self._waiting.get(task_id)
+        execute = None if group is None else group.waiting.discard(task_id)
+        if execute is not None:
+            self._waits_no_more(execute)
+
+    def _waits_no_more(self, execute: Execute) -> None:
+        del self._waiting[execute.task_id]
+        self._waiting_characters -= _characters(execute)
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 
-    def _send_unblock(self, unblock: Unblock, address: PollAddress) -> None:
-        group = self._group(address.group)
-        self._keep_unblock(group, KeptUnblock(unblock, time.monotonic()))
-        for connection in group.connections.values():
-            self._hand_over_unblocks(group, connection)
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        """What the store has for a member of a group, as asked for; for HTTP addresses if ``group`` is empty."""
+        if group:
+            listening = self._groups.get(group)
+            connection = None if listening is None else listening.connections.get(pid)
+            if connection is not None:
+                self._unblocks.give(connection, after, owed, complete)
+            return
+        for each in owed:
+            self.send(each.unblock)
+        if not complete:
+            self._owner.request_pushes(after=owed[-1].place)
 
-    def _keep_unblock(self, group: Group, kept: KeptUnblock) -> None:
-        if group.kept_unblocks >= MAX_WAITING:
-            self._drop_oldest_unblock(group)
-        waiting = group.unblocks.setdefault(_recipient(group, kept.unblock), {})
-        waiting.setdefault(kept.key, kept)
-
-    def _drop_oldest_unblock(self, group: Group) -> None:
-        recipient, waiting = next(iter(group.unblocks.items()))
-        del waiting[next(iter(waiting))]
-        if not waiting:
-            del group.unblocks[recipient]
-
-    def _hand_over_unblocks(self, group: Group, connection: Connection) -> None:
-        for recipient in (connection.id, ANYBODY):
-            waiting = group.unblocks.get(recipient, {})
-            while waiting and connection.has_room_for_unblock:
-                connection.push(waiting.pop(next(iter(waiting))).unblock)
-            if not waiting:
-                group.unblocks.pop(recipient, None)
-
-    def _unblocks_taken(self, connection: Connection, unblocks: list[Unblock]) -> None:
-        """The stream has taken them: the store may forget them, and there is room for more."""
-        for unblock in unblocks:
-            self._owner.delivered(unblock)
-        group = self._groups.get(connection.group)
-        if group is not None and group.connections.get(connection.id) is connection:
-            self._hand_over_unblocks(group, connection)
-
-    def forget_stale_unblocks(self) -> None:
-        """Housekeeping: drop those whose listener has been away for too long.
-
-        Their result stays readable; only the news goes.
-        """
-        self._expected.clear()
-        self._silent = {pid: since for pid, since in self._silent.items() if since > time.monotonic() - SILENT_S}
-        oldest = time.monotonic() - UNBLOCK_KEPT_S
-        for group in list(self._groups.values()):
-            for recipient, waiting in list(group.unblocks.items()):
-                fresh = {key: kept for key, kept in waiting.items() if kept.since >= oldest}
-                group.unblocks[recipient] = fresh
-                if not fresh:
-                    del group.unblocks[recipient]
-            self._drop_if_deserted(group)
-
-    def _group(self, name: str) -> Group:
-        group = self._groups.get(name)
+    def _listener(self, address: PollAddress) -> Connection | None:
+        """The one it names, else any member."""
+        group = self._groups.get(address.group)
         if group is None:
-            group = self._groups[name] = Group(name=name)
-        return group
+            return None
+        named = group.connections.get(address.id)
+        if address.exact or (named is not None and not named.closed):
+            return named
+        return _open_member(group)
+
+
+def _open_member(group: Group) -> Connection | None:
+    return next((each for each in group.connections.values() if not each.closed), None)
 
 
 def _poll_address(execute: Execute) -> PollAddress:
@@ -416,8 +475,18 @@ def _poll_address(execute: Execute) -> PollAddress:
     return address
 
 
-def _recipient(group: Group, unblock: Unblock) -> str:
-    """Whom it waits for: the one process it is for, or the one that is preferred and there, else anybody."""
-    address = parse_address(unblock.address)
-    assert isinstance(address, PollAddress)
-    return address.id if address.exact or address.id in group.connections else ANYBODY
+def _is_for_anybody(key: UnblockKey) -> bool:
+    address = parse_address(key[1])
+    return isinstance(address, PollAddress) and not address.exact
+
+
+def _recipient(address: PollAddress) -> str:
+    return address.id if address.exact else ANYBODY
+
+
+def _is_for_somebody(group: Group, address: PollAddress) -> bool:
+    return address.id in group.connections if address.exact else bool(group.connections)
+
+
+def _characters(execute: Execute) -> int:
+    return len(execute.task_id) + len(execute.target)

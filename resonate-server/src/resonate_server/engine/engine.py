@@ -26,8 +26,9 @@ from resonate_server.engine.health import StoreHealth
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.outgoing import MAX_HELD_BACK
 from resonate_server.engine.thread import WorkThread
-from resonate_server.engine.work import Outbound, Piece, Result, Work
+from resonate_server.engine.work import Outbound, Piece, Result, Work, reset
 from resonate_server.kernel.model import (
+    HandedOutInVain,
     LeaseLost,
     Notice,
     PromiseSettled,
@@ -39,7 +40,7 @@ from resonate_server.kernel.model import (
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
-from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.messages import Execute, UnblockKey
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -60,6 +61,8 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 256
 """Requests that share one commit. More would make the first of them wait for the last."""
 
+MAX_FORGOTTEN = 500
+"""Delivered messages that one commit has the store forget."""
 MAX_DECIDING_S = 0.01
 """After this time no further request is taken into a batch: the event loop has other work, too."""
 
@@ -131,7 +134,7 @@ class Engine:
         """Until large answers have left."""
         self._awake = asyncio.Event()
         self._stopping = False
-        self._delivered: deque[Unblock] = deque()
+        self._delivered: deque[UnblockKey] = deque()
         self._health = StoreHealth()
         self._marked = 0
         """When the last mark of the clock was written (ms)."""
@@ -146,7 +149,7 @@ class Engine:
         """Its result is for people: the store was taken away, and there is nothing to go on with."""
 
     def start(self, outbound: Outbound) -> None:
-        """Start working; what the store still owes to listeners goes to ``outbound`` first.
+        """Start working; ``outbound`` is asked to ask for what the store still owes.
 
         Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
         """
@@ -215,9 +218,22 @@ class Engine:
     def request_refill(self, group: str, limit: int) -> None:
         self._enqueue(lambda _: self._work.refill(group, limit))
 
-    def delivered(self, unblock: Unblock) -> None:
-        """The store forgets it with the next commit: that needs none of its own, and sending it twice does no harm."""
-        self._delivered.append(unblock)
+    def request_recall(self, group: str) -> None:
+        self._enqueue(lambda now: self._work.recall(group, now))
+
+    def request_unblocks(self, group: str, pid: str, after: int) -> None:
+        self._enqueue(lambda _: self._unblocks(group, pid, after))
+
+    def request_pushes(self, after: int) -> None:
+        self.request_unblocks("", "", after)
+
+    def delivered(self, key: UnblockKey) -> None:
+        """The store forgets it with a later commit: that needs none of its own, and sending it twice does no harm."""
+        self._delivered.append(key)
+
+    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+        """They are set aside."""
+        self._enqueue(lambda now: self._work.set_aside(pid, executes, now))
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
@@ -339,11 +355,13 @@ class Engine:
     def _close_decision(self, results: list[Result]) -> tuple[list[Result], bool]:
         written = self._store.flush()
         if written:
-            self._forget_delivered()
+            self._forget_delivered(MAX_FORGOTTEN)
             self._keep_mark()
             self._store.flush()
         if self._work.paused:
-            results = [replace(result, effects=[]) for result in results]
+            results = [
+                replace(result, effects=[each for each in result.effects if each is reset]) for result in results
+            ]
         return results, written
 
     def _keep_mark(self) -> None:
@@ -385,10 +403,14 @@ class Engine:
     def _tick(self, now: int) -> Result:
         return self._work.tick(now) or Result()
 
-    def _forget_delivered(self) -> None:
-        while self._delivered:
-            unblock = self._delivered.popleft()
-            self._store.drop_unblock(unblock.promise.id, unblock.address)
+    def _forget_delivered(self, limit: int) -> None:
+        for _ in range(min(limit, len(self._delivered))):
+            self._store.drop_unblock(*self._delivered.popleft())
+
+    def _unblocks(self, group: str, pid: str, after: int) -> Result:
+        """Without those that were delivered."""
+        self._forget_delivered(len(self._delivered))
+        return self._work.unblocks(group, pid, after)
 
     def _drop_unblocks_before(self, time: int) -> Result:
         self._store.drop_unblocks_before(time)
@@ -426,6 +448,8 @@ class Engine:
                 self._take_notice(notice)
             for effect in result.effects:
                 effect(self._outbound)
+            if reset in result.effects:
+                self._delivered.clear()  # What comes after it may have the same names.
 
     def _go_on_later(self, job: Job, rest: Piece) -> None:
         """Unless nobody waits for it any more, or the server stops: that does not wait for a long search."""
@@ -459,6 +483,9 @@ class Engine:
                 self._metrics.settled(pending_ms)
             case ScheduleFired():
                 self._metrics.schedule_fired()
+            case HandedOutInVain(task=task, function=function):
+                trouble = task.report().trouble
+                logger.warning("task %s for %s, function %s: %s", task.id, task.target, function or "unknown", trouble)
             case RunsSkipped(schedule_id=schedule_id, since=since, until=until):
                 logger.warning(
                     "schedule %s: the runs missed from %s until before %s are skipped",

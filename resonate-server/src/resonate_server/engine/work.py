@@ -12,16 +12,18 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from resonate_server import kernel
+from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine.debug import describe
 from resonate_server.engine.observer import Decided
 from resonate_server.engine.outgoing import LARGE_BYTES, Outgoing
-from resonate_server.kernel.model import Decision, Footprint, Notice, Rows, Rules, Task, Withdraw
+from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Notice, Rows, Rules, Task, Withdraw
 from resonate_server.kernel.pages import Page
 from resonate_server.kernel.weight import answer_weight
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import Malformed
-from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
+from resonate_server.protocol.payload import excerpt, function_name
 from resonate_server.protocol.records import Promise, Schedule, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
@@ -43,6 +45,10 @@ MAX_DUE = 100
 
 MAX_TREES = 50
 """Trees that one transaction looks at, to delete those that have settled."""
+
+MAX_UNBLOCKS = 256
+MAX_UNBLOCK_BYTES = 1_024 * 1_024
+"""``unblock`` messages that are loaded in one go; of a larger size only a single one."""
 
 MAX_LEASES = 200
 """Leases that one transaction extends or takes back."""
@@ -75,8 +81,17 @@ class Outbound(Protocol):
     def heard(self, pid: str) -> None:
         """The process has sent a request of its own."""
 
+    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+        """The answer to a request for what is owed to a listener, from after a place on."""
+
+    def is_at_work(self, pid: str) -> None:
+        """The process, which has not claimed what it was told of, holds other tasks."""
+
     def refresh(self) -> None:
         """Something owed may not have been sent: ask for it again."""
+
+    def reset(self) -> None:
+        """Everything was deleted: nobody is to be told of anything."""
 
 
 type Effect = Callable[[Outbound], None]
@@ -189,7 +204,7 @@ class Work:
                 self.paused = True
             case DebugStop():
                 self.paused = False
-                return Result(answer=Answer(status=200, data=Nothing()), effects=self.owed())
+                return Result(answer=Answer(status=200, data=Nothing()), effects=[_refresh])
             case DebugReset():
                 return self._debug_reset()
             case DebugTick(time=time):
@@ -208,7 +223,7 @@ class Work:
     def _debug_reset(self) -> Result:
         there_were = self._store.count_tasks()
         self._store.reset()
-        return Result(answer=Answer(status=200, data=Nothing()), tasks=_negative(there_were))
+        return Result(answer=Answer(status=200, data=Nothing()), effects=[reset], tasks=_negative(there_were))
 
     def _debug_tick(self, time: int, debug_time: int | None) -> Result:
         if debug_time not in (None, time):
@@ -242,6 +257,25 @@ class Work:
             result.rest = lambda now: self._take_back(pid, others, now)
         return result
 
+    def set_aside(self, pid: str, executes: list[Execute], now: int) -> Result:
+        """Tasks that the process was told of and has not claimed."""
+        if self.paused:
+            return Result()
+        ids = tuple(execute.task_id for execute in executes)
+        rows = load(self._store, Footprint(ids=ids), now, self._rules)
+        result = self._write(kernel.set_aside(executes, rows, now, self._rules), rows, now)
+        if self._store.held_tasks(pid):
+            result.effects.append(lambda outbound: outbound.is_at_work(pid))
+        return result
+
+    def recall(self, group: str, now: int) -> Result:
+        """Offer what was set aside; what is left over waits for the end of its pause."""
+        if self.paused:
+            return Result()
+        ids = self._store.set_aside_tasks(group, MAX_DUE)
+        rows = load(self._store, Footprint(ids=tuple(ids)), now, self._rules)
+        return self._write(kernel.recall(ids, rows, now, self._rules), rows, now)
+
     def drop_settled_trees(self, before: int, after: SettledRoot = FIRST) -> Result:
         """Delete the trees that were settled ``before`` (ms); answers nothing."""
         dropped = self._store.drop_settled_trees(before, MAX_TREES, after)
@@ -264,15 +298,23 @@ class Work:
         acquired = self._store.acquired_tasks()
         rows = self._store.load(Footprint(ids=tuple(acquired)))
         result = self._write(kernel.renew_leases(acquired, rows, now, self._rules), rows, now)
-        result.effects += self.owed()
+        result.effects.append(_refresh)
         result.tasks = self._store.count_tasks()
         return result
 
     # --- what is owed -----------------------------------------------------------------------------------------------
 
-    def owed(self) -> list[Effect]:
-        """Send every kept ``unblock``, and have delivery ask for the queued tasks of those who are connected."""
-        return [*map(_send, self._store.unblocks()), lambda outbound: outbound.refresh()]
+    def unblocks(self, group: str, pid: str, after: int) -> Result:
+        """A portion of what is owed to a listener."""
+        found: list[OwedUnblock] = []
+        weight, complete = 0, True
+        for owed in self._store.unblocks(group, pid, after):
+            weight += weight_of(owed.unblock)
+            if found and (len(found) == MAX_UNBLOCKS or weight > MAX_UNBLOCK_BYTES):
+                complete = False
+                break
+            found.append(owed)
+        return Result(effects=[lambda outbound: outbound.give(group, pid, after, found, complete)])
 
     def refill(self, group: str, limit: int) -> Result:
         tasks = self._store.queued_tasks(group, limit)
@@ -289,10 +331,18 @@ class Work:
         return Result(
             answer=self._weighed(decision.answer),
             effects=[_effect(message) for message in decision.messages],
-            notices=decision.notices,
+            notices=[self._with_function(notice) for notice in decision.notices],
             tasks=_difference(rows.tasks, decision.changes.tasks),
             decided=[Decided(now, rows, decision, request)],
         )
+
+    def _with_function(self, notice: Notice) -> Notice:
+        """Rare enough to be looked up."""
+        if not isinstance(notice, HandedOutInVain):
+            return notice
+        id = notice.task.id
+        promise = self._store.load(Footprint(ids=(id,), shown=(id,))).promises[id]
+        return replace(notice, function=function_name(excerpt(promise.param)))
 
 
 def load(store: Store, footprint: Footprint, now: int, rules: Rules) -> Rows:
@@ -323,6 +373,15 @@ def _effect(message: Message | Withdraw) -> Effect:
     if isinstance(message, Withdraw):
         return lambda outbound: outbound.withdraw(message.task_id)
     return _send(message)
+
+
+def reset(outbound: Outbound) -> None:
+    """The effect of a reset, to be had also while nothing is delivered."""
+    outbound.reset()
+
+
+def _refresh(outbound: Outbound) -> None:
+    outbound.refresh()
 
 
 def _send(message: Message) -> Effect:

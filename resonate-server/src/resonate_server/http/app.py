@@ -53,10 +53,19 @@ KEEP_ALIVE_S = 75.0
 
 MAX_METRICS_CONNECTIONS = 64
 
+MAX_LINE_BYTES = 65_536
+"""Of a request line or header. The longest id has 4,096 characters of up to 4 bytes, each written as ``%xx`` in a URL;
+SDKs send it as a header as well."""
+
 
 def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
     """The application; the engine and its delivery start and stop with it."""
-    push = Push(settings.transports.http_push, settings.server.public_url, metrics, engine.delivered)
+    push = Push(
+        settings.transports.http_push,
+        settings.server.public_url,
+        metrics,
+        lambda unblock: engine.delivered(unblock.key),
+    )
     hub = Hub(owner=engine, push=push.send)
     metrics.registry.register(DeliveryCollector(hub.figures))
     outbound = Outbound(hub, push, metrics)
@@ -128,6 +137,9 @@ class Outbound:
         self.refresh = hub.refresh
         self.silent = hub.silent
         self.heard = hub.heard
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
 
     def send(self, message: Message) -> None:
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
@@ -189,6 +201,7 @@ async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> 
     housekeeping.cancel()
     with suppress(asyncio.CancelledError):
         await housekeeping
+    hub.stop()
     await push.stop()
     await engine.stop()
 
@@ -196,7 +209,7 @@ async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> 
 async def _keep_house(engine: Engine, hub: Hub) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
-        hub.forget_stale_unblocks()
+        hub.keep_house()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
         await engine.drop_settled_trees()
 

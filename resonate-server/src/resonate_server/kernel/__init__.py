@@ -10,8 +10,10 @@ from resonate_server.kernel.apply import (
     due_footprint,
     footprint,
     link_footprint,
+    recall,
     release_leases,
     renew_leases,
+    set_aside,
     tick,
 )
 
@@ -20,7 +22,9 @@ __all__ = [
     "due_footprint",
     "footprint",
     "link_footprint",
+    "recall",
     "release_leases",
     "renew_leases",
+    "set_aside",
     "tick",
 ]

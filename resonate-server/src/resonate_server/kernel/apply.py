@@ -10,6 +10,7 @@ from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.errors import ProtocolError
+from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import PromiseState
 from resonate_server.protocol.requests import (
     FenceCreate,
@@ -149,6 +150,30 @@ def release_leases(pid: str, task_ids: Iterable[str], rows: Rows, now: int, rule
         task = work.task(id)
         if task is not None and task.pid == pid and MOVES[Event.HOLDER_GONE].get(task.state) is Move.REQUEUE:
             moves.take_back(work, task)
+    return work.decide(Answer(status=200, data=Nothing()))
+
+
+def set_aside(executes: Iterable[Execute], rows: Rows, now: int, rules: Rules) -> Decision:
+    """A worker was told of these tasks and has not claimed them; it concerns those that still wait at that version."""
+    work = Workspace(rows, now, rules)
+    settlement.touch(work, [execute.task_id for execute in executes])
+    for execute in executes:
+        task = work.task(execute.task_id)
+        if task is None or not task.queued or task.version != execute.version:
+            continue
+        if MOVES[Event.PASSED_OVER].get(task.state) is Move.SET_ASIDE:
+            moves.set_aside(work, task)
+    return work.decide(Answer(status=200, data=Nothing()))
+
+
+def recall(task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
+    """End the pauses of tasks that were set aside: a worker has come that may be able to claim them."""
+    work = Workspace(rows, now, rules)
+    settlement.touch(work, task_ids)
+    for id in task_ids:
+        task = work.task(id)
+        if task is not None and not task.queued and MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
+            moves.queue(work, task)
     return work.decide(Answer(status=200, data=Nothing()))
 
 

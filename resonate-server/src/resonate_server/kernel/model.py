@@ -7,6 +7,7 @@ knows how. All times are milliseconds since the Unix epoch.
 from typing import Any
 
 from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
@@ -24,6 +25,7 @@ class Task(Struct, frozen=True):
     ``None`` for one that may come twice.
     ``lost_at``: when the last lease was lost, until the next claim.
     ``releases``: claims in a row that ended by release, with nothing achieved in between.
+    ``unclaimed``: times in a row that a worker was told of it and did not claim it.
     """
 
     id: str
@@ -38,10 +40,17 @@ class Task(Struct, frozen=True):
     queued: bool = False
     releases: int = 0
     lost_at: int | None = None
+    unclaimed: int = 0
 
     def execute(self) -> Execute:
         """The message that offers it to a worker."""
         return Execute(task_id=self.id, version=self.version, target=self.target)
+
+    def report(self) -> TaskRecord:
+        """The record with what is known of its troubles, for those who ask what became of it."""
+        if self.state is not TaskState.PENDING:
+            return self.record()
+        return replace(self.record(), unclaimed=self.unclaimed or UNSET, releases=self.releases or UNSET)
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""
@@ -63,6 +72,9 @@ class Rules(Struct, frozen=True):
     release_pause_ms: int = 1_000
     """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
     release_pause_max_ms: int = 30_000
+    unclaimed_pause_ms: int = 5_000
+    """Pause before a task that was handed out and not claimed is dispatched again; doubles likewise."""
+    unclaimed_pause_max_ms: int = 30_000
     told_at_once: int = 200
     """So many awaiters and listeners learn of settlements in one transaction; the others follow by and by."""
     catch_up_runs: int = 1
@@ -226,6 +238,16 @@ class ScheduleFired(Struct, frozen=True):
     """A schedule has created a promise."""
 
 
+class HandedOutInVain(Struct, frozen=True):
+    """Nothing came of handing out ``task``, twice as often as when that was last told.
+
+    ``function``: what its promise calls, as far as that is known; no rule knows it.
+    """
+
+    task: Task
+    function: str | None = None
+
+
 class RunsSkipped(Struct, frozen=True):
     """Of the runs that a schedule has missed, those ``since`` the first and before ``until`` (ms) will not be made."""
 
@@ -234,7 +256,7 @@ class RunsSkipped(Struct, frozen=True):
     until: int
 
 
-type Notice = LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
+type Notice = HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
 """What operators want to know of; no rule depends on it."""
 
 

@@ -3,7 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, LeaseLost, Task, TaskClaimed
+from resonate_server.kernel.model import DropCallbacks, HandedOutInVain, LeaseLost, Task, TaskClaimed
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.errors import Conflict
@@ -77,6 +77,7 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         timer_at=lease_end(work, claim.ttl),
         queued=False,
         lost_at=None,
+        unclaimed=0,
     )
     work.put_task(acquired)
     work.notice(_claimed(work, task))
@@ -122,16 +123,31 @@ def release(work: Workspace, task: Task) -> None:
 
     A task that no worker can decode or knows the function of would otherwise go round as fast as delivery goes.
     """
-    pause = release_pause(work, task.releases)
+    rules = work.rules
+    pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
     queue(work, replace(task, releases=task.releases + 1), not_before=work.now + pause)
+    _tell_of_trouble(work, task.id)
 
 
-def release_pause(work: Workspace, earlier_releases: int) -> int:
-    """Pause in ms before the next dispatch, given how many releases in a row came before this one."""
-    if earlier_releases == 0:
-        return 0
-    doublings = min(earlier_releases - 1, 30)
-    return min(work.rules.release_pause_ms << doublings, work.rules.release_pause_max_ms)
+def set_aside(work: Workspace, task: Task) -> None:
+    """Let others have its place with the worker that did not claim it: it comes again after a growing pause."""
+    rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
+    pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
+    work.put_task(replace(aside, timer_at=work.now + pause, queued=False))
+    _tell_of_trouble(work, task.id)
+
+
+def growing_pause(first: int, longest: int, failures: int) -> int:
+    """Pause in ms before the next dispatch after so many ``failures``: none, ``first``, twice that, and so on."""
+    return min(first << min(failures - 1, 30), longest) if failures else 0
+
+
+def _tell_of_trouble(work: Workspace, id: str) -> None:
+    """Each time that it has doubled: a task may go round for years."""
+    task = work.task_or_404(id)
+    failures = max(task.unclaimed, task.releases)
+    if failures > 1 and failures.bit_count() == 1:
+        work.notice(HandedOutInVain(task=task))
 
 
 def park(work: Workspace, task: Task) -> None:

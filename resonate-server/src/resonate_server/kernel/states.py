@@ -24,6 +24,7 @@ class Event(Enum):
     AWAITED_SETTLED = auto()  # a promise it awaits, or registered a callback on, settled
     OWN_SETTLED = auto()  # its own promise was settled or expired
     RETRY_DUE = auto()
+    PASSED_OVER = auto()  # a worker was told of it and has not claimed it
     LEASE_DUE = auto()
     HOLDER_GONE = auto()  # the worker that holds it is known to be gone (section 9, item 4)
 
@@ -41,6 +42,7 @@ class Move(Enum):
     COUNT = auto()  # resumes + 1
     RESUME = auto()  # pending, execute, resumes = 1
     RESEND = auto()  # still pending, execute again
+    SET_ASIDE = auto()  # still pending, execute after a pause
     FINISH = auto()  # fulfilled
 
 
@@ -61,6 +63,7 @@ MOVES: dict[Event, dict[TaskState, Move]] = {
         Event.AWAITED_SETTLED: (Move.COUNT,  Move.COUNT,   Move.RESUME, Move.COUNT,   Move.KEEP),
         Event.OWN_SETTLED:     (Move.FINISH, Move.FINISH,  Move.FINISH, Move.FINISH,  Move.KEEP),
         Event.RETRY_DUE:       (Move.RESEND, None,         None,        None,         None),
+        Event.PASSED_OVER:     (Move.SET_ASIDE, None,      None,        None,         None),
         Event.LEASE_DUE:       (None,        Move.REQUEUE, None,        None,         None),
         Event.HOLDER_GONE:     (None,        Move.REQUEUE, None,        None,         None),
     }.items()

@@ -39,7 +39,7 @@ _DONE = Answer(status=200, data=Nothing())
 
 def task_get(work: Workspace, request: TaskGet) -> Answer:
     settlement.touch(work, [request.id])
-    return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).record()))
+    return Answer(status=200, data=TaskData(task=work.task_or_404(request.id).report()))
 
 
 def task_create(work: Workspace, request: TaskCreate) -> Answer:

@@ -21,6 +21,11 @@ class PollAddress(Struct, frozen=True):
     id: str
     exact: bool
 
+    @property
+    def member(self) -> str | None:
+        """The one member that may get what is sent there; empty if any may, ``None`` if nobody."""
+        return (self.id or None) if self.exact else ""
+
 
 class PushAddress(Struct, frozen=True):
     """An HTTP endpoint that takes messages as POST bodies."""

@@ -166,7 +166,7 @@ def _readable(message: str) -> str:
     _, found, path = message.partition(" - at `")
     where = f" - at `{path}" if found else ""
     if "matching regex" in message:
-        return f"an id must not contain NUL{where}"
+        return f"an id must not contain control characters{where}"
     if f"length <= {MAX_ID_CHARACTERS}" in message:
         return f"an id has at most {MAX_ID_CHARACTERS} characters{where}"
     return message

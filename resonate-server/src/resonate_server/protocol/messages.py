@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from resonate_server.protocol.records import Promise
 
+type UnblockKey = tuple[str, str]
+"""Promise and address."""
+
 
 class Execute(Struct, frozen=True):
     """Task ``task_id`` waits at ``version`` for whoever answers at ``target``."""
@@ -25,6 +28,18 @@ class Unblock(Struct, frozen=True):
 
     promise: Promise
     address: str
+
+    @property
+    def key(self) -> UnblockKey:
+        """There is one of them per promise and address."""
+        return self.promise.id, self.address
+
+
+class OwedUnblock(Struct, frozen=True):
+    """``place``: its place in the order in which they came to be owed."""
+
+    place: int
+    unblock: Unblock
 
 
 type Message = Execute | Unblock

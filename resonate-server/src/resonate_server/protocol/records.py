@@ -104,7 +104,11 @@ class Schedule(Struct, frozen=True, rename="camel"):
 
 
 class TaskRecord(Struct, frozen=True):
-    """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired."""
+    """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired.
+
+    Beyond the protocol, in answers to ``task.get`` and while it is pending: how often in a row it was handed out and
+    not claimed (``unclaimed``), or claimed and given back with nothing achieved (``releases``).
+    """
 
     id: str
     state: TaskState
@@ -112,3 +116,18 @@ class TaskRecord(Struct, frozen=True):
     resumes: int
     ttl: int | UnsetType = UNSET
     pid: str | UnsetType = UNSET
+    unclaimed: int | UnsetType = UNSET
+    releases: int | UnsetType = UNSET
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, for people; empty if nothing is. One release is normal: a worker was ended."""
+        if self.unclaimed:
+            return f"handed out {times(self.unclaimed)}, claimed by nobody"
+        if self.releases and self.releases > 1:
+            return f"claimed {times(self.releases)}, given back each time"
+        return ""
+
+
+def times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

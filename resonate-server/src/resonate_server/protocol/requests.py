@@ -28,7 +28,16 @@ MAX_TAGS_CHARACTERS = 65_536
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
+_UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+"""Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
+could claim the task of such an id."""
+
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
+"""Of something that may exist."""
+
+NewId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=rf"\A[^{_UNUSABLE}]*\Z")]
+"""Of something that this request may create: a promise, a schedule, or the lease of a process."""
+
 Text = Annotated[str, Meta(min_length=1)]
 Millis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Ttl = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
@@ -92,6 +101,7 @@ class PromiseGet(RequestForOne, frozen=True):
 class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     kind = "promise.create"
 
+    id: NewId
     timeout_at: Millis
     param: Value = EMPTY
     tags: Tags = field(default_factory=dict)
@@ -183,7 +193,7 @@ class TaskGet(RequestForOne, frozen=True):
 class TaskCreate(Request, frozen=True):
     kind = "task.create"
 
-    pid: Text
+    pid: NewId
     ttl: Ttl
     action: Action[PromiseCreate]
 
@@ -204,7 +214,7 @@ class TaskAcquire(RequestForOne, frozen=True):
     kind = "task.acquire"
 
     version: Version
-    pid: Text
+    pid: NewId
     ttl: Ttl
 
 
@@ -290,7 +300,7 @@ class TaskRef(Struct, frozen=True):
 class TaskHeartbeat(Request, frozen=True):
     kind = "task.heartbeat"
 
-    pid: Text
+    pid: Id
     tasks: list[TaskRef]
 
     @property
@@ -324,9 +334,9 @@ class ScheduleGet(RequestForOne, frozen=True):
 class ScheduleCreate(Request, frozen=True, rename="camel"):
     kind = "schedule.create"
 
-    id: Id
+    id: NewId
     cron: Text
-    promise_id: Text
+    promise_id: NewId
     promise_timeout: Millis
     promise_param: Value = EMPTY
     promise_tags: Tags = field(default_factory=dict)
@@ -348,8 +358,6 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
-        if "\0" in self.promise_id:
-            raise Malformed("promiseId must not contain NUL")
 
 
 class ScheduleDelete(RequestForOne, frozen=True):

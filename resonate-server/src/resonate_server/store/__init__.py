@@ -24,7 +24,7 @@ from resonate_server.kernel.model import (
     Spreading,
     Task,
 )
-from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
@@ -177,11 +177,17 @@ class Store(Protocol):
     def drop_unblocks_before(self, time: int) -> None:
         """Forget those kept since before ``time`` (ms): whoever waited for them is gone."""
 
-    def unblocks(self) -> list[Unblock]:
-        """All that are kept, with the promise as it stands."""
+    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
+        """What ``member`` of ``group`` may get, from after a place on; one by one, for whoever asks stops in time.
+
+        With empty names: what is for HTTP addresses. Nothing may be written before the last one is read.
+        """
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         """Tasks that are owed to a worker of ``group``, ascending by the time of their next retry."""
+
+    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
+        """Ids of tasks for ``group`` that were not claimed and wait out a pause, ascending by its end."""
 
     def acquired_tasks(self) -> list[str]:
         """Ids of all tasks that somebody holds a lease of."""

@@ -17,12 +17,12 @@ from msgspec import UNSET, Struct
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.weight import weight
+from resonate_server.protocol.payload import Payload, excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, Store
 from resonate_server.watch.derive import chain_of, group_of
 from resonate_server.watch.events import ChainEvent, Event
 from resonate_server.watch.feed import visible
-from resonate_server.watch.payload import Payload, excerpt, function_name, readable
 from resonate_server.watch.ring import Ring
 
 PORTION = 500
@@ -109,6 +109,7 @@ class TaskView(Struct, frozen=True):
     resumes: int
     lease_ends: int | None
     retry_at: int | None
+    trouble: str
 
 
 class PromiseView(Struct, frozen=True):
@@ -364,6 +365,7 @@ def _task_view(branch: Branch) -> TaskView | None:
         resumes=task.resumes,
         lease_ends=task.timer_at if task.state is TaskState.ACQUIRED else None,
         retry_at=task.timer_at if task.state is TaskState.PENDING else None,
+        trouble=task.report().trouble,
     )
 
 

@@ -10,6 +10,7 @@ from resonate_server.engine.observer import Decided
 from resonate_server.kernel.model import PutCallback, Rows, Task
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.payload import Excerpt, Function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.watch.events import (
@@ -23,8 +24,8 @@ from resonate_server.watch.events import (
     TaskRefused,
     TaskReleased,
     TaskSuspended,
+    TaskUnclaimed,
 )
-from resonate_server.watch.payload import Excerpt, Function
 
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
@@ -51,12 +52,16 @@ def events(decided: Decided) -> list[ChainEvent]:
             found.append(_settled(promise, decided.now))
     for task in changes.tasks.values():
         before = rows.tasks.get(task.id)
-        if before is None or before.state is not task.state or (task.queued and before.timer_at != task.timer_at):
+        if before is None or before.state is not task.state or _is_offered_anew(before, task):
             promise = changes.promises.get(task.id) or rows.promises[task.id]
             _MOVED[task.state](found, before, task, chain_of(promise), decided)
     if decided.decision.answer.status == CONFLICT and isinstance(decided.request, WRITES):
         found += _refused(decided.request, rows, decided.now)
     return found
+
+
+def _is_offered_anew(before: Task, task: Task) -> bool:
+    return (task.queued and before.timer_at != task.timer_at) or before.unclaimed != task.unclaimed
 
 
 def chain_of(promise: Promise) -> str:
@@ -116,9 +121,12 @@ def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: st
     now, reason = decided.now, _reason(before, task, decided.now)
     if before is not None and before.state is TaskState.ACQUIRED:
         if reason == RELEASED:
-            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version))
+            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version, task.report().trouble))
         else:
             found.append(TaskLost(0, now, chain, task.id, before.pid, before.version, reason))
+    if before is not None and task.unclaimed > before.unclaimed:
+        trouble = task.report().trouble
+        found.append(TaskUnclaimed(0, now, chain, task.id, group_of(task.target), task.version, trouble))
     if task.queued:
         found.append(TaskQueued(0, now, chain, task.id, group_of(task.target), task.version, reason))
 
@@ -158,7 +166,7 @@ def _reason(before: Task | None, task: Task, now: int) -> str:
         return "continued"
     if before.state is TaskState.ACQUIRED:
         return RELEASED if task.lost_at is None else _loss(before, now)
-    if before.queued:
+    if before.queued or task.unclaimed:
         return "retry"
     return RELEASED if task.releases else CREATED  # After the pause, or the delay that was asked for.
 

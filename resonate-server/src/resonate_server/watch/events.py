@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from resonate_server.protocol.payload import Excerpt, Function, Payload, function_name, readable
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.payload import Excerpt, Function, Payload, function_name, readable
 
 
 class Event(Struct, tag_field="kind", gc=False):
@@ -90,8 +90,19 @@ class TaskLost(ChainEvent, tag="task.lost", gc=False):
 
 
 class TaskReleased(ChainEvent, tag="task.released", gc=False):
+    """``trouble``: what is wrong with the task, if it keeps coming back."""
+
     pid: str | None
     version: int
+    trouble: str
+
+
+class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):
+    """A worker was told of it and did not claim it; it is offered again after a pause."""
+
+    group: str | None
+    version: int
+    trouble: str
 
 
 class TaskHalted(ChainEvent, tag="task.halted", gc=False):

@@ -14,7 +14,7 @@ def worker() -> Connection:
 async def test_waiting_gives_all_messages_at_once_and_in_order() -> None:
     connection = worker()
     for id in ("a", "b", "c"):
-        connection.push(execute(id))
+        connection.offer(execute(id))
 
     assert await received(connection) == ["a", "b", "c"]
     assert await received(connection) == []
@@ -25,7 +25,7 @@ async def test_a_message_ends_the_waiting_at_once() -> None:
     waiting = asyncio.create_task(connection.wait(60))
     await asyncio.sleep(0)
 
-    connection.push(execute("t"))
+    connection.offer(execute("t"))
 
     assert await waiting == [execute("t")]
 
@@ -53,17 +53,19 @@ async def test_once_closed_nobody_waits() -> None:
 
 async def test_a_forgotten_message_does_not_wake_a_second_time() -> None:
     connection = worker()
-    connection.push(execute("t"))
+    connection.offer(execute("t"))
     connection.forget("t")
 
     assert await connection.wait(0.01) == []
 
 
-async def test_forgetting_tells_whether_it_was_there() -> None:
+async def test_forgetting_tells_what_it_was() -> None:
     connection = worker()
-    connection.push(execute("t"))
+    connection.offer(execute("t"))
 
-    assert (connection.forget("t"), connection.forget("t"), connection.forget("other")) == (True, False, False)
+    offer = connection.forget("t")
+    assert offer is not None and offer.execute == execute("t")
+    assert (connection.forget("t"), connection.forget("other")) == (None, None)
 
 
 async def test_a_closed_connection_has_no_room() -> None:
@@ -75,7 +77,7 @@ async def test_a_closed_connection_has_no_room() -> None:
 
 async def test_both_kinds_of_message_share_the_stream() -> None:
     connection = worker()
-    connection.push(execute("t"))
-    connection.push(unblock("p"))
+    connection.offer(execute("t"))
+    connection.tell(unblock("p"), 1)
 
     assert await received(connection) == ["t", "p"]

@@ -1,10 +1,13 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
+import asyncio
+import time
+
 import pytest
 from unit.hubs import Clock, Scene, execute, received
 
-from resonate_server.delivery.connection import WINDOW
-from resonate_server.delivery.hub import SILENT_S
+from resonate_server.delivery.connection import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
+from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SILENT_S, SLICE_S
 from resonate_server.protocol.messages import Execute
 
 
@@ -571,6 +574,229 @@ class TestSilentWorker:
         scene.send(execute("t"))
 
         assert await received(silent) == ["t"]
+
+
+class TestUnclaimed:
+    """A task that was handed out and not claimed gives its place to another, and is set aside by its owner."""
+
+    async def test_after_seconds_all_places_go_to_others(self, scene: Scene, clock: Clock) -> None:
+        worker = scene.worker()
+        scene.send(*many(WINDOW), execute("good"))
+        await received(worker)
+        clock.seconds += UNCLAIMED_S
+
+        scene.hub.go_round()
+
+        assert await received(worker) == ["good"]
+        assert scene.set_aside == [("w1", [f"t-{number}" for number in range(WINDOW)])]
+
+    async def test_not_before(self, scene: Scene, clock: Clock) -> None:
+        worker = scene.worker()
+        scene.send(*many(WINDOW), execute("good"))
+        await received(worker)
+        clock.seconds += UNCLAIMED_S - 0.1
+
+        scene.hub.go_round()
+
+        assert await received(worker) == []
+        assert scene.set_aside == []
+
+    async def test_it_comes_by_itself(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.01)
+        monkeypatch.setattr("resonate_server.delivery.connection.UNCLAIMED_S", 0.02)
+        worker = scene.worker()
+        scene.hub.connect("workers", "w2")  # The first to be connected has begun the rounds at the usual pace.
+        scene.hub.stop()
+        scene.worker("w3")
+        scene.send(execute("t", "poll://uni@workers/w1"))
+        await received(worker)
+
+        async with asyncio.timeout(10):
+            while not scene.set_aside:
+                await asyncio.sleep(0.01)
+
+    async def test_what_was_claimed_in_time_is_not_reported(self, scene: Scene, clock: Clock) -> None:
+        scene.worker()
+        scene.send(*many(3))
+        scene.claim("t-0", "t-1", "t-2")
+        clock.seconds += UNCLAIMED_S
+
+        scene.hub.go_round()
+
+        assert scene.set_aside == []
+
+    async def test_it_is_reported_once_and_nobody_s_any_more(self, scene: Scene, clock: Clock) -> None:
+        first = scene.worker("w1")
+        scene.send(execute("t"))
+        clock.seconds += UNCLAIMED_S
+        scene.hub.go_round()
+        scene.hub.go_round()
+
+        scene.hub.disconnect(first, planned=False)
+
+        assert scene.set_aside == [("w1", ["t"])]
+        assert await received(scene.worker("w2")) == []
+
+    async def test_that_it_is_sent_again_by_its_retry_makes_it_no_newer(self, scene: Scene, clock: Clock) -> None:
+        """Retries may be set to come faster than that."""
+        scene.worker()
+        scene.send(execute("t"))
+        for _ in range(5):
+            clock.seconds += UNCLAIMED_S / 5
+            scene.send(execute("t"))
+
+        scene.hub.go_round()
+
+        assert scene.set_aside == [("w1", ["t"])]
+
+    async def test_when_it_comes_again_another_member_may_get_it(self, scene: Scene, clock: Clock) -> None:
+        first = scene.worker("w1")
+        scene.send(execute("t"), execute("u"))
+        await received(first)
+        clock.seconds += UNCLAIMED_S
+        scene.hub.go_round()
+        scene.send(*many(3, "poll://uni@workers/w1"))
+        second = scene.worker("w2")
+
+        scene.send(execute("t"))
+
+        assert await received(second) == ["t"]
+
+    async def test_a_worker_at_work_may_be_full_and_keeps_them_for_longer_each_time(
+        self, scene: Scene, clock: Clock
+    ) -> None:
+        scene.worker()
+        patience: list[float] = []
+        for number in range(4):
+            scene.send(execute(f"t-{number}"))
+            began = clock.seconds
+            while len(scene.set_aside) == number:
+                clock.seconds += 1
+                scene.hub.go_round()
+            patience.append(clock.seconds - began)
+            scene.hub.is_at_work("w1")
+
+        assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
+
+    async def test_once_it_has_claimed_everything_it_is_no_longer(self, scene: Scene, clock: Clock) -> None:
+        scene.worker()
+        scene.hub.is_at_work("w1")
+        scene.send(execute("t"))
+        scene.claim("t")
+        scene.send(execute("u"))
+        clock.seconds += UNCLAIMED_S
+
+        scene.hub.go_round()
+
+        assert scene.set_aside == [("w1", ["u"])]
+
+    async def test_what_a_worker_at_work_has_passed_over_is_hopeless(self, scene: Scene, clock: Clock) -> None:
+        """SDKs claim in the order in which they are told."""
+        scene.worker()
+        scene.hub.is_at_work("w1")
+        scene.send(*many(5))
+        scene.claim("t-3")
+        clock.seconds += UNCLAIMED_S
+
+        scene.hub.go_round()
+
+        assert scene.set_aside == [("w1", ["t-0", "t-1", "t-2"])]
+
+    async def test_a_worker_that_connects_has_what_was_set_aside_offered_at_once(self, scene: Scene) -> None:
+        scene.worker("w1")
+
+        assert scene.recalled == ["workers"]
+
+    async def test_one_that_was_only_away_as_planned_does_not(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+        scene.hub.disconnect(worker, planned=True)
+        scene.worker("w1")
+
+        assert scene.recalled == ["workers"]
+
+    async def test_very_many_do_not_keep_the_loop_from_others(self, scene: Scene, clock: Clock) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(10)]
+        scene.send(*many(10 * WINDOW))
+        clock.seconds += UNCLAIMED_S
+        clock.step = SLICE_S / 4
+
+        scene.hub.go_round()
+        assert 0 < len(scene.set_aside) < len(workers)
+        for _ in workers:
+            scene.hub.go_round()
+
+        assert sum(len(ids) for _, ids in scene.set_aside) == 10 * WINDOW
+
+    async def test_while_nobody_is_connected_nothing_goes_round(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.hub.disconnect(worker, planned=False)
+
+        scene.hub.go_round()
+
+        assert scene.hub._round is None
+
+
+class TestMemory:
+    """What waits for workers with room is limited; the rest is left to the store."""
+
+    async def test_of_a_group(self, scene: Scene) -> None:
+        worker = scene.worker()
+        scene.send(*many(WINDOW + MAX_WAITING + 5))
+        assert scene.hub.figures() == [("workers", 1, MAX_WAITING)]
+        await received(worker)
+
+        scene.claim(*(f"t-{number}" for number in range(WINDOW)))
+        while not scene.refills:
+            scene.claim(*await received(worker))
+
+        assert [group for group, _ in scene.refills] == ["workers"]
+
+    async def test_of_long_ids_in_all_groups_together(self, scene: Scene) -> None:
+        scene.worker("w1"), scene.worker("w2", group="others")
+        long = "x" * 4_000
+        count = 2 * MAX_WAITING_CHARACTERS // len(long) // 2
+
+        for group in ("workers", "others"):
+            scene.send(*many(count, f"poll://any@{group}", prefix=long + group))
+
+        waiting = sum(messages for _, _, messages in scene.hub.figures())
+        assert waiting * len(long) <= MAX_WAITING_CHARACTERS + len(long)
+
+    async def test_a_group_whose_place_others_have_taken_is_served_all_the_same(self, scene: Scene) -> None:
+        for group in ("greedy", "greedier"):
+            scene.worker("w1", group=group)
+            scene.send(*many(MAX_WAITING, f"poll://any@{group}", prefix=group + "x" * 4_000))
+        modest = scene.hub.connect("modest", "w2")
+
+        scene.hub.refill("modest", many(WINDOW + 1, "poll://any@modest"), complete=True)
+        assert len(await received(modest)) == WINDOW
+        scene.refills.clear()
+        scene.claim("t-0")
+
+        assert [group for group, _ in scene.refills] == ["modest"]
+
+    async def test_what_is_for_absent_workers_alone_is_not_asked_for_again_and_again(self, scene: Scene) -> None:
+        scene.hub.connect("workers", "w1")
+        scene.refills.clear()
+
+        scene.hub.refill("workers", many(100, "poll://uni@workers/absent"), complete=False)
+
+        assert scene.refills == []
+
+
+class TestScale:
+    """Whatever happens to one task or worker costs the same, however many there are."""
+
+    async def test_fifty_thousand_tasks_and_a_thousand_workers(self, scene: Scene) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(1_000)]
+        tasks = many(50_000)
+        began = time.perf_counter()
+        scene.send(*tasks)
+        scene.claim(*(task.task_id for task in tasks))
+        took = time.perf_counter() - began
+
+        assert sum([len(await received(worker)) for worker in workers]) == 0
+        assert took < 10  # A second on an idle machine; a minute and more if each looked at every worker.
 
 
 class TestClosing:

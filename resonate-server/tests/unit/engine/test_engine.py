@@ -2,20 +2,26 @@
 to 3, 6 and 13."""
 
 import asyncio
+from base64 import b64encode
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedStore
 
 from resonate_server.delivery import Hub
+from resonate_server.engine.work import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
+    DebugReset,
+    DebugStart,
     PromiseGet,
     PromiseRegisterListener,
     PromiseSearch,
+    PromiseSettle,
     Request,
     TaskAcquire,
     TaskGet,
@@ -303,6 +309,10 @@ class TestSearch:
         assert [task.id for task in (await search).data.tasks] == ["p"]
 
 
+def kept(bench: Bench) -> list[str]:
+    return [owed.unblock.promise.id for owed in bench.store.unblocks("callers", "c1", 0)]
+
+
 class TestOwed:
     async def test_an_unblock_is_sent_and_kept(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
@@ -310,17 +320,17 @@ class TestOwed:
         await bench.call(promise_settle("p"))
         await bench.until(lambda: bench.notes.seen == [("unblock", "p")])
 
-        assert [kept.promise.id for kept in bench.store.unblocks()] == ["p"]
+        assert kept(bench) == ["p"]
 
     async def test_once_delivered_it_is_forgotten(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
         await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        settled = (await bench.call(promise_settle("p"))).data.promise
+        await bench.call(promise_settle("p"))
 
-        bench.engine.delivered(Unblock(promise=settled, address=LISTENER))
+        bench.engine.delivered(("p", LISTENER))
         await bench.call(promise_create("with the next commit"))
 
-        assert bench.store.unblocks() == []
+        assert kept(bench) == []
 
     async def test_what_nobody_came_for_is_forgotten_in_time(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
@@ -330,18 +340,60 @@ class TestOwed:
 
         bench.engine.forget_stale_unblocks(kept_seconds=61)
         await bench.settle_down()
-        assert len(bench.store.unblocks()) == 1
+        assert kept(bench) == ["p"]
         bench.engine.forget_stale_unblocks(kept_seconds=59)
         await bench.settle_down()
-        assert bench.store.unblocks() == []
+        assert kept(bench) == []
 
-    async def test_after_a_restart_what_is_kept_is_sent_again(self, bench: Bench) -> None:
+    async def test_after_a_restart_what_is_kept_reaches_whoever_connects(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
         await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
         await bench.call(promise_settle("p"))
 
-        async with Bench(bench.store).at_work() as again:
-            await again.until(lambda: again.notes.seen == [("unblock", "p")])
+        again = Bench(bench.store)
+        hub = Hub(again.engine, push=lambda *_: None)
+        async with again.at_work(hub):
+            listener = hub.connect("callers", "c1")
+            messages = await listener.wait(PATIENCE_S)
+        assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
+
+    async def test_after_a_restart_what_is_kept_for_an_http_address_is_pushed(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address="http://callers/"))
+        await bench.call(promise_settle("p"))
+
+        again = Bench(bench.store)
+        pushed: list[str] = []
+        async with again.at_work(Hub(again.engine, push=lambda _, url: pushed.append(url))):
+            await again.until(lambda: pushed == ["http://callers/"])
+
+    async def test_what_is_owed_is_given_in_portions_of_a_limited_size(self, bench: Bench) -> None:
+        for id in "abc":
+            await bench.call(promise_create(id, target=None))
+            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
+            settle = PromiseSettle(id=id, state=PromiseState.RESOLVED, value=Value(data="x" * MAX_UNBLOCK_BYTES))
+            await bench.call(settle)
+
+        portions: list[list[str]] = []
+        after, complete = 0, False
+        while not complete:
+            bench.engine.request_unblocks("callers", "c1", after)
+            await bench.settle_down()
+            _, _, _, owed, complete = bench.notes.given[-1]
+            after = owed[-1].place
+            portions.append([each.unblock.promise.id for each in owed])
+        assert portions == [["a"], ["b"], ["c"]]
+
+    async def test_what_was_delivered_is_not_given_again(self, bench: Bench) -> None:
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        await bench.call(promise_settle("p"))
+        bench.engine.delivered(("p", LISTENER))
+
+        bench.engine.request_unblocks("callers", "c1", 0)
+        await bench.settle_down()
+
+        assert bench.notes.given == [("callers", "c1", 0, [], True)]
 
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
         for id in "abc":
@@ -389,6 +441,85 @@ class TestOwed:
 
             messages = await worker.wait(PATIENCE_S / 3)
             assert [message.task_id for message in messages if isinstance(message, Execute)] == ["t"]
+
+
+class TestUnclaimed:
+    async def test_the_task_comes_again_after_its_pause(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        await bench.settle_down()
+        assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
+
+        bench.now += 5_000
+
+        await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
+
+    async def test_it_comes_at_once_if_a_worker_connects(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+
+        bench.engine.request_recall("workers")
+
+        await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
+
+    @pytest.mark.parametrize(("held", "told"), [(["u"], [PID]), ([], [])])
+    async def test_whether_the_process_is_at_work_is_told(self, bench: Bench, held: list[str], told: list[str]) -> None:
+        await bench.call(promise_create("t"))
+        for id in held:
+            await bench.call(promise_create(id))
+            await bench.call(acquire(id))
+
+        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        await bench.settle_down()
+
+        assert bench.notes.at_work == told
+
+    async def test_the_log_names_the_function_each_time_that_the_count_has_doubled(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        param = Value(data=b64encode(b'{"func":"brew","args":[]}').decode())
+        await bench.call(replace(promise_create("t"), param=param))
+        for _ in range(8):
+            bench.notes.seen.clear()
+            bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+            await bench.settle_down()
+            bench.now += 30_000
+            await bench.until(lambda: ("execute", "t") in bench.notes.seen)
+
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            f"task t for poll://any@workers, function brew: handed out {number} times, claimed by nobody"
+            for number in (2, 4, 8)
+        ]
+
+    async def test_while_nothing_happens_by_itself_it_waits_as_it_is(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(DebugStart())
+
+        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        await bench.settle_down()
+
+        assert (await bench.call(TaskGet(id="t"))).data.task.unclaimed is UNSET
+
+
+class TestReset:
+    @pytest.mark.parametrize("before", [[], [DebugStart()]])
+    async def test_delivery_is_told_also_while_nothing_is_delivered(self, bench: Bench, before: list[Request]) -> None:
+        for request in before:
+            await bench.call(request)
+
+        await bench.call(DebugReset())
+
+        assert bench.notes.seen == [("reset", "")]
+
+    async def test_what_was_delivered_before_is_not_forgotten_instead_of_what_comes_after(self, bench: Bench) -> None:
+        bench.engine.delivered(("p", LISTENER))
+        await bench.call(DebugReset())
+        await bench.call(promise_create("p", target=None))
+        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+        await bench.call(promise_settle("p"))
+        await bench.call(promise_create("with the next commit"))
+
+        assert kept(bench) == ["p"]
 
 
 class TestHolderGone:

@@ -106,7 +106,7 @@ class TestSpreading:
         await self.settle(bench)
 
         assert (await bench.call(DebugTick(time=START))).status == 200
-        assert len(bench.store.unblocks()) == len(LISTENERS)
+        assert len(bench.store.snapshot().unblocks) == len(LISTENERS)
 
     async def test_a_reset_ends_it(self, bench: Bench) -> None:
         await bench.call(DebugStart())
@@ -114,7 +114,7 @@ class TestSpreading:
         await bench.call(DebugReset())
 
         await bench.call(DebugTick(time=START))
-        assert bench.store.unblocks() == []
+        assert bench.store.snapshot().unblocks == []
 
 
 @pytest.mark.usefixtures("small_portions")

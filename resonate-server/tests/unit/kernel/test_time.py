@@ -1,6 +1,7 @@
 """What happens by itself as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
 
 import pytest
+from msgspec import UNSET
 from unit.driver import FAR, HOUR, LEASE, OTHER_PID, PID, RETRY, SECOND, START, TARGET, Driver, promise_create, value
 
 from resonate_server.kernel.model import Due, LeaseLost, Rules, Task
@@ -299,6 +300,101 @@ class TestDelay:
 # --- section 9 ------------------------------------------------------------------------------------------------------
 
 
+class TestPauseWhenNobodyClaims:
+    """A task that a worker was told of and did not claim lets others have its place."""
+
+    def pauses(self, server: Driver, times: int) -> list[int]:
+        """ms from each time that it was not claimed to the next dispatch."""
+        seen = []
+        for _ in range(times):
+            server.forget_messages()
+            server.set_aside("t", known_task(server, "t").version)
+            began = server.now
+            while not server.take_executes():
+                server.now = known_task(server, "t").timer_at or FAR
+                server.tick()
+            seen.append(server.now - began)
+        return seen
+
+    def test_it_is_dispatched_after_a_pause_that_doubles_up_to_a_cap(self, server: Driver) -> None:
+        server.create("t")
+
+        assert self.pauses(server, 5) == [5_000, 10_000, 20_000, 30_000, 30_000]
+
+    def test_very_many_times_do_not_overflow_it(self, server: Driver) -> None:
+        server.create("t")
+
+        assert self.pauses(server, 100)[-1] == 30_000
+
+    def test_how_often_it_was_is_told_to_those_who_ask(self, server: Driver) -> None:
+        server.create("t")
+        self.pauses(server, 3)
+
+        record = server.get_task("t").data.task
+        assert (record.unclaimed, record.trouble) == (3, "handed out 3 times, claimed by nobody")
+
+    def test_a_claim_ends_the_count(self, server: Driver) -> None:
+        server.create("t")
+        self.pauses(server, 3)
+
+        answer = server.acquire("t")
+        server.release("t", 1)
+
+        assert (answer.data.task.unclaimed, server.get_task("t").data.task.unclaimed) == (UNSET, UNSET)
+        assert self.pauses(server, 1) == [5_000]
+
+    def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
+        """The worker may have been full, and has the message still."""
+        server.create("t")
+        server.set_aside("t", 0)
+
+        assert server.acquire("t").status == 200
+
+    def test_a_worker_that_connects_ends_the_pause_but_not_the_count(self, server: Driver) -> None:
+        server.create("t")
+        server.set_aside("t", 0)
+        server.forget_messages()
+
+        server.recall("others")
+        assert server.take_executes() == []
+        server.recall("workers")
+        server.recall("workers")
+
+        assert server.take_executes() == [("t", 0)]
+        assert self.pauses(server, 1) == [10_000]
+
+    def test_of_a_pause_for_another_reason_it_does_not(self, server: Driver) -> None:
+        server.create("released")
+        for version in range(2):
+            server.acquire("released", version)
+            server.release("released", version + 1)
+        server.create("delayed", delay=str(server.now + 60_000))
+        server.forget_messages()
+
+        server.recall("workers")
+
+        assert server.take_executes() == []
+
+    def test_what_has_moved_on_is_left_alone(self, server: Driver) -> None:
+        server.create("t")
+        server.acquire("t")
+        server.release("t", 1)
+        before = known_task(server, "t")
+
+        server.set_aside("t", 0)
+        server.set_aside("unknown", 0)
+
+        assert known_task(server, "t") == before
+
+    def test_past_its_deadline_it_is_over(self, server: Driver) -> None:
+        server.create("t", timeout_at=server.now + 10)
+        server.now += 10
+
+        server.set_aside("t", 0)
+
+        assert known_task(server, "t").state is TaskState.FULFILLED
+
+
 class TestPauseAfterRelease:
     """Section 9, item 1: a task that nobody can run must not go round at full speed."""
 
@@ -352,6 +448,22 @@ class TestPauseAfterRelease:
         self.claim_and_release(server)
 
         assert server.acquire("t", 2).status == 200
+
+    def test_how_often_it_was_given_back_is_told_to_those_who_ask(self, server: Driver) -> None:
+        server.create("t")
+        self.claim_and_release(server)
+        assert server.get_task("t").data.task.trouble == ""
+        self.claim_and_release(server)
+
+        record = server.get_task("t").data.task
+        assert (record.releases, record.trouble) == (2, "claimed 2 times, given back each time")
+
+    def test_workers_are_not_told(self, server: Driver) -> None:
+        """Typed SDKs read the record that a claim is answered with."""
+        server.create("t")
+        self.claim_and_release(server)
+
+        assert server.acquire("t", 1).data.task.releases is UNSET
 
     def test_a_suspension_ends_the_count(self, server: Driver) -> None:
         server.create("t")

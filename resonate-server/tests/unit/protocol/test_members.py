@@ -51,6 +51,13 @@ VALID: dict[str, dict[str, Any]] = {
     "task.halt": {"id": "t"},
     "task.continue": {"id": "t"},
     "task.search": {},
+    "schedule.create": {
+        "id": "s",
+        "cron": "* * * * *",
+        "promiseId": "p",
+        "promiseTimeout": 1,
+        "promiseTags": TARGET,
+    },
 }
 
 OPTIONAL = {"tags", "param", "value", "head", "kind"}
@@ -135,6 +142,18 @@ def test_a_member_of_another_type_is_refused(kind: str, path: tuple[str | int, .
     refused(kind, changed(kind, path, wrong))
 
 
+CREATED: list[tuple[str, tuple[str, ...]]] = [
+    ("promise.create", ("id",)),
+    ("task.create", ("action", "data", "id")),
+    ("task.create", ("pid",)),
+    ("task.acquire", ("pid",)),
+    ("task.fence", ("action", "data", "id")),
+    ("schedule.create", ("id",)),
+    ("schedule.create", ("promiseId",)),
+]
+"""Where an id stands of something that is created."""
+
+
 class TestIds:
     EVERY = members("id", "awaited", "awaiter")
 
@@ -148,6 +167,22 @@ class TestIds:
     )
     def test_anything_else_is_an_id(self, id: str) -> None:
         accepted("promise.get", {"id": id})
+
+    @pytest.mark.parametrize(("kind", "path"), CREATED)
+    @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
+    def test_one_with_a_control_character_cannot_be_created(
+        self, kind: str, path: tuple[str | int, ...], bad: str
+    ) -> None:
+        """SDKs send ids as a header, where it cannot stand: nobody could claim the task."""
+        assert "control characters" in refused(kind, changed(kind, path, bad))
+
+    @pytest.mark.parametrize(("kind", "path"), CREATED)
+    @pytest.mark.parametrize("character", ["x", "é", "数", "😀"])
+    def test_the_limit_counts_characters_not_bytes(
+        self, kind: str, path: tuple[str | int, ...], character: str
+    ) -> None:
+        accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
+        refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
 
     def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
         assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000

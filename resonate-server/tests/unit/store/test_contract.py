@@ -618,6 +618,16 @@ class TestOwed:
 
         assert self.queued(store, "workers") == []
 
+    def test_those_that_nobody_claimed_and_that_wait_out_a_pause_are_found_by_group(self, store: Store) -> None:
+        write(store, *map(promise, ("late", "early", "queued", "claimed", "new", "elsewhere")))
+        write(store, task("late", unclaimed=1, timer_at=3), task("early", unclaimed=2, timer_at=2))
+        write(store, task("queued", unclaimed=1, queued=True), task("claimed", TaskState.ACQUIRED, unclaimed=1))
+        write(store, task("new"), task("elsewhere", target="poll://any@others", unclaimed=1))
+
+        with store.transaction():
+            assert store.set_aside_tasks("workers", 10) == ["early", "late"]
+            assert store.set_aside_tasks("workers", 1) == ["early"]
+
     def test_held_tasks_are_those_of_one_process(self, store: Store) -> None:
         for id, pid in (("a", "pid-1"), ("b", "pid-2"), ("c", None)):
             write(store, promise(id), task(id, TaskState.ACQUIRED if pid else TaskState.PENDING, pid=pid))
@@ -636,7 +646,52 @@ class TestUnblocks:
 
     def kept(self, store: Store) -> list[Unblock]:
         with store.transaction():
-            return store.unblocks()
+            return [owed.unblock for owed in store.unblocks("callers", "caller-1", 0)]
+
+    def places(self, store: Store, group: str, member: str, after: int = 0) -> list[tuple[int, str]]:
+        with store.transaction():
+            return [(owed.place, owed.unblock.address) for owed in store.unblocks(group, member, after)]
+
+    def addresses(self, store: Store, group: str, member: str) -> list[str]:
+        return [address for _, address in self.places(store, group, member)]
+
+    def test_each_member_is_owed_its_own_and_what_is_for_any(self, store: Store) -> None:
+        kept = ["poll://any@g", "poll://uni@g/b", "poll://any@g/a", "poll://uni@g/a", "poll://uni@g", "http://g/"]
+        for address in kept:
+            self.keep(store, address)
+
+        assert self.addresses(store, "g", "a") == ["poll://any@g", "poll://any@g/a", "poll://uni@g/a"]
+        assert self.addresses(store, "g", "b") == ["poll://any@g", "poll://uni@g/b", "poll://any@g/a"]
+        assert self.addresses(store, "g", "c") == ["poll://any@g", "poll://any@g/a"]
+        assert self.addresses(store, "other", "a") == []
+        assert self.addresses(store, "", "") == ["http://g/"]
+
+    def test_they_come_in_their_order_from_after_a_place_on(self, store: Store) -> None:
+        for address in ("poll://any@g/3", "poll://uni@g/a", "poll://any@g/1"):
+            self.keep(store, address)
+        first, *rest = self.places(store, "g", "a")
+
+        assert first[1] == "poll://any@g/3"
+        assert self.places(store, "g", "a", after=first[0]) == rest
+        assert self.places(store, "g", "a", after=rest[-1][0]) == []
+
+    def test_a_place_is_never_used_again(self, store: Store) -> None:
+        """Whoever has asked once asks for what comes after."""
+        self.keep(store)
+        [(place, _)] = self.places(store, "callers", "caller-1")
+        with store.transaction():
+            store.reset()
+        self.keep(store)
+
+        assert self.places(store, "callers", "caller-1", after=place)
+
+    def test_whoever_has_enough_need_not_take_all(self, store: Store) -> None:
+        self.keep(store)
+        self.keep(store, ADDRESS + "x")
+        with store.transaction():
+            owed = next(iter(store.unblocks("callers", "caller-1", 0)))
+
+        assert owed.unblock.address == ADDRESS
 
     def test_one_is_kept_with_its_promise(self, store: Store) -> None:
         self.keep(store)
@@ -646,25 +701,25 @@ class TestUnblocks:
     def test_one_per_promise_and_address(self, store: Store) -> None:
         self.keep(store)
         self.keep(store)
-        self.keep(store, ADDRESS + "x")
+        self.keep(store, "poll://any@callers")
 
-        assert sorted(unblock.address for unblock in self.kept(store)) == [ADDRESS, ADDRESS + "x"]
+        assert sorted(unblock.address for unblock in self.kept(store)) == ["poll://any@callers", ADDRESS]
 
     def test_a_dropped_one_is_gone(self, store: Store) -> None:
         self.keep(store)
-        self.keep(store, ADDRESS + "x")
+        self.keep(store, "poll://any@callers")
         with store.transaction():
             store.drop_unblock("p", ADDRESS)
 
-        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+        assert [unblock.address for unblock in self.kept(store)] == ["poll://any@callers"]
 
     def test_those_kept_since_before_a_time_are_dropped(self, store: Store) -> None:
         self.keep(store, at=NOW - 1)
-        self.keep(store, ADDRESS + "x", at=NOW)
+        self.keep(store, "poll://any@callers", at=NOW)
         with store.transaction():
             store.drop_unblocks_before(NOW)
 
-        assert [unblock.address for unblock in self.kept(store)] == [ADDRESS + "x"]
+        assert [unblock.address for unblock in self.kept(store)] == ["poll://any@callers"]
 
 
 class TestSearchPromises:

@@ -118,7 +118,8 @@ def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:
     done = server.promise("done")
 
     assert done is not None
-    assert server.store.unblocks() == [Unblock(promise=done, address=CALLER)]
+    owed = [each.unblock for each in server.store.unblocks("callers", "caller-1", 0)]
+    assert owed == [Unblock(promise=done, address=CALLER)]
 
 
 def test_schedules_and_timers_go_on(server: Driver) -> None:

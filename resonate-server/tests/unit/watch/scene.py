@@ -1,8 +1,8 @@
 """Short spellings of events, for the tests of what is done with them. No assertions in here."""
 
+from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskSuspended, WorkerGone
-from resonate_server.watch.payload import Excerpt
 
 
 def settled(id: str, data: str = "", chain: str | None = None) -> PromiseSettled:

@@ -10,6 +10,7 @@ from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise
 from unit.watch.scene import settled
 
+from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, Store
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
@@ -29,7 +30,6 @@ from resonate_server.watch.chains import (
     encode_place,
 )
 from resonate_server.watch.events import ChainEvent
-from resonate_server.watch.payload import MAX_TEXT
 from resonate_server.watch.ring import Ring
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED

@@ -223,6 +223,29 @@ class TestAttempts:
         driver.wait(SECOND)
         assert only(driver, "task.queued")["reason"] == "released"
 
+    def test_what_keeps_coming_back_is_told_with_its_trouble(self, driver: Driver) -> None:
+        driver.acquired("t")
+        driver.release("t", 1)
+        assert only(driver, "task.released")["trouble"] == ""
+        driver.acquire("t", 1)
+        driver.forget_messages()
+
+        driver.release("t", 2)
+
+        assert only(driver, "task.released")["trouble"] == "claimed 2 times, given back each time"
+
+    def test_what_nobody_claims_is_told_each_time_and_offered_again(self, driver: Driver) -> None:
+        driver.pending("t")
+        driver.set_aside("t", 0)
+
+        (unclaimed,) = told(driver)
+        assert (unclaimed["kind"], unclaimed["group"], unclaimed["version"]) == ("task.unclaimed", "workers", 0)
+        assert unclaimed["trouble"] == "handed out once, claimed by nobody"
+
+        driver.forget_messages()
+        driver.wait(5 * SECOND)
+        assert only(driver, "task.queued")["reason"] == "retry"
+
     def test_a_halt_tells_whose_attempt_it_ended(self, driver: Driver) -> None:
         driver.acquired("t")
         driver.halt("t")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.rows import has_tags
+from resonate_server.store.sqlite.rows import has_tags, member_of, recipient_of
 from resonate_server.store.sqlite.runs import LogLost, Run, begin_run, check_log, run_in_file
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
         # view.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        for function, arguments in ((has_tags, 2), (recipient_of, 1), (member_of, 1)):
+            db.create_function(function.__name__, arguments, function, deterministic=True)
         version = _version(db, path)
         if version == 0:
             db.execute(statements.OF_A_NEW_FILE)
@@ -41,7 +43,6 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
         begin_run(db, path, run)
-        db.create_function("has_tags", 2, has_tags, deterministic=True)
     except LogLost as error:
         db.close()
         raise StoreUnusable(str(error)) from error

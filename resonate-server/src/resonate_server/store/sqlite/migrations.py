@@ -16,7 +16,8 @@ COLUMNS = {
 
 STEPS = {
     1: """
--- Payloads leave the tables in which promises and schedules are looked up; settlements may spread by and by.
+-- Payloads leave the tables in which promises and schedules are looked up; settlements may spread by and by. What is
+-- owed to listeners can be asked for by each of them; tasks that nobody claims are counted.
 DROP INDEX promises_by_deadline;
 DROP INDEX roots_by_settlement;
 DROP INDEX promises_by_branch;
@@ -24,8 +25,13 @@ DROP INDEX promises_by_parent;
 DROP INDEX promises_by_origin;
 DROP INDEX IF EXISTS roots_by_creation;
 DROP INDEX schedules_by_next_run;
+DROP INDEX tasks_by_timer;
+DROP INDEX tasks_by_holder;
+DROP INDEX tasks_queued;
 ALTER TABLE promises RENAME TO promises_1;
 ALTER TABLE schedules RENAME TO schedules_1;
+ALTER TABLE tasks RENAME TO tasks_1;
+ALTER TABLE unblocks RENAME TO unblocks_1;
 
 CREATE TABLE promises (
     number     INTEGER PRIMARY KEY,
@@ -46,6 +52,31 @@ CREATE TABLE params (
 CREATE TABLE results (
     promise INTEGER PRIMARY KEY,
     data    BLOB NOT NULL
+);
+CREATE TABLE tasks (
+    id        TEXT PRIMARY KEY,
+    target    TEXT NOT NULL,
+    recipient TEXT,
+    state     TEXT NOT NULL,
+    version   INTEGER NOT NULL,
+    resumes   INTEGER NOT NULL,
+    ttl       INTEGER,
+    pid       TEXT,
+    claim     TEXT,
+    timer_at  INTEGER,
+    queued    INTEGER NOT NULL,
+    releases  INTEGER NOT NULL,
+    lost_at   INTEGER,
+    unclaimed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE unblocks (
+    place      INTEGER PRIMARY KEY AUTOINCREMENT,
+    promise_id TEXT NOT NULL,
+    address    TEXT NOT NULL,
+    recipient  TEXT NOT NULL,
+    member     TEXT,
+    kept_since INTEGER NOT NULL,
+    UNIQUE (promise_id, address)
 );
 CREATE TABLE schedules (
     number          INTEGER PRIMARY KEY,
@@ -80,9 +111,17 @@ INSERT INTO schedules (id, cron, promise_id, promise_timeout, promise_tags, crea
 INSERT INTO schedule_params
     SELECT number, promise_param FROM schedules_1 AS old CROSS JOIN schedules ON schedules.id = old.id
     WHERE length(promise_param) > 2;
+INSERT INTO tasks
+    SELECT id, target, recipient, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, 0
+    FROM tasks_1;
+INSERT INTO unblocks (promise_id, address, recipient, member, kept_since)
+    SELECT promise_id, address, recipient_of(address), member_of(address), kept_since FROM unblocks_1
+    ORDER BY kept_since;
 UPDATE tasks SET resumes = 0, releases = 0, lost_at = NULL WHERE state = 'fulfilled';
 DROP TABLE promises_1;
 DROP TABLE schedules_1;
+DROP TABLE tasks_1;
+DROP TABLE unblocks_1;
 
 CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE state = 'pending';
 CREATE INDEX roots_by_settlement ON promises (settled_at, id)
@@ -92,6 +131,11 @@ CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NUL
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
+CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
+CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
+CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
+CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
+CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 CREATE INDEX spreading_by_turn ON spreading (turn_at);
 
 CREATE TABLE server (

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from resonate_server.kernel.model import Task, Unread
 from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, Tags, TaskState, Value
 
 type Row = tuple[Any, ...]
@@ -122,12 +123,13 @@ def task_row(task: Task) -> Row:
         task.queued,
         task.releases,
         task.lost_at,
+        task.unclaimed,
         address.group if isinstance(address, PollAddress) else None,
     )
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed = row
     return Task(
         id=id,
         target=target,
@@ -141,4 +143,22 @@ def task(row: Row) -> Task:
         queued=bool(queued),
         releases=releases,
         lost_at=lost_at,
+        unclaimed=unclaimed,
     )
+
+
+def unblock_row(unblock: Unblock, now: int) -> Row:
+    address = unblock.address
+    return unblock.promise.id, address, recipient_of(address), member_of(address), now
+
+
+def recipient_of(address: str) -> str:
+    """SQL function: the group that something goes to; empty for an HTTP address."""
+    parsed = parse_address(address)
+    return parsed.group if isinstance(parsed, PollAddress) else ""
+
+
+def member_of(address: str) -> str | None:
+    """SQL function: the one member of the group that may get it; empty if any may, null if nobody."""
+    parsed = parse_address(address)
+    return parsed.member if isinstance(parsed, PollAddress) else ""

@@ -70,11 +70,13 @@ CREATE TABLE tasks (
     timer_at  INTEGER,
     queued    INTEGER NOT NULL,
     releases  INTEGER NOT NULL,
-    lost_at   INTEGER
+    lost_at   INTEGER,
+    unclaimed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
+CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
 -- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
 CREATE TABLE callbacks (
@@ -101,13 +103,19 @@ CREATE TABLE spreading (
 ) WITHOUT ROWID;
 CREATE INDEX spreading_by_turn ON spreading (turn_at);
 
--- unblock messages that no live stream has taken yet.
+-- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
+-- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
+-- place orders them, and is never used again.
 CREATE TABLE unblocks (
+    place      INTEGER PRIMARY KEY AUTOINCREMENT,
     promise_id TEXT NOT NULL,
     address    TEXT NOT NULL,
+    recipient  TEXT NOT NULL,
+    member     TEXT,
     kept_since INTEGER NOT NULL,
-    PRIMARY KEY (promise_id, address)
-) WITHOUT ROWID;
+    UNIQUE (promise_id, address)
+);
+CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 
 -- A promise to create again and again; next_run_at in ms since the epoch.
 CREATE TABLE schedules (
@@ -153,7 +161,7 @@ _SIZES = """
 """
 _PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
 _WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed"
 _PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
 _TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 
@@ -190,11 +198,11 @@ PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM 
 PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at
+    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed
 """
 
 PUT_CALLBACK = """
@@ -209,15 +217,27 @@ PUT_SPREADING = "INSERT OR REPLACE INTO spreading (promise_id, after, turn_at) V
 DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = ?"
 GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT ?"
 
-PUT_UNBLOCK = "INSERT OR REPLACE INTO unblocks (promise_id, address, kept_since) VALUES (?, ?, ?)"
+PUT_UNBLOCK = """
+INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (promise_id, address) DO UPDATE SET kept_since = excluded.kept_since
+"""
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
-GET_UNBLOCKS = f"""
-SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
-ORDER BY promise_id, address
+# Two walks along the index, merged: whoever asks stops after a few rows.
+GET_UNBLOCKS = """
+SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
+UNION ALL
+SELECT place, promise_id, address FROM unblocks
+WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
+ORDER BY place
 """
 
 GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+
+GET_SET_ASIDE = """
+SELECT id FROM tasks
+WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = ? ORDER BY timer_at, id LIMIT ?
+"""
 
 # Only acquired tasks have a pid; naming it lets SQLite use the index of holders.
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
@@ -337,6 +357,10 @@ ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+ALL_UNBLOCKS = f"""
+SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
+ORDER BY promise_id, address
+"""
 ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
 # About as many as the JSON of all of these has.
 SNAPSHOT_BYTES = """

@@ -36,7 +36,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.kernel.weight import weight
-from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
@@ -391,7 +391,7 @@ class SQLiteStore(Store):
     # --- what is owed -----------------------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
-        self._unwritten.operations.append((statements.PUT_UNBLOCK, (unblock.promise.id, unblock.address, now)))
+        self._unwritten.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
 
     def drop_unblock(self, promise_id: str, address: str) -> None:
         self._unwritten.operations.append((statements.DROP_UNBLOCK, (promise_id, address)))
@@ -399,14 +399,22 @@ class SQLiteStore(Store):
     def drop_unblocks_before(self, time: int) -> None:
         self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
 
-    def unblocks(self) -> list[Unblock]:
-        return [
-            Unblock(promise=rows.promise(promise), address=address)
-            for address, *promise in self._query(statements.GET_UNBLOCKS)
-        ]
+    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
+        """Past the cache: they are large, many, and read once."""
+        promise: Promise | None = None
+        query = {"group": group, "member": member, "after": after}
+        for place, promise_id, address in self._query(statements.GET_UNBLOCKS, query):
+            if promise is None or promise.id != promise_id:
+                row = self._query(statements.GET_WHOLE_PROMISE, (promise_id,)).fetchone()
+                promise = None if row is None else rows.promise(row)
+            if promise is not None:
+                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
         return [rows.task(row) for row in self._query(statements.GET_QUEUED, (group, limit))]
+
+    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
+        return [id for (id,) in self._query(statements.GET_SET_ASIDE, (group, limit))]
 
     def acquired_tasks(self) -> list[str]:
         return [id for (id,) in self._query(statements.GET_ACQUIRED)]
@@ -574,7 +582,10 @@ class SQLiteStore(Store):
                 PutListener(awaited=awaited, address=address)
                 for awaited, address in self._query(statements.ALL_LISTENERS)
             ],
-            unblocks=self.unblocks(),
+            unblocks=[
+                Unblock(promise=rows.promise(promise), address=address)
+                for address, *promise in self._query(statements.ALL_UNBLOCKS)
+            ],
             spreading=list(self._spreading(statements.ALL_SPREADING)),
         )
 

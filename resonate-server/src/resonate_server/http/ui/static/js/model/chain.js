@@ -104,6 +104,7 @@ const TASK_STATES = {
   "task.suspended": "suspended",
   "task.lost": "pending",
   "task.released": "pending",
+  "task.unclaimed": "pending",
   "task.halted": "halted",
   "promise.settled": "fulfilled",
 };
@@ -114,7 +115,8 @@ function keepTask(promise, event) {
   if (!state || !isCall(promise)) return;
   const version = event.version ?? promise.task?.version ?? 0;
   const pid = state === "acquired" ? event.pid : null;
-  promise.task = { state, version, pid, ttl: null, resumes: null, lease_ends: null, retry_at: null };
+  const trouble = event.trouble ?? (state === "pending" ? (promise.task?.trouble ?? "") : "");
+  promise.task = { state, version, pid, ttl: null, resumes: null, lease_ends: null, retry_at: null, trouble };
   promise.awaits = state === "suspended" ? (event.on ?? []) : [];
 }
 
@@ -153,6 +155,7 @@ function remembered(promise) {
     to: promise.settledAt,
     attempt: task?.version ?? 0,
     pid: task?.pid ?? null,
+    trouble: task?.trouble ?? "",
     on: promise.awaits,
     known: false,
   });

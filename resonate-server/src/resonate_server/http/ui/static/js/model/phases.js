@@ -1,10 +1,11 @@
 // What happens to one task, as phases: waiting for a worker, running, suspended. Pure; fed by the events of one promise.
 //
-// Phase: {kind, from, to, attempt, pid, reason, on, broken, known}. `to` is null while it lasts. `broken`: the attempt
-// was cut off. `known` false: told by the database alone, so nobody knows when it began.
+// Phase: {kind, from, to, attempt, pid, reason, trouble, on, broken, known}. `to` is null while it lasts. `trouble`: what
+// is wrong, in words. `broken`: the attempt was cut off. `known` false: told by the database alone, so nobody knows when it
+// began.
 
 export function phase(kind, from, more = {}) {
-  return { kind, from, to: null, attempt: null, pid: null, reason: null, on: [], broken: false, known: true, ...more };
+  return { kind, from, to: null, attempt: null, pid: null, reason: null, trouble: "", on: [], broken: false, known: true, ...more };
 }
 
 const last = (phases) => phases[phases.length - 1];
@@ -28,6 +29,7 @@ const STEPS = {
   "task.suspended": suspended,
   "task.lost": lost,
   "task.released": released,
+  "task.unclaimed": unclaimed,
   "task.halted": halted,
   "promise.settled": settled,
 };
@@ -70,7 +72,12 @@ const pidOf = (phases) => (phases.length ? last(phases).pid : null);
 
 /** Handed back by a worker that ends in order: no break. */
 function released(phases, event) {
-  open(phases, "waiting", event.at, { reason: "released", attempt: event.version });
+  open(phases, "waiting", event.at, { reason: "released", attempt: event.version, trouble: event.trouble });
+}
+
+/** Still waiting: a worker was told of it, and did not claim it. */
+function unclaimed(phases, event) {
+  if (isOpen(phases) && last(phases).kind !== "running") last(phases).trouble = event.trouble;
 }
 
 function halted(phases, event) {

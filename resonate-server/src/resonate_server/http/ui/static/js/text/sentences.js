@@ -55,7 +55,8 @@ const SENTENCES = {
   "task.claimed": (event, name) => `${name} runs${onWorker(event.pid)}, attempt ${event.version}`,
   "task.suspended": (event, name, names) => `${name} suspended${waitsFor(event.on, (id) => called(names, id))}`,
   "task.lost": (event, name) => `${name}, attempt ${event.version}${onWorker(event.pid)}, broke off: ${LOST[event.reason] ?? "it was taken back"}`,
-  "task.released": (event, name) => `${name} handed back${event.pid ? ` by ${shortPid(event.pid)}` : ""}`,
+  "task.released": (event, name) => `${name} handed back${event.pid ? ` by ${shortPid(event.pid)}` : ""}${event.trouble ? `: ${event.trouble}` : ""}`,
+  "task.unclaimed": (event, name) => `${name}: ${event.trouble}`,
   "task.halted": (_event, name) => `${name} halted by an operator`,
   "task.refused": (event, name) => `${name}: a late write of attempt ${event.version} was refused`,
   "worker.connected": (event) => `${workerOf(event)} connected${event.again ? " again" : ""}`,
@@ -106,7 +107,7 @@ export function segmentText(segment, row, nameOfId) {
     case "suspended":
       return `suspended${waitsFor(segment.on, nameOfId).replace(":", ",")}`;
     case "waiting":
-      return segment.reason === "outside" ? "waits to be settled from outside" : (WAITING[segment.reason] ?? `waits for ${row.promise.group}`);
+      return segment.reason === "outside" ? "waits to be settled from outside" : segment.trouble || (WAITING[segment.reason] ?? `waits for ${row.promise.group}`);
     case "gap":
       return gapText(segment, row.group ?? "");
     case "timer":

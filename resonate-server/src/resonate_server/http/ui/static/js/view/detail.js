@@ -67,6 +67,7 @@ export class DetailView {
     return [
       ["Task", `${task.state}, version ${task.version}`],
       task.pid && ["Worker", bdi(shorten(task.pid, 80), { class: "mono" })],
+      task.trouble && ["Trouble", task.trouble],
       task.lease_ends && ["Lease ends", this.#moment(task.lease_ends)],
       task.retry_at && ["Offered again", this.#moment(task.retry_at)],
     ];

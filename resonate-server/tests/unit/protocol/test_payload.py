@@ -5,8 +5,8 @@ from base64 import b64encode
 
 import pytest
 
+from resonate_server.protocol.payload import HEAD, MAX_TEXT, TAIL, Excerpt, Payload, excerpt, function_name, readable
 from resonate_server.protocol.records import EMPTY, Value
-from resonate_server.watch.payload import HEAD, MAX_TEXT, TAIL, Excerpt, Payload, excerpt, function_name, readable
 
 
 def encoded(text: str) -> str:

@@ -1,0 +1,134 @@
+"""The workers of one group, by how much each has been told, and the tasks that none of them has been told of.
+
+Whatever happens to one worker or task costs the same, however many there are.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+
+from msgspec import Struct
+
+from resonate_server.delivery.connection import WINDOW, Connection
+from resonate_server.protocol.messages import Execute
+
+ANYBODY = ""
+"""Recipient of what every member of a group may get."""
+
+
+class _Entry(Struct):
+    number: int
+    execute: Execute
+
+
+class Waiting:
+    """Tasks in the order in which they came, by recipient: a member's id, or :data:`ANYBODY`."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, OrderedDict[str, _Entry]] = {}
+        self._recipients: dict[str, str] = {}
+        self._last = count(1)
+        self._first = count(0, -1)
+
+    def __len__(self) -> int:
+        return len(self._recipients)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._recipients
+
+    def add(self, execute: Execute, recipient: str) -> None:
+        """At the end; in its old place if it waits already."""
+        queue = self._queues.setdefault(recipient, OrderedDict())
+        earlier = queue.get(execute.task_id)
+        queue[execute.task_id] = _Entry(next(self._last) if earlier is None else earlier.number, execute)
+        self._recipients[execute.task_id] = recipient
+
+    def put_back(self, execute: Execute, recipient: str) -> None:
+        """At the beginning: it has waited before."""
+        queue = self._queues.setdefault(recipient, OrderedDict())
+        queue[execute.task_id] = _Entry(next(self._first), execute)
+        queue.move_to_end(execute.task_id, last=False)
+        self._recipients[execute.task_id] = recipient
+
+    def discard(self, task_id: str) -> Execute | None:
+        recipient = self._recipients.pop(task_id, None)
+        if recipient is None:
+            return None
+        queue = self._queues[recipient]
+        execute = queue.pop(task_id).execute
+        if not queue:
+            del self._queues[recipient]
+        return execute
+
+    def take(self, member: str) -> Execute | None:
+        """What has waited longest of what ``member`` may get."""
+        queues = [self._queues[name] for name in {member, ANYBODY} if name in self._queues]
+        heads = [next(iter(queue.values())) for queue in queues]
+        if not heads:
+            return None
+        return self.discard(min(heads, key=lambda entry: entry.number).execute.task_id)
+
+    def drop(self, member: str) -> list[Execute]:
+        """Everything that only ``member`` may get."""
+        queue = self._queues.pop(member, OrderedDict())
+        for task_id in queue:
+            del self._recipients[task_id]
+        return [entry.execute for entry in queue.values()]
+
+    def clear(self) -> list[Execute]:
+        everything = [entry.execute for queue in self._queues.values() for entry in queue.values()]
+        self._queues.clear()
+        self._recipients.clear()
+        return everything
+
+
+class Group:
+    """``more_in_store``: there may be queued tasks that ``waiting`` does not hold."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections: dict[str, Connection] = {}
+        self.waiting = Waiting()
+        self.more_in_store = False
+        self.refilling = False
+        self._levels: list[dict[Connection, None]] = [{} for _ in range(WINDOW)]
+        """Those with room, by how many tasks they have not claimed; in the order in which they came to that."""
+        self._level: dict[Connection, int] = {}
+
+    def join(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        self.sort_in(connection)
+
+    def leave(self, connection: Connection) -> None:
+        del self.connections[connection.id]
+        self._sort_out(connection)
+
+    def sort_in(self, connection: Connection) -> None:
+        """It has been told of a task, or has claimed one."""
+        self._sort_out(connection)
+        level = len(connection.unclaimed)
+        if level < WINDOW:
+            self._levels[level][connection] = None
+            self._level[connection] = level
+
+    def _sort_out(self, connection: Connection) -> None:
+        level = self._level.pop(connection, None)
+        if level is not None:
+            del self._levels[level][connection]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether some worker may be told of another task."""
+        return self.least_loaded(lambda _: False) is not None
+
+    def least_loaded(self, is_doubtful: Callable[[Connection], bool]) -> Connection | None:
+        """Of those with room; one that is doubtful only if there is no other."""
+        doubtful: Connection | None = None
+        for level in self._levels:
+            for connection in level:
+                if connection.closed:
+                    continue
+                if not is_doubtful(connection):
+                    return connection
+                doubtful = doubtful or connection
+        return doubtful

@@ -1,0 +1,80 @@
+"""Tasks that no worker will ever do: they stand in nobody's way, and people are told of them."""
+
+import base64
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from harness.basics import wait_until
+from harness.page import Page
+from harness.server import FAR, ServerProcess
+
+from resonate_server.client import main
+
+from .processes import Outcome, Sdk, Site
+
+GROUP = "workers"
+UNCLAIMABLE = 70
+"""More than a worker is told of at a time."""
+
+SOON_S = 20
+"""Five seconds until the places of those that nobody claims go to others, and a good margin."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Without workers. Tasks that nobody claims are dispatched again by their retry after half a minute."""
+    own = Site(ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite").start(), tmp_path)
+    yield own
+    own.close()
+    print(own.report())
+
+
+def leave_unclaimable(site: Site) -> None:
+    """Tasks whose ids hold a control character, as older servers let them in: SDKs cannot write them into a header."""
+    client = site.server.client()
+    for number in range(UNCLAIMABLE):
+        client.create(f"bad-{number}", target=f"poll://any@{GROUP}")
+    site.server.stop()
+    with closing(sqlite3.connect(site.folder / "state.sqlite")) as db, db:
+        for table in ("promises", "tasks"):
+            db.execute(f"UPDATE {table} SET id = id || char(1)")
+    site.server.start()
+
+
+def test_what_cannot_be_claimed_lets_others_pass_within_seconds(site: Site, sdk: Sdk) -> None:
+    leave_unclaimable(site)
+    site.worker(sdk, GROUP)
+    page = Page(site.server.port)
+    wait_until(lambda: was_sent(page, "bad-0\x01"), "the worker is told of the first ones")
+
+    began = time.monotonic()
+    outcome = site.do(sdk, "rpc", GROUP, "good", "add", 1, 2)
+
+    assert outcome == Outcome(value=3)
+    assert time.monotonic() - began < SOON_S
+
+
+def was_sent(page: Page, id: str) -> bool:
+    return "task.sent" in [event["kind"] for event in page.get("/ui/api/chain", id=id).json["events"]]
+
+
+def test_a_function_that_nobody_has_registered_is_told_of_everywhere(site: Site, sdk: Sdk) -> None:
+    param = {"data": base64.b64encode(json.dumps({"func": "brew", "args": [], "kwargs": {}}).encode()).decode()}
+    site.worker(sdk, GROUP)
+    tags = {"resonate:target": f"poll://any@{GROUP}", "resonate:origin": "lost"}
+    site.server.client().call("promise.create", id="lost", timeoutAt=FAR, param=param, tags=tags)
+
+    wait_until(lambda: "function brew" in site.server.log.read_text(), "the log tells of it")
+
+    tree = CliRunner().invoke(main, ["tree", "lost", "-S", site.server.url])
+    (promise,) = Page(site.server.port).get("/ui/api/chain", id="lost").json["promises"]
+    for told in (tree.stdout, promise["task"]["trouble"], site.server.log.read_text()):
+        assert "given back each time" in told
+    assert promise["func"] == "brew"
+    assert "brew" in tree.stdout
