@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Kills bar in the middle of a request, starts it again, and shows that the request is answered all the same.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 
 usage() {

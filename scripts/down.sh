@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Stops the whole stack, whichever kind it is.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
@@ -11,8 +9,12 @@ usage: scripts/down.sh [--volumes]
 Stops the stack. Requests on their way are kept and go on after the next scripts/up.sh.
 
   --volumes   also deletes the database, and with it all requests
+
+Ends with 1, and says why, if something could not be stopped or looked for.
 USAGE
 }
+
+readonly DOWN_SECONDS=60 # what docker compose may take
 
 volumes=""
 while [ $# -gt 0 ]; do
@@ -24,18 +26,64 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-started=$(now_ms)
-if processes_are_up; then
+# What must be stopped is known by the name of the stack alone, so that neither notes nor a readable .env are needed. Whatever
+# could not be stopped, or looked for, is told.
+trouble=""
+
+tell() {
+    say "$(basename "$0"): $*"
+    trouble=yes
+}
+
+stop_all_processes() { # sets found if there were any
+    local pid name
+    if ! command -v ps >/dev/null; then
+        tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps"
+        return
+    fi
+    [ -n "$(stack_processes)" ] || return 0
+    found=yes
     say "stopping the processes ..."
     stop_processes
-fi
-if [ -n "$volumes" ]; then
+    while read -r pid _ name; do
+        tell "$name could not be stopped: process $pid of $(ps -o user= -p "$pid"), and this is $(id -un)."
+    done < <(stack_processes)
+}
+
+# shellcheck disable=SC2086 # volumes: an option, or nothing
+compose_down() { # also where .env cannot be read
+    within "$DOWN_SECONDS" docker compose down --remove-orphans $volumes ||
+        within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes
+}
+
+stop_all_containers() {
+    local container obstacle
+    command -v docker >/dev/null || return 0
+    obstacle=$(engine_obstacle)
+    if [ -n "$obstacle" ]; then
+        # A stack is of one kind: where its processes have just been stopped, no containers run.
+        { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
+        return
+    fi
+    # With --volumes there may be something to delete even if nothing runs.
+    [ -n "$volumes" ] || containers_of_stack | grep -q . || return 0
+    say "stopping the containers ..."
+    quietly compose_down || trouble=yes
+    for container in $(containers_of_stack); do tell "container $container could not be removed."; done
+}
+
+containers_of_stack() {
+    docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
+}
+
+started=$(now_ms)
+found=""
+env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
+find_stack
+stop_all_processes
+if [ -n "$volumes" ] && [ -z "$trouble" ]; then
     rm -f "$STACK_DIR"/resonate.sqlite*
 fi
-# With --volumes there may be something to delete even if nothing runs.
-if [ -z "$(docker_obstacle)" ] && { [ -n "$volumes" ] || containers_exist; }; then
-    say "stopping the containers ..."
-    # shellcheck disable=SC2086 # one option or none
-    quietly docker compose down --remove-orphans $volumes
-fi
+stop_all_containers
+[ -z "$trouble" ] || die "the stack $COMPOSE_PROJECT_NAME is not known to be down, see above."
 say "The stack is down ($(seconds $(($(now_ms) - started))) s)."

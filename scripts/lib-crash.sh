@@ -72,6 +72,8 @@ or_caller_is_done() { "$@" || caller_is_done; } # COMMAND...
 
 send_request() {
     event "a caller sends POST /foo and waits for the answer: $id"
+    sent=$(now_ms)
+    due=$sent # when the answer would come without a fault: at once, or when what bar does is over
     call_foo &
     caller=$!
 }
@@ -122,11 +124,13 @@ watch_chain_start() {
     if [ "$when" = suspended ]; then
         await 10 "bar was not suspended" bar_is suspended
         spent=$(pause_end_ms)
+        due=$spent
         event "bar sleeps for $duration s before it looks at that result"
         detail "it is suspended and holds no lease"
     else
         await 10 "bar was not at work" bar_works
-        spent=$(($(now_ms) + ${duration%%.*} * 1000))
+        spent=$(($(now_ms) + $(milliseconds "$duration")))
+        due=$spent
         event "bar works for $duration s before it looks at that result"
         detail "it is at work and holds its lease"
     fi
@@ -235,9 +239,7 @@ strike() {
     instances "$kind" "$service" >"$work/instances"
     chosen=$(instances_before)
     if [ "$fault" = freeze ]; then
-        start_second
         chosen=$(holder)
-        lines_before=$(instance_log "$kind" "$chosen" | grep -c .)
     fi
     struck=$chosen
     struck_at=$(now_ms)
@@ -320,7 +322,7 @@ nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
 }
 
 refusal() { # INSTANCE: prints what it says of the lease it has lost
-    instance_log "$kind" "$1" | tail -n "+$((lines_before + 1))" | sed -n 's/^[^ ]* \(lease lost.*code=409\)/\1/p' | head -n 1 | grep .
+    instance_log "$kind" "$1" | sed -n "s/^[^ ]* ended function $service .*promise=$id.* \(lease lost.*\)/\1/p" | head -n 1 | grep .
 }
 
 show_refusal() { # INSTANCE: of the result of the bar that was frozen, when it comes at last
@@ -363,8 +365,7 @@ leave() { # whatever happens, nothing stays dead, frozen or cut off unless that 
 }
 
 report_recovery_time() {
-    local since=$back what answered
-    answered=$(cat "$work/answered")
+    local since=$back what
     what="$service $(told over)"
     what=${what/ is / was }
     if [ "$fault" = freeze ]; then
@@ -374,12 +375,20 @@ report_recovery_time() {
     elif [ "$when" = running ] && [ "$work_runs" = 1 ] && [ "$spent" -gt "$since" ]; then
         since=$spent what="bar's work was to end"
     fi
-    [ "$answered" -ge "$since" ] || answered=$since
+    [ "$answered" -ge "$since" ] || since=$answered
     echo "The answer came $(seconds $((answered - since))) s after $what."
     [ "$work_runs" -lt 2 ] || {
         detail "($duration s of these are bar's work again, from its beginning:"
         detail "the ${told_struck} bar had not finished it)"
     }
+    [ -z "$cost" ] ||
+        echo "Without the fault it would have come after $(seconds $((due - sent))) s; it came after $(seconds $((answered - sent))) s."
+}
+
+find_cost() { # sets it, and when the answer came; less than half a second is none
+    answered=$(cat "$work/answered")
+    cost=""
+    [ $((answered - due)) -lt 500 ] || cost=$(seconds $((answered - due)))
 }
 
 most_work() { # how often bar's work may have run: once more if the one that did it lost its lease
@@ -400,7 +409,7 @@ verdict() {
         *-running-2) echo "The answer is 3, and baz ran exactly once; of bar only the unfinished step was done again." ;;
         *-running-*) echo "The answer is 3; baz ran exactly once, and so did bar's work." ;;
         *-idle-*) echo "The answer is 3, and baz ran exactly once." ;;
-        *) echo "The crash cost nothing: the answer is 3, and baz ran exactly once." ;;
+        *) echo "The crash cost $([ -n "$cost" ] && echo "$cost s" || echo nothing): the answer is 3, and baz ran exactly once." ;;
     esac
 }
 
@@ -413,6 +422,7 @@ report() {
     echo "Runs of each function, counted in the logs: foo $(runs_of foo), bar $(runs_of bar)$also, baz $baz_runs."
     detail "(a function that waits runs from its top when it goes on;"
     detail "a call it has made before is not made again)"
+    find_cost
     [ "$message" != 3 ] || report_recovery_time
     if as_it_should_be "$message"; then
         echo "$green$bold$(verdict)$plain"
@@ -447,6 +457,7 @@ prepare() { # or say why there is nothing to strike
 
 play() { # ends with 0 if all is as it should be
     began=$(now_ms)
+    [ "$fault" != freeze ] || start_second # now, as the request does not wait for it
     if [ "$when" = idle ]; then
         strike
         send_request

@@ -1,12 +1,22 @@
 # shellcheck shell=bash
 # What the scripts share: messages, waiting, and control of the stack, which runs as containers or as processes.
 # Sourced from the repository's folder; works with bash 3.2 and BSD tools.
+# The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
+case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
 
 readonly SERVICES="resonate-server baz bar foo" # in the order in which they start
 readonly VENV=$PWD/.venv
-STACK_DIR=${STACK_DIR:-.local} # pids, logs and database of the stack as processes
-case "$STACK_DIR" in /*) ;; *) STACK_DIR=$PWD/$STACK_DIR ;; esac
-readonly STACK_DIR
+
+# What a person's shell says about Python is meant for other programs: it could keep uv from being installed, or have a service
+# load another module. Where packages come from, and how they are reached, stays.
+for variable in ${!PIP_@} ${!PYTHON@} ${!UV_@}; do
+    case "$variable" in
+        PYTHON | PYTHON_IMAGE) ;; # ours
+        *INDEX* | *FIND_LINKS | *MIRROR | *CERT* | *TLS | *PROXY | *HOST | *KEYRING* | *CONFIG_FILE | *CACHE_DIR | *TIMEOUT | *RETRIES) ;;
+        *) unset "$variable" ;;
+    esac
+done
+unset variable CDPATH # with it, cd may print, and go elsewhere
 
 # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -35,6 +45,13 @@ need_some_seconds() { # OPTION VALUE: more than none
     [[ "$2" =~ [1-9] ]] || bad_usage "$1 must be more than 0"
 }
 
+need_commands() { # NAME=DEBIAN_PACKAGE...
+    local command
+    for command in "$@"; do
+        command -v "${command%=*}" >/dev/null || die "the command '${command%=*}' is missing. On Debian: apt-get install ${command#*=}"
+    done
+}
+
 quietly() { # COMMAND...: shows its output only if it fails
     local output
     output=$("$@" 2>&1) || {
@@ -60,6 +77,12 @@ seconds() { # MS: as a decimal number of seconds
     printf '%d.%03d' "$(($1 / 1000))" "$(($1 % 1000))"
 }
 
+milliseconds() { # SECONDS: a decimal number
+    local part=000
+    case "$1" in *.*) part=${1#*.}000 ;; esac
+    echo $((${1%%.*} * 1000 + 10#${part:0:3}))
+}
+
 wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over
     local deadline=$(($(now_ms) + $1 * 1000))
     shift
@@ -67,6 +90,20 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
         [ "$(now_ms)" -lt "$deadline" ] || return 1
         sleep 0.2
     done
+}
+
+within() { # SECONDS COMMAND...: ends it by force when the time is over; `timeout` is not everywhere
+    local limit=$1 pid watchdog status=0
+    shift
+    set -m # a process group of its own, which ends as a whole
+    "$@" </dev/null &
+    pid=$!
+    set +m
+    { trap 'kill $!; exit' TERM; sleep "$limit" & wait $!; kill -KILL -- "-$pid"; } >/dev/null 2>&1 &
+    watchdog=$!
+    wait "$pid" 2>/dev/null || status=$?
+    { kill "$watchdog" && wait "$watchdog"; } 2>/dev/null || true
+    return "$status"
 }
 
 # What must not be ended half-way runs in a process group of its own, which Ctrl-C does not reach. The script itself can be
@@ -123,18 +160,30 @@ server_curl() { # with the token, if there is one; not as an argument, which eve
 readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
 
-engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }
-engine_answers() { engine_version >/dev/null; }
+readonly ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
+
+engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
+engine_answers() { engine_version >/dev/null 2>&1; }
+docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS: nothing where no engine answers
 compose_answers() { docker compose version >/dev/null 2>&1; }
 buildx_answers() { docker buildx version >/dev/null 2>&1; }
 
-docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
+engine_obstacle() { # prints why there is no engine, if there is none
     local version
-    if ! command -v docker >/dev/null; then
-        echo "there is no 'docker' command"
-    elif ! version=$(engine_version); then
-        echo "no Docker engine answers"
-    elif [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
+    command -v docker >/dev/null || { echo "there is no 'docker' command" && return; }
+    version=$(engine_version 2>&1) && return
+    case "$version" in
+        *"permission denied"*) echo "the Docker engine does not let $(id -un) in; use sudo, or join its group and log in again: sudo usermod -aG docker $(id -un)" ;;
+        *) echo "no Docker engine answers" ;;
+    esac
+}
+
+docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
+    local version obstacle
+    obstacle=$(engine_obstacle)
+    if [ -n "$obstacle" ]; then
+        echo "$obstacle"
+    elif version=$(engine_version 2>/dev/null) && [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
         echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed"
     elif ! compose_answers; then
         echo "'docker compose' does not answer"
@@ -157,47 +206,161 @@ debian_mirror() { # prints the address this machine takes Debian's main packages
         awk -v suite="$(debian_codename)" '$2 == suite && $3 == "main" { print $1; exit }'
 }
 
+# ── .env: what docker compose by hand reads, too ────────────────────────────────────────────────────────────
+
+readonly OWN_LINE="# by scripts/up.sh"
+
+env_is_readable() { [ ! -e .env ] || { [ -f .env ] && [ -r .env ]; }; }
+
+noted_line() { # NAME: the last one that sets it
+    { tr -d '\r' <.env | grep "^$1=" | tail -n 1; } 2>/dev/null || true
+}
+
+noted() { # NAME: prints the value that docker compose finds there, if there is one
+    noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"
+}
+
+chosen() { # NAME: prints the value in the environment, else the one in .env
+    if [ -n "${!1+given}" ]; then echo "${!1}"; else noted "$1"; fi
+}
+
+write_env() { # from stdin, in one step; mktemp makes it readable for this user only, as it may hold a token
+    local new
+    new=$(mktemp .env.XXXXXX) || die "the file .env cannot be written in $PWD."
+    cat >"$new" && mv "$new" .env
+}
+
+note() { # NAME VALUE [OF_WHAT]: in place of what stands there
+    [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] && [[ ! "${3:-}" =~ [[:cntrl:]] ]] || die "'$2${3:+ $3}' cannot be noted in .env as $1."
+    { grep -v "^$1=" .env 2>/dev/null || true; echo "$1=$2 $OWN_LINE${3:+ $3}"; } | write_env
+}
+
+# ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
+
+# A checkout is a stack of its own, which has one name: containers, networks, volumes and images carry it as their Compose
+# project, processes on their command lines, and their folder is called so. It is made once, at random, and noted in .env
+# together with the folder that it was made for: in a copied or moved checkout it does not hold.
+
+readonly NOTED_FOR="for $PWD"
+BY_HAND=durable-rpc-$(printf %s "$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-') # see docker-compose.yml
+
+use_name() { # NAME
+    export COMPOSE_PROJECT_NAME=$1
+    STACK_DIR=${STACK_DIR:-.local/$1} # port files, logs, token and database of the stack as processes
+    case "$STACK_DIR" in /*) ;; *) STACK_DIR=$PWD/$STACK_DIR ;; esac
+    export STACK_DIR
+}
+
+is_foreign() { # whether the name in .env was made for another folder
+    case "$(noted_line COMPOSE_PROJECT_NAME)" in
+        *"$OWN_LINE $NOTED_FOR") return 1 ;;
+        *"$OWN_LINE for "*) ;;
+        *) return 1 ;; # somebody chose it
+    esac
+}
+
+given_name() { # prints the one in the environment, else the one in .env if it holds
+    local name=${COMPOSE_PROJECT_NAME:-}
+    [ -n "$name" ] || is_foreign || name=$(noted COMPOSE_PROJECT_NAME)
+    if [[ "$name" =~ ^[a-z0-9][a-z0-9_-]*$ ]]; then echo "$name"; fi
+}
+
+# What runs knows its checkout. So a stack is found again after `git clean`, and one that was started by hand.
+names_of_processes() {
+    local command mark="$VENV/bin/python -X $PROCESS_MARK="
+    ps -A -ww -o command= | while read -r command; do
+        case "$command" in "$mark"*) command=${command#"$mark"} && echo "${command%%/*}" ;; esac
+    done
+}
+
+names_of_containers() { # also where they were started through a symlink
+    local name folder
+    docker_says ps --all --filter label=com.docker.compose.service=resonate-server --format \
+        '{{.Label "com.docker.compose.project"}} {{.Label "com.docker.compose.project.working_dir"}}' |
+        while read -r name folder; do
+            [ "$(cd -P -- "$folder" && pwd)" != "$PWD" ] || echo "$name"
+        done && docker_says volume inspect "${BY_HAND}_resonate-data" --format "$BY_HAND"
+}
+
+found_name() { # prints the one of what runs for this folder, but not one that somebody chose for the moment
+    { names_of_processes; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
+}
+
+find_stack() { # sets the name if it is not given; where nothing is found, a new one, which nothing has yet
+    [ -n "${COMPOSE_PROJECT_NAME:-}" ] && [ -n "${STACK_DIR:-}" ] && return
+    local found
+    found=$(found_name) || true
+    use_name "${found:-durable-rpc-$(od -An -N4 -tx1 /dev/urandom | tr -d ' \n')}"
+}
+
+# shellcheck disable=SC2034 # used by the scripts that read this file
+readonly CHOSEN_NAME=${COMPOSE_PROJECT_NAME:-} # by whoever started this
+given=$(given_name)
+[ -z "$given" ] || use_name "$given"
+unset given
+
 # ── the stack as processes ──────────────────────────────────────────────────────────────────────────────────
 
-# Every process carries this on its command line: so a pid that some other program has by now is recognised.
-readonly PROCESS_MARK=durable-rpc-stack=$STACK_DIR
+# Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
+# without notes, and a pid that some other program has by now is nobody's.
+readonly PROCESS_MARK=durable-rpc-stack
 
 # A process is known by the name of its service; a second one of the same service has a number: bar-2.
 service_of() { echo "${1%-[0-9]*}"; } # NAME
 
-pid_file() { echo "$STACK_DIR/run/$1.pid"; }
 log_file() { echo "$STACK_DIR/log/$1.log"; }
+kept_log() { [ ! -f "$1.1" ] || cat "$1.1"; } # LOG_FILE: what stood in it before it was emptied, when it had become large
 health_file() { echo "$STACK_DIR/run/$1.health"; }
 token_file() { echo "$STACK_DIR/run/token"; }
+settings_file() { echo "$STACK_DIR/run/settings"; }
 
-noted_names() { # SERVICE FOLDER SUFFIX: of the processes of the service that have such a file
+log_names() { # SERVICE: of the processes of the service that have printed something
     local file
-    for file in "$STACK_DIR/$2/$1$3" "$STACK_DIR/$2/$1"-[0-9]*"$3"; do
-        [ ! -f "$file" ] || basename "$file" "$3"
+    for file in "$STACK_DIR/log/$1.log" "$STACK_DIR/log/$1"-[0-9]*.log; do
+        [ ! -f "$file" ] || basename "$file" .log
     done
 }
 
-process_pid() { # NAME: prints the pid of the process if it lives and is ours
-    local pid
-    pid=$(cat "$(pid_file "$1")" 2>/dev/null) || return 1
-    process_gone "$pid" && return 1
-    case "$(ps -ww -o command= -p "$pid")" in
-        *"$PROCESS_MARK "*) echo "$pid" ;;
-        *) return 1 ;;
-    esac
+stack_processes() { # prints "PID GROUP NAME" of each; those that a service has started share its group and its name
+    local pid group command mark="-X $PROCESS_MARK=$COMPOSE_PROJECT_NAME/"
+    ps -A -ww -o pid= -o pgid= -o command= | # a grep would find itself
+        while read -r pid group command; do
+            case "$command" in *" $mark"*) command=${command#*"$mark"} && echo "$pid $group ${command%% *}" ;; esac
+        done
+}
+
+process_pid() { stack_processes | awk -v name="$1" '$3 == name && $1 == $2 { print $1; found = 1 } END { exit !found }'; } # NAME
+
+process_names() { # SERVICE: of its living processes
+    stack_processes | awk -v service="$1" '$1 == $2 && ($3 == service || index($3, service "-") == 1 && substr($3, length(service) + 2) ~ /^[0-9]+$/) { print $3 }' | sort
+}
+
+process_ended() { [ -z "$(stack_processes | awk -v name="$1" '$3 == name')" ]; } # NAME: with its children
+
+signal_process() { # SIGNAL NAME: with its children
+    local group
+    for group in $(stack_processes | awk -v name="$2" '$3 == name { print $2 }' | sort -u); do
+        kill "-$1" -- "-$group" 2>/dev/null || true
+    done
+}
+
+# The children of a foo that was killed end when the last of the requests that wait are told so, and hold its port until then.
+await_process_end() { # NAME
+    wait_until 15 process_ended "$1" || signal_process KILL "$1"
 }
 
 start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
-    local arguments="" token
+    local module token
     process_pid "$1" >/dev/null && return 0
-    [ "$1" = resonate-server ] && arguments=serve
+    await_process_end "$1"
     mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
     rm -f "$(health_file "$1")"
-    token=$(stack_token processes)
-    # shellcheck disable=SC2086 # one word or none
+    token=$(running processes RESONATE_TOKEN)
+    module=$(service_of "$1")
     RESONATE_URL=http://127.0.0.1:$(resonate_port) \
         RESONATE_SERVER__BIND=127.0.0.1 \
         RESONATE_SERVER__PORT=$(resonate_port) \
+        RESONATE_OBSERVABILITY__METRICS_PORT=$(metrics_port) \
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
         RESONATE_UI__FOO_URL=http://127.0.0.1:$(foo_port) \
         RESONATE_UI__STACK=processes \
@@ -206,35 +369,41 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         FOO_PORT=$(foo_port) \
         LEASE_SECONDS=$(lease_seconds processes) \
         HEALTH_FILE=$(health_file "$1") \
+        LOG_FILE=$(log_file "$1") \
+        RESONATE_LOG_FILE=$(log_file "$1") \
         PYTHONUNBUFFERED=1 \
-        "$VENV/bin/python" -ISc 'import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])' \
-        "$VENV/bin/python" -X "$PROCESS_MARK" "$VENV/bin/$(service_of "$1")" $arguments \
-        >>"$(log_file "$1")" 2>&1 </dev/null &
-    echo $! >"$(pid_file "$1")"
+        "$VENV/bin/python" -ISc "$LAUNCH" "$COMPOSE_PROJECT_NAME/$1" "${module//-/_}" >>"$(log_file "$1")" 2>&1 </dev/null
 }
 
-signal_process() { # SIGNAL NAME: with its children
-    local pid
-    pid=$(process_pid "$2") || return 0
-    kill "-$1" -- "-$pid" 2>/dev/null || true
-}
+# Comes back when the process is there, with its mark and in its own session, which the launcher itself must not be taken for.
+# By -P the folder in which this runs is no place to look for modules.
+readonly LAUNCH="import subprocess, sys
+mark, module = sys.argv[1:]
+serve = ['serve'] if module == 'resonate_server' else []
+subprocess.Popen([sys.executable, '-X', '$PROCESS_MARK=' + mark, '-P', '-m', module, *serve], start_new_session=True)"
 
-process_ended() { ! process_pid "$1"; } # NAME
+metrics_port() { # of the server as a process: the usual one, but none where it is taken for something else
+    local port=${RESONATE_OBSERVABILITY__METRICS_PORT:-9090}
+    case "$port" in
+        "$(foo_port)" | "$(resonate_port)") echo 0 ;;
+        *) echo "$port" ;;
+    esac
+}
 
 stop_process_group() { # NAMES: one that is frozen is killed
     local name
     for name in $1; do signal_process TERM "$name"; done
     for name in $1; do
         wait_until 5 process_ended "$name" || signal_process KILL "$name"
-        rm -f "$(pid_file "$name")" "$(health_file "$name")"
+        rm -f "$(health_file "$name")"
     done
 }
 
 # Workers first: they hand back what they hold while the server is still there.
 stop_processes() {
-    stop_process_group "$(for service in foo bar baz; do noted_names "$service" run .pid; done)"
+    stop_process_group "$(stack_processes | awk '$3 != "resonate-server" { print $3 }' | sort -u)"
     stop_process_group resonate-server
-    rm -f "$(token_file)"
+    rm -f "$(token_file)" || true # somebody else's
 }
 
 http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
@@ -249,16 +418,9 @@ process_healthy() { # NAME
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
-processes_are_up() {
-    local service
-    for service in $SERVICES; do
-        if process_pid "$service" >/dev/null; then return 0; fi
-    done
-    return 1
-}
-
-containers_are_up() { [ -n "$(docker compose ps --quiet 2>/dev/null)" ]; }
-containers_exist() { [ -n "$(docker compose ps --all --quiet 2>/dev/null)" ]; } # running or stopped
+processes_are_up() { [ -n "$(stack_processes | awk '$1 == $2')" ]; } # what only outlives its parent for a moment does not count
+containers_are_up() { [ -n "$(docker_says compose ps --quiet)" ]; }
+containers_exist() { [ -n "$(docker_says compose ps --all --quiet)" ]; } # running or stopped
 
 stack_kind() { # prints processes, containers or none
     if processes_are_up; then
@@ -277,61 +439,60 @@ service_is_up() { # KIND SERVICE
     esac
 }
 
-port_of() { # VARIABLE SERVICE CONTAINER_PORT: the chosen port, else the one the running stack has, else the usual one
+container_settings() { # prints NAME=VALUE, of containers that run and of those that are stopped
+    local containers
+    containers=$(docker_says ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
+    # shellcheck disable=SC2016,SC2086 # a template; a list of ids
+    [ -z "$containers" ] || docker_says inspect $containers --format '
+        {{- range .Config.Env}}{{println .}}{{end}}
+        {{- range $port, $bound := .HostConfig.PortBindings}}{{range $bound}}{{$port}}={{println .HostPort}}{{end}}{{end}}' |
+        sed -e '/^FOO_PORT=/d' -e 's|^5000/tcp=|FOO_PORT=|' -e 's|^8001/tcp=|RESONATE_PORT=|'
+}
+
+running() { # KIND NAME: prints the value with which the stack that is there was started
+    case "$1" in
+        containers) container_settings || true ;;
+        processes) cat "$(settings_file)" "$(token_file)" 2>/dev/null || true ;;
+    esac | sed -n "s/^$2=//p" | tail -n 1
+}
+
+setting() { # KIND NAME USUAL: what was chosen for this command, else what the stack has, else what .env says, else the usual
+    local value=${!2:-}
+    value=${value:-$(running "$1" "$2")}
+    value=${value:-$(noted "$2")}
+    echo "${value:-$3}"
+}
+
+port_of() { # NAME USUAL
     local port=${!1:-}
-    if [ -n "$port" ]; then
-        { [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] && [ "$port" -le 65535 ]; } ||
-            die "$1 must be a port number, 1 to 65535, not '$port'."
-    elif processes_are_up; then
-        port=$(cat "$STACK_DIR/run/$2.port" 2>/dev/null) || true
-    else
-        port=$(docker compose port "$2" "$3" 2>/dev/null) || true
-        port=${port##*:}
-    fi
-    echo "${port:-$3}"
+    [ -n "$port" ] || port=$(setting "$(processes_are_up && echo processes || echo containers)" "$1" "$2")
+    { [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] && [ "$port" -le 65535 ]; } ||
+        die "$1 must be a port number, 1 to 65535, not '$port'."
+    echo "$port"
 }
 
-foo_port() { port_of FOO_PORT foo 5000; }
-resonate_port() { port_of RESONATE_PORT resonate-server 8001; }
-
-lease_seconds() { # KIND: the chosen lease of the workers, else the one that the running stack has, else the usual one
-    local lease=${LEASE_SECONDS:-}
-    case "$1" in
-        containers) lease=${lease:-$(docker compose exec -T bar printenv LEASE_SECONDS 2>/dev/null || true)} ;;
-        processes) lease=${lease:-$(cat "$STACK_DIR/run/lease" 2>/dev/null || true)} ;;
-    esac
-    echo "${lease:-10}"
-}
-
-noted_token() { # prints the token that docker compose finds in .env, if there is one
-    sed -n "s/^RESONATE_TOKEN=[\"']\{0,1\}\([^\"' #]*\).*/\1/p" .env 2>/dev/null | tail -n 1 || true
-}
-
-stack_token() { # KIND: prints the token with which the stack was started, if it has one
-    case "$1" in
-        containers)
-            docker compose ps --all --quiet resonate-server |
-                xargs docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' |
-                sed -n 's/^RESONATE_TOKEN=//p' | tail -n 1
-            ;;
-        processes) cat "$(token_file)" ;;
-    esac 2>/dev/null || true
-}
+foo_port() { port_of FOO_PORT 5000; }
+resonate_port() { port_of RESONATE_PORT 8001; }
+lease_seconds() { setting "$1" LEASE_SECONDS 10; } # KIND: the lease of the workers
 
 adopt_token() { # KIND: that of the stack, for whatever asks its server or starts a part of it again
     local token
-    token=$(stack_token "$1")
+    token=$(running "$1" RESONATE_TOKEN)
     export RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}}
 }
 
 require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
     local service
+    need_commands ps=procps curl=curl
+    find_stack
     kind=$(stack_kind)
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
     for service in $SERVICES; do
         service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
     done
-    FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds "$kind")
+    FOO_PORT=$(foo_port)
+    RESONATE_PORT=$(resonate_port)
+    LEASE_SECONDS=$(lease_seconds "$kind")
     export FOO_PORT RESONATE_PORT LEASE_SECONDS
     adopt_token "$kind"
 }
@@ -347,7 +508,7 @@ service_log() { # KIND SERVICE: all it has printed, of all its instances
     local instance
     case "$1" in
         containers) for instance in $(docker compose ps --all --quiet "$2"); do instance_log containers "$instance"; done ;;
-        processes) for instance in $(noted_names "$2" log .log); do instance_log processes "$instance"; done ;;
+        processes) for instance in $(log_names "$2"); do instance_log processes "$instance"; done ;;
     esac
 }
 
@@ -368,17 +529,16 @@ draw_tree() { # KIND ARGUMENTS: `resonate tree`, on this terminal if there is on
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
 
 instances() { # KIND SERVICE: those that live, frozen ones as well
-    local name
     case "$1" in
         containers) docker compose ps --quiet "$2" ;;
-        processes) for name in $(noted_names "$2" run .pid); do process_pid "$name" >/dev/null && echo "$name"; done ;;
+        processes) process_names "$2" ;;
     esac
 }
 
 instance_log() { # KIND INSTANCE
     case "$1" in
         containers) docker logs "$2" 2>&1 ;;
-        processes) cat "$(log_file "$2")" ;;
+        processes) kept_log "$(log_file "$2")" && cat "$(log_file "$2")" ;;
     esac
 }
 

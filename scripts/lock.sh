@@ -1,9 +1,7 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Writes the requirements.lock files: every package at one version, with hashes, for every platform.
 # Run it after changing a version in a pyproject.toml. The images, the scripts and CI install from these files.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'HELP'

@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Shows what the services print, whichever kind of stack it is.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
@@ -16,16 +14,17 @@ USAGE
 
 shown_names() {
     local service
-    for service in ${wanted:-$SERVICES}; do noted_names "$service" log .log; done
+    for service in ${wanted:-$SERVICES}; do log_names "$service"; done
 }
 
-# The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe.
+# The lines are copied by the shell, not by awk: some versions of that hold back what comes through a pipe. A file that has
+# become large is emptied; tail tells that on stderr and goes on.
 show_process_log() { # NAME: each line with the service's name before it, at once
     local file line
     file=$(log_file "$1")
     [ -f "$file" ] || return 0
     # shellcheck disable=SC2086 # one option or none
-    tail -n +1 $follow "$file" | while IFS= read -r line; do printf '%-15s | %s\n' "$1" "$line"; done
+    { kept_log "$file" && tail -n +1 $follow "$file" 2>/dev/null; } | while IFS= read -r line; do printf '%-15s | %s\n' "$1" "$line"; done
 }
 
 show_container_logs() {
@@ -56,6 +55,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+need_commands ps=procps
+find_stack
 if ! processes_are_up && containers_exist; then
     show_container_logs
     exit

@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Makes the pictures of the live page that the README shows, from a real run in a real browser.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'

@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Sends a request to foo and shows its answer.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
@@ -51,6 +49,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --id)
             need_value "$1" $#
+            [ -n "$2" ] && [[ ! "$2" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id, of one line at that" # it becomes a header
             id=$2
             shift
             ;;
@@ -74,6 +73,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+need_commands ps=procps curl=curl
+find_stack
 url=http://127.0.0.1:$(foo_port)
 id=${id:-$(new_id)}
 headers=(--header "Content-Type: application/json" --header "Idempotency-Key: $id")

@@ -1,12 +1,10 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Starts the whole stack, as containers or as processes, and sends one request through it.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
-usage: scripts/up.sh [--docker | --processes] [--token]
+usage: scripts/up.sh [--docker | --processes] [--token] [--ports auto] [--recreate]
 
 Builds and starts the services foo, bar and baz and the Resonate server, waits until all are healthy and sends
 one request through the chain. What runs already stays; what is missing (a service that was killed) is started,
@@ -17,24 +15,122 @@ and what is frozen or cut off from the network is brought back.
   (neither)     as containers where a Docker engine answers, else as processes
   --token       the Resonate server asks everybody for a token: the one in RESONATE_TOKEN, else a new one, which is
                 noted in the file .env and used from then on, until that line is deleted
+  --ports auto  where a port is taken, the next two free ones, which are noted in .env
+  --recreate    stops a running stack first, so that it starts with other settings than it has
 
-Variables: FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
+Variables, of which those in the file .env count, too, as for docker compose by hand:
+FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
 PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers;
 MAX_TASKS (64), how many tasks a worker runs at a time.
-An image other than that is noted in the file .env, so that docker compose by hand builds on it, too.
-RESONATE_TOKEN, the token (else the one in .env, else the one that the running stack has; set to nothing: none).
+An image other than that is noted in .env, so that docker compose by hand builds on it, too.
+RESONATE_TOKEN, the token (else the one that the running stack has; set to nothing: none).
+
+Each checkout is a stack of its own: its name, COMPOSE_PROJECT_NAME, is noted in .env.
 USAGE
 }
 
 readonly HEALTHY_SECONDS=90 # how long a start may take
 readonly FIRST_ANSWER_SECONDS=60
-readonly OWN_LINE="# by scripts/up.sh"
+readonly EARLIER_NAME=durable-rpc-demo # of every checkout, before each had its own
+
+# ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
+
+keep_name() { # in .env; what there was before is left alone, and told
+    [ -z "$CHOSEN_NAME" ] && [ "$(noted COMPOSE_PROJECT_NAME)" != "$COMPOSE_PROJECT_NAME" ] || return 0
+    ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)" "this checkout was copied or moved; it was the stack"
+    [ -z "$(traces_of "$EARLIER_NAME")" ] || tell_of_other "$EARLIER_NAME" "an earlier version, here or in another folder, has left the stack"
+    [ ! -e .local/resonate.sqlite ] || say "Note: .local/resonate.sqlite is the database of an earlier version, as processes. It is left alone; to go on with it:
+  scripts/down.sh; mv .local/resonate.sqlite* .local/$COMPOSE_PROJECT_NAME/"
+    note COMPOSE_PROJECT_NAME "$COMPOSE_PROJECT_NAME" "$NOTED_FOR"
+}
+
+traces_of() { # NAME: prints what there is of that stack
+    local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
+    [ ! -e "$data" ] || echo "  database   $data"
+    stack_processes | while read -r pid _ name; do echo "  process    $pid, $name"; done
+    docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
+    docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
+}
+
+tell_of_other() { # NAME WHAT
+    cat >&2 <<OTHER
+Note: $2 $1. From now on this checkout is a stack of its own,
+$COMPOSE_PROJECT_NAME. That one is left alone:
+$(traces_of "$1")
+  To stop it:  COMPOSE_PROJECT_NAME=$1 scripts/down.sh
+  To take it over instead, with its data, have this line in .env, in place of the one with the new name:
+               COMPOSE_PROJECT_NAME=$1
+OTHER
+}
+
+# ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
+
+check_compose() {
+    ! compose_answers || quietly docker compose config --quiet ||
+        die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
+}
+
+choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
+    local as=$up_as
+    [ "$up_as" != none ] || [ "$wanted" = processes ] || as=containers # which may be there, but stopped
+    FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS)
+    FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
+    RESONATE_PORT=$(resonate_port)
+    LEASE_SECONDS=$(setting "$as" LEASE_SECONDS 10)
+    RESONATE_TOKEN=$(known_token "$as")
+    PYTHON_IMAGE=$(chosen_image)
+    new_token=""
+    [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
+    need_some_seconds LEASE_SECONDS "$LEASE_SECONDS"
+    if [ -n "$want_token" ] && [ -z "$RESONATE_TOKEN" ]; then
+        new_token=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') RESONATE_TOKEN=$new_token
+    fi
+    export FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN PYTHON_IMAGE
+}
+
+known_token() { # KIND: prints it, or nothing: then the server asks for none
+    local token
+    token=${RESONATE_TOKEN-$(noted RESONATE_TOKEN)}
+    [ -n "${RESONATE_TOKEN+given}$token" ] || token=$(running "$1" RESONATE_TOKEN)
+    echo "$token"
+}
+
+image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
+
+chosen_image() { # prints nothing where that is left to scripts/base-image.sh
+    if [ -n "${PYTHON_IMAGE:-}" ] || ! image_is_ours; then chosen PYTHON_IMAGE; fi
+}
+
+check_running() { # what is up keeps the settings that it has
+    local name is has="" differs=""
+    for name in FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN; do
+        is=$(running "$up_as" "$name")
+        [ "$is" = "${!name}" ] || differs="$differs $name"
+        [ "$name" = RESONATE_TOKEN ] || has="$has $name=$is"
+    done
+    [ -z "$differs" ] || die "the stack is running with$has; what is wanted now differs in$differs. It stays as it is; --recreate to change: it stops it first (pending requests go on)."
+}
+
+note_settings() { # which docker compose by hand must know, too
+    keep_name
+    [ -z "$new_token" ] || {
+        note RESONATE_TOKEN "$new_token"
+        say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
+    }
+    [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
+    if [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$(noted PYTHON_IMAGE)" ]; then
+        return
+    elif [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
+        note PYTHON_IMAGE "$PYTHON_IMAGE"
+    elif image_is_ours; then
+        { grep -v "^PYTHON_IMAGE=" .env || true; } | write_env
+    fi
+}
 
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
 
 choose_containers() { # REASON: or fail, saying why not
     PYTHON_IMAGE=$(scripts/base-image.sh) || return 1
-    export PYTHON_IMAGE
     kind=containers
     say "Starting the stack as containers: $1."
 }
@@ -44,12 +140,9 @@ choose_processes() { # REASON
     say "Starting the stack as processes: $1."
 }
 
-choose_kind() { # WANTED RUNNING
+choose_kind() {
     local obstacle
-    case "$1-$2" in
-        docker-processes | processes-containers)
-            die "the stack runs as $2 already; stop it first: scripts/down.sh"
-            ;;
+    case "$wanted-$up_as" in
         processes-*) choose_processes "--processes was given" ;;
         -processes) choose_processes "it runs so already" ;;
         *)
@@ -58,7 +151,7 @@ choose_kind() { # WANTED RUNNING
                 choose_containers "a Docker engine answers" && return
                 obstacle="there is no base image to build on"
             fi
-            [ "$1" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+            [ "$wanted" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
             choose_processes "$obstacle"
             ;;
     esac
@@ -66,71 +159,38 @@ choose_kind() { # WANTED RUNNING
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+connect() { exec 3<>"/dev/tcp/127.0.0.1/$1"; }
 
-check_port() { # VARIABLE PORT HINT
-    port_is_taken "$2" || return 0
-    die "port $2 is taken by another program$3. Choose another one: $1=$(($2 + 1)) scripts/up.sh"
+port_is_taken() { # also by a program that does not take connections up
+    local status=0
+    within 2 connect "$1" 2>/dev/null || status=$?
+    [ "$status" != 1 ]
 }
 
-check_ports() {
-    service_is_up "$kind" foo || check_port FOO_PORT "$FOO_PORT" " (on a Mac often AirPlay)"
-    service_is_up "$kind" resonate-server || check_port RESONATE_PORT "$RESONATE_PORT" ""
+find_ports() { # sets which one is taken, if any is, and the next two that are not
+    local service name
+    taken=""
+    for service in foo resonate-server; do
+        case "$service" in foo) name=FOO_PORT ;; *) name=RESONATE_PORT ;; esac
+        service_is_up "$kind" "$service" && continue
+        await_process_end "$service"
+        ! port_is_taken "${!name}" || taken=${taken:-$name}
+    done
+    free_foo=$FOO_PORT free_server=$RESONATE_PORT
+    [ -z "$taken" ] || while port_is_taken "$free_foo" || port_is_taken "$free_server"; do
+        free_foo=$((free_foo + 1)) free_server=$((free_server + 1))
+    done
 }
 
-# ── .env, for docker compose by hand ────────────────────────────────────────────────────────────────────────
-
-write_env() { # from stdin, in one step; mktemp makes it readable for this user only, as it may hold a token
-    local new
-    new=$(mktemp .env.XXXXXX)
-    cat >"$new"
-    mv "$new" .env
-}
-
-note() { # NAME VALUE: in place of what stands there
-    { grep -v "^$1=" .env 2>/dev/null || true; echo "$1=$2 $OWN_LINE"; } | write_env
-}
-
-note_image() { # a line that somebody else wrote goes only if it must
-    local others
-    if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
-        note PYTHON_IMAGE "$PYTHON_IMAGE"
-    elif grep -q "^PYTHON_IMAGE=.*$OWN_LINE\$" .env 2>/dev/null; then
-        others=$(grep -v "^PYTHON_IMAGE=.*$OWN_LINE\$" .env || true)
-        if [ -n "$others" ]; then printf '%s\n' "$others" | write_env; else rm .env; fi
-    fi
-}
-
-# ── the token ───────────────────────────────────────────────────────────────────────────────────────────────
-
-known_token() { # prints the one that is given, else the one in .env, else that of the running stack
-    local token
-    token=${RESONATE_TOKEN-$(noted_token)}
-    if [ -n "${RESONATE_TOKEN+given}$token" ]; then
-        echo "$token"
-    elif [ "$kind" = containers ] || processes_are_up; then
-        stack_token "$kind"
-    fi
-}
-
-new_token() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
-
-fits_running_processes() { # TOKEN: those keep theirs, and must not meet others that have another one
-    [ "$kind" != processes ] || ! processes_are_up || [ "$(stack_token processes)" = "$1" ]
-}
-
-choose_token() { # sets RESONATE_TOKEN; where it is empty, the server asks for none
-    local token is_new=""
-    token=$(known_token)
-    if [ -n "$want_token" ] && [ -z "$token" ]; then
-        token=$(new_token) is_new=yes
-    fi
-    fits_running_processes "$token" || die "the stack runs without this token; stop it first: scripts/down.sh"
-    if [ -n "$is_new" ]; then
-        note RESONATE_TOKEN "$token"
-        say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
-    fi
-    export RESONATE_TOKEN=$token
+choose_ports() {
+    local hint=""
+    find_ports
+    new_ports=""
+    [ -n "$taken" ] || return 0
+    [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
+    [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$free_foo RESONATE_PORT=$free_server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
+    FOO_PORT=$free_foo RESONATE_PORT=$free_server new_ports=yes
+    say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$FOO_PORT RESONATE_PORT=$RESONATE_PORT"
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +217,6 @@ loosen_containers() {
 }
 
 start_containers() {
-    note_image
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
     loosen_containers
@@ -174,10 +233,8 @@ start_processes() {
     local service
     scripts/venv.sh
     mkdir -p "$STACK_DIR/run"
-    echo "$FOO_PORT" >"$STACK_DIR/run/foo.port"
-    echo "$RESONATE_PORT" >"$STACK_DIR/run/resonate-server.port"
-    processes_are_up || echo "${LEASE_SECONDS:-10}" >"$STACK_DIR/run/lease"
-    processes_are_up || (umask 077 && printf '%s\n' "$RESONATE_TOKEN" >"$(token_file)")
+    printf '%s\n' "FOO_PORT=$FOO_PORT" "RESONATE_PORT=$RESONATE_PORT" "LEASE_SECONDS=$LEASE_SECONDS" >"$(settings_file)"
+    (umask 077 && printf '%s\n' "RESONATE_TOKEN=$RESONATE_TOKEN" >"$(token_file)")
     loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
     for service in $SERVICES; do start_process "$service"; done
@@ -204,7 +261,7 @@ page_address() { # it hands over the token, but only on a terminal: what is prin
 show_next_steps() {
     cat >&2 <<NEXT
 
-The stack is up, as $kind.
+The stack $COMPOSE_PROJECT_NAME is up, as $kind.
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
   the live page     $(page_address)        every call as it waits, runs, breaks off and goes on
@@ -223,7 +280,7 @@ NEXT
     fi
 }
 
-wanted="" want_token=""
+wanted="" want_token="" ports="" recreate=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --docker | --processes)
@@ -231,19 +288,39 @@ while [ $# -gt 0 ]; do
             wanted=${1#--}
             ;;
         --token) want_token=yes ;;
+        --ports)
+            need_value "$1" $#
+            [ "$2" = auto ] || bad_usage "--ports needs auto, not '$2'; FOO_PORT and RESONATE_PORT name ports"
+            ports=$2
+            shift
+            ;;
+        --recreate) recreate=yes ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
     esac
     shift
 done
 
-FOO_PORT=$(foo_port)
-RESONATE_PORT=$(resonate_port)
-export FOO_PORT RESONATE_PORT
-[ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
-choose_kind "$wanted" "$(stack_kind)"
-check_ports
-choose_token
+need_commands ps=procps curl=curl
+env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
+find_stack
+up_as=$(stack_kind)
+choose_settings
+check_compose
+if [ "$up_as" != none ] && [ -n "$recreate" ]; then
+    scripts/down.sh
+    up_as=none
+elif [ "$up_as" != none ]; then
+    case "$wanted-$up_as" in
+        docker-processes | processes-containers)
+            die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate"
+            ;;
+    esac
+    check_running
+fi
+choose_kind
+choose_ports
+note_settings
 "start_$kind"
 say "sending one request: scripts/trigger.sh"
 scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||

@@ -1,15 +1,14 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Makes .venv hold what requirements.lock says, and the packages of this repository from their sources.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
 usage: scripts/venv.sh [--sdk-0.7 | --help]
 
 Makes the virtual environment .venv ready: everything in requirements.lock, checked by its hashes, and the
-packages of this repository from their sources. Does nothing where it is ready already.
+packages of this repository from their sources. Does nothing where it is ready already; one that was copied or
+moved here with the checkout is made anew.
 
   --sdk-0.7   makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
               environment of its own
@@ -27,12 +26,15 @@ readonly OLD_SDK_LOCK=tests/clients/sdk-0.7.requirements.lock
 
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────
 
-wanted_state() { # changes whenever something must be installed anew
+wanted_state() { # changes whenever something must be installed anew; its first line is the folder for which it was
     local package files=requirements.lock
     for package in $OWN_PACKAGES; do files="$files $package/pyproject.toml"; done
+    echo "$PWD"
     # shellcheck disable=SC2086 # a list of files
     cat $files | cksum
 }
+
+is_foreign_venv() { [ -f "$STAMP" ] && [ "$(head -n 1 "$STAMP")" != "$PWD" ]; }
 
 is_ready() {
     [ "$(cat "$STAMP" 2>/dev/null)" = "$(wanted_state)" ] && is_new_enough "$VENV/bin/python"
@@ -53,6 +55,9 @@ pythons() { # prints interpreters that may be new enough, the preferred ones fir
         done
     done
     type -ap python3 python || true
+    for name in "$HOME"/.pyenv/versions/*/bin/python; do # too old, but by their pip uv comes
+        [ ! -x "$name" ] || echo "$name"
+    done
 }
 
 find_python() { # prints the first that is new enough
@@ -69,6 +74,7 @@ find_python() { # prints the first that is new enough
 # ── uv ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 install_uv_with() { # PYTHON: of any version; by its pip, or in an environment if it has no pip of its own
+    local -x PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 # whatever its configuration says
     if "$1" -m pip --version >/dev/null 2>&1; then
         "$1" -m pip install --quiet --disable-pip-version-check --require-hashes --target "$OWN_UV" \
             -r scripts/uv.requirements.lock
@@ -109,7 +115,7 @@ find_uv() { # prints the path of a uv that runs
 create_venv() { # UV FOLDER
     local python
     if ! python=$(find_python); then
-        python=3.13
+        python=$(cat .python-version)
         say "no Python 3.12 or newer here: uv downloads one (about 30 MB) ..."
     fi
     rm -rf "$2"
@@ -131,7 +137,7 @@ prepare_venv() {
     is_ready && return
     local uv
     uv=$(find_uv)
-    is_new_enough "$VENV/bin/python" || create_venv "$uv" "$VENV"
+    { ! is_foreign_venv && is_new_enough "$VENV/bin/python"; } || create_venv "$uv" "$VENV"
     say "installing requirements.lock into .venv ($("$VENV/bin/python" -V)) ..."
     rm -f "$STAMP"
     install_packages "$uv"

@@ -1,8 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
 # Shows the calls of a request as they happen, whichever kind of stack it is.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/lib.sh
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
@@ -75,6 +73,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+need_commands ps=procps curl=curl
+find_stack
 kind=$(stack_kind)
 [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
 service_is_up "$kind" resonate-server || die "resonate-server is not running; scripts/up.sh starts it."

@@ -2,15 +2,26 @@
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+README_LINES = 100
 FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-server/", "bench/", "chaos/", ".ci/")
 
-of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+@cache
+def usage(script: str) -> str:
+    """What it prints for --help."""
+    return subprocess.run(
+        [REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
+
+
+of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
 
 @of_each_document
@@ -28,8 +39,19 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
-def test_the_functions_in_the_readme_are_those_of_the_services() -> None:
-    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+@of_each_document
+def test_every_option_that_a_document_gives_to_a_script_is_one_of_it(document: Path) -> None:
+    for script, rest in re.findall(r"(scripts/[\w-]+\.sh)((?: +[^\s`#]+)*)", document.read_text()):
+        for option in re.findall(r"--[a-z]+", rest):
+            assert re.search(rf"{option}\b", usage(script)), f"{script} {option}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_the_functions_that_are_quoted_are_those_of_the_services() -> None:
+    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs/architecture.md").read_text(), re.DOTALL)
     assert block is not None
     for function in re.split(r"\n\n", block[1].strip()):
         name = function.split("(")[0].split()[-1]
@@ -41,8 +63,7 @@ def test_the_functions_in_the_readme_are_those_of_the_services() -> None:
 def test_every_script_tells_its_usage() -> None:
     for script in sorted((REPOSITORY / "scripts").glob("*.sh")):
         if not script.name.startswith("lib"):  # those are sourced by the others
-            shown = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=20, check=True).stdout
-            assert "usage:" in shown.lower(), script.name
+            assert "usage:" in usage(f"scripts/{script.name}").lower(), script.name
 
 
 def test_no_file_says_where_packages_were_downloaded_from() -> None:

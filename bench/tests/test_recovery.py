@@ -60,7 +60,7 @@ def test_a_trial_whose_fault_came_too_late_is_made_again_and_told_of() -> None:
     report = recovery.measure(trials=1, official_trials=0, scenarios=[Scenario("late once", late_once)])
 
     assert report.samples[0].values == [1.0]
-    assert "Trials made again because their fault came too late: 1." in report.notes
+    assert "Trials repeated because their fault came too late: 1." in report.notes
 
 
 def test_a_baz_that_ran_too_often_fails_the_benchmark(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_server_measures_every_variant() -> None:
 def test_overload_tells_what_was_begun_and_what_became_of_it() -> None:
     report = overload.measure(seconds=SHORT, connections=50)
 
-    borne, overloaded = report.table("what was begun and what became of it").rows
+    borne, overloaded = report.table("what was started, and how it ended").rows
     for _, begun, refused, ended, unfinished, *_ in (borne, overloaded):
         assert isinstance(begun, int)
         assert begun == int(refused or 0) + int(ended or 0) + int(unfinished or 0)

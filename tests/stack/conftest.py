@@ -1,12 +1,15 @@
-"""One stack of each kind for all tests of this folder; each test gets it whole."""
+"""One stack of each kind for all tests of this folder; each test gets it whole. And a checkout that was copied."""
 
 import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
-from stack.driver import Kind, Stack, docker_obstacle
+from stack.checkouts import Checkout
+from stack.driver import PREFIX, REPOSITORY, Kind, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
@@ -24,7 +27,7 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 def run_stack(stack: Stack) -> Iterator[Stack]:
     """The stack while it is up; afterwards nothing of it is left."""
     if stack.kind == "containers":
-        _require_docker()
+        require_docker()
     try:
         stack.up()
         yield stack
@@ -32,7 +35,23 @@ def run_stack(stack: Stack) -> Iterator[Stack]:
         stack.remove()
 
 
-def _require_docker() -> None:
+@pytest.fixture(scope="session")
+def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In which paths are hard to quote."""
+    return tmp_path_factory.mktemp(PREFIX) / """it's "here" & $HOME"""
+
+
+@pytest.fixture(scope="session")
+def copy(awkward_folder: Path) -> Checkout:
+    """This checkout with its environment and its uv, copied there."""
+    checkout = Checkout.make(awkward_folder / "copy")
+    for name in (".venv", ".local/uv"):
+        if (REPOSITORY / name).exists():
+            shutil.copytree(REPOSITORY / name, checkout.folder / name, symlinks=True)
+    return checkout
+
+
+def require_docker() -> None:
     obstacle = docker_obstacle()
     if not obstacle:
         return

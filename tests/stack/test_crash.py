@@ -67,6 +67,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
         "Counted once",
     ):
         assert expected in shown
+    assert shown.index("a second bar is started") < shown.index("a caller sends"), "the request does not wait for it"
     assert shown.index("the other bar does the work") < shown.index("bar is thawed") < shown.index("lease lost")
     assert instances(stack, "bar") == 1, "the second bar is gone"
 
@@ -138,8 +139,9 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
 
 
 def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
-    crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 20 --down 60", until="bar works for")
-    time.sleep(random.uniform(0, 2))
+    stack.disturbed = True
+    crash = stack.begin("scripts/crash.sh", "bar", "--freeze", "--for", "20", "--down", "60")
+    time.sleep(random.uniform(0.5, 2.5))
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode == 130

@@ -2,14 +2,20 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from http.client import HTTPConnection
 
 import pytest
-from harness.basics import wait_until
+from harness.basics import free_port, wait_until
 from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id
+
+WAITING = 512
+"""Requests that foo keeps waiting at the same time."""
 
 
 def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
@@ -82,6 +88,17 @@ def test_crash_bar(stack: Stack, variant: str) -> None:
         "result: 3",
     ):
         assert expected in done.stdout
+
+
+def test_crash_bar_says_what_the_crash_cost(stack: Stack) -> None:
+    done = stack.crash("scripts/crash-bar.sh --pause 2 --down 6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cost = re.search(r"The crash cost ([0-9.]+) s: the answer is 3, and baz ran exactly once.", done.stdout)
+    times = re.search(r"Without the fault it would have come after (\S+) s; it came after (\S+) s.", done.stdout)
+    assert cost and times, done.stdout
+    assert float(times[1]) >= 2
+    assert float(times[2]) >= 6
+    assert float(cost[1]) == pytest.approx(float(times[2]) - float(times[1]), abs=0.002)
 
 
 def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
@@ -238,6 +255,60 @@ def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
     stack.up()
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
     assert stack.runs("foo", id) + stack.runs("bar", id) <= 5, "nothing was started anew"
+
+
+@pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "RESONATE_TOKEN"])
+def test_up_with_other_settings_tells_at_once_those_that_the_running_stack_has(stack: Stack, name: str) -> None:
+    began = time.monotonic()
+    done = stack.run("env", f"{name}={free_port()}", "scripts/up.sh")
+    seconds = time.monotonic() - began
+    print(f"it took {seconds:.1f} s")
+
+    assert done.returncode == 1
+    assert f"running with FOO_PORT={stack.foo_port} RESONATE_PORT={stack.server_port} LEASE_SECONDS=" in done.stderr
+    assert f"differs in {name}." in done.stderr
+    assert "--recreate" in done.stderr
+    assert seconds < 10, "a second is what a person should see"
+    stack.up()
+
+
+def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
+    stack.disturbed = True
+    kind = "--docker" if stack.kind == "containers" else "--processes"
+    id = new_id()
+    assert stack.post(id, {"pause": 2}, wait=False).status == 202
+    try:
+        stack.succeed("env", "LEASE_SECONDS=5", "scripts/up.sh", kind, "--recreate")
+        lease = (
+            "env",
+            "-u",
+            "LEASE_SECONDS",
+            "bash",
+            "-c",
+            '. scripts/lib.sh; lease_seconds "$1"',
+            "lease",
+            stack.kind,
+        )
+        assert stack.succeed(*lease) == "5\n"
+        assert stack.post(id) == Answer(200, id, 3), "what was pending went on"
+    finally:
+        stack.succeed("scripts/up.sh", kind, "--recreate")
+
+
+def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> None:
+    """As by `kill -9`: its child has to tell all who wait, and listens meanwhile."""
+    if stack.kind == "containers":
+        pytest.skip("a container ends as a whole")
+    stack.disturbed = True
+    foo = int(stack.succeed("bash", "-c", ". scripts/lib.sh; process_pid foo"))
+    with contextlib.ExitStack() as waiting:
+        for _ in range(WAITING):
+            connection = HTTPConnection("127.0.0.1", stack.foo_port, timeout=ANSWER_SECONDS)
+            waiting.callback(connection.close)
+            connection.request("POST", "/foo", '{"pause": 600}', {"Content-Type": "application/json"})
+        os.kill(foo, signal.SIGKILL)
+        stack.up()
+    assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
 def test_up_brings_back_what_is_frozen(stack: Stack) -> None:

@@ -15,8 +15,9 @@ from harness.basics import wait_until
 from harness.page import Page
 from harness.server import VERSION
 from harness.services import ServiceProcess
+from stack.checkouts import Checkout
 from stack.conftest import run_stack
-from stack.driver import REPOSITORY, SERVICES, Answer, Kind, Stack, docker_obstacle, new_id
+from stack.driver import SERVICES, Answer, Kind, Stack, docker_obstacle, new_id
 
 TOKEN = f"test-{secrets.token_hex(16)}"
 
@@ -120,11 +121,10 @@ def test_up_keeps_the_token_of_what_is_up(stack: Stack) -> None:
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
-def test_up_does_not_mix_processes_of_two_tokens(stack: Stack) -> None:
-    if stack.kind == "containers":
-        pytest.skip("Compose starts all of them anew")
-    done = stack.run("env", "RESONATE_TOKEN=another", "scripts/up.sh", "--processes")
-    assert (done.returncode, "scripts/down.sh" in done.stderr) == (1, True)
+def test_up_does_not_mix_services_of_two_tokens(stack: Stack) -> None:
+    done = stack.run("env", "RESONATE_TOKEN=another", "scripts/up.sh")
+    assert (done.returncode, "differs in RESONATE_TOKEN" in done.stderr) == (1, True)
+    assert TOKEN not in done.stderr
 
 
 @pytest.mark.parametrize("token", ["", "not-the-one"])
@@ -155,26 +155,15 @@ def test_no_log_and_no_command_line_shows_it(stack: Stack) -> None:
 # ── up.sh --token, and .env ──
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """The repository, but for a `.env` of its own."""
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    for entry in REPOSITORY.iterdir():
-        if not entry.name.startswith((".env", ".git")):
-            (folder / entry.name).symlink_to(entry)
-    return folder
-
-
 def noted(env: Path) -> list[str]:
     return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
 
 
-def test_up_makes_a_token_notes_it_and_takes_it_again(checkout: Path) -> None:
-    """The scripts of the other checkout: it is theirs that has a `.env`."""
-    stack, env = Stack("processes"), checkout / ".env"
+def test_up_makes_a_token_notes_it_and_takes_it_again(copy: Checkout) -> None:
+    """The scripts of another checkout: it is theirs that has a `.env`."""
+    stack, env = Stack("processes"), copy.folder / ".env"
     env.write_text("# mine\nPYTHON_IMAGE=mine\n")
-    without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(checkout)]
+    without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]
     try:
         made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
         assert made.returncode == 0, made.stdout + made.stderr
@@ -193,14 +182,16 @@ def test_up_makes_a_token_notes_it_and_takes_it_again(checkout: Path) -> None:
         assert noted(env) == [token]
     finally:
         stack.remove()
+        env.unlink()
 
 
 @pytest.mark.parametrize(
     "line", ["RESONATE_TOKEN=abc-1.~+/=", 'RESONATE_TOKEN="abc-1.~+/="', "RESONATE_TOKEN='abc-1.~+/=' # note"]
 )
-def test_scripts_and_compose_read_the_same_from_env(checkout: Path, line: str) -> None:
+def test_scripts_and_compose_read_the_same_from_env(tmp_path: Path, line: str) -> None:
+    checkout = Checkout.make(tmp_path).folder
     (checkout / ".env").write_text(f"OTHER=1\n{line}\n")
-    script = subprocess.check_output(["bash", "-c", ". scripts/lib.sh; noted_token"], cwd=checkout, text=True)
+    script = subprocess.check_output(["bash", "-c", ". scripts/lib.sh; noted RESONATE_TOKEN"], cwd=checkout, text=True)
 
     assert script == "abc-1.~+/=\n"
     if docker_obstacle():

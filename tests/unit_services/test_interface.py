@@ -69,7 +69,7 @@ def test_the_key_is_the_id_and_a_repetition_joins_the_chain(running: Stack) -> N
     second = running.post(key="order-17.a_b~c")
     quoted = running.post(key='"order-17.a_b~c"')
     assert first.json == second.json == quoted.json == {"id": "order-17.a_b~c", "message": 3}
-    assert running.program("baz").count("promise=order-17.a_b~c:1.1\n") == 1
+    assert running.program("baz").count("running function baz  promise=order-17.a_b~c:1.1 ") == 1
 
 
 def test_a_repetition_while_the_chain_runs_waits_with_it(running: Stack) -> None:

@@ -1,7 +1,16 @@
-"""The logs of workers and of foo: whatever others write into ids and messages, each line is the program's own."""
+"""The logs of workers and of foo: they tell what becomes of a request, and whatever others write into ids and messages,
+each line is the program's own."""
 
+import contextlib
+import http.client
 import re
+import signal
 import socket
+import threading
+from pathlib import Path
+
+import pytest
+from harness.basics import wait_until
 
 from .calls import Calls
 from .programs import Stack
@@ -48,3 +57,134 @@ def test_a_request_begins_no_line_of_foo(stack: Stack) -> None:
             connection.recv(4096)
     for line in lines(foo.output):
         assert line.isprintable(), repr(line)
+        assert TIMED.match(line), line
+
+
+def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: Stack) -> None:
+    stack.start_server()
+    foo, _, _ = stack.start_services()
+    stack.post(key="told")
+    stack.post(key="not:a-key")
+    stack.get("/foo/told")
+    stack.get("/elsewhere/" + "x" * 1000)
+    told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output) if "status=" in line]
+    assert told == [
+        "POST /foo  id=told  status=200  seconds=",
+        "POST /foo  id=-  status=400  seconds=",
+        "GET /foo/told  id=told  status=200  seconds=",
+        f"GET /elsewhere/{'x' * 117}  id=-  status=404  seconds=",
+    ]
+
+
+def test_one_word_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None:
+    stack.start_server()
+    programs = stack.start_services()
+    assert stack.post({"running": 0.2}, key="story").json["message"] == 3
+    wait_until(lambda: "result: 3" in programs[0].output, "foo's end is told")
+
+    for program in (*programs, stack.program("server")):
+        assert all(TIMED.match(line) for line in lines(program.output))
+    found = [line for program in programs for line in lines(program.output) if "story" in line]
+    assert ends(found) == {
+        "foo story": ["suspended, waits for story:1", "result: 3"],
+        "bar story:1": ["suspended, waits for story:1.1, which is there already", "result: 2"],
+        "work story:1.2": ["result: None"],
+        "baz story:1.1": ["result: 1"],
+    }
+    assert sum("running function" in line for line in found) == 6
+
+
+def test_a_function_that_raises_tells_so_each_time(stack: Stack) -> None:
+    stack.start_server()
+    worker = stack.start_worker("asking")
+    worker.wait_for("connected to server")
+    calls = Calls(stack.server_port)
+    calls.result(calls.begin("doomed", "service-asking", "fail"))
+    calls.result(calls.begin("caught", "service-asking", "fail_in_a_step"))
+    wait_until(lambda: "caught  attempt=1  seconds" in worker.output, "the last end is told")
+    failures = ["ValueError: no number today; it is tried again"] * 2 + ["ValueError: no number today"]
+    assert ends(lines(worker.output)) == {
+        "fail doomed": failures,
+        "fail caught:1": failures,
+        "fail_in_a_step caught": ["result: ['ApplicationError', 'no number today']"],
+    }
+    assert worker.count("Traceback") == 2
+
+
+def test_a_result_that_cannot_be_stored_is_told_with_its_reason(stack: Stack) -> None:
+    stack.start_server()
+    worker = stack.start_worker("asking")
+    worker.wait_for("connected to server")
+    Calls(stack.server_port).begin("unstorable", "service-asking", "give_an_object")
+    worker.wait_for("given back")
+    told = "".join(line for line in lines(worker.output) if "unstorable" in line)
+    assert "cannot encode object" in told
+
+
+def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path) -> None:
+    stack.start_server()
+    end_of_work = tmp_path / "end"
+    frozen = stack.start_worker("working", LEASE_SECONDS="1")
+    frozen.wait_for("connected to server")
+    calls = Calls(stack.server_port)
+    calls.begin("cold", "service-working", "work", str(end_of_work))
+    frozen.wait_for("running function work")
+    frozen.send(signal.SIGSTOP)
+    other = stack.start_worker("working")
+    other.wait_for("running function work  promise=cold  attempt=2")
+    end_of_work.touch()
+    calls.settled("cold")
+    frozen.send(signal.SIGCONT)
+    frozen.wait_for("ended function work  promise=cold  attempt=1")
+    assert "lease lost, leaving the task to others (code=409): " in frozen.output
+    other.wait_for("result: 'done'")
+
+
+def test_a_worker_that_stops_under_load_ends_every_run_and_says_nothing_else(stack: Stack, tmp_path: Path) -> None:
+    stack.start_server()
+    worker = stack.start_worker("working", MAX_TASKS="3")
+    worker.wait_for("connected to server")
+    calls = Calls(stack.server_port)
+    for number in range(20):
+        calls.begin(f"much-{number}", "service-working", "work", str(tmp_path / "never"))
+    worker.wait_for("all 3 places are taken")
+    worker.end()
+    after = lines(worker.output.partition("shutting down\n")[2])
+    assert [line.partition("  seconds=")[2][7:] for line in after[:3]] == ["given back: the worker stops"] * 3
+    assert [line.partition(" ")[2] for line in after[3:]] == ["released 3 tasks for other workers"]
+
+
+@pytest.mark.parametrize("order", ["foo bar baz server", "server baz bar foo"])
+def test_a_stack_that_stops_under_load_has_no_errors_to_report(stack: Stack, order: str) -> None:
+    stack.start_server()
+    stack.start_services()
+    stopping = threading.Event()
+
+    def ask() -> None:
+        while not stopping.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                stack.post({"running": 0.1})
+
+    clients = [threading.Thread(target=ask) for _ in range(40)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: stack.program("bar").count("result: 2") > 40, "there is much to do")
+    for name in order.split():
+        assert stack.program(name).end()[0] == 0
+    stopping.set()
+    for client in clients:
+        client.join()
+    for program in stack.programs:
+        assert "Warning" not in program.output
+        assert "Traceback" not in program.output
+        assert "never" not in program.output
+        assert program.count("running function") == program.count("ended function")
+
+
+def ends(told: list[str]) -> dict[str, list[str]]:
+    """What the runs of each function came to, by its name and promise."""
+    found: dict[str, list[str]] = {}
+    for line in told:
+        if end := re.search(r" ended function (\S+)  promise=(\S+)  attempt=\d+  seconds=\d+\.\d{3}  (.*)", line):
+            found.setdefault(f"{end[1]} {end[2]}", []).append(end[3])
+    return found

@@ -123,7 +123,7 @@ def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
     assert time.monotonic() - began < 3
     assert request.reply().json == {"id": "held", "message": 3}
     assert stack.post(key="tried").json == {"id": "tried", "message": 3}
-    assert baz.count("promise=tried:1.1\n") == 1
+    assert baz.count("running function baz  promise=tried:1.1 ") == 1
     for program in (foo, bar, baz, observed):
         assert "Traceback" not in program.output
         assert program.count("cannot reach server") == 1

@@ -10,6 +10,7 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from worker.leases import LeaseKeeper
+from worker.runs import RunLog
 
 
 class Server:
@@ -46,7 +47,7 @@ class Network:
 
     def __init__(self) -> None:
         self.server = Server()
-        self.keeper = LeaseKeeper(self.server)
+        self.keeper = LeaseKeeper(self.server, RunLog())
         self.sender = Sender(Transport(self.keeper), None)
 
     async def acquire(self, id: str = "a", version: int = 1, tags: dict[str, str] | None = None) -> None:

@@ -1,12 +1,19 @@
-"""Which of the SDK's records a person sees, and how; and that nothing in a record is taken for a line of its own."""
+"""Which records a person sees, and how; that nothing in one passes for a line of its own; that a file stays small."""
 
 import logging
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import pytest
 from resonate.error import PlatformError, ServerError
 
-from worker.logs import _Formatter, _SdkFilter
+from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, _SdkFilter
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def shown(record: logging.LogRecord, *, connected: bool = True) -> str | None:
@@ -19,6 +26,16 @@ def record(
 ) -> logging.LogRecord:
     info = (type(error), error, None) if error else None
     return logging.LogRecord(name, level, __file__, 1, message, arguments, info)
+
+
+def raised(name: str, text: str) -> logging.LogRecord:
+    """An error that code of our own raised."""
+    try:
+        raise ValueError(text)
+    except ValueError as caught:
+        failed = record(name, logging.ERROR, "it failed")
+        failed.exc_info = (ValueError, caught, caught.__traceback__)
+    return failed
 
 
 def core(message: str, error: BaseException) -> logging.LogRecord:
@@ -41,15 +58,10 @@ def test_failing_requests_are_told_only_while_the_server_seems_to_be_there() -> 
     assert shown(failing, connected=False) is None
 
 
-def test_a_function_that_raised_is_told_with_its_traceback() -> None:
-    try:
-        raise ValueError("no number today")
-    except ValueError as caught:
-        raised = record("resonate.core", logging.DEBUG, "core: user function raised %s", "ValueError")
-        raised.exc_info = (ValueError, caught, caught.__traceback__)
-    text = shown(raised)
+def test_what_a_programs_own_code_raised_is_told_with_its_traceback() -> None:
+    text = shown(raised("worker.runs", "no number today"))
     assert text is not None
-    assert text.startswith("ERROR: core: user function raised ValueError\n  Traceback")
+    assert text.startswith("ERROR: it failed\n  Traceback")
     assert text.endswith("ValueError: no number today")
 
 
@@ -60,12 +72,18 @@ def test_an_error_of_the_sdk_is_one_line() -> None:
     )
 
 
-def test_a_lost_lease_is_no_error_and_told_once() -> None:
-    error = PlatformError([ServerError(409, "task a:1 is pending")])
-    text = shown(core("core: execution failed, releasing task task_id=%s", error))
+@pytest.mark.parametrize(
+    "error", [PlatformError([ServerError(500, "disk full")]), ServerError(409, "task a:1 is pending")]
+)
+def test_what_the_end_of_a_run_tells_the_sdk_does_not_tell_again(error: BaseException) -> None:
+    assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
+
+
+def test_a_traceback_has_a_limit_and_keeps_its_end() -> None:
+    text = shown(raised("worker.runs", "x" * 1_000_000 + " the end"))
     assert text is not None
-    assert text.startswith("lease lost, leaving the task to others")
-    assert shown(core("core: failed to release task after error task_id=%s", error)) is None
+    assert len(text) < MAX_TRACEBACK_CHARACTERS + 1000
+    assert text.endswith("x the end")
 
 
 def test_each_line_begins_with_its_time() -> None:
@@ -96,23 +114,99 @@ def test_an_id_is_told_in_the_line_that_tells_it(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_so_is_what_a_server_says_of_it(text: str) -> None:
-    for status in (409, 500):
-        line = shown(core("core: execution failed, releasing task task_id=%s", ServerError(status, text)))
-        assert line is not None
-        assert line.isprintable()
+    line = shown(core("core: execution failed, releasing task task_id=%s", ServerError(500, text)))
+    assert line is not None
+    assert line.isprintable()
 
 
-@pytest.mark.parametrize("name", ["worker", "resonate.core"])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_text_of_an_exception_begins_no_line(text: str, name: str) -> None:
-    try:
-        raise ValueError(text)
-    except ValueError as caught:
-        raised = record(name, logging.ERROR, "core: user function raised %s", text)
-        raised.exc_info = (ValueError, caught, caught.__traceback__)
-    first, *more = _Formatter().format(raised).split("\n")
-    assert re.match(r"\S+ ERROR: core: user function raised a", first)
+def test_the_text_of_an_exception_begins_no_line(text: str) -> None:
+    first, *more = _Formatter().format(raised("worker.runs", text)).split("\n")
+    assert re.match(r"\S+ ERROR: it failed", first)
     assert len(more) >= 3
     for line in (first, *more):
         assert line.isprintable()
     assert all(line.startswith("  ") for line in more)
+
+
+PROGRAM = """
+import sys, threading, warnings
+from worker import configure_logging
+
+configure_logging()
+{}
+"""
+
+
+def printed(code: str, **environment: str) -> str:
+    """All that a program with that code prints."""
+    command = [sys.executable, "-c", PROGRAM.format(code)]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    return subprocess.run(command, env=variables, stdout=PIPE, stderr=STDOUT, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise ValueError('why')", "CRITICAL: uncaught exception"),
+        ("threading.Thread(target=lambda: 1 / 0).start()", "CRITICAL: uncaught exception"),
+        ("warnings.warn('old')", "WARNING: <string>:6: UserWarning: old"),
+    ],
+    ids=["exception", "exception in a thread", "warning"],
+)
+def test_what_the_interpreter_tells_has_a_time_as_well(code: str, told: str) -> None:
+    first, *more = printed(code).splitlines()
+    assert re.match(TIME + re.escape(told), first)
+    assert all(line.startswith("  ") for line in more)
+
+
+def logging_program(lines: int) -> str:
+    return f"import logging\nfor number in range({lines}): logging.info('line %d', number)\nprint('printed')"
+
+
+def test_a_file_that_is_large_is_kept_aside_and_begun_anew(tmp_path: Path) -> None:
+    log, old = tmp_path / "log", tmp_path / "log.1"
+    log.write_text("x" * (MAX_FILE_BYTES - 1) + "\n")
+    printed(logging_program(2), LOG_FILE=str(log))
+    assert old.read_bytes()[-2:] == b"x\n"
+    assert re.fullmatch(f"{TIME}line 0\n{TIME}line 1\n", log.read_text())
+
+
+def test_whoever_writes_to_the_file_or_follows_it_stays_with_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("x" * MAX_FILE_BYTES)
+    inode = log.stat().st_ino
+    with log.open("a") as shell, log.open() as follower:
+        follower.read()
+        printed(logging_program(1), LOG_FILE=str(log))
+        shell.write("from elsewhere\n")
+        shell.flush()
+        follower.seek(0)
+        assert follower.read().endswith("line 0\nfrom elsewhere\n")
+    assert log.stat().st_ino == inode
+    assert log.stat().st_size < 1000
+
+
+def test_a_program_that_is_killed_while_it_puts_a_file_aside_does_so_again(tmp_path: Path) -> None:
+    log, old = tmp_path / "log", tmp_path / "log.1"
+    log.write_text("x" * MAX_FILE_BYTES)
+    killing = "import os, shutil\nshutil.copyfile = lambda *names: os.kill(os.getpid(), 9)\n"
+    printed(killing + logging_program(1), LOG_FILE=str(log))
+    assert log.stat().st_size == MAX_FILE_BYTES
+    printed(logging_program(1), LOG_FILE=str(log))
+    assert old.stat().st_size == MAX_FILE_BYTES
+    assert log.read_text().endswith("line 0\n")
+
+
+def test_on_a_full_disk_old_lines_give_way_to_new_ones(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("x" * MAX_FILE_BYTES)
+    full = "import shutil\ndef copyfile(*names): raise OSError(28, 'No space left')\nshutil.copyfile = copyfile\n"
+    printed(full + logging_program(1), LOG_FILE=str(log))
+    assert re.fullmatch(f"{TIME}line 0\n", log.read_text())
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    assert printed("", LOG_FILE=str(tmp_path / "none" / "log")).startswith(
+        "LOG_FILE names a file that cannot be written:"
+    )

@@ -5,7 +5,9 @@ from importlib.metadata import version
 
 import resonate.core
 from resonate.context import Context
+from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
+from resonate.resonate import Resonate
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
@@ -30,3 +32,22 @@ def test_a_local_step_begins_only_after_run_has_returned() -> None:
     source = inspect.getsource(Context.run)
     assert "asyncio.create_task(bg())" in source
     assert "_id=req.id" in source
+
+
+def test_every_function_runs_by_invoke() -> None:
+    assert list(inspect.signature(DurableFunction.invoke).parameters) == ["self", "ctx", "packed", "coerce_args"]
+    assert inspect.getsource(Context.invoke_with_retry).count("await df.invoke(self,") == 1
+    for runner in (resonate.core.Core.execute_until_blocked_inner, Context.run):
+        assert inspect.getsource(runner).count(".invoke_with_retry(") == 1
+
+
+def test_the_effects_of_a_context_know_its_task() -> None:
+    source = inspect.getsource(ResonateEffects.__init__)
+    assert "self.task_id = task_id" in source
+    assert "self.task_version = task_version" in source
+
+
+def test_work_that_waits_for_a_place_is_a_coroutine_that_has_not_begun() -> None:
+    source = inspect.getsource(Resonate._bounded_execute)
+    assert "async with self._runtime.execute_sema:" in source
+    assert source.endswith("await coro\n")

@@ -18,7 +18,7 @@ from bar import bar
 from baz import baz
 from bench.load import Result, WrongAnswers
 from foo import foo
-from worker.logs import configure_logging
+from worker.logs import configure_logging, filter_sdk
 from worker.values import PlainValues
 
 ANSWER = 3
@@ -38,7 +38,8 @@ def measure(in_flight: int, seconds: float, log: Path) -> Result:
 
 async def _run(in_flight: int, seconds: float) -> Result:
     resonate = Resonate(network=LocalConnection(group="service-foo"), group="service-foo", encryptor=PlainValues())
-    configure_logging(lambda: True)
+    configure_logging()
+    filter_sdk(lambda: True)
     for function in (foo, bar, baz):
         resonate.register(function)
     result = Result()

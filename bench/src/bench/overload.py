@@ -57,7 +57,7 @@ def _report(borne: Played, overload: Played, alive: bool, peak_megabytes: float,
     report = Report("overload", typed_command(), seed)
     report.tables = [
         Table(
-            "what was begun and what became of it",
+            "what was started, and how it ended",
             ["load", "begun", "refused", "ended", "unfinished", "requests/s", "p50 ms", "p99 ms"],
             [_row(f"{BEARABLE} in flight", borne), _row(f"{FACTOR} times as many", overload)],
         )
@@ -75,7 +75,7 @@ def _report(borne: Played, overload: Played, alive: bool, peak_megabytes: float,
         Figure("peak of the server's memory", "MB", peak_megabytes),
     ]
     report.notes = [
-        "A request that finds no connection free waits in the load generator; its time counts from when it was sent."
+        "A request without a free connection waits in the load generator; its time counts from when it is sent."
     ]
     report.samples = [Samples("requests under overload", "s", overload.request_s)]
     return report

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import matplotlib as mpl
+import msgspec
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Picture
@@ -18,18 +19,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bench.report import Figure, Report, Samples, Table, load, result_of, save, spread_of, target_of, text_of, value_of
 
 FOLDER = Path("docs/benchmarks")
-FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"dpi": 150, "metadata": {"Software": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
-}
 STYLE: Any = {  # the library's own type names every setting there is
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 9,
     "grid.alpha": 0.3,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "bench",
 }
 REACHED, MISSED = "#2a7f62", "#c0392b"
 MEGABYTE = 1_000_000
@@ -39,9 +34,9 @@ MEGABYTE = 1_000_000
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where they go.")
 def command(results: tuple[Path, ...], folder: Path) -> None:
-    """Draw what RESULTS hold, files that were saved with --json, as PNG and SVG, and write the page about them.
+    """Draw what RESULTS hold, files that were saved with --json, and write the page about them.
 
-    Of several reports of one benchmark the last one counts.
+    If several reports are of one benchmark, the last one counts.
     """
     reports = list({report.benchmark: report for path in results for report in load(path)}.values())
     draw(reports, folder)
@@ -49,14 +44,16 @@ def command(results: tuple[Path, ...], folder: Path) -> None:
 
 
 def draw(reports: list[Report], folder: Path) -> None:
-    """The pictures, the page README.md, and results.json, from which they can be made again."""
+    """The pictures, the page README.md, and results.json: the reports without their samples.
+
+    Drawn again from that file, the pictures of distributions stay as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         for name, picture in pictures_of(reports).items():
-            for suffix, options in FORMATS.items():
-                picture.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", **options)
-    (folder / "README.md").write_text(page(reports))
-    save(reports, folder / "results.json")
+            picture.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=150, metadata={"Software": None})
+    (folder / "README.md").write_text(page(reports, folder))
+    save([msgspec.structs.replace(report, samples=[]) for report in reports], folder / "results.json")
 
 
 def pictures_of(reports: list[Report]) -> dict[str, Picture]:
@@ -95,8 +92,8 @@ def _logarithmic(axis: Axis, set_scale: Callable[[str], None]) -> None:
 
 
 def _distribution(report: Report) -> Picture:
-    """What share of the measurements took at most so long."""
-    picture, axes = _picture(f"{report.benchmark}: share of measurements that took at most so long", height=4)
+    """What share of the measurements took at most the given time."""
+    picture, axes = _picture(f"{report.benchmark}: share of measurements that took at most this long", height=4)
     for samples in report.samples:
         axes.plot(_positive(samples), [100 * share for share in _shares(samples)], label=samples.name)
     _logarithmic(axes.xaxis, axes.set_xscale)
@@ -168,16 +165,16 @@ def _targets(figures: list[Figure]) -> Picture:
 # ── the page ──
 
 
-def page(reports: list[Report]) -> str:
-    """In Markdown."""
-    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`: no figure here was typed in."]
-    parts += ["![Figures beside their targets](targets.svg)"]
+def page(reports: list[Report], folder: Path) -> str:
+    """In Markdown, with the pictures that are in the folder."""
+    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`; no figure here was typed by hand."]
+    parts += ["![Figures beside their targets](targets.png)"]
     for report in reports:
-        parts += _section(report, [name for name in pictures_of([report]) if name != "targets"])
+        parts += _section(report, sorted(folder.glob(f"{report.benchmark}-*.png")))
     return "\n\n".join(parts) + "\n"
 
 
-def _section(report: Report, pictures: list[str]) -> list[str]:
+def _section(report: Report, pictures: list[Path]) -> list[str]:
     machine = report.machine
     memory = f"{machine.memory_bytes / MEGABYTE:,.0f} MB"
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
@@ -187,7 +184,7 @@ def _section(report: Report, pictures: list[str]) -> list[str]:
         f" {memory}; {machine.system}; {machine.python}; {packages}.",
         *([_figures_in_markdown(report.figures)] if report.figures else []),
         *(f"{table.title}:\n\n{_in_markdown(table)}" for table in report.tables),
-        *(f"![{name}]({name}.svg)" for name in pictures),
+        *(f"![{picture.stem}]({picture.name})" for picture in pictures),
         *report.notes,
     ]
 

@@ -33,11 +33,11 @@ OFFICIAL = Timing(
 """Only leases end the waiting for a dead worker, and it is killed at any moment between two heartbeats."""
 
 NOTES = (
-    "Work that is done again is not counted; a pause is over before the killed program is started again.",
-    f"A killed server has {IN_FLIGHT} chains to go on with; it is started again when their pauses are over.",
-    "The end of its lease: it lapses, or the server takes it back early because the stream of its holder broke.",
-    f"{OFFICIAL.name!r}: leases of 60 s, retries after 30 s, no lease taken back early. What cannot be "
-    "switched off: our server hands tasks over when a worker connects, and our workers reconnect every half second.",
+    "Repeated work is not counted; pauses end before the killed program is started again.",
+    f"A killed server has {IN_FLIGHT} chains to continue; it is started again after their pauses.",
+    "A lease ends when it expires, or when the server takes it back early because its holder's stream broke.",
+    f"{OFFICIAL.name!r}: leases of 60 s, retries after 30 s, no lease taken back early. Always on: "
+    "our server hands tasks over when a worker connects, and our workers reconnect every half second.",
 )
 ATTEMPTS = 5
 """How often a trial is made again whose fault came too late."""
@@ -180,7 +180,7 @@ def _report(scenarios: tuple[Scenario, ...], outcomes: Outcomes, seed: int) -> R
                     report.figures.append(_figure(scenario, what, values))
         report.tables.append(table)
     repeated = sum(outcome.repeated for outcome in outcomes.values())
-    report.notes.append(f"Trials made again because their fault came too late: {repeated}.")
+    report.notes.append(f"Trials repeated because their fault came too late: {repeated}.")
     return report
 
 

@@ -65,7 +65,7 @@ def main() -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
 def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _load_settings(flags)
+    settings = _begin(flags)
     sqlite = settings.storage.sqlite
     if sqlite.path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
@@ -80,7 +80,7 @@ def serve(**flags: Any) -> None:
 @_listening_options
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
-    settings = _load_settings(flags)
+    settings = _begin(flags)
     _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
 
 
@@ -137,8 +137,17 @@ def _load_settings(flags: dict[str, Any]) -> Settings:
         _fail(str(error))
 
 
+def _begin(flags: dict[str, Any]) -> Settings:
+    """What follows is logged; opening a database of a former format may take a while."""
+    settings = _load_settings(flags)
+    try:
+        configure_logging(settings.level, settings.log_format, settings.log_file)
+    except OSError as error:
+        _fail(f"cannot write the log: {error}")
+    return settings
+
+
 def _run(store: Store, settings: Settings, where: str) -> None:
-    configure_logging(settings.level, settings.log_format)
     metrics = Metrics()
     engine_settings = EngineSettings(
         rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),

@@ -5,11 +5,15 @@ that steer a terminal, end a line or turn the direction of writing are written a
 well.
 """
 
+import contextlib
 import json
 import logging
+import os
 import re
+import shutil
 import sys
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from types import TracebackType
 from typing import Literal, override
 
@@ -25,20 +29,52 @@ _STEERING = (
 _steering = re.compile(f"[{_STEERING}]")
 
 
-def configure_logging(level: str, style: Literal["text", "json"]) -> None:
-    """Everything goes to standard output; the level is a name such as ``info``."""
-    handler = logging.StreamHandler(sys.stdout)
+MAX_FILE_BYTES = 10_000_000
+
+
+def configure_logging(level: str, style: Literal["text", "json"], file: str = "") -> None:
+    """Everything goes to standard output, or to ``file``; the level is a name such as ``info``.
+
+    The file may be the one that standard output goes to: what the interpreter itself prints stands in it, too.
+    """
+    handler = _file_handler(file) if file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
     # It logs every malformed request with a traceback; those are answered, and our own failures are logged by the app.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
+def _file_handler(file: str) -> logging.Handler:
+    """At that size the file is copied to one whose name ends in ``.1``, and emptied."""
+    handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+    handler.rotator = _copy_and_empty
+    return handler
+
+
+def _copy_and_empty(file: str, old: str) -> None:
+    """Not renamed: others write to the same file, or follow it. Whoever is killed in between copies it again. On a full
+    disk the old lines give way to new ones.
+    """
+    with contextlib.suppress(OSError):
+        shutil.copyfile(file, old)
+    os.truncate(file, 0)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("resonate_server").critical("uncaught exception", exc_info=(kind, error, trace))
+
+
 class TextFormatter(logging.Formatter):
-    """One line each. A traceback follows below it, indented, so that no line of it can be taken for another entry."""
+    """One line each, with its time. A traceback follows below it, indented: no line of it passes for an entry."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    @override
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return _time(record)
 
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -59,7 +95,7 @@ class JsonFormatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -67,6 +103,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return _steering.sub(_escape_for_json, json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def _indented(text: str) -> str:

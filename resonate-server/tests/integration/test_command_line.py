@@ -51,7 +51,7 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     first.stop()
 
     assert result.returncode == 2
-    assert "locked" in result.stderr
+    assert "in use by another server" in result.stderr
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -212,3 +212,21 @@ def test_the_log_format_is_a_flag_too(tmp_path: Path) -> None:
     server.stop()
 
     assert json.loads(Path(log).read_text().splitlines()[0])["level"] == "info"
+
+
+def test_a_log_file_stays_small_and_keeps_what_it_was_as_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "server.log"
+    file.write_text("x" * 10_000_000 + "\n")
+    server = ServerProcess(tmp_path / "log", RESONATE_LOG_FILE=str(file)).start()
+    server.stop()
+
+    assert (tmp_path / "server.log.1").stat().st_size == 10_000_001
+    assert "listening on" in file.read_text().splitlines()[0]
+
+
+def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    server, log = start_in(tmp_path, "dev", "--port", "0", RESONATE_LOG_FILE="nowhere/server.log")
+    server.launch()
+    wait_until(lambda: not server.is_running, "it has given up")
+
+    assert Path(log).read_text().startswith("resonate-server: cannot write the log: ")

@@ -61,15 +61,11 @@ class TestFiles:
         assert (got.status, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert b"<!doctype html>" in got.body.lower()
 
-    def test_browsers_are_led_to_it(self, page: Page) -> None:
+    @pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*"], ids=["browser", "curl"])
+    def test_everybody_is_led_to_it(self, page: Page, accept: str) -> None:
         for path in ("/", "/ui"):
-            got = page.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+            got = page.get(path, headers={"Accept": accept})
             assert (got.status, got.headers["location"]) == (302, "/ui/")
-
-    def test_programs_are_told_as_ever_that_requests_are_posted_there(self, page: Page) -> None:
-        got = page.get("/", headers={"Accept": "*/*"})
-
-        assert (got.status, got.headers["allow"]) == (405, "POST")
 
     def test_an_unchanged_file_is_not_sent_again(self, page: Page) -> None:
         first = page.get("/ui/")

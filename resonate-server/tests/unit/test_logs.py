@@ -87,3 +87,12 @@ def test_as_json_a_traceback_is_one_member() -> None:
 
     assert line.isprintable()
     assert json.loads(line)["error"].endswith("ValueError: a\nb\x9b")
+
+
+@pytest.mark.parametrize("name", ["resonate_server", "aiohttp.server", "asyncio"])
+def test_every_line_begins_with_its_date_and_time_in_utc(name: str) -> None:
+    said = record("said")
+    said.name, said.created = name, 1795634401.123
+
+    assert TextFormatter().format(said) == "2026-11-25T19:20:01.123+00:00 INFO said"
+    assert json.loads(JsonFormatter().format(said))["time"] == "2026-11-25T19:20:01.123+00:00"

@@ -28,6 +28,7 @@ from foo_web.arrivals import MAX_BODY_BYTES
 from foo_web.chains import Chain, Chains
 from foo_web.gate import guard
 from foo_web.inputs import Preference, Spend, is_key, parse_body, parse_key, parse_preference
+from foo_web.logs import log_requests
 from foo_web.places import Places
 from foo_web.problems import Problem, answer_problems
 
@@ -39,6 +40,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 def create_app(chains: Chains, hosts: str) -> Flask:
     """`hosts`: see `guard`."""
     app = Flask(__name__)
+    log_requests(app)
     answer_problems(app)
     guard(app, hosts)
     places = Places(MAX_WAITING)

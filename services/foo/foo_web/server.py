@@ -1,6 +1,7 @@
 """gunicorn, configured for requests that wait long: many threads in one process, that end at once."""
 
 import errno
+import logging
 import os
 import resource
 import socket
@@ -16,7 +17,10 @@ from gunicorn.app.base import BaseApplication
 from foo_web.app import MAX_WAITING, create_app
 from foo_web.chains import Chains
 from foo_web.connections import PatientWorker
-from worker import Settings, Worker, end_process
+from foo_web.logs import GunicornLogger
+from worker import Settings, Worker, configure_logging, end_process
+
+logger = logging.getLogger(__name__)
 
 _LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"}  # noqa: S104
 
@@ -31,6 +35,7 @@ GRACE_SECONDS = 3
 
 def serve(worker: Worker) -> None:
     """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
+    configure_logging()
     host, port = os.environ.get("FOO_HOST") or "127.0.0.1", _port(os.environ.get("FOO_PORT") or "5000")
     settings = Settings.from_environment()
     _wait_until_free(host, port)
@@ -61,7 +66,8 @@ class _Server(BaseApplication):
             "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
             "control_socket_disable": True,
             "loglevel": "warning",
-            "when_ready": lambda _: print(f"listening on http://{self.address}", flush=True),
+            "logger_class": GunicornLogger,
+            "when_ready": lambda _: logger.info("listening on http://%s", self.address),
         }
         for name, value in options.items():
             self.cfg.set(name, value)

@@ -7,13 +7,15 @@ from typing import Final
 
 import msgspec
 from resonate.error import ConnectorError, ResonateError
-from resonate.send import Sender
+from resonate.send import Sender, TaskRef
 from resonate_base.connections import Network
+
+from worker.runs import LEASE_IS_GONE, RunLog
 
 CLAIMS: Final = {"task.acquire", "task.create"}
 GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
 OK: Final = 200
-LEASE_IS_GONE: Final = {404, 409}
+ERROR: Final = 400
 
 
 class LeaseKeeper:
@@ -23,8 +25,10 @@ class LeaseKeeper:
     stopping, or whose function has not started yet, is known as well.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, runs: RunLog) -> None:
+        """`runs`: is told what the server makes of each end."""
         self._network = network
+        self._runs = runs
         self._held: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._in_flight: set[asyncio.Future[None]] = set()
@@ -67,7 +71,7 @@ class LeaseKeeper:
 
     async def release_all(self, sender: Sender, limit: float) -> int:
         """Release every lease within `limit` seconds; how many the server took back."""
-        releases = [asyncio.create_task(_release(sender, *lease)) for lease in self._held.items()]
+        releases = [asyncio.create_task(self._release(sender, *lease)) for lease in self._held.items()]
         if not releases:
             return 0
         done, late = await asyncio.wait(releases, timeout=limit)
@@ -98,7 +102,9 @@ class LeaseKeeper:
         with contextlib.suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
             status = msgspec.json.decode(answer, type=_Answer).head.status
             if request.kind in GIVES_UP:
-                self._note_end(msgspec.json.decode(request.data, type=_Task), status)
+                task = msgspec.json.decode(request.data, type=_Task)
+                self._note_end(task, status)
+                self._tell_end(request, TaskRef(id=task.id, version=task.version), answer, status)
             elif status == OK:
                 self._note_claim(msgspec.json.decode(answer, type=_ClaimAnswer).data)
 
@@ -111,13 +117,24 @@ class LeaseKeeper:
         if status == OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
             self._held.pop(task.id, None)
 
+    def _tell_end(self, request: "_Request", task: TaskRef, answer: str, status: int) -> None:
+        if status >= ERROR:
+            self._runs.refused(task, status, msgspec.json.decode(answer, type=_Refusal).data)
+        elif request.kind == "task.suspend":
+            awaited = [action.data.awaited for action in msgspec.json.decode(request.data, type=_Suspension).actions]
+            self._runs.suspended(task, awaited, goes_on=status != OK)
+        elif request.kind == "task.fulfill":
+            self._runs.fulfilled(task)
+        else:
+            self._runs.released(task)
 
-async def _release(sender: Sender, id: str, version: int) -> bool:
-    try:
-        await sender.task_release(id, version)
-    except ResonateError:
-        return False
-    return True
+    async def _release(self, sender: Sender, id: str, version: int) -> bool:
+        try:
+            await sender.task_release(id, version)
+        except ResonateError:
+            return False
+        self._runs.withdrawn(TaskRef(id=id, version=version))
+        return True
 
 
 class _Request(msgspec.Struct):
@@ -133,10 +150,26 @@ class _Answer(msgspec.Struct):
     head: _Head
 
 
+class _Refusal(msgspec.Struct):
+    data: str
+
+
+class _Callback(msgspec.Struct):
+    awaited: str
+
+
+class _Action(msgspec.Struct):
+    data: _Callback
+
+
 class _Task(msgspec.Struct):
     id: str
     version: int
     state: str = ""
+
+
+class _Suspension(msgspec.Struct):
+    actions: list[_Action] = []
 
 
 class _Promise(msgspec.Struct):

@@ -3,44 +3,87 @@
 Ids and messages are anybody's text: nothing in them begins a line or moves the cursor.
 """
 
+import contextlib
 import logging
+import os
+import shutil
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import override
+from logging.handlers import RotatingFileHandler
+from types import TracebackType
+from typing import Final, override
 
 from resonate.context import Context
+from resonate.error import PlatformError, ServerError
+
+from worker.runs import LEASE_IS_GONE
+from worker.seams import runs_of, task_of
 
 logger = logging.getLogger("worker")
 
+MAX_FILE_BYTES: Final = 10_000_000
+MAX_TRACEBACK_CHARACTERS: Final = 20_000
+
 _SDK = "resonate"
-_SDK_CORE = "resonate.core"
-_USER_FUNCTION_RAISED = "core: user function raised"
-_EXECUTION_FAILED = "core: execution failed"
 
 
 def log_run(ctx: Context) -> None:
-    """Print that a function runs, and for which promise."""
-    logger.info("running function %s  promise=%s", ctx.info.func_name, ctx.info.id)
+    """Tell in the log that a function runs, and, once it has ended, what it came to."""
+    runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task_of(ctx))
 
 
-def configure_logging(connected: Callable[[], bool]) -> None:
-    """Send the worker's lines, and those of the SDK that matter, to stdout at once.
+def configure_logging() -> None:
+    """Send all lines of the program, and those of the SDK that matter, to stdout at once, or to the file LOG_FILE.
 
-    `connected` tells whether the server is known to be reachable.
+    The file is the one that stdout and stderr go to: what the interpreter itself prints stands in it, too.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _handler(os.environ.get("LOG_FILE", ""))
     handler.setFormatter(_Formatter())
-    handler.addFilter(_SdkFilter(connected))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # Only at this level does the SDK say that a function raised; the filter drops the rest.
-    logging.getLogger(_SDK_CORE).setLevel(logging.DEBUG)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda uncaught: _log_uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+
+
+def filter_sdk(connected: Callable[[], bool]) -> None:
+    """`connected` tells whether the server is known to be reachable."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_SdkFilter(connected))
 
 
 def silence_sdk() -> None:
-    """Stop listening to the SDK: a worker that ends cuts its work short, and every cut would be reported."""
-    for name in (_SDK, _SDK_CORE):
+    """Stop listening to the SDK and asyncio: a worker that ends cuts its work short, and each cut would be reported."""
+    for name in (_SDK, "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _handler(file: str) -> logging.Handler:
+    if not file:
+        return logging.StreamHandler(sys.stdout)
+    try:
+        handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+    except OSError as error:
+        raise SystemExit(f"LOG_FILE names a file that cannot be written: {error}") from error
+    handler.rotator = _copy_and_empty
+    return handler
+
+
+def _copy_and_empty(file: str, old: str) -> None:
+    """Instead of a new name: others write to the same file, or follow it, and stay with it.
+
+    Whatever is killed in between, no line is lost: the file is copied again at the next start. On a full disk the old
+    lines give way to new ones.
+    """
+    with contextlib.suppress(OSError):
+        shutil.copyfile(file, old)
+    os.truncate(file, 0)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        logger.critical("uncaught exception", exc_info=error and (kind, error, trace))
 
 
 class _SdkFilter(logging.Filter):
@@ -52,13 +95,11 @@ class _SdkFilter(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(_SDK) or _is_raised_by_user(record):
+        if not record.name.startswith(_SDK):
             return True
         if record.name == "resonate.connections.http" and not self._connected():
             return False  # each waiting request fails again and again; the stream has said so already
-        if _is_lost_lease(record):
-            return str(record.msg).startswith(_EXECUTION_FAILED)  # said twice
-        return record.levelno >= logging.WARNING
+        return record.levelno >= logging.WARNING and not _is_told_by_the_end_of_a_run(_error(record))
 
 
 class _Formatter(logging.Formatter):
@@ -67,9 +108,9 @@ class _Formatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         lines = [f"{_time(record)} {printable(_told(record))}"]
-        if record.exc_info and (_is_raised_by_user(record) or not record.name.startswith(_SDK)):
+        if record.exc_info and not record.name.startswith(_SDK):
             # The text of an exception is anybody's, too: a line of it could be taken for one of ours.
-            lines += [f"  {printable(line)}" for line in self.formatException(record.exc_info).split("\n")]
+            lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
         return "\n".join(lines)
 
 
@@ -78,28 +119,27 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def _limited(traceback: str) -> str:
+    if len(traceback) <= MAX_TRACEBACK_CHARACTERS:
+        return traceback
+    half = MAX_TRACEBACK_CHARACTERS // 2
+    return f"{traceback[:half]}\n…\n{traceback[-half:]}"
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def _told(record: logging.LogRecord) -> str:
     """A record in one line, without its traceback."""
-    if _is_raised_by_user(record):
-        return f"ERROR: {record.getMessage()}"
-    if _is_lost_lease(record):
-        return f"lease lost, leaving the task to others ({_error(record)})"
     level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
     reason = f": {_error(record)}" if record.name.startswith(_SDK) and record.exc_info else ""
     return f"{level}{record.getMessage()}{reason}"
 
 
-def _is_raised_by_user(record: logging.LogRecord) -> bool:
-    return record.name == _SDK_CORE and str(record.msg).startswith(_USER_FUNCTION_RAISED)
-
-
-def _is_lost_lease(record: logging.LogRecord) -> bool:
-    """A 409 during an execution: the server was away, or this worker frozen, for longer than its lease."""
-    return record.name == _SDK_CORE and "code=409" in str(_error(record))
+def _is_told_by_the_end_of_a_run(error: BaseException | None) -> bool:
+    """A step that failed, or a lease that is lost."""
+    return isinstance(error, PlatformError) or (isinstance(error, ServerError) and error.code in LEASE_IS_GONE)
 
 
 def _error(record: logging.LogRecord) -> BaseException | None:

@@ -4,20 +4,29 @@
   server, without comparing it with what was asked for.
 * `Context._next_id`, called once for each step: the request does not say which function asks.
 * `Context.run`: neither the request nor the promise of a local step names its function.
+* `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
+* `Context._state.effects`: which task a function runs for, and in which version.
+* `Resonate._bounded_execute`: cancelled while it waits for a place, it leaves the coroutine it was given to the
+  interpreter, which warns of each.
 
 tests/unit_worker/test_seams.py fails if another version of the SDK has these otherwise.
 """
 
 import functools
+from collections.abc import Coroutine
 from typing import Any
 
 import resonate.core
 from resonate.context import Context
+from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.error import PlatformError
+from resonate.resonate import Resonate
+from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
+from worker.runs import RunLog
 
 
 class ComparingEffects(ResonateEffects):
@@ -50,13 +59,30 @@ class ComparingEffects(ResonateEffects):
         return None if param.data is None else self.codec.decode(self.codec.encode(param.data))
 
 
-def compare_steps() -> None:
-    """Have the SDK compare each step with its promise. To be called before a worker begins; once is enough."""
+def adapt_sdk() -> None:
+    """Have the SDK compare each step with its promise, tell the `RunLog` among its dependencies what each function came
+    to, and drop what it has not begun without a warning. To be called before a worker begins; once is enough."""
     if vars(resonate.core)["ResonateEffects"] is ComparingEffects:
         return
     resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
     Context._next_id = _naming_callers(Context._next_id)  # type: ignore[method-assign]
     Context.run = _naming_functions(Context.run)  # type: ignore[method-assign]
+    DurableFunction.invoke = _telling(DurableFunction.invoke)  # type: ignore[method-assign]
+    Resonate._bounded_execute = _closing(Resonate._bounded_execute)  # type: ignore[method-assign]
+
+
+def task_of(ctx: Context) -> TaskRef:
+    """The task that a function runs for, as it was claimed."""
+    effects: Any = ctx._state.effects
+    return TaskRef(id=effects.task_id, version=effects.task_version)
+
+
+def runs_of(ctx: Context) -> RunLog:
+    """That of the worker; where the SDK runs without one, nobody hears of the end."""
+    try:
+        return ctx.get_dependency(RunLog)
+    except KeyError:
+        return RunLog()
 
 
 def _naming_callers(next_id: Any) -> Any:
@@ -80,3 +106,29 @@ def _naming_functions(run: Any) -> Any:
         return future
 
     return named
+
+
+def _telling(invoke: Any) -> Any:
+    @functools.wraps(invoke)
+    async def telling(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
+        runs, id, attempt = runs_of(ctx), ctx.info.id, task_of(ctx).version
+        try:
+            result = await invoke(function, ctx, packed, **options)
+        except BaseException as error:
+            runs.raised(id, attempt, error)
+            raise
+        runs.returned(id, attempt, result)
+        return result
+
+    return telling
+
+
+def _closing(execute: Any) -> Any:
+    @functools.wraps(execute)
+    async def closing(resonate: Resonate, coro: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await execute(resonate, coro)
+        finally:
+            coro.close()
+
+    return closing

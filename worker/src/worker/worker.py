@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from resonate.connections import HttpConnection
-from resonate.observability import BackgroundTaskFailed, Event
+from resonate.observability import BackgroundTaskFailed, Event, PromiseSettleReturned
 from resonate.resonate import Resonate
 from resonate.retry import Constant
 from resonate.send import Sender
@@ -23,9 +23,10 @@ from worker.clock import HeardClock
 from worker.health import HealthFile
 from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
-from worker.logs import configure_logging, silence_sdk
+from worker.logs import configure_logging, filter_sdk, silence_sdk
 from worker.places import report_full
-from worker.seams import compare_steps
+from worker.runs import RunLog
+from worker.seams import adapt_sdk
 from worker.settings import Settings
 from worker.stream import Stream
 from worker.values import PlainValues
@@ -56,6 +57,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, and end the process."""
+        configure_logging()
         asyncio.run(self._serve(Settings.from_environment()))
 
     async def _serve(self, settings: Settings) -> NoReturn:
@@ -74,21 +76,22 @@ class RunningWorker:
     def __init__(self, worker: Worker, settings: Settings) -> None:
         url, token, lease = settings.server_url, settings.token, settings.lease
         pid = uuid.uuid4().hex
-        compare_steps()
+        adapt_sdk()
         self._stopping = False
         self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
         clock = HeardClock()
         self.stream.watch(clock.connection_changed)
         self.stream.watch_time(clock.heard)
-        configure_logging(lambda: self.stream.connected)
+        filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
         network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
         self._releasing = Sender(Transport(network), token)
-        self._leases = LeaseKeeper(network)
+        self._runs = RunLog()
+        self._leases = LeaseKeeper(network, self._runs)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
         pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
-        heartbeat = SteadyHeartbeat(pid, pause, self.sender)
+        self._heartbeat = SteadyHeartbeat(pid, pause, self.sender)
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -97,13 +100,13 @@ class RunningWorker:
             ttl=lease,
             token=token,
             encryptor=PlainValues(),
-            heartbeat=heartbeat,
+            heartbeat=self._heartbeat,
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
             clock=clock,
             autostart=False,
-        )
+        ).with_dependency(self._runs)
         for function in worker.functions:
             self.resonate.register(function)
         if settings.health_file:
@@ -113,7 +116,7 @@ class RunningWorker:
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
         # Never started, this connection tries once and leaves it at that.
         sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
-        stand_in = StandIn(pid, pause, sender, heartbeat.silence, self._leases.leases)
+        stand_in = StandIn(pid, pause, sender, self._heartbeat.silence, self._leases.leases)
         _run_beside(BlockWatch(lease.total_seconds()).run(), stand_in.run())
         self.resonate.start()
 
@@ -126,18 +129,24 @@ class RunningWorker:
         self._stopping = True
         silence_sdk()
         await self.stream.stop()
+        self._heartbeat.shutdown()
         await self._leases.close(ANSWER_SECONDS)
+        await asyncio.sleep(0)  # what has just been spawned begins, and can be ended properly
         _cancel_all_other_tasks()
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
+        self._runs.abandoned()
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
 
     def _observe(self, event: Event) -> None:
         """Report work that failed in the background, unless the failure is part of the protocol."""
-        # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
-        if isinstance(event, BackgroundTaskFailed) and not self._stopping and "code=409" not in event.cause:
-            logger.warning("background work failed: %s", event.cause)
+        match event:
+            case PromiseSettleReturned(id=id):
+                self._runs.step_settled(id)
+            # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
+            case BackgroundTaskFailed(cause=cause) if not self._stopping and "code=409" not in cause:
+                logger.warning("background work failed: %s", cause)
 
 
 def _run_beside(*work: Coroutine[Any, Any, None]) -> None:

@@ -24,7 +24,7 @@ def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, setting
     """Have the page served, and its watch told of what happens."""
     watch = Watch(engine)
     engine.observer = hub.observer = watch
-    app.router.add_get("/", _home, allow_head=False)
+    app.router.add_get("/", _to_page)
     app.router.add_get("/ui", _to_page)
     app.add_subapp(PAGE, _build(watch, guard, settings))
 
@@ -43,13 +43,6 @@ def _build(watch: Watch, guard: Guard, settings: Settings) -> web.Application:
     ui.on_shutdown.append(lambda _: live.end())
     ui.cleanup_ctx.append(sender.running)
     return ui
-
-
-async def _home(request: web.Request) -> web.StreamResponse:
-    """People are shown the page; programs are told, as ever, that requests are posted here."""
-    if "text/html" in request.headers.get("Accept", ""):
-        raise web.HTTPFound(PAGE)
-    raise web.HTTPMethodNotAllowed("GET", ["POST"])
 
 
 async def _to_page(_: web.Request) -> web.StreamResponse:

@@ -1,0 +1,152 @@
+"""Two hundred connections misbehave in every way we know, against a whole stack that serves chains meanwhile.
+
+Nobody who behaves may notice: no chain is lost or wrong, none takes longer than twice what it takes in quiet. When the
+siege is over the processes hold no more memory and files than before it. ``SEED`` repeats a run, ``SIEGES`` sets how
+many different ones there are.
+"""
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import cycle
+
+import psutil
+import pytest
+from harness.basics import free_port
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from siege.besiegers import KINDS, Target, besiege, post
+from ui.demo import Demo
+
+SEED = int(os.environ.get("SEED", random.randrange(2**32)))
+SIEGES = int(os.environ.get("SIEGES", "2"))
+BESIEGERS = 200
+PAUSE_SECONDS = 2.0
+"""How long bar sleeps in a chain: long beside the pauses that a busy machine makes, short beside a second one's."""
+QUIET_CHAINS = 12
+CALLERS = 4
+SIEGE_SECONDS = 16.0
+MAX_MEMORY_BYTES = 200 * 2**20
+MAX_GROWTH_BYTES = 32 * 2**20
+MAX_NEW_FILES = 16
+"""Connections of the pools that the processes keep among themselves."""
+BACK_TO_NORMAL_SECONDS = 60.0
+
+
+class Usage(Struct, frozen=True):
+    """What one process holds: ``memory`` in bytes, ``files`` as descriptors."""
+
+    memory: int
+    files: int
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    demo = Demo(tmp_path_factory.mktemp("siege"))
+    try:
+        demo.start()
+        yield demo
+    finally:
+        demo.stop()
+
+
+@seed(SEED)
+@settings(
+    max_examples=SIEGES,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
+@given(seeds=st.lists(st.integers(0, 2**32), min_size=BESIEGERS, max_size=BESIEGERS))
+def test_two_hundred_who_misbehave_cost_nobody_else_anything(demo: Demo, seeds: list[int]) -> None:
+    asyncio.run(_siege(demo, list(zip(cycle(KINDS), seeds, strict=False))))
+
+
+async def _siege(demo: Demo, besiegers: list[tuple[str, int]]) -> None:
+    print(f"SEED={SEED}")
+    target = Target(server=demo.server.port, foo=demo.foo_port, dead=free_port())
+    quiet = statistics.median(await _chains(demo, QUIET_CHAINS / CALLERS * PAUSE_SECONDS))
+    before = _usage(demo)
+    async with _under_siege(besiegers, target):
+        took = await _chains(demo, SIEGE_SECONDS)
+        at_worst = _usage(demo)
+    print(
+        f"{len(took)} chains, the slowest took {max(took):.2f} s; in quiet {quiet:.2f} s; memory and files: {at_worst}"
+    )
+
+    assert max(took) < 2 * quiet
+    assert at_worst["server"].memory < MAX_MEMORY_BYTES
+    assert await _is_as_before(demo, before) == []
+    assert "Traceback" not in demo.server.output() + "".join(worker.output() for worker in demo.workers.values())
+
+
+async def _chains(demo: Demo, seconds: float) -> list[float]:
+    """Honest callers, one chain after the other, for that long: how many seconds each chain took. All succeed."""
+    end = time.monotonic() + seconds
+
+    async def call() -> list[float]:
+        took = []
+        while time.monotonic() < end:
+            began = time.monotonic()
+            assert b'"message":3' in await _answer_of_foo(demo)
+            took.append(time.monotonic() - began)
+        return took
+
+    return [seconds for of_one in await asyncio.gather(*(call() for _ in range(CALLERS))) for seconds in of_one]
+
+
+async def _answer_of_foo(demo: Demo) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", demo.foo_port)
+    body = f'{{"pause": {PAUSE_SECONDS}}}'.encode()
+    writer.write(post(body, port=demo.foo_port, path="/foo", Content_Type="application/json", Connection="close"))
+    try:
+        async with asyncio.timeout(60):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def _under_siege(besiegers: list[tuple[str, int]], target: Target) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(besiege(kind, seed, target)) for kind, seed in besiegers]
+    await asyncio.sleep(1)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
+
+
+async def _is_as_before(demo: Demo, before: dict[str, Usage]) -> list[str]:
+    """Which processes still hold more than before, once they have had time to let it go."""
+    deadline = time.monotonic() + BACK_TO_NORMAL_SECONDS
+    while (excess := _excess(before, _usage(demo))) and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+    return excess
+
+
+def _usage(demo: Demo) -> dict[str, Usage]:
+    processes = {"server": demo.server, **demo.workers}
+    return {name: _usage_of(psutil.Process(process.pid)) for name, process in processes.items()}
+
+
+def _usage_of(process: psutil.Process) -> Usage:
+    """Of the process and its children: foo serves in one."""
+    family = [process, *process.children(recursive=True)]
+    return Usage(sum(each.memory_info().rss for each in family), sum(each.num_fds() for each in family))
+
+
+def _excess(before: dict[str, Usage], now: dict[str, Usage]) -> list[str]:
+    return [
+        f"{name}: {before[name]}, now {usage}"
+        for name, usage in now.items()
+        if usage.files > before[name].files + MAX_NEW_FILES or usage.memory > before[name].memory + MAX_GROWTH_BYTES
+    ]

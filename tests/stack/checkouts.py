@@ -1,0 +1,121 @@
+"""Checkouts of this repository in folders of their own, and what a machine may lack or have too much of."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from stack.driver import REPOSITORY
+
+SECONDS = 300
+
+# Of whoever runs the tests, and of the stacks of other tests.
+_OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|PYTHON_IMAGE|CDPATH")
+
+# As up.sh and down.sh want it: it has the base image, no containers, and cannot build.
+_ENGINE = {
+    "version *": "echo 26.1.5",
+    "compose version": ":",
+    "compose config *": ":",
+    "buildx version": ":",
+    "image inspect *": ":",
+    "volume inspect *": "exit 1",
+    "compose build": "echo no builder here >&2; exit 1",
+    "*": ":",
+}
+
+
+def engine(answers: dict[str, str] | None = None) -> dict[str, str]:
+    """What `docker` answers by bash, to patterns of its arguments; these come first."""
+    return (answers or {}) | {words: action for words, action in _ENGINE.items() if words not in (answers or {})}
+
+
+class Checkout:
+    """The files of the repository as they are now, but without what git ignores; its scripts run there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def make(cls, folder: Path) -> "Checkout":
+        listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, text=True)
+        for name in filter(None, listed.split("\0")):
+            if (source := REPOSITORY / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, folder / name)
+        return cls(folder)
+
+    def copied(self, folder: Path) -> "Checkout":
+        return Checkout(Path(shutil.copytree(self.folder, folder, symlinks=True)))
+
+    def moved(self, folder: Path) -> "Checkout":
+        return Checkout(self.folder.rename(folder))
+
+    @property
+    def env(self) -> str:
+        """What stands in `.env`."""
+        return (self.folder / ".env").read_text()
+
+    @property
+    def name(self) -> str:
+        """That of its stack."""
+        found = re.search(r"^COMPOSE_PROJECT_NAME=(\S+)", self.env, re.MULTILINE)
+        assert found, self.env
+        return found[1]
+
+    def add_to_env(self, text: str) -> None:
+        with (self.folder / ".env").open("a") as file:
+            file.write(text)
+
+    def run(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run_in(self.folder, *command, **env)
+
+    def run_in(self, folder: Path, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=inherited | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def begin_process(self, service: str, name: str) -> subprocess.Popen[bytes]:
+        """What looks like a process of the stack with that name, and does nothing."""
+        python = self.folder / ".venv/bin/python"
+        if not python.exists():
+            python.parent.mkdir(parents=True)
+            python.symlink_to(sys.executable)
+        mark = f"durable-rpc-stack={name}/{service}"
+        idle = "import time; print('up', flush=True); time.sleep(600)"
+        process = subprocess.Popen(
+            [python, "-X", mark, "-P", "-c", idle], stdout=subprocess.PIPE, start_new_session=True, cwd="/"
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+
+def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = None) -> str:
+    """A PATH with every command of this machine but that one, and with such a `docker`: see :func:`engine`."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for command in Path(place).iterdir() if Path(place).is_dir() else ():
+            if command.name != without and not (folder / command.name).is_symlink():
+                (folder / command.name).symlink_to(command)
+    if docker is not None:
+        (folder / "docker").unlink(missing_ok=True)
+        cases = "\n".join(f"{_pattern(words)}) {action} ;;" for words, action in docker.items())
+        (folder / "docker").write_text(f'#!/bin/bash\ncase "$*" in\n{cases}\nesac\n')
+        (folder / "docker").chmod(0o755)
+    return str(folder)
+
+
+def _pattern(words: str) -> str:
+    return "*".join(shlex.quote(part) if part else "" for part in words.split("*"))

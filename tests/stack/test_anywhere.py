@@ -1,0 +1,112 @@
+"""The whole stack from a checkout that lies awkwardly, was made with other habits, or copied as a whole."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from stack.checkouts import Checkout
+from stack.conftest import require_docker
+from stack.driver import SERVICES
+
+# What somebody's shell may say about Python; the folder has a module worker that is not ours.
+PYTHON = {
+    "PIP_REQUIRE_VIRTUALENV": "1",
+    "PIP_USER": "1",
+    "PIP_PREFIX": "/nowhere",
+    "PYTHONWARNINGS": "error",
+    "UV_PYTHON": "3.8",
+    "UV_PROJECT_ENVIRONMENT": "/nowhere",
+    "UV_NO_BUILD": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(awkward_folder: Path) -> Iterator[Checkout]:
+    """Of somebody with umask 077, whose git or editor ends lines with CR LF, but for the scripts."""
+    require_docker()
+    checkout = Checkout.make(awkward_folder / "containers")
+    for path in sorted(checkout.folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".sh", ".png", ".webp"):
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        path.chmod(0o700 if path.is_dir() or path.suffix == ".sh" else 0o600)
+    yield checkout
+    checkout.run("docker", "compose", "down", "--volumes", "--rmi", "local")
+
+
+@pytest.fixture(scope="module")
+def ports() -> dict[str, str]:
+    return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+
+
+def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
+    done = checkout.run(*command, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+class TestProcesses:
+    def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
+        (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
+        succeed(copy, "scripts/venv.sh", **PYTHON, PYTHONPATH=str(tmp_path))
+        script = "import worker, bar, resonate_server as s; print(worker.__file__, bar.__file__, s.__file__, sep='\\n')"
+        loaded = succeed(copy, copy.folder / ".venv/bin/python", "-c", script).splitlines()
+
+        assert len(loaded) == 3
+        assert all(file.startswith(f"{copy.folder}/") for file in loaded)
+
+    def test_the_stack_runs_whatever_the_shell_says_about_python(
+        self, copy: Checkout, ports: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
+        env = ports | PYTHON | {"PYTHONPATH": str(tmp_path)}
+        try:
+            said = succeed(copy, "scripts/up.sh", "--processes", "--token", **env)
+            assert '"message":3' in said
+            assert f"The stack {copy.name} is up" in said
+            assert '"message":3' in succeed(copy, "scripts/trigger.sh")
+            assert "result: 3" in succeed(copy, "scripts/watch.sh")
+        finally:
+            said = succeed(copy, "scripts/down.sh", "--volumes")
+        assert "stopping the processes" in said
+
+
+class TestContainers:
+    @pytest.fixture
+    def up(self, checkout: Checkout, ports: dict[str, str]) -> Iterator[Checkout]:
+        try:
+            succeed(checkout, "scripts/up.sh", "--docker", **ports)
+            yield checkout
+        finally:
+            checkout.run("scripts/down.sh", "--volumes")
+
+    def test_it_runs_and_compose_by_hand_sees_the_same_stack(self, up: Checkout) -> None:
+        shown = succeed(up, "docker", "compose", "ps", "--format", "{{.Project}} {{.Service}} {{.Health}}")
+        assert sorted(shown.split("\n")[:4]) == sorted(f"{up.name} {service} healthy" for service in SERVICES)
+        assert '"message":3' in succeed(up, "scripts/trigger.sh")
+        assert "Draw the calls" in succeed(
+            up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
+        )
+
+    @pytest.mark.parametrize("how", ["broken", "lost", "through a symlink"])
+    def test_down_finds_it_whatever_has_become_of_env(self, up: Checkout, tmp_path: Path, how: str) -> None:
+        name, env = up.name, up.folder / ".env"
+        kept = env.read_text()
+        (tmp_path / "link").symlink_to(up.folder)
+        if how == "broken":
+            up.add_to_env("some/python:3.13\n")
+        else:
+            env.unlink()
+        folder = up.folder if how != "through a symlink" else tmp_path / "link"
+        said = succeed(up, folder / "scripts/down.sh", "--volumes")
+        env.write_text(kept)
+
+        assert "stopping the containers" in said
+        assert left_of(name) == ""
+
+
+def left_of(name: str) -> str:
+    label = f"label=com.docker.compose.project={name}"
+    listed = [["ps", "-a"], ["volume", "ls"], ["network", "ls"]]
+    return "".join(subprocess.check_output(["docker", *what, "-q", "--filter", label], text=True) for what in listed)

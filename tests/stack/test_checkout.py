@@ -1,0 +1,399 @@
+"""A checkout is a stack of its own, wherever it lies and however its scripts are called; what is wrong is told."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from stack.checkouts import Checkout, engine, tools
+from stack.driver import REPOSITORY
+
+NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
+NAMED = "durable-rpc-0123abcd"
+HOSTILE = (
+    *("PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_PREFIX", "PIP_TARGET", "PIP_ONLY_BINARY"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONSTARTUP", "PYTHONOPTIMIZE"),
+    *("UV_PYTHON", "UV_PROJECT", "UV_REQUIRE_HASHES", "UV_NO_BUILD", "UV_SYSTEM_PYTHON"),
+)
+PERMISSION_DENIED = "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1"
+
+has_compose = pytest.mark.skipif(
+    subprocess.run("docker compose version", shell=True, capture_output=True, check=False).returncode != 0,
+    reason="there is no docker compose",
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout.make(tmp_path / "checkout")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """With an engine that has all but a builder: up.sh does everything before it builds, and ends there."""
+    return tools(tmp_path / "tools", docker=engine())
+
+
+def up(checkout: Checkout, path: str, *arguments: str, **env: str) -> str:
+    """What up.sh has said when it wants to build."""
+    ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+    done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**ports, **env, "PATH": path})
+    assert "no builder here" in done.stderr, done.stderr
+    return done.stderr
+
+
+def compose_config(folder: Path, **env: str) -> dict[str, object]:
+    """As docker compose by hand has it there."""
+    done = Checkout(folder).run("docker", "compose", "config", "--format", "json", PWD=str(folder), **env)
+    assert done.returncode == 0, done.stderr
+    config: dict[str, object] = json.loads(done.stdout)
+    return config
+
+
+class TestName:
+    def test_each_checkout_has_its_own_and_keeps_it(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
+        other = Checkout.make(tmp_path / "other")
+        for one in (checkout, other):
+            up(one, path)
+        names = [checkout.name, other.name]
+        for one in (checkout, other):
+            up(one, path)
+
+        assert names == [checkout.name, other.name]
+        assert len(set(names)) == 2
+        assert all(NAME.fullmatch(name) for name in names)
+
+    @pytest.mark.parametrize("how", ["copied", "moved"])
+    def test_a_checkout_that_was_copied_or_moved_gets_another_and_tells_of_the_first(
+        self, checkout: Checkout, path: str, tmp_path: Path, how: str
+    ) -> None:
+        up(checkout, path)
+        first = checkout.name
+        other = getattr(checkout, how)(tmp_path / "other")
+        volumes = {
+            f"volume ls * label=com.docker.compose.project={first} *": f"echo '  volume     {first}_resonate-data'"
+        }
+        said = up(other, tools(tmp_path / "more tools", docker=engine(volumes)))
+
+        assert other.name != first
+        for expected in (f"{first}_resonate-data", f"COMPOSE_PROJECT_NAME={first} scripts/down.sh", other.name):
+            assert expected in said
+        assert first not in up(other, path), "it is told once"
+        if how == "copied":
+            up(checkout, path)
+            assert checkout.name == first
+
+    def test_one_that_somebody_chose_is_kept(self, checkout: Checkout, path: str) -> None:
+        checkout.add_to_env("COMPOSE_PROJECT_NAME=mine\n")
+        up(checkout, path)
+
+        assert checkout.env == "COMPOSE_PROJECT_NAME=mine\n"
+
+    def test_one_for_the_moment_is_not_noted(self, checkout: Checkout, path: str) -> None:
+        up(checkout, path, COMPOSE_PROJECT_NAME="for-now")
+
+        assert not (checkout.folder / ".env").exists()
+
+    def test_a_stack_of_the_time_when_all_had_the_same_is_told_and_left_alone(
+        self, checkout: Checkout, tmp_path: Path
+    ) -> None:
+        earlier = {
+            "ps * label=com.docker.compose.project=durable-rpc-demo *": "echo '  container  durable-rpc-demo-foo-1'"
+        }
+        said = up(checkout, tools(tmp_path / "tools", docker=engine(earlier)))
+
+        assert "durable-rpc-demo-foo-1" in said
+        assert "COMPOSE_PROJECT_NAME=durable-rpc-demo scripts/down.sh" in said
+        assert NAME.fullmatch(checkout.name)
+
+    @has_compose
+    def test_compose_by_hand_has_the_same_also_in_a_folder_below_and_through_a_symlink(
+        self, checkout: Checkout, path: str, tmp_path: Path
+    ) -> None:
+        up(checkout, path)
+        (tmp_path / "link").symlink_to(checkout.folder)
+
+        for folder in (checkout.folder, checkout.folder / "scripts", tmp_path / "link"):
+            assert compose_config(folder)["name"] == checkout.name
+
+    @has_compose
+    def test_compose_by_hand_tells_two_clones_apart_before_any_script_has_run(self, tmp_path: Path) -> None:
+        names = [compose_config(Checkout.make(tmp_path / parent / "same").folder)["name"] for parent in ("a", "b")]
+
+        assert names[0] != names[1]
+
+    @pytest.mark.parametrize("started", ["through a symlink", "by hand"])
+    def test_containers_of_this_folder_are_those_of_its_stack(
+        self, checkout: Checkout, tmp_path: Path, started: str
+    ) -> None:
+        """Whether `.env` is lost, as after `git clean`, or was never made."""
+        (tmp_path / "link").symlink_to(checkout.folder)
+        by_hand = "durable-rpc-" + re.sub(r"[^a-z0-9_-]", "", str(checkout.folder).lower())
+        name, folder = {"through a symlink": (NAMED, tmp_path / "link"), "by hand": (by_hand, checkout.folder)}[started]
+        shown = f"echo 'other-1 {tmp_path}'; echo 'durable-rpc-test-1 {folder}'; echo '{name} {folder}'"
+        up(checkout, tools(tmp_path / "tools", docker=engine({"ps *working_dir*": shown})))
+
+        assert checkout.name == name
+
+
+class TestFolder:
+    @pytest.mark.parametrize("folder", ["with spaces", "it's", 'say "so"', "$HOME", "a;b&c", "*", "-n"])
+    def test_its_name_may_be_anything(self, path: str, tmp_path: Path, folder: str) -> None:
+        checkout = Checkout.make(tmp_path / folder)
+        up(checkout, path, "--token")
+        env = checkout.env
+        up(checkout, path, "--token")
+
+        assert checkout.env == env
+        assert all(re.match(r"[A-Z_]+=[\w-]+ # by scripts/up.sh", line) for line in env.splitlines())
+
+    def test_cdpath_leads_into_no_other_clone(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
+        other = Checkout.make(tmp_path / "other")
+        up(checkout, path, CDPATH=f"{other.folder}:.")
+
+        assert not (other.folder / ".env").exists()
+        assert len(checkout.env.splitlines()) == 1
+
+    def test_a_symlink_to_a_script_acts_where_the_script_is(
+        self, checkout: Checkout, path: str, tmp_path: Path
+    ) -> None:
+        other = Checkout.make(tmp_path / "other")
+        link = other.folder / "scripts" / "mine.sh"
+        link.symlink_to(checkout.folder / "scripts/up.sh")
+        done = other.run(link, "--docker", PATH=path, FOO_PORT=str(free_port()), RESONATE_PORT=str(free_port()))
+
+        assert "no builder here" in done.stderr
+        assert NAME.fullmatch(checkout.name)
+        assert not (other.folder / ".env").exists()
+
+    @pytest.mark.parametrize("command", [["scripts/up.sh"], ["bash", "scripts/down.sh"]], ids=" ".join)
+    def test_lines_that_end_with_cr_lf_are_told_of(self, checkout: Checkout, command: list[str]) -> None:
+        for script in (checkout.folder / "scripts").glob("*.sh"):
+            script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
+        done = checkout.run(*command)
+
+        assert done.returncode == 1
+        assert done.stderr.startswith("The lines of scripts/*.sh end with CR LF")
+
+    def test_git_checks_all_text_out_with_lf(self) -> None:
+        listed = subprocess.check_output(["git", "ls-files", "--eol"], cwd=REPOSITORY, text=True).splitlines()
+        other = [line for line in listed if "attr/text=auto eol=lf" not in line and "attr/-text" not in line]
+
+        assert listed
+        assert other == []
+
+    def test_uv_run_has_a_python_of_the_version_that_is_tested(self) -> None:
+        assert (REPOSITORY / ".python-version").read_text() == "3.13\n"
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT"])
+    def test_ports_in_env_count(self, checkout: Checkout, path: str, name: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            ports = {"FOO_PORT": free_port(), "RESONATE_PORT": free_port(), name: port}
+            checkout.add_to_env("".join(f"{name}={port}\n" for name, port in ports.items()))
+            done = checkout.run("scripts/up.sh", "--docker", PATH=path)
+
+        assert done.returncode == 1
+        assert f"port {port} is taken" in done.stderr
+
+    def test_the_next_two_free_ports_are_proposed(self, checkout: Checkout, path: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            ports = {"FOO_PORT": str(port), "RESONATE_PORT": str(free_port())}
+            done = checkout.run("scripts/up.sh", "--docker", PATH=path, **ports)
+
+        proposed = re.search(r"FOO_PORT=(\d+) RESONATE_PORT=(\d+) scripts/up.sh", done.stderr)
+        assert proposed, done.stderr
+        moved = int(proposed[1]) - port
+        assert 1 <= moved == int(proposed[2]) - int(ports["RESONATE_PORT"])
+        assert "--ports auto" in done.stderr
+
+    def test_or_taken_and_noted_for_compose_by_hand(self, checkout: Checkout, path: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(taken.getsockname()[1])}
+            up(checkout, path, "--ports", "auto", **ports)
+
+        noted = dict(re.findall(r"^(\w+)=(\S+)", checkout.env, re.MULTILINE))
+        assert int(noted["FOO_PORT"]) > int(ports["FOO_PORT"])
+        assert int(noted["RESONATE_PORT"]) > int(ports["RESONATE_PORT"])
+
+    def test_ports_that_are_free_are_not_noted(self, checkout: Checkout, path: str) -> None:
+        up(checkout, path, "--ports", "auto")
+
+        assert "PORT=" not in checkout.env
+
+    @pytest.mark.parametrize(("foo_port", "metrics_port"), [("9090", "0"), ("5000", "9090")])
+    def test_the_metrics_give_way_to_foo(self, checkout: Checkout, foo_port: str, metrics_port: str) -> None:
+        done = checkout.run("bash", "-c", ". scripts/lib.sh; metrics_port", FOO_PORT=foo_port, RESONATE_PORT="8001")
+
+        assert done.stdout == f"{metrics_port}\n"
+
+    @has_compose
+    @pytest.mark.parametrize("line", ["some/python:3.13 # by scripts/up.sh", 'FOO_PORT="5'], ids=["no name", "no end"])
+    def test_a_line_in_env_that_compose_cannot_read_is_told(
+        self, checkout: Checkout, tmp_path: Path, line: str
+    ) -> None:
+        real = {"compose config *": f'exec {shutil.which("docker")} "$@"'}
+        checkout.add_to_env(line + "\n")
+        done = checkout.run("scripts/up.sh", "--docker", PATH=tools(tmp_path / "tools", docker=engine(real)))
+
+        assert done.returncode == 1
+        assert ".env" in done.stderr
+        assert checkout.env == line + "\n"
+
+    def test_an_image_of_somebody_s_choice_in_env_is_kept(self, checkout: Checkout, path: str) -> None:
+        checkout.add_to_env("PYTHON_IMAGE=mine\n")
+        up(checkout, path)
+
+        assert checkout.env.startswith("PYTHON_IMAGE=mine\n")
+
+    def test_what_a_shell_says_about_python_does_not_reach_it(self, checkout: Checkout) -> None:
+        hostile = dict.fromkeys(HOSTILE, "1")
+        kept = {"PIP_INDEX_URL": "a", "PIP_CERT": "b", "PIP_FIND_LINKS": "c", "PIP_DEFAULT_TIMEOUT": "9", "PYTHON": "d"}
+        kept |= {"UV_DEFAULT_INDEX": "e", "UV_INDEX_X_PASSWORD": "f", "UV_SYSTEM_CERTS": "1", "UV_CACHE_DIR": "g"}
+        done = checkout.run("bash", "-c", ". scripts/lib.sh; env", HTTPS_PROXY="h", **hostile, **kept)
+        seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+        assert hostile.keys() & seen.keys() == set()
+        assert {name: seen.get(name) for name in kept} == kept
+        assert seen["HTTPS_PROXY"] == "h"
+
+
+class TestMissing:
+    @pytest.mark.parametrize(("command", "package"), [("ps", "procps"), ("curl", "curl")])
+    @pytest.mark.parametrize("script", ["up.sh", "trigger.sh", "watch.sh", "crash.sh bar"])
+    def test_a_command_is_named_with_its_package(
+        self, checkout: Checkout, tmp_path: Path, script: str, command: str, package: str
+    ) -> None:
+        path = tools(tmp_path / "tools", without=command, docker=engine())
+        done = checkout.run(*f"scripts/{script}".split(), PATH=path)
+
+        assert done.returncode == 1
+        assert f"the command '{command}' is missing. On Debian: apt-get install {package}" in done.stderr
+
+    def test_that_the_engine_lets_nobody_in_is_told_with_what_to_do(self, checkout: Checkout, tmp_path: Path) -> None:
+        path = tools(tmp_path / "tools", docker=engine({"version *": PERMISSION_DENIED}))
+        done = checkout.run("scripts/up.sh", "--docker", PATH=path)
+
+        assert done.returncode == 1
+        assert "does not let" in done.stderr
+        assert "usermod -aG docker" in done.stderr
+
+
+class TestDown:
+    @pytest.fixture
+    def named(self, checkout: Checkout) -> Checkout:
+        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
+        return checkout
+
+    @pytest.fixture
+    def bar(self, named: Checkout) -> Iterator[subprocess.Popen[bytes]]:
+        bar = named.begin_process("bar", NAMED)
+        yield bar
+        bar.kill()
+        bar.wait()
+
+    def down(self, checkout: Checkout, path: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return checkout.run("scripts/down.sh", PATH=path, **env)
+
+    def assert_stopped(self, done: subprocess.CompletedProcess[str], bar: subprocess.Popen[bytes]) -> None:
+        assert (done.returncode, "The stack is down" in done.stderr) == (0, True), done.stderr
+        assert bar.wait(timeout=10) != 0
+
+    def test_finds_processes_without_any_notes(self, named: Checkout, bar: subprocess.Popen[bytes], path: str) -> None:
+        self.assert_stopped(self.down(named, path), bar)
+
+    def test_finds_them_after_git_clean(self, named: Checkout, bar: subprocess.Popen[bytes], path: str) -> None:
+        (named.folder / ".env").unlink()
+        self.assert_stopped(self.down(named, path), bar)
+
+    def test_finds_them_through_a_symlink(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "link").symlink_to(named.folder)
+        (named.folder / ".env").unlink()
+        done = named.run_in(tmp_path / "link", tmp_path / "link/scripts/down.sh", PATH=path)
+        self.assert_stopped(done, bar)
+
+    @pytest.mark.parametrize("line", ["python:3.13-slim", 'FOO_PORT="5', "COMPOSE_PROJECT_NAME=No Name"])
+    def test_finds_them_with_a_broken_env(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str, line: str
+    ) -> None:
+        named.add_to_env(line + "\n")
+        self.assert_stopped(self.down(named, path), bar)
+
+    def test_leaves_those_of_another_stack_alone(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
+    ) -> None:
+        other = named.copied(tmp_path / "other")
+        assert self.down(other, path).returncode == 0
+        assert bar.poll() is None
+
+    def test_says_that_env_cannot_be_read(self, named: Checkout, bar: subprocess.Popen[bytes], path: str) -> None:
+        (named.folder / ".env").unlink()
+        (named.folder / ".env").mkdir()
+        done = self.down(named, path)
+
+        assert done.returncode == 1
+        assert ".env cannot be read" in done.stderr
+        assert bar.wait(timeout=10) != 0, "it is stopped all the same"
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            ("sleep 600", "no Docker engine answers"),
+            ("exit 1", "no Docker engine answers"),
+            (PERMISSION_DENIED, "does not let"),
+        ],
+        ids=["hangs", "is away", "denies"],
+    )
+    def test_says_that_the_engine_could_not_be_asked(
+        self, named: Checkout, tmp_path: Path, answer: str, said: str
+    ) -> None:
+        began = time.monotonic()
+        done = self.down(named, tools(tmp_path / "tools", docker={"*": answer}))
+
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "is down" not in done.stderr
+        assert time.monotonic() - began < 60
+
+    def test_says_which_containers_are_still_there(self, named: Checkout, tmp_path: Path) -> None:
+        containers = {
+            f"ps * label=com.docker.compose.project={NAMED} *": f"echo {NAMED}-foo-1",
+            "compose down *": "exit 1",
+            "compose * down *": "exit 1",
+        }
+        done = self.down(named, tools(tmp_path / "tools", docker=engine(containers)))
+
+        assert done.returncode == 1
+        assert f"{NAMED}-foo-1 could not be removed" in done.stderr
+
+    def test_says_that_processes_could_not_be_looked_for(self, named: Checkout, tmp_path: Path) -> None:
+        done = self.down(named, tools(tmp_path / "tools", without="ps", docker=engine()))
+
+        assert done.returncode == 1
+        assert "'ps' is missing" in done.stderr
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+    def test_says_what_belongs_to_somebody_else(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
+    ) -> None:
+        for folder in (tmp_path, *tmp_path.parents[:-2]):
+            folder.chmod(0o755)
+        (named.folder / ".env").chmod(0o600)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        done = named.run(*nobody, "scripts/down.sh", PATH=path)
+
+        assert done.returncode == 1
+        assert f"bar could not be stopped: process {bar.pid} of root" in done.stderr
+        assert bar.poll() is None

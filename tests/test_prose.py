@@ -1,0 +1,72 @@
+"""The documents are plain English, as far as a machine can tell."""
+
+import re
+from pathlib import Path
+
+import proselint.checks  # type: ignore[import-untyped]
+import pytest
+from proselint.config import DEFAULT  # type: ignore[import-untyped]
+from proselint.registry import CheckRegistry  # type: ignore[import-untyped]
+from proselint.registry.checks import Check, types  # type: ignore[import-untyped]
+from proselint.tools import LintFile  # type: ignore[import-untyped]
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+TRANSLATED = {
+    "all the same": "anyway",
+    "anew": "again",
+    "at all events": "in any case",
+    "by all means": "certainly",
+    "for so long": "for that long",
+    "goes on": "continues",
+    "hardly any": "few",
+    "is told in": "is in",
+    "mend": "fix",
+    "mends": "fixes",
+    "of late": "lately",
+    "on its way": "under way",
+    "or alike": "or similar",
+    "so and so many": "a number of",
+    "spoilt": "damaged",
+    "stands in": "is in",
+    "stands there": "is there",
+    "strikes": "hits",
+    "tells of": "describes",
+    "told of": "told about",
+    "whom": "who",
+}
+"""Words that are English but sound translated, and what an English writer would say."""
+
+NOT_OURS = ("typography.symbols",)  # straight quotes and three dots are what terminals and code use
+
+CheckRegistry().register_many(
+    (
+        *proselint.checks.__register__,
+        Check(types.PreferredFormsSimple(items=TRANSLATED), path="translated", message="'{}' instead of '{}'."),
+    )
+)
+
+
+NO_WORDS = re.compile(
+    r"^```.*?^```$|(?<=\n\n)(?: {4}.*\n)+|`[^`\n]*`|\]\([^)]*\)|<[^>]*>|\d[\d ,.]*\d", re.DOTALL | re.MULTILINE
+)
+LINE_IN_PARAGRAPH = re.compile(r"(?<!\n)\n *(?![\n|*#-]|\d\.)")
+
+
+def prose(markdown: str) -> str:
+    """Without code, addresses and numbers; a paragraph is one line."""
+    return LINE_IN_PARAGRAPH.sub(" ", NO_WORDS.sub("§", markdown))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_sentence_sounds_translated_or_worn(document: Path) -> None:
+    text = prose(document.read_text())
+    config = DEFAULT | {"checks": {**dict.fromkeys(NOT_OURS, False), "translated": True, **DEFAULT["checks"]}}
+    found = LintFile(document, text).lint(config)
+
+    assert [f"{each.check_result.message} … {excerpt(text, *each.check_result.span)}" for each in found] == []
+
+
+def excerpt(text: str, begin: int, end: int) -> str:
+    return text[max(0, begin - 30) : end + 30].replace("\n", " ")

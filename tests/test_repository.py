@@ -1,0 +1,81 @@
+"""What the repository shows to others and leaves to their machines: scripts, workflows, pins."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+TOOLS = Path(sys.executable).parent
+SCRIPTS = [".ci/run", *(f"scripts/{path.name}" for path in sorted((REPOSITORY / "scripts").glob("*.sh")))]
+WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
+PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("*/pyproject.toml"))]
+PROJECTS += [*sorted(REPOSITORY.glob("services/*/pyproject.toml")), REPOSITORY / "tests/harness/pyproject.toml"]
+
+of_each_project = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+
+
+def complaints(tool: str, *arguments: str | Path) -> str:
+    """What a command of this environment prints, if it is not content."""
+    command = [TOOLS / tool, *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not (TOOLS / "shellcheck").exists(), reason="shellcheck is not packaged for this platform")
+def test_shellcheck_has_nothing_to_say() -> None:
+    assert complaints("shellcheck", "--external-sources", "--extended-analysis=false", *SCRIPTS) == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("github-workflows", WORKFLOWS),
+        ("renovate", [REPOSITORY / "renovate.json"]),
+        ("compose-spec", [REPOSITORY / "docker-compose.yml"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_files_for_other_programs_keep_to_their_schemas(schema: str, files: list[Path]) -> None:
+    assert complaints("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files) == ""
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
+    files = ["-f", "docker-compose.yml", "-f", "compose.official.yml"]
+    command = ["docker", "compose", *files, "config", "--format", "json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RESONATE_IMAGE"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    server = json.loads(done.stdout)["services"]["resonate-server"]
+
+    assert server["image"] == "resonatehqio/resonate:v0.9.8"
+    assert "build" not in server
+    assert "wget" in server["healthcheck"]["test"]
+
+
+def test_every_action_is_pinned_to_a_commit() -> None:
+    used = [name for path in WORKFLOWS for name in re.findall(r"uses: (\S+)", path.read_text())]
+
+    assert [name for name in used if not re.fullmatch(r"\./.*|[\w/-]+@[0-9a-f]{40}", name)] == []
+
+
+@of_each_project
+def test_every_package_names_the_licence(project: Path) -> None:
+    assert tomllib.loads(project.read_text())["project"]["license"] == "Apache-2.0"
+
+
+@of_each_project
+def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path) -> None:
+    content = tomllib.loads(project.read_text())
+    asked = [*content["project"]["dependencies"], *content.get("dependency-groups", {}).get("dev", [])]
+    pins = [requirement.split(";")[0].strip() for requirement in asked if "==" in requirement]
+    lock = project.with_name("requirements.lock")
+    locked = (lock if lock.exists() else REPOSITORY / "requirements.lock").read_text()
+
+    assert [pin for pin in pins if not re.search(rf"^{re.escape(pin)}\b", locked, re.MULTILINE)] == []

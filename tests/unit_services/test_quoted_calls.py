@@ -1,0 +1,54 @@
+"""What the documents tell their readers to send to a running stack."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .programs import Stack
+
+REPOSITORY = Path(__file__).parents[2]
+FOO, SERVER = "localhost:5000", "http://localhost:8001"
+
+_text = "\n".join((REPOSITORY / name).read_text() for name in ("README.md", "docs/try.md"))
+CURLS = [
+    (first or second).strip() for first, second in re.findall(r"`(curl [^`]*)`|^ {4}(curl .*)$", _text, re.MULTILINE)
+]
+
+
+def test_each_curl_command_is_answered(running: Stack) -> None:
+    """One after another, because the last one asks for what an earlier one began."""
+    assert len(CURLS) == 5
+    for command in CURLS:
+        assert FOO in command
+        words = shlex.split(command.replace(FOO, f"localhost:{running.foo_port}"), comments=True)
+        done = subprocess.run(
+            [*words, "--fail", "--silent", "--noproxy", "*"], capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert (done.returncode, '"id"' in done.stdout) == (0, True), f"{command}: {done.stdout} {done.stderr}"
+
+
+def test_the_program_in_the_readme_calls_foo(running: Stack, tmp_path: Path) -> None:
+    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    assert SERVER in block[1]
+    program = tmp_path / "call.py"
+    program.write_text(block[1].replace(SERVER, f"http://localhost:{running.server_port}"))
+
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(("pause", "status"), [(0, 422), (None, 200)])
+def test_a_used_id_with_another_pause_is_refused_and_without_one_joins(
+    running: Stack, pause: float | None, status: int
+) -> None:
+    key = f"used-{status}"
+    running.post({"pause": 0.2}, key=key)
+
+    assert running.post(None if pause is None else {"pause": pause}, key=key).status == status

@@ -1,0 +1,158 @@
+"""What becomes of each run of a durable function: two lines of the log, which share the id of its promise.
+
+    running function bar  promise=ID  attempt=1
+    ended function bar  promise=ID  attempt=1  seconds=0.012  suspended, waits for ID.1
+
+A function that waits runs from its top again when it goes on, in a further attempt: that is the version of its task.
+The end is told when it counts, which is when the server has answered what the function has come to. Results and
+messages are in these lines, shortened.
+"""
+
+import asyncio
+import logging
+import reprlib
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from resonate.error import PlatformError, Suspended
+from resonate.send import TaskRef
+
+logger = logging.getLogger(__name__)
+
+MAX_SHOWN_CHARACTERS: Final = 200
+"""Of a result or a message."""
+MAX_SHOWN_IDS: Final = 5
+STOPS: Final = "the worker stops"
+LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
+
+_values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
+
+
+class _Run(msgspec.Struct):
+    function: str
+    id: str
+    task: TaskRef
+    """The one in which it runs: its own, or that of the function whose step it is."""
+    began: float
+    ended: float | None = None
+    outcome: str = ""
+    """What it returned or raised."""
+    error: Exception | None = None
+    hindrance: str = ""
+    """Why it came to nothing."""
+
+
+class RunLog:
+    """Tells of the runs of one worker; used on its event loop.
+
+    Two attempts may be under way at once: that of a lease which this worker lost unawares, and the next one.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, int], _Run] = {}
+        """By the id of the promise and the attempt: those whose end is not told yet."""
+
+    # ── what functions do ──
+
+    def begin(self, function: str, id: str, task: TaskRef) -> None:
+        """Tell that a function runs, and from now on what becomes of it. `task`: the one in which it runs."""
+        if (earlier := self._runs.get((id, task.version))) is not None:
+            self._tell(earlier, f"{earlier.outcome}; it is tried again", logging.WARNING)
+        self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
+        logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
+
+    def returned(self, id: str, attempt: int, value: Any) -> None:
+        if run := self._end(id, attempt):
+            run.outcome = f"result: {_shortened(_values.repr(value))}"
+
+    def raised(self, id: str, attempt: int, error: BaseException) -> None:
+        if (run := self._end(id, attempt)) is None:
+            return
+        match error:
+            case Suspended():
+                pass  # the request to suspend its task says what for
+            case PlatformError():
+                self._break_off(run, _shortened(str(error.cause)))
+            case asyncio.CancelledError():
+                self._break_off(run, STOPS)
+            case Exception():
+                run.error = error
+                run.outcome = f"{type(error).__name__}: {_shortened(str(error))}"
+
+    # ── what the server says to it ──
+
+    def step_settled(self, id: str) -> None:
+        """By the attempt that has the lease: the last one."""
+        if attempts := [attempt for run, attempt in self._runs if run == id]:
+            self._tell_outcome(self._runs[id, max(attempts)])
+
+    def fulfilled(self, task: TaskRef) -> None:
+        """What the function returned or raised is in its promise now."""
+        if run := self._run_of(task):
+            self._tell_outcome(run)
+
+    def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
+        """`goes_on`: what it waits for is there already, and the attempt goes on from the function's top."""
+        shown = ", ".join(awaited[:MAX_SHOWN_IDS])
+        more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
+        at_once = ", which is there already" if goes_on else ""
+        self._end_attempt(task, f"suspended, waits for {shown}{more}{at_once}")
+
+    def refused(self, task: TaskRef, status: int, message: str) -> None:
+        """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
+        if status in LEASE_IS_GONE:
+            self._end_attempt(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
+        elif run := self._run_of(task):
+            run.hindrance = _shortened(message)
+
+    def released(self, task: TaskRef) -> None:
+        if run := self._run_of(task):
+            self._end_attempt(task, f"given back: {run.hindrance}" if run.hindrance else "given back")
+
+    # ── when the worker stops ──
+
+    def withdrawn(self, task: TaskRef) -> None:
+        self._end_attempt(task, f"given back: {STOPS}")
+
+    def abandoned(self) -> None:
+        """Nothing more is heard of the others."""
+        for run in list(self._runs.values()):
+            self._tell(run, f"broken off: {STOPS}, and the server does not answer")
+
+    # ── telling ──
+
+    def _run_of(self, task: TaskRef) -> _Run | None:
+        return self._runs.get((task.id, task.version))
+
+    def _end(self, id: str, attempt: int) -> _Run | None:
+        run = self._runs.get((id, attempt))
+        if run is not None:
+            run.ended = time.monotonic()
+        return run
+
+    def _break_off(self, run: _Run, reason: str) -> None:
+        """Of a step nobody hears any more; of what is called, the server is told."""
+        run.hindrance = reason
+        if run.id != run.task.id:
+            self._tell(run, f"broken off: {reason}")
+
+    def _end_attempt(self, task: TaskRef, text: str) -> None:
+        for run in [run for run in self._runs.values() if run.task == task]:
+            self._tell(run, text)
+
+    def _tell_outcome(self, run: _Run) -> None:
+        self._tell(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
+
+    def _tell(self, run: _Run, text: str, level: int = logging.INFO, error: Exception | None = None) -> None:
+        attempt = run.task.version
+        del self._runs[run.id, attempt]
+        seconds = (run.ended or time.monotonic()) - run.began
+        line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
+        logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
