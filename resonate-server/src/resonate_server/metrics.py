@@ -7,6 +7,7 @@ the custom there.
 
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -15,6 +16,9 @@ from resonate_server.protocol.records import TaskState
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WAITING_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
+MAX_TARGETS = 50
+"""Push targets that are counted by name; those that fail first. The others are counted as ``other``."""
+
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -34,6 +38,10 @@ class Metrics:
         self._deliveries = Counter(
             "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
         )
+        self._push_failures = Counter(
+            "resonate_push_failures", "Messages that a target did not take.", ["target"], registry=self.registry
+        )
+        self._failed_targets: set[str] = set()
         self._refused = Counter("resonate_refused", "Requests not let in.", ["reason"], registry=self.registry)
         self._fired = Counter("resonate_schedule_promises", "Promises created by schedules.", registry=self.registry)
         self._batch = self._histogram("resonate_commit_batch_size", "Requests per commit.", BATCH)
@@ -66,6 +74,12 @@ class Metrics:
     def delivery(self, status: str) -> None:
         """``status``: success, error or dropped."""
         self._deliveries.labels(status).inc()
+
+    def push_failed(self, target: str) -> None:
+        """``target``: scheme, host and port."""
+        if len(self._failed_targets) < MAX_TARGETS:
+            self._failed_targets.add(target)
+        self._push_failures.labels(target if target in self._failed_targets else "other").inc()
 
     def refused(self, reason: str) -> None:
         """``reason``: host, origin, site or content_type."""
@@ -105,19 +119,74 @@ class Metrics:
         return Histogram(name, text, labels, buckets=tuple(buckets), registry=self.registry)
 
 
-class DeliveryCollector(Collector):
-    """Figures of the hub, read when somebody asks for them."""
+class GroupFigures(Struct, frozen=True):
+    """Of a group: connected workers, tasks that nobody has claimed, and answers that may not have been read.
 
-    def __init__(self, figures: Callable[[], list[tuple[str, int, int]]]) -> None:
-        """``figures()``: of each group its name, connected workers, waiting messages."""
-        self._figures = figures
+    ``None`` of the ages (ms) is for "there is none". They tell for how long a task has waited for its claim, and for
+    how long one has been held without a result.
+    """
+
+    name: str
+    workers: int
+    tasks: int
+    answers: int
+    oldest_waiting_ms: int | None
+    oldest_held_ms: int | None
+
+
+class MachineFigures(Struct, frozen=True):
+    """By how much the server's time differs from the machine's (ms), how late the event loop is (s), and sizes in
+    bytes, which a server in memory does not have.
+    """
+
+    clock_offset_ms: int
+    loop_lag_s: float
+    file_bytes: int | None = None
+    log_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+class OperationCollector(Collector):
+    """Figures that are read when somebody asks for them."""
+
+    def __init__(self, groups: Callable[[], list[GroupFigures]], machine: Callable[[], MachineFigures]) -> None:
+        self._groups = groups
+        self._machine = machine
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
+        yield from self._of_groups(self._groups())
+        yield from _of_the_machine(self._machine())
+
+    def _of_groups(self, groups: list[GroupFigures]) -> Iterable[GaugeMetricFamily]:
         workers = GaugeMetricFamily("resonate_connected_workers", "Open streams.", labels=["group"])
         waiting = GaugeMetricFamily(
-            "resonate_messages_waiting", "Messages in memory that no worker has been sent yet.", labels=["group"]
+            "resonate_messages_waiting",
+            "execute: tasks that nobody has claimed; unblock: answers that may not have been read.",
+            labels=["group", "kind"],
         )
-        for group, connected, messages in self._figures():
-            workers.add_metric([group], connected)
-            waiting.add_metric([group], messages)
-        return [workers, waiting]
+        oldest = GaugeMetricFamily(
+            "resonate_oldest_task_seconds",
+            "pending: longest wait for a claim; acquired: longest time in one worker's hands.",
+            labels=["group", "state"],
+        )
+        for each in groups:
+            if each.name:
+                workers.add_metric([each.name], each.workers)
+                waiting.add_metric([each.name, "execute"], each.tasks)
+                waiting.add_metric([each.name, "unblock"], each.answers)
+            oldest.add_metric([each.name, TaskState.PENDING.value], (each.oldest_waiting_ms or 0) / 1_000)
+            oldest.add_metric([each.name, TaskState.ACQUIRED.value], (each.oldest_held_ms or 0) / 1_000)
+        return workers, waiting, oldest
+
+
+def _of_the_machine(figures: MachineFigures) -> Iterable[GaugeMetricFamily]:
+    values = {
+        "resonate_clock_offset_seconds": ("Server's time minus the machine's.", figures.clock_offset_ms / 1_000),
+        "resonate_event_loop_lag_seconds": ("Latest turn of the last seconds.", figures.loop_lag_s),
+        "resonate_database_bytes": ("Size of the database file.", figures.file_bytes),
+        "resonate_database_log_bytes": ("Size of its write-ahead log.", figures.log_bytes),
+        "resonate_disk_free_bytes": ("Free on the disk of the database.", figures.free_bytes),
+    }
+    for name, (text, value) in values.items():
+        if value is not None:
+            yield GaugeMetricFamily(name, text, value=value)

@@ -1,6 +1,7 @@
 """A disk that is full, a file that is taken away: the server says so, acknowledges nothing, and comes back or ends."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def ready(server: ServerProcess) -> tuple[int, str]:
+def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
     done = subprocess.run(
         ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}", f"{server.url}/ready"],
         capture_output=True,
@@ -35,7 +36,7 @@ def ready(server: ServerProcess) -> tuple[int, str]:
         check=False,
     )
     body, _, status = done.stdout.rpartition("\n")
-    return int(status), body.strip()
+    return int(status), json.loads(body)["checks"]
 
 
 class TestFullDisk:
@@ -65,7 +66,11 @@ class TestFullDisk:
     @pytest.mark.usefixtures("filler")
     def test_it_is_not_ready_and_says_why(self, server: ServerProcess) -> None:
         until_refused(server)
-        assert ready(server) == (503, "database or disk is full")
+        status, checks = ready(server)
+        assert status == 503
+        assert checks["store"] == "database or disk is full"
+        assert checks["disk"].endswith("bytes are free")
+        assert (checks["commit"], checks["loop"]) == ("ok", "ok")
 
     def test_it_is_back_by_itself_and_lost_nothing(self, server: ServerProcess, filler: Path) -> None:
         until_refused(server)

@@ -12,8 +12,6 @@ from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from prometheus_client.parser import text_string_to_metric_families
 
-from resonate_server.delivery.connection import WINDOW
-
 Read = Callable[..., float]
 
 
@@ -112,20 +110,20 @@ def _port_of(client: Client) -> int:
     return port
 
 
-def test_connected_workers_and_waiting_messages_by_group(client: Client, read: Read, id: str) -> None:
+def test_connected_workers_and_waiting_tasks_by_group(client: Client, read: Read, id: str) -> None:
     streams = [Stream(_port_of(client), id, f"w{number}") for number in range(2)]
     _until(lambda: read("resonate_connected_workers", group=id) == 2)
-    for number in range(WINDOW + 1):
+    for number in range(3):
         client.create(f"{id}-{number}", target=f"poll://uni@{id}/w0")
-    _until(lambda: read("resonate_messages_waiting", group=id) == 1)
+    _until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 3)
+    client.call("task.acquire", id=f"{id}-0", version=0, pid="w0", ttl=60_000)
+    _until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 2)
     for stream in streams:
         stream.close()
 
-    _until(lambda: read("resonate_connected_workers", group=id) == 0)
-
 
 def _until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not look():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)

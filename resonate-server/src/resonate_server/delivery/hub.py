@@ -113,16 +113,9 @@ class Hub:
         """Streams that are open now."""
         return sum(map(len, self._streams.values()))
 
-    def figures(self) -> list[tuple[str, int, int]]:
-        """Of each group: name, connected workers, messages that wait for one."""
-        return [
-            (
-                group.name,
-                len(group.connections),
-                len(group.waiting) + sum(each.unblocks_waiting for each in group.connections.values()),
-            )
-            for group in self._groups.values()
-        ]
+    def workers(self) -> dict[str, int]:
+        """How many are connected, of each group that has any."""
+        return {group.name: len(group.connections) for group in self._groups.values()}
 
     def connect(self, group_name: str, id: str) -> Connection:
         """A worker's new stream. If it already has one, that is stale: the newest wins."""

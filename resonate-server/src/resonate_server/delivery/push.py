@@ -215,6 +215,7 @@ class Push:
         trouble = await self._post(delivery)
         self._metrics.delivery("error" if trouble else "success")
         if trouble:
+            self._metrics.push_failed("://".join(target.origin))
             self._failed(target, delivery, trouble)
         else:
             self._succeeded(target)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import MARK_MS, Clock
-from resonate_server.engine.health import StoreHealth
+from resonate_server.engine.health import CommitAge, StoreHealth
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.outgoing import MAX_HELD_BACK
 from resonate_server.engine.thread import WorkThread
@@ -54,7 +54,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Store, StoreFailed, StoreLost
+from resonate_server.store import DiskUse, Store, StoreFailed, StoreLost
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +200,15 @@ class Engine:
         answer = await self._submit(self._probe, Pace.ALONE)
         return "" if answer.status == 200 else self._health.trouble
 
+    @property
+    def last_commit(self) -> CommitAge | None:
+        """``None`` before the first one."""
+        return self._health.commit
+
+    def disk_use(self) -> DiskUse | None:
+        """``None`` if nothing is on a disk. Raises :class:`OSError` if the file cannot be found."""
+        return self._store.disk_use()
+
     async def backup(self) -> Path | None:
         """A copy of the database in a file of its own, which is the caller's to remove; ``None`` if there is no file.
 
@@ -329,6 +338,7 @@ class Engine:
         else:
             results, written = await self._on_thread(lambda: self._decide_alone(batch[0], now))
         if written:
+            self._health.commits()
             await self._on_thread(self._store.commit)
             self._health.worked()
             self._metrics.commit(len(batch), time.perf_counter() - began)

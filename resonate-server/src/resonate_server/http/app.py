@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from msgspec.structs import replace
 
 from resonate_server.config import Settings
 from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
@@ -28,16 +29,15 @@ from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.gate import Gate, gated
 from resonate_server.http.intake import Intake
 from resonate_server.http.lane import Lanes
+from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
-from resonate_server.metrics import DeliveryCollector, Metrics
+from resonate_server.metrics import MachineFigures, Metrics, OperationCollector
 from resonate_server.protocol.envelope import encode_response
 from resonate_server.protocol.messages import Execute, Message
+from resonate_server.watch.survey import Survey
 
 logger = logging.getLogger(__name__)
-
-READY_TIMEOUT_S = 2.0
-"""A store that takes longer to answer is not ready."""
 
 HOUSEKEEPING_S = 60
 
@@ -67,7 +67,8 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
         lambda unblock: engine.delivered(unblock.key),
     )
     hub = Hub(owner=engine, push=push.send)
-    metrics.registry.register(DeliveryCollector(hub.figures))
+    survey, pulse = Survey(engine, hub.workers, engine.now), Pulse()
+    metrics.registry.register(OperationCollector(survey.groups, lambda: _machine(engine, pulse)))
     outbound = Outbound(hub, push, metrics)
     gate = Gate(settings.server, LINKABLE)
     app = web.Application(middlewares=[*_middlewares(gate, metrics), *_own_middlewares(settings)])
@@ -80,14 +81,14 @@ def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
     app.router.add_get("/health", _health)
-    app.router.add_get("/ready", lambda _: _ready(engine))
+    app.router.add_get("/ready", lambda _: report(engine, pulse))
     app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
     if settings.ui.enabled:
         add_ui(app, engine, hub, guard, settings)
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound))
+    app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound, survey.run, pulse.beat))
     app[LANES] = Lanes(api.handle, gate.goes_by, connections, bytes_held)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
@@ -179,28 +180,29 @@ async def _health(_: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _ready(engine: Engine) -> web.Response:
-    """Its body says what is wrong."""
+def _machine(engine: Engine, pulse: Pulse) -> MachineFigures:
+    figures = MachineFigures(engine.now() - time.time_ns() // 1_000_000, pulse.lag_s)
     try:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            trouble = await engine.trouble()
-    except TimeoutError:
-        trouble = f"the store has not answered for {READY_TIMEOUT_S:.0f} s"
-    return web.Response(status=503, text=f"{trouble}\n") if trouble else web.Response()
+        use = engine.disk_use()
+    except OSError:
+        return figures
+    return figures if use is None else replace(figures, file_bytes=use.file, log_bytes=use.log, free_bytes=use.free)
 
 
 async def _gone(_: web.Request) -> web.Response:
     return web.json_response({"error": "this API is gone; send protocol envelopes to POST /"}, status=410)
 
 
-async def _running(engine: Engine, hub: Hub, push: Push, outbound: Outbound) -> AsyncIterator[None]:
+async def _running(
+    engine: Engine, hub: Hub, push: Push, outbound: Outbound, *by_the_clock: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
     await push.start()
     engine.start(outbound)
-    housekeeping = asyncio.create_task(_keep_house(engine, hub))
+    tasks = [asyncio.ensure_future(each()) for each in (lambda: _keep_house(engine, hub), *by_the_clock)]
     yield
-    housekeeping.cancel()
-    with suppress(asyncio.CancelledError):
-        await housekeeping
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     hub.stop()
     await push.stop()
     await engine.stop()

@@ -80,6 +80,39 @@ class Occupation(Struct, frozen=True):
     held: dict[str, int]
 
 
+class Backlog(Struct, frozen=True):
+    """What waits for a group: tasks that nobody has claimed, and ``unblock`` messages that may not have been read. Each
+    is counted up to :data:`MAX_COUNTED`.
+    """
+
+    tasks: int
+    answers: int
+
+
+class OpenTask(Struct, frozen=True):
+    """A claim of a task, or a wait for one; ``group`` is empty for an HTTP address.
+
+    ``offered_at``: when a task that nobody has ever claimed was offered first (ms); 0 for others.
+    """
+
+    id: str
+    version: int
+    group: str
+    offered_at: int = 0
+
+
+type Holding = tuple[str, str]
+"""Process and task: claims are looked at in this order."""
+
+
+class DiskUse(Struct, frozen=True):
+    """Bytes of the database's file and of its write-ahead log, and those that are free on their disk."""
+
+    file: int
+    log: int
+    free: int
+
+
 class ClockMark(Struct, frozen=True):
     """Where the server's clock stood, in ms since the epoch, at an uptime (ms) of its machine; ``boot`` names that."""
 
@@ -246,6 +279,21 @@ class Store(Protocol):
 
     def occupation(self) -> Occupation:
         """Who has what to do; of up to :data:`MAX_COUNTED` tasks each."""
+
+    def groups_with_waiting_tasks(self, limit: int) -> list[str]:
+        """Names, ascending."""
+
+    def backlog(self, group: str) -> Backlog:
+        """How much waits for it."""
+
+    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
+        """Those of a group that nobody has claimed, as many of them as are queued, and as many that are set aside."""
+
+    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
+        """Tasks that somebody holds, from after a place on."""
+
+    def disk_use(self) -> DiskUse | None:
+        """``None`` for a store in memory. Asks the file system alone, so any thread may; raises :class:`OSError`."""
 
     def count_tasks(self) -> Counter[TaskState]:
         """How many tasks there are in each state; reads them all."""

@@ -123,7 +123,7 @@ class TestKept:
     async def test_an_absent_listener_takes_no_memory(self, scene: Scene) -> None:
         scene.send(unblock("p"), unblock("q", ANY))
 
-        assert scene.hub.figures() == []
+        assert scene.hub.workers() == {}
 
     @pytest.mark.parametrize("count", [10, UNBLOCK_WINDOW, 10 * UNBLOCK_WINDOW])
     async def test_however_many_wait_they_all_arrive(self, scene: Scene, count: int) -> None:

@@ -179,3 +179,30 @@ class TestPlans:
         assert "promises_by_origin (origin=? AND id>?)" in told
         assert "SCAN promises" not in told
         assert "TEMP B-TREE" not in told
+
+    def test_groups_whose_tasks_wait_are_found_by_jumps_along_their_indexes(self, plan: Plan) -> None:
+        for statement, index in (
+            (statements.GROUPS_WITH_QUEUED, "tasks_queued"),
+            (statements.GROUPS_WITH_SET_ASIDE, "tasks_set_aside"),
+        ):
+            told = plan(statement, limit=1)
+            assert told.count(f"SEARCH tasks USING INDEX {index} (recipient>?)") == 2
+            assert "SCAN tasks" not in told
+
+    def test_what_waits_for_a_group_is_counted_along_indexes(self, plan: Plan) -> None:
+        told = plan(statements.COUNT_WAITING, group="", limit=1)
+
+        assert "SEARCH tasks USING INDEX tasks_queued (recipient=?)" in told
+        assert "SEARCH tasks USING INDEX tasks_set_aside (recipient=?)" in told
+        assert "SEARCH unblocks USING COVERING INDEX unblocks_by_recipient (recipient=?)" in told
+
+    def test_open_tasks_are_found_in_the_order_of_an_index(self, plan: Plan) -> None:
+        for statement, index in (
+            (statements.WAITING_QUEUED, "tasks_queued (recipient=?)"),
+            (statements.WAITING_SET_ASIDE, "tasks_set_aside (recipient=?)"),
+            (statements.CLAIMS, "tasks_by_holder"),
+        ):
+            told = plan(statement, group="", pid="", id="", limit=1)
+            assert index in told
+            assert "TEMP B-TREE" not in told
+            assert "SCAN tasks" not in told

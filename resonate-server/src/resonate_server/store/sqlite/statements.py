@@ -351,6 +351,38 @@ COUNT_QUEUED = """
 SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE queued = 1 AND recipient IS NOT NULL LIMIT ?)
 GROUP BY recipient
 """
+
+# For those who operate the server. Each step of the first two jumps over a group, however many tasks it has.
+_GROUPS = """
+WITH RECURSIVE found (name) AS (
+    SELECT min(recipient) FROM tasks WHERE {condition} AND recipient > ''
+    UNION ALL
+    SELECT (SELECT min(recipient) FROM tasks WHERE {condition} AND recipient > name) FROM found WHERE name IS NOT NULL
+)
+SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
+"""
+_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND queued = 0"
+GROUPS_WITH_QUEUED = _GROUPS.format(condition="queued = 1")
+GROUPS_WITH_SET_ASIDE = _GROUPS.format(condition=_SET_ASIDE)
+COUNT_WAITING = f"""
+SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queued = 1 AND recipient = :group LIMIT :limit))
+     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND recipient = :group LIMIT :limit)),
+       (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE recipient = :group LIMIT :limit))
+"""
+# When a task that was claimed before was offered is not known; one with a delay is offered when that has passed.
+_WAITING = """
+SELECT t.id, t.version, t.recipient,
+       CASE t.version WHEN 0
+       THEN max(p.created_at, CAST(coalesce(json_extract(p.tags, '$."resonate:delay"'), 0) AS INTEGER)) ELSE 0 END
+FROM (SELECT id, version, recipient FROM tasks WHERE {condition} AND recipient = :group ORDER BY timer_at LIMIT :limit)
+AS t CROSS JOIN promises AS p ON p.id = t.id
+"""
+WAITING_QUEUED = _WAITING.format(condition="queued = 1")
+WAITING_SET_ASIDE = _WAITING.format(condition=_SET_ASIDE)
+CLAIMS = """
+SELECT pid, id, version, coalesce(recipient, '') FROM tasks WHERE pid IS NOT NULL AND (pid, id) > (:pid, :id)
+ORDER BY pid, id LIMIT :limit
+"""
 COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT ?) GROUP BY pid"
 
 ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"

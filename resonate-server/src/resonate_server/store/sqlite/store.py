@@ -6,6 +6,7 @@ With ``synchronous=FULL`` a transaction that was committed is on disk and surviv
 """
 
 import heapq
+import shutil
 import sqlite3
 import threading
 from collections import Counter
@@ -43,10 +44,14 @@ from resonate_server.store import (
     FIRST,
     MAX_COUNTED,
     MAX_TOLD_BYTES,
+    Backlog,
     Branch,
     ClockMark,
+    DiskUse,
     Dropped,
+    Holding,
     Occupation,
+    OpenTask,
     Place,
     SettledRoot,
     Snapshot,
@@ -562,6 +567,30 @@ class SQLiteStore(Store):
             queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
             held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
         )
+
+    def groups_with_waiting_tasks(self, limit: int) -> list[str]:
+        both = (statements.GROUPS_WITH_QUEUED, statements.GROUPS_WITH_SET_ASIDE)
+        return sorted({name for statement in both for (name,) in self._query(statement, {"limit": limit})})[:limit]
+
+    def backlog(self, group: str) -> Backlog:
+        query = {"group": group, "limit": MAX_COUNTED}
+        return Backlog(*self._query(statements.COUNT_WAITING, query).fetchone())
+
+    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
+        query = {"group": group, "limit": limit}
+        both = (statements.WAITING_QUEUED, statements.WAITING_SET_ASIDE)
+        return [OpenTask(*row) for statement in both for row in self._query(statement, query)]
+
+    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
+        query = {"pid": after[0], "id": after[1], "limit": limit}
+        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(statements.CLAIMS, query)]
+
+    def disk_use(self) -> DiskUse | None:
+        if self._path == IN_MEMORY:
+            return None
+        log = self._path.with_name(self._path.name + "-wal")
+        free = shutil.disk_usage(self._path.parent).free
+        return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
 
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})

@@ -1,0 +1,106 @@
+"""``GET /ready``: can this server do its work now, and if not, what keeps it?"""
+
+import asyncio
+from collections import deque
+
+import msgspec
+from aiohttp import web
+
+from resonate_server.engine import Engine
+
+TIMEOUT_S = 2.0
+"""A store, a commit or an event loop that takes longer is not ready."""
+
+MIN_FREE_BYTES = 1_024 * 1_024
+"""Less than this is no room for a commit and its log."""
+
+BEAT_S = 0.5
+REMEMBERED_BEATS = 10
+
+OK = "ok"
+
+
+class Pulse:
+    """How late the event loop was of late, because something kept it from its work."""
+
+    def __init__(self) -> None:
+        self._lags: deque[float] = deque([0.0], maxlen=REMEMBERED_BEATS)
+
+    @property
+    def lag_s(self) -> float:
+        """The worst of the last seconds."""
+        return max(self._lags)
+
+    async def beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            self._lags.append(max(loop.time() - due, 0.0))
+
+
+class Checks(msgspec.Struct, frozen=True):
+    """``ok``, or for people what is wrong."""
+
+    store: str
+    disk: str
+    commit: str
+    loop: str
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """The body. Bytes, and seconds; ``None`` where there is nothing to measure."""
+
+    ready: bool
+    checks: Checks
+    free_disk_bytes: int | None
+    last_commit_seconds: float | None
+    """Since the last attempt began, successful or not."""
+    loop_lag_seconds: float
+
+
+async def report(engine: Engine, pulse: Pulse) -> web.Response:
+    """200 if every check is ok, else 503."""
+    store = await _store(engine)
+    disk, free = _disk(engine)
+    checks = Checks(store, disk, _commit(engine), _loop(pulse))
+    commit = engine.last_commit
+    body = Report(
+        ready=set(msgspec.structs.astuple(checks)) == {OK},
+        checks=checks,
+        free_disk_bytes=free,
+        last_commit_seconds=None if commit is None else round(commit.seconds, 3),
+        loop_lag_seconds=round(pulse.lag_s, 3),
+    )
+    return web.Response(
+        status=200 if body.ready else 503, body=msgspec.json.encode(body) + b"\n", content_type="application/json"
+    )
+
+
+async def _store(engine: Engine) -> str:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await engine.trouble() or OK
+    except TimeoutError:
+        return f"it has not answered for {TIMEOUT_S:.0f} s"
+
+
+def _disk(engine: Engine) -> tuple[str, int | None]:
+    try:
+        use = engine.disk_use()
+    except OSError as error:
+        return f"the file cannot be found: {error.strerror or error}", None
+    if use is None:
+        return OK, None
+    return (OK if use.free >= MIN_FREE_BYTES else f"{use.free} bytes are free"), use.free
+
+
+def _commit(engine: Engine) -> str:
+    commit = engine.last_commit
+    if commit is not None and commit.is_under_way and commit.seconds > TIMEOUT_S:
+        return f"under way for {commit.seconds:.1f} s"
+    return OK
+
+
+def _loop(pulse: Pulse) -> str:
+    return OK if pulse.lag_s <= TIMEOUT_S else f"it was held up for {pulse.lag_s:.1f} s"

@@ -1,0 +1,162 @@
+"""What operators want to know of each group: who is there, what waits, and since when.
+
+Looked up every few seconds in small portions, so that it costs the same however often somebody asks, and bounded: of
+very long queues only a part is looked at.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from resonate_server.engine import ReadFailed
+from resonate_server.metrics import GroupFigures
+from resonate_server.store import Backlog, Holding, OpenTask, Store
+from resonate_server.watch.watch import Reader
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 3.0
+"""Between two looks; a worker that is restarted comes back sooner, so what two looks find is worth a warning."""
+
+MAX_GROUPS = 200
+"""Groups that are told of. Their names come from clients, and each is a series of its own for whoever collects them."""
+
+REMEMBERED_S = 3_600.0
+"""So long a group is told of that has neither workers nor open tasks any more."""
+
+MAX_TASKS = 500
+"""Waiting tasks of a group, and claims at a time, that are looked at."""
+
+MAX_CLAIMS = 10_000
+"""Of all groups together."""
+
+_FIRST: Holding = ("", "")
+
+
+class Survey:
+    """Used on the event loop. ``workers()`` tells of each group how many are connected; ``now()`` is in ms."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        workers: Callable[[], dict[str, int]],
+        now: Callable[[], int],
+        uptime: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._workers = workers
+        self._now = now
+        self._uptime = uptime
+        self._last_used: dict[str, float] = {}
+        """When each group had workers or tasks last, in seconds of ``uptime``; the longest unused first."""
+        self._backlogs: dict[str, Backlog] = {}
+        self._waiting, self._held = _Ages(), _Ages()
+        self._deserted: dict[str, int] = {}
+        """How often in a row tasks were seen to wait for a group without workers."""
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            with suppress(ReadFailed):  # The store's trouble is told elsewhere; what was seen last stands.
+                await self.look()
+            await asyncio.sleep(PAUSE_S)
+
+    async def look(self) -> None:
+        """Take a look at everything. Raises :class:`ReadFailed`."""
+        owed = await self._reader.read(lambda store: store.groups_with_waiting_tasks(MAX_GROUPS))
+        held = await self._claims()
+        self._use([*self._workers(), *owed, *{task.group for task in held if task.group}])
+        backlogs: dict[str, Backlog] = {}
+        waiting: list[OpenTask] = []
+        for group in list(self._last_used):
+            backlogs[group], tasks = await self._reader.read(partial(_look_at, group))
+            waiting += tasks
+        self._backlogs = backlogs
+        self._waiting.seen(waiting, self._now())
+        self._held.seen(held, self._now())
+        self._warn()
+
+    def groups(self) -> list[GroupFigures]:
+        """As they were when last looked at, but for the workers, who are those of now."""
+        workers, now = self._workers(), self._now()
+        self._use(workers)
+        waiting, held = self._waiting.oldest(now), self._held.oldest(now)
+        names = [*self._last_used, *([""] if "" in held else [])]
+        nothing = Backlog(0, 0)
+        return [
+            GroupFigures(
+                name=name,
+                workers=workers.get(name, 0),
+                tasks=self._backlogs.get(name, nothing).tasks,
+                answers=self._backlogs.get(name, nothing).answers,
+                oldest_waiting_ms=waiting.get(name),
+                oldest_held_ms=held.get(name),
+            )
+            for name in names
+        ]
+
+    def _use(self, names: Iterable[str]) -> None:
+        now = self._uptime()
+        for name in names:
+            self._last_used.pop(name, None)
+            self._last_used[name] = now
+        for name, since in list(self._last_used.items()):
+            if len(self._last_used) <= MAX_GROUPS and now - since < REMEMBERED_S:
+                break
+            del self._last_used[name]
+
+    async def _claims(self) -> list[OpenTask]:
+        found: list[OpenTask] = []
+        after = _FIRST
+        while len(found) < MAX_CLAIMS:
+            portion = await self._reader.read(partial(_claims_after, after))
+            found += [task for _, task in portion]
+            if len(portion) < MAX_TASKS:
+                break
+            after = portion[-1][0]
+        return found
+
+    def _warn(self) -> None:
+        """Once per group and state, when it is no restart of a worker."""
+        workers = self._workers()
+        self._deserted = {
+            group: self._deserted.get(group, 0) + 1
+            for group, backlog in self._backlogs.items()
+            if backlog.tasks and not workers.get(group)
+        }
+        for group, times in self._deserted.items():
+            if times == 2:
+                logger.warning("%d tasks wait for group %s, which has no workers", self._backlogs[group].tasks, group)
+
+
+def _look_at(group: str, store: Store) -> tuple[Backlog, list[OpenTask]]:
+    return store.backlog(group), store.waiting_tasks(group, MAX_TASKS)
+
+
+def _claims_after(place: Holding, store: Store) -> list[tuple[Holding, OpenTask]]:
+    return store.claims(place, MAX_TASKS)
+
+
+class _Ages:
+    """Since when tasks have been in the state that they were seen in: a claim, or a wait for one, has a version."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, int], int] = {}
+        self._oldest: dict[str, int] = {}
+
+    def seen(self, tasks: list[OpenTask], now: int) -> None:
+        """All there are at ``now`` (ms)."""
+        self._since = {
+            (task.id, task.version): task.offered_at or self._since.get((task.id, task.version), now) for task in tasks
+        }
+        self._oldest = {}
+        for task in tasks:
+            since = self._since[task.id, task.version]
+            self._oldest[task.group] = min(since, self._oldest.get(task.group, since))
+
+    def oldest(self, now: int) -> dict[str, int]:
+        """Age of the oldest one of each group, in ms."""
+        return {group: max(now - since, 0) for group, since in self._oldest.items()}

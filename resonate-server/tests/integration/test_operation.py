@@ -1,0 +1,216 @@
+"""What an operator is told in time: each trouble is brought on, and the metrics, the log or readiness show it."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.basics import free_port, wait_until
+from harness.server import Client, ServerProcess
+from harness.stream import Stream
+from prometheus_client.parser import text_string_to_metric_families
+
+from resonate_server.metrics import MAX_TARGETS
+
+LEASE_MS = 60_000
+
+
+class Operated(ServerProcess):
+    """A server on a file, with metrics."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics_port = free_port()
+        super().__init__(
+            folder / "log", folder / "state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(self.metrics_port)
+        )
+
+    def read(self, name: str, **labels: str) -> float | None:
+        """The value of a sample; ``None`` if there is none."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        return next((each.value for each in samples if each.name == name and each.labels == labels), None)
+
+    def until(self, name: str, is_right: Callable[[float], bool], **labels: str) -> None:
+        def look() -> bool:
+            value = self.read(name, **labels)
+            return value is not None and is_right(value)
+
+        wait_until(look, f"{name} {labels} is right", seconds=20)
+
+    def ready(self) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=10) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Operated]:
+    process = Operated(tmp_path)
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def client(server: Operated) -> Client:
+    return server.client()
+
+
+class TestGroupsWithoutWorkers:
+    def test_when_the_last_worker_goes_its_group_has_none_and_the_tasks_are_counted(
+        self, server: Operated, client: Client
+    ) -> None:
+        stream = Stream(server.port, "bar", "w")
+        server.until("resonate_connected_workers", lambda workers: workers == 1, group="bar")
+        stream.close()
+        server.until("resonate_connected_workers", lambda workers: workers == 0, group="bar")
+        for number in range(3):
+            client.create(f"t-{number}", target="poll://any@bar")
+
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 3, group="bar", kind="execute")
+        assert server.read("resonate_connected_workers", group="bar") == 0
+
+    def test_a_group_that_never_had_workers_is_told_of(self, server: Operated, client: Client) -> None:
+        client.create("t", target="poll://any@misspelt")
+
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="misspelt", kind="execute")
+        assert server.read("resonate_connected_workers", group="misspelt") == 0
+
+    def test_after_a_restart_it_is_still_told_of_and_how_long_its_task_has_waited(
+        self, server: Operated, client: Client
+    ) -> None:
+        client.create("t", target="poll://any@bar")
+        time.sleep(2)
+        server.kill()
+        server.start()
+
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="bar", kind="execute")
+        assert server.read("resonate_connected_workers", group="bar") == 0
+        assert (server.read("resonate_oldest_task_seconds", group="bar", state="pending") or 0) >= 2
+
+    def test_the_log_warns_once(self, server: Operated, client: Client) -> None:
+        client.create("t", target="poll://any@bar")
+        wait_until(lambda: "tasks wait for group bar" in server.output(), "it warns", seconds=20)
+        client.create("u", target="poll://any@bar")
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 2, group="bar", kind="execute")
+        time.sleep(4)  # for another look
+
+        assert server.output().count("wait for group bar, which has no workers") == 1
+
+
+class TestAnswers:
+    def test_answers_for_a_process_that_is_dead_do_not_count_as_tasks(self, server: Operated, client: Client) -> None:
+        stream = Stream(server.port, "foo", "alive")
+        for number in range(4):
+            client.create(f"p-{number}")
+            client.call("promise.register_listener", awaited=f"p-{number}", address="poll://uni@foo/dead")
+            client.call("promise.settle", id=f"p-{number}", state="resolved")
+
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 4, group="foo", kind="unblock")
+        assert server.read("resonate_messages_waiting", group="foo", kind="execute") == 0
+        stream.close()
+
+
+class TestAges:
+    def test_the_oldest_task_that_nobody_claims_gets_older(self, server: Operated, client: Client) -> None:
+        client.create("t", target="poll://any@bar")
+        server.until("resonate_oldest_task_seconds", lambda age: age > 3, group="bar", state="pending")
+        client.call("task.acquire", id="t", version=0, pid="p", ttl=LEASE_MS)
+        server.until("resonate_oldest_task_seconds", lambda age: age == 0, group="bar", state="pending")
+
+    def test_a_task_with_a_delay_waits_from_the_end_of_that(self, server: Operated, client: Client) -> None:
+        now = client.create("first").data["promise"]["createdAt"]
+        client.create("t", target="poll://any@bar", delay=str(now + 4_000))
+        server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="bar", kind="execute")
+        age = server.read("resonate_oldest_task_seconds", group="bar", state="pending")
+        since_creation = client.create("last").data["promise"]["createdAt"] - now
+
+        assert age is not None and age * 1_000 <= since_creation - 4_000
+
+    def test_a_task_that_is_only_heartbeaten_shows(self, server: Operated, client: Client) -> None:
+        client.create("t", target="poll://any@bar")
+        client.call("task.acquire", id="t", version=0, pid="p", ttl=5_000)
+
+        def grown() -> bool:
+            client.call("task.heartbeat", pid="p", tasks=[{"id": "t", "version": 1}])
+            return (server.read("resonate_oldest_task_seconds", group="bar", state="acquired") or 0) > 7
+
+        wait_until(grown, "its age is more than its lease", seconds=30)
+        client.call("promise.settle", id="t", state="resolved")
+        server.until("resonate_oldest_task_seconds", lambda age: age == 0, group="bar", state="acquired")
+
+    def test_a_new_claim_of_a_task_is_young(self, server: Operated, client: Client) -> None:
+        client.create("t", target="poll://any@bar")
+        client.call("task.acquire", id="t", version=0, pid="p", ttl=LEASE_MS)
+        server.until("resonate_oldest_task_seconds", lambda age: age > 5, group="bar", state="acquired")
+        client.call("task.release", id="t", version=1)
+        client.call("task.acquire", id="t", version=1, pid="q", ttl=LEASE_MS)
+
+        server.until("resonate_oldest_task_seconds", lambda age: age < 5, group="bar", state="acquired")
+
+
+class TestMachine:
+    def test_sizes_are_those_of_the_files_and_the_disk(self, server: Operated, client: Client, tmp_path: Path) -> None:
+        client.create("p")
+        status = os.statvfs(tmp_path)
+        free = server.read("resonate_disk_free_bytes")
+
+        assert server.read("resonate_database_bytes") == (tmp_path / "state.db").stat().st_size
+        assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
+        assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
+
+    def test_that_the_machine_s_clock_was_set_shows(self, server: Operated, tmp_path: Path) -> None:
+        server.client().create("p")
+        assert abs(server.read("resonate_clock_offset_seconds") or 0) < 1
+        server.stop()
+        with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
+            db.execute("UPDATE server SET time = time + 3600000")
+        server.start()
+
+        assert abs((server.read("resonate_clock_offset_seconds") or 0) - 3_600) < 30
+
+    def test_failures_of_a_push_are_counted_by_target(self, server: Operated, client: Client) -> None:
+        dead = f"http://127.0.0.1:{free_port()}"
+        client.create("t", target=f"{dead}/work")
+
+        server.until("resonate_push_failures_total", lambda failures: failures == 1, target=dead)
+
+    def test_many_targets_are_no_flood_of_series(self, server: Operated, client: Client) -> None:
+        for number in range(MAX_TARGETS + 5):
+            client.create(f"t-{number}", target=f"http://127.0.0.1:{number + 1}/")
+
+        server.until("resonate_push_failures_total", lambda failures: failures == 5, target="other")
+
+
+class TestReadiness:
+    def test_a_server_that_is_well_says_so_with_figures(self, server: Operated, client: Client) -> None:
+        client.create("p")
+        status, body = server.ready()
+
+        assert status == 200 and body["ready"]
+        assert body["checks"] == {"store": "ok", "disk": "ok", "commit": "ok", "loop": "ok"}
+        assert body["freeDiskBytes"] > 0
+        assert 0 <= body["lastCommitSeconds"] < 20
+
+    def test_a_held_up_event_loop_is_told_for_some_seconds(self, server: Operated) -> None:
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(3.5)
+        os.kill(server.pid, signal.SIGCONT)
+        wait_until(lambda: server.ready()[0] == 503, "it is not ready", seconds=3)
+        _, body = server.ready()
+
+        assert "held up for" in body["checks"]["loop"]
+        assert [each for each in body["checks"].values() if each != "ok"] == [body["checks"]["loop"]]
+        assert body["loopLagSeconds"] > 2
+        wait_until(server.is_ready, "it is ready again", seconds=15)

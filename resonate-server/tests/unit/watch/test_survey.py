@@ -1,0 +1,87 @@
+"""The survey of groups, with a clock of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from unit.rows import task, write
+
+from resonate_server.store import Store
+from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
+
+
+class Direct:
+    """Reads at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def read[T](self, query: Callable[[Store], T]) -> T:
+        return query(self._store)
+
+
+class Scene:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.workers: dict[str, int] = {}
+        self.seconds = 0.0
+        self.survey = Survey(Direct(store), lambda: self.workers, lambda: round(self.seconds * 1_000), self.uptime)
+
+    def uptime(self) -> float:
+        return self.seconds
+
+    async def names(self) -> list[str]:
+        await self.survey.look()
+        return [each.name for each in self.survey.groups()]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    store = SQLiteStore(Path(IN_MEMORY))
+    yield Scene(store)
+    store.close()
+
+
+async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scene: Scene) -> None:
+    scene.workers = {"bar": 1}
+    assert await scene.names() == ["bar"]
+    scene.workers = {}
+    scene.seconds += REMEMBERED_S - 1
+    assert await scene.names() == ["bar"]
+    scene.seconds += 2
+    assert await scene.names() == []
+
+
+async def test_a_group_whose_tasks_wait_is_never_forgotten(scene: Scene) -> None:
+    write(scene.store, task("t", queued=True))
+    await scene.survey.look()
+    scene.seconds += 2 * REMEMBERED_S
+    assert len(await scene.names()) == 1
+
+
+async def test_there_is_an_end_to_the_names_that_clients_make_up(scene: Scene) -> None:
+    scene.workers = {f"group-{number}": 1 for number in range(MAX_GROUPS + 1)}
+    assert len(await scene.names()) == MAX_GROUPS
+
+
+async def test_a_restart_of_the_last_worker_is_no_warning(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    write(scene.store, task("t", queued=True))
+    [group] = await scene.names()
+    scene.workers = {group: 1}
+    await scene.survey.look()
+    scene.workers = {}
+    await scene.survey.look()
+    assert caplog.messages == []
+
+
+async def test_each_time_a_group_is_left_alone_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    write(scene.store, task("t", queued=True))
+    for _ in range(3):
+        [group] = await scene.names()
+    scene.workers = {group: 1}
+    await scene.survey.look()
+    scene.workers = {}
+    for _ in range(3):
+        await scene.survey.look()
+    assert caplog.messages == [f"1 tasks wait for group {group}, which has no workers"] * 2
