@@ -8,8 +8,8 @@ The layers, from the outside in; each imports only what stands below it:
 ``watch``             what people see of the server, live: events, workers, chains
 ``engine``            one request in, one answer out after the commit; batches and timers
 ``delivery``          who is connected and which message goes to whom
-``config``, ``metrics``, ``logs``   what can be set, measured and read in the log
-``store``             rows in and out, in transactions: in memory, SQLite
+``config``, ``metrics``, ``logs``, ``memory``   what can be set, measured and read in the log; the allocator
+``store``             rows in and out, in transactions: SQLite, in a file or in memory
 ``kernel``            every rule of the protocol, without IO
 ``protocol``          wire types and their validation
 """

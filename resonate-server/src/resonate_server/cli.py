@@ -20,6 +20,7 @@ from resonate_server.http.auth import Guard
 from resonate_server.http.gate import is_loopback
 from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
+from resonate_server.memory import return_large_blocks
 from resonate_server.metrics import Metrics
 from resonate_server.store import Store, StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
@@ -138,8 +139,9 @@ def _load_settings(flags: dict[str, Any]) -> Settings:
 
 
 def _begin(flags: dict[str, Any]) -> Settings:
-    """What follows is logged; opening a database of a former format may take a while."""
+    """What follows is logged: opening a database of a former format may take a while."""
     settings = _load_settings(flags)
+    return_large_blocks()
     try:
         configure_logging(settings.level, settings.log_format, settings.log_file)
     except OSError as error:
