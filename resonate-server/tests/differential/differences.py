@@ -83,7 +83,7 @@ class Differs(Enum):
         "the premature execute is dropped and its timer set to the delay",
     )
     RELEASE_PAUSE = Difference(
-        "9 item 1", "knows no pause after repeated releases", "the pause is switched off in ours for this comparison"
+        "9 item 1", "does not pause after repeated releases", "the pause is switched off in ours for this comparison"
     )
     # --- messages, schedules ---
     MESSAGE_HEAD = Difference("5.1", "messages have no head", "kind, data and address are compared")
@@ -92,4 +92,4 @@ class Differs(Enum):
         "schedules never fire: nextRunAt is 0, lastRunAt null, and the list comes unsorted",
         "only schedules that do not fire within a sequence; the other members are compared",
     )
-    CRON_UNCHECKED = Difference("3.3", "takes any text for cron", "not sent to it; ours must answer 400")
+    CRON_UNCHECKED = Difference("3.3", "accepts any text as cron", "not sent to it; ours must answer 400")
