@@ -18,7 +18,7 @@ Ctrl-C ends it early, and as cleanly: with 130, or with 1 if something was wrong
 
   --chains NUMBER     how many requests (200)
   --seconds SECONDS   over which time they are sent, and faults happen (120)
-  --seed NUMBER       what happens, by this number (a new one, which is told)
+  --seed NUMBER       what happens, by this number (random, and printed)
 USAGE
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Strikes one service by one fault while a request is on its way, and shows what comes of it.
+# Breaks one service during a request and shows the outcome.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 

@@ -406,7 +406,7 @@ as_it_should_be() { # MESSAGE
 verdict() {
     case "$service-$fault-$when-$work_runs" in
         bar-freeze-running-*) echo "Counted once: the answer is 3, baz ran exactly once, and the late result was refused." ;;
-        *-running-2) echo "The answer is 3, and baz ran exactly once; of bar only the unfinished step was done again." ;;
+        *-running-2) echo "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again." ;;
         *-running-*) echo "The answer is 3; baz ran exactly once, and so did bar's work." ;;
         *-idle-*) echo "The answer is 3, and baz ran exactly once." ;;
         *) echo "The crash cost $([ -n "$cost" ] && echo "$cost s" || echo nothing): the answer is 3, and baz ran exactly once." ;;
@@ -420,14 +420,14 @@ report() {
     [ "$when" != running ] || also=" (its work: $work_runs)"
     echo
     echo "Runs of each function, counted in the logs: foo $(runs_of foo), bar $(runs_of bar)$also, baz $baz_runs."
-    detail "(a function that waits runs from its top when it goes on;"
-    detail "a call it has made before is not made again)"
+    detail "(a waiting function runs from its top when it continues;"
+    detail "a call it made before is not made again)"
     find_cost
     [ "$message" != 3 ] || report_recovery_time
     if as_it_should_be "$message"; then
         echo "$green$bold$(verdict)$plain"
     else
-        echo "${red}${bold}That is not as it should be: the answer should be 3 (it is ${message:-missing}), and baz should have run once.${plain}"
+        echo "${red}${bold}Something went wrong: the answer should be 3 (it is ${message:-missing}), and baz should have run once.${plain}"
         return 1
     fi
 }

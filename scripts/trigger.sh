@@ -10,10 +10,10 @@ Sends POST /foo, prints the JSON it answers with, and the elapsed time. Ends wit
 
   --id ID             the request's identity: a repeated request with the same id joins the one on its way
                       (a new one for each request)
-  --pause SECONDS     bar sleeps for so long, durably, between calling baz and awaiting it
+  --pause SECONDS     bar sleeps for the given time, durably, between calling baz and awaiting it
   --running SECONDS   bar works for so long instead, holding its lease
   --async             do not wait for the result, but say where it will be
-  --max-time SECONDS  wait no longer than that; the request goes on all the same
+  --max-time SECONDS  wait no longer than that; the request continues anyway
 
 Variable: FOO_PORT, the port of foo (else the one the running stack has, else 5000).
 USAGE

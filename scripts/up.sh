@@ -264,14 +264,14 @@ show_next_steps() {
 The stack $COMPOSE_PROJECT_NAME is up, as $kind.
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
-  the live page     $(page_address)        every call as it waits, runs, breaks off and goes on
+  the live page     $(page_address)        every call as it waits, runs, breaks off and continues
 
 What to try next:
   scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
-  scripts/crash-bar.sh            kill bar in the middle of a request, and see it answered all the same
+  scripts/crash-bar.sh            kill bar in the middle of a request, and see that it is still answered
   scripts/watch.sh                the newest request as a tree, in this terminal
   scripts/logs.sh -f              what the services print
-  scripts/down.sh                 stop everything; what is pending goes on after the next scripts/up.sh
+  scripts/down.sh                 stop everything; pending requests continue after the next scripts/up.sh
 NEXT
     [ -z "$RESONATE_TOKEN" ] ||
         say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."

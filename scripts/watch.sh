@@ -7,7 +7,7 @@ usage() {
 usage: scripts/watch.sh [ID]
 
 Draws the call tree of a request, with a bar for each call, and follows it until the request is settled. Ctrl-C ends
-this, not the request. ID is the one that stands in foo's answer; without it, the newest request is taken. Where the
+this, not the request. the ID in foo's answer; without it, the newest request is taken. Where the
 output is no terminal, the tree is printed once, at the end.
 
 Ends with 0 if the request is resolved, 1 if it is rejected (or there is nothing to watch), 2 if there is no such ID,

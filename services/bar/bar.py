@@ -21,7 +21,7 @@ async def bar(ctx: Context, pause: float = 0, running: float = 0) -> int:
 
 
 async def work(ctx: Context, seconds: float) -> None:
-    """Work for so long. A function that blocks would stop the heartbeats of the whole process."""
+    """Work for the given time. A function that blocks would stop the heartbeats of the whole process."""
     log_run(ctx)
     await asyncio.sleep(seconds)
 

@@ -38,9 +38,9 @@ type DurableFunction = Callable[..., Any]
 HEARTBEATS_PER_LEASE = 4
 # To the server, at most. As with the SDK's own figures, a heartbeat is to find one that is free.
 MIN_CONNECTIONS, CONNECTIONS_PER_TASK = 256, 4
-# A function that raises is tried again, but soon and not often: its caller is to learn about it.
+# Retry a failing function twice, one second apart, so that its caller soon hears of the failure.
 RETRY_POLICY = Constant(max_retries=2, delay=1)
-# Limits for the end, well under a second together, for a server that does not answer.
+# Shutdown limits: together under one second even if the server does not answer.
 ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 
