@@ -79,6 +79,7 @@ SURFACES = {
         Surface("/health"),
         Surface("/ready"),
         Surface("/promises"),
+        Surface("/backup"),
     ],
     "metrics": [Surface("/metrics"), Surface("/")],
     "foo": [
