@@ -18,8 +18,8 @@ API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
     ("GET", "/health"), ("GET", "/ready"), ("GET", "/ui"), ("GET", "/ui/"), ("GET", "/ui/js/main.js"),
     ("GET", "/ui/api/settings"), ("GET", "/ui/api/events"), ("GET", "/ui/api/chains"), ("GET", "/ui/api/chain?id=x"),
-    ("POST", "/ui/api/send"), ("GET", "/promises"), ("GET", "/backup"), ("POST", "/tasks/claim"), ("GET", "/schedules/x"),
-    ("GET", "/nowhere"),
+    ("POST", "/ui/api/send"), ("GET", "/promises"), ("GET", "/backup"), ("POST", "/tasks/claim"),
+    ("GET", "/schedules/x"), ("GET", "/nowhere"),
 ]  # fmt: skip
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
 
