@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable
 
@@ -128,6 +129,7 @@ def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_paren
     root = chain.rpc("", "foo")
     chain.rpc(":2", "second")
     chain.step(":2.1", parent=":2")
+    time.sleep(0.005)  # Those of one millisecond stand in the order of their ids.
     chain.sleep(":1")
     chain.step(":1.1", parent=":1")
     shown = [line.split(chain.root)[0].rstrip() for line in lines(tree(root))]
