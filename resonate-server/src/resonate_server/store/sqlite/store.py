@@ -195,8 +195,10 @@ class SQLiteStore(Store):
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Ask the database, once it knows everything."""
         self._write_out()
-        with _told():
+        try:
             return self._db.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
 
     def _forget_rows(self) -> None:
         self._cache.clear()
