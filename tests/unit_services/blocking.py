@@ -6,6 +6,7 @@ BLOCK_SECONDS: for how long. KEEP_SECONDS: the limit for keeping its leases mean
 import os
 import time
 
+from harness.basics import hold_interpreter
 from resonate.context import Context
 
 from worker import Worker, heartbeat, log_run
@@ -30,7 +31,7 @@ async def computing(ctx: Context) -> str:
 async def holding(ctx: Context) -> str:
     """In C code that keeps the interpreter to itself, so that no other thread of the process runs."""
     log_run(ctx)
-    sum(range(60_000_000))
+    hold_interpreter(3)
     return "done"
 
 

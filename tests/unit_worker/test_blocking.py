@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from harness.basics import hold_interpreter
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.types import Args
@@ -74,7 +75,7 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
 
 
 def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
-    sum(range(100_000_000))  # no other thread runs meanwhile: they learn of it afterwards
+    hold_interpreter(2)  # no other thread runs meanwhile: they learn of it afterwards
 
 
 async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest.LogCaptureFixture) -> None:
