@@ -272,10 +272,17 @@ class Lane(Connection):
 
     def _write(self, status: int, fields: bytes, body: bytes) -> None:
         """With the last answer the connection is closed."""
-        self._transport.write(
-            b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\nDate: %b\r\n%b\r\n%b"
-            % (_STATUS[status], fields, len(body), self._lanes.date(), _LAST if self._closing else b"", body)
+        head = b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\nDate: %b\r\n%b\r\n" % (
+            _STATUS[status],
+            fields,
+            len(body),
+            self._lanes.date(),
+            _LAST if self._closing else b"",
         )
+        if len(body) > SMALL_BYTES:
+            self._transport.writelines((head, body))  # without a copy of what may have megabytes
+        else:
+            self._transport.write(head + body)
         if self._closing:
             self._transport.close()
 
