@@ -31,7 +31,7 @@ of_each_kind = pytest.mark.parametrize("text", [pytest.param(text, id=name) for 
 
 def record(message: str, *arguments: object, error: BaseException | None = None) -> logging.LogRecord:
     info = None if error is None else (type(error), error, error.__traceback__)
-    return logging.LogRecord("any.library", logging.INFO, __file__, 1, message, arguments, info)
+    return logging.LogRecord("any.package", logging.INFO, __file__, 1, message, arguments, info)
 
 
 @of_each_kind
