@@ -56,11 +56,6 @@ class ServerClock:
         uptime = self._machine.uptime()
         return ClockMark(time=uptime + self._ahead, uptime=uptime, boot=self._machine.boot())
 
-    @property
-    def ahead_of_wall_ms(self) -> int:
-        """By how much it differs from the machine's clock: that one was set."""
-        return self() - self._machine.wall()
-
     def _start(self, mark: ClockMark | None) -> int:
         wall = self._machine.wall()
         if mark is None:

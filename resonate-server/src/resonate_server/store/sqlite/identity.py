@@ -7,6 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from resonate_server.store import StoreLost
+from resonate_server.store.sqlite.runs import log_of
 
 
 class Seen(Struct, frozen=True):
@@ -26,7 +27,7 @@ class FileIdentity:
     """Of a database that is open, and of its write-ahead log. Neither ever gets smaller by itself."""
 
     def __init__(self, path: Path) -> None:
-        self._seen = {each: Seen.at(each) for each in (path, path.with_name(path.name + "-wal"))}
+        self._seen = {each: Seen.at(each) for each in (path, log_of(path))}
 
     def check(self) -> None:
         """Raise :class:`StoreLost` if one of the two is not what it was."""

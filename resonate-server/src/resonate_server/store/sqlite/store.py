@@ -64,7 +64,7 @@ from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
 from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.runs import end_run
+from resonate_server.store.sqlite.runs import end_run, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 _AHEAD = {
@@ -590,7 +590,7 @@ class SQLiteStore(Store):
     def disk_use(self) -> DiskUse | None:
         if self._path == IN_MEMORY:
             return None
-        log = self._path.with_name(self._path.name + "-wal")
+        log = log_of(self._path)
         free = shutil.disk_usage(self._path.parent).free
         return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
 
