@@ -11,7 +11,6 @@ from pathlib import Path
 from msgspec import Struct
 
 CALLS = ("fsync", "fdatasync")
-ATTACH_SECONDS = 10
 
 
 class Tally(Struct):

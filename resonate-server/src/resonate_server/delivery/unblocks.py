@@ -77,10 +77,6 @@ class Unblocks:
         """Waiting for a stream, or in doubt."""
         self._bytes = 0
 
-    @property
-    def waiting_bytes(self) -> int:
-        return self._bytes
-
     def join(self, connection: Connection) -> None:
         listener = self._listeners[connection] = _Listener(connection)
         self._feed(listener)

@@ -399,8 +399,6 @@ class DebugSnap(Request, frozen=True):
     kind = "debug.snap"
 
 
-type Debug = DebugStart | DebugStop | DebugReset | DebugTick | DebugSnap
-
 KINDS: dict[str, type[Request]] = {
     kind.kind: kind
     for kind in (
