@@ -23,6 +23,15 @@ test("a new chain stands at the top", () => {
   assert.deepEqual(ids(list), ["b", "a"]);
 });
 
+test("what happens while a page is under way is not lost to the page", () => {
+  const list = listOf(record("a", 1));
+  list.expect();
+  list.apply(created("b", 2));
+  list.apply(settled("a", 9));
+  list.page({ chains: [record("a", 1)], next: null }, true, 100);
+  assert.deepEqual(list.items.map(({ id, state }) => [id, state]), [["b", "pending"], ["a", "resolved"]]);
+});
+
 test("a chain's end changes its row", () => {
   const list = listOf(record("a", 1));
   list.apply(settled("a", 9));

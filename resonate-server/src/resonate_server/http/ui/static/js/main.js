@@ -150,14 +150,19 @@ class Page {
     if (this.paging && !first) return;
     this.paging?.abort();
     const paging = (this.paging = new AbortController());
+    this.list.expect();
     try {
       const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
+      if (this.paging !== paging) return;
       for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
       this.list.page(answer, first, this.clock.now());
     } catch (error) {
       this.failed(error);
     } finally {
-      if (this.paging === paging) this.paging = null;
+      if (this.paging === paging) {
+        this.paging = null;
+        this.list.stopExpecting();
+      }
     }
     this.change("list");
   }

@@ -9,6 +9,7 @@ export const MANY = 5000;
 export class ChainList {
   constructor() {
     this.filter = { state: "", text: "" };
+    this.early = null;
     this.clear();
   }
 
@@ -19,18 +20,32 @@ export class ChainList {
     this.loaded = false;
   }
 
-  /** Take in a page; `first`: it replaces what is here. Chains that came by events meanwhile stay. */
+  /** A page is asked for: it may know nothing of the events that come before it does, so they are kept. */
+  expect() {
+    this.early = [];
+  }
+
+  /** Take in a page, then the events that came meanwhile; `first`: it replaces what is here. */
   page(answer, first, now) {
     if (first) this.clear();
     for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record, now));
     this.next = answer.next ?? null;
     this.loaded = true;
     this.items.sort(newestFirst);
+    this.stopExpecting();
+  }
+
+  /** The page came, or never will. */
+  stopExpecting() {
+    const early = this.early ?? [];
+    this.early = null;
+    for (const [event, name] of early) this.apply(event, name);
   }
 
   /** Take in an event; true if a row changed. */
   apply(event, name) {
     if (!event.chain) return false;
+    this.early?.push([event, name]);
     const known = this.byId.get(event.chain);
     if (known) mark(known, event.at);
     if (event.id !== event.chain) return known !== undefined;
