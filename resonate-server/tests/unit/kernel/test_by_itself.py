@@ -1,0 +1,115 @@
+"""What the server does without having been asked: whom it concerns, and that it answers nobody."""
+
+from collections.abc import Callable
+
+import pytest
+from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
+
+from resonate_server import kernel
+from resonate_server.kernel.model import Decision, Due, Footprint, HandedOutInVain, Rows, Rules, Task
+from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.messages import Execute
+from resonate_server.protocol.records import TaskState
+
+RULES = Rules(retry_timeout_ms=RETRY)
+
+
+@pytest.fixture
+def server() -> Driver:
+    """A task in each state, each named by it, and one that is held by another process."""
+    server = Driver(rules=RULES)
+    server.pending("pending")
+    server.acquired("acquired")
+    server.acquired("another's", pid=OTHER_PID)
+    server.suspended("suspended", "dep")
+    server.halted("halted")
+    server.fulfilled("fulfilled")
+    return server
+
+
+TASKS = ["pending", "acquired", "another's", "suspended", "halted", "fulfilled", "missing"]
+
+
+def rows_of(server: Driver) -> Rows:
+    with server.store.transaction():
+        return server.store.load(Footprint(ids=tuple(TASKS)))
+
+
+def executes() -> list[Execute]:
+    return [Execute(task_id=id, version=version, target="") for version in (0, 1) for id in TASKS]
+
+
+@pytest.mark.parametrize(
+    ("decide", "concerned"),
+    [
+        (lambda rows, now: kernel.tick(Due(tasks=tuple(TASKS)), rows, now, RULES), set()),
+        (lambda rows, now: kernel.release_leases("pid-1", TASKS, rows, now, RULES), {"acquired"}),
+        (lambda rows, now: kernel.set_aside(executes(), rows, now, RULES), {"pending"}),
+        (lambda rows, now: kernel.recall(TASKS, rows, now, RULES), set()),
+        (lambda rows, now: kernel.renew_leases(TASKS, rows, now, RULES), {"acquired", "another's"}),
+    ],
+    ids=["tick", "release_leases", "set_aside", "recall", "renew_leases"],
+)
+def test_it_concerns_some_and_answers_nothing(
+    server: Driver, decide: Callable[[Rows, int], Decision], concerned: set[str]
+) -> None:
+    decision = decide(rows_of(server), START + 1)
+
+    assert set(decision.changes.tasks) == concerned
+    assert decision.changes.promises == {}
+    assert decision.answer == Answer(status=200, data=Nothing())
+
+
+def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
+    server.set_aside("pending", 0)
+
+    decision = kernel.recall(TASKS, rows_of(server), START + 1, RULES)
+
+    assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
+
+
+def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> None:
+    rows = rows_of(server)
+
+    decision = kernel.renew_leases(TASKS, rows, START + HOUR, RULES)
+
+    before, after = rows.tasks["acquired"], decision.changes.tasks["acquired"]
+    assert (before.timer_at, after.timer_at) == (START + LEASE, START + HOUR + LEASE)
+    assert (after.state, after.version, after.pid) == (TaskState.ACQUIRED, 1, "pid-1")
+    assert decision.messages == []
+
+
+@pytest.mark.parametrize("count", ["unclaimed", "releases"])
+def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubled(count: str) -> None:
+    server = Driver()
+    server.create("t")
+    told = []
+    for times in range(1, 9):
+        if count == "releases":
+            server.acquire("t", times - 1)
+            server.release("t", times)
+        else:
+            server.set_aside("t", 0)
+            server.wait(HOUR)
+        told += [notice.task for each in server.decided for notice in each.decision.notices if is_vain(notice)]
+        server.forget_messages()
+
+    assert [getattr(task, count) for task in told] == [2, 4, 8]
+
+
+def is_vain(notice: object) -> bool:
+    return isinstance(notice, HandedOutInVain)
+
+
+def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
+    server = Driver()
+    server.acquired("t")
+    server.release("t", 1)
+    server.acquire("t", 1)
+    server.create("dep", target=None)
+    server.settle("dep")
+
+    assert server.suspend("t", 2, "dep").status == 300
+
+    task = server.task("t")
+    assert isinstance(task, Task) and task.releases == 0
