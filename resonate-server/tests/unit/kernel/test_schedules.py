@@ -180,6 +180,9 @@ class TestFiring:
 
         assert server.take_executes() == [(f"s-{FIRST}", 0)]
         assert server.skipped == []
+        promise = server.promise(f"s-{FIRST}")
+        assert promise is not None
+        assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
     def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
         server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
