@@ -27,6 +27,7 @@ PATIENCE_S = 10.0
 """How long a test waits for what should happen at once before it fails."""
 
 RULES = Rules(retry_timeout_ms=RETRY_MS)
+SERVER_URL = "http://localhost:8001"
 
 
 class StoreDown(StoreFailed):
@@ -106,6 +107,7 @@ class Notes:
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
         self.at_work: list[str] = []
+        self.refreshes = 0
         self.commits_at_first_message: int | None = None
         self.store: WatchedStore | None = None
 
@@ -134,7 +136,7 @@ class Notes:
         self.seen.append(("reset", ""))
 
     def refresh(self) -> None:
-        pass
+        self.refreshes += 1
 
     def silent(self, pid: str) -> None:
         self.silent_workers.add(pid)
@@ -151,11 +153,13 @@ class Bench:
         store: WatchedStore | None = None,
         grace_seconds: float = 0.05,
         rules: Rules = RULES,
+        keep_settled_ms: int = 0,
     ) -> None:
         self.store = store or WatchedStore()
         self.now = START
-        settings = EngineSettings(rules=rules, grace_seconds=grace_seconds, server_url="http://localhost:8001")
-        self.engine = Engine(self.store, settings, HandClock(lambda: self.now), Metrics())
+        self.metrics = Metrics()
+        settings = EngineSettings(rules, grace_seconds, SERVER_URL, keep_settled_ms)
+        self.engine = Engine(self.store, settings, HandClock(lambda: self.now), self.metrics)
         self.notes = Notes()
 
     @asynccontextmanager
@@ -168,9 +172,12 @@ class Bench:
             self.store.gate.set()
             await self.engine.stop()
 
-    async def call(self, request: Request) -> Answer:
+    async def call(self, request: Request, debug_time: int | None = None) -> Answer:
         async with asyncio.timeout(PATIENCE_S):
-            return await self.engine.submit(Call(corr_id=CORR_ID, request=request))
+            return await self.engine.submit(Call(corr_id=CORR_ID, request=request, debug_time=debug_time))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
 
     async def settle_down(self) -> None:
         """All that was handed to the engine so far is done and published."""
