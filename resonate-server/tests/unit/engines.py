@@ -50,6 +50,7 @@ class WatchedStore(SQLiteStore):
         self.refill_fails = 0
         self.is_timeless = False
         self.commits = 0
+        self.attempts = 0
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
@@ -61,6 +62,7 @@ class WatchedStore(SQLiteStore):
         self.commits += 1
 
     def check(self) -> None:
+        self.attempts += 1
         if self.down:
             raise StoreDown
 

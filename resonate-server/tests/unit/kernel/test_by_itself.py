@@ -91,14 +91,11 @@ def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubl
         else:
             server.set_aside("t", 0)
             server.wait(HOUR)
-        told += [notice.task for each in server.decided for notice in each.decision.notices if is_vain(notice)]
+        notices = [notice for each in server.decided for notice in each.decision.notices]
+        told += [notice.task for notice in notices if isinstance(notice, HandedOutInVain)]
         server.forget_messages()
 
     assert [getattr(task, count) for task in told] == [2, 4, 8]
-
-
-def is_vain(notice: object) -> bool:
-    return isinstance(notice, HandedOutInVain)
 
 
 def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
