@@ -4,7 +4,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 usage() {
     cat <<'USAGE'
-usage: scripts/venv.sh [--sdk-0.7 | --help]
+usage: scripts/venv.sh [--sdk-0.7 | --mutmut | --help]
 
 Makes the virtual environment .venv ready: everything in requirements.lock, checked by its hashes, and the
 packages of this repository from their sources. Does nothing where it is ready already; one that was copied or
@@ -12,6 +12,7 @@ moved here with the checkout is made anew.
 
   --sdk-0.7   makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
               environment of its own
+  --mutmut    makes .local/mutmut ready instead: mutmut, for scripts/mutants.sh, to be used from .venv's Python
 
 Needs Python 3.12 or newer (from the PATH, ~/.pyenv/versions, Homebrew, or named by the variable PYTHON; where there
 is none, uv downloads one). uv itself comes from PyPI into .local/uv if it is not installed.
@@ -23,6 +24,8 @@ readonly OWN_UV=$PWD/.local/uv
 readonly STAMP=$VENV/.installed
 readonly OLD_SDK=$PWD/.local/sdk-0.7
 readonly OLD_SDK_LOCK=tests/clients/sdk-0.7.requirements.lock
+readonly MUTMUT=$PWD/.local/mutmut
+readonly MUTMUT_LOCK=tests/mutants/mutmut.requirements.lock
 
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,10 +158,22 @@ prepare_old_sdk() {
     cksum <"$OLD_SDK_LOCK" >"$OLD_SDK/.installed"
 }
 
+prepare_mutmut() {
+    local uv
+    [ "$(cat "$MUTMUT/.installed" 2>/dev/null)" = "$(cksum <"$MUTMUT_LOCK")" ] && return
+    uv=$(find_uv)
+    say "installing $MUTMUT_LOCK into .local/mutmut ..."
+    rm -rf "$MUTMUT"
+    quietly "$uv" pip install --quiet --require-hashes --python "$VENV/bin/python" --target "$MUTMUT" -r "$MUTMUT_LOCK" ||
+        die "$MUTMUT_LOCK could not be installed."
+    cksum <"$MUTMUT_LOCK" >"$MUTMUT/.installed"
+}
+
 prepare=prepare_venv
 case "${1:-}" in
     "") ;;
     --sdk-0.7) prepare=prepare_old_sdk ;;
+    --mutmut) prepare=prepare_mutmut ;;
     -h | --help) usage && exit 0 ;;
     *) bad_usage "unknown argument '$1'" ;;
 esac
