@@ -24,8 +24,8 @@ UNIT = "resonate-server/tests/unit"
 TEXT_FOR_PEOPLE = [r"\blogger\.", r"^\s*raise\b"]
 """Lines that are left alone."""
 
-TESTS = "not TestScale"
-"""Those have a limit in seconds, which mutmut's detours break."""
+OPTIONS = ["-p", "no:cacheprovider", "-k", "not TestScale"]
+"""Left out is what has a limit in seconds, which mutmut's detours break."""
 
 SURVIVED, NO_TEST = 0, 33
 """What mutmut notes of a mutant that lives on; ``None`` is one that was not tried, all else one that was noticed."""
@@ -36,12 +36,14 @@ class Package(Struct, frozen=True):
 
     code: str
     tests: list[str]
+    options: list[str] = []
+    """For pytest."""
 
 
 PACKAGES = {
     "kernel": Package("resonate_server/kernel/*", [f"{UNIT}/kernel"]),
     "engine": Package("resonate_server/engine/*", [f"{UNIT}/engine"]),
-    "store": Package("resonate_server/store/*", [f"{UNIT}/store"]),
+    "store": Package("resonate_server/store/*", [f"{UNIT}/store"], ["--hypothesis-profile=mutants"]),
     "delivery": Package("resonate_server/delivery/*", [f"{UNIT}/delivery"]),
     "worker": Package("worker/*", ["tests/unit_worker"]),
     "foo": Package("foo_web/*", ["tests/unit_foo"]),
@@ -83,7 +85,7 @@ class Workshop:
             "only_mutate": [f"src/{self._package.code}"],
             "also_copy": ["resonate-server/tests"],
             "pytest_add_cli_args_test_selection": self._package.tests,
-            "pytest_add_cli_args": ["-p", "no:cacheprovider", f"--basetemp={self._folder}/tmp", "-k", TESTS],
+            "pytest_add_cli_args": [*OPTIONS, f"--basetemp={self._folder}/tmp", *self._package.options],
             "do_not_mutate_patterns": TEXT_FOR_PEOPLE,
             "timeout_multiplier": ["2"],
             "timeout_constant": ["5"],
