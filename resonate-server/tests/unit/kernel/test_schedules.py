@@ -184,6 +184,14 @@ class TestFiring:
         assert promise is not None
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
+    def test_a_run_that_is_due_just_when_the_next_one_is_gives_way_to_it(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + MINUTE
+
+        server.tick()
+
+        assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
+
     def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
         server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
         create(server)
