@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from unit.hubs import Clock, Scene, execute, received, unblock
+from unit.hubs import PORTION, Clock, Scene, execute, received, unblock
 
 from resonate_server.delivery.connection import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
 from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SILENT_S, SLICE_S
@@ -891,6 +891,15 @@ class TestRefresh:
 
         assert {group for group, _ in scene.refills} == {"workers", "others"}
         assert [url for _, url in scene.pushed] == ["http://callers/"]
+
+    async def test_pushes_are_asked_for_portion_by_portion(self, scene: Scene) -> None:
+        urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
+        scene.send(*[unblock("p", url) for url in urls])
+        scene.pushed.clear()
+
+        scene.hub.refresh()
+
+        assert [url for _, url in scene.pushed] == urls
 
 
 class TestClosing:

@@ -1,5 +1,6 @@
 """``schedule.*`` and their firing: sections 3.3 and 4.4."""
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -295,6 +296,16 @@ class TestCron:
 
         assert found is not None
         assert datetime.fromtimestamp(found / 1_000, UTC).isoformat() == expected + "+00:00"
+
+    def test_the_machine_s_time_zone_does_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "XST+7:30")
+        time.tzset()
+        try:
+            assert next_match("30 4 * * *", ms("2024-01-01T05:00:00")) == ms("2024-01-02T04:30:00")
+            assert latest_match("30 4 * * *", ms("2024-01-01T05:00:00"), 1) == ms("2023-12-31T04:30:00")
+        finally:
+            monkeypatch.undo()
+            time.tzset()
 
     @pytest.mark.parametrize("cron", ["* * * * *", "* * * * * *"])
     @pytest.mark.parametrize("offset", [0, 1, 500, 999])
