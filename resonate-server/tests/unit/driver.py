@@ -70,10 +70,12 @@ def value(data: str) -> Value:
 def promise_create(
     id: str, *, target: str | None = TARGET, timeout_at: int = FAR, param: Value = EMPTY, **tags: str
 ) -> PromiseCreate:
-    """``tags`` without their ``resonate:``."""
+    """``tags`` without their ``resonate:``. Without a target it may be awaited, unless ``external`` says otherwise."""
     named = {f"resonate:{name}": text for name, text in tags.items()}
     if target is not None:
         named["resonate:target"] = target
+    else:
+        named.setdefault("resonate:external", "true")
     return PromiseCreate(id=id, timeout_at=timeout_at, param=param, tags=named)
 
 

@@ -34,6 +34,7 @@ from resonate_server.kernel.model import (
     PromiseSettled,
     Rules,
     RunsSkipped,
+    ScheduledForNobody,
     ScheduleFired,
     TaskClaimed,
 )
@@ -496,6 +497,8 @@ class Engine:
             case HandedOutInVain(task=task, function=function):
                 trouble = task.report().trouble
                 logger.warning("task %s for %s, function %s: %s", task.id, task.target, function or "unknown", trouble)
+            case ScheduledForNobody(schedule_id=schedule_id):
+                logger.warning("schedule %s: without a resonate:target nobody runs its promises", schedule_id)
             case RunsSkipped(schedule_id=schedule_id, since=since, until=until):
                 logger.warning(
                     "schedule %s: the runs missed from %s until before %s are skipped",

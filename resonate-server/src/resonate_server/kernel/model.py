@@ -256,7 +256,15 @@ class RunsSkipped(Struct, frozen=True):
     until: int
 
 
-type Notice = HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
+class ScheduledForNobody(Struct, frozen=True):
+    """The promises of a new schedule have no target, so nobody will run them."""
+
+    schedule_id: str
+
+
+type Notice = (
+    HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped | ScheduledForNobody
+)
 """What operators want to know of; no rule depends on it."""
 
 

@@ -126,19 +126,6 @@ class TestAwaiters:
         with server.store.transaction():
             assert server.store.snapshot().spreading == []
 
-    def test_a_callback_that_is_registered_meanwhile_wakes_at_once_and_once(self, awaited: Driver) -> None:
-        last = WAITING[-1]
-        awaited.settle("p")
-        awaited.forget_messages()
-
-        awaited.register_callback("p", last)
-
-        assert woken(awaited) == [last]
-        assert ticks(awaited, woken) == [WAITING[3:6], [WAITING[6]]]
-        task = awaited.task(last)
-        assert task is not None
-        assert task.resumes == 1
-
 
 class TestListeners:
     def test_some_are_told_with_the_settlement_the_others_by_and_by(self, listened: Driver) -> None:
