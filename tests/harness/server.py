@@ -49,8 +49,8 @@ class Client:
         return Reply(status=response.status, data=envelope["data"])
 
     def create(self, id: str, timeout_at: int = FAR, **tags: str) -> Reply:
-        """``promise.create``; tag names are given without their ``resonate:`` prefix."""
-        named = {f"resonate:{name}": value for name, value in tags.items()}
+        """``promise.create`` of one that may be awaited; tag names are given without their ``resonate:`` prefix."""
+        named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
 
 
