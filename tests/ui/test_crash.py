@@ -4,10 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.demo import Demo
+
+pytestmark = pytest.mark.long
 
 RUNNING = ".bar[data-kind=running]"
 GAP = ".bar[data-kind=gap][data-open]"

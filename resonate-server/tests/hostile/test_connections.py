@@ -11,6 +11,8 @@ import pytest
 from harness.server import ServerProcess
 from harness.stream import Stream
 
+pytestmark = pytest.mark.long
+
 STREAMS = 1_000
 PATIENCE_S = 2.0
 """An innocent request is answered within this, whatever others do. (It takes a few ms on an idle machine.)"""
