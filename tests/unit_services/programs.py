@@ -17,7 +17,7 @@ from harness.basics import answers_200, free_port, wait_until
 from resonate_base import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Program:

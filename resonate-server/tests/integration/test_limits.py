@@ -176,21 +176,22 @@ class Bystander(threading.Thread):
         return sorted(self.took)[len(self.took) // 2]
 
 
+@pytest.fixture(scope="module")
+def answers(server: ServerProcess) -> dict[str, bytes]:
+    """To all that is half sent; at once, because what has a body is left some seconds to send it."""
+
+    def answer(data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as peer:
+            peer.sendall(data)
+            return read_all(peer)
+
+    with ThreadPoolExecutor(len(HALF_SENT)) as pool:
+        return dict(zip(HALF_SENT, pool.map(answer, HALF_SENT.values()), strict=True))
+
+
 class TestSlowClients:
     def test_they_have_half_a_minute(self) -> None:
         assert Settings().server.client_timeout == 30_000
-
-    @pytest.fixture(scope="class")
-    def answers(self, server: ServerProcess) -> dict[str, bytes]:
-        """To all that is half sent; at once, because what has a body is left some seconds to send it."""
-
-        def answer(data: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as peer:
-                peer.sendall(data)
-                return read_all(peer)
-
-        with ThreadPoolExecutor(len(HALF_SENT)) as pool:
-            return dict(zip(HALF_SENT, pool.map(answer, HALF_SENT.values()), strict=True))
 
     @pytest.mark.parametrize("what", HALF_SENT)
     def test_what_does_not_come_whole_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
@@ -364,7 +365,7 @@ class TestBodies:
         server.stop()
 
         assert status == b"200"
-        assert took < 10
+        assert took < AT_ONCE_S
 
 
 def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
@@ -421,5 +422,5 @@ class TestConnections:
         took = time.monotonic() - began
 
         assert status == 0
-        assert took < 2, f"{took:.2f} s"
+        assert took < 10, f"{took:.2f} s: two are usual, half a minute is what clients have"
         assert b" 404 " in read_all(asked)
