@@ -148,7 +148,7 @@ def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(st
     time.sleep(random.uniform(0.5, 2.5))
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
-    assert crash.returncode == 130
+    assert crash.returncode in (130, -signal.SIGINT), "the latter on a busy machine, before it has done anything"
     assert instances(stack, "bar") == 1
     wait_until(stack.is_whole, "all services are up")
 
