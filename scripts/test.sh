@@ -4,7 +4,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 usage() {
     cat <<'USAGE'
-usage: scripts/test.sh [--quick | --all | --help] [PYTEST-ARGUMENTS...]
+usage: scripts/test.sh [--quick [--python VERSION] | --all | --help] [PYTEST-ARGUMENTS...]
 
 Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where node is there) and pytest, several
 tests at once, and names the slowest. Times are those of a machine with two cores and nothing else to do.
@@ -12,6 +12,8 @@ tests at once, and names the slowest. Times are those of a machine with two core
   --quick   the units only, for between two edits: under 40 seconds
             (neither) what finds a mistake quickly, with processes and containers: under 5 minutes
   --all     also long simulations, sieges, chaos, kills under load, a browser: under 15 minutes
+
+  --python VERSION   the units with another Python, such as 3.12 or 3.14, in an environment of its own
 
 Arguments go to pytest, after its own: scripts/test.sh --all tests/stack -k bar -n 0
 
@@ -29,6 +31,13 @@ case "${1:-}" in
     --quick | --all) size=${1#--} && shift ;;
     -h | --help) usage && exit 0 ;;
 esac
+environment=$VENV
+if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
+    need_value "$1" $#
+    environment=$PWD/.local/python-$2
+    scripts/venv.sh --python "$2"
+    shift 2
+fi
 
 browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
 
@@ -57,7 +66,7 @@ say "mypy ..."
 mypy
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec python -m pytest --durations=15 -n "$cores" -m "not long and not alone" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$cores" -m "not long and not alone" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)
