@@ -11,6 +11,8 @@ from bench.load import WrongAnswers
 from bench.recovery import OURS
 from bench.witness import ServerLog, TooLate
 
+pytestmark = pytest.mark.long
+
 
 def nothing(_: Stage, chance: random.Random) -> Measures:
     return {"a to b": chance.random()}

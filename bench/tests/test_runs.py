@@ -17,6 +17,8 @@ from bench.replay.template import CHAIN_FILE, PAUSED_CHAIN_FILE, load
 from bench.stack import OwnServer
 from resonate_server.store.sqlite import SQLiteStore
 
+pytestmark = pytest.mark.long
+
 SHORT = 0.3
 COMMAND = f"{sys.executable} -m resonate_server dev --port {{port}}"
 

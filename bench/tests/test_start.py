@@ -7,6 +7,8 @@ import pytest
 from bench import start
 from bench.start import DOWN, FOO, SERVER, UP, WORKER, Compose
 
+pytestmark = pytest.mark.long
+
 
 def test_every_program_is_started_as_often_as_was_asked_for() -> None:
     report = start.measure(repeats=2, container_repeats=0)

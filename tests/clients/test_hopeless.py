@@ -22,7 +22,7 @@ GROUP = "workers"
 UNCLAIMABLE = 70
 """More than a worker is told of at a time."""
 
-SOON_S = 20
+SOON_S = 50
 """Five seconds until the places of those that nobody claims go to others, and a good margin."""
 
 

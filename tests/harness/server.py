@@ -30,7 +30,7 @@ class Reply(Struct, frozen=True):
 class Client:
     """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` without a server."""
 
-    def __init__(self, port: int, timeout: float = 10) -> None:
+    def __init__(self, port: int, timeout: float = 60) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def call(self, kind: str, **data: Any) -> Reply:
@@ -66,9 +66,9 @@ class ServerProcess(Process):
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
 
     def start(self) -> Self:
-        """Return once it is ready; raise with its log if it is not within 30 s."""
+        """Return once it is ready; raise with its log if it is not within a minute."""
         self.launch()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.is_ready():
             if time.monotonic() > deadline or not self.is_running:
                 raise RuntimeError(f"the server did not come up:\n{self.output()}")

@@ -23,6 +23,8 @@ from msgspec import Struct
 from siege.besiegers import KINDS, Target, besiege, post
 from ui.demo import Demo
 
+pytestmark = [pytest.mark.long, pytest.mark.alone]
+
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
 SIEGES = int(os.environ.get("SIEGES", "2"))
 BESIEGERS = 200
