@@ -4,6 +4,7 @@ The tests of a file stay together, because they share what its fixtures start. T
 this respect. What takes longest begins first, so that no process is left alone with it in the end.
 """
 
+import os
 import re
 
 import pytest
@@ -22,6 +23,13 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         kind = _KIND.search(nodeid)
         return nodeid.split("::")[0] + (kind[0] if kind else "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What `readline` sets in the parent is no width of ours: what is started here would believe it has a terminal."""
+    if hasattr(config, "workerinput"):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:

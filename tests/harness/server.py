@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from harness.basics import answers_200, free_port
+from harness.basics import answers_200, free_port, wait_until
 from harness.process import Process
 
 VERSION = "2026-04-01"
@@ -52,6 +52,20 @@ class Client:
         """``promise.create`` of one that may be awaited; tag names are given without their ``resonate:`` prefix."""
         named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
+
+    def end_sleep(self, id: str) -> None:
+        """Settle what the chain with that id sleeps for, as soon as it does.
+
+        So a test gives it a pause that is long enough for all that must be seen meanwhile.
+        """
+        wait_until(lambda: self._sleeps(id), f"{id} sleeps")
+        for sleep in self._sleeps(id):
+            assert self.call("promise.settle", id=sleep, state="resolved").status == 200
+
+    def _sleeps(self, id: str) -> list[str]:
+        tags = {"resonate:origin": id, "resonate:timer": "true"}
+        found = self.call("promise.search", state="pending", tags=tags)
+        return [promise["id"] for promise in found.data["promises"]]
 
 
 class ServerProcess(Process):

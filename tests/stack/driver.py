@@ -239,19 +239,8 @@ class Stack:
         return self._ask("/health").status == 200
 
     def end_sleep(self, id: str) -> None:
-        """bar has slept long enough, in the chain with that id: what must be seen before that is sure to be there."""
-        wait_until(lambda: self._sleeps(id), "bar sleeps")
-        for sleep in self._sleeps(id):
-            assert self._server.call("promise.settle", id=sleep, state="resolved").status == 200
-
-    def _sleeps(self, id: str) -> list[str]:
-        tags = {"resonate:origin": id, "resonate:timer": "true"}
-        found = self._server.call("promise.search", state="pending", tags=tags)
-        return [promise["id"] for promise in found.data["promises"]]
-
-    @property
-    def _server(self) -> Client:
-        return Client(self.server_port)
+        """bar has slept long enough, in the chain with that id."""
+        Client(self.server_port).end_sleep(id)
 
     def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
         url = f"http://127.0.0.1:{self.foo_port}{path}"
