@@ -36,7 +36,7 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3, connections: int = CON
                 Job("workers", url, seconds, per_second=pace, connections=connections, seed=second, core=core)
             )
             alive = server.is_running and server.is_ready()
-            return _report(borne, overload, alive, meters.usage(server.pid).peak_rss_bytes, seed)
+            return _report(borne, overload, alive, meters.usage(server.pid).peak_bytes, seed)
         finally:
             server.kill()
 

@@ -20,10 +20,11 @@ import msgspec
 import psutil
 from harness.process import Process
 from harness.services import runs
+from harness.stack import Stack
 from msgspec import Struct
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
-from bench.stack import SERVER, OwnServer, Stack
+from bench.stack import SERVER, OwnServer
 from worker.worker import HEARTBEATS_PER_LEASE
 
 POLL_SECONDS = 0.002

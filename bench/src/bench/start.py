@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Self
 
 from harness.basics import answers_200, free_port
+from harness.stack import Stack
 
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Samples, Table, Target, median, quantile
-from bench.stack import OwnServer, Stack
+from bench.stack import OwnServer
 from bench.stage import moment_when
 
 REPOSITORY = Path(__file__).parents[3]
