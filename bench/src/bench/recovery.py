@@ -22,7 +22,7 @@ from msgspec import Struct
 from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, Target, median, quantile
 from bench.slow_baz import BAZ_SECONDS
 from bench.stack import SERVER
-from bench.stage import Stage, Timing, TooLate, moment_when
+from bench.stage import Stage, Timing, TooLate, moment_of, moment_when
 
 OURS = Timing("ours", 10, {}, kill_window_seconds=0.4)
 OFFICIAL = Timing(
@@ -116,7 +116,7 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
         case "foo":
             return {"its start to the answer": answered - started}
         case "bar":
-            connected = stage.moment_of("worker connected: service-bar/", since=started)
+            connected = moment_of(stage.own_server.log, "worker connected: service-bar/", since=started)
             return {"its reconnect to the answer": answered - connected, "its start to the answer": answered - started}
     return {"its start to the last answer": answered - started, "its start to ready": ready - started}
 
@@ -141,7 +141,7 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
         started = stage.start_again(victim)
         return {"its start to the answer": stage.answered(call, runs_of_baz) - work - started}
     answered = stage.answered(call, runs_of_baz) - work
-    lease_end = stage.moment_of(f"lease lost: task {task},", since=struck)
+    lease_end = moment_of(stage.own_server.log, f"lease lost: task {task},", since=struck)
     stage.restore(victim)
     return {
         f"the {scenario.fault} to the answer": answered - struck,

@@ -18,6 +18,7 @@ from typing import Self, override
 
 import msgspec
 import psutil
+from harness.basics import wait_until
 from harness.process import Process
 from harness.services import runs
 from harness.stack import Stack
@@ -165,10 +166,6 @@ class Stage(Stack):
         self._wait_for(call, runners, f"{function} runs for {promise_id}")
         return runners()[0]
 
-    def moment_of(self, text: str, since: float) -> float:
-        """When the server wrote the first line since that moment that has the text. Raises ``LookupError``."""
-        return moment_of(self.own_server.log, text, since)
-
     # ── faults ──
 
     def kill_family(self, name: str) -> float:
@@ -203,13 +200,9 @@ class Stage(Stack):
         return self.own_server if name == SERVER else self.programs[name]
 
 
-def moment_when(condition: Callable[[], object], what: str, seconds: float = 30) -> float:
-    """The moment at which ``condition()`` came true. Raises ``TimeoutError`` if it did not within ``seconds``."""
-    deadline = time.time() + seconds
-    while not condition():
-        if time.time() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(POLL_SECONDS)
+def moment_when(condition: Callable[[], object], what: str) -> float:
+    """The moment at which ``condition()`` came true."""
+    wait_until(condition, what, every=POLL_SECONDS)
     return time.time()
 
 
