@@ -77,6 +77,11 @@ class Played(Struct):
     def requests(self) -> int:
         return len(self.request_s)
 
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.elapsed_s
+
 
 def run(job: Job) -> Played:
     """Raises :class:`WrongAnswers`."""

@@ -23,6 +23,7 @@ from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, T
 from bench.slow_baz import BAZ_SECONDS
 from bench.stack import SERVER
 from bench.stage import Stage, Timing, TooLate, moment_of, moment_when
+from worker.worker import HEARTBEATS_PER_LEASE
 
 OURS = Timing("ours", 10, {}, kill_window_seconds=0.4)
 OFFICIAL = Timing(
@@ -129,8 +130,8 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
         function, task, runs_of_baz = "baz", f"{call.id}:1.1", 2
     else:
         # How much of a frozen one's lease is left, its last heartbeat decides.
-        kill_window, heartbeat = stage.timing.kill_window_seconds, stage.timing.heartbeat_seconds
-        window = kill_window if scenario.fault == "kill" else heartbeat
+        heartbeat = stage.timing.lease_seconds / HEARTBEATS_PER_LEASE
+        window = stage.timing.kill_window_seconds if scenario.fault == "kill" else heartbeat
         work = window + REST_SECONDS
         call = stage.call(running=work)
         function, task, runs_of_baz = "work", f"{call.id}:1", 1

@@ -26,7 +26,6 @@ from msgspec import Struct
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
 from bench.stack import SERVER, OwnServer
-from worker.worker import HEARTBEATS_PER_LEASE
 
 POLL_SECONDS = 0.002
 """How exactly a moment is known that has to be watched for."""
@@ -48,11 +47,6 @@ class Timing(Struct, frozen=True):
     server: Mapping[str, str]
     kill_window_seconds: float
     """A worker is killed so long after it has begun its work, at most."""
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        """Between two heartbeats: a frozen worker's lease is by so much shorter, at most."""
-        return self.lease_seconds / HEARTBEATS_PER_LEASE
 
 
 class Call(Struct, frozen=True):
