@@ -117,7 +117,8 @@ def kinds(server: OwnServer) -> dict[str, float]:
 def test_what_is_sent_for_a_chain_is_what_the_services_send(own: OwnServer, tmp_path: Path) -> None:
     """They send something else when a call is over before its caller waits for it, which a busy machine may bring."""
     load.run(Job("workers", own.url, in_flight=1))
-    real, seen = OwnServer(tmp_path / "real"), []
+    real = OwnServer(tmp_path / "real")
+    seen: list[dict[str, float]] = []
     with Stack(tmp_path, real) as stack:
         while kinds(own) not in seen and len(seen) < 20:
             before = kinds(real)

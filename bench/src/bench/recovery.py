@@ -101,12 +101,12 @@ SCENARIOS = (
 def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
     """The victim held nothing: what comes back is told what is due, or reads it from the disk."""
     victim, calls = scenario.victim, [stage.call(pause=PAUSE_SECONDS) for _ in range(scenario.chains)]
-    end_of_pauses = max(stage.pause_end(call) for call in calls)
-    if min(stage.pause_end(call) for call in calls) - JITTER_SECONDS < time.time():
+    ends = [stage.pause_end(call) for call in calls]
+    if min(ends) - JITTER_SECONDS < time.time():
         raise TooLate
     time.sleep(chance.uniform(0, JITTER_SECONDS))
     stage.kill_family(victim)
-    time.sleep(max(end_of_pauses + AFTER_PAUSE_SECONDS - time.time(), 0))
+    time.sleep(max(max(ends) + AFTER_PAUSE_SECONDS - time.time(), 0))
     started = stage.start_again(victim)
     if victim == SERVER:
         ready = moment_when(stage.own_server.is_ready, "the server is ready")
