@@ -15,7 +15,7 @@ from bench.replay.player import Play, play
 from bench.replay.prefill import fill, model_of
 from bench.replay.template import CHAIN_FILE, PAUSED_CHAIN_FILE, load
 from bench.stack import OwnServer
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
 
 SHORT = 0.3
 COMMAND = f"{sys.executable} -m resonate_server dev --port {{port}}"
@@ -105,10 +105,9 @@ def test_a_prefilled_database_holds_so_many_chains_that_wait(tmp_path: Path) -> 
     (tmp_path / "model").mkdir()
     fill(tmp_path / "filled.db", model_of(load(PAUSED_CHAIN_FILE), tmp_path / "model", seed=1), chains=50, seed=2)
 
-    store = SQLiteStore(tmp_path / "filled.db")
-    with store.transaction():
-        rows = store.snapshot()
-    store.close()
+    database = Database(tmp_path / "filled.db")
+    rows = database.snapshot()
+    database.close()
     roots = [promise for promise in rows.promises if ":" not in promise.id]
     assert len(roots) == 50
     assert {promise.state.value for promise in roots} == {"pending"}

@@ -15,7 +15,7 @@ from bench.replay.template import ROOT, Template
 from bench.stack import OwnServer
 from resonate_server.kernel.model import Changes, PutCallback, PutListener, Task
 from resonate_server.protocol.records import Promise
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
 
 CHAINS_PER_TRANSACTION = 2_000
 
@@ -47,10 +47,9 @@ def model_of(template: Template, folder: Path, seed: int) -> Model:
         play(Play(server.start().url, template, connections=1, seconds=0, seed=seed, in_flight=1))
     finally:
         server.close()
-    store = SQLiteStore(server.db)
-    with store.transaction():
-        rows = store.snapshot()
-    store.close()
+    database = Database(server.db)
+    rows = database.snapshot()
+    database.close()
     model = Model(rows.promises, rows.tasks, rows.callbacks, rows.listeners)
     root = min((promise.id for promise in model.promises), key=len)
     return msgspec.json.decode(msgspec.json.encode(model).replace(root.encode(), ROOT.encode()), type=Model)
@@ -60,8 +59,9 @@ def fill(path: Path, model: Model, chains: int, seed: int) -> None:
     """Write so many chains into the database ``path``, which is made where it is missing."""
     chance = random.Random(seed)
     ids = sorted(f"foo-{chance.getrandbits(64):016x}" for _ in range(chains))
-    store = SQLiteStore(path, "NORMAL")
+    database = Database(path, "NORMAL")
     for begin in range(0, chains, CHAINS_PER_TRANSACTION):
-        with store.transaction():
-            store.write(model.under(ids[begin : begin + CHAINS_PER_TRANSACTION]))
-    store.close()
+        database.write(model.under(ids[begin : begin + CHAINS_PER_TRANSACTION]))
+        database.flush()
+        database.commit()
+    database.close()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec import UNSET, UnsetType
 from unit.driver import Driver, value
-from unit.rows import promise, schedule, task
+from unit.rows import promise, schedule, task, transaction
 
 from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
@@ -88,7 +88,7 @@ def test_following_the_cursor_finds_each_once(server: Driver) -> None:
     cursor: str | None = ""
     while cursor is not None:
         search = PromiseSearch(cursor=cursor)
-        with server.store.transaction():
+        with transaction(server.store):
             ids, next_cursor = page_of(search, list(server.store.search_promises(search)))
         found += ids
         cursor = None if next_cursor is UNSET else next_cursor
