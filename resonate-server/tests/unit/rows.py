@@ -105,14 +105,14 @@ LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("",
 
 def snapshot(store: Database) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
-    promises = list(store.search_promises(PromiseSearch(limit=1_000)))
+    promises = list(store.search(PromiseSearch(limit=1_000)))
     ids = [found.id for found in promises]
     rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
     store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))))
     return {
         "promises": promises,
-        "tasks": list(store.search_tasks(TaskSearch(limit=1_000))),
-        "schedules": list(store.search_schedules(ScheduleSearch(limit=1_000))),
+        "tasks": list(store.search(TaskSearch(limit=1_000))),
+        "schedules": list(store.search(ScheduleSearch(limit=1_000))),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
         "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},

@@ -43,7 +43,7 @@ from resonate_server.protocol.requests import (
     TaskHeartbeat,
     TaskSearch,
 )
-from resonate_server.store import FIRST, CommitAge, Decided, DiskUse, ReadFailed, Store, View
+from resonate_server.store import CommitAge, Decided, DiskUse, ReadFailed, Store, View
 from resonate_server.store.outgoing import NoRoom, weighed
 
 logger = logging.getLogger(__name__)
@@ -159,16 +159,10 @@ class Engine:
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees that are past the configured age, in small transactions. Raises :class:`ReadFailed`."""
-        if not self._settings.keep_settled_ms:
-            return
-        before, after = self.now() - self._settings.keep_settled_ms, FIRST
-        while True:
-            dropped = await self._store.drop_settled_trees(before, after)
-            self._metrics.tasks_changed({TaskState.FULFILLED: -dropped.tasks})
-            if dropped.last is None:
-                break
-            after = dropped.last
-        await self._store.give_back()
+        if self._settings.keep_settled_ms and self._unpaused.is_set():
+            before = self.now() - self._settings.keep_settled_ms
+            async for tasks in self._store.drop_settled_trees(before):
+                self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
     # --- requests that are more than one question -------------------------------------------------------------------
 
@@ -317,7 +311,8 @@ class Engine:
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
-        self._go(self._insist(lambda: self._store.drop_unblocks_before(before)))
+        if self._unpaused.is_set():
+            self._go(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
     def worker_connected(self, pid: str) -> None:
         self._absences.heard(pid)

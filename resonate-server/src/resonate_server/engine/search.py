@@ -1,14 +1,11 @@
 """A search (protocol section 3.1), in portions, between which others have their turn."""
 
 import time
-from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import Page
-from resonate_server.protocol.records import Promise, Schedule
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.protocol.requests import Search
 from resonate_server.store import Store, View
 
 PORTION_S = 0.005
@@ -36,7 +33,7 @@ def _look_on(store: Store, view: View, ahead: Search, page: Page) -> Search | No
     end = time.perf_counter() + PORTION_S
     while time.perf_counter() < end:
         last = view.id_ahead(ahead, STEP)
-        for row in _rows(view, ahead, last):
+        for row in view.search(ahead, last):
             page.take(row)
             if page.is_full:
                 break
@@ -44,13 +41,3 @@ def _look_on(store: Store, view: View, ahead: Search, page: Page) -> Search | No
             return None
         ahead = replace(ahead, cursor=last, limit=page.places)
     return ahead
-
-
-def _rows(view: View, search: Search, last: str | None) -> Iterator[Promise | Task | Schedule]:
-    match search:
-        case PromiseSearch():
-            return view.search_promises(search, last)
-        case TaskSearch():
-            return view.search_tasks(search, last)
-        case ScheduleSearch():
-            return view.search_schedules(search, last)

@@ -6,7 +6,7 @@ uses it knows neither transactions nor locks.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from resonate_server.kernel.model import (
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, Request, ScheduleSearch, Search, TaskSearch
+from resonate_server.protocol.requests import Request, Search
 from resonate_server.store.outgoing import Outgoing
 
 
@@ -38,23 +38,6 @@ class Snapshot(Struct, frozen=True):
     listeners: list[PutListener]
     unblocks: list[Unblock]
     spreading: list[Spreading]
-
-
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
-
-FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
-
-
-class Dropped(Struct, frozen=True):
-    """How many tasks, all fulfilled, were deleted with their trees.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
-
-    tasks: int
-    last: SettledRoot | None = None
 
 
 class Place(Struct, frozen=True):
@@ -202,15 +185,13 @@ class Store(Protocol):
     async def drop_unblocks_before(self, time: int) -> None:
         """Forget those kept since before ``time`` (ms): whoever waited for them is gone. Raises :class:`ReadFailed`."""
 
-    async def drop_settled_trees(self, before: int, after: SettledRoot) -> Dropped:
-        """Delete trees of which everything settled ``before`` (ms) and nothing is owed: some, from after a root on.
+    def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
+        """Delete trees of which everything settled ``before`` (ms) and nothing is owed, in portions; of each, how many
+        tasks, all fulfilled, went with it. Raises :class:`ReadFailed`.
 
         A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
-        whole trees, because ids are idempotent only as long as their rows exist. Raises :class:`ReadFailed`.
+        whole trees, because ids are idempotent only as long as their rows exist.
         """
-
-    async def give_back(self) -> None:
-        """Give the space of what was deleted back to the disk, if it is much. Raises :class:`ReadFailed`."""
 
     async def reset(self) -> Counter[TaskState]:
         """Delete everything there is; tells how many tasks there were in each state. Raises :class:`ReadFailed`."""
@@ -259,13 +240,7 @@ class View(Protocol):
     def id_ahead(self, search: Search, rows: int) -> str | None:
         """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
-
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
-
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+    def search(self, search: Search, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:

@@ -724,7 +724,7 @@ class TestUnblocks:
 class TestSearchPromises:
     def search(self, store: Database, search: PromiseSearch) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search_promises(search)]
+            return [found.id for found in store.search(search)]
 
     def test_all_ascending_by_id(self, store: Database) -> None:
         write(store, promise("b"), promise("a"), promise("c"))
@@ -819,7 +819,7 @@ class TestSearchPromises:
 class TestSearchTasks:
     def search(self, store: Database, search: TaskSearch) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search_tasks(search)]
+            return [found.id for found in store.search(search)]
 
     def test_all_ascending_by_id_from_after_the_cursor(self, store: Database) -> None:
         write(store, *map(promise, "bac"), *map(task, "bac"))
@@ -884,9 +884,9 @@ class TestSchedules:
         write(store, *(schedule(id, tags={"a": "1"}) for id in "cab"), schedule("d", tags={"a": "2"}))
 
         with transaction(store):
-            assert [each.id for each in store.search_schedules(ScheduleSearch())] == ["a", "b", "c", "d"]
-            assert [each.id for each in store.search_schedules(ScheduleSearch(tags={"a": "1"}))] == ["a", "b", "c"]
-            found = store.search_schedules(ScheduleSearch(tags={"a": "1"}, cursor="a", limit=1))
+            assert [each.id for each in store.search(ScheduleSearch())] == ["a", "b", "c", "d"]
+            assert [each.id for each in store.search(ScheduleSearch(tags={"a": "1"}))] == ["a", "b", "c"]
+            found = store.search(ScheduleSearch(tags={"a": "1"}, cursor="a", limit=1))
             assert [each.id for each in found] == ["b", "c"]
 
 
@@ -902,7 +902,7 @@ class TestRetention:
 
     def left(self, store: Database) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search_promises(PromiseSearch())]
+            return [found.id for found in store.search(PromiseSearch())]
 
     def tree(self, store: Database, leaf: PromiseState = PromiseState.RESOLVED, root_origin: bool = True) -> None:
         origin = {"resonate:origin": "root"}

@@ -175,7 +175,7 @@ class TestFullDisk:
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
         with suppress(StoreFailed):
-            store.search_promises(PromiseSearch())
+            store.search(PromiseSearch())
         store.write(changes(promise("after")))
         with pytest.raises(StoreFailed):
             store.flush()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
@@ -43,18 +44,15 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
-    FIRST,
     MAX_COUNTED,
     Backlog,
     Branch,
     Decided,
     DiskUse,
-    Dropped,
     Holding,
     Occupation,
     OpenTask,
     Place,
-    SettledRoot,
     Snapshot,
     StoreFailed,
     View,
@@ -87,6 +85,23 @@ MIN_FREE_PAGES = 256
 
 _UNKNOWN = 0
 _NEVER = 2**63
+
+
+type SettledRoot = tuple[int, str]
+"""Time of settlement (ms) and id: roots are looked at in this order."""
+
+FIRST: SettledRoot = (-1, "")
+"""Before all of them."""
+
+
+class Dropped(Struct, frozen=True):
+    """How many tasks were deleted with their trees.
+
+    ``last``: the last root that was looked at; ``None`` if there are no further ones.
+    """
+
+    tasks: int
+    last: SettledRoot | None
 
 
 class Database(View):
@@ -605,24 +620,20 @@ class Database(View):
                 found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
         return next((id for (id,) in found), None)
 
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
-        origin = search.tags.get("resonate:origin")
-        statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
-        query = {
-            "state": search.state and search.state.value,
-            "tags": msgspec.json.encode(search.tags).decode(),
-            "origin": origin,
-            **_range(search, last),
-        }
+    def search(self, search: Search, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
+        query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1}
+        query["last"] = b"" if last is None else last  # To the database a BLOB comes after every text.
+        if not isinstance(search, ScheduleSearch):
+            query["state"] = search.state and search.state.value
+        if isinstance(search, TaskSearch):
+            return map(rows.task, self._query(statements.SEARCH_TASKS, query))
+        query["tags"] = msgspec.json.encode(search.tags).decode()
+        if isinstance(search, ScheduleSearch):
+            return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
+        query["origin"] = search.tags.get("resonate:origin")
+        of_one = "resonate:origin" in search.tags
+        statement = statements.SEARCH_PROMISES_OF_ORIGIN if of_one else statements.SEARCH_PROMISES
         return map(rows.promise, self._query(statement, query))
-
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
-        query = {"state": search.state and search.state.value, **_range(search, last)}
-        return map(rows.task, self._query(statements.SEARCH_TASKS, query))
-
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
-        query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
-        return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
 
     # --- for those who watch ----------------------------------------------------------------------------------------
 
@@ -729,11 +740,6 @@ def _lock(path: Path) -> PathLock:
         return PathLock(path.resolve())
     except (PathTaken, OSError) as error:
         raise StoreUnusable(f"cannot use {path}: {error}") from error
-
-
-def _range(search: Search, last: str | None) -> dict[str, object]:
-    """Of ids. To the database a BLOB comes after every text."""
-    return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
 
 
 def _newness(promise: Promise) -> tuple[int, str]:

@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,8 @@ from resonate_server.store import (
     CommitAge,
     Decided,
     DiskUse,
-    Dropped,
     Listener,
     ReadFailed,
-    SettledRoot,
     Store,
     StoreFailed,
     StoreLost,
@@ -39,7 +38,7 @@ from resonate_server.store import (
 )
 from resonate_server.store.outgoing import LARGE_BYTES, NoRoom, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
-from resonate_server.store.sqlite.database import Database
+from resonate_server.store.sqlite.database import FIRST, Database, SettledRoot
 from resonate_server.store.sqlite.health import StoreHealth
 from resonate_server.store.sqlite.thread import WorkThread
 
@@ -170,10 +169,12 @@ class SQLiteStore(Store):
     async def drop_unblocks_before(self, time: int) -> None:
         await self._patiently(lambda: self.database.drop_unblocks_before(time))
 
-    async def drop_settled_trees(self, before: int, after: SettledRoot) -> Dropped:
-        return await self._patiently(lambda: self.database.drop_settled_trees(before, MAX_TREES, after))
-
-    async def give_back(self) -> None:
+    async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
+        last: SettledRoot | None = FIRST
+        while last is not None:
+            dropped = await self._patiently(partial(self.database.drop_settled_trees, before, MAX_TREES, last))
+            yield dropped.tasks
+            last = dropped.last
         while await self._patiently(self.database.give_back):
             pass
 
