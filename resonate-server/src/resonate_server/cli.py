@@ -21,7 +21,8 @@ from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
 from resonate_server.metrics import Metrics
-from resonate_server.store import Store, StoreFailed, StoreLost
+from resonate_server.store import Store
+from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken

@@ -18,7 +18,8 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.protocol.requests import Request
-from resonate_server.store import Listener, StoreFailed
+from resonate_server.store import Listener
+from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.store import Job

@@ -6,6 +6,6 @@ delivery and whoever watches what was decided.
 
 from resonate_server.engine.engine import Engine, EngineSettings
 from resonate_server.engine.outbound import Outbound
-from resonate_server.store import ReadFailed
+from resonate_server.store.errors import ReadFailed
 
 __all__ = ["Engine", "EngineSettings", "Outbound", "ReadFailed"]

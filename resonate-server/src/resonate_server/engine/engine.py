@@ -43,8 +43,9 @@ from resonate_server.protocol.requests import (
     TaskHeartbeat,
     TaskSearch,
 )
-from resonate_server.store import CommitAge, Decided, DiskUse, ReadFailed, Store, View
-from resonate_server.store.outgoing import NoRoom, weighed
+from resonate_server.store import CommitAge, Decided, DiskUse, Store, View
+from resonate_server.store.errors import ReadFailed
+from resonate_server.store.outgoing import weighed
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class Engine:
     async def _answer(self, answer: Awaitable[Answer]) -> Answer:
         try:
             return await answer
-        except (ReadFailed, NoRoom) as error:
+        except ReadFailed as error:
             return Answer(status=503, data=str(error))
 
     async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
@@ -254,14 +255,19 @@ class Engine:
             except ReadFailed:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
 
+    async def _act_surely(self, footprint: Footprint, rule: Rule) -> None:
+        await self._insist(lambda: self._act(footprint, rule))
+
+    async def _read_surely[T](self, query: Callable[[View], T]) -> T:
+        return await self._insist(lambda: self._store.read(query))
+
     def _take_back_leases(self, pid: str) -> None:
         self.observer.gone(pid)
         self._go(self._take_back(pid))
 
     async def _take_back(self, pid: str) -> None:
-        held = await self._insist(lambda: self._store.read(lambda view: view.held_tasks(pid)))
-        for ids in batched(held, MAX_LEASES):
-            await self._insist(lambda ids=ids: self._act(*kernel.releasing(pid, ids, self._rules)))  # type: ignore[misc]
+        for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
+            await self._act_surely(*kernel.releasing(pid, ids, self._rules))
 
     # --- what delivery reports (delivery.Owner) ---------------------------------------------------------------------
 
@@ -269,7 +275,7 @@ class Engine:
         self._go(self._refill(group, limit))
 
     async def _refill(self, group: str, limit: int) -> None:
-        tasks = await self._insist(lambda: self._store.read(lambda view: view.queued_tasks(group, limit)))
+        tasks = await self._read_surely(lambda view: view.queued_tasks(group, limit))
         if self._unpaused.is_set():
             self._outbound.refill(group, [task.execute() for task in tasks], len(tasks) < limit)
 
@@ -279,16 +285,14 @@ class Engine:
     async def _recall(self, group: str) -> None:
         """Offer what was set aside."""
         if self._unpaused.is_set():
-            ids = await self._insist(lambda: self._store.read(lambda view: view.set_aside_tasks(group, MAX_RECALLED)))
-            await self._insist(lambda: self._act(*kernel.recalling(tuple(ids), self._rules)))
+            ids = await self._read_surely(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
+            await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
         self._go(self._give(group, pid, after))
 
     async def _give(self, group: str, pid: str, after: int) -> None:
-        owed, complete = await self._insist(
-            lambda: self._store.read(lambda view: _portion_of_unblocks(view, group, pid, after))
-        )
+        owed, complete = await self._read_surely(lambda view: _portion_of_unblocks(view, group, pid, after))
         if self._unpaused.is_set():
             self._outbound.give(group, pid, after, owed, complete)
 
@@ -304,8 +308,8 @@ class Engine:
 
     async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
         if self._unpaused.is_set():
-            await self._insist(lambda: self._act(*kernel.setting_aside(executes, self._rules)))
-            if await self._insist(lambda: self._store.read(lambda view: view.held_tasks(pid))):
+            await self._act_surely(*kernel.setting_aside(executes, self._rules))
+            if await self._read_surely(lambda view: view.held_tasks(pid)):
                 self._outbound.is_at_work(pid)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
@@ -351,7 +355,7 @@ class Engine:
     async def _tell_of_trouble(self, task: Task) -> None:
         """Rare enough for its function to be looked up."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
-        rows = await self._insist(lambda: self._store.read(lambda view: view.load(touched)))
+        rows = await self._read_surely(lambda view: view.load(touched))
         if task.id in rows.promises:
             notices.tell_of_trouble(task, rows.promises[task.id])
 

@@ -16,7 +16,7 @@ STEP = 500
 
 
 async def find(store: Store, search: Search) -> Page:
-    """Raises ``ReadFailed``, and ``NoRoom`` if large answers are under way, and too many wait for them to leave."""
+    """Raises ``ReadFailed``, also if large answers are under way and too many wait for them to leave."""
     page = Page(search)
     ahead: Search | None = search
     while ahead is not None:

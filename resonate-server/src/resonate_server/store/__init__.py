@@ -114,21 +114,6 @@ class Decided(Struct, frozen=True):
     request: Request | None = None
 
 
-class ReadFailed(Exception):
-    """The store could not be read, or stops; the log says why."""
-
-
-class StoreFailed(Exception):
-    """The database cannot do what it should, now: a full disk, say. The text is for people."""
-
-
-class StoreLost(StoreFailed):
-    """Somebody took the database away while it was in use; its text is for people.
-
-    What is written from now on is lost, and so may be what was written last. There is nothing to go on with.
-    """
-
-
 class Listener(Protocol):
     """Who is told of everything that was decided; called on the event loop, after the commit, in its order."""
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from resonate_server.kernel.weight import answer_weight
 from resonate_server.protocol.answers import Answer
+from resonate_server.store.errors import STOPS, ReadFailed
 
 LARGE_BYTES = 64 * 1_024
 """Answers up to this are not counted: they may always leave."""
@@ -20,10 +21,6 @@ MAX_OUTGOING_BYTES = 16 * 1_024 * 1_024
 
 MAX_HELD_BACK = 256
 """Requests that wait until large answers have left; further ones are refused."""
-
-
-class NoRoom(Exception):
-    """The text is for people."""
 
 
 class Outgoing:
@@ -57,11 +54,12 @@ class Outgoing:
             self.resume_one()
 
     def wait(self) -> asyncio.Future[None]:
-        """Done once there may be room. It, or the call, raises :class:`NoRoom`."""
-        if len(self._waiting) >= MAX_HELD_BACK:
-            raise NoRoom("too many large answers are under way; try again later")
+        """Done once there may be room. Raises :class:`ReadFailed` if too many wait, or the server stops."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        if len(self._waiting) < MAX_HELD_BACK:
+            self._waiting.append(waiter)
+        else:
+            waiter.set_exception(ReadFailed("too many large answers are under way; try again later"))
         return waiter
 
     def resume_one(self) -> None:
@@ -77,7 +75,7 @@ class Outgoing:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(NoRoom("the server stops; this was not done to its end"))
+                waiter.set_exception(ReadFailed(STOPS))
 
 
 def weighed(answer: Answer) -> Answer:

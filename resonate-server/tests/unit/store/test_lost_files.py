@@ -10,7 +10,7 @@ from unit.rows import transaction
 
 from resonate_server.kernel.model import Changes, Footprint
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
-from resonate_server.store import StoreLost
+from resonate_server.store.errors import StoreLost
 from resonate_server.store.sqlite import Database, StoreUnusable, runs
 from resonate_server.store.sqlite.clock import ClockMark
 

@@ -11,7 +11,7 @@ from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch
-from resonate_server.store import StoreFailed
+from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import Database, StoreUnusable
 
 

@@ -54,9 +54,9 @@ from resonate_server.store import (
     OpenTask,
     Place,
     Snapshot,
-    StoreFailed,
     View,
 )
+from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import rows, statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads

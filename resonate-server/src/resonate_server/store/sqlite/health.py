@@ -3,7 +3,8 @@
 import logging
 import time
 
-from resonate_server.store import CommitAge, StoreFailed
+from resonate_server.store import CommitAge
+from resonate_server.store.errors import StoreFailed
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,11 @@ from resonate_server.store import (
     Decided,
     DiskUse,
     Listener,
-    ReadFailed,
     Store,
-    StoreFailed,
-    StoreLost,
     View,
 )
-from resonate_server.store.outgoing import LARGE_BYTES, NoRoom, Outgoing, weighed
+from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import FIRST, Database, SettledRoot
 from resonate_server.store.sqlite.health import StoreHealth
@@ -85,22 +82,11 @@ class Errand(Job):
     work: Callable[[], Any]
 
 
-class Refusal(Struct):
-    """Why nothing came of it, for people."""
+HELD_BACK = object()
+"""The outcome of a question that nothing was done about, because too many large answers are under way."""
 
-    status: int
-    text: str
-
-
-class HeldBack(Enum):
-    """Nothing was done, because too many large answers are under way."""
-
-    HELD_BACK = "to be done when some have left"
-
-
-type Outcome = Decided | Refusal | HeldBack | Any
-
-STOPS = Refusal(503, "the server stops; this was not done to its end")
+type Outcome = Any
+"""Of a job: what it gives or is decided, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
 class SQLiteStore(Store):
@@ -217,7 +203,7 @@ class SQLiteStore(Store):
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A server that stops does not wait for what others go before."""
         if self._stopping and queue is self._patient:
-            _tell(job, STOPS)
+            _tell(job, ReadFailed(STOPS))
         else:
             queue.append(job)
             self._awake.set()
@@ -286,7 +272,7 @@ class SQLiteStore(Store):
             self.lost.set_result(str(error))
         self._roll_back()
         refusal = f"the server cannot store anything now, and nothing was changed: {self._health.trouble}"
-        return [Refusal(503, refusal) for _ in batch]
+        return [ReadFailed(refusal) for _ in batch]
 
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
@@ -329,7 +315,7 @@ class SQLiteStore(Store):
             raise
         except Exception:
             logger.exception("a piece of work failed and changed nothing")
-            return Refusal(500, "the server failed at this request, and nothing was changed")
+            return Answer(status=500, data="the server failed at this request, and nothing was changed")
 
     def _do(self, job: Job, now: int) -> Outcome:
         if isinstance(job, Errand):
@@ -338,7 +324,7 @@ class SQLiteStore(Store):
         footprint = job.footprint
         if self.outgoing.is_full:
             if self.database.weigh(footprint.shown) > LARGE_BYTES:
-                return HeldBack.HELD_BACK
+                return HELD_BACK
             footprint = replace(footprint, preload_for=None)  # It may always be left out (section 3.4).
         decided = self.database.decide(footprint, job.rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
@@ -384,7 +370,7 @@ class SQLiteStore(Store):
 
     def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
         for job, outcome in zip(batch, outcomes, strict=True):
-            if outcome is HeldBack.HELD_BACK:
+            if outcome is HELD_BACK:
                 self._hold_back(job)
             elif _tell(job, outcome) and isinstance(outcome, Decided):
                 self.outgoing.leaves(outcome.decision.answer)
@@ -395,18 +381,14 @@ class SQLiteStore(Store):
                 self._listener.decided(outcome)
 
     def _hold_back(self, job: Job) -> None:
-        try:
-            room = self.outgoing.wait()
-        except NoRoom as error:
-            _tell(job, Refusal(503, str(error)))
-        else:
-            room.add_done_callback(lambda _: self._resume(job, room.exception()))
+        room = self.outgoing.wait()
+        room.add_done_callback(lambda _: self._resume(job, room.exception()))
 
     def _resume(self, job: Job, error: BaseException | None) -> None:
         if error is None:
             self._put(self._jobs, job)
         else:
-            _tell(job, Refusal(503, str(error)))
+            _tell(job, error)
 
 
 def _is_quick(job: Job) -> bool:
@@ -420,10 +402,10 @@ def _tell(job: Job, outcome: Outcome) -> bool:
     match outcome:
         case Decided():
             job.done.set_result(outcome.decision.answer)
-        case Refusal() if isinstance(job, Question):
-            job.done.set_result(Answer(status=outcome.status, data=outcome.text))
-        case Refusal():
-            job.done.set_exception(ReadFailed(outcome.text))
+        case ReadFailed() if isinstance(job, Question):
+            job.done.set_result(Answer(status=503, data=str(outcome)))
+        case ReadFailed():
+            job.done.set_exception(outcome)
         case _:
             job.done.set_result(outcome)
     return True
