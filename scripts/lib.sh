@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the scripts share: messages, waiting, and control of the stack, which runs as containers or as processes.
-# Sourced from the repository's folder; works with bash 3.2 and BSD tools.
+# Sourced from the repository's folder.
 # The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
 

@@ -40,7 +40,7 @@ class Page:
         return Watching(self._port, after, self._headers)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Got:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request(method, path, body, self._headers | headers)
             response = connection.getresponse()
@@ -53,7 +53,7 @@ class Watching:
     """An open stream of events. ``hello`` is its first line; what was read is in ``seen``."""
 
     def __init__(self, port: int, after: str, headers: dict[str, str]) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
         self._connection.request("GET", "/ui/api/events?" + urlencode({"after": after}), headers=headers)
         self._response: HTTPResponse = self._connection.getresponse()
         self.status = self._response.status

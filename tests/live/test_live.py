@@ -85,13 +85,14 @@ def test_a_chain_is_told_from_the_button_to_the_result(demo: Demo) -> None:
 
 def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo) -> None:
     with demo.page.watch() as watching:
-        id = demo.send(pause=1.5)
+        id = demo.send(pause=600)
         bar = watching.until("promise.created", func="bar")["id"]
         timer = watching.until("promise.created", timer=True)["id"]
         suspended = watching.until("task.suspended", id=bar, on=[timer])
         demo.services["bar"].kill()
         left = watching.until("worker.left", group="service-bar")
         watching.until("worker.gone", group="service-bar", pid=left["pid"])
+        demo.server.client().end_sleep(id)
         waiting = watching.until("task.queued", id=bar)
         shown = demo.page.get("/ui/api/chain", id=id).json
         demo.services["bar"].launch()

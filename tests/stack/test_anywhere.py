@@ -89,6 +89,7 @@ class TestContainers:
             up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
         )
 
+    @pytest.mark.long
     @pytest.mark.parametrize("how", ["broken", "lost", "through a symlink"])
     def test_down_finds_it_whatever_has_become_of_env(self, up: Checkout, tmp_path: Path, how: str) -> None:
         name, env = up.name, up.folder / ".env"

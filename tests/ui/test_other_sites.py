@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, Page, expect
 from ui.browser import REBOUND
 from ui.demo import create
 
+pytestmark = pytest.mark.long
+
 WAYS = Path(__file__).with_name("ways.js")
 
 SECRET = "secret-of-this-machine"

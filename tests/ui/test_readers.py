@@ -9,6 +9,8 @@ from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import Demo, create
 
+pytestmark = pytest.mark.long
+
 NARROW = {"viewport": {"width": 380, "height": 800}}
 CONTRAST = """
 ([selector]) => {

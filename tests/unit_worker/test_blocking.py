@@ -38,6 +38,8 @@ async def watched(run: Callable[[], Any], lease_seconds: float) -> None:
 
     thread = threading.Thread(target=asyncio.run, args=[on_the_thread()])
     thread.start()
+    while not watching:
+        await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
     result = run()
     if asyncio.iscoroutine(result):
@@ -102,5 +104,5 @@ async def test_a_pause_that_endangers_no_lease_is_not_told(caplog: pytest.LogCap
 
 
 async def test_waiting_is_not_blocking(caplog: pytest.LogCaptureFixture) -> None:
-    await watched(lambda: asyncio.sleep(1), lease_seconds=0.5)
+    await watched(lambda: asyncio.sleep(4), lease_seconds=6)
     assert caplog.messages == []

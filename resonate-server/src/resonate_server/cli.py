@@ -14,7 +14,6 @@ from aiohttp import web
 from resonate_server import __version__
 from resonate_server.config import Given, Settings, WrongSetting, load
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.clock import ServerClock
 from resonate_server.http import MAX_LINE_BYTES, build_app, build_metrics_app, site
 from resonate_server.http.auth import Guard
 from resonate_server.http.gate import is_loopback
@@ -22,8 +21,9 @@ from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
 from resonate_server.metrics import Metrics
-from resonate_server.store import Store, StoreFailed, StoreLost
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
+from resonate_server.store import Store
+from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
 
@@ -71,7 +71,7 @@ def serve(**flags: Any) -> None:
     if sqlite.path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
     try:
-        store = SQLiteStore(sqlite.path, sqlite.synchronous)
+        store = SQLiteStore(Database(sqlite.path, sqlite.synchronous))
     except StoreUnusable as error:
         _fail(str(error))
     _run(store, settings, f"state in {sqlite.path}")
@@ -82,7 +82,7 @@ def serve(**flags: Any) -> None:
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
     settings = _begin(flags)
-    _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
+    _run(SQLiteStore(Database(IN_MEMORY)), settings, "state in memory only")
 
 
 @main.command()
@@ -161,7 +161,7 @@ def _run(store: Store, settings: Settings, where: str) -> None:
         guard = Guard(settings.auth)
     except WrongSetting as error:
         _fail(str(error))
-    engine = Engine(store, engine_settings, ServerClock(store.clock_mark()), metrics)
+    engine = Engine(store, engine_settings, metrics)
     app = build_app(engine, settings, guard, metrics)
     try:
         serving = _serve(engine, app, build_metrics_app(metrics, settings), settings, where)

@@ -423,8 +423,9 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag:
     mine, theirs = f"a:{uuid.uuid4()}", f"b:{uuid.uuid4()}"
     own = sign(role=None, prefix="a:")
     target = {"resonate:target": "poll://any@g", "resonate:branch": mine}
+    step = {tag: mine, "resonate:external": "true"}
     guarded.call("promise.create", own, id=mine, timeoutAt=FAR, tags=target)
-    guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags={tag: mine})
+    guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags=step)
     guarded.call("promise.create", sign(), id=theirs, timeoutAt=FAR, tags={tag: mine})
     guarded.call("promise.settle", own, id=f"{mine}.1", state="resolved")
     held: dict[str, Any] = {"id": mine, "version": 1}

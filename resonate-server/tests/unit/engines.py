@@ -3,22 +3,26 @@ No assertions in here."""
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from unit.driver import CORR_ID, START
+from unit.rows import transaction
 
-from resonate_server.engine import Engine
-from resonate_server.engine.engine import EngineSettings
-from resonate_server.engine.work import Outbound
+from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.protocol.requests import Request
-from resonate_server.store import ClockMark, StoreFailed
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store import Listener
+from resonate_server.store.errors import StoreFailed
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
+from resonate_server.store.sqlite.clock import ClockMark
+from resonate_server.store.sqlite.store import Job
 
 RETRY_MS = 50
 """Short, because a timer is waited for in real time; nothing comes of it while the clock stands."""
@@ -38,7 +42,7 @@ class Mistake(Exception):
     """What code raises that is wrong."""
 
 
-class WatchedStore(SQLiteStore):
+class WatchedDatabase(Database):
     """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
     it is closed. ``refill_fails``: so many refills fail. ``is_timeless``: asking for
     the next deadline fails."""
@@ -86,6 +90,24 @@ class WatchedStore(SQLiteStore):
         self.closed = True
 
 
+class InstantStore(SQLiteStore):
+    """Whatever is asked of it is done at once, in a transaction of its own; nothing happens by itself."""
+
+    def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    def _put(self, _: deque[Job], job: Job) -> asyncio.Future[Any]:
+        with transaction(self.database):
+            outcome = self._do(job, self.now())
+        self._publish([job], [outcome])
+        assert job.done is not None
+        return job.done
+
+    async def until_due(self) -> None:
+        raise asyncio.CancelledError
+
+
 class HandClock:
     """Tells what ``now`` (ms) is."""
 
@@ -111,7 +133,7 @@ class Notes:
         self.at_work: list[str] = []
         self.refreshes = 0
         self.commits_at_first_message: int | None = None
-        self.store: WatchedStore | None = None
+        self.store: WatchedDatabase | None = None
 
     def send(self, message: Message) -> None:
         if self.store is not None and self.commits_at_first_message is None:
@@ -152,16 +174,17 @@ class Bench:
 
     def __init__(
         self,
-        store: WatchedStore | None = None,
+        store: WatchedDatabase | None = None,
         grace_seconds: float = 0.05,
         rules: Rules = RULES,
         keep_settled_ms: int = 0,
     ) -> None:
-        self.store = store or WatchedStore()
+        self.store = store or WatchedDatabase()
         self.now = START
         self.metrics = Metrics()
         settings = EngineSettings(rules, grace_seconds, SERVER_URL, keep_settled_ms)
-        self.engine = Engine(self.store, settings, HandClock(lambda: self.now), self.metrics)
+        self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
+        self.engine = Engine(self.seam, settings, self.metrics)
         self.notes = Notes()
 
     @asynccontextmanager
@@ -182,10 +205,10 @@ class Bench:
         return self.metrics.registry.get_sample_value(name, labels)
 
     async def settle_down(self) -> None:
-        """All that was handed to the engine so far is done and published."""
+        """All that was handed to the engine so far is done and published, and what it does about that."""
         async with asyncio.timeout(PATIENCE_S):
-            await self.engine.trouble()
-            await asyncio.sleep(0)
+            for _ in range(3):
+                await self.engine.trouble()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -71,13 +71,14 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, str | None
     return remember
 
 
-def request(kind: str, data: dict[str, Any]) -> None:
-    """Send one request to the chosen server and print what it answers."""
+def request(kind: str, data: dict[str, Any]) -> Any:
+    """Send one request to the chosen server, print what it answers, and return that."""
     try:
         answer = where().connection().call(kind, data)
     except CallFailed as error:
         fail(str(error))
     click.echo(as_json(answer))
+    return answer
 
 
 def where() -> Where:

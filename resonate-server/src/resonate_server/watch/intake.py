@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from resonate_server.engine.observer import Decided
+from resonate_server.store import Decided
 from resonate_server.watch import derive
 from resonate_server.watch.events import Event, TaskClaimed, TaskQueued, TaskSent, WorkerHeard
 from resonate_server.watch.ring import Ring

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from resonate_server.delivery.observer import Observer as DeliveryObserver
-from resonate_server.engine.observer import Decided
 from resonate_server.engine.observer import Observer as EngineObserver
 from resonate_server.protocol.messages import Execute
-from resonate_server.store import Store
+from resonate_server.store import Decided, View
 from resonate_server.watch.chains import Chains
 from resonate_server.watch.derive import is_worth_telling
 from resonate_server.watch.events import (
@@ -33,7 +32,7 @@ def wall_clock_ms() -> int:
 class Reader(Protocol):
     """Where rows are read."""
 
-    async def read[T](self, query: Callable[[Store], T]) -> T:
+    async def read[T](self, query: Callable[[View], T]) -> T:
         """What ``query`` finds among the committed rows."""
 
 

@@ -621,7 +621,7 @@ class TestUnclaimed:
         scene.send(execute("t", "poll://uni@workers/w1"))
         await received(worker)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not scene.set_aside:
                 await asyncio.sleep(0.01)
 
@@ -872,13 +872,13 @@ class TestScale:
     async def test_fifty_thousand_tasks_and_a_thousand_workers(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(1_000)]
         tasks = many(50_000)
-        began = time.perf_counter()
+        began = time.process_time()
         scene.send(*tasks)
         scene.claim(*(task.task_id for task in tasks))
-        took = time.perf_counter() - began
+        took = time.process_time() - began
 
         assert sum([len(await received(worker)) for worker in workers]) == 0
-        assert took < 10  # A second on an idle machine; a minute and more if each looked at every worker.
+        assert took < 10  # A second; a minute and more if each looked at every worker.
 
 
 class TestRefresh:

@@ -8,7 +8,7 @@ import pytest
 from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle, value
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
-from resonate_server.engine import work
+from resonate_server.engine import debug
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.requests import (
     DebugReset,
@@ -44,6 +44,7 @@ async def test_the_switches_answer_nothing(bench: Bench, request_: Request) -> N
 
 
 async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:
+    await still.until(lambda: still.notes.refreshes > 0)  # that of the start
     before = still.notes.refreshes
 
     await still.call(DebugStop())
@@ -139,7 +140,7 @@ async def test_a_snapshot_shows_everything(still: Bench) -> None:
 
 async def test_a_state_that_is_too_large_is_not_shown(still: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await still.call(promise_create("p", param=value("x" * 1_000)))
-    monkeypatch.setattr(work, "MAX_SNAP_BYTES", 500)
+    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", 500)
 
     answer = await still.call(DebugSnap())
 

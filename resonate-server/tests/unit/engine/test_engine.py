@@ -8,11 +8,11 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 from unit.driver import PID, SECOND, START, promise_create, promise_settle
-from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedStore
+from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 
 from resonate_server.delivery import Hub
-from resonate_server.engine import work
-from resonate_server.engine.work import MAX_UNBLOCK_BYTES
+from resonate_server.engine import engine as engine_module
+from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
@@ -408,7 +408,7 @@ class TestOwed:
     async def test_what_is_small_is_given_together_up_to_a_number(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(work, "MAX_UNBLOCKS", 3)
+        monkeypatch.setattr(engine_module, "MAX_UNBLOCKS", 3)
         for id in "abcd":
             await bench.call(promise_create(id, target=None))
             await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
@@ -466,7 +466,7 @@ class TestOwed:
     @pytest.mark.parametrize("whole_commit", [True, False])
     async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
         """The work that waited for the group reaches the next worker that connects after the store has recovered."""
-        bench = Bench(WatchedStore())
+        bench = Bench(WatchedDatabase())
         hub = Hub(bench.engine, push=lambda *_: None)
         async with bench.at_work(hub):
             await bench.call(promise_create("t", target="poll://uni@workers/w2"))
@@ -629,5 +629,5 @@ async def test_leases_begin_anew_when_a_server_starts(bench: Bench) -> None:
 
         assert (task.state, task.version) == (TaskState.ACQUIRED, 1)
         restarted.now += claimed.data.task.ttl
-        await restarted.call(TaskGet(id="t"))
+        await restarted.until(lambda: ("execute", "t") in restarted.notes.seen)
         assert (await restarted.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING

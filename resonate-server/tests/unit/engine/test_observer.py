@@ -6,10 +6,11 @@ import pytest
 from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle
 from unit.engines import Bench
 
-from resonate_server.engine.observer import Decided, Nobody
+from resonate_server.engine.observer import Nobody
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire
+from resonate_server.store import Decided
 
 LISTENER = "poll://uni@callers/c1"
 DEADLINE = START + 60 * SECOND

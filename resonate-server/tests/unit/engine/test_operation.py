@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
-from unit.engines import PATIENCE_S, Bench, WatchedStore
+from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.engine.engine import ReadFailed
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import (
     PromiseGet,
@@ -16,10 +15,10 @@ from resonate_server.protocol.requests import (
     TaskHalt,
     TaskRelease,
 )
-from resonate_server.store import StoreLost
+from resonate_server.store.errors import ReadFailed, StoreLost
 
 
-class LosableStore(WatchedStore):
+class LosableDatabase(WatchedDatabase):
     """``is_gone``: somebody has taken the file away."""
 
     def __init__(self) -> None:
@@ -39,10 +38,10 @@ async def test_what_is_read_is_what_is_committed(bench: Bench) -> None:
 
 
 async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
-    bench.store.down = True
+    bench.store.refill_fails = 1
 
     with pytest.raises(ReadFailed):
-        await bench.engine.read(lambda store: store.check())
+        await bench.engine.read(lambda view: view.queued_tasks("workers", 1))
 
 
 async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
@@ -64,7 +63,7 @@ async def test_its_time_is_the_clock_s(bench: Bench) -> None:
 
 async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> None:
     """Within a second or so."""
-    store = LosableStore()
+    store = LosableDatabase()
     async with Bench(store).at_work() as bench:
         await bench.settle_down()
         store.is_gone = True
@@ -76,7 +75,7 @@ async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> 
 
 
 async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -> None:
-    store = LosableStore()
+    store = LosableDatabase()
     async with Bench(store).at_work() as bench:
         await bench.settle_down()
         store.is_gone = True
@@ -135,7 +134,7 @@ class TestFigures:
         assert counted == {"pending": 1, "acquired": 1, "suspended": 0, "halted": 1, "fulfilled": 1}
 
     async def test_tasks_by_state_after_a_restart(self) -> None:
-        store = WatchedStore()
+        store = WatchedDatabase()
         async with Bench(store).at_work() as before:
             await before.call(promise_create("t"))
         async with Bench(store).at_work() as bench:

@@ -1,12 +1,11 @@
 """What the server does without having been asked: whom it concerns, and that it answers nobody."""
 
-from collections.abc import Callable
-
 import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
+from unit.rows import transaction
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Decision, Due, Footprint, HandedOutInVain, Rows, Rules, Task
+from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
@@ -30,52 +29,65 @@ def server() -> Driver:
 TASKS = ["pending", "acquired", "another's", "suspended", "halted", "fulfilled", "missing"]
 
 
-def rows_of(server: Driver) -> Rows:
-    with server.store.transaction():
-        return server.store.load(Footprint(ids=tuple(TASKS)))
-
-
 def executes() -> list[Execute]:
     return [Execute(task_id=id, version=version, target="") for version in (0, 1) for id in TASKS]
 
 
+def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
+    with transaction(server.store):
+        return server.store.decide(footprint, rule, server.now).decision
+
+
 @pytest.mark.parametrize(
-    ("decide", "concerned"),
+    ("question", "concerned"),
     [
-        (lambda rows, now: kernel.tick(Due(tasks=tuple(TASKS)), rows, now, RULES), set()),
-        (lambda rows, now: kernel.release_leases("pid-1", TASKS, rows, now, RULES), {"acquired"}),
-        (lambda rows, now: kernel.set_aside(executes(), rows, now, RULES), {"pending"}),
-        (lambda rows, now: kernel.recall(TASKS, rows, now, RULES), set()),
-        (lambda rows, now: kernel.renew_leases(TASKS, rows, now, RULES), {"acquired", "another's"}),
+        (kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
+        (kernel.setting_aside(executes(), RULES), {"pending"}),
+        (kernel.recalling(tuple(TASKS), RULES), set()),
+        (kernel.renewing(RULES), {"acquired", "another's"}),
     ],
-    ids=["tick", "release_leases", "set_aside", "recall", "renew_leases"],
+    ids=["releasing", "setting aside", "recalling", "renewing"],
 )
 def test_it_concerns_some_and_answers_nothing(
-    server: Driver, decide: Callable[[Rows, int], Decision], concerned: set[str]
+    server: Driver, question: tuple[Footprint, Rule], concerned: set[str]
 ) -> None:
-    decision = decide(rows_of(server), START + 1)
+    server.now += 1
+
+    decision = decided(server, *question)
 
     assert set(decision.changes.tasks) == concerned
     assert decision.changes.promises == {}
     assert decision.answer == Answer(status=200, data=Nothing())
 
 
+@pytest.mark.parametrize(("passed", "expected"), [(1, set()), (LEASE, {"acquired", "another's"})])
+def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
+    server: Driver, passed: int, expected: set[str]
+) -> None:
+    server.now += passed
+
+    decision = decided(server, *kernel.due(RULES))
+
+    assert set(decision.changes.tasks) == expected
+    assert decision.answer == Answer(status=200, data=bool(expected))
+
+
 def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
 
-    decision = kernel.recall(TASKS, rows_of(server), START + 1, RULES)
+    decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
 
     assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
 
 
 def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> None:
-    rows = rows_of(server)
+    server.now += HOUR
 
-    decision = kernel.renew_leases(TASKS, rows, START + HOUR, RULES)
+    decision = decided(server, *kernel.renewing(RULES))
 
-    before, after = rows.tasks["acquired"], decision.changes.tasks["acquired"]
-    assert (before.timer_at, after.timer_at) == (START + LEASE, START + HOUR + LEASE)
-    assert (after.state, after.version, after.pid) == (TaskState.ACQUIRED, 1, "pid-1")
+    after = decision.changes.tasks["acquired"]
+    assert (after.timer_at, after.state) == (START + HOUR + LEASE, TaskState.ACQUIRED)
+    assert (after.version, after.pid) == (1, "pid-1")
     assert decision.messages == []
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from resonate_server.store import Store
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
 
 settings.register_profile("mutants", max_examples=10, derandomize=True)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[Database]:
     """Empty."""
-    store = SQLiteStore(tmp_path / "state.db", "NORMAL")
+    store = Database(tmp_path / "state.db", "NORMAL")
     yield store
     store.close()

@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from unit.rows import changes, promise, snapshot, task, write
+from unit.rows import changes, promise, snapshot, task, transaction, write
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, statements
+from resonate_server.store.sqlite import IN_MEMORY, Database, statements
 from resonate_server.store.sqlite.backup import (
     PAGES_PER_STEP,
     BackupUnusable,
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def copy(path: Path) -> Path:
     """Of a database with one promise, closed since."""
-    store = SQLiteStore(path)
+    store = Database(path)
     write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
     made = store.backup()
     store.close()
@@ -52,17 +52,17 @@ def holds(path: Path, id: str) -> bool:
 
 class TestCopy:
     def test_it_holds_everything_that_is_committed(self, path: Path) -> None:
-        store = SQLiteStore(path)
+        store = Database(path)
         write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
-        with store.transaction():
+        with transaction(store):
             before = snapshot(store)
 
         made = store.backup()
         store.close()
 
         assert made == path.with_name("state.db.backup")
-        again = SQLiteStore(made)
-        with again.transaction():
+        again = Database(made)
+        with transaction(again):
             assert snapshot(again) == before
         again.close()
 
@@ -73,7 +73,7 @@ class TestCopy:
             assert db.execute("SELECT is_open FROM server").fetchone() == (0,)
 
     def test_one_that_an_earlier_server_left_behind_is_no_obstacle(self, path: Path) -> None:
-        store = SQLiteStore(path)
+        store = Database(path)
         path.with_name("state.db.backup").write_text("half of it")
 
         made = store.backup()
@@ -83,7 +83,7 @@ class TestCopy:
         store.close()
 
     def test_the_store_goes_on_afterwards(self, path: Path) -> None:
-        store = SQLiteStore(path)
+        store = Database(path)
         store.backup()
         write(store, promise("later"))
         made = store.backup()
@@ -92,10 +92,10 @@ class TestCopy:
         store.close()
 
     def test_of_a_store_in_memory_there_is_none(self) -> None:
-        assert SQLiteStore(IN_MEMORY).backup() is None
+        assert Database(IN_MEMORY).backup() is None
 
     def test_one_of_a_store_that_closes_is_given_up_and_leaves_nothing(self, path: Path) -> None:
-        store = SQLiteStore(path)
+        store = Database(path)
         store.close()
 
         with pytest.raises((Interrupted, sqlite3.Error)):
@@ -189,7 +189,7 @@ class TestRestore:
     def other(self, tmp_path: Path) -> Path:
         """A database with another promise, and what a crash would leave beside it."""
         path = tmp_path / "other.db"
-        store = SQLiteStore(path)
+        store = Database(path)
         write(store, promise("q"))
         store.close()
         for suffix in SIDE_FILES:
@@ -218,13 +218,13 @@ class TestRestore:
 
         restore_backup(copy, target, replace)
 
-        store = SQLiteStore(target)
-        with store.transaction():
+        store = Database(target)
+        with transaction(store):
             assert set(store.load(Footprint(ids=("p",))).promises) == {"p"}
         store.close()
 
     def test_a_database_in_use_is_left_alone(self, copy: Path, path: Path) -> None:
-        store = SQLiteStore(path)
+        store = Database(path)
 
         with pytest.raises(PathTaken):
             restore_backup(copy, path, replace=True)
@@ -254,7 +254,7 @@ class TestLock:
 
 
 def test_changes_of_a_transaction_that_is_under_way_are_not_in_a_copy(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     store.write(changes(promise("p")))
     made = store.backup()
 

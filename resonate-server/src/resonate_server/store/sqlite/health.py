@@ -3,18 +3,10 @@
 import logging
 import time
 
-from msgspec import Struct
-
-from resonate_server.store import StoreFailed
+from resonate_server.store import CommitAge
+from resonate_server.store.errors import StoreFailed
 
 logger = logging.getLogger(__name__)
-
-
-class CommitAge(Struct, frozen=True):
-    """How long ago the last attempt to commit began, and whether it has not ended yet."""
-
-    seconds: float
-    is_under_way: bool
 
 
 class StoreHealth:
@@ -26,7 +18,7 @@ class StoreHealth:
         self._is_committing = False
 
     @property
-    def commit(self) -> "CommitAge | None":
+    def commit(self) -> CommitAge | None:
         """``None`` before the first one."""
         if self._attempted is None:
             return None

@@ -12,13 +12,19 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.store import ClockMark
-
 MARK_MS = 1_000
 """A mark in the store is at most this much older than anything stored beside it."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another text after each boot of the machine; containers see that of their host. Linux only."""
+
+
+class ClockMark(Struct, frozen=True):
+    """Where the server's clock stood, in ms since the epoch, at an uptime (ms) of its machine; ``boot`` names that."""
+
+    time: int
+    uptime: int
+    boot: str
 
 
 # It goes on while the machine is suspended, where the system has such a clock.
