@@ -20,12 +20,12 @@ def free_port() -> int:
             return port
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.05) -> None:
     """Return as soon as ``condition()`` is true; fail with ``what`` if it is not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def answers_200(port: int, path: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.load import Job
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Table, Target
 from bench.rounds import Phase, Rounds, Subject
-from bench.stack import OwnServer, PlainStack, Stack, other_servers
+from bench.stack import OtherServer, OurServices, OwnServer, PlainStack
 
 OWN = "our stack"
 PLAIN = "plain chain"
@@ -24,15 +24,15 @@ def measure(
     seconds: float = 3,
     loads: tuple[int, ...] = LOADS,
     server_url: str = "",
-    server_command: str = "",
 ) -> Report:
     """``seconds`` per contender, load and round. Raises `bench.load.WrongAnswers`."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-chain-")))
-        servers = {OWN: OwnServer(folder), **other_servers(server_url, server_command, folder)}
-        stacks = {name: Stack(folder / name.replace(" ", "-"), server) for name, server in servers.items()}
+        stacks = {OWN: OurServices(folder / "own", OwnServer(folder))}
+        if server_url:
+            stacks[OtherServer.name] = OurServices(folder / "other", OtherServer(server_url))
         own, *others = [
-            Subject(name, _job(running.enter_context(stack)), stack.pids, stack.server.metrics_url)
+            Subject(name, _job(running.enter_context(stack)), stack.pids, stack.metrics_url)
             for name, stack in stacks.items()
         ]
         plain = running.enter_context(PlainStack(folder / "plain"))
@@ -48,7 +48,7 @@ def measure(
     return report
 
 
-def _job(stack: Stack | PlainStack) -> Job:
+def _job(stack: OurServices | PlainStack) -> Job:
     return Job("request to foo", stack.foo_url)
 
 
@@ -104,7 +104,7 @@ def _cost(measured: Rounds, loads: tuple[int, ...]) -> Table:
             def cpu(phase: Phase, process: str = process) -> float:
                 return phase.cpu_ms_per_chain(process)
 
-            peak = max(phase.usage[process].peak_rss_bytes for phase in phases) / MEGABYTE
+            peak = max(phase.usage[process].peak_bytes for phase in phases) / MEGABYTE
             table.rows.append([name, process, *(measured.medians(name, load, cpu)[0] for load in loads), peak])
     return table
 

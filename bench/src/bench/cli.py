@@ -39,7 +39,6 @@ _rounds = _number("--rounds", 5, "Rounds that are run in turns.")
 _server_url = click.option(
     "--server-url", default="", help="Compare with the Resonate server that runs there; its token is RESONATE_TOKEN."
 )
-_server_command = click.option("--server-command", default="", help="... or with one that this starts on {port}.")
 
 
 def _benchmark(*options: Callable[..., Any]) -> Callable[[Callable[..., dict[str, Any]]], None]:
@@ -57,14 +56,12 @@ def _benchmark(*options: Callable[..., Any]) -> Callable[[Callable[..., dict[str
     return register
 
 
-@_benchmark(_rounds, _seconds, _server_url, _server_command)
+@_benchmark(_rounds, _seconds, _server_url)
 def chain(**given: Any) -> dict[str, Any]:
     """What POST /foo costs: latency, throughput, CPU, memory, requests and commits.
 
     Beside our stack run the plain chain (the same three services calling each other by HTTP, without durability), the
-    SDK without any server, and our services on any other Resonate server that is given. For example:
-
-      bench chain --server-command "resonate serve --server-port {port}"
+    SDK without any server, and our services on any other Resonate server that is given.
     """
     return given
 
@@ -74,7 +71,6 @@ def chain(**given: Any) -> dict[str, Any]:
     _seconds,
     click.option("--quick", is_flag=True, help="Only the server with nothing stored."),
     _server_url,
-    _server_command,
 )
 def server(*, quick: bool, **given: Any) -> dict[str, Any]:
     """The server alone: the requests of workers, from many connections.
@@ -123,16 +119,14 @@ def recovery(*, only: str, **given: Any) -> dict[str, Any]:
 
 @main.command("all")
 @_seed
-@click.option("--skip", multiple=True, type=click.Choice(BENCHMARKS), help="Leave this one out; may be repeated.")
 @_json
-def everything(json_file: Path | None, skip: tuple[str, ...], **options: Any) -> None:
+def everything(json_file: Path | None, **options: Any) -> None:
     """Every benchmark as it is by default, one after another. `recovery` takes longer than all others together."""
     reports: list[Report] = []
     for name in BENCHMARKS:
-        if name not in skip:
-            click.echo(f"{name} ...", err=True)
-            reports.append(_measure(name, **options))
-            _publish(reports, json_file)
+        click.echo(f"{name} ...", err=True)
+        reports.append(_measure(name, **options))
+        _publish(reports, json_file)
 
 
 @main.command("plots")

@@ -53,8 +53,6 @@ class Job(Struct, frozen=True):
     token: str = ""
     core: int | None = None
     """The only core that the process may use."""
-    expected: str = f'"message":{RIGHT_ANSWER}'
-    """In every answer of foo."""
 
 
 class Played(Struct):
@@ -78,6 +76,11 @@ class Played(Struct):
     @property
     def requests(self) -> int:
         return len(self.request_s)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.elapsed_s
 
 
 def run(job: Job) -> Played:
@@ -198,7 +201,7 @@ class _Requests:
 
     async def play(self, id: str) -> None:
         """One request to foo."""
-        await self._post(id, b"{}", self._job.expected)
+        await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}')
 
     async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
         """The status, which is 200 or `REFUSED`."""
@@ -215,7 +218,7 @@ class _Requests:
 
 
 class _Workers(_Requests):
-    """Plays what workers do: one of each group."""
+    """One of each group: a `bench.workers.Server`."""
 
     def __init__(self, job: Job, played: Played) -> None:
         super().__init__(job, played)
@@ -228,7 +231,7 @@ class _Workers(_Requests):
         endless = aiohttp.ClientTimeout(total=None)
         session = await opened.enter_async_context(aiohttp.ClientSession(self._job.url, timeout=endless))
         for group in GROUPS:
-            stream = await session.get(f"/poll/{group}/{self._pid(group)}", headers=_authorization(self._job))
+            stream = await session.get(f"/poll/{group}/{self.pid(group)}", headers=_authorization(self._job))
             if stream.status != 200:
                 raise WrongAnswers(f"the stream of {group} is refused with {stream.status}")
             listening = asyncio.create_task(self._listen(stream))
@@ -236,13 +239,13 @@ class _Workers(_Requests):
 
     @override
     async def play(self, id: str) -> None:
-        chain = Chain(id, self._pid, self._ask, self._wait_for)
+        chain = Chain(id, self)
         await (chain.play() if self._job.chain == "workers" else chain.play_until_it_pauses())
 
-    def _pid(self, group: str) -> str:
+    def pid(self, group: str) -> str:
         return f"{group}-{self._job.seed}"
 
-    async def _ask(self, chain_id: str, kind: str, data: Any) -> None:
+    async def ask(self, chain_id: str, kind: str, data: Any) -> None:
         corr_id = f"sr-{next(self._numbers):032x}"
         head = {"corrId": corr_id, "version": "2026-04-01"}
         status = await self._post(chain_id, msgspec.json.encode({"kind": kind, "head": head, "data": data}), corr_id)
@@ -251,8 +254,7 @@ class _Workers(_Requests):
                 raise _Refused
             raise WrongAnswers(f"{kind} of a chain that was begun is refused")
 
-    async def _wait_for(self, id: str, version: int | None) -> None:
-        """Until a worker was told of the task in this version, or of the promise's end."""
+    async def wait_for(self, id: str, version: int | None) -> None:
         await self._told[id, version]
 
     async def _listen(self, stream: aiohttp.ClientResponse) -> None:

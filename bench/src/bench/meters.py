@@ -1,18 +1,20 @@
 """What processes cost: CPU, memory, waits for the disk, requests and commits; and which cores they may use."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import psutil
 from msgspec import Struct
-from prometheus_client.metrics_core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
 REQUESTS = "resonate_request_total"
@@ -21,53 +23,44 @@ DISK_CALLS = ("fsync", "fdatasync")
 
 
 class Usage(Struct, frozen=True):
-    """Of a process and its living children, as if all had their peak at once."""
+    """Of a process and its living children. ``peak_bytes``: of resident memory, as if all had theirs at once."""
 
     cpu_seconds: float
-    peak_rss_bytes: int
+    rss_bytes: int
+    peak_bytes: int
 
     def since(self, before: "Usage") -> "Usage":
-        return Usage(self.cpu_seconds - before.cpu_seconds, self.peak_rss_bytes)
+        return msgspec.structs.replace(self, cpu_seconds=self.cpu_seconds - before.cpu_seconds)
 
 
 def usage(pid: int) -> Usage:
-    """User and system time, and the greatest resident memory, since the start (that of now where unknown)."""
-    family = _family(pid)
-    times = [member.cpu_times() for member in family]
-    return Usage(sum(time.user + time.system for time in times), sum(_peak_rss_bytes(member) for member in family))
-
-
-def rss_bytes(pid: int) -> int:
-    """Resident memory now, of a process and its living children."""
-    return sum(member.memory_info().rss for member in _family(pid))
-
-
-def _family(pid: int) -> list[psutil.Process]:
+    """Since its start."""
     parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
+    family = [parent, *parent.children(recursive=True)]
+    cpu_seconds = sum(times.user + times.system for times in (member.cpu_times() for member in family))
+    rss_bytes = sum(member.memory_info().rss for member in family)
+    return Usage(cpu_seconds, rss_bytes, sum(map(_peak_bytes, family)))
 
 
-def _peak_rss_bytes(process: psutil.Process) -> int:
+def _peak_bytes(process: psutil.Process) -> int:
     status = Path(f"/proc/{process.pid}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [int(line.split()[1]) * 1_024 for line in lines if line.startswith("VmHWM:")]
-    return peaks[0] if peaks else int(process.memory_info().rss)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(peak[1]) * 1_024 if peak else int(process.memory_info().rss)
 
 
 # ── requests and commits ──
 
 
 def server_counts(metrics_url: str) -> dict[str, float]:
-    """`REQUESTS` and `COMMITS` of our server since its start."""
-    found = samples(metrics_url)
-    return {name: sum(each.value for each in found if each.name == name) for name in (REQUESTS, COMMITS)}
-
-
-def samples(metrics_url: str) -> list[Sample]:
-    """All that our server tells Prometheus."""
+    """`COMMITS` and `REQUESTS` of our server since its start, the latter also by kind."""
+    counts: defaultdict[str, float] = defaultdict(float)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(metrics_url, timeout=10) as response:
-        families = text_string_to_metric_families(response.read().decode())
-        return [sample for family in families for sample in family.samples]
+        for family in text_string_to_metric_families(response.read().decode()):
+            for sample in family.samples:
+                counts[sample.name] += sample.value
+                if sample.name == REQUESTS:
+                    counts[sample.labels["kind"]] += sample.value
+    return counts
 
 
 # ── waits for the disk ──

@@ -36,7 +36,7 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3, connections: int = CON
                 Job("workers", url, seconds, per_second=pace, connections=connections, seed=second, core=core)
             )
             alive = server.is_running and server.is_ready()
-            return _report(borne, overload, alive, meters.usage(server.pid).peak_rss_bytes, seed)
+            return _report(borne, overload, alive, meters.usage(server.pid).peak_bytes, seed)
         finally:
             server.kill()
 
@@ -56,7 +56,7 @@ def _report(borne: Played, overload: Played, alive: bool, peak_bytes: int, seed:
     report.tables = [Table("what was started, and how it ended", columns)]
     for name, played in ((f"{BEARABLE} in flight", borne), (f"{FACTOR} times as many", overload)):
         quantiles = [1_000 * quantile(played.request_s, share) for share in (0.5, 0.99)]
-        outcome = [played.begun, played.refused, played.chains, played.unfinished, _rate(played), *quantiles]
+        outcome = [played.begun, played.refused, played.chains, played.unfinished, played.rate, *quantiles]
         report.tables[0].rows.append([name, *outcome])
     starts = overload.starts.values()
     waited = median([answered - sent for sent, answered in starts])
@@ -68,7 +68,7 @@ def _report(borne: Played, overload: Played, alive: bool, peak_bytes: int, seed:
         Figure("p99 of a request under overload", "s", quantile(overload.request_s, 0.99)),
         Figure("median wait of a chain's first request", "s", waited),
         Figure("p99 of being overtaken by a later request", "s", quantile(overtaking_s(starts), 0.99)),
-        Figure("requests/s under overload / borne", "x", _rate(overload) / _rate(borne)),
+        Figure("requests/s under overload / borne", "x", overload.rate / borne.rate),
         Figure("peak of the server's memory", "MB", peak_bytes / MEGABYTE),
     ]
     report.notes = [
@@ -76,7 +76,3 @@ def _report(borne: Played, overload: Played, alive: bool, peak_bytes: int, seed:
     ]
     report.samples = [Samples("requests under overload", "s", overload.request_s)]
     return report
-
-
-def _rate(played: Played) -> float:
-    return played.requests / played.elapsed_s

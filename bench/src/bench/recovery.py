@@ -22,7 +22,8 @@ from msgspec import Struct
 from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, Target, median, quantile
 from bench.slow_baz import BAZ_SECONDS
 from bench.stack import SERVER
-from bench.stage import Stage, Timing, TooLate, moment_when
+from bench.stage import Stage, Timing, TooLate, moment_of, moment_when
+from worker.worker import HEARTBEATS_PER_LEASE
 
 OURS = Timing("ours", 10, {}, kill_window_seconds=0.4)
 OFFICIAL = Timing(
@@ -100,12 +101,12 @@ SCENARIOS = (
 def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
     """The victim held nothing: what comes back is told what is due, or reads it from the disk."""
     victim, calls = scenario.victim, [stage.call(pause=PAUSE_SECONDS) for _ in range(scenario.chains)]
-    end_of_pauses = max(stage.pause_end(call) for call in calls)
-    if min(stage.pause_end(call) for call in calls) - JITTER_SECONDS < time.time():
+    ends = [stage.pause_end(call) for call in calls]
+    if min(ends) - JITTER_SECONDS < time.time():
         raise TooLate
     time.sleep(chance.uniform(0, JITTER_SECONDS))
     stage.kill_family(victim)
-    time.sleep(max(end_of_pauses + AFTER_PAUSE_SECONDS - time.time(), 0))
+    time.sleep(max(max(ends) + AFTER_PAUSE_SECONDS - time.time(), 0))
     started = stage.start_again(victim)
     if victim == SERVER:
         ready = moment_when(stage.own_server.is_ready, "the server is ready")
@@ -116,7 +117,7 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
         case "foo":
             return {"its start to the answer": answered - started}
         case "bar":
-            connected = stage.moment_of("worker connected: service-bar/", since=started)
+            connected = moment_of(stage.own_server.log, "worker connected: service-bar/", since=started)
             return {"its reconnect to the answer": answered - connected, "its start to the answer": answered - started}
     return {"its start to the last answer": answered - started, "its start to ready": ready - started}
 
@@ -129,8 +130,8 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
         function, task, runs_of_baz = "baz", f"{call.id}:1.1", 2
     else:
         # How much of a frozen one's lease is left, its last heartbeat decides.
-        kill_window, heartbeat = stage.timing.kill_window_seconds, stage.timing.heartbeat_seconds
-        window = kill_window if scenario.fault == "kill" else heartbeat
+        heartbeat = stage.timing.lease_seconds / HEARTBEATS_PER_LEASE
+        window = stage.timing.kill_window_seconds if scenario.fault == "kill" else heartbeat
         work = window + REST_SECONDS
         call = stage.call(running=work)
         function, task, runs_of_baz = "work", f"{call.id}:1", 1
@@ -141,7 +142,7 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
         started = stage.start_again(victim)
         return {"its start to the answer": stage.answered(call, runs_of_baz) - work - started}
     answered = stage.answered(call, runs_of_baz) - work
-    lease_end = stage.moment_of(f"lease lost: task {task},", since=struck)
+    lease_end = moment_of(stage.own_server.log, f"lease lost: task {task},", since=struck)
     stage.restore(victim)
     return {
         f"the {scenario.fault} to the answer": answered - struck,

@@ -40,11 +40,6 @@ def quantile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share, method="inverted_cdf"))
 
 
-def ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Round by round, so that what disturbed the machine disturbed both."""
-    return [value / other for value, other in zip(values, others, strict=True)]
-
-
 # ── the data ──
 
 

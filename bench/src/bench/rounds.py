@@ -45,7 +45,7 @@ class Phase(Struct, frozen=True):
 
     def rate(self) -> float:
         """Requests per second."""
-        return self.played.requests / self.played.elapsed_s
+        return self.played.rate
 
     def headroom(self) -> float:
         """How many times as much load could have been generated."""
@@ -77,16 +77,15 @@ class Subject(Struct, frozen=True):
 
     def phase(self, in_flight: int, seconds: float, seed: int) -> Phase:
         """Raises :class:`bench.load.WrongAnswers`."""
-        usage, counts = self._usage(), self._counts()
+        usage, counts = self._now()
         played = load.run(msgspec.structs.replace(self.job, in_flight=in_flight, seconds=seconds, seed=seed))
-        used = {name: now.since(usage[name]) for name, now in self._usage().items()}
-        return Phase(played, used, {name: now - counts[name] for name, now in self._counts().items()})
+        usage_after, counts_after = self._now()
+        used = {name: after.since(usage[name]) for name, after in usage_after.items()}
+        return Phase(played, used, {name: after - counts[name] for name, after in counts_after.items()})
 
-    def _usage(self) -> dict[str, Usage]:
-        return {name: meters.usage(pid) for name, pid in self.pids().items()}
-
-    def _counts(self) -> dict[str, float]:
-        return meters.server_counts(self.metrics_url) if self.metrics_url else {}
+    def _now(self) -> tuple[dict[str, Usage], Mapping[str, float]]:
+        usage = {name: meters.usage(pid) for name, pid in self.pids().items()}
+        return usage, meters.server_counts(self.metrics_url) if self.metrics_url else {}
 
 
 class Rounds:

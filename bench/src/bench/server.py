@@ -14,7 +14,7 @@ from bench import load, meters
 from bench.load import ChainKind, Job
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Table, Target
 from bench.rounds import SEEDS, Phase, Rounds, Subject
-from bench.stack import OwnServer, other_servers
+from bench.stack import OtherServer, OwnServer
 
 IN_FLIGHT = 32
 EMPTY = "nothing stored"
@@ -40,7 +40,6 @@ def measure(
     stored: tuple[int, ...] = STORED,
     pending: int = PENDING,
     server_url: str = "",
-    server_command: str = "",
 ) -> Report:
     """``stored``: promises of ended chains; ``pending``: waiting chains. Raises `bench.load.WrongAnswers`."""
     chance, cores = random.Random(seed), meters.two_cores()
@@ -54,7 +53,8 @@ def measure(
             name = f"{pending:,} pending chains"
             own[name] = _filled(folder / name, "workers, to a pause", pending, chance.randrange(SEEDS))
         subjects = []
-        for name, server in {**own, **other_servers(server_url, server_command, folder)}.items():
+        others = {OtherServer.name: OtherServer(server_url)} if server_url else {}
+        for name, server in (own | others).items():
             running.callback(server.kill)
             job = Job("workers", server.start().url, connections=IN_FLIGHT, token=server.token, core=cores[1])
             for pid in server.pids().values():
@@ -134,13 +134,15 @@ def _table(measured: Rounds, subjects: list[Subject], chance: random.Random) -> 
         row = measured.medians(subject.name, IN_FLIGHT, Phase.rate, Phase.median_ms, Phase.p99_ms)
         row += measured.medians(subject.name, 1, Phase.chain_ms)
         row += measured.medians(subject.name, IN_FLIGHT, Phase.cpu_ms_per_request, Phase.commits_per_request)
-        pid = next(iter(subject.pids().values()), None)
-        row += [None, None] if pid is None else _disk_calls_and_memory(subject, pid, chance.randrange(SEEDS))
+        row += _disk_calls_and_memory(subject, chance.randrange(SEEDS))
         table.rows.append([subject.name, *row])
     return table
 
 
-def _disk_calls_and_memory(subject: Subject, pid: int, seed: int) -> list[float | None]:
-    with meters.counted_disk_calls(pid) as calls:
-        played = subject.phase(IN_FLIGHT, DISK_SECONDS, seed).played
-    return [calls[0] / played.requests if calls else None, meters.rss_bytes(pid) / MEGABYTE]
+def _disk_calls_and_memory(subject: Subject, seed: int) -> list[float | None]:
+    """``None`` for a server that was not started here."""
+    for pid in subject.pids().values():
+        with meters.counted_disk_calls(pid) as calls:
+            played = subject.phase(IN_FLIGHT, DISK_SECONDS, seed).played
+        return [calls[0] / played.requests if calls else None, meters.usage(pid).rss_bytes / MEGABYTE]
+    return [None, None]

@@ -18,13 +18,14 @@ from typing import Self, override
 
 import msgspec
 import psutil
+from harness.basics import wait_until
 from harness.process import Process
 from harness.services import runs
+from harness.stack import Stack
 from msgspec import Struct
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
-from bench.stack import SERVER, OwnServer, Stack
-from worker.worker import HEARTBEATS_PER_LEASE
+from bench.stack import SERVER, OwnServer
 
 POLL_SECONDS = 0.002
 """How exactly a moment is known that has to be watched for."""
@@ -46,11 +47,6 @@ class Timing(Struct, frozen=True):
     server: Mapping[str, str]
     kill_window_seconds: float
     """A worker is killed so long after it has begun its work, at most."""
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        """Between two heartbeats: a frozen worker's lease is by so much shorter, at most."""
-        return self.lease_seconds / HEARTBEATS_PER_LEASE
 
 
 class Call(Struct, frozen=True):
@@ -164,10 +160,6 @@ class Stage(Stack):
         self._wait_for(call, runners, f"{function} runs for {promise_id}")
         return runners()[0]
 
-    def moment_of(self, text: str, since: float) -> float:
-        """When the server wrote the first line since that moment that has the text. Raises ``LookupError``."""
-        return moment_of(self.own_server.log, text, since)
-
     # ── faults ──
 
     def kill_family(self, name: str) -> float:
@@ -202,13 +194,9 @@ class Stage(Stack):
         return self.own_server if name == SERVER else self.programs[name]
 
 
-def moment_when(condition: Callable[[], object], what: str, seconds: float = 30) -> float:
-    """The moment at which ``condition()`` came true. Raises ``TimeoutError`` if it did not within ``seconds``."""
-    deadline = time.time() + seconds
-    while not condition():
-        if time.time() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(POLL_SECONDS)
+def moment_when(condition: Callable[[], object], what: str) -> float:
+    """The moment at which ``condition()`` came true."""
+    wait_until(condition, what, every=POLL_SECONDS)
     return time.time()
 
 

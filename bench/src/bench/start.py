@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Self
 
 from harness.basics import answers_200, free_port
+from harness.stack import Stack
 
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Samples, Table, Target, median, quantile
-from bench.stack import OwnServer, Stack
+from bench.stack import OwnServer
 from bench.stage import moment_when
 
 REPOSITORY = Path(__file__).parents[3]
@@ -83,28 +84,26 @@ def _start_server(folder: Path) -> float:
     """On a database that exists from the second time on."""
     server = OwnServer(folder)
     try:
-        return _seconds_until(server.launch, server.is_ready, SERVER)
+        return _seconds_until(server.launch, server.is_ready)
     finally:
         server.kill()
 
 
 def _start_worker(stack: Stack) -> float:
-    bar = stack.programs["bar"]
+    bar, before = stack.programs["bar"], stack.connections("bar")
     bar.kill()
-    before = stack.connections("bar")
-    return _seconds_until(bar.launch, lambda: stack.connections("bar") > before, WORKER)
+    return _seconds_until(bar.launch, lambda: stack.connections("bar") > before)
 
 
 def _start_foo(stack: Stack) -> float:
-    foo = stack.programs["foo"]
-    foo.stop()
-    return _seconds_until(foo.launch, lambda: answers_200(stack.foo_port, "/health"), FOO)
+    stack.programs["foo"].stop()
+    return _seconds_until(stack.programs["foo"].launch, lambda: answers_200(stack.foo_port, "/health"))
 
 
-def _seconds_until(start: Callable[[], object], condition: Callable[[], object], what: str) -> float:
+def _seconds_until(start: Callable[[], object], condition: Callable[[], object]) -> float:
     began = time.time()
     start()
-    return moment_when(condition, what) - began
+    return moment_when(condition, "what was started is there") - began
 
 
 # ── as containers ──

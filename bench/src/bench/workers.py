@@ -3,8 +3,7 @@
 Heartbeats are left out: workers send one for all that they do, every few seconds.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 FOO, BAR, BAZ = GROUPS = ("service-foo", "service-bar", "service-baz")
 LEASE_MS = 10_000
@@ -15,22 +14,26 @@ RESULTS = {FOO: "Mw==", BAR: "Mg==", BAZ: "MQ=="}
 CALL = "eyJhcmdzIjpbMC4wLDAuMF0sImt3YXJncyI6e30sImZ1bmMiOiJiYXIiLCJ2ZXJzaW9uIjoxfQ=="
 """A function's name and arguments; the server does not look into it."""
 
-type Pid = Callable[[str], str]
-"""The id of the worker of a group."""
-type Ask = Callable[[str, str, Any], Awaitable[None]]
-"""Sends a request of a chain: its id, the kind, and the data. Raises if the answer is not the usual one."""
-type WaitFor = Callable[[str, int | None], Awaitable[None]]
-"""Returns once a worker was told of this task in this version, or (``None``) of the end of this promise."""
+
+class Server(Protocol):
+    """The Resonate server, and what its workers are told."""
+
+    def pid(self, group: str) -> str:
+        """The id of the worker of a group."""
+
+    async def ask(self, chain_id: str, kind: str, data: Any) -> None:
+        """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
+
+    async def wait_for(self, id: str, version: int | None) -> None:
+        """Until a worker was told of this task in this version, or (``None``) of the end of this promise."""
 
 
 class Chain:
     """One chain, to be played once."""
 
-    def __init__(self, id: str, pid: Pid, ask: Ask, wait_for: WaitFor) -> None:
+    def __init__(self, id: str, server: Server) -> None:
         self._foo, self._bar, self._baz = id, f"{id}:1", f"{id}:1.1"
-        self._pid = pid
-        self._send = ask
-        self._wait_for = wait_for
+        self._server = server
 
     async def play(self) -> None:
         """To its end, of which foo is told."""
@@ -39,7 +42,7 @@ class Chain:
         await self._run(self._baz, 0, BAZ)
         await self._run(self._bar, 1, BAR)
         await self._run(self._foo, 1, FOO)
-        await self._wait_for(self._foo, None)
+        await self._server.wait_for(self._foo, None)
 
     async def play_until_it_pauses(self) -> None:
         """Until foo waits for bar, and bar for the time."""
@@ -53,7 +56,7 @@ class Chain:
 
     async def _begin(self) -> None:
         """Until bar has called baz."""
-        foo, bar, pid = self._foo, self._bar, self._pid(FOO)
+        foo, bar, pid = self._foo, self._bar, self._server.pid(FOO)
         await self._ask("task.create", pid=pid, ttl=LEASE_MS, action=self._creation(foo, FOO, foo))
         await self._ask("promise.register_listener", awaited=foo, address=f"poll://uni@{FOO}/{pid}")
         await self._fence(foo, self._creation(bar, BAR, foo))
@@ -71,15 +74,15 @@ class Chain:
         await self._ask("task.fulfill", id=id, version=version + 1, action=_action("promise.settle", settlement))
 
     async def _acquire(self, id: str, version: int, group: str) -> None:
-        await self._wait_for(id, version)
-        await self._ask("task.acquire", id=id, version=version, pid=self._pid(group), ttl=LEASE_MS)
+        await self._server.wait_for(id, version)
+        await self._ask("task.acquire", id=id, version=version, pid=self._server.pid(group), ttl=LEASE_MS)
 
     async def _suspend(self, id: str, version: int, *awaited: str) -> None:
         callbacks = [_action("promise.register_callback", {"awaited": each, "awaiter": id}) for each in awaited]
         await self._ask("task.suspend", id=id, version=version, actions=callbacks)
 
     async def _ask(self, kind: str, **data: Any) -> None:
-        await self._send(self._foo, kind, data)
+        await self._server.ask(self._foo, kind, data)
 
     def _creation(self, id: str, group: str, parent: str, **more: str) -> dict[str, Any]:
         tags = {"scope": "global", "target": f"poll://any@{group}", "branch": id, "parent": parent, "origin": self._foo}
