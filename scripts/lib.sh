@@ -531,17 +531,18 @@ service_log() { # KIND SERVICE: all it has printed, of all its instances
     esac
 }
 
-draw_tree() { # KIND ARGUMENTS: `resonate tree`, on this terminal if there is one
+resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
     local kind=$1 options=()
     shift
     case "$kind" in
         containers)
             { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
+            [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # the report has colours, too, though it reads logs
             [ -z "${NO_COLOR:-}" ] || options+=(--env "NO_COLOR=$NO_COLOR")
             [ -z "${COLUMNS:-}" ] || options+=(--env "COLUMNS=$COLUMNS")
-            docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate tree "$@"
+            docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
             ;;
-        processes) "$VENV/bin/resonate" tree --server "http://127.0.0.1:$(resonate_port)" "$@" ;;
+        processes) "$VENV/bin/resonate" --server "http://127.0.0.1:$(resonate_port)" "$@" ;;
     esac
 }
 
