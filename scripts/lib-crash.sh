@@ -10,7 +10,7 @@
 #   length_option        the option by which a person chooses the duration
 #   keep_down            not empty: stop after the fault, and say how to go on by hand
 
-readonly START_SECONDS=40     # until baz has run, and bar sleeps or works
+readonly START_SECONDS=40     # until baz has run, and bar sleeps or works; as much for a second instance to start
 readonly RECOVERY_SECONDS=120 # an answer that takes longer than pause, or work, and this is counted as missing
 readonly MENDING_SECONDS=30   # what could not be brought back at once is tried for so long
 readonly TAKEOVER_SECONDS=60  # a lease that has ended is given away again within this
@@ -67,15 +67,27 @@ give_up() { # the caller has its answer too early
     esac
 }
 
-reached_or_answered() { # GOAL, after the return of baz
-    resonate_command "$kind" wait "$id" --until baz=settled --until "$1" --timeout 2s >"$work/reached" || caller_is_done
+watch_chain() { # tells in files that it is ready, and when bar sleeps or works, after the return of baz
+    local goal=bar=suspended
+    [ "$when" = suspended ] || goal=step=running
+    resonate_command "$kind" wait "$id" --until baz=settled --until "$goal" --timeout "$((2 * START_SECONDS))s" \
+        >"$work/reached" 2>"$work/watcher"
 }
 
-watch_chain_start() { # until the moment to strike
-    local goal=bar=suspended what="sleeps" how="it is suspended and holds no lease"
-    [ "$when" = suspended ] || goal=step=running what="works" how="it is at work and holds its lease"
-    wait_until "$START_SECONDS" reached_or_answered "$goal" || die "bar was not $when within $START_SECONDS s; see scripts/logs.sh."
+start_watcher() { # before there is anything to see: to start it takes longer than a short request
+    in_background watch_chain
+    watcher=$!
+    wait_until "$START_SECONDS" [ -s "$work/watcher" ] || die "the Resonate server cannot be asked; see scripts/logs.sh."
+}
+
+one_is_done() { process_gone "$watcher" || caller_is_done; }
+
+await_moment() { # to strike
+    local what="sleeps" how="it is suspended and holds no lease"
+    [ "$when" = suspended ] || what="works" how="it is at work and holds its lease"
+    wait_until "$START_SECONDS" one_is_done || die "bar has not come so far within $START_SECONDS s; see scripts/logs.sh."
     ! caller_is_done || give_up
+    wait "$watcher" || { wait_until 5 caller_is_done && give_up; } || die "bar is not $when: $(tail -n 1 "$work/watcher")"
     event "foo has called bar, bar has called baz, baz has run and returned 1"
     event "bar $what for $duration s before it looks at that result"
     detail "$how"
@@ -132,7 +144,7 @@ start_second() { # if it is a worker, and there is not one already that could ta
     else
         start_process "$service-2"
     fi
-    wait_until 60 second_healthy || die "a second $service could not be started; see scripts/logs.sh."
+    wait_until "$START_SECONDS" second_healthy || die "a second $service could not be started; see scripts/logs.sh."
     event "a second $service is started and stands by"
 }
 
@@ -186,11 +198,15 @@ show_request() { # while the fault lasts
 let_it_last() { # the fault
     local left=$((${down%%.*} * 1000))
     [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
-    resonate_command "$kind" wait "$id" --until bar=running --after "$(awk 'END { print $2 }' "$work/reached")" --timeout "${TAKEOVER_SECONDS}s" \
-        >/dev/null || die "no other bar took over within $TAKEOVER_SECONDS s; see scripts/logs.sh."
+    resonate_command "$kind" wait "$id" --until bar=running --after "$(awk 'END { print $2 }' "$work/reached")" \
+        --timeout "${TAKEOVER_SECONDS}s" >/dev/null || die "no other bar took over within $TAKEOVER_SECONDS s; see scripts/logs.sh."
     event "its lease has ended: the other bar does the work, from its beginning"
     left=$((left - ($(now_ms) - struck_at)))
     [ "$left" -le 0 ] || nap "$(seconds "$left")"
+}
+
+has_lost_lease() { # INSTANCE: and says so
+    [ "$(instance_log "$kind" "$1" | grep -c "promise=$id.*  lease lost")" -gt 0 ]
 }
 
 end_fault() {
@@ -215,8 +231,6 @@ end_fault() {
             ;;
     esac
 }
-
-has_lost_lease() { [ "$(instance_log "$kind" "$1" | grep -c "promise=$id.*  lease lost")" -gt 0 ]; } # INSTANCE: as it says itself
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -252,7 +266,8 @@ report() { # ends with 0 if all is as it should be
     local group name
     group=$(service_field "$service" group) || true # the server has none
     echo
-    for name in $(services); do service_log "$kind" "$name"; done | resonate_command "$kind" report "$id" --expect "$RIGHT_ANSWER" --answer "$(cat "$work/answer")" \
+    for name in $(services); do service_log "$kind" "$name"; done | resonate_command "$kind" report "$id" \
+        --expect "$RIGHT_ANSWER" --answer "$(cat "$work/answer")" \
         --sent "$sent" --answered "$(cat "$work/answered")" --takes "$(milliseconds "${duration:-0}")ms" \
         --fault "$fault" --struck "$service" --struck-at "$struck_at" --over-at "$back" ${group:+--group "$group"}
 }
@@ -278,11 +293,12 @@ prepare() { # or say why there is nothing to strike
 }
 
 play() { # ends with 0 if all is as it should be
+    [ "$when" = idle ] || start_watcher
     began=$(now_ms)
     [ "$fault" != freeze ] || start_second # now, as the request does not wait for it
     [ "$when" != idle ] || strike
     send_request
-    [ "$when" = idle ] || { watch_chain_start && strike; }
+    [ "$when" = idle ] || { await_moment && strike; }
     show_request
     if [ -n "$keep_down" ]; then
         say_how_to_go_on

@@ -140,6 +140,8 @@ class Waiting:
         except CallFailed as error:
             if error.status != NOT_FOUND and not (self._server_was_there and is_passing(error)):
                 fail(str(error))
+            if not self._obstacle:
+                click.echo(f"waiting: {shown(str(error))}", err=True)
             self._server_was_there = True
             self._obstacle = f": {error}"
             return []
