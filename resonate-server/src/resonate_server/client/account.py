@@ -172,13 +172,13 @@ def verdict(case: Case) -> str:
     """In one sentence, if nothing is wrong."""
     answer = "the answer is " + _json(case.message)
     once = [part for part in case.leaves if len(part.runs) == 1]
-    whole = ", ".join(part.name for part in once if part.caller is None)
-    steps = ", and so did ".join(part.whose for part in once if part.caller is not None)
+    whole = _listed([part.name for part in once if part.caller is None])
+    steps = _listed([part.whose for part in once if part.caller is not None])
     ran = f"{whole} ran exactly once" if whole else "nothing that was done was done again"
     if _is_about_a_late_result(case):
         return f"Counted once: {answer}, {ran}, and the late result was refused."
     if case.repeated:
-        again = " and ".join(f"{part.caller.name}'s" if part.caller else f"the {part.name}" for part in case.repeated)
+        again = _listed([f"{(part.caller or part).name}'s" for part in case.repeated])
         return f"T{answer[1:]}, and {ran}; only {again} unfinished step ran again."
     if steps:
         return f"T{answer[1:]}; {ran}, and so did {steps}."
@@ -217,8 +217,8 @@ def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
     """What the server knew when the fault struck."""
     called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
     done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
-    unfinished = " and ".join(part.name for part in called if part not in done)
-    results = " and ".join(f"{part.name}'s result {_json(part.call.result)}" for part in done)
+    unfinished = _listed([part.name for part in called if part not in done])
+    results = _listed([f"{part.name}'s result {_json(part.call.result)}" for part in done])
     kept = [f"the unfinished calls of {unfinished}"] if unfinished else []
     kept += [results] if results else []
     if kept:
@@ -316,6 +316,11 @@ def _length(part: Part) -> int:
 def _json(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
+
+
+def _listed(words: list[str]) -> str:
+    """As a sentence has them; empty if there are none."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _seconds(ms: int) -> str:
