@@ -61,18 +61,14 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$service" ] || bad_usage "which SERVICE is to be struck?"
 
-fault=${fault:-kill}
-[ "$fault-$service" != freeze-bar ] || when=${when:-running}
-when=${when:-suspended}
-case "$fault-$when" in
-    *-idle) ;;
-    freeze-*) duration=${duration:-6} ;;
-    *) duration=${duration:-10} ;;
-esac
-case "$fault" in
-    pause) down=${down:-2} ;;
-    freeze) ;; # depends on the lease of the stack
+fault=${fault:-kill} usual=10
+case "$fault-$service" in
+    freeze-bar) when=${when:-running} usual=6 ;; # how long it lasts depends on the lease of the stack
+    freeze-*) usual=6 ;;
+    pause-*) down=${down:-2} ;;
     *) down=${down:-5} ;;
 esac
+when=${when:-suspended}
+[ "$when" = idle ] || duration=${duration:-$usual}
 prepare
 play

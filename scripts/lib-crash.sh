@@ -61,10 +61,9 @@ call_foo() {
 caller_is_done() { process_gone "$caller"; }
 
 give_up() { # the caller has its answer too early
-    case "$(cat "$work/status")" in
-        "HTTP 200") die "the request was over before $service was struck: give it a longer $length_option." ;;
-        *) die "the caller has an answer already, $(cat "$work/status"): $(cat "$work/answer")" ;;
-    esac
+    [ "$(cat "$work/status")" != "HTTP 200" ] ||
+        die "the request was over before $service was struck: give it a longer $length_option."
+    die "the caller has an answer already, $(cat "$work/status"): $(cat "$work/answer")"
 }
 
 watch_chain() { # tells in files that it is ready, and when bar sleeps or works, after the return of baz
@@ -99,8 +98,7 @@ await_answer() {
     wait_until "$limit" caller_is_done || die "no answer after $limit s; see scripts/logs.sh."
     event "the caller has its answer: $(cat "$work/answer")" "$bold"
     [ "$(cat "$work/status")" = "HTTP 200" ] || detail "$(cat "$work/status")"
-    [ ! -f "$work/repeats" ] ||
-        detail "it had to repeat its request $(grep -c . "$work/repeats") times, with the same Idempotency-Key"
+    [ ! -f "$work/repeats" ] || detail "it had repeated its request, with the same Idempotency-Key: $(grep -c . "$work/repeats")"
 }
 
 # ── the fault ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,10 +110,8 @@ describe_fault() { # how it is told, and which functions of lib.sh do and undo i
         partition) struck_how="cut off from the network (docker network disconnect)" undone="connected again"
             strike=cut_off_instance undo=reconnect_instance ;;
     esac
-    case "$fault-$kind" in
-        pause-containers) struck_how="stopped (docker pause)" ;;
-        freeze-*) struck_how="frozen, for longer than a lease ($lease s)" ;;
-    esac
+    [ "$fault-$kind" != pause-containers ] || struck_how="stopped (docker pause)"
+    [ "$fault" != freeze ] || struck_how="frozen, for longer than a lease ($lease s)"
 }
 
 struck_are() { # WHAT: told of one or of several
@@ -182,16 +178,14 @@ strike() {
 
 show_request() { # while the fault lasts
     case "$service-$fault" in
-        foo-kill | foo-partition)
-            detail "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key" ;;
+        foo-kill | foo-partition) detail "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key" ;;
         foo-*) detail "the caller's connection stays open, and silent" ;;
         resonate-server-kill) detail "what it has acknowledged is on disk; foo, bar and baz try to reach it again" ;;
         resonate-server-*) detail "nothing can be recorded now; foo, bar and baz wait for it" ;;
         *)
             detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
             [ "$when" = idle ] || ! caller_is_done || give_up
-            detail "the caller still waits; the Resonate server keeps what was done so far"
-            ;;
+            detail "the caller still waits; the Resonate server keeps what was done so far" ;;
     esac
 }
 
@@ -215,21 +209,17 @@ end_fault() {
     event "$(struck_are "$undone")" "$green" # as many of it as were struck
     shield each_struck "$undo"
     struck=""
-    case "$service-$fault" in
-        bar-kill | baz-kill) detail "nobody tells it what it was doing; the Resonate server knows" ;;
-        foo-kill) detail "the next attempt of the caller joins the chain that it began" ;;
-        resonate-server-kill) detail "the others connect again within half a second; leases begin anew" ;;
-    esac
     case "$service-$fault-$when" in
-        bar-kill-running)
-            detail "the dead bar held a lease; the server has taken it back, or does so"
-            detail "when it lapses, and gives the work away again"
-            ;;
+        foo-kill-*) detail "the next attempt of the caller joins the chain that it began" ;;
+        resonate-server-kill-*) detail "the others connect again within half a second; leases begin anew" ;;
+        *-kill-*) detail "nobody tells it what it was doing; the Resonate server knows" ;;
         bar-freeze-running)
             detail "it does not know that its lease has ended, and sends its result"
             wait_until "$((${duration%%.*} + 30))" has_lost_lease "$were" || true # the report tells
             ;;
     esac
+    [ "$service-$fault-$when" != bar-kill-running ] ||
+        detail "the dead bar held a lease; the server takes it back, and gives the work to the next bar"
 }
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,6 +263,10 @@ report() { # ends with 0 if all is as it should be
 }
 
 prepare() { # or say why there is nothing to strike
+    caller="" struck="" second="" work=""
+    trap leave EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
     require_stack
     [ "$fault-$kind" != partition-processes ] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
@@ -280,16 +274,11 @@ prepare() { # or say why there is nothing to strike
     foo_port=$FOO_PORT lease=$LEASE_SECONDS
     [ -n "$down" ] || down=$((${lease%%.*} + 3)) # --freeze
     id=crash-$(date +%H%M%S)-$$
+    body="{${duration:+\"pause\": $duration}}"
+    [ "$when" != running ] || body=${body/pause/running}
     work=$(mktemp -d)
     touch "$work/answer" "$work/status"
-    spend=pause
-    [ "$when" != running ] || spend=running
-    body="{${duration:+\"$spend\": $duration}}"
-    caller="" struck="" second=""
     describe_fault
-    trap leave EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
 }
 
 play() { # ends with 0 if all is as it should be

@@ -109,7 +109,7 @@ def test_what_ran_twice_is_found(root: str, report: Report) -> None:
     result = report(root, *struck("baz", "service-baz"), logs=logs_of(root) * 2)
 
     assert result.exit_code == 1
-    assert "Something went wrong: baz should have run once, and ran 2 times." in result.stdout
+    assert "Something went wrong: baz should have run once, but ran 2 times." in result.stdout
 
 
 def test_garbage_among_the_logs_changes_nothing(root: str, report: Report) -> None:

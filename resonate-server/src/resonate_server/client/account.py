@@ -133,7 +133,7 @@ def _wrong_answer(case: Case) -> Iterator[str]:
         yield f"{root.name} has failed" + (f": {root.error}" if root.error else "")
     if case.expected is not None and case.message != case.expected:
         got = "is missing" if case.message is None else f"is {_json(case.message)}"
-        yield f"the answer should be {_json(case.expected)}, and {got}"
+        yield f"the answer should be {_json(case.expected)}, but {got}"
 
 
 def _wrong_runs(case: Case) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _wrong_runs(case: Case) -> Iterator[str]:
         if not part.runs:
             yield f"{part.whose} has not run, by the logs"
         elif part.is_leaf and len(part.runs) > most:
-            yield f"{part.whose} should have run {times(most)}, and ran {times(len(part.runs))}"
+            yield f"{part.whose} should have run {times(most)}, but ran {times(len(part.runs))}"
 
 
 def _missing_refusal(case: Case) -> Iterator[str]:
@@ -196,9 +196,9 @@ def account(case: Case) -> Iterator[str]:
     if case.fault is not None:
         yield _what_struck(case, case.fault)
         yield from _what_was_kept(case, case.fault)
-        yield from _who_went_on(case, case.fault)
+        yield from _who_continued(case, case.fault)
         if (late := _late_result(case)) is not None:
-            yield f"The server refused what the {case.fault.kind.struck} {late.function} sent late, and that says:"
+            yield f"The server refused the late result of the {case.fault.kind.struck} {late.function}, which says:"
             yield f" {late.outcome}"
     yield f"Runs of each function, counted in the logs: {', '.join(_counts(case))}."
     yield " (a waiting function runs from its top when it continues;"
@@ -225,16 +225,16 @@ def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
         yield f"The server kept {', and '.join(kept)}."
 
 
-def _who_went_on(case: Case, fault: Fault) -> Iterator[str]:
+def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
     """The next run of what was struck."""
     runs = [run for part in case.parts if part.caller is None and part.group == fault.group for run in part.runs]
     next_run = next((run for run in sorted(runs, key=lambda run: run.began) if run.began > fault.began), None)
     if next_run is not None and not case.was_idle:
-        who, whom = f"Another {next_run.function}", "the first"
-        if next_run.began > fault.ended:
-            who, whom = next_run.function, "it"
+        who, how, whom = next_run.function, "continued", "it"
+        if next_run.began < fault.ended:
+            who, how, whom = f"Another {who}", "took over", "the first"
         later = _roughly(next_run.began - fault.began)
-        yield f"{who} went on in attempt {next_run.attempt}, {later} after {whom} was {fault.kind.struck}."
+        yield f"{who} {how} in attempt {next_run.attempt}, {later} after {whom} was {fault.kind.struck}."
 
 
 def _counts(case: Case) -> Iterator[str]:
@@ -252,7 +252,7 @@ def _when_the_answer_came(case: Case) -> Iterator[str]:
     else:
         yield f"The answer came {_seconds(case.answered - since)} after {what}."
     for part in case.repeated:
-        yield f" ({_roughly(_length(part))} of these are {part.whose} again, from its beginning:"
+        yield f" ({_roughly(_length(part))} of that were {part.whose}, done again from its beginning:"
         yield f" {_why_again(case.fault)})"
     if case.fault is not None and cost_ms(case):
         due = _due(case)

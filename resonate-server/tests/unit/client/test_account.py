@@ -148,26 +148,26 @@ BAZ_TWICE = [*OTHERS, BAR_WAITED, run("a.1.1", 7, 7.1, attempt=2)]
 WORK_TWICE = [*OTHERS, run("a.1", 0.2, 10.3), run("a.1.2", 0.3, 0.5), run("a.1.2", 2, 10.3)]
 
 BAD: dict[str, tuple[Case, list[str]]] = {
-    "another answer": (sleeping(message=4), ["the answer should be 3, and is 4"]),
-    "an answer of another kind": (sleeping(message="3"), ['the answer should be 3, and is "3"']),
-    "no answer": (sleeping(message=None), ["the answer should be 3, and is missing"]),
-    "baz twice, without a fault": (sleeping(runs=BAZ_TWICE), ["baz should have run once, and ran 2 times"]),
-    "baz twice, as bar was killed": (sleeping(fault(), BAZ_TWICE), ["baz should have run once, and ran 2 times"]),
+    "another answer": (sleeping(message=4), ["the answer should be 3, but is 4"]),
+    "an answer of another kind": (sleeping(message="3"), ['the answer should be 3, but is "3"']),
+    "no answer": (sleeping(message=None), ["the answer should be 3, but is missing"]),
+    "baz twice, without a fault": (sleeping(runs=BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
+    "baz twice, as bar was killed": (sleeping(fault(), BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
     "baz twice, as it was killed after it had returned": (
         sleeping(fault(name="baz"), BAZ_TWICE),
-        ["baz should have run once, and ran 2 times"],
+        ["baz should have run once, but ran 2 times"],
     ),
     "work twice, though it had ended": (
         working(fault(), WORK_TWICE),
-        ["bar's work should have run once, and ran 2 times"],
+        ["bar's work should have run once, but ran 2 times"],
     ),
     "work twice, as foo was killed": (
         working(fault(name="foo"), broken_off()),
-        ["bar's work should have run once, and ran 2 times"],
+        ["bar's work should have run once, but ran 2 times"],
     ),
     "work three times": (
         working(fault(), [*broken_off(), run("a.1.2", 7, 17, attempt=3)]),
-        ["bar's work should have run 2 times, and ran 3 times"],
+        ["bar's work should have run 2 times, but ran 3 times"],
     ),
     "a late result that nobody refused": (
         working(FROZEN, broken_off("result: 0", 14.1)),
@@ -209,12 +209,12 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         sleeping(fault()),
         ["The server kept the unfinished calls of foo and bar, and baz's result 1."],
     ),
-    "who went on": (sleeping(fault()), ["bar went on in attempt 2, 9.0 s after it was killed."]),
+    "who continued": (sleeping(fault()), ["bar continued in attempt 2, 9.0 s after it was killed."]),
     "who took over": (
         working(FROZEN, broken_off(LATE, 14.1), 16.5),
         [
-            "Another bar went on in attempt 2, 5.5 s after the first was frozen.",
-            "The server refused what the frozen bar sent late, and that says:",
+            "Another bar took over in attempt 2, 5.5 s after the first was frozen.",
+            "The server refused the late result of the frozen bar, which says:",
             f" {LATE}",
         ],
     ),
@@ -226,7 +226,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         working(fault(), broken_off(), 16.5),
         [
             "The answer came 10.500 s after bar was started again.",
-            " (9.9 s of these are bar's work again, from its beginning:",
+            " (9.9 s of that were bar's work, done again from its beginning:",
             " the killed bar had not finished it)",
         ],
     ),
@@ -276,8 +276,8 @@ def test_what_it_cost_is_counted_from_when_the_chain_would_have_been_answered(ca
     assert cost_ms(case) == cost
 
 
-def test_a_run_after_the_fault_and_none_before_is_nobody_s_going_on() -> None:
-    assert "went on" not in text(sleeping(fault(began=-1, ended=2)))
+def test_a_run_after_the_fault_and_none_before_is_no_continuation() -> None:
+    assert "continued" not in text(sleeping(fault(began=-1, ended=2)))
 
 
 def test_what_is_long_is_cut() -> None:
