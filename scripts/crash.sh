@@ -7,8 +7,8 @@ usage() {
     cat <<USAGE
 usage: scripts/crash.sh SERVICE [--when MOMENT] [--kill | --pause | --freeze | --partition] [--for SECONDS] [--down SECONDS]
 
-Strikes SERVICE ($(one_of)) while a request is on its way, ends the fault and waits for the
-answer. Ends with 0 only if the answer is 3 and nothing ran that should not have: baz once; bar's work once, or
+Strikes SERVICE (one of $(one_of)) while a request is on its way, ends the fault and
+waits for the answer. Ends with 0 only if the answer is 3 and nothing ran that should not have: baz once; bar's work once, or
 twice if a fault took the lease of whoever did it. If it ends early, it ends the fault first.
 
 The moment (suspended; with --freeze of bar: running):

@@ -66,15 +66,11 @@ give_up() { # the caller has its answer too early
     die "the caller has an answer already, $(cat "$work/status"): $(cat "$work/answer")"
 }
 
-watch_chain() { # tells in files that it is ready, and when bar sleeps or works, after the return of baz
+start_watcher() { # before there is anything to see: its start may take longer than a short request
     local goal=bar=suspended
     [ "$when" = suspended ] || goal=step=running
-    resonate_command "$kind" wait "$id" --until baz=settled --until "$goal" --timeout "$((2 * START_SECONDS))s" \
+    in_background resonate_command "$kind" wait "$id" --until baz=settled --until "$goal" --timeout "$((2 * START_SECONDS))s" \
         >"$work/reached" 2>"$work/watcher"
-}
-
-start_watcher() { # before there is anything to see: to start it takes longer than a short request
-    in_background watch_chain
     watcher=$!
     wait_until "$START_SECONDS" [ -s "$work/watcher" ] || die "the Resonate server cannot be asked; see scripts/logs.sh."
 }
@@ -182,8 +178,7 @@ show_request() { # while the fault lasts
         foo-*) detail "the caller's connection stays open, and silent" ;;
         resonate-server-kill) detail "what it has acknowledged is on disk; foo, bar and baz try to reach it again" ;;
         resonate-server-*) detail "nothing can be recorded now; foo, bar and baz wait for it" ;;
-        *)
-            detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
+        *) detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
             [ "$when" = idle ] || ! caller_is_done || give_up
             detail "the caller still waits; the Resonate server keeps what was done so far" ;;
     esac

@@ -98,13 +98,16 @@ class Case(Struct, frozen=True):
 
 def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
     """Of the calls that ``Chain.read`` gives, all but sleeps."""
+    runs_by_id: dict[str, list[Run]] = {}
+    for run in runs:
+        runs_by_id.setdefault(run.id, []).append(run)
     parts: list[Part] = []
     path: list[Part | None] = []
     for call, following in zip(calls, [*calls[1:], None], strict=True):
         depth = len(call.more)
         del path[depth:]
         caller = path[-1] if path and call.is_step else None
-        own = [run for run in runs if run.id == call.promise.id]
+        own = runs_by_id.get(call.promise.id, [])
         part = Part(
             call=call,
             name=own[0].function if own else call.name,

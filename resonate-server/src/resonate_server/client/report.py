@@ -12,7 +12,7 @@ from resonate_server.client.calls import Call, Chain
 from resonate_server.client.commands import fail, shown, where, with_server
 from resonate_server.client.connection import CallFailed
 from resonate_server.client.runs import read_runs
-from resonate_server.client.values import DURATION, printable
+from resonate_server.client.values import DURATION
 
 INDENT = "           "
 
@@ -44,7 +44,7 @@ def report(
     struck = _fault(**fault)
     calls = _settled_calls(id)
     root = calls[0]
-    runs = read_runs(_logs(), {printable(call.promise.id) for call in calls})
+    runs = read_runs(_logs(), [call.promise.id for call in calls])
     case = Case(
         calls=calls,
         parts=parts_of(calls, runs),

@@ -9,10 +9,12 @@ Each may stand behind the name of whoever wrote it (``bar | ...``). Everything e
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import Struct
+
+from resonate_server.client.values import printable
 
 LEASE_LOST = "lease lost"
 """How a worker begins what it says of an outcome that the server has refused."""
@@ -46,16 +48,17 @@ class Run(Struct):
         return self.outcome.startswith("result: ")
 
 
-def read_runs(lines: Iterable[bytes], ids: Container[str]) -> list[Run]:
+def read_runs(lines: Iterable[bytes], ids: Iterable[str]) -> list[Run]:
     """Those of the promises ``ids``, in the order in which they began. Lines that are no such lines are passed over."""
+    known = {printable(id): id for id in ids}
     runs: list[Run] = []
     under_way: dict[tuple[str, int], Run] = {}
     for line in lines:
         found = _LINE.fullmatch(line.decode(errors="replace").rstrip("\r\n"))
-        at = _time(found["time"]) if found and found["id"] in ids else None
+        at = _time(found["time"]) if found and found["id"] in known else None
         if found is None or at is None:
             continue
-        place = found["id"], int(found["attempt"])
+        place = known[found["id"]], int(found["attempt"])
         if found["what"] == "running":
             runs.append(Run(function=found["function"], id=place[0], attempt=place[1], began=at))
             under_way[place] = runs[-1]

@@ -12,7 +12,7 @@ ENDS = "2026-11-25T20:49:45.500+00:00 ended function bar  promise=a:1  attempt=1
 
 def runs(*lines: str | bytes) -> list[Run]:
     encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
-    return read_runs([line + b"\n" for line in encoded], {"a", "a:1", "größe"})
+    return read_runs([line + b"\n" for line in encoded], ["a", "a:1", "größe", "a\u202eb"])
 
 
 def test_a_run_has_two_lines() -> None:
@@ -97,6 +97,10 @@ def test_these_are_runs(line: str) -> None:
 )
 def test_these_are_no_runs(line: str | bytes) -> None:
     assert runs(line) == []
+
+
+def test_an_id_that_would_steer_a_terminal_is_found_as_workers_write_it() -> None:
+    assert [run.id for run in runs(BEGINS.replace("a:1", "a\\u202eb"))] == ["a\u202eb"]
 
 
 def test_garbage_between_the_lines_hides_none() -> None:
