@@ -161,14 +161,6 @@ living_pids() { # of the pids on stdin, prints those that live
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
 
-server_curl() { # with the token, if there is one; not as an argument, which everybody on this machine can read
-    if [ -n "${RESONATE_TOKEN:-}" ]; then
-        local_curl --header @<(printf 'Authorization: Bearer %s\n' "$RESONATE_TOKEN") "$@"
-    else
-        local_curl "$@"
-    fi
-}
-
 # ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 # shellcheck disable=SC2034 # for the scripts
