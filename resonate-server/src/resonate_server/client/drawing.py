@@ -170,8 +170,8 @@ class Drawing:
 
     def _name(self, call: Call) -> str:
         if call.is_timer:
-            return f"sleep {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
-        return self._shown(call.function or ("step" if call.is_step else "promise"))
+            return f"{call.name} {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
+        return self._shown(call.name)
 
     def _state(self, call: Call) -> Text:
         promise = call.promise
