@@ -1,10 +1,8 @@
-"""Routes of the live page, and the parts that answer them."""
+"""Routes of the live page, and who answers them."""
 
 from aiohttp import web
 
 from resonate_server.config import Settings
-from resonate_server.delivery import Hub
-from resonate_server.engine import Engine
 from resonate_server.http.auth import Guard
 from resonate_server.http.ui.access import add_headers, protected, tell_problems
 from resonate_server.http.ui.chains import ChainPages
@@ -20,10 +18,8 @@ LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
 """The page, and what leads to it: other sites may link there."""
 
 
-def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, settings: Settings) -> None:
-    """Have the page served, and its watch told of what happens."""
-    watch = Watch(engine)
-    engine.observer = hub.observer = watch
+def add_ui(app: web.Application, watch: Watch, guard: Guard, settings: Settings) -> None:
+    """Have the page served, which shows what ``watch`` sees."""
     app.router.add_get("/", _to_page)
     app.router.add_get("/ui", _to_page)
     app.add_subapp(PAGE, _build(watch, guard, settings))
