@@ -13,6 +13,9 @@ import resonate_server
 ROOT = Path(resonate_server.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
+TEXTS = [path for path in sorted(ROOT.rglob("*")) if path.suffix in {".py", ".html", ".css", ".js", ".svg"}]
+"""With the page's files."""
+
 OUTSIDE_IN = [re.findall(r"``(\w+)``", line) for line in (resonate_server.__doc__ or "").splitlines()]
 """The layers as the package's docstring tells them, a line each; what stands on one line has one rank."""
 
@@ -200,3 +203,11 @@ def test_every_layer_is_told_in_the_package_s_docstring() -> None:
 
 def test_only_the_store_speaks_sql() -> None:
     assert {layer_of(module) for module in MODULES if "sqlite3" in set(imports(module))} == {"store"}
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=str(file.relative_to(ROOT))) for file in TEXTS])
+def test_the_server_does_not_know_the_demo(file: Path) -> None:
+    """Whose services are foo, bar and baz: no word, and no part of a name, is one of these."""
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", file.read_text())}
+
+    assert words.isdisjoint({"foo", "bar", "baz"})
