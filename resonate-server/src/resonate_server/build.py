@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings
-from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Outbound, Push
+from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Outbound, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.clock import ServerClock
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -27,6 +27,7 @@ class Server(Struct, frozen=True):
 
     parts: Parts
     push: Push
+    presence: Presence
     survey: Survey
     app: web.Application
     metrics_app: web.Application
@@ -42,12 +43,13 @@ def build(settings: Settings) -> Server:
         metrics,
         lambda unblock: engine.delivered(unblock.key),
     )
-    hub = Hub(owner=engine, push=push.send)
-    watch = _watch(engine, hub) if settings.ui.enabled else None
+    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
+    hub = Hub(engine, push.send, presence)
+    watch = _watch(engine, hub, presence) if settings.ui.enabled else None
     survey = Survey(engine, hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(engine, pulse)))
     parts = Parts(settings, guard, metrics, engine, hub, watch, pulse)
-    server = Server(parts, push, survey, build_app(parts), build_metrics_app(metrics, settings))
+    server = Server(parts, push, presence, survey, build_app(parts), build_metrics_app(metrics, settings))
     server.app.cleanup_ctx.append(lambda _: _running(server))
     return server
 
@@ -56,16 +58,15 @@ def _engine(settings: Settings, metrics: Metrics) -> Engine:
     store = SQLiteStore(settings.storage.sqlite.path, settings.storage.sqlite.synchronous)
     engine_settings = EngineSettings(
         rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
-        grace_seconds=settings.tasks.worker_grace / 1_000,
         server_url=settings.server.public_url,
         keep_settled_ms=settings.retention.settled_after,
     )
     return Engine(store, engine_settings, ServerClock(store.clock_mark()), metrics)
 
 
-def _watch(engine: Engine, hub: Hub) -> Watch:
-    watch = Watch(engine)
-    engine.observer = hub.observer = watch
+def _watch(engine: Engine, hub: Hub, presence: Presence) -> Watch:
+    watch = Watch(engine, presence.members, engine.now)
+    engine.observer = hub.observer = presence.observer = watch
     return watch
 
 
@@ -73,19 +74,21 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
     parts.engine.start(Outbound(parts.hub, server.push, parts.metrics))
-    tasks = [asyncio.ensure_future(each) for each in (_keep_house(parts), server.survey.run(), parts.pulse.beat())]
+    tasks = [asyncio.ensure_future(each) for each in (_keep_house(server), server.survey.run(), parts.pulse.beat())]
     yield
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     parts.hub.stop()
+    server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
 
 
-async def _keep_house(parts: Parts) -> None:
+async def _keep_house(server: Server) -> None:
+    engine = server.parts.engine
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
-        parts.hub.keep_house()
-        parts.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
-        await parts.engine.drop_settled_trees()
+        server.presence.keep_house()
+        engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
+        await engine.drop_settled_trees()

@@ -9,7 +9,7 @@ from simulation import invariants
 from simulation.run import Run
 from unit.engines import HandClock
 
-from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
+from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Presence
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.engine.engine import Job, Pace
 from resonate_server.engine.work import Piece, Result, Work
@@ -40,7 +40,6 @@ METRICS = Metrics()
 
 SETTINGS = EngineSettings(
     rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
-    grace_seconds=GRACE_S,
     server_url="http://localhost:8001",
 )
 
@@ -171,7 +170,6 @@ class SteppedEngine(Engine):
     def end(self) -> None:
         """At once, wherever it is."""
         self.alive = False
-        self._absences.close()
         self._running.cancel()
         self._store.rollback()
 
@@ -193,9 +191,9 @@ class SteppedEngine(Engine):
         self._put(Job(work=work, done=done, pace=pace))
         return done
 
-    def _take_back_leases(self, pid: str) -> None:
+    def worker_gone(self, pid: str) -> None:
         self.run_state.happened["leases given back early"] += bool(self._store.held_tasks(pid))
-        super()._take_back_leases(pid)
+        super().worker_gone(pid)
 
     def _take_notice(self, notice: Notice) -> None:
         self.run_state.happened[type(notice).__name__] += 1
@@ -241,7 +239,8 @@ class Server:
         self.store = store
         self.engine = SteppedEngine(store, run)
         self.engine.die = self.crash
-        self.hub = Hub(owner=self.engine, push=lambda *_: None)
+        self.presence = Presence(GRACE_S, self.engine.now, self.engine.worker_gone)
+        self.hub = Hub(self.engine, lambda *_: None, self.presence)
         self._open: dict[asyncio.Future[Answer], asyncio.Task[None]] = {}
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -263,7 +262,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.hub.keep_house()
+            self.presence.keep_house()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -326,6 +325,7 @@ class Server:
             return
         self.engine.end()
         self.hub.stop()
+        self.presence.close()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

@@ -149,12 +149,11 @@ class Bench:
     def __init__(
         self,
         store: WatchedStore | None = None,
-        grace_seconds: float = 0.05,
         rules: Rules = RULES,
     ) -> None:
         self.store = store or WatchedStore()
         self.now = START
-        settings = EngineSettings(rules=rules, grace_seconds=grace_seconds, server_url="http://localhost:8001")
+        settings = EngineSettings(rules=rules, server_url="http://localhost:8001")
         self.engine = Engine(self.store, settings, HandClock(lambda: self.now), Metrics())
         self.notes = Notes()
 

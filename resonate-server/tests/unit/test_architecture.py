@@ -59,7 +59,10 @@ PATHS = {
 }
 """Of each module, by its dotted name."""
 
-PARTS = {"SQLiteStore", "Engine", "Hub", "Push", "Watch", "Survey", "Guard", "Metrics", "ServerClock", "Pulse"}
+PARTS = {
+    "SQLiteStore", "Engine", "Presence", "Hub", "Push", "Outbound", "Watch", "Survey", "Guard", "Metrics",
+    "ServerClock", "Pulse",
+}  # fmt: skip
 """Of which a server has one each."""
 
 

@@ -20,7 +20,6 @@ from typing import cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.engine.absence import Absences
 from resonate_server.engine.clock import MARK_MS, Clock
 from resonate_server.engine.health import CommitAge, StoreHealth
 from resonate_server.engine.observer import Nobody, Observer
@@ -90,13 +89,9 @@ class Pace(Enum):
 
 
 class EngineSettings(Struct, frozen=True):
-    """``grace_seconds``: see :class:`Absences`.
-
-    ``keep_settled_ms``: age at which settled trees are deleted, 0 for never.
-    """
+    """``keep_settled_ms``: age at which settled trees are deleted, 0 for never."""
 
     rules: Rules
-    grace_seconds: float
     server_url: str
     keep_settled_ms: int = 0
 
@@ -126,7 +121,6 @@ class Engine:
         self._clock = clock
         self._metrics = metrics
         self._work = Work(store, settings.rules, settings.server_url)
-        self._absences = Absences(settings.grace_seconds, self._take_back_leases)
         self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
         self._patient: deque[Job] = deque()
@@ -162,7 +156,6 @@ class Engine:
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then close the store."""
-        self._absences.close()
         self._stopping = True
         self._awake.set()
         await self._running
@@ -174,7 +167,6 @@ class Engine:
     def submit(self, call: Call) -> asyncio.Future[Answer]:
         """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed."""
         if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._absences.heard(call.request.pid)
             self._outbound.heard(call.request.pid)
         return self._submit(lambda now: self._work.answer(call, now), _pace(call.request))
 
@@ -248,15 +240,8 @@ class Engine:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
         self._enqueue(lambda now: self._drop_unblocks_before(now - kept_seconds * 1_000))
 
-    def worker_connected(self, pid: str) -> None:
-        self._absences.heard(pid)
-
-    def worker_lost(self, pid: str) -> None:
-        """Unless it is heard of soon, its leases are given to others."""
-        self._absences.lost(pid)
-
-    def _take_back_leases(self, pid: str) -> None:
-        self.observer.gone(pid)
+    def worker_gone(self, pid: str) -> None:
+        """Its leases are given to others."""
         self._enqueue(lambda now: self._work.take_back(pid, now))
 
     # --- the queue --------------------------------------------------------------------------------------------------
