@@ -199,7 +199,7 @@ class Ui(Section, frozen=True, kw_only=True):
     """The live page at ``/ui/``. ``actions_url``: where it learns what it can offer to do, and sends clicks to."""
 
     enabled: bool = True
-    actions_url: Annotated[str, Meta(pattern=r"\A(https?://[^/?#\s][^?#\s]*)?\Z")] = ""
+    actions_url: Annotated[str, Meta(pattern=r"\A(https?://[^/?#@\s]+(/[^?#\s]*)?)?\Z")] = ""
 
 
 class Settings(Section, frozen=True, kw_only=True):

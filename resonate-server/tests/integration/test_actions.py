@@ -267,7 +267,9 @@ class TestAClick:
         assert adapter.asked == []
 
 
-@pytest.mark.parametrize("url", ["foo", "ftp://a/", "http:///a", "http://a/b?c", "http://a/b#c", "http://a/ b"])
+@pytest.mark.parametrize(
+    "url", ["foo", "ftp://a/", "http:///a", "http://a/b?c", "http://a/b#c", "http://a/ b", "http://user:word@a/"]
+)
 def test_an_address_that_cannot_be_meant_stops_the_start(url: str) -> None:
     result = CliRunner(env={"RESONATE_UI__ACTIONS_URL": url}).invoke(cli.main, ["dev"])
 
