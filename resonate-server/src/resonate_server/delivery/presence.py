@@ -79,7 +79,7 @@ class _Process(Struct):
     it was heard of; ``grace``: runs while it is missed."""
 
     heard: int
-    told_at: int
+    told_at: int = 0
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     seats: dict[str, _Seat] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Presence:
     def connected(self, group: str, pid: str) -> bool:
         """It has a new stream. Tells whether this is its return from an end that was planned."""
         now = self._now()
-        process = self._processes.setdefault(pid, _Process(now, now))
+        process = self._processes.setdefault(pid, _Process(now))
         process.lives(now)
         self._away.pop(pid, None)
         seat = process.seats.get(group)
