@@ -369,8 +369,7 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         RESONATE_SERVER__PORT=$(resonate_port) \
         RESONATE_OBSERVABILITY__METRICS_PORT=$(metrics_port) \
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
-        RESONATE_UI__FOO_URL=http://127.0.0.1:$(foo_port) \
-        RESONATE_UI__STACK=processes \
+        RESONATE_UI__ACTIONS_URL=http://127.0.0.1:$(foo_port)/actions \
         RESONATE_AUTH__TOKEN=$token \
         RESONATE_TOKEN=$token \
         FOO_PORT=$(foo_port) \

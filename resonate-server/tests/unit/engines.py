@@ -171,12 +171,11 @@ class Bench:
     def __init__(
         self,
         store: WatchedDatabase | None = None,
-        grace_seconds: float = 0.05,
         rules: Rules = RULES,
     ) -> None:
         self.store = store or WatchedDatabase()
         self.now = START
-        settings = EngineSettings(rules=rules, grace_seconds=grace_seconds, server_url="http://localhost:8001")
+        settings = EngineSettings(rules=rules, server_url="http://localhost:8001")
         self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
         self.engine = Engine(self.seam, settings, Metrics())
         self.notes = Notes()

@@ -12,11 +12,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from resonate_server.client.bars import Sightings, noted
 from resonate_server.client.calls import Call, Chain
 from resonate_server.client.commands import fail
 from resonate_server.client.connection import CallFailed
 from resonate_server.client.drawing import Drawing
+from resonate_server.client.stripes import Sightings, noted
 from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
@@ -55,7 +55,7 @@ def _can_redraw(console: Console) -> bool:
 
 
 def _draw_live(watching: "Watching", console: Console) -> None:
-    """Frames come from a thread of their own: bars go on growing while the server keeps us waiting."""
+    """Frames come from a thread of their own: stripes go on growing while the server keeps us waiting."""
 
     def frame() -> RenderableType:
         if live_is_over.is_set():
