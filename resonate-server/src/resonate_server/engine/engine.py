@@ -223,7 +223,7 @@ class Engine:
         while True:
             await self._store.until_due()
             await self._unpaused.wait()
-            await self._store.decide(*kernel.due(self._rules))
+            await self._act_surely(*kernel.due(self._rules))
 
     async def _begin(self) -> Counter[TaskState]:
         """How many tasks there are; both before any request."""
