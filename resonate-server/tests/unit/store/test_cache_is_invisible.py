@@ -250,7 +250,7 @@ class UndoneError(Exception):
 def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
     scratch = Driver(driver.store)
     scratch.now = driver.now
-    if driver.store.flush():
+    if Database.flush(driver.store):  # now, not with the next batch
         driver.store.commit()
     try:
         with transaction(driver.store):
