@@ -250,8 +250,8 @@ class UndoneError(Exception):
 def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
     scratch = Driver(driver.store)
     scratch.now = driver.now
-    Database.flush(driver.store)  # Even where the batch is not full: what came before is not to be undone.
-    driver.store.commit()
+    if Database.flush(driver.store):  # now, not with the next batch
+        driver.store.commit()
     try:
         with transaction(driver.store):
             driver.store.load(Footprint(ids=(create.id,), preload_for=create.id))
