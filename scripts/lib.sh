@@ -4,7 +4,6 @@
 # The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
 
-readonly SERVICES="resonate-server baz bar foo" # in the order in which they start
 readonly VENV=$PWD/.venv
 
 # What a person's shell says about Python is meant for other programs: it could keep uv from being installed, or have a service
@@ -17,6 +16,22 @@ for variable in ${!PIP_@} ${!PYTHON@} ${!UV_@}; do
     esac
 done
 unset variable CDPATH # with it, cd may print, and go elsewhere
+
+# ── the services ────────────────────────────────────────────────────────────────────────────────────────────
+
+service_lines() { tr -d '\r' <services/services.txt | sed -e '/^#/d' -e '/^ *$/d'; }
+services() { service_lines | awk '{ print $1 }'; }
+workers() { service_lines | awk '$3 == "worker" { print $1 }'; }
+
+service_field() { # NAME group|kind|image: status 1 where there is no such service or field
+    service_lines | awk -v name="$1" -v field="$2" '
+        BEGIN { column["group"] = 2; column["kind"] = 3; column["image"] = 4 }
+        $1 == name && field in column { print $column[field]; found = 1 }
+        END { exit !found }'
+}
+
+SERVICES="resonate-server $(services | tr '\n' ' ')" # what a stack consists of
+readonly SERVICES
 
 # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -411,8 +426,12 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 process_healthy() { # NAME
     case "$1" in
         resonate-server) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
-        foo) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
-        *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+        *)
+            case "$(service_field "$(service_of "$1")" kind)" in
+                web) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
+                *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+            esac
+            ;;
     esac
 }
 

@@ -34,11 +34,9 @@ compile() {
     local file=$1
     shift
     say "locking $file"
+    # shellcheck disable=SC2086 # a list of options
     "$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
-        --custom-compile-command scripts/lock.sh \
-        --no-emit-package demo-worker --no-emit-package demo-foo --no-emit-package demo-bar \
-        --no-emit-package demo-baz --no-emit-package resonate-server \
-        --no-emit-package demo-bench --no-emit-package demo-harness \
+        --custom-compile-command scripts/lock.sh $own_packages \
         ${upgrade[@]+"${upgrade[@]}"} --output-file "$file" "$@"
 }
 
@@ -53,9 +51,11 @@ while [ $# -gt 0 ]; do
 done
 
 uv=$(find_uv)
+own_packages="--no-emit-package resonate-server"
+for name in worker bench harness $(services); do own_packages="$own_packages --no-emit-package demo-$name"; done
 
 compile requirements.lock pyproject.toml --group dev
-for service in foo bar baz; do
+for service in $(services); do
     # The root lock is a constraint: an image holds the versions that were tested.
     compile "services/$service/requirements.lock" "services/$service/pyproject.toml" -c requirements.lock
 done

@@ -6,7 +6,7 @@ usage() {
     cat <<'USAGE'
 usage: scripts/logs.sh [-f] [SERVICE]
 
-Shows the logs of all services or of one: foo, bar, baz, resonate-server.
+Shows the logs of all services, or of one: resonate-server or one of services/services.txt.
 
   -f, --follow   go on with what comes; ends with Ctrl-C
 USAGE

@@ -201,7 +201,7 @@ shown_on_terminal() { # COMMAND...: with its own progress display on a terminal,
 
 kept_scale() { # prints the options that leave each worker as many instances as it has
     local count service
-    for service in bar baz; do
+    for service in $(workers); do
         count=$(docker compose ps --all --quiet "$service" | grep -c . || true)
         [ "$count" -lt 2 ] || echo "--scale $service=$count"
     done

@@ -18,7 +18,8 @@ is none, uv downloads one). uv itself comes from PyPI into .local/uv if it is no
 USAGE
 }
 
-readonly OWN_PACKAGES="worker services/foo services/bar services/baz resonate-server tests/harness bench"
+OWN_PACKAGES="worker $(services | sed 's|^|services/|' | tr '\n' ' ') resonate-server tests/harness bench"
+readonly OWN_PACKAGES
 readonly OWN_UV=$PWD/.local/uv
 readonly STAMP=$VENV/.installed
 readonly OLD_SDK=$PWD/.local/sdk-0.7

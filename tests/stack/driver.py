@@ -20,7 +20,8 @@ from typing import Literal
 from harness.basics import answers_200, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-SERVICES = ("resonate-server", "baz", "bar", "foo")
+LISTED = [line.split() for line in (REPOSITORY / "services/services.txt").read_text().splitlines() if line[0] != "#"]
+SERVICES = ("resonate-server", *(name for name, *_ in LISTED))
 # .ci/run finds by this prefix what a run that was ended from outside has left behind.
 PREFIX = "durable-rpc-test-"
 ANSWER_SECONDS = 60.0
