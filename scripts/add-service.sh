@@ -1,0 +1,94 @@
+#!/usr/bin/env -S bash
+# Adds a service: a worker with one durable function, which up.sh starts from then on.
+set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/add-service.sh NAME
+
+Makes services/NAME with a durable function of that name, and enters it in services/services.txt, docker-compose.yml and
+pyproject.toml. The next scripts/up.sh starts it, beside what runs already; scripts/crash.sh NAME kills it.
+
+NAME becomes the name of a Python module: lower case letters and digits, a letter first.
+USAGE
+}
+
+check_name() { # NAME
+    [[ "$1" =~ ^[a-z][a-z0-9]{0,30}$ ]] || bad_usage "a name has lower case letters and digits, a letter first, at most 31 of them; '$1' is none"
+    case " $(services | tr '\n' ' ')" in *" $1 "*) bad_usage "there is a service '$1' already" ;; esac
+    [ ! -e "services/$1" ] || bad_usage "there is something at services/$1 already"
+    case " $RESERVED " in *" $1 "*) bad_usage "'$1' is the name of something else here, or of Python" ;; esac
+}
+
+# Of Python, and of modules that a service loads: one of the same name would take the place of it.
+readonly RESERVED="and as assert async await break class continue def del elif else except finally for from global if
+    import in is lambda nonlocal not or pass raise return try while with yield match case type
+    abc aiohttp argparse ast asyncio base64 bench bisect builtins calendar chaos click codecs collections contextlib copy
+    csv ctypes dataclasses datetime decimal email enum errno faulthandler flask functools gc glob gunicorn hashlib heapq
+    hmac http idna importlib inspect io itertools json keyword linecache locale logging math mimetypes msgspec
+    multidict multiprocessing numbers operator os pathlib pickle platform pprint propcache queue random re reprlib
+    resonate resource sched secrets select selectors server shutil signal site socket ssl stat statistics string
+    struct subprocess symtable sys sysconfig tempfile test tests textwrap threading time token tokenize traceback types
+    typing unicodedata unittest urllib uuid venv warnings weakref worker yarl zipfile zlib"
+
+write_module() { # NAME
+    cat <<MODULE
+"""$1: what it does, in one sentence."""
+
+from resonate.context import Context
+
+from worker import Worker, log_run
+
+
+async def $1(ctx: Context) -> int:
+    log_run(ctx)
+    return 1
+
+
+def main() -> None:
+    Worker("service-$1", $1).run()
+
+
+if __name__ == "__main__":
+    main()
+MODULE
+}
+
+insert_before() { # LINE TEXT FILE: before the first line that begins so
+    local new
+    new=$(mktemp)
+    awk -v line="$1" -v text="$2" 'index($0, line) == 1 && !done { print text; done = 1 } { print } END { exit !done }' "$3" >"$new" ||
+        die "$3 has no line that begins with '$1'; enter the service there by hand."
+    cat "$new" >"$3"
+    rm "$new"
+}
+
+case "${1:-}" in
+    "") bad_usage "which NAME is the service to have?" ;;
+    -h | --help) usage && exit 0 ;;
+    -*) bad_usage "unknown option '$1'" ;;
+esac
+[ $# = 1 ] || bad_usage "one NAME at a time, not '$2' as well"
+name=$1
+check_name "$name"
+
+mkdir "services/$name"
+write_module "$name" >"services/$name/$name.py"
+for file in pyproject.toml requirements.lock; do sed "s/baz/$name/g" "services/baz/$file" >"services/$name/$file"; done
+insert_before "    \"demo-worker\"," "    \"demo-$name\"," pyproject.toml
+insert_before "demo-worker = " "demo-$name = { workspace = true }" pyproject.toml
+insert_before "  resonate-server:" "  $name:
+    <<: *worker
+    build: { context: ., target: worker, args: { <<: *build-args, SERVICE: $name } }
+" docker-compose.yml
+printf '%-7s %-12s worker  %s\n' "$name" "service-$name" "$name" >>services/services.txt
+cat <<NEXT
+services/$name is there, and in services/services.txt, docker-compose.yml and pyproject.toml.
+
+What to do next:
+  services/$name/$name.py       write the function
+  scripts/up.sh                  start it; what runs stays as it is
+  await ctx.options(target="service-$name").rpc("$name")      call it from another service
+  scripts/crash.sh $name         kill it in the middle of a request
+  scripts/lock.sh                after adding a package to services/$name/pyproject.toml
+NEXT
