@@ -12,13 +12,14 @@ ENV PATH=/venv/bin:$PATH \
 
 # uv and the build backend, of the versions and hashes in the lock files. They stay behind.
 FROM base AS tools
+COPY scripts/uv.requirements.lock /locks/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv /tools && \
+    /tools/bin/pip install --quiet --require-hashes -r /locks/uv.requirements.lock && \
+    /tools/bin/uv venv --quiet --python "$(command -v python3)" /venv
 ENV PATH=/tools/bin:$PATH \
     UV_LINK_MODE=copy \
     UV_SYSTEM_CERTS=true
-COPY scripts/uv.requirements.lock /locks/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m venv /tools && pip install --quiet --require-hashes -r /locks/uv.requirements.lock
-RUN uv venv --quiet --python "$(command -v python3)" /venv
 
 FROM tools AS backend
 COPY requirements.lock /locks/

@@ -13,23 +13,18 @@ NAME becomes the name of a Python module: lower case letters and digits, a lette
 USAGE
 }
 
+# Words of Python, and modules that a service loads: one of the same name would take the place of it, or never be found.
+readonly RESERVED="and as assert async await break class continue def del elif else except finally for from global if import
+    in is lambda nonlocal not or pass raise return try while with yield aiohttp base64 calendar code collections copy csv
+    datetime decimal email enum flask gunicorn hashlib html http inspect io json locale logging math msgspec os pathlib
+    platform queue random re resonate resource secrets select server signal site socket ssl statistics string struct sys
+    test threading time token trace types typing urllib uuid warnings worker zipfile"
+
 check_name() { # NAME
     [[ "$1" =~ ^[a-z][a-z0-9]{0,30}$ ]] || bad_usage "a name has lower case letters and digits, a letter first, at most 31 of them; '$1' is none"
-    case " $(services | tr '\n' ' ')" in *" $1 "*) bad_usage "there is a service '$1' already" ;; esac
-    [ ! -e "services/$1" ] || bad_usage "there is something at services/$1 already"
-    case " $RESERVED " in *" $1 "*) bad_usage "'$1' is the name of something else here, or of Python" ;; esac
+    [ ! -e "services/$1" ] || bad_usage "there is a service '$1' already, in services/$1"
+    [[ " ${RESERVED//$'\n'/ } " != *" $1 "* ]] || bad_usage "'$1' is a word of Python, or a module that services load"
 }
-
-# Of Python, and of modules that a service loads: one of the same name would take the place of it.
-readonly RESERVED="and as assert async await break class continue def del elif else except finally for from global if
-    import in is lambda nonlocal not or pass raise return try while with yield match case type
-    abc aiohttp argparse ast asyncio base64 bench bisect builtins calendar chaos click codecs collections contextlib copy
-    csv ctypes dataclasses datetime decimal email enum errno faulthandler flask functools gc glob gunicorn hashlib heapq
-    hmac http idna importlib inspect io itertools json keyword linecache locale logging math mimetypes msgspec
-    multidict multiprocessing numbers operator os pathlib pickle platform pprint propcache queue random re reprlib
-    resonate resource sched secrets select selectors server shutil signal site socket ssl stat statistics string
-    struct subprocess symtable sys sysconfig tempfile test tests textwrap threading time token tokenize traceback types
-    typing unicodedata unittest urllib uuid venv warnings weakref worker yarl zipfile zlib"
 
 write_module() { # NAME
     cat <<MODULE

@@ -169,8 +169,7 @@ class Stack:
 
     def kill(self, service: str) -> None:
         """End it by SIGKILL."""
-        self.disturbed = True
-        self._library("kill_service", self.kind, service)
+        self.act("kill_instance", service)
 
     def act(self, action: str, service: str) -> None:
         """Do what this function of `scripts/lib.sh` does, to each instance of the service."""
