@@ -15,8 +15,8 @@ USAGE
 
 # Words of Python, and modules that a service loads: one of the same name would take the place of it, or never be found.
 readonly RESERVED="and as assert async await break class continue def del elif else except finally for from global if import
-    in is lambda nonlocal not or pass raise return try while with yield aiohttp base64 calendar code collections copy csv
-    datetime decimal email enum flask gunicorn hashlib html http inspect io json locale logging math msgspec os pathlib
+    in is lambda nonlocal not or pass raise return try while with yield aiohttp base64 bench calendar chaos code collections
+    copy csv datetime decimal email enum flask gunicorn harness hashlib html http inspect io json locale logging math msgspec os pathlib
     platform queue random re resonate resource secrets select server signal site socket ssl statistics string struct sys
     test threading time token trace types typing urllib uuid warnings worker zipfile"
 
@@ -24,29 +24,6 @@ check_name() { # NAME
     [[ "$1" =~ ^[a-z][a-z0-9]{0,30}$ ]] || bad_usage "a name has lower case letters and digits, a letter first, at most 31 of them; '$1' is none"
     [ ! -e "services/$1" ] || bad_usage "there is a service '$1' already, in services/$1"
     [[ " ${RESERVED//$'\n'/ } " != *" $1 "* ]] || bad_usage "'$1' is a word of Python, or a module that services load"
-}
-
-write_module() { # NAME
-    cat <<MODULE
-"""$1: what it does, in one sentence."""
-
-from resonate.context import Context
-
-from worker import Worker, log_run
-
-
-async def $1(ctx: Context) -> int:
-    log_run(ctx)
-    return 1
-
-
-def main() -> None:
-    Worker("service-$1", $1).run()
-
-
-if __name__ == "__main__":
-    main()
-MODULE
 }
 
 insert_before() { # LINE TEXT FILE: before the first line that begins so
@@ -58,18 +35,15 @@ insert_before() { # LINE TEXT FILE: before the first line that begins so
     rm "$new"
 }
 
-case "${1:-}" in
-    "") bad_usage "which NAME is the service to have?" ;;
-    -h | --help) usage && exit 0 ;;
-    -*) bad_usage "unknown option '$1'" ;;
-esac
-[ $# = 1 ] || bad_usage "one NAME at a time, not '$2' as well"
-name=$1
+name=${1:-}
+case "$name" in -*) only_help "$name" ;; esac
+[ $# = 1 ] || bad_usage "one NAME is needed"
 check_name "$name"
 
 mkdir "services/$name"
-write_module "$name" >"services/$name/$name.py"
-for file in pyproject.toml requirements.lock; do sed "s/baz/$name/g" "services/baz/$file" >"services/$name/$file"; done
+sed "s/baz/$name/g" services/baz/pyproject.toml >"services/$name/pyproject.toml"
+sed "s/baz/$name/g" services/baz/requirements.lock >"services/$name/requirements.lock"
+sed -e "s/baz/$name/g" -e "1s/.*/\"\"\"$name: what it does, in one sentence.\"\"\"/" services/baz/baz.py >"services/$name/$name.py"
 insert_before "    \"demo-worker\"," "    \"demo-$name\"," pyproject.toml
 insert_before "demo-worker = " "demo-$name = { workspace = true }" pyproject.toml
 insert_before "  resonate-server:" "  $name:
@@ -77,13 +51,13 @@ insert_before "  resonate-server:" "  $name:
     build: { context: ., target: worker, args: { <<: *build-args, SERVICE: $name } }
 " docker-compose.yml
 printf '%-7s %-12s worker  %s\n' "$name" "service-$name" "$name" >>services/services.txt
-cat <<NEXT
-services/$name is there, and in services/services.txt, docker-compose.yml and pyproject.toml.
 
-What to do next:
-  services/$name/$name.py       write the function
-  scripts/up.sh                  start it; what runs stays as it is
-  await ctx.options(target="service-$name").rpc("$name")      call it from another service
-  scripts/crash.sh $name         kill it in the middle of a request
-  scripts/lock.sh                after adding a package to services/$name/pyproject.toml
+cat <<NEXT
+services/$name is there, and in services/services.txt, docker-compose.yml and pyproject.toml. What to do next:
+
+  write its function:             services/$name/$name.py
+  start it, beside what runs:     scripts/up.sh
+  call it from another service:   await ctx.options(target="service-$name").rpc("$name")
+  kill it during a request:       scripts/crash.sh $name
+  add a package that it needs:    in services/$name/pyproject.toml; then scripts/lock.sh
 NEXT

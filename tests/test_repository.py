@@ -85,7 +85,7 @@ def test_a_release_publishes_an_image_of_each_service_and_of_the_server(tmp_path
         assert (output["name"], output["version"]) == (f"ghcr.io/some/body-{name}", "1.2.3")
         targets[name] = output["target"]
 
-    assert targets == {"foo": "foo", "bar": "worker", "baz": "worker", "resonate-server": "server"}
+    assert targets.items() >= {"foo": "foo", "bar": "worker", "baz": "worker", "resonate-server": "server"}.items()
     assert set(targets.values()) <= set(
         re.findall(r"^FROM .* AS (\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     )

@@ -22,8 +22,9 @@ def ask(function: str, *arguments: str) -> tuple[int, str]:
 
 
 def test_the_library_names_all_services_and_those_that_are_workers() -> None:
-    assert ask("services") == (0, "foo\nbar\nbaz\n")
-    assert ask("workers") == (0, "bar\nbaz\n")
+    assert ask("services") == (0, "".join(f"{name}\n" for name, *_ in LISTED))
+    assert ask("workers") == (0, "".join(f"{name}\n" for name, _, kind, _ in LISTED if kind == "worker"))
+    assert {"bar", "baz"} <= set(ask("workers")[1].split())
 
 
 @pytest.mark.parametrize(("name", "group", "kind", "image"), LISTED)
@@ -76,7 +77,7 @@ def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout
 
     assert "result: 1" in succeed(with_qux, "scripts/watch.sh", "qux-1")
     assert "running function qux  promise=qux-1" in succeed(with_qux, "scripts/logs.sh", "qux")
-    assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--for", "3", "--down", "1")
+    assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
 
 
 @pytest.fixture(scope="module")
