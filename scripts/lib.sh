@@ -413,14 +413,13 @@ adopt_token() { # KIND: that of the stack, for whatever asks its server or start
 }
 
 require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
-    local service
+    local missing
     need_commands ps=procps curl=curl
     find_stack
     kind=$(stack_kind)
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
-    for service in $SERVICES; do
-        service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
-    done
+    missing=$(missing_service "$kind")
+    [ -z "$missing" ] || die "$missing is not running; scripts/up.sh starts it."
     FOO_PORT=$(foo_port)
     RESONATE_PORT=$(resonate_port)
     LEASE_SECONDS=$(lease_seconds "$kind")
@@ -518,22 +517,21 @@ is_connected() { # CONTAINER: to the network of its stack
         docker inspect --format '{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}' "$1" | grep -q "$network"
 }
 
-loosen_all() { # KIND
+# ── all instances of all services ───────────────────────────────────────────────────────────────────────────
+
+each_instance() { # KIND COMMAND: fails where it fails for one
     local service instance
     for service in $SERVICES; do
-        for instance in $(instances "$1" "$service"); do
-            loosen_instance "$1" "$instance" || return 1
-        done
+        for instance in $(instances "$1" "$service"); do "$2" "$1" "$instance" || return 1; done
     done
 }
 
-all_healthy() { # KIND: every service, in all its instances
-    local service instance found
+missing_service() { # KIND: prints the first of which nothing lives
+    local service
     for service in $SERVICES; do
-        found=$(instances "$1" "$service")
-        [ -n "$found" ] || return 1
-        for instance in $found; do
-            instance_healthy "$1" "$instance" || return 1
-        done
+        service_is_up "$1" "$service" || { echo "$service" && return; }
     done
 }
+
+loosen_all() { each_instance "$1" loosen_instance; } # KIND
+all_healthy() { [ -z "$(missing_service "$1")" ] && each_instance "$1" instance_healthy; } # KIND: and none is missing
