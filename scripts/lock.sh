@@ -26,7 +26,7 @@ fi
 only_help "$@"
 
 # Own packages are installed from the sources.
-for package in resonate-server demo-worker demo-bench demo-harness $(services | sed 's/^/demo-/'); do
+for package in demo-worker $(services | sed 's/^/demo-/') resonate-server demo-bench demo-harness; do
     flags="$flags --no-emit-package $package"
 done
 uv=$(scripts/venv.sh --uv)
