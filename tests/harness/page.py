@@ -30,11 +30,11 @@ class Page:
     def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Got:
         return self._request("GET", path + (f"?{urlencode(query)}" if query else ""), None, headers or {})
 
-    def send(self, body: bytes = b"{}", **headers: str) -> Got:
-        """As the page does, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
+    def act(self, body: bytes = b"{}", name: str = "request", **headers: str) -> Got:
+        """A click on an action as the page sends it, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
         usual = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
         given = {name.replace("_", "-"): text for name, text in headers.items()}
-        return self._request("POST", "/ui/api/send", body, usual | given)
+        return self._request("POST", f"/ui/api/actions/{name}", body, usual | given)
 
     def watch(self, after: str = "") -> "Watching":
         return Watching(self._port, after, self._headers)

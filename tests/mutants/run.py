@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 WORKPLACE = REPOSITORY / ".local/mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 
-SOURCES = ["resonate-server/src/resonate_server", "worker/src/worker", "services/foo/foo_web", "services/foo/foo.py"]
+SOURCES = ["resonate-server/src/resonate_server", "worker/src/worker"]
 UNIT = "resonate-server/tests/unit"
 
 TEXT_FOR_PEOPLE = [r"\blogger\.", r"^\s*raise\b"]
@@ -46,7 +46,6 @@ PACKAGES = {
     "store": Package("resonate_server/store/*", [f"{UNIT}/store"], ["--hypothesis-profile=mutants"]),
     "delivery": Package("resonate_server/delivery/*", [f"{UNIT}/delivery"]),
     "worker": Package("worker/*", ["tests/unit_worker"]),
-    "foo": Package("foo_web/*", ["tests/unit_foo"]),
 }
 
 

@@ -46,6 +46,7 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.long
 class TestProcesses:
     def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")

@@ -11,25 +11,32 @@ from harness.basics import wait_until
 from stack.driver import ANSWER_SECONDS, END_SECONDS, SERVICES, Answer, Stack, new_id
 
 CRASHES = [
-    "foo --when idle --down 1",
     "foo --when suspended --for 3 --down 1",
-    "foo --when running --for 2 --pause --down 1",
-    "bar --when idle --down 1",
     "bar --when suspended --for 2 --pause --down 1",
     "bar --when running --for 2 --down 1",
-    "baz --when idle --pause --down 1",
     "baz --when running --for 2 --down 1",
-    "resonate-server --when idle --down 1",
-    "resonate-server --when suspended --for 2 --down 1",
     "resonate-server --when running --for 3 --pause --down 1",
     "resonate-server --when running --for 3 --freeze",
 ]
-PARTITIONS = [
+MORE_CRASHES = [
+    "foo --when idle --down 1",
+    "foo --when running --for 2 --pause --down 1",
+    "bar --when idle --down 1",
+    "baz --when idle --pause --down 1",
+    "resonate-server --when idle --down 1",
+    "resonate-server --when suspended --for 2 --down 1",
+]
+PARTITIONS = ["bar --when running --for 3 --down 2"]
+MORE_PARTITIONS = [
     "foo --when suspended --for 3 --down 1",
-    "bar --when running --for 3 --down 2",
     "baz --when idle --down 1",
     "resonate-server --when suspended --for 2 --down 1",
 ]
+
+
+def and_if_there_is_time(arguments: list[str], more: list[str]) -> pytest.MarkDecorator:
+    values = [*arguments, *(pytest.param(each, marks=pytest.mark.long) for each in more)]
+    return pytest.mark.parametrize("arguments", values)
 
 
 def assert_ends_well(stack: Stack, arguments: str) -> str:
@@ -40,13 +47,13 @@ def assert_ends_well(stack: Stack, arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", CRASHES)
+@and_if_there_is_time(CRASHES, MORE_CRASHES)
 def test_crash(stack: Stack, arguments: str) -> None:
     assert_ends_well(stack, arguments)
     assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
 
 
-@pytest.mark.parametrize("arguments", PARTITIONS)
+@and_if_there_is_time(PARTITIONS, MORE_PARTITIONS)
 def test_crash_by_partition(stack: Stack, arguments: str) -> None:
     if stack.kind == "processes":
         done = stack.run("scripts/crash.sh", *arguments.split(), "--partition")

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.long
 
 LONG = 60
 """Seconds: such a pause ends when the test ends it."""
-RUNNING = ".bar[data-kind=running]"
-GAP = ".bar[data-kind=gap][data-open]"
-BREAK = ".bar[data-kind=broken]"
+RUNNING = ".stripe[data-kind=running]"
+GAP = ".stripe[data-kind=gap][data-open]"
+BREAK = ".stripe[data-kind=broken]"
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, 
     tab.await_chain(id)
     demo.request(id, pause=LONG)
     bar = tab.row("bar")
-    expect(bar.locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
+    expect(bar.locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
 
     demo.kill("bar")
 
@@ -109,7 +109,7 @@ def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab
 def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.request(id, pause=LONG)
-    expect(tab.row("bar").locator(".bar[data-kind=suspended][data-open]")).to_be_visible()
+    expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     tab.script("window.loaded = 'once'")
 
     demo.server.kill()
@@ -127,8 +127,8 @@ def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> 
 
 def test_a_request_is_sent_from_the_page(tab: Tab) -> None:
     tab.open()
-    tab.find("#pause").fill("0")
-    tab.find("#send").click()
+    tab.find("#field-request-pause").fill("0")
+    tab.find("#action-request").click()
 
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     assert "#/chain/" in tab.page.url
@@ -136,7 +136,7 @@ def test_a_request_is_sent_from_the_page(tab: Tab) -> None:
 
 def test_the_commands_to_break_it_are_there_to_copy(tab: Tab) -> None:
     tab.open()
-    tab.find("#break-it").click()
+    tab.find("#action-break").click()
 
-    expect(tab.find("#commands")).to_be_visible()
-    expect(tab.find("#commands code").first).to_contain_text("bar")
+    expect(tab.find("#commands-break")).to_be_visible()
+    expect(tab.find("#commands-break code").first).to_contain_text("bar")

@@ -26,7 +26,10 @@ HOUR = 3600
 
 LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="there is no libfaketime (Debian: apt-get install libfaketime)")
+pytestmark = [
+    pytest.mark.skipif(LIBRARY is None, reason="there is no libfaketime (Debian: apt-get install libfaketime)"),
+    pytest.mark.long,
+]
 
 
 class WallClock:

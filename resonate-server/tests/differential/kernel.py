@@ -46,7 +46,7 @@ class Kernel:
         self._sent: list[Message] = []
         self._rules = rules
         self._seam = InstantStore(self.store, HandClock(lambda: 0))
-        settings = EngineSettings(rules=rules, grace_seconds=0, server_url=server_url)
+        settings = EngineSettings(rules=rules, server_url=server_url)
         self._engine = Engine(self._seam, settings, METRICS)
         LOOP.run_until_complete(self._start())
 

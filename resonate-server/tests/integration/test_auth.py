@@ -560,12 +560,11 @@ def test_the_secret_is_told_to_nobody(secretive: Guarded) -> None:
     assert SECRET not in subprocess.check_output(
         ["ps", "-ww", "-o", "command=", "-p", str(secretive.server.pid)], text=True
     )
-    for path in ("/ui/", "/ui/api/settings", "/ui/js/main.js", "/ui/api/chains", "/", "/poll/g/w"):
+    for path in ("/ui/", "/ui/api/actions", "/ui/js/main.js", "/ui/api/chains", "/", "/poll/g/w"):
         assert SECRET.encode() not in page.get(path).body
 
 
 def test_the_page_takes_the_secret(secretive: Guarded) -> None:
-    assert Page(secretive.server.port).get("/ui/api/settings").json["auth"] is True
     assert Page(secretive.server.port).get("/ui/api/chains").status == 401
     assert Page(secretive.server.port, SECRET).get("/ui/api/chains").status == 200
 

@@ -45,8 +45,8 @@ HALF_SENT = {
     "half a large body": LARGE + b"{" * 100_000,
     "half a chunk": CHUNKED + b"ff\r\n{",
     "chunks without an end": CHUNKED + b"1\r\n{\r\n",
-    "half a request to the page": b"POST /ui/api/send HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n",
+    "half a request to the page": b"POST /ui/api/actions/a HTTP/1.1\r\nHost: localhost\r\n"
+    b"Sec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n",
 }
 
 
@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Itera
         tmp_path_factory.mktemp("limits") / "log",
         RESONATE_SERVER__CLIENT_TIMEOUT=str(int(PATIENCE_S * 1_000)),
         RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
-        RESONATE_UI__FOO_URL="http://127.0.0.1:1",
+        RESONATE_UI__ACTIONS_URL="http://127.0.0.1:1",
     ).start()
     yield process
     process.stop()

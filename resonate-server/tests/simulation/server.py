@@ -10,7 +10,7 @@ from simulation import invariants
 from simulation.run import Run
 from unit.engines import HandClock
 
-from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
+from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Presence
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.kernel.model import (
     Changes,
@@ -51,7 +51,6 @@ METRICS = Metrics()
 
 SETTINGS = EngineSettings(
     rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
-    grace_seconds=GRACE_S,
     server_url="http://localhost:8001",
 )
 
@@ -214,15 +213,14 @@ class WatchedEngine(Engine):
 
     def end(self) -> None:
         """At once, wherever it is."""
-        self._absences.close()
         self._stepped.end()
         for task in self._under_way:
             task.cancel()
 
-    def _take_back_leases(self, pid: str) -> None:
+    def worker_gone(self, pid: str) -> None:
         happened = self._stepped.run_state.happened
         happened["leases given back early"] += bool(self._stepped.watched.held_tasks(pid))
-        super()._take_back_leases(pid)
+        super().worker_gone(pid)
 
     def _take_notice(self, notice: Notice) -> None:
         self._stepped.run_state.happened[type(notice).__name__] += 1
@@ -259,7 +257,8 @@ class Server:
         self.seam = SteppedStore(store)
         self.seam.die = self.crash
         self.engine = WatchedEngine(self.seam)
-        self.hub = Hub(owner=self.engine, push=lambda *_: None)
+        self.presence = Presence(GRACE_S, self.engine.now, self.engine.worker_gone)
+        self.hub = Hub(self.engine, lambda *_: None, self.presence)
         self._open: dict[asyncio.Future[Answer], asyncio.Task[None]] = {}
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -281,7 +280,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.hub.keep_house()
+            self.presence.keep_house()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -344,6 +343,7 @@ class Server:
             return
         self.engine.end()
         self.hub.stop()
+        self.presence.close()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

@@ -2,6 +2,7 @@
 
     POST /foo       start the chain and wait for its result: 200 {"id", "message"}
     GET /foo/<id>   what is known about a chain: 200 {"id", "state", "message" or "error"}
+    /actions        what the live page offers to do (`actions`)
     GET /health     200 while requests can be served, 503 otherwise
 
 What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Spend`); the
@@ -24,6 +25,7 @@ import msgspec
 from flask import Flask, Response, g, request, url_for
 from gunicorn.http.errors import NoMoreData, ParseException
 
+from foo_web.actions import offer_actions
 from foo_web.arrivals import MAX_BODY_BYTES
 from foo_web.chains import Chain, Chains
 from foo_web.gate import guard
@@ -44,6 +46,7 @@ def create_app(chains: Chains, hosts: str) -> Flask:
     answer_problems(app)
     guard(app, hosts)
     places = Places(MAX_WAITING)
+    offer_actions(app, lambda: chains.begin(parse_key(None), parse_body(_body())).id)
 
     @app.post("/foo")
     def start() -> Response:

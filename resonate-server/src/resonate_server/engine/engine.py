@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from resonate_server import kernel
 from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import debug, notices
-from resonate_server.engine.absence import Absences
 from resonate_server.engine.observer import Nobody, Observer
 from resonate_server.engine.outbound import Outbound
 from resonate_server.engine.search import find
@@ -64,13 +63,9 @@ PAUSE_AFTER_FAILURE_S = 1.0
 
 
 class EngineSettings(Struct, frozen=True):
-    """``grace_seconds``: see :class:`Absences`.
-
-    ``keep_settled_ms``: age at which settled trees are deleted, 0 for never.
-    """
+    """``keep_settled_ms``: age at which settled trees are deleted, 0 for never."""
 
     rules: Rules
-    grace_seconds: float
     server_url: str
     keep_settled_ms: int = 0
 
@@ -83,7 +78,6 @@ class Engine:
         self._settings = settings
         self._rules = settings.rules
         self._metrics = metrics
-        self._absences = Absences(settings.grace_seconds, self._take_back_leases)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
@@ -103,7 +97,6 @@ class Engine:
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then close the store."""
-        self._absences.close()
         await self._store.close()
         for task in self._under_way:
             task.cancel()
@@ -113,7 +106,6 @@ class Engine:
         """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed."""
         request = call.request
         if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._absences.heard(request.pid)
             self._outbound.heard(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
@@ -231,7 +223,7 @@ class Engine:
         while True:
             await self._store.until_due()
             await self._unpaused.wait()
-            await self._store.decide(*kernel.due(self._rules))
+            await self._act_surely(*kernel.due(self._rules))
 
     async def _begin(self) -> Counter[TaskState]:
         """How many tasks there are; both before any request."""
@@ -260,10 +252,6 @@ class Engine:
 
     async def _read_surely[T](self, query: Callable[[View], T]) -> T:
         return await self._insist(lambda: self._store.read(query))
-
-    def _take_back_leases(self, pid: str) -> None:
-        self.observer.gone(pid)
-        self._go(self._take_back(pid))
 
     async def _take_back(self, pid: str) -> None:
         for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
@@ -318,12 +306,9 @@ class Engine:
         if self._unpaused.is_set():
             self._go(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
-    def worker_connected(self, pid: str) -> None:
-        self._absences.heard(pid)
-
-    def worker_lost(self, pid: str) -> None:
-        """Unless it is heard of soon, its leases are given to others."""
-        self._absences.lost(pid)
+    def worker_gone(self, pid: str) -> None:
+        """Its leases are given to others."""
+        self._go(self._take_back(pid))
 
     # --- what the store reports (store.Listener) --------------------------------------------------------------------
 

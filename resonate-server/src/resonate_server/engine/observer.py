@@ -11,15 +11,9 @@ class Observer(Protocol):
     def decided(self, decided: Decided) -> None:
         """It is durable; messages that it causes leave after this call."""
 
-    def gone(self, pid: str) -> None:
-        """The process stayed away for too long: its leases will be taken back."""
-
 
 class Nobody:
     """An observer that does not look."""
 
     def decided(self, decided: Decided) -> None:
-        pass
-
-    def gone(self, pid: str) -> None:
         pass

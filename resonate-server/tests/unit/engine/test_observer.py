@@ -19,13 +19,9 @@ DEADLINE = START + 60 * SECOND
 class Witness(Nobody):
     def __init__(self) -> None:
         self.seen: list[Decided] = []
-        self.left: list[str] = []
 
     def decided(self, decided: Decided) -> None:
         self.seen.append(decided)
-
-    def gone(self, pid: str) -> None:
-        self.left.append(pid)
 
 
 class Scene:
@@ -47,7 +43,7 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    bench = Bench(grace_seconds=0, rules=Rules(retry_timeout_ms=1_000 * SECOND))
+    bench = Bench(rules=Rules(retry_timeout_ms=1_000 * SECOND))
     scene = Scene(bench)
     async with bench.at_work():
         await scene.prepare()
@@ -64,7 +60,7 @@ def recall(bench: Bench) -> None:
 
 
 def take_back(bench: Bench) -> None:
-    bench.engine.worker_lost(PID)
+    bench.engine.worker_gone(PID)
 
 
 BY_ITSELF: dict[str, tuple[Callable[[Bench], None], list[str]]] = {
@@ -120,12 +116,6 @@ async def test_a_request_is_told_with_what_asked_for_it(scene: Scene) -> None:
     [decided] = scene.witness.seen
     assert decided.request == promise_settle("queued")
     assert (decided.now, set(decided.rows.promises)) == (START, {"queued"})
-
-
-async def test_a_process_that_is_gone_is_told_of(scene: Scene) -> None:
-    scene.bench.engine.worker_lost(PID)
-
-    await scene.bench.until(lambda: scene.witness.left == [PID])
 
 
 async def test_leases_that_begin_anew_are_told_of(scene: Scene) -> None:

@@ -219,9 +219,8 @@ class TestManyIds:
     ) -> None:
         monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
         await acquire(bench, await fill(bench, 95))
-        bench.engine.worker_connected(PID)
 
-        bench.engine.worker_lost(PID)
+        bench.engine.worker_gone(PID)
 
         async with asyncio.timeout(PATIENCE_S):
             while await self.acquired(bench):

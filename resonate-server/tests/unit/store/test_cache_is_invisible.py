@@ -250,7 +250,7 @@ class UndoneError(Exception):
 def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
     scratch = Driver(driver.store)
     scratch.now = driver.now
-    if Database.flush(driver.store):  # what came before is not undone, however many share a transaction
+    if Database.flush(driver.store):  # now, not with the next batch
         driver.store.commit()
     try:
         with transaction(driver.store):

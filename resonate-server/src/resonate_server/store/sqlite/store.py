@@ -101,8 +101,8 @@ class SQLiteStore(Store):
         self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
-        """Of these two only one is done before others have their turn."""
         self._patient: deque[Job] = deque()
+        """Of these two only one each is done before others have their turn."""
         self._awake = asyncio.Event()
         self._stopping = False
         self._health = StoreHealth()
@@ -201,8 +201,8 @@ class SQLiteStore(Store):
         return self._put(self._patient, Errand(self._promise(), work))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
-        """A server that stops does not wait for what others go before."""
-        if self._stopping and queue is self._patient:
+        """A server that stops does not wait for what takes turns."""
+        if self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
         else:
             queue.append(job)

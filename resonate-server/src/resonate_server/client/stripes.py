@@ -1,4 +1,4 @@
-"""The bar of a call: its life on a time axis that all calls of a drawing share."""
+"""The stripe of a call: its life on a time axis that all calls of a drawing share."""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -37,7 +37,7 @@ PHASES = {
 }
 
 SETTLED_COLOURS = {PromiseState.PENDING: "yellow", PromiseState.RESOLVED: "green", PromiseState.CANCELED: "magenta"}
-"""Of a bar, or part of one, of which nothing else is known; red otherwise."""
+"""Of a stripe, or part of one, of which nothing else is known; red otherwise."""
 
 
 class Sighting(Struct, frozen=True):
@@ -79,7 +79,7 @@ class Axis(Struct, frozen=True):
         length = shown_duration(self.end - self.begin)
         return Text("0" + length.rjust(self.width - 1), no_wrap=True)
 
-    def bar(self, call: Call, sightings: tuple[Sighting, ...]) -> Text:
+    def stripe(self, call: Call, sightings: tuple[Sighting, ...]) -> Text:
         """At least one column wide, also for what took no time."""
         first = self._column(call.promise.created_at)
         last = self._column(call.settled_at or self.end)

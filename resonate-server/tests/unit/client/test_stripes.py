@@ -1,9 +1,9 @@
-"""The bars of ``resonate tree``: what a call was seen to do, on columns of 100 ms."""
+"""The stripes of ``resonate tree``: what a call was seen to do, on columns of 100 ms."""
 
 from msgspec import UNSET
 
-from resonate_server.client.bars import SIGHTINGS_KEPT, Axis, Phase, Sighting, Sightings, legend, noted
 from resonate_server.client.calls import Call
+from resonate_server.client.stripes import SIGHTINGS_KEPT, Axis, Phase, Sighting, Sightings, legend, noted
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskRecord, TaskState
 
 AXIS = Axis(begin=0, end=1_000, width=10, ascii_only=True)
@@ -25,7 +25,7 @@ def call(state: TaskState | None = None, created_at: int = 0, settled_at: int | 
 
 
 def drawn(call: Call, *sightings: Sighting) -> str:
-    return AXIS.bar(call, sightings).plain
+    return AXIS.stripe(call, sightings).plain
 
 
 def test_a_pending_call_lasts_until_now() -> None:
