@@ -43,7 +43,7 @@ class Package(Struct, frozen=True):
 PACKAGES = {
     "kernel": Package("resonate_server/kernel/*", [f"{UNIT}/kernel"]),
     "engine": Package("resonate_server/engine/*", [f"{UNIT}/engine"]),
-    "store": Package("resonate_server/store/*", [f"{UNIT}/store"], ["--hypothesis-profile=mutants"]),
+    "store": Package("resonate_server/store/*", [f"{UNIT}/store", f"{UNIT}/engine"], ["--hypothesis-profile=mutants"]),
     "delivery": Package("resonate_server/delivery/*", [f"{UNIT}/delivery"]),
     "worker": Package("worker/*", ["tests/unit_worker"]),
 }
