@@ -1,5 +1,7 @@
 """What the server does without having been asked: whom it concerns, and that it answers nobody."""
 
+from collections.abc import Callable
+
 import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
 from unit.rows import transaction
@@ -7,8 +9,10 @@ from unit.rows import transaction
 from resonate_server import kernel
 from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
 from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import DebugTick, PromiseGet
 
 RULES = Rules(retry_timeout_ms=RETRY)
 
@@ -41,19 +45,19 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
 @pytest.mark.parametrize(
     ("question", "concerned"),
     [
-        (kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
-        (kernel.setting_aside(executes(), RULES), {"pending"}),
-        (kernel.recalling(tuple(TASKS), RULES), set()),
-        (kernel.renewing(RULES), {"acquired", "another's"}),
+        (lambda: kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
+        (lambda: kernel.setting_aside(executes(), RULES), {"pending"}),
+        (lambda: kernel.recalling(tuple(TASKS), RULES), set()),
+        (lambda: kernel.renewing(RULES), {"acquired", "another's"}),
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
 def test_it_concerns_some_and_answers_nothing(
-    server: Driver, question: tuple[Footprint, Rule], concerned: set[str]
+    server: Driver, question: Callable[[], tuple[Footprint, Rule]], concerned: set[str]
 ) -> None:
     server.now += 1
 
-    decision = decided(server, *question)
+    decision = decided(server, *question())
 
     assert set(decision.changes.tasks) == concerned
     assert decision.changes.promises == {}
@@ -70,6 +74,15 @@ def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
 
     assert set(decision.changes.tasks) == expected
     assert decision.answer == Answer(status=200, data=bool(expected))
+
+
+def test_a_rule_tells_who_asks_and_as_of_when() -> None:
+    tick, get = DebugTick(time=5), PromiseGet(id="p")
+    call = Call(corr_id="1", request=get, debug_time=7)
+
+    rules = [rule for _, rule in (kernel.due(RULES), kernel.due(RULES, tick, 5), kernel.answering(call, RULES))]
+
+    assert [(rule.request, rule.at) for rule in rules] == [(None, None), (tick, 5), (get, 7)]
 
 
 def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
