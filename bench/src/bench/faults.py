@@ -25,7 +25,7 @@ from bench.report import Target
 from bench.slow_baz import SECONDS_VARIABLE
 from bench.stack import CONNECTED, OwnServer, Stack
 from bench.witness import Call, ServerLog, Spend, TooLate, is_suspended, moment_when, pause_end
-from worker.worker import HEARTBEATS_PER_LEASE
+from worker.beside import HEARTBEATS_PER_LEASE
 
 PAUSE_SECONDS = 0.8
 JITTER_SECONDS = 0.2

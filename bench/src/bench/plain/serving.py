@@ -8,13 +8,12 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from requests.adapters import HTTPAdapter
 
-from foo_web.app import MAX_WAITING
-from foo_web.server import CONNECTIONS, SPARE_THREADS
-
 PORT = "PLAIN_PORT"
 NEXT_URL = "PLAIN_NEXT_URL"
 """The environment variables: where to listen, and whom to call."""
 CALL_SECONDS = 60
+THREADS = 576
+CONNECTIONS = 2048
 
 
 class Client:
@@ -24,7 +23,7 @@ class Client:
         self._url = os.environ[NEXT_URL]
         self._session = requests.Session()
         self._session.trust_env = False  # looking for proxies in the environment would cost every call
-        self._session.mount("http://", HTTPAdapter(pool_maxsize=MAX_WAITING))
+        self._session.mount("http://", HTTPAdapter(pool_maxsize=THREADS))
 
     def call(self) -> int:
         """The ``message`` of the answer."""
@@ -45,7 +44,7 @@ class _Server(BaseApplication):
             "bind": f"127.0.0.1:{os.environ[PORT]}",
             "worker_class": "gthread",
             "workers": 1,
-            "threads": MAX_WAITING + SPARE_THREADS,
+            "threads": THREADS,
             "worker_connections": CONNECTIONS,
             "keepalive": 75,
             "control_socket_disable": True,
