@@ -26,30 +26,12 @@ need_number() { # OPTION VALUE
     [[ "$2" =~ ^(0|[1-9][0-9]{0,8})$ ]] || bad_usage "$1 needs a whole number, not '$2'"
 }
 
-chains=200
-seconds=120
-seed=""
+chains=200 seconds=120 seed=$((RANDOM * 32768 + RANDOM))
 while [ $# -gt 0 ]; do
     case "$1" in
-        --chains)
-            need_value "$1" $#
-            need_number "$1" "$2"
-            [ "$2" -gt 0 ] || bad_usage "--chains must be more than 0"
-            chains=$2
-            shift
-            ;;
-        --seconds)
-            need_value "$1" $#
-            need_some_seconds "$1" "$2"
-            seconds=$2
-            shift
-            ;;
-        --seed)
-            need_value "$1" $#
-            need_number "$1" "$2"
-            seed=$2
-            shift
-            ;;
+        --chains) need_value "$1" $# && need_number "$1" "$2" && need_some_seconds "$1" "$2" && chains=$2 && shift ;;
+        --seconds) need_value "$1" $# && need_some_seconds "$1" "$2" && seconds=$2 && shift ;;
+        --seed) need_value "$1" $# && need_number "$1" "$2" && seed=$2 && shift ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
     esac
@@ -59,4 +41,4 @@ done
 require_stack
 scripts/venv.sh
 PYTHONPATH=chaos/src exec "$VENV/bin/python" -m chaos --kind "$kind" --foo-port "$FOO_PORT" --lease "$LEASE_SECONDS" \
-    --chains "$chains" --seconds "$seconds" --seed "${seed:-$((RANDOM * 32768 + RANDOM))}"
+    --chains "$chains" --seconds "$seconds" --seed "$seed"

@@ -23,32 +23,25 @@ USAGE
 }
 
 # shellcheck disable=SC2034 # for lib-crash.sh
-service=bar fault=kill when=suspended duration=10 down=5 keep_down="" length_option=--pause
-chosen=""
+service=bar fault=kill when=suspended duration="" down=5 keep_down="" length_option=--pause
 while [ $# -gt 0 ]; do
     case "$1" in
         --pause | --running)
-            need_value "$1" $#
-            need_some_seconds "$1" "$2"
-            [ -z "$chosen" ] || bad_usage "--pause and --running exclude each other"
-            chosen=$1 length_option=$1 duration=$2
+            need_value "$1" $# && need_some_seconds "$1" "$2"
+            [ -z "$duration" ] || bad_usage "--pause and --running exclude each other"
             [ "$1" = --pause ] || when=running
-            shift
+            length_option=$1 duration=$2 && shift
             ;;
-        --down)
-            need_value "$1" $#
-            need_seconds "$1" "$2"
-            down=$2
-            shift
-            ;;
+        --down) need_value "$1" $# && need_seconds "$1" "$2" && down=$2 && shift ;;
         --keep-down) keep_down=yes ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
     esac
     shift
 done
+duration=${duration:-10}
 
 prepare
 play
 echo
-draw_tree "$kind" "$id" || true # a picture, not a verdict
+resonate_command "$kind" tree "$id" || true # a picture, not a verdict

@@ -4,11 +4,11 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 . scripts/lib-crash.sh
 
 usage() {
-    cat <<'USAGE'
+    cat <<USAGE
 usage: scripts/crash.sh SERVICE [--when MOMENT] [--kill | --pause | --freeze | --partition] [--for SECONDS] [--down SECONDS]
 
-Strikes SERVICE (foo, bar, baz or resonate-server) while a request is on its way, ends the fault and waits for the
-answer. Ends with 0 only if the answer is 3 and nothing ran that should not have: baz once; bar's work once, or
+Strikes SERVICE (one of $(one_of)) while a request is on its way, ends the fault and
+waits for the answer. Ends with 0 only if the answer is 3 and nothing ran that should not have: baz once; bar's work once, or
 twice if a fault took the lease of whoever did it. If it ends early, it ends the fault first.
 
 The moment (suspended; with --freeze of bar: running):
@@ -19,9 +19,9 @@ The moment (suspended; with --freeze of bar: running):
 The fault (--kill):
   --kill              SIGKILL (docker kill); started again afterwards
   --pause             stopped for less than a lease (SIGSTOP, docker pause); goes on afterwards
-  --freeze            the same for longer than a lease. If it is bar or baz, another one of its kind stands by (it is
-                      started for this, and removed): it takes the work over, and what the thawed one
-                      sends in late is refused
+  --freeze            the same for longer than a lease. If it is a worker, like bar and baz, another one of its kind stands
+                      by (it is started for this, and removed): it takes the work over, and what the thawed one sends
+                      in late is refused
   --partition         cut off from the network (docker network disconnect); containers only
 
   --for SECONDS       how long bar sleeps or works (10; with --freeze 6; with --when idle not at all)
@@ -31,77 +31,44 @@ Where a service has several instances, all of them are struck, but by --freeze o
 USAGE
 }
 
+one_of() { # the services, as a sentence has them
+    local names
+    names=$(services)
+    echo "${names//$'\n'/, } and resonate-server"
+}
+
 choose() { # VARIABLE VALUE OPTIONS: which may be given once
     [ -z "${!1}" ] || [ "${!1}" = "$2" ] || bad_usage "$3 exclude each other"
     printf -v "$1" %s "$2"
-}
-
-need_service() {
-    case " $SERVICES " in
-        *" $1 "*) ;;
-        *) bad_usage "there is no service '$1', only foo, bar, baz and resonate-server" ;;
-    esac
-}
-
-need_moment() {
-    case "$1" in
-        suspended | running | idle) ;;
-        *) bad_usage "--when needs suspended, running or idle, not '$1'" ;;
-    esac
-}
-
-fill_in_defaults() {
-    fault=${fault:-kill}
-    case "$fault-$service" in
-        freeze-bar) when=${when:-running} ;;
-        *) when=${when:-suspended} ;;
-    esac
-    case "$fault-$when" in
-        *-idle) ;;
-        freeze-*) duration=${duration:-6} ;;
-        *) duration=${duration:-10} ;;
-    esac
-    case "$fault" in
-        pause) down=${down:-2} ;;
-        freeze) ;; # depends on the lease of the stack
-        *) down=${down:-5} ;;
-    esac
 }
 
 # shellcheck disable=SC2034 # for lib-crash.sh
 service="" fault="" when="" duration="" down="" keep_down="" length_option=--for
 while [ $# -gt 0 ]; do
     case "$1" in
-        --when)
-            need_value "$1" $#
-            need_moment "$2"
-            choose when "$2" "two moments"
-            shift
-            ;;
+        --when) need_value "$1" $#
+            [[ "$2" =~ ^(suspended|running|idle)$ ]] || bad_usage "--when needs suspended, running or idle, not '$2'"
+            choose when "$2" "two moments" && shift ;;
         --kill | --pause | --freeze | --partition) choose fault "${1#--}" "--kill, --pause, --freeze and --partition" ;;
-        --for)
-            need_value "$1" $#
-            need_some_seconds "$1" "$2"
-            duration=$2
-            shift
-            ;;
-        --down)
-            need_value "$1" $#
-            need_seconds "$1" "$2"
-            down=$2
-            shift
-            ;;
+        --for) need_value "$1" $# && need_some_seconds "$1" "$2" && duration=$2 && shift ;;
+        --down) need_value "$1" $# && need_seconds "$1" "$2" && down=$2 && shift ;;
         -h | --help) usage && exit 0 ;;
         -*) bad_usage "unknown option '$1'" ;;
-        *)
-            need_service "$1"
-            choose service "$1" "two services"
-            ;;
+        *) [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(one_of)"
+            choose service "$1" "two services" ;;
     esac
     shift
 done
 [ -n "$service" ] || bad_usage "which SERVICE is to be struck?"
-fill_in_defaults
 
+fault=${fault:-kill} usual=10
+case "$fault-$service" in
+    freeze-bar) when=${when:-running} usual=6 ;; # how long it lasts depends on the lease of the stack
+    freeze-*) usual=6 ;;
+    pause-*) down=${down:-2} ;;
+    *) down=${down:-5} ;;
+esac
+when=${when:-suspended}
+[ "$when" = idle ] || duration=${duration:-$usual}
 prepare
 play

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # what the scripts that source this file set: see the list below
-# What crash.sh and crash-bar.sh share: one request, one fault, a timeline, and a verdict. Sourced after lib.sh.
+# What crash.sh and crash-bar.sh share: one request, one fault, and a timeline. This starts and kills; how far the request has
+# come, and whether all was as it should be, `resonate wait` and `resonate report` say. Sourced after lib.sh.
 #
 # The script sets, before it calls `prepare` and then `play`:
 #   service fault when   who is struck, how (kill, pause, freeze, partition) and at which moment (suspended, running, idle)
@@ -9,18 +10,14 @@
 #   length_option        the option by which a person chooses the duration
 #   keep_down            not empty: stop after the fault, and say how to go on by hand
 
+readonly START_SECONDS=40     # until baz has run, and bar sleeps or works; as much for a second instance to start
 readonly RECOVERY_SECONDS=120 # an answer that takes longer than pause, or work, and this is counted as missing
 readonly MENDING_SECONDS=30   # what could not be brought back at once is tried for so long
 readonly TAKEOVER_SECONDS=60  # a lease that has ended is given away again within this
+readonly RIGHT_ANSWER=3
 
-
-# ── the timeline ────────────────────────────────────────────────────────────────────────────────────────────
-
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-    red=$'\033[31m' green=$'\033[32m' bold=$'\033[1m' plain=$'\033[0m'
-else
-    red="" green="" bold="" plain=""
-fi
+red="" green="" bold="" plain=""
+[ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || { red=$'\033[31m' green=$'\033[32m' bold=$'\033[1m' plain=$'\033[0m'; }
 
 event() { # TEXT [COLOUR]: one line of the timeline
     local elapsed=$(($(now_ms) - began))
@@ -29,74 +26,31 @@ event() { # TEXT [COLOUR]: one line of the timeline
 
 detail() { printf '           %s\n' "$1"; }
 
-# ── what can be seen from outside ───────────────────────────────────────────────────────────────────────────
-
-runs_in() { # FUNCTION: how often it ran for this request, by the log on stdin; a child's id begins with that of its root
-    grep -c "^[^ ]* running function $1 .*promise=${id}\(:[^ ]*\)\{0,1\}\( .*\)\{0,1\}$" || true
+in_background() { # COMMAND...: in a process group of its own, which `leave` ends
+    set -m
+    "$@" </dev/null &
+    set +m
 }
 
-runs_of() { # SERVICE [FUNCTION]: of all its instances
-    service_log "$kind" "$1" 2>/dev/null | runs_in "${2:-$1}"
-}
+nap() { in_background sleep "$1" && wait $!; } # SECONDS: unlike in sleep itself, the script can be told to leave
 
-ask_server() { # KIND DATA: one request in the protocol of the Resonate server
-    server_curl --max-time 5 --data "{\"kind\": \"$1\", \"head\": {\"corrId\": \"crash\", \"version\": \"2026-04-01\"}, \"data\": $2}" \
-        "http://127.0.0.1:$resonate_port/"
-}
-
-call_from() { # PROMISE SERVICE: the one call from there to the service, as the server knows it
-    ask_server promise.search "{\"tags\": {\"resonate:parent\": \"$1\", \"resonate:target\": \"poll://any@service-$2\"}}"
-}
-
-baz_has_returned() { # the value is the JSON text 1, in Base64
-    bar_promise=$(call_from "$id" bar | sed -n 's/.*"id": *"\([^"]*\)".*/\1/p')
-    [ -n "$bar_promise" ] && call_from "$bar_promise" baz | grep '"state": *"resolved"' | grep -q '"data": *"MQ=="'
-}
-
-bar_is() { # STATE: whether the server sees bar's task so
-    ask_server task.get "{\"id\": \"$bar_promise\"}" | grep -q "\"state\": *\"$1\""
-}
-
-bar_works() { bar_is acquired && [ "$(runs_of bar work)" -ge 1 ]; }
-
-pause_end_ms() { # when the sleep of bar ends; the server knows it, bar or no bar
-    ask_server promise.search "{\"tags\": {\"resonate:parent\": \"$bar_promise\", \"resonate:timer\": \"true\"}}" |
-        sed -n 's/.*"timeoutAt": *\([0-9]*\).*/\1/p' | head -n 1
-}
-
-caller_is_done() { process_gone "$caller"; }
-
-or_caller_is_done() { "$@" || caller_is_done; } # COMMAND...
-
-# ── the caller ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the request ─────────────────────────────────────────────────────────────────────────────────────────────
 
 send_request() {
     event "a caller sends POST /foo and waits for the answer: $id"
     sent=$(now_ms)
-    due=$sent # when the answer would come without a fault: at once, or when what bar does is over
-    call_foo &
+    in_background call_foo
     caller=$!
-}
-
-body() {
-    case "$when-$duration" in
-        *-) echo "{}" ;;
-        running-*) echo "{\"running\": $duration}" ;;
-        *) echo "{\"pause\": $duration}" ;;
-    esac
 }
 
 # Notes the answer, and when it came. As any client would, it repeats a request whose connection broke, or that was
 # refused for the moment, with the same key.
 call_foo() {
-    trap 'kill "$request" 2>/dev/null; exit 1' TERM
     while true; do
-        curl --silent --show-error --noproxy '*' --output "$work/answer" --write-out 'HTTP %{http_code}' \
-            --request POST --header "Idempotency-Key: $id" --header "Content-Type: application/json" \
-            --data "$(body)" "http://127.0.0.1:$foo_port/foo" >"$work/report" 2>/dev/null &
-        request=$!
-        wait "$request" || true
-        case "$(cat "$work/report")" in
+        local_curl --output "$work/answer" --write-out 'HTTP %{http_code}' --request POST \
+            --header "Idempotency-Key: $id" --header "Content-Type: application/json" \
+            --data "$body" "http://127.0.0.1:$foo_port/foo" >"$work/status" 2>/dev/null || true
+        case "$(cat "$work/status")" in
             "" | "HTTP 000" | "HTTP 503") echo again >>"$work/repeats" && sleep 0.3 ;;
             *) break ;;
         esac
@@ -104,128 +58,102 @@ call_foo() {
     now_ms >"$work/answered"
 }
 
-await() { # SECONDS WHAT COMMAND...: or say why it did not come about
-    local limit=$1 what=$2
-    shift 2
-    wait_until "$limit" or_caller_is_done "$@" || die "$what within $limit s; see scripts/logs.sh."
-    ! caller_is_done || give_up
-}
+caller_is_done() { process_gone "$caller"; }
 
 give_up() { # the caller has its answer too early
-    case "$(cat "$work/report")" in
-        "HTTP 200") die "the request was over before $service was struck: give it a longer $length_option." ;;
-        *) die "the caller has an answer already, $(cat "$work/report"): $(cat "$work/answer")" ;;
-    esac
+    [ "$(cat "$work/status")" != "HTTP 200" ] ||
+        die "the request was over before $service was struck: give it a longer $length_option."
+    die "the caller has an answer already, $(cat "$work/status"): $(cat "$work/answer")"
 }
 
-watch_chain_start() {
-    await 30 "baz has not run" baz_has_returned
+start_watcher() { # before there is anything to see: its start may take longer than a short request
+    local goal=bar=suspended
+    [ "$when" = suspended ] || goal=step=running
+    in_background resonate_command "$kind" wait "$id" --until baz=settled --until "$goal" --timeout "$((2 * START_SECONDS))s" \
+        >"$work/reached" 2>"$work/watcher"
+    watcher=$!
+    wait_until "$START_SECONDS" [ -s "$work/watcher" ] || die "the Resonate server cannot be asked; see scripts/logs.sh."
+}
+
+one_is_done() { process_gone "$watcher" || caller_is_done; }
+
+await_moment() { # to strike
+    local what="sleeps" how="it is suspended and holds no lease"
+    [ "$when" = suspended ] || what="works" how="it is at work and holds its lease"
+    wait_until "$START_SECONDS" one_is_done || die "bar has not come so far within $START_SECONDS s; see scripts/logs.sh."
+    ! caller_is_done || give_up
+    wait "$watcher" || { wait_until 5 caller_is_done && give_up; } || die "bar is not $when: $(tail -n 1 "$work/watcher")"
     event "foo has called bar, bar has called baz, baz has run and returned 1"
-    if [ "$when" = suspended ]; then
-        await 10 "bar was not suspended" bar_is suspended
-        spent=$(pause_end_ms)
-        due=$spent
-        event "bar sleeps for $duration s before it looks at that result"
-        detail "it is suspended and holds no lease"
-    else
-        await 10 "bar was not at work" bar_works
-        spent=$(($(now_ms) + $(milliseconds "$duration")))
-        due=$spent
-        event "bar works for $duration s before it looks at that result"
-        detail "it is at work and holds its lease"
-    fi
+    event "bar $what for $duration s before it looks at that result"
+    detail "$how"
 }
 
 await_answer() {
     local limit=${duration%%.*}
     limit=$((${limit:-0} + RECOVERY_SECONDS))
-    wait_until "$limit" caller_is_done || {
-        kill "$caller" 2>/dev/null || true
-        die "no answer after $limit s; see scripts/logs.sh."
-    }
+    wait_until "$limit" caller_is_done || die "no answer after $limit s; see scripts/logs.sh."
     event "the caller has its answer: $(cat "$work/answer")" "$bold"
-    case "$(cat "$work/report")" in
-        "HTTP 200") ;;
-        *) detail "$(cat "$work/report")" ;;
-    esac
-    [ ! -f "$work/repeats" ] ||
-        detail "it had to repeat its request $(grep -c . "$work/repeats") times, with the same Idempotency-Key"
+    [ "$(cat "$work/status")" = "HTTP 200" ] || detail "$(cat "$work/status")"
+    [ ! -f "$work/repeats" ] || detail "it had repeated its request, with the same Idempotency-Key: $(grep -c . "$work/repeats")"
 }
 
 # ── the fault ───────────────────────────────────────────────────────────────────────────────────────────────
 
-told() { # what the fault is called once it has struck, and once it is over
-    case "$1-$fault-$kind" in
-        struck-kill-*) echo "is killed (SIGKILL)" ;;
-        struck-pause-processes) echo "is stopped (SIGSTOP)" ;;
-        struck-pause-containers) echo "is stopped (docker pause)" ;;
-        struck-freeze-*) echo "is frozen, for longer than a lease ($lease s)" ;;
-        struck-partition-*) echo "is cut off from the network (docker network disconnect)" ;;
-        over-kill-*) echo "is started again" ;;
-        over-pause-* | over-freeze-*) echo "is thawed" ;;
-        over-partition-*) echo "is connected again" ;;
+describe_fault() { # how it is told, and which functions of lib.sh do and undo it
+    case "$fault" in
+        kill) struck_how="killed (SIGKILL)" undone="started again" strike=kill_instance undo=start_instance ;;
+        pause | freeze) struck_how="stopped (SIGSTOP)" undone=thawed strike=freeze_instance undo=thaw_instance ;;
+        partition) struck_how="cut off from the network (docker network disconnect)" undone="connected again"
+            strike=cut_off_instance undo=reconnect_instance ;;
     esac
+    [ "$fault-$kind" != pause-containers ] || struck_how="stopped (docker pause)"
+    [ "$fault" != freeze ] || struck_how="frozen, for longer than a lease ($lease s)"
 }
 
-struck_are() { # TOLD: the same of one or of several
+struck_are() { # WHAT: told of one or of several
     case "$struck" in
-        *$'\n'*) echo "all $(grep -c . <<<"$struck") ${service}s ${1/#is/are}" ;;
-        *) echo "$service $1" ;;
+        *$'\n'*) echo "all $(grep -c . <<<"$struck") ${service}s are $1" ;;
+        *) echo "$service is $1" ;;
     esac
 }
 
-can_have_a_second() { case "$service" in bar | baz) return 0 ;; *) return 1 ;; esac }
-
-start_second() { # if there is not one already that could take over
-    can_have_a_second && [ "$(instances "$kind" "$service" | grep -c .)" -lt 2 ] || return 0
-    [ "$kind" = processes ] || docker compose ps --all --quiet "$service" >"$work/containers"
-    second=yes # from now on there may be one
+second_instances() {
     case "$kind" in
-        containers) # without --wait, which fails on a first one whose last checks failed, as it has just been frozen
-            LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate \
-                --scale "$service=2" "$service" || die "a second $service could not be started."
-            ;;
-        processes) start_process "$service-2" ;;
+        containers) docker compose ps --all --quiet "$service" | grep -vxF -f "$work/first" ;;
+        processes) echo "$service-2" ;;
     esac
-    wait_until 60 second_healthy || die "a second $service could not be started; see scripts/logs.sh."
+}
+
+second_healthy() { instance_healthy "$kind" "$(second_instances)"; }
+
+start_second() { # if it is a worker, and there is not one already that could take over
+    instances "$kind" "$service" >"$work/first"
+    [ "$(service_field "$service" kind)" = worker ] && [ "$(grep -c . "$work/first")" -lt 2 ] || return 0
+    second=yes # from now on there may be one
+    if [ "$kind" = containers ]; then # without --wait, which fails on a first one whose last checks failed, as it was frozen
+        LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate \
+            --scale "$service=2" "$service" || die "a second $service could not be started."
+    else
+        start_process "$service-2"
+    fi
+    wait_until "$START_SECONDS" second_healthy || die "a second $service could not be started; see scripts/logs.sh."
     event "a second $service is started and stands by"
 }
 
-second_containers() { docker compose ps --all --quiet "$service" | grep -vxF -f "$work/containers"; }
-
-second_healthy() {
-    case "$kind" in
-        containers) instance_healthy containers "$(second_containers)" ;;
-        processes) process_healthy "$service-2" ;;
-    esac
-}
-
 remove_second() {
-    local container
-    case "$kind" in
-        containers) for container in $(second_containers); do quietly docker rm --force "$container"; done ;;
-        processes) stop_process_group "$service-2" ;;
-    esac
+    local instance
+    for instance in $(second_instances); do
+        if [ "$kind" = containers ]; then quietly docker rm --force "$instance"; else stop_process_group "$instance"; fi
+    done
     second=""
 }
 
-instances_before() { cat "$work/instances"; }
-
 holder() { # the instance that has run its function for this request; any if none has
     local instance
-    for instance in $(instances_before); do
-        [ "$(instance_log "$kind" "$instance" | runs_in "$service")" -gt 0 ] && echo "$instance" && return
-    done
-    instances_before | head -n 1
-}
-
-other_has_run() { # whether an instance that is not struck has run its function for this request
-    local instance
     for instance in $(instances "$kind" "$service"); do
-        [ "$instance" = "$struck" ] && continue
-        [ "$(instance_log "$kind" "$instance" | runs_in "$service")" -gt 0 ] && return
+        [ "$(instance_log "$kind" "$instance" | grep -c " running function $service  promise=$id")" = 0 ] || break
     done
-    return 1
+    echo "$instance"
 }
 
 each_struck() { # COMMAND: for each instance
@@ -236,104 +164,57 @@ each_struck() { # COMMAND: for each instance
 
 strike() {
     local chosen
-    instances "$kind" "$service" >"$work/instances"
-    chosen=$(instances_before)
-    if [ "$fault" = freeze ]; then
-        chosen=$(holder)
-    fi
+    chosen=$(instances "$kind" "$service")
+    [ "$fault" != freeze ] || chosen=$(holder)
     struck=$chosen
     struck_at=$(now_ms)
-    case "$fault" in
-        kill) shield each_struck kill_instance ;;
-        pause | freeze) shield each_struck freeze_instance ;;
-        partition) shield each_struck cut_off_instance ;;
-    esac
-    event "$(struck_are "$(told struck)")" "$red"
+    shield each_struck "$strike"
+    event "$(struck_are "$struck_how")" "$red"
 }
 
 show_request() { # while the fault lasts
     case "$service-$fault" in
-        foo-kill | foo-partition)
-            detail "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key" ;;
+        foo-kill | foo-partition) detail "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key" ;;
         foo-*) detail "the caller's connection stays open, and silent" ;;
         resonate-server-kill) detail "what it has acknowledged is on disk; foo, bar and baz try to reach it again" ;;
         resonate-server-*) detail "nothing can be recorded now; foo, bar and baz wait for it" ;;
-        *)
-            detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
+        *) detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
             [ "$when" = idle ] || ! caller_is_done || give_up
-            detail "the caller still waits; the Resonate server keeps what was done so far"
-            ;;
+            detail "the caller still waits; the Resonate server keeps what was done so far" ;;
     esac
-}
-
-undo_fault() {
-    case "$fault" in
-        kill) shield each_struck start_instance ;;
-        pause | freeze) shield each_struck thaw_instance ;;
-        partition) shield each_struck reconnect_instance ;;
-    esac
-    struck=""
-}
-
-mend_struck() { # whatever the fault has come to: it may have struck half of them, or be half undone
-    shield each_struck mend_patiently || return 1
-    struck=""
-}
-
-mend_patiently() { wait_until "$MENDING_SECONDS" mend_instance "$@"; } # KIND INSTANCE
-
-end_fault() {
-    local were=$struck
-    back=$(now_ms)
-    event "$(struck_are "$(told over)")" "$green" # as many of it as were struck
-    undo_fault
-    case "$service-$fault" in
-        bar-kill | baz-kill) detail "nobody tells it what it was doing; the Resonate server knows" ;;
-        foo-kill) detail "the next attempt of the caller joins the chain that it began" ;;
-        resonate-server-kill) detail "the others connect again within half a second; leases begin anew" ;;
-    esac
-    case "$service-$fault-$when" in
-        bar-kill-running)
-            detail "the dead bar held a lease; the server has taken it back, or does so"
-            detail "when it lapses, and gives the work away again"
-            ;;
-        bar-freeze-running) show_refusal "$were" ;;
-    esac
-}
-
-# ── frozen beyond the lease ─────────────────────────────────────────────────────────────────────────────────
-
-await_takeover() {
-    wait_until "$TAKEOVER_SECONDS" other_has_run || die "no other bar took over within $TAKEOVER_SECONDS s; see scripts/logs.sh."
-    event "its lease has ended: the other bar does the work, from its beginning"
 }
 
 let_it_last() { # the fault
     local left=$((${down%%.*} * 1000))
     [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
-    await_takeover
+    resonate_command "$kind" wait "$id" --until bar=running --after "$(awk 'END { print $2 }' "$work/reached")" \
+        --timeout "${TAKEOVER_SECONDS}s" >/dev/null || die "no other bar took over within $TAKEOVER_SECONDS s; see scripts/logs.sh."
+    event "its lease has ended: the other bar does the work, from its beginning"
     left=$((left - ($(now_ms) - struck_at)))
     [ "$left" -le 0 ] || nap "$(seconds "$left")"
 }
 
-nap() { # SECONDS: unlike in sleep itself, the script can be told to leave
-    sleep "$1" &
-    wait $!
+has_lost_lease() { # INSTANCE: and says so
+    [ "$(instance_log "$kind" "$1" | grep -c "promise=$id.*  lease lost")" -gt 0 ]
 }
 
-refusal() { # INSTANCE: prints what it says of the lease it has lost
-    instance_log "$kind" "$1" | sed -n "s/^[^ ]* ended function $service .*promise=$id.* \(lease lost.*\)/\1/p" | head -n 1 | grep .
-}
-
-show_refusal() { # INSTANCE: of the result of the bar that was frozen, when it comes at last
-    detail "it does not know that its lease has ended, and sends its result"
-    if wait_until "$((${duration%%.*} + 30))" refusal "$1"; then
-        refused=yes
-        event "the server refuses that; the thawed bar says:"
-        detail "$(refusal "$1")"
-    else
-        event "nothing shows that the server has refused it" "$red"
-    fi
+end_fault() {
+    local were=$struck
+    back=$(now_ms)
+    event "$(struck_are "$undone")" "$green" # as many of it as were struck
+    shield each_struck "$undo"
+    struck=""
+    case "$service-$fault-$when" in
+        foo-kill-*) detail "the next attempt of the caller joins the chain that it began" ;;
+        resonate-server-kill-*) detail "the others connect again within half a second; leases begin anew" ;;
+        *-kill-*) detail "nobody tells it what it was doing; the Resonate server knows" ;;
+        bar-freeze-running)
+            detail "it does not know that its lease has ended, and sends its result"
+            wait_until "$((${duration%%.*} + 30))" has_lost_lease "$were" || true # the report tells
+            ;;
+    esac
+    [ "$service-$fault-$when" != bar-kill-running ] ||
+        detail "the dead bar held a lease; the server takes it back, and gives the work to the next bar"
 }
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -348,124 +229,60 @@ bar stays dead. To go on by hand:
 HOW
 }
 
+mend_patiently() { wait_until "$MENDING_SECONDS" mend_instance "$@"; } # KIND INSTANCE
+
 leave() { # whatever happens, nothing stays dead, frozen or cut off unless that was wished for
-    local pid
+    local group
     trap '' INT TERM HUP PIPE
     finish_shielded || true # the fault strikes, or its end comes, before it is looked after
-    for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done # the caller, a sleep
-    if [ -n "$struck" ]; then
-        if mend_struck; then
-            say "$service has been ${fault_undone}."
+    for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done # the caller, a sleep
+    if [ -n "$struck" ]; then # it may have struck half of them, or be half undone
+        if shield each_struck mend_patiently; then
+            say "$service has been $undone."
         else
-            say "$service could not be ${fault_undone}; scripts/up.sh tries that again."
+            say "$service could not be $undone; scripts/up.sh tries that again."
         fi
     fi
     [ -z "$second" ] || shield remove_second || say "the second $service could not be removed; scripts/down.sh removes it."
     rm -rf "$work"
 }
 
-report_recovery_time() {
-    local since=$back what
-    what="$service $(told over)"
-    what=${what/ is / was }
-    if [ "$fault" = freeze ]; then
-        since=$struck_at what="$service was frozen"
-    elif [ "$when" = suspended ] && [ "${spent:-0}" -gt "$since" ]; then
-        since=$spent what="the pause ended"
-    elif [ "$when" = running ] && [ "$work_runs" = 1 ] && [ "$spent" -gt "$since" ]; then
-        since=$spent what="bar's work was to end"
-    fi
-    [ "$answered" -ge "$since" ] || since=$answered
-    echo "The answer came $(seconds $((answered - since))) s after $what."
-    [ "$work_runs" -lt 2 ] || {
-        detail "($duration s of these are bar's work again, from its beginning:"
-        detail "the ${told_struck} bar had not finished it)"
-    }
-    [ -z "$cost" ] ||
-        echo "Without the fault it would have come after $(seconds $((due - sent))) s; it came after $(seconds $((answered - sent))) s."
-}
-
-find_cost() { # sets it, and when the answer came; less than half a second is none
-    answered=$(cat "$work/answered")
-    cost=""
-    [ $((answered - due)) -lt 500 ] || cost=$(seconds $((answered - due)))
-}
-
-most_work() { # how often bar's work may have run: once more if the one that did it lost its lease
-    case "$service-$when" in
-        bar-running | resonate-server-running) echo 2 ;;
-        *) echo 1 ;;
-    esac
-}
-
-as_it_should_be() { # MESSAGE
-    [ "$1" = 3 ] && [ "$baz_runs" = 1 ] && [ "$work_runs" -le "$(most_work)" ] &&
-        { [ "$service-$fault-$when" != bar-freeze-running ] || [ -n "$refused" ]; }
-}
-
-verdict() {
-    case "$service-$fault-$when-$work_runs" in
-        bar-freeze-running-*) echo "Counted once: the answer is 3, baz ran exactly once, and the late result was refused." ;;
-        *-running-2) echo "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again." ;;
-        *-running-*) echo "The answer is 3; baz ran exactly once, and so did bar's work." ;;
-        *-idle-*) echo "The answer is 3, and baz ran exactly once." ;;
-        *) echo "The crash cost $([ -n "$cost" ] && echo "$cost s" || echo nothing): the answer is 3, and baz ran exactly once." ;;
-    esac
-}
-
-report() {
-    local message baz_runs work_runs also=""
-    message=$(sed -n 's/.*"message": *\([^,}]*[^,} ]\).*/\1/p' "$work/answer")
-    baz_runs=$(runs_of baz) work_runs=$(runs_of bar work)
-    [ "$when" != running ] || also=" (its work: $work_runs)"
+report() { # ends with 0 if all is as it should be
+    local group name
+    group=$(service_field "$service" group) || true # the server has none
     echo
-    echo "Runs of each function, counted in the logs: foo $(runs_of foo), bar $(runs_of bar)$also, baz $baz_runs."
-    detail "(a waiting function runs from its top when it continues;"
-    detail "a call it made before is not made again)"
-    find_cost
-    [ "$message" != 3 ] || report_recovery_time
-    if as_it_should_be "$message"; then
-        echo "$green$bold$(verdict)$plain"
-    else
-        echo "${red}${bold}Something went wrong: the answer should be 3 (it is ${message:-missing}), and baz should have run once.${plain}"
-        return 1
-    fi
+    for name in $(services); do service_log "$kind" "$name"; done | resonate_command "$kind" report "$id" \
+        --expect "$RIGHT_ANSWER" --answer "$(cat "$work/answer")" \
+        --sent "$sent" --answered "$(cat "$work/answered")" --takes "$(milliseconds "${duration:-0}")ms" \
+        --fault "$fault" --struck "$service" --struck-at "$struck_at" --over-at "$back" ${group:+--group "$group"}
 }
-
-# ── the whole ───────────────────────────────────────────────────────────────────────────────────────────────
 
 prepare() { # or say why there is nothing to strike
+    caller="" struck="" second="" work=""
+    trap leave EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
     require_stack
     [ "$fault-$kind" != partition-processes ] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
     # shellcheck disable=SC2153 # require_stack sets these
-    foo_port=$FOO_PORT resonate_port=$RESONATE_PORT lease=$LEASE_SECONDS
+    foo_port=$FOO_PORT lease=$LEASE_SECONDS
     [ -n "$down" ] || down=$((${lease%%.*} + 3)) # --freeze
     id=crash-$(date +%H%M%S)-$$
+    body="{${duration:+\"pause\": $duration}}"
+    [ "$when" != running ] || body=${body/pause/running}
     work=$(mktemp -d)
-    touch "$work/answer" "$work/report"
-    caller="" struck="" second="" refused="" spent=""
-    case "$fault" in
-        kill) fault_undone="started again" told_struck=killed ;;
-        pause | freeze) fault_undone=thawed told_struck=frozen ;;
-        partition) fault_undone="connected again" told_struck="cut off" ;;
-    esac
-    trap leave EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
+    touch "$work/answer" "$work/status"
+    describe_fault
 }
 
 play() { # ends with 0 if all is as it should be
+    [ "$when" = idle ] || start_watcher
     began=$(now_ms)
     [ "$fault" != freeze ] || start_second # now, as the request does not wait for it
-    if [ "$when" = idle ]; then
-        strike
-        send_request
-    else
-        send_request
-        watch_chain_start
-        strike
-    fi
+    [ "$when" != idle ] || strike
+    send_request
+    [ "$when" = idle ] || { await_moment && strike; }
     show_request
     if [ -n "$keep_down" ]; then
         say_how_to_go_on

@@ -1,10 +1,9 @@
 # shellcheck shell=bash
 # What the scripts share: messages, waiting, and control of the stack, which runs as containers or as processes.
-# Sourced from the repository's folder; works with bash 3.2 and BSD tools.
+# Sourced from the repository's folder.
 # The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
 
-readonly SERVICES="resonate-server baz bar foo" # in the order in which they start
 readonly VENV=$PWD/.venv
 
 # What a person's shell says about Python is meant for other programs: it could keep uv from being installed, or have a service
@@ -17,6 +16,22 @@ for variable in ${!PIP_@} ${!PYTHON@} ${!UV_@}; do
     esac
 done
 unset variable CDPATH # with it, cd may print, and go elsewhere
+
+# ── the services ────────────────────────────────────────────────────────────────────────────────────────────
+
+service_lines() { tr -d '\r' <services/services.txt | sed -e '/^#/d' -e '/^ *$/d'; }
+services() { service_lines | awk '{ print $1 }'; }
+workers() { service_lines | awk '$3 == "worker" { print $1 }'; }
+
+service_field() { # NAME group|kind|image: status 1 where there is no such service or field
+    service_lines | awk -v name="$1" -v field="$2" '
+        BEGIN { column["group"] = 2; column["kind"] = 3; column["image"] = 4 }
+        $1 == name && field in column { print $column[field]; found = 1 }
+        END { exit !found }'
+}
+
+SERVICES="resonate-server $(services | tr '\n' ' ')" # what a stack consists of
+readonly SERVICES
 
 # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,14 +160,6 @@ living_pids() { # of the pids on stdin, prints those that live
 # ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
-
-server_curl() { # with the token, if there is one; not as an argument, which everybody on this machine can read
-    if [ -n "${RESONATE_TOKEN:-}" ]; then
-        local_curl --header @<(printf 'Authorization: Bearer %s\n' "$RESONATE_TOKEN") "$@"
-    else
-        local_curl "$@"
-    fi
-}
 
 # ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -362,8 +369,7 @@ start_process() { # NAME: in a session of its own, so that it outlives the scrip
         RESONATE_SERVER__PORT=$(resonate_port) \
         RESONATE_OBSERVABILITY__METRICS_PORT=$(metrics_port) \
         RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
-        RESONATE_UI__FOO_URL=http://127.0.0.1:$(foo_port) \
-        RESONATE_UI__STACK=processes \
+        RESONATE_UI__ACTIONS_URL=http://127.0.0.1:$(foo_port)/actions \
         RESONATE_AUTH__TOKEN=$token \
         RESONATE_TOKEN=$token \
         FOO_PORT=$(foo_port) \
@@ -411,8 +417,12 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 process_healthy() { # NAME
     case "$1" in
         resonate-server) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
-        foo) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
-        *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+        *)
+            case "$(service_field "$(service_of "$1")" kind)" in
+                web) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
+                *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+            esac
+            ;;
     esac
 }
 
@@ -512,17 +522,18 @@ service_log() { # KIND SERVICE: all it has printed, of all its instances
     esac
 }
 
-draw_tree() { # KIND ARGUMENTS: `resonate tree`, on this terminal if there is one
+resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
     local kind=$1 options=()
     shift
     case "$kind" in
         containers)
             { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
+            [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # the report has colours, too, though it reads logs
             [ -z "${NO_COLOR:-}" ] || options+=(--env "NO_COLOR=$NO_COLOR")
             [ -z "${COLUMNS:-}" ] || options+=(--env "COLUMNS=$COLUMNS")
-            docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate tree "$@"
+            docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
             ;;
-        processes) "$VENV/bin/resonate" tree --server "http://127.0.0.1:$(resonate_port)" "$@" ;;
+        processes) "$VENV/bin/resonate" --server "http://127.0.0.1:$(resonate_port)" "$@" ;;
     esac
 }
 

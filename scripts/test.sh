@@ -1,13 +1,21 @@
 #!/usr/bin/env -S bash
-# Runs every check and every test that this machine can run.
+# Runs the checks and the tests, in one of three sizes.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 usage() {
     cat <<'USAGE'
-usage: scripts/test.sh [--help | PYTEST-ARGUMENTS...]
+usage: scripts/test.sh [--quick [--python VERSION] | --all | --help] [PYTEST-ARGUMENTS...]
 
-Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where node is there) and pytest.
-Arguments go to pytest: scripts/test.sh tests/stack -k bar
+Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where node is there) and pytest, several
+tests at once, and names the slowest. Times are those of a machine with two cores and nothing else to do.
+
+  --quick   the units only, for between two edits: under 40 seconds
+            (neither) what finds a mistake quickly, with processes and containers: under 5 minutes
+  --all     also long simulations, sieges, chaos, kills under load, a browser: under 15 minutes
+
+  --python VERSION   the units with another Python, such as 3.12 or 3.14, in an environment of its own
+
+Arguments go to pytest, after its own: scripts/test.sh --all tests/stack -k bar -n 0
 
 The tests of the stack as containers need a Docker engine; where none answers they are skipped, unless
 REQUIRE_DOCKER=1 is set: then that is a failure. In the same way the tests of the page in a browser need Chromium, and
@@ -15,9 +23,21 @@ REQUIRE_BROWSER=1 demands it.
 USAGE
 }
 
+readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_scripts tests/unit_worker tests/test_documents.py
+    tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
+
+size=usual
 case "${1:-}" in
+    --quick | --all) size=${1#--} && shift ;;
     -h | --help) usage && exit 0 ;;
 esac
+environment=$VENV
+if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
+    need_value "$1" $#
+    environment=$PWD/.local/python-$2
+    scripts/venv.sh --python "$2"
+    shift 2
+fi
 
 browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
 
@@ -29,6 +49,26 @@ node_there() {
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
+cores=$(getconf _NPROCESSORS_ONLN)
+
+run_pytest() { # PROCESSES MARKS ARGUMENTS...: 5 is pytest's status for no test at all
+    local status=0
+    say "pytest -m '$2' ..."
+    python -m pytest --durations=15 -n "$1" -m "$2" "${@:3}" || status=$?
+    [ "$status" -lt 2 ] || [ "$status" = 5 ] || exit "$status"
+    [ "$status" = 5 ] || results="$results $status"
+}
+
+say "ruff ..."
+ruff check
+ruff format --check
+say "mypy ..."
+mypy
+if [ "$size" = quick ]; then
+    # shellcheck disable=SC2086 # a list
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$cores" -m "not long and not alone" $UNITS "$@"
+fi
+
 obstacle=$(docker_obstacle)
 if [ -n "$obstacle" ] && [ "${REQUIRE_DOCKER:-}" = 1 ]; then
     die "REQUIRE_DOCKER=1, but $obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
@@ -36,16 +76,10 @@ fi
 if ! browser_there && [ "${REQUIRE_BROWSER:-}" = 1 ]; then
     die "REQUIRE_BROWSER=1, but there is no Chromium. On Debian, as root, scripts/browser.sh installs it."
 fi
-
-say "ruff ..."
-ruff check
-ruff format --check
-say "mypy ..."
-mypy
 if [ -n "$obstacle" ]; then
     say "*** The tests of the stack as containers are SKIPPED: $obstacle. ***"
 fi
-if ! browser_there; then
+if [ "$size" = all ] && ! browser_there; then
     say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
 fi
 if node_there; then
@@ -54,5 +88,14 @@ if node_there; then
 else
     say "*** The tests of the page's modules are SKIPPED: there is no node, or one before 20.19. ***"
 fi
-say "pytest ..."
-exec python -m pytest "$@"
+
+results=""
+for marks in "not alone" alone; do
+    # Most tests wait most of the time; two for each core keep it busy.
+    processes=$((cores * 2))
+    [ "$marks" != alone ] || processes=0
+    [ "$size" = all ] || marks="$marks and not long"
+    run_pytest "$processes" "$marks" "$@"
+done
+[ -n "$results" ] || die "no test was chosen; those that are marked as long run with --all."
+[ "${results//[ 0]/}" = "" ]

@@ -28,8 +28,9 @@ hint() { # if there is no answer for a while
     say "still waiting; to see for what: scripts/watch.sh $id"
 }
 
-leave() { # REASON: nobody waits any more
+leave() { # REASON [STATUS]: nobody waits any more
     say "$(basename "$0"): $1. The request goes on; this gets its answer: scripts/trigger.sh --id $id"
+    exit "${2:-1}"
 }
 
 explain() { # STATUS MESSAGE: why curl has brought no answer
@@ -38,35 +39,19 @@ explain() { # STATUS MESSAGE: why curl has brought no answer
         28) leave "no answer within $max_time s" ;;
         *) leave "the connection to foo broke (${2%%$'\n'*})" ;;
     esac
-    exit 1
 }
 
-id=""
-body="{}"
-prefer=""
-max_time=0
+id="" body="{}" prefer=() max_time=0
 while [ $# -gt 0 ]; do
     case "$1" in
-        --id)
-            need_value "$1" $#
+        --id) need_value "$1" $#
             [ -n "$2" ] && [[ ! "$2" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id, of one line at that" # it becomes a header
-            id=$2
-            shift
-            ;;
-        --pause | --running)
-            need_value "$1" $#
-            need_seconds "$1" "$2"
+            id=$2 && shift ;;
+        --pause | --running) need_value "$1" $# && need_seconds "$1" "$2"
             [ "$body" = "{}" ] || bad_usage "--pause and --running exclude each other"
-            body="{\"${1#--}\": $2}"
-            shift
-            ;;
-        --max-time)
-            need_value "$1" $#
-            need_some_seconds "$1" "$2"
-            max_time=$2
-            shift
-            ;;
-        --async) prefer=respond-async ;;
+            body="{\"${1#--}\": $2}" && shift ;;
+        --max-time) need_value "$1" $# && need_some_seconds "$1" "$2" && max_time=$2 && shift ;;
+        --async) prefer=(--header "Prefer: respond-async") ;;
         -h | --help) usage && exit 0 ;;
         *) bad_usage "unknown argument '$1'" ;;
     esac
@@ -77,17 +62,16 @@ need_commands ps=procps curl=curl
 find_stack
 url=http://127.0.0.1:$(foo_port)
 id=${id:-$(new_id)}
-headers=(--header "Content-Type: application/json" --header "Idempotency-Key: $id")
-[ -z "$prefer" ] || headers+=(--header "Prefer: $prefer")
 
 outcome=$(mktemp)
 trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
-trap 'leave interrupted; exit 130' INT
+trap 'leave interrupted 130' INT
 hint </dev/null >&2 &
 hint=$!
 disown "$hint" || true # bash would report its end
 printed=$(local_curl --show-error --max-time "$max_time" --output "$outcome" --write-out '%{http_code} %{time_total}' \
-    --request POST "${headers[@]}" --data "$body" "$url/foo" 2>&1) || explain $? "$printed"
+    --header "Idempotency-Key: $id" --header "Content-Type: application/json" ${prefer[@]+"${prefer[@]}"} \
+    --data "$body" "$url/foo" 2>&1) || explain $? "$printed"
 read -r status elapsed <<<"$printed"
 cat "$outcome"
 [ -z "$(tail -c 1 "$outcome")" ] || echo

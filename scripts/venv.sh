@@ -4,14 +4,15 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 usage() {
     cat <<'USAGE'
-usage: scripts/venv.sh [--sdk-0.7 | --help]
+usage: scripts/venv.sh [--python VERSION | --sdk-0.7 | --help]
 
 Makes the virtual environment .venv ready: everything in requirements.lock, checked by its hashes, and the
 packages of this repository from their sources. Does nothing where it is ready already; one that was copied or
 moved here with the checkout is made anew.
 
-  --sdk-0.7   makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
-              environment of its own
+  --python VERSION   makes .local/python-VERSION ready instead: the same with another Python, such as 3.14
+  --sdk-0.7          makes .local/sdk-0.7 ready instead: the SDK one minor version older, for tests/clients, in an
+                     environment of its own
 
 Needs Python 3.12 or newer (from the PATH, ~/.pyenv/versions, Homebrew, or named by the variable PYTHON; where there
 is none, uv downloads one). uv itself comes from PyPI into .local/uv if it is not installed.
@@ -58,6 +59,17 @@ pythons() { # prints interpreters that may be new enough, the preferred ones fir
     for name in "$HOME"/.pyenv/versions/*/bin/python; do # too old, but by their pip uv comes
         [ ! -x "$name" ] || echo "$name"
     done
+}
+
+find_version() { # VERSION: prints an interpreter of it, or else the version, for uv to get one
+    local candidate
+    while read -r candidate; do
+        if "$candidate" -c "import sys; sys.exit(sys.version_info[:2] != tuple(map(int, '$1'.split('.'))))" >/dev/null 2>&1; then
+            echo "$candidate"
+            return
+        fi
+    done < <(pythons)
+    echo "$1"
 }
 
 find_python() { # prints the first that is new enough
@@ -123,10 +135,10 @@ create_venv() { # UV FOLDER
         die "no Python 3.12 or newer: install one, or name one by the variable PYTHON."
 }
 
-install_packages() { # UV
+install_packages() { # UV FOLDER
     local package editables=""
     for package in $OWN_PACKAGES; do editables="$editables --editable $package"; done
-    export VIRTUAL_ENV=$VENV
+    export VIRTUAL_ENV=$2
     quietly "$1" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
     # shellcheck disable=SC2086 # a list of options
     quietly "$1" pip install --quiet --no-deps --no-build-isolation $editables ||
@@ -140,8 +152,18 @@ prepare_venv() {
     { ! is_foreign_venv && is_new_enough "$VENV/bin/python"; } || create_venv "$uv" "$VENV"
     say "installing requirements.lock into .venv ($("$VENV/bin/python" -V)) ..."
     rm -f "$STAMP"
-    install_packages "$uv"
+    install_packages "$uv" "$VENV"
     wanted_state >"$STAMP"
+}
+
+prepare_python() { # VERSION
+    local uv folder=$PWD/.local/python-$1
+    [ "$(cat "$folder/.installed" 2>/dev/null)" = "$(wanted_state)" ] && is_new_enough "$folder/bin/python" && return
+    uv=$(find_uv)
+    say "installing requirements.lock into .local/python-$1 ..."
+    quietly "$uv" venv --quiet --clear --python "$(find_version "$1")" "$folder" || die "there is no Python $1, and uv could not get one."
+    install_packages "$uv" "$folder"
+    wanted_state >"$folder/.installed"
 }
 
 prepare_old_sdk() {
@@ -158,6 +180,7 @@ prepare_old_sdk() {
 prepare=prepare_venv
 case "${1:-}" in
     "") ;;
+    --python) need_value "$1" $# && prepare="prepare_python $2" ;;
     --sdk-0.7) prepare=prepare_old_sdk ;;
     -h | --help) usage && exit 0 ;;
     *) bad_usage "unknown argument '$1'" ;;
@@ -165,4 +188,4 @@ esac
 
 # The certificates that this machine trusts may be more than those built into uv (a proxy that re-signs TLS).
 [ ! -f /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
-"$prepare"
+$prepare

@@ -7,7 +7,7 @@ usage() {
 usage: scripts/watch.sh [ID]
 
 Draws the call tree of a request, with a bar for each call, and follows it until the request is settled. Ctrl-C ends
-this, not the request. the ID in foo's answer; without it, the newest request is taken. Where the
+this, not the request. ID is the one in foo's answer; without it, the newest request is taken. Where the
 output is no terminal, the tree is printed once, at the end.
 
 Ends with 0 if the request is resolved, 1 if it is rejected (or there is nothing to watch), 2 if there is no such ID,
@@ -20,32 +20,19 @@ USAGE
 readonly BACK_SECONDS=120       # a server that is away for longer is not waited for
 readonly KILLED_WITH_SERVER=137 # what runs in a container ends with it, by SIGKILL
 
-newest_chains() { # prints the server's answer
-    server_curl --fail --max-time 10 "http://127.0.0.1:$(resonate_port)/ui/api/chains?limit=1"
-}
-
-first_id() { # KIND: of the chains on stdin; prints nothing if there is none
-    local program='import json, sys; print(*[chain["id"] for chain in json.load(sys.stdin)["chains"]])'
-    case "$1" in
-        containers) docker compose exec -T --env PYTHONIOENCODING=utf-8 resonate-server python3 -c "$program" ;;
-        processes) PYTHONIOENCODING=utf-8 "$VENV/bin/python" -c "$program" ;;
-    esac
-}
-
-newest_id() { # KIND
-    local answer newest
-    answer=$(newest_chains) || die "the server at port $(resonate_port) does not say which request is the newest; name one: $0 ID"
-    newest=$(first_id "$1" <<<"$answer") || die "the server's list of requests cannot be read; name one: $0 ID"
+newest_id() {
+    local newest
+    newest=$(resonate_command "$kind" chains --limit 1) ||
+        die "the server at port $(resonate_port) does not say which request is the newest; name one: $0 ID"
     [ -n "$newest" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
     printf '%s\n' "$newest"
 }
 
-watch_in_container() { # ID: goes on in the next container if the server's ends
-    local status
-    while true; do
-        status=0
-        draw_tree containers --watch -- "$1" || status=$?
-        [ "$status" = "$KILLED_WITH_SERVER" ] || return "$status"
+watch() { # ID: in a container, goes on in the next one if the server's ends
+    local status=0
+    until resonate_command "$kind" tree --watch -- "$1"; do
+        status=$?
+        [ "$kind-$status" = "containers-$KILLED_WITH_SERVER" ] || return "$status"
         [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed
         say "the server is away, waiting"
         wait_until "$BACK_SECONDS" http_answers "http://127.0.0.1:$(resonate_port)/ready" ||
@@ -57,18 +44,12 @@ id=""
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) usage && exit 0 ;;
-        --)
-            shift
-            [ $# -le 1 ] || bad_usage "only one request can be watched"
-            id=${1:-}
-            break
-            ;;
+        --) [ $# -le 2 ] || bad_usage "only one request can be watched"
+            id=${2:-} && break ;;
         -*) bad_usage "unknown option '$1'" ;;
         "") bad_usage "the ID is empty" ;;
-        *)
-            [ -z "$id" ] || bad_usage "only one request can be watched, not '$1' as well"
-            id=$1
-            ;;
+        *) [ -z "$id" ] || bad_usage "only one request can be watched, not '$1' as well"
+            id=$1 ;;
     esac
     shift
 done
@@ -79,8 +60,5 @@ kind=$(stack_kind)
 [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
 service_is_up "$kind" resonate-server || die "resonate-server is not running; scripts/up.sh starts it."
 adopt_token "$kind"
-[ -n "$id" ] || id=$(newest_id "$kind")
-case "$kind" in
-    containers) watch_in_container "$id" ;;
-    processes) draw_tree processes --watch -- "$id" ;;
-esac
+[ -n "$id" ] || id=$(newest_id)
+watch "$id"

@@ -1,28 +1,69 @@
-"""What a report says of its figures, on the terminal and in its file."""
+"""What a report says of its figures: on the terminal, in its file, and on the page with its pictures."""
 
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
-from bench.report import KEPT_SAMPLES, Figure, Report, Samples, Spread, Table, Target, load, save, show, text_of
+from bench.cli import main
+from bench.report import (
+    KEPT_SAMPLES,
+    Figure,
+    Report,
+    Samples,
+    Spread,
+    Table,
+    Target,
+    load,
+    quantile,
+    save,
+    show,
+    text_of,
+)
 
 
-def report() -> Report:
+def report(benchmark: str = "chain", value: float = 9) -> Report:
     return Report(
-        "chain",
-        "bench chain --rounds 2",
+        benchmark,
         seed=7,
+        command="bench chain --rounds 2",
         figures=[
-            Figure("ratio", "x", 9.0, Spread(8.5, 9.5), Target(6)),
+            Figure("ratio", "x", value, Spread(8.5, 9.5), Target(6)),
             Figure("throughput", "", 0.3, target=Target(0.2, "at least")),
             Figure("fsyncs", "", None, note="no strace"),
         ],
-        tables=[Table("speed", ["who", "ms"], [["our stack", 12.345], ["plain chain", None]])],
-        samples=[Samples("our stack", "s", [0.2, 0.1])],
+        tables=[
+            Table(
+                "latency and throughput",
+                ["in flight", "contender", "median ms", "p99 ms", "chains/s"],
+                [[1, "our stack", 12.345, 20.0, 100.0], [8, "our stack", 40.0, None, 200.0]],
+            ),
+            Table(
+                "cost per process",
+                ["contender", "process", "CPU ms/chain at 1", "peak MB"],
+                [["our stack", "foo", 1.5, 80], ["our stack", "bar", 1.0, 60], ["plain chain", "foo", 0.5, 60]],
+            ),
+        ],
+        samples=[Samples("our stack", "s", [0.2, 0.1, 0.0])],
         notes=["on a quiet machine"],
     )
+
+
+PARTS = ("bench chain --rounds 2", "seed 7", "MISSED by 1.50x", "reached", "n/a (no strace)", "12.3", "quiet")
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([1.0, 100.0], 0.5) == 1.0
+    assert quantile([*(1.0 for _ in range(99)), 500.0], 0.99) == 1.0
+
+
+def test_a_figure_of_rounds_is_their_median_with_their_spread() -> None:
+    figure = Figure.of_rounds("name", "ms", [5.0, 1.0, 2.0])
+
+    assert (figure.value, figure.spread) == (2.0, Spread(1.0, 5.0))
 
 
 @pytest.mark.parametrize(
@@ -34,42 +75,15 @@ def report() -> Report:
         (0.1, Target(0.2, "at least"), False, 2.0),
         (3.0, Target(0), False, None),
         (0.0, Target(1, "at least"), False, None),
+        (None, Target(1), None, None),
     ],
 )
 def test_a_figure_tells_whether_and_by_how_much_it_missed_its_target(
-    value: float, target: Target, passed: bool, missed_by: float | None
+    value: float | None, target: Target, passed: bool | None, missed_by: float | None
 ) -> None:
     figure = Figure("name", "", value, target=target)
 
     assert (figure.passed, figure.missed_by) == (passed, missed_by)
-
-
-def test_what_was_not_measured_neither_passes_nor_fails() -> None:
-    assert Figure("name", "", None, target=Target(1)).passed is None
-
-
-def test_a_saved_report_is_read_back_as_it_was(tmp_path: Path) -> None:
-    saved = report()
-
-    save([saved], tmp_path / "new" / "results.json")
-
-    assert load(tmp_path / "new" / "results.json") == [saved]
-
-
-def test_the_terminal_shows_figures_targets_tables_and_what_to_run_again() -> None:
-    terminal = StringIO()
-
-    show(report(), Console(file=terminal, width=140))
-
-    for part in ("bench chain --rounds 2", "seed 7", "MISSED by 1.50x", "reached", "n/a (no strace)", "12.3", "quiet"):
-        assert part in terminal.getvalue()
-
-
-def test_figures_and_tables_are_found_by_name() -> None:
-    assert report().figure("throughput").value == 0.3
-    assert report().table("speed").columns == ["who", "ms"]
-    with pytest.raises(KeyError):
-        report().figure("unknown")
 
 
 def test_of_very_many_samples_evenly_chosen_ones_are_kept() -> None:
@@ -86,3 +100,49 @@ def test_of_very_many_samples_evenly_chosen_ones_are_kept() -> None:
 )
 def test_cells_are_short_and_readable(cell: str | float | None, text: str) -> None:
     assert text_of(cell) == text
+
+
+def test_the_terminal_shows_figures_targets_tables_and_what_to_run_again() -> None:
+    terminal = StringIO()
+
+    show(report(), Console(file=terminal, width=140))
+
+    for part in PARTS:
+        assert part in terminal.getvalue()
+
+
+def draw(folder: Path, *files: Path) -> None:
+    done = CliRunner().invoke(main, ["plots", *map(str, files), "--folder", str(folder)])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_page_shows_the_same_with_the_machine_and_every_picture(tmp_path: Path) -> None:
+    saved, folder = report(), tmp_path / "docs"
+    save([saved], tmp_path / "new" / "results.json")
+    assert load(tmp_path / "new" / "results.json") == [saved]
+
+    draw(folder, tmp_path / "new" / "results.json")
+
+    page = (folder / "README.md").read_text()
+    for part in (*PARTS, saved.machine.processor, saved.machine.python):
+        assert part in page
+    for name in ("chain-distribution", "chain-throughput", "chain-cost", "targets"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}.png" in page
+
+
+def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_makes_the_same_page_again(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    save([report("chain", 5), report("server", 6)], tmp_path / "first.json")
+    save([report("chain", 7)], tmp_path / "second.json")
+
+    draw(folder, tmp_path / "first.json", tmp_path / "second.json")
+
+    kept = load(folder / "results.json")
+    assert [(each.benchmark, each.figures[0].value, each.samples) for each in kept] == [
+        ("chain", 7, []),
+        ("server", 6, []),
+    ]
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    draw(folder, folder / "results.json")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files

@@ -19,6 +19,8 @@ from harness.server import FAR, Client, ServerProcess
 from harness.services import ServiceProcess
 from msgspec import Struct, field
 
+pytestmark = pytest.mark.long
+
 KILLS = 20
 CLIENTS = 4
 

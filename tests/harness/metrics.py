@@ -9,7 +9,7 @@ _REFUSED = re.compile(r'^resonate_refused_total\{reason="(\w+)"\} (\S+)$', re.MU
 
 def refusals(metrics_port: int) -> Counter[str]:
     """How many requests were not let in so far, by reason."""
-    connection = HTTPConnection("127.0.0.1", metrics_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", metrics_port, timeout=60)
     try:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()

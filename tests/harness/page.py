@@ -30,17 +30,17 @@ class Page:
     def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Got:
         return self._request("GET", path + (f"?{urlencode(query)}" if query else ""), None, headers or {})
 
-    def send(self, body: bytes = b"{}", **headers: str) -> Got:
-        """As the page does, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
+    def act(self, body: bytes = b"{}", name: str = "request", **headers: str) -> Got:
+        """A click on an action as the page sends it, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
         usual = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
         given = {name.replace("_", "-"): text for name, text in headers.items()}
-        return self._request("POST", "/ui/api/send", body, usual | given)
+        return self._request("POST", f"/ui/api/actions/{name}", body, usual | given)
 
     def watch(self, after: str = "") -> "Watching":
         return Watching(self._port, after, self._headers)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Got:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request(method, path, body, self._headers | headers)
             response = connection.getresponse()
@@ -53,7 +53,7 @@ class Watching:
     """An open stream of events. ``hello`` is its first line; what was read is in ``seen``."""
 
     def __init__(self, port: int, after: str, headers: dict[str, str]) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
         self._connection.request("GET", "/ui/api/events?" + urlencode({"after": after}), headers=headers)
         self._response: HTTPResponse = self._connection.getresponse()
         self.status = self._response.status

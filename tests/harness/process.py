@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-STOP_SECONDS = 15
+STOP_SECONDS = 60
 
 
 class Process:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from harness.basics import answers_200, free_port
+from harness.basics import answers_200, free_port, wait_until
 from harness.process import Process
 
 VERSION = "2026-04-01"
@@ -30,7 +30,7 @@ class Reply(Struct, frozen=True):
 class Client:
     """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` without a server."""
 
-    def __init__(self, port: int, timeout: float = 10) -> None:
+    def __init__(self, port: int, timeout: float = 60) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def call(self, kind: str, **data: Any) -> Reply:
@@ -49,9 +49,23 @@ class Client:
         return Reply(status=response.status, data=envelope["data"])
 
     def create(self, id: str, timeout_at: int = FAR, **tags: str) -> Reply:
-        """``promise.create``; tag names are given without their ``resonate:`` prefix."""
-        named = {f"resonate:{name}": value for name, value in tags.items()}
+        """``promise.create`` of one that may be awaited; tag names are given without their ``resonate:`` prefix."""
+        named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
+
+    def end_sleep(self, id: str) -> None:
+        """Settle what the chain with that id sleeps for, as soon as it does.
+
+        So a test gives it a pause that is long enough for all that must be seen meanwhile.
+        """
+        wait_until(lambda: self._sleeps(id), f"{id} sleeps")
+        for sleep in self._sleeps(id):
+            assert self.call("promise.settle", id=sleep, state="resolved").status == 200
+
+    def _sleeps(self, id: str) -> list[str]:
+        tags = {"resonate:origin": id, "resonate:timer": "true"}
+        found = self.call("promise.search", state="pending", tags=tags)
+        return [promise["id"] for promise in found.data["promises"]]
 
 
 class ServerProcess(Process):
@@ -66,9 +80,9 @@ class ServerProcess(Process):
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
 
     def start(self) -> Self:
-        """Return once it is ready; raise with its log if it is not within 30 s."""
+        """Return once it is ready; raise with its log if it is not within a minute."""
         self.launch()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.is_ready():
             if time.monotonic() > deadline or not self.is_running:
                 raise RuntimeError(f"the server did not come up:\n{self.output()}")

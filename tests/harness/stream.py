@@ -10,14 +10,14 @@ class Stream:
     """``GET /poll/{group}/{id}`` over a plain socket. ``raw`` holds every body byte received so far."""
 
     def __init__(self, port: int, group: str, id: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._socket.sendall(f"GET /poll/{group}/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self._buffer = b""
         self.raw = b""
         self.head = self._read_head()
         self._seen = 0
 
-    def message(self, seconds: float = 5) -> dict[str, Any]:
+    def message(self, seconds: float = 60) -> dict[str, Any]:
         """The next message; ``TimeoutError`` after ``seconds`` without one, ``EOFError`` if the stream has ended."""
         deadline = time.monotonic() + seconds
         while True:
@@ -50,7 +50,7 @@ class Stream:
 
     def _read_head(self) -> str:
         while b"\r\n\r\n" not in self._buffer:
-            self._fill(time.monotonic() + 10)
+            self._fill(time.monotonic() + 60)
         head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
         return head.decode()
 

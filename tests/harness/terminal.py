@@ -63,15 +63,15 @@ class Terminal:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def wait_for(self, text: str, seconds: float = 30) -> None:
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         """Until the frame shows it."""
         self._wait_until(lambda: text in self.frame, f"no {text!r}", seconds)
 
-    def wait_for_no(self, text: str, seconds: float = 30) -> None:
+    def wait_for_no(self, text: str, seconds: float = 60) -> None:
         """Until the frame does not show it any more."""
         self._wait_until(lambda: text not in self.frame, f"still {text!r}", seconds)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Until it has ended; its exit status."""
         deadline = time.monotonic() + seconds
         while self._receive():

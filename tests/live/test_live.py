@@ -23,7 +23,7 @@ class Demo:
         self.server = ServerProcess(
             folder / "server.log",
             folder / "state.db",
-            RESONATE_UI__FOO_URL=f"http://127.0.0.1:{self.foo_port}",
+            RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{self.foo_port}/actions",
             RESONATE_TASKS__WORKER_GRACE=str(GRACE_MS),
         ).start()
         self.services = {
@@ -40,7 +40,7 @@ class Demo:
 
     def send(self, **wish: float) -> str:
         """Start a chain from the page; its id."""
-        got = self.page.send(json.dumps(wish).encode())
+        got = self.page.act(json.dumps({"fields": wish}).encode())
         assert got.status == 202, got.body
         id: str = got.json["id"]
         return id
@@ -85,13 +85,14 @@ def test_a_chain_is_told_from_the_button_to_the_result(demo: Demo) -> None:
 
 def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo) -> None:
     with demo.page.watch() as watching:
-        id = demo.send(pause=1.5)
+        id = demo.send(pause=600)
         bar = watching.until("promise.created", func="bar")["id"]
         timer = watching.until("promise.created", timer=True)["id"]
         suspended = watching.until("task.suspended", id=bar, on=[timer])
         demo.services["bar"].kill()
         left = watching.until("worker.left", group="service-bar")
         watching.until("worker.gone", group="service-bar", pid=left["pid"])
+        demo.server.client().end_sleep(id)
         waiting = watching.until("task.queued", id=bar)
         shown = demo.page.get("/ui/api/chain", id=id).json
         demo.services["bar"].launch()
@@ -106,6 +107,35 @@ def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo) -> None
     assert settled["value"]["text"] == "3"
     (task,) = [promise["task"] for promise in shown["promises"] if promise["id"] == bar]
     assert (task["state"], task["pid"]) == ("pending", None)
+
+
+def test_the_page_offers_what_foo_offers(demo: Demo) -> None:
+    shown = demo.page.get("/ui/api/actions").json
+
+    assert shown["trouble"] == ""
+    assert [(action["label"], bool(action["commands"])) for action in shown["actions"]] == [
+        ("Send a request", False),
+        ("Break it", True),
+    ]
+
+
+def test_limits_of_a_field_are_those_that_foo_checks(demo: Demo) -> None:
+    (pause,) = demo.page.get("/ui/api/actions").json["actions"][0]["fields"]
+
+    statuses = [
+        demo.page.act(json.dumps({"fields": {"pause": value}}).encode()).status
+        for value in (pause["min"], pause["default"], pause["max"], pause["min"] - 1, pause["max"] + 1)
+    ]
+    refused = demo.page.act(b'{"fields": {"pause": 3601}}')
+
+    assert statuses == [202, 202, 202, 400, 400]
+    assert "the body must be a JSON object like" in refused.json["error"]
+
+
+def test_an_action_that_foo_does_not_have_is_refused(demo: Demo) -> None:
+    got = demo.page.act(b"{}", "nothing")
+
+    assert (got.status, list(got.json)) == (400, ["error"])
 
 
 def test_a_bar_that_is_killed_at_work_loses_its_attempt(demo: Demo) -> None:

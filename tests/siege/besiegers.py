@@ -113,7 +113,7 @@ def envelope(kind: str, **data: Any) -> bytes:
 
 
 def create(id: str, data: str = "", **tags: str) -> bytes:
-    named = {f"resonate:{name}": value for name, value in tags.items()}
+    named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
     deadline = time.time_ns() // 1_000_000 + CALL_MS
     return envelope("promise.create", id=id, timeoutAt=deadline, param={"data": data} if data else {}, tags=named)
 

@@ -23,12 +23,14 @@ from msgspec import Struct
 from siege.besiegers import KINDS, Target, besiege, post
 from ui.demo import Demo
 
+pytestmark = [pytest.mark.long, pytest.mark.alone]
+
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
 SIEGES = int(os.environ.get("SIEGES", "2"))
 BESIEGERS = 200
-PAUSE_SECONDS = 2.0
+PAUSE_SECONDS = 4.0
 """How long bar sleeps in a chain: long beside the pauses that a busy machine makes, short beside a second one's."""
-QUIET_CHAINS = 12
+QUIET_CHAINS = 8
 CALLERS = 4
 SIEGE_SECONDS = 16.0
 MAX_MEMORY_BYTES = 200 * 2**20

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.basics import answers_200, free_port, wait_until
+from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", "baz", "bar", "foo")
@@ -196,7 +197,7 @@ class Stack:
         self._library("loosen_all", self.kind)
         if self.kind == "containers":
             self.compose("up", "--detach", "--no-build")
-            wait_until(self.is_whole, "all services are healthy", seconds=90)
+            wait_until(self.is_whole, "all services are healthy", seconds=180)
         else:
             self.up()
         self.disturbed = False
@@ -236,6 +237,10 @@ class Stack:
 
     def is_healthy(self) -> bool:
         return self._ask("/health").status == 200
+
+    def end_sleep(self, id: str) -> None:
+        """bar has slept long enough, in the chain with that id."""
+        Client(self.server_port).end_sleep(id)
 
     def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
         url = f"http://127.0.0.1:{self.foo_port}{path}"

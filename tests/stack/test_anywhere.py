@@ -46,6 +46,7 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.long
 class TestProcesses:
     def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
@@ -89,6 +90,7 @@ class TestContainers:
             up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
         )
 
+    @pytest.mark.long
     @pytest.mark.parametrize("how", ["broken", "lost", "through a symlink"])
     def test_down_finds_it_whatever_has_become_of_env(self, up: Checkout, tmp_path: Path, how: str) -> None:
         name, env = up.name, up.folder / ".env"

@@ -11,6 +11,8 @@ import pytest
 from harness.basics import wait_until
 from stack.driver import Answer, Stack, new_id
 
+pytestmark = pytest.mark.long
+
 CHAINS = 40
 SECONDS = 20
 

@@ -8,28 +8,35 @@ import time
 
 import pytest
 from harness.basics import wait_until
-from stack.driver import ANSWER_SECONDS, SERVICES, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, END_SECONDS, SERVICES, Answer, Stack, new_id
 
 CRASHES = [
-    "foo --when idle --down 1",
     "foo --when suspended --for 3 --down 1",
-    "foo --when running --for 2 --pause --down 1",
-    "bar --when idle --down 1",
     "bar --when suspended --for 2 --pause --down 1",
     "bar --when running --for 2 --down 1",
-    "baz --when idle --pause --down 1",
     "baz --when running --for 2 --down 1",
-    "resonate-server --when idle --down 1",
-    "resonate-server --when suspended --for 2 --down 1",
     "resonate-server --when running --for 3 --pause --down 1",
     "resonate-server --when running --for 3 --freeze",
 ]
-PARTITIONS = [
+MORE_CRASHES = [
+    "foo --when idle --down 1",
+    "foo --when running --for 2 --pause --down 1",
+    "bar --when idle --down 1",
+    "baz --when idle --pause --down 1",
+    "resonate-server --when idle --down 1",
+    "resonate-server --when suspended --for 2 --down 1",
+]
+PARTITIONS = ["bar --when running --for 3 --down 2"]
+MORE_PARTITIONS = [
     "foo --when suspended --for 3 --down 1",
-    "bar --when running --for 3 --down 2",
     "baz --when idle --down 1",
     "resonate-server --when suspended --for 2 --down 1",
 ]
+
+
+def and_if_there_is_time(arguments: list[str], more: list[str]) -> pytest.MarkDecorator:
+    values = [*arguments, *(pytest.param(each, marks=pytest.mark.long) for each in more)]
+    return pytest.mark.parametrize("arguments", values)
 
 
 def assert_ends_well(stack: Stack, arguments: str) -> str:
@@ -40,13 +47,13 @@ def assert_ends_well(stack: Stack, arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", CRASHES)
+@and_if_there_is_time(CRASHES, MORE_CRASHES)
 def test_crash(stack: Stack, arguments: str) -> None:
     assert_ends_well(stack, arguments)
     assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
 
 
-@pytest.mark.parametrize("arguments", PARTITIONS)
+@and_if_there_is_time(PARTITIONS, MORE_PARTITIONS)
 def test_crash_by_partition(stack: Stack, arguments: str) -> None:
     if stack.kind == "processes":
         done = stack.run("scripts/crash.sh", *arguments.split(), "--partition")
@@ -72,6 +79,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
     assert instances(stack, "bar") == 1, "the second bar is gone"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["--kill", "--pause"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
@@ -80,6 +88,7 @@ def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: 
     assert_mended(stack, crash, 130, service, id)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("service", SERVICES)
 def test_crash_interrupted_leaves_nothing_cut_off(stack: Stack, service: str) -> None:
     if stack.kind == "processes":
@@ -107,7 +116,7 @@ def test_crash_whose_reader_goes_away_mends(stack: Stack) -> None:
     assert stack.post(id) == Answer(200, id, 3)
 
 
-def begin_crash(stack: Stack, service: str, fault: str, *, down: int = 60) -> tuple[subprocess.Popen[str], str]:
+def begin_crash(stack: Stack, service: str, fault: str, *, down: int = 600) -> tuple[subprocess.Popen[str], str]:
     """The script, whose fault has struck just now, and the id of its request."""
     crash, shown = stack.begin_crash(f"scripts/crash.sh {service} {fault} --for 1 --down {down}")
     return crash, shown.split("answer: ")[1].split()[0]
@@ -115,13 +124,14 @@ def begin_crash(stack: Stack, service: str, fault: str, *, down: int = 60) -> tu
 
 def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, service: str, id: str) -> None:
     """It ends soon, not when its time is over, and leaves everything up."""
-    _, said = crash.communicate(timeout=40)
+    _, said = crash.communicate(timeout=END_SECONDS)
     assert crash.returncode == status, said
     assert f"{service} has been" in said
     wait_until(stack.is_whole, "all services are up")
     assert stack.post(id) == Answer(200, id, 3)
 
 
+@pytest.mark.long
 def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:
     """Docker still takes it for unhealthy then."""
     for _ in range(2):
@@ -129,7 +139,7 @@ def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:
 
 
 def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
-    crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 60")
+    crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 600")
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode == 130
@@ -138,19 +148,20 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
+@pytest.mark.long
 def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
     stack.disturbed = True
-    crash = stack.begin("scripts/crash.sh", "bar", "--freeze", "--for", "20", "--down", "60")
+    crash = stack.begin("scripts/crash.sh", "bar", "--freeze", "--for", "20", "--down", "600")
     time.sleep(random.uniform(0.5, 2.5))
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
-    assert crash.returncode == 130
+    assert crash.returncode in (130, -signal.SIGINT), "the latter on a busy machine, before it has done anything"
     assert instances(stack, "bar") == 1
     wait_until(stack.is_whole, "all services are up")
 
 
 def test_a_crash_that_comes_too_late_says_which_option_helps(stack: Stack) -> None:
-    done = stack.run("scripts/crash.sh", "bar", "--for", "0.001", seconds=20)
+    done = stack.run("scripts/crash.sh", "bar", "--for", "0.001", seconds=60)
     assert done.returncode == 1
     assert "a longer --for" in done.stderr
 

@@ -55,7 +55,7 @@ def test_a_chain_is_served(stack: Stack) -> None:
     assert stack.look_up(id) == Answer(200, id, 3, "resolved")
 
 
-@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1]])
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1]], ids=["none", "empty", "wrong", "cut"])
 def test_the_server_refuses_whoever_has_no_token_or_another(stack: Stack, token: str | None) -> None:
     assert get_promise(stack, token) == 401
     for path in ("/poll/service-bar/stranger", "/ui/api/chains", "/ui/api/events", f"/ui/api/chains?token={TOKEN}"):

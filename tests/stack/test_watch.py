@@ -3,6 +3,9 @@
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 from stack.driver import REPOSITORY, Answer, Stack, new_id
 
+LONG = 600
+"""Seconds: such a pause ends when the test ends it."""
+
 
 def watch(stack: Stack, *arguments: str) -> Terminal:
     return Terminal(["scripts/watch.sh", *arguments], stack.environment, REPOSITORY)
@@ -17,10 +20,11 @@ def send(stack: Stack, pause: float) -> str:
 
 def test_the_newest_request_is_followed_to_its_end(stack: Stack) -> None:
     send(stack, 0)
-    id = send(stack, 8)
+    id = send(stack, LONG)
     with watch(stack) as shown:
         shown.wait_for("● sleep")
         assert id in shown.frame
+        stack.end_sleep(id)
         assert shown.wait() == 0
         for call in ("✔ foo", "└─ ✔ bar", "├─ ✔ baz", "result: 3"):
             assert call in shown.frame
@@ -38,35 +42,39 @@ def test_a_request_can_be_named(stack: Stack) -> None:
 
 def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
     id = new_id()
-    assert stack.post(id, {"running": 5}, wait=False).status == 202
+    assert stack.post(id, {"running": 120}, wait=False).status == 202
     with watch(stack, id) as shown:
         shown.wait_for("acquired v1 by ")
         stack.kill("bar")
         shown.wait_for("pending v1")
         stack.start("bar")
         shown.wait_for("acquired v2 by ")
-        assert shown.wait() == 0
+        shown.press(CTRL_C)
+        shown.wait()
 
 
 def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
-    id = send(stack, 8)
+    id = send(stack, LONG)
     with watch(stack, id) as shown:
         shown.wait_for("● sleep")
         stack.kill("resonate-server")
         shown.wait_for("server ")
         stack.start("resonate-server")
-        assert shown.wait(60) == 0
+        stack.wait_for_server()
+        stack.end_sleep(id)
+        assert shown.wait() == 0
         assert "result: 3" in shown.frame
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
-    id = send(stack, 15)
+    id = send(stack, LONG)
     with watch(stack) as shown:
         shown.wait_for("● sleep")
         shown.press(CTRL_C)
         assert shown.wait() == 130
         assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
     assert stack.look_up(id) == Answer(200, id, None, "pending")
+    stack.end_sleep(id)
 
 
 def test_an_unknown_request_is_named(stack: Stack) -> None:

@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 # The browser's own word for an answer like 401, or for none: it stands in the console whoever handles it.
 NO_ANSWER = "Failed to load resource"
 

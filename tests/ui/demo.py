@@ -25,8 +25,7 @@ class Demo:
         self.server = ServerProcess(
             folder / "server.log",
             folder / "resonate.sqlite",
-            RESONATE_UI__FOO_URL=f"http://127.0.0.1:{self.foo_port}",
-            RESONATE_UI__STACK="processes",
+            RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{self.foo_port}/actions",
             RESONATE_TASKS__WORKER_GRACE=GRACE_MS,
         )
         self.workers: dict[str, ServiceProcess] = {}

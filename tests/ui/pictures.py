@@ -75,7 +75,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     bar = tab.row("bar")
     film.roll(0.7)
     demo.request(ID, running=WORK)
-    film.roll(10, bar.locator(".bar[data-kind=running][data-open]").is_visible)
+    film.roll(10, bar.locator(".stripe[data-kind=running][data-open]").is_visible)
     film.roll(1.6)
     write_picture(tab, folder / "running.png")
 

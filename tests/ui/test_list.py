@@ -11,6 +11,8 @@ from ui.browser import PATIENCE_MS, Tab
 from ui.conftest import OpenTab
 from ui.demo import create, settle
 
+pytestmark = pytest.mark.long
+
 MANY = 1_000
 
 

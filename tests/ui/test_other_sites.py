@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, Page, expect
 from ui.browser import REBOUND
 from ui.demo import create
 
+pytestmark = pytest.mark.long
+
 WAYS = Path(__file__).with_name("ways.js")
 
 SECRET = "secret-of-this-machine"
@@ -65,14 +67,14 @@ class Surface(Struct, frozen=True):
 SURFACES = {
     "api": [
         Surface("/", attack()),
-        Surface("/ui/api/send", ('{"pause": 0}',)),
+        Surface("/ui/api/actions/request", ('{"fields": {"pause": 0}}',)),
+        Surface("/ui/api/actions"),
         Surface("/tasks/claim", ("{}",)),
         Surface("/"),
         Surface("/poll/service-bar/evil"),
         Surface("/ui/"),
         Surface("/ui/js/main.js"),
         Surface("/ui/icon.svg"),
-        Surface("/ui/api/settings"),
         Surface("/ui/api/events"),
         Surface("/ui/api/chains"),
         Surface(f"/ui/api/chain?id={SECRET}"),
@@ -84,6 +86,8 @@ SURFACES = {
     "metrics": [Surface("/metrics"), Surface("/")],
     "foo": [
         Surface("/foo", ('{"pause": 0}', "")),
+        Surface("/actions/request", ('{"pause": 0}', "")),
+        Surface("/actions"),
         Surface("/foo"),
         Surface(f"/foo/{SECRET}"),
         Surface("/"),
@@ -116,7 +120,7 @@ class Target:
         self.ports = {"metrics": free_port(), "foo": free_port()}
         settings = {
             "RESONATE_OBSERVABILITY__METRICS_PORT": str(self.ports["metrics"]),
-            "RESONATE_UI__FOO_URL": f"http://127.0.0.1:{self.ports['foo']}",
+            "RESONATE_UI__ACTIONS_URL": f"http://127.0.0.1:{self.ports['foo']}/actions",
         }
         self.server = ServerProcess(folder / "log", folder / "resonate.db", None, **settings).start()
         self.ports["api"] = self.server.port
@@ -234,7 +238,7 @@ def test_a_link_of_another_site_leads_to_a_page_that_works(target: Target, stran
 
     expect(page.locator("#status")).to_have_attribute("data-state", "live")
     expect(page.locator("#chains [data-chain]").first).to_be_visible()
-    page.locator("#send").click()
+    page.locator("#action-request").click()
     wait_until(lambda: target.foo.runs("foo"), "foo runs")
     assert target.refused() == before
 

@@ -9,6 +9,8 @@ from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import Demo, create
 
+pytestmark = pytest.mark.long
+
 NARROW = {"viewport": {"width": 380, "height": 800}}
 CONTRAST = """
 ([selector]) => {
@@ -67,8 +69,8 @@ def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, 
 
 def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
     tab.open()
-    expect(tab.find("#send-form")).to_be_visible()
-    while focused(tab) != "pause":
+    expect(tab.find("#actions form")).to_be_visible()
+    while focused(tab) != "field-request-pause":
         tab.press("Tab")
     tab.press("0", "Enter")
 
@@ -83,7 +85,17 @@ def test_what_has_the_focus_is_seen_and_every_control_is_reached(tab: Tab) -> No
         reached.append(focused(tab))
         assert tab.script("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
     assert reached[0] == "Skip to the chains"
-    assert {"pause", "send", "break-it", "theme", "help", "follow", "filter", "state-filter", "chains"} <= set(reached)
+    assert {
+        "field-request-pause",
+        "action-request",
+        "action-break",
+        "theme",
+        "help",
+        "follow",
+        "filter",
+        "state-filter",
+        "chains",
+    } <= set(reached)
 
 
 def test_help_opens_and_closes_by_the_keyboard(tab: Tab) -> None:

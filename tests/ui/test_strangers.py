@@ -1,11 +1,14 @@
 """Ids, payloads and names come from strangers: whatever they hold is shown as text, and does nothing."""
 
+import pytest
 from harness.server import Client
 from harness.stream import Stream
 from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.demo import Demo, create, settle
+
+pytestmark = pytest.mark.long
 
 HOSTILE = {
     "markup": "<img src=x onerror=window.ran=1>",

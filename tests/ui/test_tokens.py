@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, expect
 from ui.browser import Tab
 from ui.conftest import OpenTab
 
+pytestmark = pytest.mark.long
+
 
 class Guarded:
     """A server that demands tokens, and the key that it believes."""

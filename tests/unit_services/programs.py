@@ -17,7 +17,7 @@ from harness.basics import answers_200, free_port, wait_until
 from resonate_base import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Program:
@@ -126,8 +126,8 @@ class Stack:
         return foo, bar, baz
 
     def program(self, name: str) -> Program:
-        """The first one of that name."""
-        return next(program for program in self.programs if program.name == name)
+        """The newest of that name."""
+        return next(program for program in reversed(self.programs) if program.name == name)
 
     def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Reply:
         headers = {"Idempotency-Key": key, "Prefer": prefer}

@@ -25,6 +25,8 @@ HALVES = [
     CHUNKED + b"2\r\n",
 ]
 LIMIT = 16 * 1024
+SOON_SECONDS = 5.0
+"""On a busy machine, less than half of what foo waits for the rest of a request; usual are milliseconds."""
 
 
 def _chunked(body: bytes, size: int) -> bytes:
@@ -119,9 +121,9 @@ def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
     try:
         assert running.post().json["message"] == 3
         while any(map(_is_open, halves)):
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 90
             _trickle(halves)
-            assert _seconds_of_health(running) < 1
+            assert _seconds_of_health(running) < SOON_SECONDS
             time.sleep(0.2)
     finally:
         _close(halves)
@@ -133,7 +135,7 @@ def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) 
         for _ in range(5):
             _trickle(halves)
             halves += _half_requests(running, 200)
-        assert _seconds_of_health(running) < 1
+        assert _seconds_of_health(running) < SOON_SECONDS
         assert running.post().json["message"] == 3
     finally:
         _close(halves)
@@ -143,11 +145,11 @@ def test_half_requests_do_not_hold_up_the_end(stack: Stack) -> None:
     stack.start_server()
     foo = stack.start_foo()
     halves = _half_requests(stack, 600)
-    assert _seconds_of_health(stack) < 1
+    assert _seconds_of_health(stack) < SOON_SECONDS
     try:
         status, seconds = foo.end()
         assert status == 0
-        assert seconds < 2
+        assert seconds < SOON_SECONDS
     finally:
         _close(halves)
 
@@ -162,9 +164,9 @@ def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> No
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             connection.connect(("127.0.0.1", running.foo_port))
             connection.sendall(b"GET /foo/%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % id.encode())
-        wait_until(lambda: running.get(f"/foo/{id}").status == HTTPStatus.OK, "another client is answered", 10)
+        wait_until(lambda: running.get(f"/foo/{id}").status == HTTPStatus.OK, "another client is answered")
         for _ in range(5):
-            assert _seconds_of_health(running) < 1
+            assert _seconds_of_health(running) < SOON_SECONDS
         assert running.post().json["message"] == 3
     finally:
         _close(silent)
@@ -180,7 +182,7 @@ def test_a_slow_server_does_not_delay_health(stack: Stack) -> None:
             asking.append(stack.connect())
             asking[-1].sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         for _ in range(5):
-            assert _seconds_of_health(stack) < 1
+            assert _seconds_of_health(stack) < SOON_SECONDS
         assert _is(read_all(asking[-1]), 503), "those who come last are told so"
     finally:
         _close(asking)
@@ -235,7 +237,7 @@ def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(stack: Stack
         assert 1 < int(refused.headers["Retry-After"]) <= 60, "the first of them can end when its pause does"
         assert stack.get("/foo/refused").status == HTTPStatus.NOT_FOUND
         assert stack.post({"pause": 60}, prefer="respond-async").status == HTTPStatus.ACCEPTED
-        assert _seconds_of_health(stack) < 1
+        assert _seconds_of_health(stack) < SOON_SECONDS
     finally:
         _close(waiting)
 

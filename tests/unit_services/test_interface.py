@@ -168,7 +168,7 @@ def test_clients_that_do_not_close_their_connections_hold_nobody_up(running: Sta
         began = time.monotonic()
         for _ in range(3):
             assert running.get("/health").status == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     finally:
         for connection in lingering:
             connection.close()

@@ -13,6 +13,9 @@ from harness.basics import wait_until
 from .programs import Reply, Stack
 from .test_interface import is_problem
 
+SOON_SECONDS = 8.0
+"""On a busy machine; a second or two where there is nothing else to do. Less than a lease."""
+
 
 class Request(threading.Thread):
     """A request that waits in a thread."""
@@ -59,11 +62,11 @@ def test_a_worker_that_is_told_to_stop_gives_its_work_to_another_one(stack: Stac
     other.wait_for("connected to server")
     status, seconds = bar.end()
     assert status == 0
-    assert seconds < 2
+    assert seconds < SOON_SECONDS
     assert "released 1 task " in bar.output
     began = time.monotonic()
     other.wait_for("running function bar")
-    assert time.monotonic() - began < 4, "the lease was left to lapse"
+    assert time.monotonic() - began < SOON_SECONDS, "the lease was left to lapse"
     assert request.reply().json == {"id": "moved", "message": 3}
     assert baz.count("running function baz") == 1
     assert "Traceback" not in bar.output
@@ -77,7 +80,7 @@ def test_foo_that_ends_sends_its_clients_away(stack: Stack, number: signal.Signa
     baz.wait_for("running function baz")
     status, seconds = foo.end(number)
     assert status == 0
-    assert seconds < 3
+    assert seconds < SOON_SECONDS
     reply = request.reply()
     assert is_problem(reply, HTTPStatus.SERVICE_UNAVAILABLE)
     assert reply.headers["Retry-After"] == "1"
@@ -122,7 +125,7 @@ def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
     began = time.monotonic()
     wait_until(health_file.exists, "the worker is back")
     wait_until(stack.is_healthy, "foo is back")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < SOON_SECONDS
     assert request.reply().json == {"id": "held", "message": 3}
     assert stack.post(key="tried").json == {"id": "tried", "message": 3}
     assert baz.count("running function baz  promise=tried:1.1 ") == 1
@@ -139,7 +142,7 @@ def test_a_worker_ends_at_once_though_no_server_answers(stack: Stack) -> None:
         bar.wait_for("cannot reach server")
         status, seconds = bar.end(number)
         assert status == 0
-        assert seconds < 2
+        assert seconds < SOON_SECONDS
 
 
 def test_foo_without_a_server(stack: Stack) -> None:
@@ -149,7 +152,7 @@ def test_foo_without_a_server(stack: Stack) -> None:
     assert is_problem(stack.post(), HTTPStatus.SERVICE_UNAVAILABLE)
     status, seconds = foo.end(signal.SIGINT)
     assert status == 0
-    assert seconds < 3
+    assert seconds < SOON_SECONDS
 
 
 @pytest.mark.parametrize(

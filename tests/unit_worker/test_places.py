@@ -31,7 +31,7 @@ async def tasks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
 
 
 async def until(caplog: pytest.LogCaptureFixture, lines: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(caplog.messages) < lines:
             await asyncio.sleep(0.01)
     await asyncio.sleep(4 * LOOK)  # for lines that should not come

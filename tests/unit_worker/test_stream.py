@@ -62,7 +62,7 @@ async def stream(server: Server) -> AsyncIterator[Stream]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 

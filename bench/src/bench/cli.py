@@ -1,32 +1,162 @@
-"""The command line. Each benchmark is a module of its own with a `command`, loaded when it is asked for."""
+"""The command line: which benchmarks there are, with which options, and what becomes of their reports."""
 
+import os
+import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import override
+from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Console
 
-COMMANDS = ("chain", "server", "overload", "recovery", "start", "record", "plots", "all")
-MODULES = {"all": "everything"}
-"""Of the commands that are not named like their module."""
+from bench.load import WrongAnswers
+from bench.report import DEFAULT_SEED, Report, load, save, show
 
-
-class Benchmarks(click.Group):
-    @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"bench.{MODULES.get(cmd_name, cmd_name)}").command
-        return command
+PLAIN_WIDTH = 140
+"""Columns where the output is not a terminal."""
+BENCHMARKS = ("chain", "server", "overload", "start", "recovery")
+"""In the order of their length."""
 
 
-@click.group(cls=Benchmarks, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Measure the stack side by side with what it is compared with, as processes on this machine.
 
     Figures are ratios wherever possible, from rounds that are run in turns; what is to be reached stands beside what
     was measured. Keep the machine quiet meanwhile.
     """
+
+
+def _number(name: str, default: int, help: str, least: int = 1) -> Callable[..., Any]:
+    return click.option(name, type=click.IntRange(min=least), default=default, help=help)
+
+
+_seed = click.option("--seed", type=int, default=DEFAULT_SEED, help="Of everything that is drawn by chance.")
+_json = click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Save results here.")
+_seconds = click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, help="Of each phase.")
+_rounds = _number("--rounds", 5, "Rounds that are run in turns.")
+_server_url = click.option(
+    "--server-url", default="", help="Compare with the Resonate server that runs there; its token is RESONATE_TOKEN."
+)
+
+
+def _benchmark(*options: Callable[..., Any]) -> Callable[[Callable[..., dict[str, Any]]], None]:
+    """The command of a benchmark: the function makes what `measure` of the module with its name takes."""
+
+    def register(arguments_of: Callable[..., dict[str, Any]]) -> None:
+        def run(json_file: Path | None, **given: Any) -> None:
+            _publish([_measure(arguments_of.__name__, **arguments_of(**given))], json_file)
+
+        command: Callable[..., Any] = run
+        for option in reversed([*options, _seed, _json]):
+            command = option(command)
+        main.command(arguments_of.__name__, help=arguments_of.__doc__)(command)
+
+    return register
+
+
+@_benchmark(_rounds, _seconds, _server_url)
+def chain(**given: Any) -> dict[str, Any]:
+    """What POST /foo costs: latency, throughput, CPU, memory, requests and commits.
+
+    Beside our stack run the plain chain (the same three services calling each other by HTTP, without durability), the
+    SDK without any server, and our services on any other Resonate server that is given.
+    """
+    return given
+
+
+@_benchmark(
+    _rounds,
+    _seconds,
+    click.option("--quick", is_flag=True, help="Only the server with nothing stored."),
+    _server_url,
+)
+def server(*, quick: bool, **given: Any) -> dict[str, Any]:
+    """The server alone: the requests of workers, from many connections.
+
+    With nothing stored, with 100,000 and 1,000,000 stored promises, and with 100,000 pending chains.
+    """
+    return {**given, "stored": (), "pending": 0} if quick else given
+
+
+@_benchmark(_seconds)
+def overload(**given: Any) -> dict[str, Any]:
+    """Ten times as many new chains as the server can bear: does it live, and does what it accepted come to its end?"""
+    return given
+
+
+@_benchmark(
+    _number("--repeats", 10, "Of each process."),
+    _number("--container-repeats", 3, "Of docker compose up and down; 0 leaves containers alone.", least=0),
+)
+def start(**given: Any) -> dict[str, Any]:
+    """Seconds from exec to ready, of each program and of all as containers; sizes of the images.
+
+    Containers get ports and a Compose project of their own, and leave nothing behind.
+    """
+    return given
+
+
+@_benchmark(
+    _number("--trials", 100, "Of each scenario."),
+    _number("--official-trials", 5, "With the official timing.", least=0),
+    _number("--parallel", 4, "Stacks that wait side by side."),
+    click.option("--only", default="", metavar="WORDS", help="Only scenarios whose name contains this."),
+)
+def recovery(*, only: str, **given: Any) -> dict[str, Any]:
+    """Seconds from a fault to the answer: programs killed by SIGKILL, frozen by SIGSTOP, started again.
+
+    Every trial is one chain with one fault at a moment drawn by the seed. A wrong answer, a missing one, or a baz that
+    ran more often than the fault explains ends the benchmark with an error.
+    """
+    scenarios = import_module("bench.recovery").SCENARIOS
+    chosen = [scenario for scenario in scenarios if only in scenario.name]
+    if not chosen:
+        raise click.UsageError(f"no scenario is named {only!r}: {'; '.join(scenario.name for scenario in scenarios)}")
+    return {**given, "scenarios": chosen}
+
+
+@main.command("all")
+@_seed
+@_json
+def everything(json_file: Path | None, **options: Any) -> None:
+    """Every benchmark as it is by default, one after another. `recovery` takes longer than all others together."""
+    reports: list[Report] = []
+    for name in BENCHMARKS:
+        click.echo(f"{name} ...", err=True)
+        reports.append(_measure(name, **options))
+        _publish(reports, json_file)
+
+
+@main.command("plots")
+@click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("docs/benchmarks"), help="Where they go.")
+def plots(results: tuple[Path, ...], folder: Path) -> None:
+    """Draw what RESULTS hold, files that were saved with --json, and write the page about them.
+
+    If several reports are of one benchmark, the last one counts.
+    """
+    reports = list({report.benchmark: report for path in results for report in load(path)}.values())
+    import_module("bench.plots").draw(reports, folder)
+    click.echo(f"{folder}: README.md, results.json and pictures")
+
+
+def _measure(name: str, **options: Any) -> Report:
+    """Each benchmark is a module of its own, loaded when it is asked for."""
+    load_before = os.getloadavg()[1]
+    try:
+        report: Report = import_module(f"bench.{name}").measure(**options)
+    except WrongAnswers as error:
+        raise click.ClickException(f"{name}: wrong answers, so no figures: {error}") from error
+    report.notes.append(f"Load average of the machine in the five minutes before: {load_before:.1f}.")
+    return report
+
+
+def _publish(reports: list[Report], json_file: Path | None) -> None:
+    """The last of them is new."""
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    show(reports[-1], console)
+    if json_file is not None:
+        save(reports, json_file)
+        console.print(f"saved to {json_file}")

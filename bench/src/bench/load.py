@@ -1,147 +1,328 @@
-"""The load generator for foo: a process of its own that keeps so many requests in flight and times each.
+"""Load on foo, on a Resonate server, or on the SDK alone, from a process of its own (`python -m bench.load`).
 
-`Generator` starts it (`python -m bench.load`) and hands it one job after another, as lines of JSON.
+`run` starts the process, hands it a job and returns what it measured. Chains share connections: one request is under
+way on each, and others wait for their turn; the time of a request counts from when it is sent.
 """
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Self
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, redirect_stdout
+from io import StringIO
+from itertools import count
+from typing import Any, Literal, Self, override
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 from msgspec import Struct, field
 
-from bench.http_channel import Channel, post_bytes
+from bench.workers import GROUPS, Chain
 
-SHOWN_FAILURES = 5
+DRAIN_SECONDS = 120.0
+"""After the last chain was begun: those that have not ended by then are counted as unfinished."""
+TICK_SECONDS = 0.005
+REFUSED = 503
+RIGHT_ANSWER = 3
 
 
 class WrongAnswers(Exception):
     """Something was not answered as it should be: what was measured is worth nothing."""
 
 
+type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SDK alone"]
+"""What a chain is: a request to foo, the requests of `bench.workers`, or a call within the load's own process."""
+
+
 class Job(Struct, frozen=True):
-    """``POST {url}`` with ``body``, ``in_flight`` at a time, for ``seconds``; right answers contain ``expected``."""
+    """Begin chains for ``seconds``: a new one whenever fewer than ``in_flight`` go on, or so many ``per_second``."""
 
-    url: str
-    in_flight: int
-    seconds: float
-    body: str = "{}"
-    expected: str = '"message":3'
+    chain: Literal["request to foo", "workers", "workers, to a pause", "SDK alone"]
+    url: str = ""
+    seconds: float = 0
+    in_flight: int = 0
+    per_second: float = 0
+    connections: int = 0
+    """As many as are in flight if 0."""
+    seed: int = 0
+    token: str = ""
+    core: int | None = None
+    """The only core that the process may use."""
 
 
-class Result(Struct):
-    """``elapsed_s``: from the first request to the last answer. ``cpu_seconds`` are the generator's own."""
+class Played(Struct):
+    """Times in seconds; ``elapsed_s`` is from the first request to the last answer."""
 
-    latencies_s: list[float] = field(default_factory=list)
+    request_s: list[float] = field(default_factory=list)
+    chain_s: list[float] = field(default_factory=list)
+    starts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By the chain's id: when its first request was sent, and answered."""
+    begun: int = 0
+    refused: int = 0
+    unfinished: int = 0
     elapsed_s: float = 0
     cpu_seconds: float = 0
-    failures: list[str] = field(default_factory=list)
+    failure: str = ""
 
     @property
-    def per_second(self) -> float:
-        """Answers."""
-        return len(self.latencies_s) / self.elapsed_s
+    def chains(self) -> int:
+        return len(self.chain_s)
+
+    @property
+    def requests(self) -> int:
+        return len(self.request_s)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.elapsed_s
 
 
-class Generator:
-    """A load generator in a process of its own."""
+def run(job: Job) -> Played:
+    """Raises :class:`WrongAnswers`."""
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, input=msgspec.json.encode(job), stdout=subprocess.PIPE, check=True)
+    played = msgspec.json.decode(done.stdout, type=Played)
+    if played.failure:
+        raise WrongAnswers(f"{job.chain} {job.url}: {played.failure}")
+    return played
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
 
-    def __enter__(self) -> Self:
+# ── in the process of its own: when chains are begun ──
+
+
+class _Refused(Exception):
+    """The server did not take the chain, because it has enough to do."""
+
+
+class _Load:
+    """``play_chain`` gets an id for it."""
+
+    def __init__(self, job: Job, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
+        self._job = job
+        self._played = played
+        self._play_chain = play_chain
+        self._chance = random.Random(job.seed)
+        self._began = time.perf_counter()
+
+    async def play(self) -> None:
+        played, cpu_before = self._played, time.process_time()
+        try:
+            async with asyncio.timeout(self._job.seconds + DRAIN_SECONDS):
+                await (self._keep_pace() if self._job.per_second else self._keep_in_flight())
+        except TimeoutError:
+            played.unfinished = played.begun - played.refused - played.chains
+        played.elapsed_s, played.cpu_seconds = self._now(), time.process_time() - cpu_before
+
+    async def _keep_in_flight(self) -> None:
+        await asyncio.gather(*(self._one_after_another() for _ in range(self._job.in_flight)))
+
+    async def _one_after_another(self) -> None:
+        await self._play_one()
+        while self._now() < self._job.seconds:
+            await self._play_one()
+
+    async def _keep_pace(self) -> None:
+        chains: list[asyncio.Task[None]] = []
+        while (now := self._now()) < self._job.seconds:
+            while len(chains) < now * self._job.per_second:
+                chains.append(asyncio.create_task(self._play_one()))
+            await asyncio.sleep(TICK_SECONDS)
+        await asyncio.gather(*chains)
+
+    async def _play_one(self) -> None:
+        began_at = self._now()
+        self._played.begun += 1
+        try:
+            await self._play_chain(f"foo-{self._chance.getrandbits(64):016x}")
+        except _Refused:
+            self._played.refused += 1
+        else:
+            self._played.chain_s.append(self._now() - began_at)
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._began
+
+
+# ── what a chain is ──
+
+
+class _Connection:
+    """HTTP/1.1 with as little work per request as possible: the load must cost less than what it measures."""
+
+    def __init__(self, job: Job) -> None:
+        address = urlsplit(job.url)
+        fields = {"Host": address.netloc, "Content-Type": "application/json"} | _authorization(job)
+        lines = [f"POST {address.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        self._head = "\r\n".join(lines)
+        self._address = address.hostname, address.port
+        self._is_open = False
+
+    async def open(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(*self._address)
+        self._is_open = True
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def run(self, job: Job) -> Result:
-        """Raises :class:`WrongAnswers`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the load generator has ended, see above")
-        result = msgspec.json.decode(line, type=Result)
-        if result.failures:
-            raise WrongAnswers(f"{job.url}: {'; '.join(result.failures[:SHOWN_FAILURES])}")
-        return result
+    async def post(self, chain_id: str, body: bytes) -> tuple[int, bytes]:
+        """With the header that the SDK adds. Status and body, which needs a Content-Length."""
+        if not self._is_open or self._reader.at_eof():
+            await self.open()
+        fields = f"{self._head}\r\nresonate:origin: {chain_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._writer.write(fields.encode() + body)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        answer = await self._reader.readexactly(length)
+        if b"connection: close" in head:
+            self._writer.close()
+            self._is_open = False
+        return int(head[9:12]), answer
 
 
-# ── in the process of its own ──
+def _authorization(job: Job) -> dict[str, str]:
+    return {"Authorization": f"Bearer {job.token}"} if job.token else {}
 
 
-class _Caller:
-    """Sends a request, and the next as soon as the answer is there."""
+class _Requests:
+    """Requests to the job's URL over its connections."""
 
-    def __init__(self, job: Job, result: Result, on_end: Callable[[], None]) -> None:
-        address = urlsplit(job.url)
-        assert address.hostname is not None
-        self._request = post_bytes(address.netloc, address.path, job.body.encode())
-        self._expected = job.expected.replace(" ", "").encode()
-        self._result = result
-        self._on_end = on_end
-        self._channel = Channel(address.hostname, address.port or 80, self._on_reply)
-        self._end = time.perf_counter() + job.seconds
-        self._sent_at = 0.0
+    def __init__(self, job: Job, played: Played) -> None:
+        self._job = job
+        self._played = played
+        self._free: asyncio.Queue[_Connection] = asyncio.Queue()
 
-    def send(self) -> None:
-        self._sent_at = time.perf_counter()
-        self._channel.send(self._request)
+    async def open(self, _: AsyncExitStack) -> None:
+        for _number in range(self._job.connections or self._job.in_flight):
+            self._free.put_nowait(await _Connection(self._job).open())
 
-    def _on_reply(self, status: int, body: bytes) -> None:
-        now = time.perf_counter()
-        self._result.latencies_s.append(now - self._sent_at)
-        if status != 200 or self._expected not in body.replace(b" ", b""):
-            self._result.failures.append(f"{status} {body[:200].decode(errors='replace')}")
-        if now < self._end:
-            self.send()
-        else:
-            self._channel.close()
-            self._on_end()
+    async def play(self, id: str) -> None:
+        """One request to foo."""
+        await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}')
 
-
-async def _run(job: Job) -> Result:
-    asyncio.get_running_loop().set_exception_handler(give_up)
-    result = Result()
-    finished = asyncio.Semaphore(0)
-    began, cpu_before = time.perf_counter(), time.process_time()
-    callers = [_Caller(job, result, finished.release) for _ in range(job.in_flight)]
-    for caller in callers:
-        caller.send()
-    for _ in callers:
-        await finished.acquire()
-    result.elapsed_s = time.perf_counter() - began
-    result.cpu_seconds = time.process_time() - cpu_before
-    return result
+    async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
+        """The status, which is 200 or `REFUSED`."""
+        connection = await self._free.get()
+        sent_at = time.perf_counter()
+        status, answer = await connection.post(chain_id, body)
+        answered_at = time.perf_counter()
+        self._free.put_nowait(connection)
+        self._played.starts.setdefault(chain_id, (sent_at, answered_at))
+        if status != REFUSED and (status != 200 or expected.encode() not in answer.replace(b" ", b"")):
+            raise WrongAnswers(f"{body[:100]!r} was answered with {status} {answer[:200]!r} instead of {expected}")
+        self._played.request_s.append(answered_at - sent_at)
+        return status
 
 
-def give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A callback that failed would leave its request unanswered for ever."""
-    loop.default_exception_handler(context)
-    sys.stderr.flush()
-    os._exit(1)
+class _Workers(_Requests):
+    """One of each group: a `bench.workers.Server`."""
+
+    def __init__(self, job: Job, played: Played) -> None:
+        super().__init__(job, played)
+        self._numbers = count(1)
+        self._told: defaultdict[tuple[str, int | None], asyncio.Future[None]] = defaultdict(asyncio.Future)
+
+    @override
+    async def open(self, opened: AsyncExitStack) -> None:
+        await super().open(opened)
+        endless = aiohttp.ClientTimeout(total=None)
+        session = await opened.enter_async_context(aiohttp.ClientSession(self._job.url, timeout=endless))
+        for group in GROUPS:
+            stream = await session.get(f"/poll/{group}/{self.pid(group)}", headers=_authorization(self._job))
+            if stream.status != 200:
+                raise WrongAnswers(f"the stream of {group} is refused with {stream.status}")
+            listening = asyncio.create_task(self._listen(stream))
+            opened.callback(listening.cancel)
+
+    @override
+    async def play(self, id: str) -> None:
+        chain = Chain(id, self)
+        await (chain.play() if self._job.chain == "workers" else chain.play_until_it_pauses())
+
+    def pid(self, group: str) -> str:
+        return f"{group}-{self._job.seed}"
+
+    async def ask(self, chain_id: str, kind: str, data: Any) -> None:
+        corr_id = f"sr-{next(self._numbers):032x}"
+        head = {"corrId": corr_id, "version": "2026-04-01"}
+        status = await self._post(chain_id, msgspec.json.encode({"kind": kind, "head": head, "data": data}), corr_id)
+        if status == REFUSED:
+            if kind == "task.create":
+                raise _Refused
+            raise WrongAnswers(f"{kind} of a chain that was begun is refused")
+
+    async def wait_for(self, id: str, version: int | None) -> None:
+        await self._told[id, version]
+
+    async def _listen(self, stream: aiohttp.ClientResponse) -> None:
+        async for line in stream.content:
+            if line.startswith(b"data: "):
+                data = msgspec.json.decode(line[6:])["data"]
+                subject = data.get("task") or data["promise"]
+                told = self._told[subject["id"], subject.get("version")]
+                if not told.done():
+                    told.set_result(None)
+
+
+class _Sdk:
+    """foo, bar and baz of the services in this process, on the SDK's own connection, without a server."""
+
+    def __init__(self, _: Job, played: Played) -> None:
+        self._played = played
+
+    async def open(self, opened: AsyncExitStack) -> None:
+        from resonate.connections import LocalConnection
+        from resonate.resonate import Resonate
+
+        from bar import bar
+        from baz import baz
+        from foo import foo
+        from worker.logs import configure_logging, filter_sdk
+        from worker.values import PlainValues
+
+        configure_logging()
+        filter_sdk(lambda: True)
+        self._foo = foo
+        self._sdk = Resonate(network=LocalConnection(group="service-foo"), group="service-foo", encryptor=PlainValues())
+        for function in (foo, bar, baz):
+            self._sdk.register(function)
+        opened.push_async_callback(self._sdk.stop)
+
+    async def play(self, id: str) -> None:
+        began_at = time.perf_counter()
+        answer = await self._sdk.run(id, self._foo).result()
+        self._played.request_s.append(time.perf_counter() - began_at)
+        if answer != RIGHT_ANSWER:
+            raise WrongAnswers(f"answered {answer!r}")
+
+
+async def _play(job: Job) -> Played:
+    played = Played()
+    kinds: dict[str, type[_Requests | _Sdk]] = {"request to foo": _Requests, "SDK alone": _Sdk}
+    chain = kinds.get(job.chain, _Workers)(job, played)
+    async with AsyncExitStack() as opened:
+        try:
+            await chain.open(opened)
+            await _Load(job, played, chain.play).play()
+        except (WrongAnswers, OSError, EOFError) as error:
+            played.failure = str(error)
+    return played
 
 
 def main() -> None:
-    """A job per line on stdin, a result per line on stdout."""
+    """A job on stdin, what was measured on stdout; what functions print goes nowhere."""
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for line in sys.stdin.buffer:
-            result = runner.run(_run(msgspec.json.decode(line, type=Job)))
-            sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
-            sys.stdout.buffer.flush()
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    if job.core is not None:
+        os.sched_setaffinity(0, {job.core})
+    loop_factory = None if job.chain == "SDK alone" else uvloop.new_event_loop  # services have that of asyncio
+    with asyncio.Runner(loop_factory=loop_factory) as runner, redirect_stdout(StringIO()):
+        played = runner.run(_play(job))
+    sys.stdout.buffer.write(msgspec.json.encode(played))
 
 
 if __name__ == "__main__":

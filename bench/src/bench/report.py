@@ -1,20 +1,46 @@
 """What every benchmark hands back, and how it is shown: figures with their targets, tables, raw samples.
 
-A report is data: the terminal, the JSON file and the plots are made from it. No benchmark prints its own results.
+A report is data: the terminal, the JSON file, the plots and the page are made from it.
 """
 
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
+import psutil
 from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench.machine import Machine, describe
-
 type Cell = str | float | int | None
+
+DEFAULT_SEED = 20_260_401
+MEGABYTE = 1_000_000
+PACKAGES = ("resonate-sdk", "aiohttp", "uvloop", "msgspec", "flask", "gunicorn")
+KEPT_SAMPLES = 400
+
+
+# ── statistics ──
+
+
+def median(values: Sequence[float]) -> float:
+    return float(np.median(values))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The least measured value that at least ``share`` (0 to 1) of all values do not exceed; no interpolation."""
+    return float(np.quantile(values, share, method="inverted_cdf"))
+
+
+# ── the data ──
 
 
 class Target(Struct, frozen=True):
@@ -49,9 +75,28 @@ class Figure(Struct):
         if self.target is None or self.value is None:
             return
         bound, at_most = self.target.bound, self.target.sense == "at most"
-        self.passed = self.value <= bound if at_most else self.value >= bound
         greater, lesser = (self.value, bound) if at_most else (bound, self.value)
+        self.passed = greater <= lesser
         self.missed_by = None if self.passed or not lesser else greater / lesser
+
+    @classmethod
+    def of_rounds(cls, name: str, unit: str, values: Sequence[float], target: Target | None = None) -> "Figure":
+        """Of one value per round: their median, and their spread."""
+        return cls(name, unit, median(values), Spread(min(values), max(values)), target)
+
+    def cells(self) -> list[Cell]:
+        """As `FIGURE_COLUMNS` name them."""
+        missed = "MISSED" if self.missed_by is None else f"MISSED by {self.missed_by:.2f}x"
+        return [
+            self.name,
+            f"n/a ({self.note})" if self.value is None else f"{text_of(self.value)} {self.unit}".strip(),
+            f"{text_of(self.spread.low)} - {text_of(self.spread.high)}" if self.spread else "",
+            f"{self.target.sense} {text_of(self.target.bound)}" if self.target else "",
+            {None: "", True: "reached", False: missed}[self.passed],
+        ]
+
+
+FIGURE_COLUMNS = ["what", "value", "spread", "target", "result"]
 
 
 class Table(Struct):
@@ -62,9 +107,6 @@ class Table(Struct):
     rows: list[list[Cell]] = field(default_factory=list)
 
 
-KEPT_SAMPLES = 400
-
-
 class Samples(Struct):
     """Measurements one by one, ascending, for plots of their distribution; of very many, evenly chosen ones."""
 
@@ -73,41 +115,55 @@ class Samples(Struct):
     values: list[float]
 
     def __post_init__(self) -> None:
-        ordered, last = sorted(self.values), len(self.values) - 1
-        if len(ordered) > KEPT_SAMPLES:
-            ordered = [ordered[round(number * last / (KEPT_SAMPLES - 1))] for number in range(KEPT_SAMPLES)]
-        self.values = ordered
+        chosen = np.linspace(0, len(self.values) - 1, min(len(self.values), KEPT_SAMPLES)).round().astype(int)
+        self.values = np.sort(self.values)[chosen].tolist()
+
+
+class Machine(Struct, frozen=True):
+    """Where figures come from: without it they mean nothing. ``cores`` are those that this process may use."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    packages: dict[str, str]
+
+
+def this_machine() -> Machine:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return Machine(
+        processor=models[0] if models else platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()} ({platform.machine()})",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages={name: version(name) for name in PACKAGES},
+    )
 
 
 class Report(Struct):
     """``seed`` and ``command`` are what is needed to measure again."""
 
     benchmark: str
-    command: str
     seed: int
+    command: str = field(default_factory=lambda: shlex.join(["bench", *sys.argv[1:]]))
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    machine: Machine = field(default_factory=describe)
+    machine: Machine = field(default_factory=this_machine)
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def figure(self, name: str) -> Figure:
-        """The figure of that name; raises ``KeyError`` if there is none."""
-        for figure in self.figures:
-            if figure.name == name:
-                return figure
-        raise KeyError(name)
-
-    def table(self, title: str) -> Table:
-        """The table of that title; raises ``KeyError`` if there is none."""
-        for table in self.tables:
-            if table.title == title:
-                return table
-        raise KeyError(title)
+    def all_tables(self) -> list[Table]:
+        """With that of the figures in front."""
+        figures = Table("figures", FIGURE_COLUMNS, [figure.cells() for figure in self.figures])
+        return [*([figures] if self.figures else []), *self.tables]
 
 
-# ── the file ──
+# ── the file and the terminal ──
 
 
 def save(reports: list[Report], path: Path) -> None:
@@ -120,37 +176,17 @@ def load(path: Path) -> list[Report]:
     return msgspec.json.decode(path.read_bytes(), type=list[Report])
 
 
-# ── the terminal ──
-
-
 def show(report: Report, console: Console) -> None:
-    console.print()
     console.rule(f"[bold]{report.benchmark}[/bold]  {report.command}  (seed {report.seed})")
-    for table in report.tables:
-        console.print(_rendered_table(table))
-    if report.figures:
-        console.print(_rendered_figures(report.figures))
+    for table in report.all_tables():
+        rendered = RichTable(title=table.title, title_justify="left")
+        for number, column in enumerate(table.columns):
+            rendered.add_column(column, justify="right" if number else "left")
+        for row in table.rows:
+            rendered.add_row(*map(text_of, row))
+        console.print(rendered)
     for note in report.notes:
         console.print(f"  {note}", highlight=False)
-
-
-def _rendered_table(table: Table) -> RichTable:
-    rendered = RichTable(title=table.title, title_justify="left")
-    for number, column in enumerate(table.columns):
-        rendered.add_column(column, justify="left" if number == 0 else "right")
-    for row in table.rows:
-        rendered.add_row(*map(text_of, row))
-    return rendered
-
-
-def _rendered_figures(figures: list[Figure]) -> RichTable:
-    rendered = RichTable(title="figures", title_justify="left")
-    rendered.add_column("what")
-    for column in ("value", "spread", "target", "result"):
-        rendered.add_column(column, justify="right")
-    for figure in figures:
-        rendered.add_row(figure.name, value_of(figure), spread_of(figure), target_of(figure), result_of(figure))
-    return rendered
 
 
 def text_of(cell: Cell) -> str:
@@ -163,26 +199,3 @@ def text_of(cell: Cell) -> str:
         case int() | float():
             return f"{cell:,.0f}"
     return cell
-
-
-def value_of(figure: Figure) -> str:
-    if figure.value is None:
-        return f"n/a ({figure.note})" if figure.note else "n/a"
-    return f"{text_of(figure.value)} {figure.unit}".strip()
-
-
-def spread_of(figure: Figure) -> str:
-    return f"{text_of(figure.spread.low)} - {text_of(figure.spread.high)}" if figure.spread else ""
-
-
-def target_of(figure: Figure) -> str:
-    return f"{figure.target.sense} {text_of(figure.target.bound)}" if figure.target else ""
-
-
-def result_of(figure: Figure) -> str:
-    match figure.passed:
-        case None:
-            return ""
-        case True:
-            return "reached"
-    return "MISSED" if figure.missed_by is None else f"MISSED by {figure.missed_by:.2f}x"

@@ -10,20 +10,18 @@ from typing import Any, NoReturn
 
 import click
 from aiohttp import web
+from msgspec.structs import replace
 
 from resonate_server import __version__
-from resonate_server.config import Given, Settings, WrongSetting, load
-from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.clock import ServerClock
-from resonate_server.http import MAX_LINE_BYTES, build_app, build_metrics_app, site
-from resonate_server.http.auth import Guard
+from resonate_server.build import Server, build
+from resonate_server.config import Given, Settings, Sqlite, Storage, WrongSetting, load
+from resonate_server.engine import Engine
+from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
-from resonate_server.kernel.model import Rules
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
-from resonate_server.metrics import Metrics
-from resonate_server.store import Store, StoreFailed, StoreLost
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore, StoreUnusable, runs
+from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
 
@@ -67,22 +65,18 @@ def main() -> None:
 def serve(**flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
     settings = _begin(flags)
-    sqlite = settings.storage.sqlite
-    if sqlite.path == IN_MEMORY:
+    path = settings.storage.sqlite.path
+    if path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
-    try:
-        store = SQLiteStore(sqlite.path, sqlite.synchronous)
-    except StoreUnusable as error:
-        _fail(str(error))
-    _run(store, settings, f"state in {sqlite.path}")
+    _run(settings, f"state in {path}")
 
 
 @main.command()
 @_listening_options
 def dev(**flags: Any) -> None:
     """Serve from memory: nothing survives this process."""
-    settings = _begin(flags)
-    _run(SQLiteStore(IN_MEMORY), settings, "state in memory only")
+    settings = replace(_begin(flags), storage=Storage(sqlite=Sqlite(path=IN_MEMORY)))
+    _run(settings, "state in memory only")
 
 
 @main.command()
@@ -149,39 +143,25 @@ def _begin(flags: dict[str, Any]) -> Settings:
     return settings
 
 
-def _run(store: Store, settings: Settings, where: str) -> None:
-    metrics = Metrics()
-    engine_settings = EngineSettings(
-        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
-        grace_seconds=settings.tasks.worker_grace / 1_000,
-        server_url=settings.server.public_url,
-        keep_settled_ms=settings.retention.settled_after,
-    )
+def _run(settings: Settings, where: str) -> None:
     try:
-        guard = Guard(settings.auth)
-    except WrongSetting as error:
-        _fail(str(error))
-    engine = Engine(store, engine_settings, ServerClock(store.clock_mark()), metrics)
-    app = build_app(engine, settings, guard, metrics)
-    try:
-        serving = _serve(engine, app, build_metrics_app(metrics, settings), settings, where)
+        serving = _serve(build(settings), where)
         asyncio.run(serving, loop_factory=_loop_factory())
-    except (CannotListen, StoreLost) as error:
+    except (WrongSetting, StoreUnusable, CannotListen, StoreLost) as error:
         _fail(str(error))
 
 
-async def _serve(
-    engine: Engine, app: web.Application, metrics_app: web.Application, settings: Settings, where: str
-) -> None:
-    runners = [_runner(app, settings)]
+async def _serve(server: Server, where: str) -> None:
+    settings = server.parts.settings
+    runners = [_runner(server.app, settings)]
     try:
         host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
         _warn_if_exposed(settings)
         if settings.observability.metrics_port:
-            runners.append(_runner(metrics_app, settings))
+            runners.append(_runner(server.metrics_app, settings))
             await _offer_metrics(runners[1], settings)
-        if lost := await _until_stopped(engine):
+        if lost := await _until_stopped(server.parts.engine):
             raise StoreLost(lost)
         logger.info("stopping: streams are ended, accepted requests are answered")
     finally:

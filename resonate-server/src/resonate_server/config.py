@@ -196,15 +196,10 @@ class Observability(Section, frozen=True, kw_only=True):
 
 
 class Ui(Section, frozen=True, kw_only=True):
-    """The live page at ``/ui/``.
-
-    ``foo_url``: where it sends requests through; empty for nowhere. ``stack``: how the demo was started, which tells
-    the commands that the page shows for killing and starting bar.
-    """
+    """The live page at ``/ui/``. ``actions_url``: where it learns what it can offer to do, and sends clicks to."""
 
     enabled: bool = True
-    foo_url: Annotated[str, Meta(pattern="^(https?://[^/].*)?$")] = ""
-    stack: Literal["containers", "processes", ""] = ""
+    actions_url: Annotated[str, Meta(pattern=r"\A(https?://[^/?#@\s]+(/[^?#\s]*)?)?\Z")] = ""
 
 
 class Settings(Section, frozen=True, kw_only=True):

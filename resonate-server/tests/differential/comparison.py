@@ -112,6 +112,12 @@ class Comparison:
         if request.kind == "schedule.create" and request.data["cron"] == "no cron":
             self.met(Differs.CRON_UNCHECKED)
             return Detour([], our_status=400)
+        if request.kind == "promise.register_listener" and self.is_internal(request.data["awaited"]):
+            self.met(Differs.INTERNAL_AWAITED)
+            return Detour([("promise.get", {"id": request.data["awaited"]})], our_status=422)
+        if request.kind == "task.suspend" and len(_awaited(request)) < len(request.data["actions"]):
+            self.met(Differs.SUSPEND_TWICE)
+            return Detour([], our_status=400)
         if request.kind in ACCEPTING and self.would_accept(request):
             return self.version_detour(request) or self.suspend_detour(request)
         return None
@@ -137,6 +143,9 @@ class Comparison:
         awaited = _awaited(request)
         if any(id not in known for id in awaited):
             self.met(Differs.SUSPEND_ON_MISSING)
+            return Detour(_reads(request), our_status=422)
+        if any(self.is_internal(id) for id in awaited):
+            self.met(Differs.INTERNAL_AWAITED)
             return Detour(_reads(request), our_status=422)
         settled = [id for id in awaited if known[id].state != "pending" or self.is_expired(known[id])]
         data = request.data_for(self.their_version)
@@ -339,6 +348,13 @@ class Comparison:
 
     def is_timer(self, id: str) -> bool:
         return self.theirs.state.promises[id].tags.get("resonate:timer") == "true"
+
+    def is_internal(self, id: str) -> bool:
+        """Whether it exists, and only the execution that made it may await it."""
+        promise = self.theirs.state.promises.get(id)
+        return promise is not None and not (
+            promise.tags.keys() & {"resonate:target", "resonate:timer", "resonate:external"}
+        )
 
     def is_expired(self, promise: DurablePromise) -> bool:
         return promise.state == "pending" and self.now >= promise.timeout_at

@@ -39,7 +39,14 @@ class Differs(Enum):
         "acquire, release, fulfill and suspend do not look at the version",
         "those with a wrong one are not sent to it; ours must answer 409",
     )
+    # --- who may be awaited ---
+    INTERNAL_AWAITED = Difference(
+        "2.2", "lets everybody wait for internal promises", "such requests are not sent to it; ours must answer 422"
+    )
     # --- task.suspend ---
+    SUSPEND_TWICE = Difference(
+        "3.2 task.suspend", "accepts that an awaited promise is named twice", "not sent to it; ours must answer 400"
+    )
     SUSPEND_ON_MISSING = Difference(
         "3.2 task.suspend", "overlooks awaited promises that do not exist", "not sent to it; ours must answer 422"
     )

@@ -1,22 +1,29 @@
 """Our kernel on SQLite in memory, in this process: request bodies in, answers and messages out, time by hand."""
 
+import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from differential.operations import Scene
 from msgspec import Struct
+from unit.engines import HandClock, InstantStore
 
-from resonate_server.engine.work import Result, Work
-from resonate_server.kernel.model import Footprint, Rules
+from resonate_server import kernel
+from resonate_server.engine import Engine, EngineSettings
+from resonate_server.kernel.model import Footprint, Rule, Rules
+from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, Database
 
 SERVER_URL = "http://localhost:8001"
+
+LOOP = asyncio.new_event_loop()
+METRICS = Metrics()
+"""One for all: building it takes long."""
 
 
 class Reply(Struct, frozen=True):
@@ -35,30 +42,38 @@ class Kernel:
     """The path of a request through the server, without its threads and sockets."""
 
     def __init__(self, rules: Rules, server_url: str = SERVER_URL) -> None:
-        self.store = SQLiteStore(IN_MEMORY)
-        self._work = Work(self.store, rules, server_url)
+        self.store = Database(IN_MEMORY)
         self._sent: list[Message] = []
+        self._rules = rules
+        self._seam = InstantStore(self.store, HandClock(lambda: 0))
+        settings = EngineSettings(rules=rules, server_url=server_url)
+        self._engine = Engine(self._seam, settings, METRICS)
+        LOOP.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        self._engine.start(self)
 
     def call(self, body: bytes) -> Reply:
         answer = self._answer(body)
         return Reply(status=answer.status, data=msgspec.json.decode(msgspec.json.encode(answer.data)))
 
     def tick(self, now: int) -> None:
-        while (result := self._transact(lambda: self._work.tick(now))) is not None:
-            self._deliver(result)
+        while LOOP.run_until_complete(self._decide(*kernel.due(self._rules, at=now))).data:
+            pass
+
+    async def _decide(self, footprint: Footprint, rule: Rule) -> Answer:
+        return await self._seam.decide(footprint, rule)
 
     def take_sent(self) -> list[Message]:
         """Messages since last asked; they count as delivered."""
         sent, self._sent = self._sent, []
-        with self.store.transaction():
-            for message in sent:
-                if isinstance(message, Unblock):
-                    self.store.drop_unblock(message.promise.id, message.address)
+        for message in sent:
+            if isinstance(message, Unblock):
+                self.store.delivered(message.key)
         return sent
 
     def scene(self, now: int) -> Scene:
-        with self.store.transaction():
-            snapshot = self.store.snapshot()
+        snapshot = self.store.snapshot()
         promises = {promise.id: promise.state.value for promise in snapshot.promises}
         tasks = {task.id: task.state.value for task in snapshot.tasks}
         held = {id for id, state in tasks.items() if state == "acquired"}
@@ -69,8 +84,7 @@ class Kernel:
 
     def version(self, id: str) -> int:
         """Of the task; 0 if there is none."""
-        with self.store.transaction():
-            task = self.store.load(Footprint(ids=(id,))).tasks.get(id)
+        task = self.store.load(Footprint(ids=(id,))).tasks.get(id)
         return 0 if task is None else task.version
 
     def _answer(self, body: bytes) -> Answer:
@@ -78,26 +92,12 @@ class Kernel:
         if isinstance(envelope, Refusal):
             return Answer(status=400, data=envelope.message)
         try:
-            return self._decide(decode_call(envelope))
+            return LOOP.run_until_complete(self._submit(decode_call(envelope)))
         except ProtocolError as error:
             return Answer(status=error.status, data=error.message)
 
-    def _decide(self, call: Call) -> Answer:
-        result = self._transact(lambda: self._work.answer(call, now=0))
-        self._deliver(result)
-        while (rest := result.rest) is not None:
-            result = self._transact(lambda rest=rest: rest(0))  # type: ignore[misc]
-            self._deliver(result)
-        assert result.answer is not None
-        return result.answer
-
-    def _transact[T](self, work: Callable[[], T]) -> T:
-        with self.store.transaction():
-            return work()
-
-    def _deliver(self, result: Result) -> None:
-        for effect in result.effects:
-            effect(self)
+    async def _submit(self, call: Call) -> Answer:
+        return await self._engine.submit(call)
 
     # --- engine.Outbound --------------------------------------------------------------------------------------------
 

@@ -184,7 +184,12 @@ def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None,
         tags["resonate:target"] = target
         if timeout_at > now + 1 and choices.one((False, False, False, False, False, True)):
             tags["resonate:delay"] = str(min(now + choices.one((5_000, 40, 0)), timeout_at - 1))
-    for tag, options in (("timer", (None, None, None, "true")), ("branch", (None, "a", "b")), ("parent", (None, "a"))):
+    for tag, options in (
+        ("timer", (None, None, None, "true")),
+        ("external", ("true", "true", "true", None)),
+        ("branch", (None, "a", "b")),
+        ("parent", (None, "a")),
+    ):
         text = choices.one(options)
         if text is not None:
             tags[f"resonate:{tag}"] = text

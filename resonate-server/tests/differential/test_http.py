@@ -27,6 +27,8 @@ from resonate_server.kernel.model import Rules
 from resonate_server.protocol.requests import KINDS
 
 STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "12_000"))
+FEW = 2_000
+"""So many steps find most mistakes."""
 RARE = 10_000
 """From this many steps on, every kind must have succeeded at least once."""
 
@@ -111,15 +113,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     process.stop()
 
 
-def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProcess) -> None:
+@pytest.mark.parametrize("steps", [FEW, pytest.param(STEPS, marks=pytest.mark.long)], ids=["few", "many"])
+def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProcess, steps: int) -> None:
     tally = Tally()
     wire = Wire(server.port)
     tally.make(wire, "debug.start")
 
-    run_sequences(lambda: Pair(wire, f"http://localhost:{server.port}", tally), STEPS)
+    run_sequences(lambda: Pair(wire, f"http://localhost:{server.port}", tally), steps)
 
     tally.make(wire, "debug.stop")
     print(f"{tally.steps} steps; succeeded: {dict(tally.succeeded)}")
-    assert tally.steps >= STEPS
+    assert tally.steps >= steps
     if tally.steps >= RARE:
         assert [kind for kind in KINDS if not tally.succeeded[kind]] == [], "never succeeded"

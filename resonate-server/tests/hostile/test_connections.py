@@ -11,8 +11,10 @@ import pytest
 from harness.server import ServerProcess
 from harness.stream import Stream
 
+pytestmark = pytest.mark.long
+
 STREAMS = 1_000
-PATIENCE_S = 2.0
+PATIENCE_S = 10.0
 """An innocent request is answered within this, whatever others do. (It takes a few ms on an idle machine.)"""
 
 
@@ -58,7 +60,7 @@ async def test_clients_that_stop_in_the_middle_of_a_body(server: ServerProcess) 
 
 async def test_a_flood_of_headers_is_refused(server: ServerProcess) -> None:
     async with connections(server, 1, b"GET /health HTTP/1.1\r\n" + b"A: b\r\n" * 100_000 + b"\r\n") as (reader,):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answer = await reader.read(100)
         assert answer == b"" or answer.split()[1].startswith(b"4")
         await asyncio.to_thread(assert_others_are_served, server)
@@ -72,7 +74,7 @@ async def test_a_thousand_streams_at_once(server: ServerProcess) -> None:
             request = f"GET /poll/crowd/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             readers += await stack.enter_async_context(connections(server, 1, request))
         for reader in readers:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert b" 200 " in await reader.readline()
         await asyncio.to_thread(assert_others_are_served, server)
         assert await asyncio.to_thread(lambda: Stream(server.port, "crowd", "one-more").head.split()[1]) == "503"
@@ -81,7 +83,7 @@ async def test_a_thousand_streams_at_once(server: ServerProcess) -> None:
 
 
 def _wait_until_a_stream_is_taken(server: ServerProcess) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Stream(server.port, "crowd", "later").head.split()[1] != "200":
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -19,6 +19,8 @@ from harness.server import ServerProcess
 
 from .mutations import requests
 
+pytestmark = pytest.mark.long
+
 REQUESTS = int(os.environ.get("REQUESTS", "30000"))
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
 CONNECTIONS = 16

@@ -56,7 +56,7 @@ def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
 
     assert created == {"promise": promise}
     assert promise["state"] == "pending"
-    assert promise["tags"] == {"a": "b"}
+    assert promise["tags"] == {"a": "b", "resonate:external": "true"}
     assert decoded(promise["param"]) == "hi"
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 5_400_000) < 5_000
 
@@ -96,6 +96,14 @@ def test_register_a_callback_and_a_listener(shown: Callable[..., Any], id: str) 
 
     assert shown("promises", "register-callback", id, f"{id}-awaiter")["promise"]["id"] == id
     assert shown("promises", "register-listener", id, "poll://uni@g/x")["promise"]["id"] == id
+
+
+def test_a_promise_that_nobody_else_may_await(shown: Callable[..., Any], run: Run, id: str) -> None:
+    shown("promises", "create", id, "--timeout", "1h", "--internal")
+    result = run("promises", "register-listener", id, "poll://uni@g/x")
+
+    assert result.exit_code == 1
+    assert "needs a resonate:target, resonate:timer=true, or resonate:external=true (status 422)" in result.stderr
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -144,7 +152,8 @@ def test_search_tasks(shown: Callable[..., Any], id: str) -> None:
 
 
 def _create(id: str) -> str:
-    return json.dumps({"kind": "promise.create", "data": {"id": id, "timeoutAt": 4_102_444_800_000}})
+    promise = {"id": id, "timeoutAt": 4_102_444_800_000, "tags": {"resonate:external": "true"}}
+    return json.dumps({"kind": "promise.create", "data": promise})
 
 
 def _await(awaited: str, awaiter: str) -> str:
@@ -166,6 +175,15 @@ def test_create_find_and_delete_a_schedule(shown: Callable[..., Any], run: Run, 
     assert created in found
     assert shown("schedules", "delete", id) == {}
     assert run("schedules", "get", id).exit_code == 1
+
+
+def test_a_schedule_without_a_target_is_warned_of(run: Run, id: str) -> None:
+    template = ["--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s"]
+    for command in (["create", id, "--cron", "0 0 1 1 *", *template], ["get", id]):
+        result = run("schedules", *command)
+
+        assert result.exit_code == 0
+        assert result.stderr == "Warning: without the tag resonate:target nobody runs its promises\n"
 
 
 # --- invoke ---------------------------------------------------------------------------------------------------------
@@ -201,7 +219,7 @@ def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
 
 def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
     client.create(id, target="poll://any@nobody")
-    client.create(f"{id}-child")
+    client.create(f"{id}-child", external="true")
     client.call("promise.settle", id=f"{id}-child", state="resolved")
     client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
     result = run("tasks", "suspend", id, "--version", "1", "--actions", f"[{_await(f'{id}-child', id)}]")

@@ -103,8 +103,8 @@ def test_nothing_happens_by_itself_until_it_is_started_again(still: Client, debu
 def test_a_snapshot_shows_everything(still: Client) -> None:
     create_at(still, 0, "a", timeout_at=1_000, target="poll://any@g")
     create_at(still, 0, "b", timeout_at=2_000, target="http://127.0.0.1:9/")
-    create_at(still, 0, "c", timeout_at=3_000)
-    create_at(still, 0, "done", timeout_at=3_000)
+    create_at(still, 0, "c", timeout_at=3_000, external="true")
+    create_at(still, 0, "done", timeout_at=3_000, external="true")
     at(still, 1, "promise.register_listener", awaited="c", address="poll://uni@g/w")
     at(still, 1, "promise.register_listener", awaited="done", address="poll://uni@g/w")
     at(still, 1, "promise.register_callback", awaited="c", awaiter="b")

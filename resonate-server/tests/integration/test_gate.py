@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
     ("GET", "/health"), ("GET", "/ready"), ("GET", "/ui"), ("GET", "/ui/"), ("GET", "/ui/js/main.js"),
-    ("GET", "/ui/api/settings"), ("GET", "/ui/api/events"), ("GET", "/ui/api/chains"), ("GET", "/ui/api/chain?id=x"),
-    ("POST", "/ui/api/send"), ("GET", "/promises"), ("GET", "/backup"), ("POST", "/tasks/claim"),
+    ("GET", "/ui/api/actions"), ("GET", "/ui/api/events"), ("GET", "/ui/api/chains"), ("GET", "/ui/api/chain?id=x"),
+    ("POST", "/ui/api/actions/a"), ("GET", "/promises"), ("GET", "/backup"), ("POST", "/tasks/claim"),
     ("GET", "/schedules/x"), ("GET", "/nowhere"),
 ]  # fmt: skip
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]

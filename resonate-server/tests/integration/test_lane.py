@@ -228,4 +228,4 @@ def test_stopping_answers_what_was_accepted_and_closes_the_others(tmp_path: Path
     assert busy.corr_id() == "2"
     assert busy.is_closed()
     assert idle.is_closed()
-    assert time.monotonic() - began < PATIENCE_S / 2
+    assert time.monotonic() - began < PATIENCE_S

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +20,12 @@ from resonate_server.config import Settings
 from resonate_server.http.connections import MAX_BESIDE_STREAMS
 
 PATIENCE_S = 1.0
-WAIT_S = 15.0
+WAIT_S = 60.0
 """Until something that takes about :data:`PATIENCE_S` must have happened, on a busy machine."""
+AT_ONCE_S = 20.0
+"""Less than the usual patience, and than what a server waits for a peer that it has told to go."""
+BYSTANDER_S = 0.5
+"""What a small request takes on a busy machine. Behind what is large or slow it would take seconds."""
 
 MAX_BODY_BYTES = Settings().server.max_body_bytes
 MAX_RSS_MIB = 200
@@ -40,8 +45,8 @@ HALF_SENT = {
     "half a large body": LARGE + b"{" * 100_000,
     "half a chunk": CHUNKED + b"ff\r\n{",
     "chunks without an end": CHUNKED + b"1\r\n{\r\n",
-    "half a request to the page": b"POST /ui/api/send HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n",
+    "half a request to the page": b"POST /ui/api/actions/a HTTP/1.1\r\nHost: localhost\r\n"
+    b"Sec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n",
 }
 
 
@@ -64,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Itera
         tmp_path_factory.mktemp("limits") / "log",
         RESONATE_SERVER__CLIENT_TIMEOUT=str(int(PATIENCE_S * 1_000)),
         RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
-        RESONATE_UI__FOO_URL="http://127.0.0.1:1",
+        RESONATE_UI__ACTIONS_URL="http://127.0.0.1:1",
     ).start()
     yield process
     process.stop()
@@ -171,17 +176,26 @@ class Bystander(threading.Thread):
         return sorted(self.took)[len(self.took) // 2]
 
 
+@pytest.fixture(scope="module")
+def answers(server: ServerProcess) -> dict[str, bytes]:
+    """To all that is half sent; at once, because what has a body is left some seconds to send it."""
+
+    def answer(data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as peer:
+            peer.sendall(data)
+            return read_all(peer)
+
+    with ThreadPoolExecutor(len(HALF_SENT)) as pool:
+        return dict(zip(HALF_SENT, pool.map(answer, HALF_SENT.values()), strict=True))
+
+
 class TestSlowClients:
     def test_they_have_half_a_minute(self) -> None:
         assert Settings().server.client_timeout == 30_000
 
-    @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in HALF_SENT.items()])
-    def test_what_does_not_come_whole_is_not_waited_for(
-        self, server: ServerProcess, connect: Open, data: bytes
-    ) -> None:
-        answer = read_all(connect(server.port, data))
-
-        assert answer == b"" or answer.split()[1] == b"408"
+    @pytest.mark.parametrize("what", HALF_SENT)
+    def test_what_does_not_come_whole_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
+        assert answers[what] == b"" or answers[what].split()[1] == b"408"
 
     def test_a_byte_now_and_then_is_too_slow(self, server: ServerProcess, connect: Open) -> None:
         peer = connect(server.port, START)
@@ -222,6 +236,7 @@ class TestSlowClients:
         while time.monotonic() < end:
             assert peer.recv(65_536)
 
+    @pytest.mark.alone
     def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
         self, patient: ServerProcess, connect: Open
     ) -> None:
@@ -235,7 +250,7 @@ class TestSlowClients:
         rss = psutil.Process(patient.pid).memory_info().rss / 2**20
 
         assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
-        assert bystander.usual < 0.1
+        assert bystander.usual < BYSTANDER_S
 
 
 class TestHalfClosedClients:
@@ -261,7 +276,7 @@ class TestHalfClosedClients:
         began = time.monotonic()
 
         assert read_all(peer).count(b"HTTP/1.1 ") == answers
-        assert time.monotonic() - began < WAIT_S / 2
+        assert time.monotonic() - began < AT_ONCE_S
 
     @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
     def test_what_can_never_come_whole_is_not_waited_for(
@@ -272,7 +287,7 @@ class TestHalfClosedClients:
         began = time.monotonic()
 
         assert b" 200 " not in read_all(peer)
-        assert time.monotonic() - began < WAIT_S / 2
+        assert time.monotonic() - began < AT_ONCE_S
 
     def test_a_worker_whose_stream_is_half_closed_is_gone(self, patient: ServerProcess, connect: Open) -> None:
         peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -283,6 +298,7 @@ class TestHalfClosedClients:
 
 
 class TestBodies:
+    @pytest.mark.alone
     @pytest.mark.parametrize("count", [30, 200])
     def test_stalled_large_bodies_do_not_fill_the_memory_nor_delay_others(
         self, patient: ServerProcess, count: int
@@ -295,7 +311,7 @@ class TestBodies:
             peer.close()
 
         assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
-        assert bystander.usual < 0.1
+        assert bystander.usual < BYSTANDER_S
         assert patient.client().post(large("after")).status == 200
 
     def test_honest_large_bodies_wait_for_their_turn(self, patient: ServerProcess) -> None:
@@ -351,7 +367,7 @@ class TestBodies:
         server.stop()
 
         assert status == b"200"
-        assert took < 10
+        assert took < AT_ONCE_S
 
 
 def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
@@ -402,11 +418,11 @@ class TestConnections:
             connect(server.port, get("big", ODD) * 3)
             connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")
         asked = connect(server.port, get("nobody"))
-        time.sleep(0.5)
+        asked.recv(1, socket.MSG_PEEK)
         began = time.monotonic()
         status = server.stop()
         took = time.monotonic() - began
 
         assert status == 0
-        assert took < 2, f"{took:.2f} s"
+        assert took < 10, f"{took:.2f} s: two are usual, half a minute is what clients have"
         assert b" 404 " in read_all(asked)

@@ -75,7 +75,7 @@ class TestFullDisk:
     def test_it_is_back_by_itself_and_lost_nothing(self, server: ServerProcess, filler: Path) -> None:
         until_refused(server)
         filler.unlink()
-        wait_until(server.is_ready, "it is ready again", seconds=10)
+        wait_until(server.is_ready, "it is ready again")
         assert server.client().create("after").status == 200
         server.kill()
         server.start()
@@ -88,7 +88,7 @@ class TestFullDisk:
         client = server.client()
         assert {client.create(f"more-{number}").status for number in range(300)} == {503}
         filler.unlink()
-        wait_until(server.is_ready, "it is ready again", seconds=10)
+        wait_until(server.is_ready, "it is ready again")
         assert server.output().count("nothing can be stored") == 1
         assert server.output().count("the store works again") == 1
         assert "Traceback" not in server.output()
@@ -109,7 +109,7 @@ class TestLostFile:
     @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])
     def test_it_ends_with_a_message_though_nobody_writes(self, server: ServerProcess, path: Path, how: str) -> None:
         harm(path, how)
-        wait_until(lambda: not server.is_running, "it ends", seconds=10)
+        wait_until(lambda: not server.is_running, "it ends")
         assert server.exit_status == 2
         assert f"{path} was {how} while it was in use" in server.output()
 
@@ -124,7 +124,7 @@ class TestLostFile:
         server.kill()
         path.with_name("state.db-wal").unlink()
         server.launch()
-        wait_until(lambda: not server.is_running, "it ends", seconds=10)
+        wait_until(lambda: not server.is_running, "it ends")
         assert "its log state.db-wal is gone" in server.output()
         assert f"resonate-server recover --db {path}" in server.output()
 

@@ -164,7 +164,7 @@ def test_commits_claims_and_settlements_are_timed(client: Client, read: Read, id
 
     assert all(now > earlier for now, earlier in zip(after, before, strict=True))
     assert after[2:] == [before[2] + 1, before[3] + 1]
-    assert 0.1 <= read("resonate_task_claim_seconds_sum") - waited < 5
+    assert 0.1 <= read("resonate_task_claim_seconds_sum") - waited < 60
 
 
 def test_a_lost_lease_is_counted_and_the_time_to_the_next_claim_measured(client: Client, read: Read, id: str) -> None:

@@ -44,7 +44,7 @@ class Operated(ServerProcess):
             value = self.read(name, **labels)
             return value is not None and is_right(value)
 
-        wait_until(look, f"{name} {labels} is right", seconds=20)
+        wait_until(look, f"{name} {labels} is right")
 
     def ready(self) -> tuple[int, Any]:
         try:
@@ -101,7 +101,7 @@ class TestGroupsWithoutWorkers:
 
     def test_the_log_warns_once(self, server: Operated, client: Client) -> None:
         client.create("t", target="poll://any@bar")
-        wait_until(lambda: "tasks wait for group bar" in server.output(), "it warns", seconds=20)
+        wait_until(lambda: "tasks wait for group bar" in server.output(), "it warns")
         client.create("u", target="poll://any@bar")
         server.until("resonate_messages_waiting", lambda waiting: waiting == 2, group="bar", kind="execute")
         time.sleep(4)  # for another look
@@ -146,7 +146,7 @@ class TestAges:
             client.call("task.heartbeat", pid="p", tasks=[{"id": "t", "version": 1}])
             return (server.read("resonate_oldest_task_seconds", group="bar", state="acquired") or 0) > 7
 
-        wait_until(grown, "its age is more than its lease", seconds=30)
+        wait_until(grown, "its age is more than its lease")
         client.call("promise.settle", id="t", state="resolved")
         server.until("resonate_oldest_task_seconds", lambda age: age == 0, group="bar", state="acquired")
 
@@ -201,16 +201,16 @@ class TestReadiness:
         assert status == 200 and body["ready"]
         assert body["checks"] == {"store": "ok", "disk": "ok", "commit": "ok", "loop": "ok"}
         assert body["freeDiskBytes"] > 0
-        assert 0 <= body["lastCommitSeconds"] < 20
+        assert 0 <= body["lastCommitSeconds"] < 60
 
     def test_a_held_up_event_loop_is_told_for_some_seconds(self, server: Operated) -> None:
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(3.5)
         os.kill(server.pid, signal.SIGCONT)
-        wait_until(lambda: server.ready()[0] == 503, "it is not ready", seconds=3)
+        wait_until(lambda: server.ready()[0] == 503, "it is not ready")
         _, body = server.ready()
 
         assert "held up for" in body["checks"]["loop"]
         assert [each for each in body["checks"].values() if each != "ok"] == [body["checks"]["loop"]]
         assert body["loopLagSeconds"] > 2
-        wait_until(server.is_ready, "it is ready again", seconds=15)
+        wait_until(server.is_ready, "it is ready again")

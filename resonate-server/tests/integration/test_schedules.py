@@ -109,7 +109,6 @@ def test_a_bad_expression_is_refused(client: Client, id: str, cron: str) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"promiseTags": {}},
         {"promiseTags": {"resonate:target": "nowhere"}},
         {"promiseId": ""},
         {"promiseId": "a\0"},

@@ -80,7 +80,7 @@ class TestFiles:
     def test_nothing_but_the_page_s_own_files_is_served(self, page: Page, path: str) -> None:
         assert page.get(path).status == 404
 
-    @pytest.mark.parametrize("path", ["/ui/", "/ui/nothing", "/ui/api/settings", "/ui/api/chain", "/ui/api/chains"])
+    @pytest.mark.parametrize("path", ["/ui/", "/ui/nothing", "/ui/api/actions", "/ui/api/chain", "/ui/api/chains"])
     def test_every_answer_forbids_what_the_page_does_not_need(self, page: Page, path: str) -> None:
         headers = page.get(path).headers
 
@@ -101,7 +101,7 @@ class TestStream:
         with page.watch() as watching:
             assert watching.hello["kind"] == "hello"
             assert not watching.hello["resumed"]
-            assert (watching.hello["auth"], watching.hello["send"]) == (False, False)
+            assert not watching.hello["auth"]
 
     def test_events_come_as_things_happen(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:
@@ -291,7 +291,7 @@ class TestChains:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Tokens are needed here; that they are verified is tested elsewhere."""
     log = tmp_path_factory.mktemp("guarded") / "log"
-    server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__FOO_URL="http://127.0.0.1:9").start()
+    server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9").start()
     yield server
     server.stop()
 
@@ -326,11 +326,8 @@ class TestTokens:
         assert got.status == status
         assert list(got.json) == ["error"]
 
-    def test_files_and_settings_are_open(self, guarded: ServerProcess) -> None:
-        page = Page(guarded.port)
-
-        assert page.get("/ui/").status == 200
-        assert page.get("/ui/api/settings").json["auth"] is True
+    def test_files_are_open(self, guarded: ServerProcess) -> None:
+        assert Page(guarded.port).get("/ui/").status == 200
 
     def test_a_prefix_sees_its_own_chains_and_events(
         self, limited: Page, admin: Page, make: Callable[..., None], id: str
@@ -363,64 +360,11 @@ class TestTokens:
         assert set(waiting.values()) == {None}
         assert limited.get("/ui/api/chains").json["total_pending"] is None
 
-    def test_only_who_may_do_everything_may_send(self, limited: Page, admin: Page) -> None:
-        assert limited.send().status == 403
-        assert admin.send().status == 503  # Nobody listens where foo should be.
+    def test_only_who_may_do_everything_may_act_and_is_offered_to(self, limited: Page, admin: Page) -> None:
+        assert limited.act().status == 403
+        assert admin.act().status == 503  # Nobody listens where actions should come from.
+        assert [bool(page.get("/ui/api/actions").json["trouble"]) for page in (limited, admin)] == [False, True]
 
 
 def token(**claims: Any) -> str:
     return jwt.encode({"exp": FAR // 1_000, **claims}, "a key that nobody asks for, of good length")
-
-
-@pytest.fixture(scope="module")
-def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """Knows an address of foo where nobody listens."""
-    log = tmp_path_factory.mktemp("lonely") / "log"
-    server = ServerProcess(log, RESONATE_UI__FOO_URL="http://127.0.0.1:9", RESONATE_UI__STACK="containers").start()
-    yield Page(server.port)
-    server.stop()
-
-
-class TestSending:
-    def test_without_foo_s_address_the_page_is_told_what_to_set(self, page: Page) -> None:
-        got = page.send()
-
-        assert (got.status, page.get("/ui/api/settings").json["send"]) == (503, False)
-        assert "RESONATE_UI__FOO_URL" in got.json["error"]
-
-    def test_without_foo_the_page_is_told_so(self, lonely: Page) -> None:
-        got = lonely.send(b'{"pause": 1}')
-
-        assert got.status == 503
-        assert got.json["error"].startswith("foo does not answer")
-
-    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-    def test_other_sites_pages_cannot_send(self, lonely: Page, site: str) -> None:
-        assert lonely.send(Sec_Fetch_Site=site).status == 403
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b'{"pause": -1}',
-            b'{"pause": 3601}',
-            b'{"pause": "1"}',
-            b'{"running": 1}',
-            b"[]",
-            b"{",
-            b"\xff",
-            b"x" * 5_000,
-        ],
-    )
-    def test_a_wrong_wish_is_refused(self, lonely: Page, body: bytes) -> None:
-        got = lonely.send(body)
-
-        assert (got.status, list(got.json)) == (400, ["error"])
-
-    def test_a_body_of_another_kind_is_refused(self, lonely: Page) -> None:
-        assert lonely.send(Content_Type="text/plain").status == 415
-
-    def test_the_page_learns_how_to_kill_bar(self, lonely: Page) -> None:
-        about = lonely.get("/ui/api/settings").json
-
-        assert about["send"]
-        assert about["commands"] == {"kill_bar": "docker compose kill bar", "start_bar": "docker compose start bar"}

@@ -9,8 +9,6 @@ from msgspec.structs import replace
 
 from resonate_server.delivery import Hub
 from resonate_server.delivery.unblocks import Unblocks
-from resonate_server.engine import Engine
-from resonate_server.engine.work import Result
 from resonate_server.kernel import moves, promises, settlement, states, tasks
 from resonate_server.kernel.apply import _RULES
 from resonate_server.kernel.model import PutCallback, Task
@@ -19,6 +17,9 @@ from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.records import Promise, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, TaskRef, TaskSuspend
+from resonate_server.store import Decided
+from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite.store import Job, Outcome
 
 type Patch = AbstractContextManager[object]
 
@@ -199,29 +200,29 @@ def a_claim_does_not_forget_the_resumes() -> Patch:
 
 @mutant
 def answers_leave_before_the_commit() -> Patch:
-    original = Engine._guarded
+    original = SQLiteStore._guarded
 
-    def hasty(self: Engine, job: Any, now: int) -> Result:
-        result = original(self, job, now)
-        if job.done is not None and result.answer is not None and not job.done.done():
-            job.done.set_result(result.answer)
-        return result
+    def hasty(self: SQLiteStore, job: Job, now: int) -> Outcome:
+        outcome = original(self, job, now)
+        if isinstance(outcome, Decided) and job.done is not None and not job.done.done():
+            job.done.set_result(outcome.decision.answer)
+        return outcome
 
-    return mock.patch.object(Engine, "_guarded", hasty)
+    return mock.patch.object(SQLiteStore, "_guarded", hasty)
 
 
 @mutant
 def messages_leave_before_the_commit() -> Patch:
-    original = Engine._guarded
+    original = SQLiteStore._guarded
 
-    def hasty(self: Engine, job: Any, now: int) -> Result:
-        result = original(self, job, now)
-        for effect in result.effects:
-            effect(self._outbound)
-        result.effects.clear()
-        return result
+    def hasty(self: SQLiteStore, job: Job, now: int) -> Outcome:
+        outcome = original(self, job, now)
+        if isinstance(outcome, Decided):
+            self._listener.decided(outcome)
+            outcome.decision.messages.clear()
+        return outcome
 
-    return mock.patch.object(Engine, "_guarded", hasty)
+    return mock.patch.object(SQLiteStore, "_guarded", hasty)
 
 
 @mutant

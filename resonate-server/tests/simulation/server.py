@@ -5,20 +5,30 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
 from simulation import invariants
 from simulation.run import Run
 from unit.engines import HandClock
 
-from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub
+from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Presence
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.engine.engine import Job, Pace
-from resonate_server.engine.work import Piece, Result, Work
-from resonate_server.kernel.model import Changes, Footprint, Notice, Rules, Task
+from resonate_server.kernel.model import (
+    Changes,
+    Decision,
+    Footprint,
+    LinkFootprint,
+    Notice,
+    Rows,
+    Rule,
+    Rules,
+    Task,
+)
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call, Refusal, decode_call, open_envelope
+from resonate_server.protocol.envelope import Refusal, decode_call, open_envelope
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.requests import (
+    Request,
     TaskAcquire,
     TaskCreate,
     TaskFence,
@@ -27,7 +37,8 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
+from resonate_server.store.sqlite.store import Job, Outcome
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 
@@ -40,7 +51,6 @@ METRICS = Metrics()
 
 SETTINGS = EngineSettings(
     rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
-    grace_seconds=GRACE_S,
     server_url="http://localhost:8001",
 )
 
@@ -62,7 +72,7 @@ class Stream(Protocol):
         """Close it properly."""
 
 
-class WatchedStore(SQLiteStore):
+class WatchedDatabase(Database):
     """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
 
     What was committed is what is there: a transaction in which the server dies is rolled back.
@@ -77,9 +87,9 @@ class WatchedStore(SQLiteStore):
     def task(self, id: str) -> Task | None:
         return self.load(Footprint(ids=(id,))).tasks.get(id)
 
-    def fork(self) -> "WatchedStore":
+    def fork(self) -> "WatchedDatabase":
         """What is on disk, opened anew."""
-        twin = WatchedStore(self.run)
+        twin = WatchedDatabase(self.run)
         self._db.backup(twin._db)
         return twin
 
@@ -113,54 +123,49 @@ class WatchedStore(SQLiteStore):
             self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
 
 
-class WatchedWork(Work):
-    """Checks what is answered, and tells the store whose writes are coming."""
-
-    def __init__(self, store: WatchedStore, rules: Rules, server_url: str) -> None:
-        super().__init__(store, rules, server_url)
-        self._watched = store
-
-    def answer(self, call: Call, now: int) -> Result:
-        request = self._watched.request = call.request
-        before = self._watched.task(request.id) if isinstance(request, WRITES) else None
-        try:
-            result = super().answer(call, now)
-        finally:
-            self._watched.request = None
-        answer = result.answer
-        if answer is None:
-            assert result.rest is not None
-            return result
-        if isinstance(request, WRITES):
-            self._watched.run.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
-        elif isinstance(request, TaskAcquire):
-            self._watched.run.check(invariants.a_claim_names_the_version_it_takes(request, answer))
-        return result
-
-
-class PromisedAnswer(asyncio.Future[Answer]):
+class PromisedAnswer(asyncio.Future[Any]):
     """Once it has a result, the answer is on its way."""
 
-    def __init__(self, store: WatchedStore) -> None:
+    def __init__(self, database: WatchedDatabase) -> None:
         super().__init__()
-        self._store = store
+        self._database = database
 
-    def set_result(self, result: Answer) -> None:
-        self._store.run.check(invariants.nothing_leaves_before_the_commit(result, self._store.in_transaction))
+    def set_result(self, result: Any) -> None:
+        self._database.run.check(invariants.nothing_leaves_before_the_commit(result, self._database.in_transaction))
         super().set_result(result)
 
 
-class SteppedEngine(Engine):
-    """The engine, whose thread's work is done on the loop."""
+class SteppedStore(SQLiteStore):
+    """The store, whose thread's work is done on the loop; the server may die in it. Checks what is answered, and tells
+    the database whose writes are coming."""
 
-    def __init__(self, store: WatchedStore, run: Run) -> None:
-        super().__init__(store, SETTINGS, HandClock(run.now_ms), METRICS)
-        self.watched = store
-        self.run_state = run
+    def __init__(self, database: WatchedDatabase) -> None:
+        self.run_state = database.run
+        super().__init__(database, HandClock(self.run_state.now_ms))
+        self.watched = database
         self.die: Callable[[], None]
-        self._work = WatchedWork(store, SETTINGS.rules, SETTINGS.server_url)
         self.dies_while_publishing = False
         self.alive = True
+
+    def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
+        return super().decide(footprint, replace(rule, decide=self._watching(rule)))
+
+    def _watching(self, rule: Rule) -> Callable[[Rows, int], Decision | Footprint | LinkFootprint]:
+        def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
+            request = self.watched.request = rule.request
+            outcome = rule.decide(rows, now)
+            if isinstance(outcome, Decision):
+                self._check(request, rows, outcome.answer)
+            return outcome
+
+        return decide
+
+    def _check(self, request: Request | None, rows: Rows, answer: Answer) -> None:
+        if isinstance(request, WRITES):
+            before = rows.tasks.get(request.id)
+            self.run_state.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
+        elif isinstance(request, TaskAcquire):
+            self.run_state.check(invariants.a_claim_names_the_version_it_takes(request, answer))
 
     async def _run(self) -> None:
         try:
@@ -171,9 +176,8 @@ class SteppedEngine(Engine):
     def end(self) -> None:
         """At once, wherever it is."""
         self.alive = False
-        self._absences.close()
         self._running.cancel()
-        self._store.rollback()
+        self.watched.rollback()
 
     async def _wait_for_jobs_or_alarm(self) -> None:
         """With a pause in which requests queue up."""
@@ -188,33 +192,44 @@ class SteppedEngine(Engine):
     async def _pause(self) -> None:
         await asyncio.sleep(self.run_state.rng.random() * 0.004)
 
-    def _submit(self, work: Piece, pace: Pace) -> asyncio.Future[Answer]:
-        done = PromisedAnswer(self.watched)
-        self._put(Job(work=work, done=done, pace=pace))
-        return done
+    def _promise(self) -> asyncio.Future[Any]:
+        return PromisedAnswer(self.watched)
 
-    def _take_back_leases(self, pid: str) -> None:
-        self.run_state.happened["leases given back early"] += bool(self._store.held_tasks(pid))
-        super()._take_back_leases(pid)
-
-    def _take_notice(self, notice: Notice) -> None:
-        self.run_state.happened[type(notice).__name__] += 1
-
-    def _publish(self, batch: list[Job], results: list[Result]) -> None:
+    def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
         if not self.alive:
             return
         if self.dies_while_publishing:
             done = self.run_state.rng.randint(0, len(batch))
-            super()._publish(batch[:done], results[:done])
+            super()._publish(batch[:done], outcomes[:done])
             self.die()
             return
-        super()._publish(batch, results)
+        super()._publish(batch, outcomes)
+
+
+class WatchedEngine(Engine):
+    def __init__(self, store: SteppedStore) -> None:
+        super().__init__(store, SETTINGS, METRICS)
+        self._stepped = store
+
+    def end(self) -> None:
+        """At once, wherever it is."""
+        self._stepped.end()
+        for task in self._under_way:
+            task.cancel()
+
+    def worker_gone(self, pid: str) -> None:
+        happened = self._stepped.run_state.happened
+        happened["leases given back early"] += bool(self._stepped.watched.held_tasks(pid))
+        super().worker_gone(pid)
+
+    def _take_notice(self, notice: Notice) -> None:
+        self._stepped.run_state.happened[type(notice).__name__] += 1
 
 
 class Outbound:
     """What the engine sends goes to the hub; nobody is addressed by HTTP here."""
 
-    def __init__(self, hub: Hub, store: WatchedStore) -> None:
+    def __init__(self, hub: Hub, store: WatchedDatabase) -> None:
         self._store = store
         self.withdraw = hub.withdraw
         self.refresh = hub.refresh
@@ -236,19 +251,21 @@ class Outbound:
 class Server:
     """One life of the server process. After :meth:`crash` its store is forked into the next one."""
 
-    def __init__(self, run: Run, store: WatchedStore) -> None:
+    def __init__(self, run: Run, store: WatchedDatabase) -> None:
         self.run = run
         self.store = store
-        self.engine = SteppedEngine(store, run)
-        self.engine.die = self.crash
-        self.hub = Hub(owner=self.engine, push=lambda *_: None)
+        self.seam = SteppedStore(store)
+        self.seam.die = self.crash
+        self.engine = WatchedEngine(self.seam)
+        self.presence = Presence(GRACE_S, self.engine.now, self.engine.worker_gone)
+        self.hub = Hub(self.engine, lambda *_: None, self.presence)
         self._open: dict[asyncio.Future[Answer], asyncio.Task[None]] = {}
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def alive(self) -> bool:
-        return self.engine.alive
+        return self.seam.alive
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -263,7 +280,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.hub.keep_house()
+            self.presence.keep_house()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -326,6 +343,7 @@ class Server:
             return
         self.engine.end()
         self.hub.stop()
+        self.presence.close()
         for task in [*self._tasks, *self._streams.values()]:
             task.cancel()
         for stream in self._streams:

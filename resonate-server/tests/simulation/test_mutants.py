@@ -5,6 +5,8 @@ import pytest
 from simulation.mutants import MUTANTS
 from simulation.world import simulate
 
+pytestmark = pytest.mark.long
+
 SEEDS = 200
 
 ELSEWHERE = {

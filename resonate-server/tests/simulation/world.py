@@ -11,12 +11,12 @@ from simulation.loop import ModuleTime, VirtualLoop, run
 from simulation.network import LATEST_COPY_S, Network
 from simulation.plans import GROUPS, Plan, encode_plan, external_ids, outcome, random_plan, total_sleep_ms
 from simulation.run import Run
-from simulation.server import RETRY_S, Server, WatchedStore
+from simulation.server import RETRY_S, Server, WatchedDatabase
 from simulation.worker import LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
 
 from resonate_server.delivery import connection as connection_module
 from resonate_server.delivery import hub as hub_module
-from resonate_server.engine import engine as engine_module
+from resonate_server.store.sqlite import store as store_module
 
 FAULTS = (
     *("worker dies", "worker freezes", "stream breaks", "task is halted"),
@@ -73,7 +73,7 @@ def virtual_time(loop: VirtualLoop) -> Iterator[None]:
     with (
         mock.patch.object(hub_module, "time", time),
         mock.patch.object(connection_module, "time", time),
-        mock.patch.object(engine_module, "time", time),
+        mock.patch.object(store_module, "time", time),
     ):
         yield
 
@@ -86,7 +86,7 @@ class World:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.network = Network(run)
-        self.store = WatchedStore(run)
+        self.store = WatchedDatabase(run)
         self.outsider = Outsider(run, self.network)
         self.workers: list[Worker] = []
         self.caller: Worker | None = None
@@ -182,7 +182,7 @@ class World:
                 self.server.store.dies_before_commit = True
                 await self.until_dead()
             case "server dies while sending":
-                self.server.engine.dies_while_publishing = True
+                self.server.seam.dies_while_publishing = True
                 await self.until_dead()
             case "stream breaks":
                 if worker.stream is not None and not worker.stream.ended.is_set():

@@ -1,11 +1,13 @@
 """What the tests drive the server's parts with: a kernel on a store under a hand-moved clock, and short spellings of
 requests. No assertions in here."""
 
+from collections.abc import Callable
+
 from msgspec import UNSET
+from msgspec.structs import replace
+from unit.rows import transaction
 
 from resonate_server import kernel
-from resonate_server.engine.observer import Decided
-from resonate_server.engine.work import load
 from resonate_server.kernel.model import (
     Decision,
     Due,
@@ -13,6 +15,7 @@ from resonate_server.kernel.model import (
     LeaseLost,
     LinkFootprint,
     Rows,
+    Rule,
     Rules,
     RunsSkipped,
     Spreading,
@@ -46,8 +49,8 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store import Store
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store import Decided
+from resonate_server.store.sqlite import IN_MEMORY, Database
 
 START = 1_700_000_000_000
 """The time at which every test begins, in ms since the epoch."""
@@ -70,10 +73,12 @@ def value(data: str) -> Value:
 def promise_create(
     id: str, *, target: str | None = TARGET, timeout_at: int = FAR, param: Value = EMPTY, **tags: str
 ) -> PromiseCreate:
-    """``tags`` without their ``resonate:``."""
+    """``tags`` without their ``resonate:``. Without a target it may be awaited, unless ``external`` says otherwise."""
     named = {f"resonate:{name}": text for name, text in tags.items()}
     if target is not None:
         named["resonate:target"] = target
+    else:
+        named.setdefault("resonate:external", "true")
     return PromiseCreate(id=id, timeout_at=timeout_at, param=param, tags=named)
 
 
@@ -84,8 +89,8 @@ def promise_settle(id: str, state: PromiseState = PromiseState.RESOLVED, result:
 class Driver:
     """A kernel on a store, one transaction per request; ``now`` moves only by hand."""
 
-    def __init__(self, store: Store | None = None, rules: Rules | None = None) -> None:
-        self.store: Store = store or SQLiteStore(IN_MEMORY)
+    def __init__(self, store: Database | None = None, rules: Rules | None = None) -> None:
+        self.store: Database = store or Database(IN_MEMORY)
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []
@@ -94,61 +99,42 @@ class Driver:
         self.decided: list[Decided] = []
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
-        """Load, decide, write."""
-        with self.store.transaction():
-            rows = load(self.store, kernel.footprint(request), self.now, self.rules)
-            decision = kernel.apply(Call(corr_id=corr_id, request=request), rows, self.now, self.rules)
-            self.store.write(decision.changes)
-        self._keep(decision, rows, request)
-        return decision.answer
+        """Load, decide, write; messages are not stored."""
+        return self._decide(*kernel.answering(Call(corr_id=corr_id, request=request), self.rules))
 
     def write_only(self, request: Request) -> None:
         """Decide and write, within a transaction that is not ours; messages are not kept."""
-        rows = load(self.store, kernel.footprint(request), self.now, self.rules)
-        decision = kernel.apply(Call(corr_id=CORR_ID, request=request), rows, self.now, self.rules)
-        self.store.write(decision.changes)
+        self.store.decide(*kernel.answering(Call(corr_id=CORR_ID, request=request), self.rules), self.now)
 
     def tick(self, due: Due | None = None) -> None:
         """Do what is due now, or what ``due`` claims to be."""
-        with self.store.transaction():
-            due = due or self.store.due(self.now, 1_000)
-            rows = load(self.store, kernel.due_footprint(due, self.now, self.rules), self.now, self.rules)
-            decision = kernel.tick(due, rows, self.now, self.rules)
-            self.store.write(decision.changes)
-        self._keep(decision, rows)
+        footprint, rule = kernel.due(self.rules)
+        if due is None:
+            self._decide(replace(footprint, due=1_000), rule)
+        else:
+            self._decide(Footprint(), replace(rule, decide=_claiming(due, rule)))
 
     def set_aside(self, id: str, version: int) -> None:
         """A worker was told of the task and has not claimed it."""
-        execute = Execute(task_id=id, version=version, target="")
-        with self.store.transaction():
-            rows = self.store.load(Footprint(ids=(id,)))
-            decision = kernel.set_aside([execute], rows, self.now, self.rules)
-            self.store.write(decision.changes)
-        self._keep(decision, rows)
+        self._decide(*kernel.setting_aside([Execute(task_id=id, version=version, target="")], self.rules))
 
     def recall(self, group: str) -> None:
         """A worker of the group has connected."""
-        with self.store.transaction():
-            ids = self.store.set_aside_tasks(group, 1_000)
-            rows = self.store.load(Footprint(ids=tuple(ids)))
-            decision = kernel.recall(ids, rows, self.now, self.rules)
-            self.store.write(decision.changes)
-        self._keep(decision, rows)
+        self._decide(*kernel.recalling(tuple(self.store.set_aside_tasks(group, 1_000)), self.rules))
 
     def release_leases(self, pid: str) -> None:
         """Take back what ``pid`` holds: it is gone."""
-        with self.store.transaction():
-            held = self.store.held_tasks(pid)
-            rows = load(self.store, Footprint(ids=tuple(held)), self.now, self.rules)
-            decision = kernel.release_leases(pid, held, rows, self.now, self.rules)
-            self.store.write(decision.changes)
-        self._keep(decision, rows)
+        self._decide(*kernel.releasing(pid, tuple(self.store.held_tasks(pid)), self.rules))
 
-    def _keep(self, decision: Decision, rows: Rows, request: Request | None = None) -> None:
+    def _decide(self, footprint: Footprint, rule: Rule) -> Answer:
+        with transaction(self.store):
+            decided = self.store.decide(footprint, rule, self.now)
+        decision = decided.decision
         self.sent += decision.messages
         self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
         self.skipped += [notice for notice in decision.notices if isinstance(notice, RunsSkipped)]
-        self.decided.append(Decided(self.now, rows, decision, request))
+        self.decided.append(decided)
+        return decision.answer
 
     def wait(self, ms: int) -> None:
         """Time passes and what is due by then is done; all of it at the end, as after a busy second."""
@@ -165,8 +151,8 @@ class Driver:
         return self._load(id)[1]
 
     def _load(self, id: str) -> tuple[Promise | None, Task | None]:
-        with self.store.transaction():
-            rows = self.store.load(kernel.footprint(PromiseGet(id=id)))
+        with transaction(self.store):
+            rows = self.store.load(Footprint(ids=(id,), shown=(id,)))
         return rows.promises.get(id), rows.tasks.get(id)
 
     def callbacks(self, awaited: str) -> set[str]:
@@ -178,8 +164,8 @@ class Driver:
 
     def _links(self, awaited: str) -> Rows:
         rows = Rows()
-        with self.store.transaction():
-            self.store.load_links(rows, LinkFootprint(spreading=(Spreading(awaited),)), limit=1_000)
+        with transaction(self.store):
+            self.store.load_links(rows, LinkFootprint(spreading=(Spreading(awaited),)))
         return rows
 
     def take_executes(self) -> list[tuple[str, int]]:
@@ -294,6 +280,14 @@ class Driver:
         self.create(id)
         self.settle(id)
         self.forget_messages()
+
+
+def _claiming(due: Due, rule: Rule) -> Callable[[Rows, int], Decision | Footprint | LinkFootprint]:
+    def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
+        rows.due = due
+        return rule.decide(rows, now)
+
+    return decide
 
 
 def settled_at(promise: Promise | None) -> int | None:

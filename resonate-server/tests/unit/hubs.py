@@ -1,9 +1,11 @@
 """What the hub's tests need around it: an owner that takes notes, messages, a clock. No assertions in here."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
-from resonate_server.delivery import Connection, Hub
+from resonate_server.delivery import Connection, Hub, Presence
+from resonate_server.engine import Engine
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
@@ -45,10 +47,11 @@ class Scene:
         self.set_aside: list[tuple[str, list[str]]] = []
         self._place = 0
         self.delivered_unblocks: list[str] = []
-        self.connected: list[str] = []
-        self.lost: list[str] = []
+        self.now = 1_000_000
+        """What presence takes for the time, in ms."""
+        self.presence = Presence(3_600, lambda: self.now, lambda _: None)
         self.pushed: list[tuple[Message, str]] = []
-        self.hub = Hub(self, push=lambda message, url: self.pushed.append((message, url)))
+        self.hub = Hub(self, push=lambda message, url: self.pushed.append((message, url)), presence=self.presence)
 
     # --- delivery.hub.Owner -----------------------------------------------------------------------------------------
 
@@ -74,12 +77,6 @@ class Scene:
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
         self.set_aside.append((pid, [each.task_id for each in executes]))
-
-    def worker_connected(self, pid: str) -> None:
-        self.connected.append(pid)
-
-    def worker_lost(self, pid: str) -> None:
-        self.lost.append(pid)
 
     # --- short spellings --------------------------------------------------------------------------------------------
 
@@ -116,3 +113,8 @@ async def received(connection: Connection) -> list[str]:
 
 def _id(message: Any) -> str:
     return str(message.promise.id if isinstance(message, Unblock) else message.task_id)
+
+
+def hub_of(engine: Engine, push: Callable[[Message, str], None] = lambda *_: None) -> Hub:
+    """Of a server in which nobody is ever judged."""
+    return Hub(engine, push, Presence(3_600, engine.now, engine.worker_gone))

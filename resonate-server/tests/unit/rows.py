@@ -1,5 +1,7 @@
 """Short spellings of rows, and everything that can be read of a store at once. No assertions in here."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -7,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from resonate_server.kernel.model import Changes, Footprint, LinkChange, LinkFootprint, Spreading, Task
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
-from resonate_server.store import Store
+from resonate_server.store.sqlite import Database
 
 type Row = Promise | Task | Schedule | LinkChange
 
@@ -81,24 +83,36 @@ def changes(*rows: Row) -> Changes:
     return result
 
 
-def write(store: Store, *rows: Row) -> None:
-    with store.transaction():
+@contextmanager
+def transaction(database: Database) -> Iterator[None]:
+    """On leaving, what was written is durable, or (an exception) never happened."""
+    try:
+        yield
+        if database.flush():
+            database.commit()
+    except BaseException:
+        database.rollback()
+        raise
+
+
+def write(store: Database, *rows: Row) -> None:
+    with transaction(store):
         store.write(changes(*rows))
 
 
 LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("", "")]
 
 
-def snapshot(store: Store) -> dict[str, Any]:
+def snapshot(store: Database) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
-    promises = list(store.search_promises(PromiseSearch(limit=1_000)))
+    promises = list(store.search(PromiseSearch(limit=1_000)))
     ids = [found.id for found in promises]
     rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
-    store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))), limit=1_000)
+    store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))))
     return {
         "promises": promises,
-        "tasks": list(store.search_tasks(TaskSearch(limit=1_000))),
-        "schedules": list(store.search_schedules(ScheduleSearch(limit=1_000))),
+        "tasks": list(store.search(TaskSearch(limit=1_000))),
+        "schedules": list(store.search(ScheduleSearch(limit=1_000))),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
         "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},

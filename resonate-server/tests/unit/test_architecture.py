@@ -1,8 +1,9 @@
-"""The shape of the server's source: layers import downwards only, and the kernel is pure."""
+"""The shape of the server's source: layers import downwards only, in no circles, and the kernel is pure."""
 
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import resonate_server
 
 ROOT = Path(resonate_server.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
+
+TEXTS = [path for path in sorted(ROOT.rglob("*")) if path.suffix in {".py", ".html", ".css", ".js", ".svg"}]
+"""With the page's files."""
 
 OUTSIDE_IN = [re.findall(r"``(\w+)``", line) for line in (resonate_server.__doc__ or "").splitlines()]
 """The layers as the package's docstring tells them, a line each; what stands on one line has one rank."""
@@ -50,6 +54,18 @@ LONGEST_RULE = 25
 """Lines of a function of the kernel, without its docstring."""
 
 
+PATHS = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
+}
+"""Of each module, by its dotted name."""
+
+PARTS = {
+    "SQLiteStore", "Engine", "Presence", "Hub", "Push", "Outbound", "Watch", "Survey", "Guard", "Metrics",
+    "ServerClock", "Pulse",
+}  # fmt: skip
+"""Of which a server has one each."""
+
+
 def name_of(module: Path) -> str:
     return str(module.relative_to(ROOT))
 
@@ -76,6 +92,25 @@ def layers_used(module: Path) -> set[str]:
     return {parts[1] for parts in inner} - {"__version__"}
 
 
+def modules_used(module: Path) -> set[str]:
+    """Modules of this package that ``module`` imports, also where only type checkers or functions see it."""
+    return {_module_of(name) for name in imports(module) if name.startswith("resonate_server")}
+
+
+def _module_of(name: str) -> str:
+    """``name`` may be that of something inside the module."""
+    return name if name in PATHS else name.rpartition(".")[0]
+
+
+def circle(users: dict[str, set[str]]) -> list[str]:
+    """One of those that there are, from a module back to itself; empty if there is none."""
+    try:
+        TopologicalSorter(users).prepare()
+    except CycleError as error:
+        return [*error.args[1]]
+    return []
+
+
 of_layers = pytest.mark.parametrize(
     "module", [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) in RANKS]
 )
@@ -94,6 +129,26 @@ def test_layers_import_downwards_only(module: Path) -> None:
     above = [layer for layer in layers_used(module) if RANKS.get(layer, rank) > rank]
 
     assert above == []
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    assert circle({name: modules_used(path) for name, path in PATHS.items()}) == []
+
+
+def test_a_circle_is_found_wherever_it_begins() -> None:
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}})) == {"b", "c", "d"}
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
+    made = {
+        (name_of(module), node.func.id)
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PARTS
+    }
+
+    assert made == {("build.py", part) for part in PARTS}
 
 
 @below
@@ -151,3 +206,11 @@ def test_every_layer_is_told_in_the_package_s_docstring() -> None:
 
 def test_only_the_store_speaks_sql() -> None:
     assert {layer_of(module) for module in MODULES if "sqlite3" in set(imports(module))} == {"store"}
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=str(file.relative_to(ROOT))) for file in TEXTS])
+def test_the_server_does_not_know_the_demo(file: Path) -> None:
+    """Whose services are foo, bar and baz: no word, and no part of a name, is one of these."""
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", file.read_text())}
+
+    assert words.isdisjoint({"foo", "bar", "baz"})

@@ -2,6 +2,7 @@
 
     POST /foo       start the chain and wait for its result: 200 {"id", "message"}
     GET /foo/<id>   what is known about a chain: 200 {"id", "state", "message" or "error"}
+    /actions        what the live page offers to do (`actions`)
     GET /health     200 while requests can be served, 503 otherwise
 
 What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Spend`); the
@@ -28,6 +29,7 @@ from flask import Response, g, request, url_for
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadGateway, HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
+from foo_web.actions import offer_actions
 from foo_web.chains import Chain, Chains
 from foo_web.flask_async import MAX_BODY_BYTES, AsyncFlask
 from foo_web.gate import guard
@@ -46,6 +48,11 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
     app.register_error_handler(HTTPException, _problem)
     guard(app, hosts)
     ends: list[float] = []
+
+    async def begin() -> str:
+        return (await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)).id
+
+    offer_actions(app, begin)
 
     @app.post("/foo")
     async def start() -> Response:

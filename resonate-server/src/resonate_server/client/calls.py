@@ -54,6 +54,13 @@ class Call(Struct, frozen=True):
         return name if isinstance(name, str) else None
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        if self.is_timer:
+            return "sleep"
+        return self.function or ("step" if self.is_step else "promise")
+
+    @property
     def group(self) -> str:
         """Who is to run it: a group of workers, or the URL that is told."""
         if self.promise.target is None:

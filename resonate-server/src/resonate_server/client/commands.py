@@ -71,13 +71,14 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, str | None
     return remember
 
 
-def request(kind: str, data: dict[str, Any]) -> None:
-    """Send one request to the chosen server and print what it answers."""
+def request(kind: str, data: dict[str, Any]) -> Any:
+    """Send one request to the chosen server, print what it answers, and return that."""
     try:
         answer = where().connection().call(kind, data)
     except CallFailed as error:
         fail(str(error))
     click.echo(as_json(answer))
+    return answer
 
 
 def where() -> Where:
@@ -92,8 +93,17 @@ def given(**members: Any) -> dict[str, Any]:
 
 def as_json(value: Any) -> str:
     """Indented, and in the characters that standard output can take."""
-    encoding = (sys.stdout.encoding or "").lower()
-    return json.dumps(value, indent=2, ensure_ascii=not encoding.startswith("utf"))
+    return json.dumps(value, indent=2, ensure_ascii=not _output_is_utf())
+
+
+def shown(text: str) -> str:
+    """In characters that steer nothing, and that standard output can take."""
+    safe = printable(text)
+    return safe if _output_is_utf() else safe.encode("ascii", "backslashreplace").decode()
+
+
+def _output_is_utf() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -55,6 +55,14 @@ class Connection:
             return response.data
         raise CallFailed(_refusal(response), response.head.status)
 
+    def get(self, path: str) -> bytes:
+        """What ``GET path`` answers. Raises :class:`CallFailed`."""
+        response = self._begin_download(path)
+        parts = []
+        while chunk := self._read(response):
+            parts.append(chunk)
+        return b"".join(parts)
+
     def download(self, path: str, into: BinaryIO) -> int:
         """Write what ``GET path`` answers to ``into``; its size in bytes.
 

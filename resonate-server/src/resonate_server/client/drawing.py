@@ -1,4 +1,4 @@
-"""What ``resonate tree`` draws: a row for each call, with a bar where the width is known. No requests, no clock."""
+"""What ``resonate tree`` draws: a row for each call, with a stripe where the width is known. No requests, no clock."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resonate_server.client.bars import Axis, Sightings, legend
 from resonate_server.client.calls import Call
+from resonate_server.client.stripes import Axis, Sightings, legend
 from resonate_server.client.values import printable, shown_duration
 from resonate_server.protocol.records import PromiseState, TaskState
 
@@ -26,8 +26,8 @@ NARROWEST_CALL = 20
 GAP = 2
 """Columns between columns."""
 
-GOOD_BAR = 24
-NARROWEST_BAR = 10
+GOOD_STRIPE = 24
+NARROWEST_STRIPE = 10
 
 OUTCOME_SHOWN = 1_000
 """Characters of a result or an error on a terminal."""
@@ -46,22 +46,22 @@ STATES = {
 
 
 class Layout(Struct, frozen=True):
-    """One way to use the columns there are. ``bar`` is the least width of the bars, 0 for none."""
+    """One way to use the columns there are. ``stripe`` is the least width of the stripes, 0 for none."""
 
     short_ids: bool
     group: bool
-    bar: int
+    stripe: int
 
 
 LAYOUTS = (
-    Layout(short_ids=False, group=True, bar=GOOD_BAR),
-    Layout(short_ids=True, group=True, bar=GOOD_BAR),
-    Layout(short_ids=True, group=False, bar=NARROWEST_BAR),
-    Layout(short_ids=True, group=True, bar=0),
+    Layout(short_ids=False, group=True, stripe=GOOD_STRIPE),
+    Layout(short_ids=True, group=True, stripe=GOOD_STRIPE),
+    Layout(short_ids=True, group=False, stripe=NARROWEST_STRIPE),
+    Layout(short_ids=True, group=True, stripe=0),
 )
 """The first that fits is taken; the last one always is."""
 
-UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, bar=0)
+UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
 
 
 class Drawing:
@@ -96,17 +96,17 @@ class Drawing:
     # ── the table ──
 
     def _table(self) -> list[Text | Table]:
-        layout, bar_width = self._layout()
-        table = self._with_columns(layout, bar_width)
+        layout, stripe_width = self._layout()
+        table = self._with_columns(layout, stripe_width)
         return [self._line(self._shown(self._root)), Text(), table] if layout.short_ids else [table]
 
     def _layout(self) -> tuple[Layout, int]:
-        """And how wide the bars are."""
+        """And how wide the stripes are."""
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
         for layout in LAYOUTS[:-1]:
             width = self._console.width - self._needed(self._with_columns(layout, 0)) - GAP
-            if width >= layout.bar:
+            if width >= layout.stripe:
                 return layout, width
         if self._needed(self._with_columns(UNBOUNDED_LAYOUT, 0)) <= self._console.width:
             return UNBOUNDED_LAYOUT, 0
@@ -115,16 +115,16 @@ class Drawing:
     def _needed(self, table: Table) -> int:
         return Measurement.get(self._console, self._console.options.update(max_width=UNBOUNDED), table).maximum
 
-    def _with_columns(self, layout: Layout, bar_width: int) -> Table:
+    def _with_columns(self, layout: Layout, stripe_width: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
         table.add_column("CALL", min_width=NARROWEST_CALL)
         for name in ("STATE", "GROUP", "TASK") if layout.group else ("STATE", "TASK"):
             table.add_column(name, no_wrap=True)
-        axis = self._axis(bar_width)
-        if bar_width:
-            table.add_column(axis.header(), no_wrap=True, width=bar_width)
+        axis = self._axis(stripe_width)
+        if stripe_width:
+            table.add_column(axis.header(), no_wrap=True, width=stripe_width)
         for call in self._rows:
-            table.add_row(*self._cells(call, layout, axis if bar_width else None))
+            table.add_row(*self._cells(call, layout, axis if stripe_width else None))
         return table
 
     def _cells(self, call: Call, layout: Layout, axis: Axis | None) -> Iterator[Text]:
@@ -134,7 +134,7 @@ class Drawing:
             yield self._group(call)
         yield self._task(call)
         if axis is not None:
-            yield axis.bar(call, self._sightings.get(call.promise.id, ()))
+            yield axis.stripe(call, self._sightings.get(call.promise.id, ()))
 
     def _axis(self, width: int) -> Axis:
         """From the beginning of the topmost call to the last end, or to now."""
@@ -170,8 +170,8 @@ class Drawing:
 
     def _name(self, call: Call) -> str:
         if call.is_timer:
-            return f"sleep {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
-        return self._shown(call.function or ("step" if call.is_step else "promise"))
+            return f"{call.name} {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
+        return self._shown(call.name)
 
     def _state(self, call: Call) -> Text:
         promise = call.promise
@@ -195,7 +195,7 @@ class Drawing:
 
     def _legend(self) -> list[Text]:
         meaning = legend(self._sightings, self._ascii_only)
-        return [Text(), meaning] if meaning and self._layout()[0].bar else []
+        return [Text(), meaning] if meaning and self._layout()[0].stripe else []
 
     def _outcomes(self) -> list[Text]:
         """What came of it: the root's result, every error once, at the call where it is deepest, and what is wrong."""

@@ -12,11 +12,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from resonate_server.client.bars import Sightings, noted
 from resonate_server.client.calls import Call, Chain
 from resonate_server.client.commands import fail
 from resonate_server.client.connection import CallFailed
 from resonate_server.client.drawing import Drawing
+from resonate_server.client.stripes import Sightings, noted
 from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
@@ -39,7 +39,7 @@ EXIT_STATUS = {
 
 def follow(chain: Chain, console: Console) -> int:
     """Draw ``chain`` until its topmost call is settled; the exit status that says how."""
-    with _ended_by_signals():
+    with ended_by_signals():
         try:
             watching = Watching(chain)
             draw = _draw_live if _can_redraw(console) else _draw_at_the_end
@@ -55,7 +55,7 @@ def _can_redraw(console: Console) -> bool:
 
 
 def _draw_live(watching: "Watching", console: Console) -> None:
-    """Frames come from a thread of their own: bars go on growing while the server keeps us waiting."""
+    """Frames come from a thread of their own: stripes go on growing while the server keeps us waiting."""
 
     def frame() -> RenderableType:
         if live_is_over.is_set():
@@ -89,7 +89,7 @@ def _tell(line: str) -> None:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """The first SIGINT or SIGTERM ends the command in order; a second one cannot come in between."""
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -130,7 +130,7 @@ class Watching:
         try:
             calls = self._chain.read()
         except CallFailed as error:
-            if not _is_passing(error):
+            if not is_passing(error):
                 raise
             self._away_why = str(error)
             if self.away_since is None:
@@ -154,6 +154,6 @@ class Watching:
         return Drawing(self.calls, console, now_ms(), self._sightings)
 
 
-def _is_passing(error: CallFailed) -> bool:
+def is_passing(error: CallFailed) -> bool:
     """No answer, one from something that stands before the server, or a server that is not ready."""
     return error.status in (0, 429) or error.status >= 500

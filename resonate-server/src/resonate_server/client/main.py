@@ -4,12 +4,15 @@ import click
 
 from resonate_server import __version__
 from resonate_server.client.backup import backup
+from resonate_server.client.chains import chains
 from resonate_server.client.commands import Family, with_server
 from resonate_server.client.invoke import invoke
 from resonate_server.client.promises import promises
+from resonate_server.client.report import report
 from resonate_server.client.schedules import schedules
 from resonate_server.client.tasks import tasks
 from resonate_server.client.tree import tree
+from resonate_server.client.wait import wait
 
 
 @click.group(
@@ -29,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (promises, tasks, schedules, invoke, tree, backup):
+for command in (promises, tasks, schedules, invoke, chains, tree, wait, report, backup):
     main.add_command(command)

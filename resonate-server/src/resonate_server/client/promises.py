@@ -32,13 +32,16 @@ def get(id: str) -> None:
 @click.option("--timeout", type=DURATION, required=True, help="How long it may stay pending, like 1h.")
 @click.option("--param", type=OBJECT, help='Its parameter, for example \'{"data": "hello"}\'.')
 @click.option("--tags", type=OBJECT, help="Its tags: an object of strings.")
+@click.option("--internal", is_flag=True, help="Leave out the tag resonate:external=true: nobody can await it then.")
 @with_server
-def create(id: str, timeout: int, param: Object | None, tags: Object | None) -> None:
-    """Create a pending promise; one that exists already is left as it is.
+def create(id: str, timeout: int, param: Object | None, tags: Object | None, internal: bool) -> None:
+    """Create a pending promise that others may await; one that exists already is left as it is.
 
     The data of --param is stored in base64, as SDKs read it.
     """
-    request("promise.create", {"id": id, "timeoutAt": now_ms() + timeout, **given(param=encoded(param), tags=tags)})
+    awaitable = {} if internal else {"resonate:external": "true"}
+    promise = {"id": id, "timeoutAt": now_ms() + timeout, "tags": awaitable | (tags or {})}
+    request("promise.create", promise | given(param=encoded(param)))
 
 
 @promises.command()

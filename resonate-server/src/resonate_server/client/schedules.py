@@ -21,7 +21,7 @@ def schedules() -> None:
 @with_server
 def get(id: str) -> None:
     """Show a schedule."""
-    request("schedule.get", {"id": id})
+    _warn_if_nobody_runs(request("schedule.get", {"id": id}))
 
 
 @schedules.command()
@@ -47,7 +47,13 @@ def create(
     Weekdays are 1 (Sunday) to 7 (Saturday), or names. The data of --promise-param is stored in base64.
     """
     template = {"id": id, "cron": cron, "promiseId": promise_id, "promiseTimeout": promise_timeout}
-    request("schedule.create", template | given(promiseParam=encoded(promise_param), promiseTags=promise_tags))
+    members = template | given(promiseParam=encoded(promise_param), promiseTags=promise_tags)
+    _warn_if_nobody_runs(request("schedule.create", members))
+
+
+def _warn_if_nobody_runs(answer: Any) -> None:
+    if "resonate:target" not in answer["schedule"]["promiseTags"]:
+        click.echo("Warning: without the tag resonate:target nobody runs its promises", err=True)
 
 
 @schedules.command()

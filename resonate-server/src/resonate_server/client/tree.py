@@ -22,7 +22,7 @@ def tree(id: str, watch: bool) -> None:
 
     ID is the promise that started the chain, or any one below it to see only that part. "acquired v2 by 3f2a91c0"
     is the second attempt, held by that worker; "pending v2" waits for a worker that begins the third. A terminal
-    that is wide enough shows a bar for each call, from the beginning of ID until now.
+    that is wide enough shows a stripe for each call, from the beginning of ID until now.
 
     With --watch, a terminal shows the tree as it grows, and what its calls are seen to do from then on. What is no
     terminal gets it once, at the end; what is waited for is told on standard error. A server that goes away is

@@ -21,7 +21,6 @@ This is the part that assumes a single server process: workers of another proces
 
 import asyncio
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from resonate_server.delivery import unblocks
 from resonate_server.delivery.connection import Connection
 from resonate_server.delivery.group import ANYBODY, Group
 from resonate_server.delivery.observer import Nobody, Observer
+from resonate_server.delivery.presence import Presence
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
@@ -48,10 +48,6 @@ UNBLOCK_KEPT_S = 600
 
 Process ids are random: a dead process never comes back for it.
 """
-
-SILENT_S = 30
-"""How long a worker that let a lease lapse is passed over, unless it is heard of before: as long as it takes until an
-unclaimed task is dispatched again."""
 
 ROUND_S = 1.0
 """Pause between two looks at what was not claimed, and at what was read without doubt."""
@@ -75,19 +71,16 @@ class Owner(unblocks.Owner, Protocol):
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
         """The process was told of these tasks and did not claim them; they are not with it any more."""
 
-    def worker_connected(self, pid: str) -> None:
-        """The process has a stream."""
-
-    def worker_lost(self, pid: str) -> None:
-        """The stream of the process broke without this server having ended it."""
-
 
 class Hub:
-    """Used on the event loop only; ``owner`` is told what happens, ``push`` delivers to HTTP addresses."""
+    """Used on the event loop only; ``owner`` is told what happens, ``push`` delivers to HTTP addresses, ``presence``
+    knows who lives."""
 
-    def __init__(self, owner: Owner, push: Callable[[Message, str], None]) -> None:
+    def __init__(self, owner: Owner, push: Callable[[Message, str], None], presence: Presence) -> None:
         self._owner = owner
         self._push = push
+        self._presence = presence
+        self.heard = presence.heard
         self.observer: Observer = Nobody()
         self._groups: dict[str, Group] = {}
         self._streams: dict[str, set[Connection]] = defaultdict(set)
@@ -98,10 +91,6 @@ class Hub:
         """Where a task waits for a worker with room."""
         self._waiting_characters = 0
         self._unblocks = Unblocks(owner, self._listener)
-        self._expected: set[str] = set()
-        """Processes whose stream this server has ended; they come back at once."""
-        self._silent: dict[str, float] = {}
-        """Processes that let a lease lapse and were not heard of since: when that was, in monotonic seconds."""
         self._round: asyncio.TimerHandle | None = None
         self._to_visit: list[Connection] = []
         """Those whom the present round has not come to yet."""
@@ -128,12 +117,11 @@ class Hub:
         group.join(connection)
         self._streams[id].add(connection)
         group.more_in_store = group.more_in_store or not group.refilling
-        if id not in self._expected:
+        again = self._presence.connected(group_name, id)
+        if not again:
             self._owner.request_recall(group_name)
-        logger.log(self._level_of_return(id), "worker connected: %s", connection)
-        self.heard(id)
-        self.observer.connected(group_name, id)
-        self._owner.worker_connected(id)
+        # That a worker is back after its stream was ended as planned is nothing that people want to read.
+        logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", connection)
         self._unblocks.join(connection)
         self._pump_all(group)
         if self._round is None:
@@ -152,37 +140,20 @@ class Hub:
         self._detach(group, connection)
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
-        self.observer.left(connection.group, connection.id, planned)
-        if planned:
-            self._expected.add(connection.id)
-        elif connection.id not in self._streams:  # One that is left, in another group, proves that it lives.
-            self._owner.worker_lost(connection.id)
+        self._presence.left(connection.group, connection.id, planned)
         self._pump_all(group)
         self._drop_if_deserted(group)
-
-    def _level_of_return(self, id: str) -> int:
-        """That a worker is back after its stream was ended as planned is nothing that people want to read."""
-        if id not in self._expected:
-            return logging.INFO
-        self._expected.discard(id)
-        return logging.DEBUG
 
     def silent(self, pid: str) -> None:
         """It let a lease lapse, and may be frozen with its stream open.
 
         Until it is heard of again others are preferred, and get what it was sent but did not claim.
         """
-        self._silent[pid] = time.monotonic()
-        self.observer.silent(pid)
+        self._presence.silent(pid)
         for connection in list(self._streams.get(pid, ())):
             if len(self._groups[connection.group].connections) > 1:
                 for offer in list(connection.unclaimed.values()):
                     self._send_execute(offer.execute, _poll_address(offer.execute))
-
-    def heard(self, pid: str) -> None:
-        """It lives: it has sent a request of its own."""
-        self._silent.pop(pid, None)
-        self.observer.heard(pid)
 
     def is_at_work(self, pid: str) -> None:
         """The process holds tasks, and so may be full."""
@@ -190,7 +161,7 @@ class Hub:
             connection.is_at_work()
 
     def _is_silent(self, connection: Connection) -> bool:
-        return self._silent.get(connection.id, -math.inf) > time.monotonic() - SILENT_S
+        return self._presence.is_silent(connection.id)
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
@@ -202,11 +173,6 @@ class Hub:
         if self._round is not None:
             self._round.cancel()
             self._round = None
-
-    def keep_house(self) -> None:
-        """Once in a while: forget who is not expected any more."""
-        self._expected.clear()
-        self._silent = {pid: since for pid, since in self._silent.items() if since > time.monotonic() - SILENT_S}
 
     def reset(self) -> None:
         """Everything there was is deleted: nobody is told of it any more."""

@@ -4,16 +4,27 @@ from typing import Any
 
 import msgspec
 
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message, encode_message
 from resonate_server.protocol.records import PromiseState, TaskState
-from resonate_server.store import Snapshot
+from resonate_server.store import Snapshot, View
+
+MAX_SNAP_BYTES = 8 * 1_024 * 1_024
+"""Of a state that is shown as a whole, for tests of a few promises."""
 
 _TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
 """0: dispatched again, 1: the lease ends."""
 
 
-def describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
-    """The answer's data."""
+def snap(view: View, server_url: str) -> Answer:
+    size = view.snapshot_bytes()
+    if size > MAX_SNAP_BYTES:
+        sentence = f"the state has about {size} bytes; debug.snap shows at most {MAX_SNAP_BYTES}"
+        return Answer(status=413, data=sentence)
+    return Answer(status=200, data=_describe(view.snapshot(), server_url))
+
+
+def _describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
     return {
         "promises": snapshot.promises,
         "promiseTimeouts": [

@@ -1,532 +1,373 @@
-"""The engine: a queue of jobs that are worked off in batches, and an alarm for what is due.
+"""The engine: what is asked becomes questions to the store, and what was decided is told to those whom it concerns.
 
-Deciding is quick and happens on the event loop; what waits for the disk, and what may take long, happens on a thread,
-and the loop goes on reading requests meanwhile. One batch is under way at a time, so the store is never used by both.
-
-Invariants: an answer is given, and a message leaves, only after the commit that contains it; a request that fails
-changes nothing; a failing commit undoes and fails the whole batch and sends nothing.
+It knows neither transactions nor batches: ``await store.decide(footprint, rule)`` is the one way to change anything.
 """
 
 import asyncio
 import logging
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from enum import Enum
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import batched
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.engine.absence import Absences
-from resonate_server.engine.clock import MARK_MS, Clock
-from resonate_server.engine.health import CommitAge, StoreHealth
+from resonate_server import kernel
+from resonate_server.delivery.unblocks import weight_of
+from resonate_server.engine import debug, notices
 from resonate_server.engine.observer import Nobody, Observer
-from resonate_server.engine.outgoing import MAX_HELD_BACK
-from resonate_server.engine.thread import WorkThread
-from resonate_server.engine.work import Outbound, Piece, Result, Work, reset
-from resonate_server.kernel.model import (
-    HandedOutInVain,
-    LeaseLost,
-    Notice,
-    PromiseSettled,
-    Rules,
-    RunsSkipped,
-    ScheduleFired,
-    TaskClaimed,
-)
+from resonate_server.engine.outbound import Outbound
+from resonate_server.engine.search import find
+from resonate_server.kernel.model import Footprint, HandedOutInVain, LeaseLost, Notice, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
-from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import Call
-from resonate_server.protocol.messages import Execute, UnblockKey
+from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
+from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
+    DebugStart,
+    DebugStop,
     DebugTick,
     PromiseSearch,
     Request,
     ScheduleSearch,
+    Search,
     TaskAcquire,
     TaskCreate,
     TaskHeartbeat,
     TaskSearch,
-    TaskSuspend,
 )
-from resonate_server.store import DiskUse, Store, StoreFailed, StoreLost
+from resonate_server.store import CommitAge, Decided, DiskUse, Store, View
+from resonate_server.store.errors import ReadFailed
+from resonate_server.store.outgoing import weighed
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH = 256
-"""Requests that share one commit. More would make the first of them wait for the last."""
+MAX_RECALLED = 100
+"""Tasks that are offered again when a worker connects; the others wait for the end of their pause."""
 
-MAX_FORGOTTEN = 500
-"""Delivered messages that one commit has the store forget."""
-MAX_DECIDING_S = 0.01
-"""After this time no further request is taken into a batch: the event loop has other work, too."""
+MAX_UNBLOCKS = 256
+MAX_UNBLOCK_BYTES = 1_024 * 1_024
+"""``unblock`` messages that are loaded in one go; of a larger size only a single one."""
 
-MAX_QUICK = 20
-"""Ids that a request may name to be decided on the event loop."""
+MAX_LEASES = 200
+"""Leases that one transaction extends or takes back."""
 
-SWEEP_MS = 1_000
-"""What is due, and whether the store is still there, is looked at least this often."""
-
-NEVER = 2**63
-
-PAUSE_AFTER_FAILURE_MS = 1_000
-"""A store that failed is not asked again for what is due before this."""
-
-LONG = (PromiseSearch, TaskSearch, ScheduleSearch, DebugReset, DebugSnap, DebugTick)
-"""Kinds that may go over all rows there are."""
-
-
-class Pace(Enum):
-    """How a job is done. What is not quick is done on the thread, in a transaction of its own."""
-
-    QUICK = "decided on the event loop, in a transaction with those that came with it"
-    ALONE = "when it is its turn"
-    PATIENT = "when it is its turn among its like, of which only one is done before others have theirs"
+PAUSE_AFTER_FAILURE_S = 1.0
+"""Before what nobody else would ask for is asked for again."""
 
 
 class EngineSettings(Struct, frozen=True):
-    """``grace_seconds``: see :class:`Absences`.
-
-    ``keep_settled_ms``: age at which settled trees are deleted, 0 for never.
-    """
+    """``keep_settled_ms``: age at which settled trees are deleted, 0 for never."""
 
     rules: Rules
-    grace_seconds: float
     server_url: str
     keep_settled_ms: int = 0
 
 
-class ReadFailed(Exception):
-    """The store could not be read; the log says why."""
-
-
-class Job(Struct, eq=False):
-    """``work(now)`` runs inside a transaction; its answer goes to ``done``.
-
-    ``retry``: begin again after a pause if it failed, as nobody else would.
-    """
-
-    work: Piece
-    done: asyncio.Future[Answer] | None = None
-    pace: Pace = Pace.ALONE
-    retry: bool = False
-
-
 class Engine:
-    """Owns the store. Everything public is called on the event loop."""
+    """Everything public is called on the event loop."""
 
-    def __init__(self, store: Store, settings: EngineSettings, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
         self._store = store
         self._settings = settings
-        self._clock = clock
+        self._rules = settings.rules
         self._metrics = metrics
-        self._work = Work(store, settings.rules, settings.server_url)
-        self._absences = Absences(settings.grace_seconds, self._take_back_leases)
-        self._thread = WorkThread("store")
-        self._jobs: deque[Job] = deque()
-        self._patient: deque[Job] = deque()
-        self._held_back: deque[Job] = deque()
-        """Until large answers have left."""
-        self._awake = asyncio.Event()
-        self._stopping = False
-        self._delivered: deque[UnblockKey] = deque()
-        self._health = StoreHealth()
-        self._marked = 0
-        """When the last mark of the clock was written (ms)."""
-        self._alarm = 0
-        """When something is due (ms); nothing is before that."""
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._unpaused = asyncio.Event()
+        """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
+        self._unpaused.set()
         self._outbound: Outbound
         self.observer: Observer = Nobody()
         """To be set before :meth:`start`."""
-        self._loop: asyncio.AbstractEventLoop
-        self._running: asyncio.Task[None]
-        self.lost: asyncio.Future[str]
-        """Its result is for people: the store was taken away, and there is nothing to go on with."""
 
     def start(self, outbound: Outbound) -> None:
         """Start working; ``outbound`` is asked to ask for what the store still owes.
 
         Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
         """
-        self._loop = asyncio.get_running_loop()
-        self.lost = self._loop.create_future()
         self._outbound = outbound
-        self._thread.start()
-        self._enqueue(self._work.begin)
-        self._running = self._loop.create_task(self._run())
+        self._store.start(self)
+        self._go(self._live())
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then close the store."""
-        self._absences.close()
-        self._stopping = True
-        self._awake.set()
-        await self._running
-        for job in self._held_back:
-            _tell(job, _stops())
-        self._thread.stop()
-        self._store.close()
+        await self._store.close()
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
         """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed."""
-        if isinstance(call.request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._absences.heard(call.request.pid)
-            self._outbound.heard(call.request.pid)
-        return self._submit(lambda now: self._work.answer(call, now), _pace(call.request))
+        request = call.request
+        if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
+            self._outbound.heard(request.pid)
+        match request:
+            case PromiseSearch() | TaskSearch() | ScheduleSearch():
+                return self._go(self._answer(self._search(request, call.debug_time)))
+            case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
+                return self._go(self._beat_in_portions(call, request))
+            case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
+                return self._go(self._answer(self._debug(request, call.debug_time)))
+        return self._store.decide(*kernel.answering(call, self._rules))
 
     def answered(self, answer: Answer) -> None:
         """It is written out, and its data not needed any more: to be called once for every answer."""
-        if answer.weight:
-            self._work.outgoing.left(answer.weight)
-            self._resume_one_held_back()
+        self._store.outgoing.left(answer)
 
-    async def read[T](self, query: Callable[[Store], T]) -> T:
+    async def read[T](self, query: Callable[[View], T]) -> T:
         """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
-        answer = await self._submit(lambda _: Result(answer=Answer(status=200, data=query(self._store))), Pace.PATIENT)
-        if answer.status != 200:
-            raise ReadFailed
-        return cast("T", answer.data)
+        return await self._store.browse(query)
 
     def now(self) -> int:
         """The server's time, in ms since the epoch."""
-        return self._clock()
+        return self._store.now()
 
     async def trouble(self) -> str:
         """Why nothing can be stored, right now, for people; empty if all is well."""
-        answer = await self._submit(self._probe, Pace.ALONE)
-        return "" if answer.status == 200 else self._health.trouble
+        return await self._store.trouble()
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Its result is for people: the store was taken away, and there is nothing to go on with."""
+        return self._store.lost
 
     @property
     def last_commit(self) -> CommitAge | None:
         """``None`` before the first one."""
-        return self._health.commit
+        return self._store.last_commit
 
     def disk_use(self) -> DiskUse | None:
         """``None`` if nothing is on a disk. Raises :class:`OSError` if the file cannot be found."""
         return self._store.disk_use()
 
     async def backup(self) -> Path | None:
-        """A copy of the database in a file of its own, which is the caller's to remove; ``None`` if there is no file.
-
-        Everything else goes on meanwhile. Raises what the store raises if the copy cannot be made.
-        """
-        return await asyncio.to_thread(self._store.backup)
+        """See :meth:`resonate_server.store.Store.backup`."""
+        return await self._store.backup()
 
     async def drop_settled_trees(self) -> None:
-        """Delete settled trees that are past the configured age, in small transactions."""
-        if self._settings.keep_settled_ms:
-            await self._submit(self._drop_settled_trees, Pace.PATIENT)
-            await self._submit(lambda _: self._work.give_back(), Pace.PATIENT)
+        """Delete settled trees that are past the configured age, in small transactions. Raises :class:`ReadFailed`."""
+        if self._settings.keep_settled_ms and self._unpaused.is_set():
+            before = self.now() - self._settings.keep_settled_ms
+            async for tasks in self._store.drop_settled_trees(before):
+                self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
+
+    # --- requests that are more than one question -------------------------------------------------------------------
+
+    async def _answer(self, answer: Awaitable[Answer]) -> Answer:
+        try:
+            return await answer
+        except ReadFailed as error:
+            return Answer(status=503, data=str(error))
+
+    async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
+        """Each lease stands for itself, so it does not matter that they are extended one after the other."""
+        for tasks in batched(beat.tasks, MAX_LEASES):
+            portion = replace(call, request=replace(beat, tasks=list(tasks)))
+            answer = await self._store.decide(*kernel.answering(portion, self._rules))
+            if answer.status != 200:
+                break
+        return answer
+
+    async def _search(self, search: Search, at: int | None) -> Answer:
+        """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
+        await self._tick(at)
+        answer = weighed((await find(self._store, search)).answer())
+        self._store.outgoing.leaves(answer)
+        return answer
+
+    async def _tick(self, at: int | None, request: Request | None = None) -> None:
+        """Do all that is due. Raises :class:`ReadFailed`."""
+        while (await self._act(*kernel.due(self._rules, request, at))).data:
+            pass
+
+    async def _debug(self, request: Request, debug_time: int | None) -> Answer:
+        match request:
+            case DebugStart():
+                self._unpaused.clear()
+            case DebugStop():
+                self._unpaused.set()
+                self._outbound.refresh()
+            case DebugReset():
+                there_were = await self._store.reset()
+                self._metrics.tasks_changed({state: -count for state, count in there_were.items()})
+                self._outbound.reset()
+            case DebugTick(time=time) if debug_time not in (None, time):
+                error = Malformed("data.time must equal the head's resonate:debug_time")
+                return Answer(status=error.status, data=error.message)
+            case DebugTick(time=time):
+                await self._tick(time, request)
+                return Answer(status=200, data=[])
+            case DebugSnap():
+                return await self._store.browse(lambda view: debug.snap(view, self._settings.server_url))
+        return Answer(status=200, data=Nothing())
+
+    # --- by itself --------------------------------------------------------------------------------------------------
+
+    def _go[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin ``work`` now, so that its first question comes before those of later ones."""
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _live(self) -> None:
+        self._metrics.tasks_changed(await self._insist(self._begin))
+        self._outbound.refresh()
+        while True:
+            await self._store.until_due()
+            await self._unpaused.wait()
+            await self._act_surely(*kernel.due(self._rules))
+
+    async def _begin(self) -> Counter[TaskState]:
+        """How many tasks there are; both before any request."""
+        renewed = self._store.decide(*kernel.renewing(self._rules))
+        counted = self._store.read(lambda view: view.count_tasks())
+        answer, counts = await asyncio.gather(renewed, counted)
+        _raise_if_failed(answer)
+        return counts
+
+    async def _act(self, footprint: Footprint, rule: Rule) -> Answer:
+        """Raises :class:`ReadFailed`."""
+        answer = await self._store.decide(footprint, rule)
+        _raise_if_failed(answer)
+        return answer
+
+    async def _insist[T](self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask again after a pause as long as the store fails: nobody else would."""
+        while True:
+            try:
+                return await ask()
+            except ReadFailed:
+                await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    async def _act_surely(self, footprint: Footprint, rule: Rule) -> None:
+        await self._insist(lambda: self._act(footprint, rule))
+
+    async def _read_surely[T](self, query: Callable[[View], T]) -> T:
+        return await self._insist(lambda: self._store.read(query))
+
+    async def _take_back(self, pid: str) -> None:
+        for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
+            await self._act_surely(*kernel.releasing(pid, ids, self._rules))
 
     # --- what delivery reports (delivery.Owner) ---------------------------------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
-        self._enqueue(lambda _: self._work.refill(group, limit))
+        self._go(self._refill(group, limit))
+
+    async def _refill(self, group: str, limit: int) -> None:
+        tasks = await self._read_surely(lambda view: view.queued_tasks(group, limit))
+        if self._unpaused.is_set():
+            self._outbound.refill(group, [task.execute() for task in tasks], len(tasks) < limit)
 
     def request_recall(self, group: str) -> None:
-        self._enqueue(lambda now: self._work.recall(group, now))
+        self._go(self._recall(group))
+
+    async def _recall(self, group: str) -> None:
+        """Offer what was set aside."""
+        if self._unpaused.is_set():
+            ids = await self._read_surely(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
+            await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        self._enqueue(lambda _: self._unblocks(group, pid, after))
+        self._go(self._give(group, pid, after))
+
+    async def _give(self, group: str, pid: str, after: int) -> None:
+        owed, complete = await self._read_surely(lambda view: _portion_of_unblocks(view, group, pid, after))
+        if self._unpaused.is_set():
+            self._outbound.give(group, pid, after, owed, complete)
 
     def request_pushes(self, after: int) -> None:
         self.request_unblocks("", "", after)
 
     def delivered(self, key: UnblockKey) -> None:
-        """The store forgets it with a later commit: that needs none of its own, and sending it twice does no harm."""
-        self._delivered.append(key)
+        self._store.delivered(key)
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
         """They are set aside."""
-        self._enqueue(lambda now: self._work.set_aside(pid, executes, now))
+        self._go(self._set_aside(pid, executes))
+
+    async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
+        if self._unpaused.is_set():
+            await self._act_surely(*kernel.setting_aside(executes, self._rules))
+            if await self._read_surely(lambda view: view.held_tasks(pid)):
+                self._outbound.is_at_work(pid)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
-        self._enqueue(lambda now: self._drop_unblocks_before(now - kept_seconds * 1_000))
+        before = self.now() - kept_seconds * 1_000
+        if self._unpaused.is_set():
+            self._go(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
-    def worker_connected(self, pid: str) -> None:
-        self._absences.heard(pid)
+    def worker_gone(self, pid: str) -> None:
+        """Its leases are given to others."""
+        self._go(self._take_back(pid))
 
-    def worker_lost(self, pid: str) -> None:
-        """Unless it is heard of soon, its leases are given to others."""
-        self._absences.lost(pid)
+    # --- what the store reports (store.Listener) --------------------------------------------------------------------
 
-    def _take_back_leases(self, pid: str) -> None:
-        self.observer.gone(pid)
-        self._enqueue(lambda now: self._work.take_back(pid, now))
+    def committed(self, decisions: int, seconds: float) -> None:
+        self._metrics.commit(decisions, seconds)
 
-    # --- the queue --------------------------------------------------------------------------------------------------
-
-    def _enqueue(self, work: Piece) -> None:
-        self._put(Job(work=work, retry=True))
-
-    def _submit(self, work: Piece, pace: Pace) -> asyncio.Future[Answer]:
-        done: asyncio.Future[Answer] = self._loop.create_future()
-        self._put(Job(work=work, done=done, pace=pace))
-        return done
-
-    def _put(self, job: Job) -> None:
-        queue = self._patient if job.pace is Pace.PATIENT else self._jobs
-        queue.append(job)
-        self._awake.set()
-
-    async def _run(self) -> None:
-        while self._jobs or self._patient or not self._stopping:
-            await self._wait_for_jobs_or_alarm()
-            await self._work_off(self._next_batch() or [Job(work=self._probe)])
-            if self._patient:
-                await self._work_off([self._patient.popleft()])
-            if self._clock() >= self._alarm:
-                await self._work_off([Job(work=self._tick)])
-
-    async def _wait_for_jobs_or_alarm(self) -> None:
-        if self._jobs or self._patient or self._stopping:
-            await asyncio.sleep(0)  # What was only read has waited for nothing.
+    def decided(self, decided: Decided) -> None:
+        decision = decided.decision
+        self._metrics.tasks_changed(_difference(decided.rows.tasks, decision.changes.tasks))
+        self.observer.decided(decided)
+        for notice in decision.notices:
+            self._take_notice(notice)
+        if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):
             return
-        self._awake.clear()
-        alarm = self._loop.call_later(self._seconds_to_alarm(), self._awake.set)
-        await self._awake.wait()
-        alarm.cancel()
-
-    def _seconds_to_alarm(self) -> float:
-        return min(max(self._alarm - self._clock(), 0), SWEEP_MS) / 1_000
-
-    def _next_batch(self) -> list[Job]:
-        """What has queued up, in order, as far as it is quick; else the next job."""
-        batch: list[Job] = []
-        while self._jobs and len(batch) < MAX_BATCH and self._jobs[0].pace is Pace.QUICK:
-            batch.append(self._jobs.popleft())
-        if self._jobs and not batch:
-            batch.append(self._jobs.popleft())
-        return batch
-
-    # --- a batch ----------------------------------------------------------------------------------------------------
-
-    async def _work_off(self, batch: list[Job]) -> None:
-        if not batch:
-            return
-        try:
-            results = await self._transact(batch)
-        except Exception as error:
-            results = self._fail(batch, error)
-        else:
-            self._set_alarm()
-        try:
-            self._publish(batch, results)
-        except Exception:
-            logger.exception("what was decided could not be told")
-
-    def _fail(self, batch: list[Job], error: Exception) -> list[Result]:
-        self._health.failed(error)
-        self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
-        if isinstance(error, StoreLost) and not self.lost.done():
-            self.lost.set_result(str(error))
-        self._roll_back()
-        refusal = f"the server cannot store anything now, and nothing was changed: {self._health.trouble}"
-        return [_failure(503, refusal) for _ in batch]
-
-    async def _transact(self, batch: list[Job]) -> list[Result]:
-        began = time.perf_counter()
-        self._work.outgoing.begin()
-        now = self._clock()
-        if batch[0].pace is Pace.QUICK:
-            results, written = self._decide(batch, now)
-        else:
-            results, written = await self._on_thread(lambda: self._decide_alone(batch[0], now))
-        if written:
-            self._health.commits()
-            await self._on_thread(self._store.commit)
-            self._health.worked()
-            self._metrics.commit(len(batch), time.perf_counter() - began)
-        return results
-
-    def _decide(self, batch: list[Job], now: int) -> tuple[list[Result], bool]:
-        """A result for each job; and whether there is something to commit.
-
-        Those for which there is no time are taken out of ``batch``: they are the next.
-        """
-        end = time.perf_counter() + MAX_DECIDING_S
-        results: list[Result] = []
-        while len(results) < len(batch):
-            results.append(self._guarded(batch[len(results)], now))
-            if time.perf_counter() > end:
-                self._jobs.extendleft(reversed(batch[len(results) :]))
-                del batch[len(results) :]
-        return self._close_decision(results)
-
-    def _decide_alone(self, job: Job, now: int) -> tuple[list[Result], bool]:
-        """It may write in several steps, so if one of them fails, its transaction does."""
-        return self._close_decision([job.work(now)])
-
-    def _close_decision(self, results: list[Result]) -> tuple[list[Result], bool]:
-        written = self._store.flush()
-        if written:
-            self._forget_delivered(MAX_FORGOTTEN)
-            self._keep_mark()
-            self._store.flush()
-        if self._work.paused:
-            results = [
-                replace(result, effects=[each for each in result.effects if each is reset]) for result in results
-            ]
-        return results, written
-
-    def _keep_mark(self) -> None:
-        """Not with every commit: it would write one more page each time."""
-        now = self._clock()
-        if now >= self._marked + MARK_MS:
-            self._store.put_clock_mark(self._clock.mark())
-            self._marked = now
-
-    def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
-        return self._thread.run(work)
-
-    def _roll_back(self) -> None:
-        """Even that may fail; the next transaction will then, too."""
-        try:
-            self._store.rollback()
-        except Exception as error:
-            self._health.failed(error)
-
-    def _set_alarm(self) -> None:
-        """What is committed stays so, and is told, also if the store does not answer this."""
-        try:
-            due = None if self._work.paused else self._store.next_due()
-        except Exception:
-            logger.exception("the store does not tell what is due next")
-            due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._alarm = NEVER if due is None else due
-
-    def _guarded(self, job: Job, now: int) -> Result:
-        """Short jobs write once, as their last step: if they fail, nothing has changed."""
-        try:
-            return job.work(now)
-        except StoreFailed:
-            raise
-        except Exception:
-            logger.exception("a piece of work failed and changed nothing")
-            return _failure(500, "the server failed at this request, and nothing was changed")
-
-    def _tick(self, now: int) -> Result:
-        return self._work.tick(now) or Result()
-
-    def _forget_delivered(self, limit: int) -> None:
-        for _ in range(min(limit, len(self._delivered))):
-            self._store.drop_unblock(*self._delivered.popleft())
-
-    def _unblocks(self, group: str, pid: str, after: int) -> Result:
-        """Without those that were delivered."""
-        self._forget_delivered(len(self._delivered))
-        return self._work.unblocks(group, pid, after)
-
-    def _drop_unblocks_before(self, time: int) -> Result:
-        self._store.drop_unblocks_before(time)
-        return Result()
-
-    def _drop_settled_trees(self, now: int) -> Result:
-        return self._work.drop_settled_trees(now - self._settings.keep_settled_ms)
-
-    def _probe(self, _: int) -> Result:
-        """Only a write tells that it works again."""
-        self._store.check()
-        if self._health.trouble:
-            self._store.try_to_write()
-        return Result(answer=Answer(status=200, data=None))
-
-    # --- after the commit -------------------------------------------------------------------------------------------
-
-    def _publish(self, batch: list[Job], results: list[Result]) -> None:
-        for job, result in zip(batch, results, strict=True):
-            if result.held_back:
-                self._hold_back(job)
-            elif result.rest is not None:
-                self._go_on_later(job, result.rest)
-            elif result.answer is not None and _tell(job, result.answer):
-                self._work.outgoing.leaves(result.answer.weight)
-            if job.retry and result.failed:
-                self._loop.call_later(PAUSE_AFTER_FAILURE_MS / 1_000, self._put, job)
-        self._work.outgoing.begin()
-        self._resume_one_held_back()
-        for result in results:
-            self._metrics.tasks_changed(result.tasks)
-            for decided in result.decided:
-                self.observer.decided(decided)
-            for notice in result.notices:
-                self._take_notice(notice)
-            for effect in result.effects:
-                effect(self._outbound)
-            if reset in result.effects:
-                self._delivered.clear()  # What comes after it may have the same names.
-
-    def _go_on_later(self, job: Job, rest: Piece) -> None:
-        """Unless nobody waits for it any more, or the server stops: that does not wait for a long search."""
-        if job.done is not None and job.done.done():
-            return
-        if not self._stopping:
-            self._put(Job(work=rest, done=job.done, pace=Pace.PATIENT, retry=job.retry))
-        else:
-            _tell(job, _stops())
-
-    def _hold_back(self, job: Job) -> None:
-        if len(self._held_back) < MAX_HELD_BACK:
-            self._held_back.append(job)
-        else:
-            _tell(job, Answer(status=503, data="too many large answers are under way; try again later"))
-
-    def _resume_one_held_back(self) -> None:
-        """One at a time: each may take all the room there is."""
-        if self._held_back and not self._work.outgoing.is_full:
-            self._put(self._held_back.popleft())
+        for message in decision.messages:
+            if isinstance(message, Withdraw):
+                self._outbound.withdraw(message.task_id)
+            else:
+                self._outbound.send(message)
 
     def _take_notice(self, notice: Notice) -> None:
-        match notice:
-            case LeaseLost(task_id=task_id, pid=pid):
-                self._metrics.lease_lost()
-                self._outbound.silent(pid)
-                logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
-            case TaskClaimed(waited_ms=waited_ms, recovery_ms=recovery_ms):
-                self._metrics.claimed(waited_ms, recovery_ms)
-            case PromiseSettled(pending_ms=pending_ms):
-                self._metrics.settled(pending_ms)
-            case ScheduleFired():
-                self._metrics.schedule_fired()
-            case HandedOutInVain(task=task, function=function):
-                trouble = task.report().trouble
-                logger.warning("task %s for %s, function %s: %s", task.id, task.target, function or "unknown", trouble)
-            case RunsSkipped(schedule_id=schedule_id, since=since, until=until):
-                logger.warning(
-                    "schedule %s: the runs missed from %s until before %s are skipped",
-                    schedule_id,
-                    _utc(since),
-                    _utc(until),
-                )
+        if isinstance(notice, LeaseLost):
+            self._outbound.silent(notice.pid)
+        if isinstance(notice, HandedOutInVain):
+            self._go(self._tell_of_trouble(notice.task))
+        else:
+            notices.tell(notice, self._metrics)
+
+    async def _tell_of_trouble(self, task: Task) -> None:
+        """Rare enough for its function to be looked up."""
+        touched = Footprint(ids=(task.id,), shown=(task.id,))
+        rows = await self._read_surely(lambda view: view.load(touched))
+        if task.id in rows.promises:
+            notices.tell_of_trouble(task, rows.promises[task.id])
 
 
-def _pace(request: Request) -> Pace:
-    match request:
-        case TaskHeartbeat(tasks=named) | TaskSuspend(actions=named) if len(named) > MAX_QUICK:
-            return Pace.PATIENT
-    return Pace.PATIENT if isinstance(request, LONG) else Pace.QUICK
+def _raise_if_failed(answer: Answer) -> None:
+    if answer.status != 200:
+        raise ReadFailed(answer.data)
 
 
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
+def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[list[OwedUnblock], bool]:
+    """What is owed to a listener, and whether that is all."""
+    found: list[OwedUnblock] = []
+    weight = 0
+    for owed in view.unblocks(group, pid, after):
+        weight += weight_of(owed.unblock)
+        if found and (len(found) == MAX_UNBLOCKS or weight > MAX_UNBLOCK_BYTES):
+            return found, False
+        found.append(owed)
+    return found, True
 
 
-def _tell(job: Job, answer: Answer) -> bool:
-    """Whether somebody waits for it."""
-    if job.done is None or job.done.done():
-        return False
-    job.done.set_result(answer)
-    return True
-
-
-def _stops() -> Answer:
-    return Answer(status=503, data="the server stops; this was not done to its end")
-
-
-def _failure(status: int, message: str) -> Result:
-    return Result(answer=Answer(status=status, data=message), failed=True)
+def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
+    difference: Counter[TaskState] = Counter()
+    for id, task in after.items():
+        earlier = before.get(id)
+        if earlier is None or earlier.state is not task.state:
+            difference[task.state] += 1
+            if earlier is not None:
+                difference[earlier.state] -= 1
+    return difference

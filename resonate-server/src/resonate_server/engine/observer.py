@@ -2,22 +2,7 @@
 
 from typing import Protocol
 
-from msgspec import Struct
-
-from resonate_server.kernel.model import Decision, Rows
-from resonate_server.protocol.requests import Request
-
-
-class Decided(Struct, frozen=True):
-    """One decision at time ``now`` (ms) on ``rows``, as they were before it.
-
-    ``request``: what asked for it; ``None`` for what happens by itself.
-    """
-
-    now: int
-    rows: Rows
-    decision: Decision
-    request: Request | None = None
+from resonate_server.store import Decided
 
 
 class Observer(Protocol):
@@ -26,15 +11,9 @@ class Observer(Protocol):
     def decided(self, decided: Decided) -> None:
         """It is durable; messages that it causes leave after this call."""
 
-    def gone(self, pid: str) -> None:
-        """The process stayed away for too long: its leases will be taken back."""
-
 
 class Nobody:
     """An observer that does not look."""
 
     def decided(self, decided: Decided) -> None:
-        pass
-
-    def gone(self, pid: str) -> None:
         pass

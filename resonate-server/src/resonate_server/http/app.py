@@ -1,16 +1,13 @@
-"""Routes of the API port (protocol section 1.1), and the parts that answer them."""
+"""Routes of the API port (protocol section 1.1) and of the port for metrics, and who answers them."""
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from msgspec.structs import replace
+from msgspec import Struct
 
 from resonate_server.config import Settings
-from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Push
+from resonate_server.delivery import Hub
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
@@ -32,14 +29,11 @@ from resonate_server.http.lane import Lanes
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
-from resonate_server.metrics import MachineFigures, Metrics, OperationCollector
+from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
-from resonate_server.protocol.messages import Execute, Message
-from resonate_server.watch.survey import Survey
+from resonate_server.watch import Watch
 
 logger = logging.getLogger(__name__)
-
-HOUSEKEEPING_S = 60
 
 GONE = ("promises", "schedules", "tasks")
 """Paths of the REST API of servers before 0.9."""
@@ -58,37 +52,39 @@ MAX_LINE_BYTES = 65_536
 SDKs send it as a header as well."""
 
 
-def build_app(engine: Engine, settings: Settings, guard: Guard, metrics: Metrics) -> web.Application:
-    """The application; the engine and its delivery start and stop with it."""
-    push = Push(
-        settings.transports.http_push,
-        settings.server.public_url,
-        metrics,
-        lambda unblock: engine.delivered(unblock.key),
-    )
-    hub = Hub(owner=engine, push=push.send)
-    survey, pulse = Survey(engine, hub.workers, engine.now), Pulse()
-    metrics.registry.register(OperationCollector(survey.groups, lambda: _machine(engine, pulse)))
-    outbound = Outbound(hub, push, metrics)
+class Parts(Struct, frozen=True):
+    """What answers are made of. ``watch``: ``None`` if the live page is switched off."""
+
+    settings: Settings
+    guard: Guard
+    metrics: Metrics
+    engine: Engine
+    hub: Hub
+    watch: Watch | None
+    pulse: Pulse
+
+
+def build_app(parts: Parts) -> web.Application:
+    """The application of the API port. It neither starts nor stops its parts."""
+    settings, guard, engine, hub = parts.settings, parts.guard, parts.engine, parts.hub
     gate = Gate(settings.server, LINKABLE)
-    app = web.Application(middlewares=[*_middlewares(gate, metrics), *_own_middlewares(settings)])
+    app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *_own_middlewares(settings)])
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_BESIDE_STREAMS)
     connections = _bound(app, settings, limit)
     bytes_held = budget(settings.server.max_body_bytes)
     intake = Intake(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
-    api = Api(engine, guard, metrics, intake, connections, settings.debug)
+    api = Api(engine, guard, parts.metrics, intake, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
     app.router.add_get("/health", _health)
-    app.router.add_get("/ready", lambda _: report(engine, pulse))
+    app.router.add_get("/ready", lambda _: report(engine, parts.pulse))
     app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
-    if settings.ui.enabled:
-        add_ui(app, engine, hub, guard, settings)
+    if parts.watch is not None:
+        add_ui(app, parts.watch, guard, settings)
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    app.cleanup_ctx.append(lambda _: _running(engine, hub, push, outbound, survey.run, pulse.beat))
     app[LANES] = Lanes(api.handle, gate.goes_by, connections, bytes_held)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
@@ -124,33 +120,6 @@ def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:
     return app[CONNECTIONS]
 
 
-class Outbound:
-    """Where the engine's messages go: connected workers and HTTP addresses.
-
-    See :class:`resonate_server.engine.Outbound`.
-    """
-
-    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
-        self._push = push
-        self._hub = hub
-        self._metrics = metrics
-        self.refill = hub.refill
-        self.refresh = hub.refresh
-        self.silent = hub.silent
-        self.heard = hub.heard
-        self.give = hub.give
-        self.is_at_work = hub.is_at_work
-        self.reset = hub.reset
-
-    def send(self, message: Message) -> None:
-        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
-        self._hub.send(message)
-
-    def withdraw(self, task_id: str) -> None:
-        self._hub.withdraw(task_id)
-        self._push.withdraw(task_id)
-
-
 def _middlewares(gate: Gate, metrics: Metrics) -> list[Middleware]:
     """Of both ports, the outermost one first."""
     return [tell_connection, gated(gate, metrics), refuse_body_of_get]
@@ -180,40 +149,8 @@ async def _health(_: web.Request) -> web.Response:
     return web.Response()
 
 
-def _machine(engine: Engine, pulse: Pulse) -> MachineFigures:
-    figures = MachineFigures(engine.now() - time.time_ns() // 1_000_000, pulse.lag_s)
-    try:
-        use = engine.disk_use()
-    except OSError:
-        return figures
-    return figures if use is None else replace(figures, file_bytes=use.file, log_bytes=use.log, free_bytes=use.free)
-
-
 async def _gone(_: web.Request) -> web.Response:
     return web.json_response({"error": "this API is gone; send protocol envelopes to POST /"}, status=410)
-
-
-async def _running(
-    engine: Engine, hub: Hub, push: Push, outbound: Outbound, *by_the_clock: Callable[[], Awaitable[None]]
-) -> AsyncIterator[None]:
-    await push.start()
-    engine.start(outbound)
-    tasks = [asyncio.ensure_future(each()) for each in (lambda: _keep_house(engine, hub), *by_the_clock)]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    hub.stop()
-    await push.stop()
-    await engine.stop()
-
-
-async def _keep_house(engine: Engine, hub: Hub) -> None:
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_S)
-        hub.keep_house()
-        engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
-        await engine.drop_settled_trees()
 
 
 async def _end_streams(hub: Hub) -> None:

@@ -1,10 +1,24 @@
-"""The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes."""
+"""The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes.
+
+A store is given a footprint and a :class:`Rule`: what answers a request is :func:`answering`; what happens by itself is
+:func:`due`, :func:`renewing`, :func:`releasing`, :func:`setting_aside` and :func:`recalling`.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from resonate_server.kernel import moves, promises, schedules, settlement, tasks
-from resonate_server.kernel.model import Decision, Due, Footprint, LinkFootprint, Rows, Rules, Spreading, Task
+from resonate_server.kernel.model import (
+    Decision,
+    Due,
+    Footprint,
+    LinkFootprint,
+    Rows,
+    Rule,
+    Rules,
+    Spreading,
+    Task,
+)
 from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
@@ -36,6 +50,9 @@ from resonate_server.protocol.requests import (
     TaskSuspend,
 )
 
+MAX_DUE = 100
+"""Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
+
 _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     PromiseGet: promises.promise_get,
     PromiseCreate: promises.promise_create,
@@ -56,6 +73,71 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     ScheduleCreate: schedules.schedule_create,
     ScheduleDelete: schedules.schedule_delete,
 }
+
+
+def answering(call: Call, rules: Rules) -> tuple[Footprint, Rule]:
+    """What answers ``call``."""
+    touched = footprint(call.request)
+    decide = _seeing_links(touched, lambda rows, now: apply(call, rows, now, rules), rules)
+    return touched, Rule(decide, call.request, call.debug_time)
+
+
+def due(rules: Rules, request: Request | None = None, at: int | None = None) -> tuple[Footprint, Rule]:
+    """One portion of what is due; the data of its answer tells whether anything came of it."""
+
+    def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
+        touched = due_footprint(rows.due, now, rules)
+        if touched not in rows.asked:
+            return touched
+        return _seeing_links(touched, lambda rows, now: tick(rows.due, rows, now, rules), rules)(rows, now)
+
+    return Footprint(due=MAX_DUE), Rule(decide, request, at)
+
+
+def renewing(rules: Rules) -> tuple[Footprint, Rule]:
+    """Begin all leases anew: nobody's heartbeats could be heard while the server was away."""
+    return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules))
+
+
+def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
+    """Take back what ``pid`` still holds of ``task_ids``: it is gone, and nobody need wait for its leases to end."""
+    return _acting(task_ids, lambda work: _release_leases(work, pid, task_ids), rules)
+
+
+def setting_aside(executes: list[Execute], rules: Rules) -> tuple[Footprint, Rule]:
+    """A worker was told of these tasks and has not claimed them; it concerns those that still wait at that version."""
+    ids = tuple(execute.task_id for execute in executes)
+    return _acting(ids, lambda work: _set_aside(work, executes), rules)
+
+
+def recalling(task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
+    """End the pauses of tasks that were set aside: a worker has come that may be able to claim them."""
+    return _acting(task_ids, lambda work: _recall(work, task_ids), rules)
+
+
+def _acting(task_ids: tuple[str, ...], act: Callable[[Workspace], None], rules: Rules) -> tuple[Footprint, Rule]:
+    """Do ``act`` by itself; of these tasks, those past their deadline are settled first."""
+
+    def decide(rows: Rows, now: int) -> Decision:
+        work = Workspace(rows, now, rules)
+        settlement.touch(work, task_ids)
+        act(work)
+        return work.decide(Answer(status=200, data=Nothing()))
+
+    touched = Footprint(ids=task_ids)
+    return touched, Rule(_seeing_links(touched, decide, rules))
+
+
+def _seeing_links(
+    touched: Footprint, decide: Callable[[Rows, int], Decision], rules: Rules
+) -> Callable[[Rows, int], Decision | LinkFootprint]:
+    """``decide``, once the rows tell who waits for what is about to be settled."""
+
+    def decide_with_links(rows: Rows, now: int) -> Decision | LinkFootprint:
+        links = link_footprint(touched, rows, now, rules)
+        return links if links and links not in rows.asked else decide(rows, now)
+
+    return decide_with_links
 
 
 def footprint(request: Request) -> Footprint:
@@ -94,7 +176,7 @@ def due_footprint(due: Due, now: int, rules: Rules) -> Footprint:
     return Footprint(ids=ids, spreading=due.spreading)
 
 
-def link_footprint(footprint: Footprint, rows: Rows, now: int) -> LinkFootprint:
+def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> LinkFootprint:
     """What must be loaded besides, given the rows of ``footprint``: who waits for what is about to be settled."""
     settling = [
         Spreading(promise_id=promise.id)
@@ -108,7 +190,7 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int) -> LinkFootprint:
         awaited = rows.promises.get(callback[0])
         if awaited is None or awaited.state is PromiseState.PENDING:
             callback = None
-    return LinkFootprint(spreading=(*settling, *footprint.spreading), callback=callback)
+    return LinkFootprint((*settling, *footprint.spreading), callback, rules.told_at_once)
 
 
 def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
@@ -139,48 +221,35 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
             _fire_timer(work, task)
     for spreading in due.spreading:
         settlement.spread(work, spreading)
-    return work.decide(Answer(status=200, data=Nothing()))
+    return work.decide(Answer(status=200, data=work.has_changed))
 
 
-def release_leases(pid: str, task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
-    """Take back what ``pid`` still holds of ``task_ids``: it is gone, and nobody need wait for its leases to end."""
-    work = Workspace(rows, now, rules)
-    settlement.touch(work, task_ids)
+def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
     for id in task_ids:
         task = work.task(id)
         if task is not None and task.pid == pid and MOVES[Event.HOLDER_GONE].get(task.state) is Move.REQUEUE:
             moves.take_back(work, task)
-    return work.decide(Answer(status=200, data=Nothing()))
 
 
-def set_aside(executes: Iterable[Execute], rows: Rows, now: int, rules: Rules) -> Decision:
-    """A worker was told of these tasks and has not claimed them; it concerns those that still wait at that version."""
-    work = Workspace(rows, now, rules)
-    settlement.touch(work, [execute.task_id for execute in executes])
+def _set_aside(work: Workspace, executes: Iterable[Execute]) -> None:
     for execute in executes:
         task = work.task(execute.task_id)
         if task is None or not task.queued or task.version != execute.version:
             continue
         if MOVES[Event.PASSED_OVER].get(task.state) is Move.SET_ASIDE:
             moves.set_aside(work, task)
-    return work.decide(Answer(status=200, data=Nothing()))
 
 
-def recall(task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
-    """End the pauses of tasks that were set aside: a worker has come that may be able to claim them."""
-    work = Workspace(rows, now, rules)
-    settlement.touch(work, task_ids)
+def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
     for id in task_ids:
         task = work.task(id)
         if task is not None and not task.queued and MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
             moves.queue(work, task)
-    return work.decide(Answer(status=200, data=Nothing()))
 
 
-def renew_leases(task_ids: Iterable[str], rows: Rows, now: int, rules: Rules) -> Decision:
-    """Begin the leases of ``task_ids`` anew: nobody's heartbeats could be heard while the server was away."""
+def _renew_leases(rows: Rows, now: int, rules: Rules) -> Decision:
     work = Workspace(rows, now, rules)
-    for id in task_ids:
+    for id in rows.leased:
         task = work.task(id)
         if task is not None and MOVES[Event.HEARTBEAT][task.state] is Move.EXTEND:
             moves.extend(work, task)

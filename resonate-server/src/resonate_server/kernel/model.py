@@ -1,9 +1,10 @@
 """What the rules work on and what they decide, as data: rows in, a decision out.
 
-A store fills :class:`Rows` from a :class:`Footprint` and writes the :class:`Changes` of a decision; nothing here
-knows how. All times are milliseconds since the Unix epoch.
+A store fills :class:`Rows` from a :class:`Footprint`, asks a :class:`Rule`, and writes the :class:`Changes` of its
+decision; nothing here knows how. All times are milliseconds since the Unix epoch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET, Struct, field
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import Promise, Schedule, TaskRecord, TaskState, Value
+from resonate_server.protocol.requests import Request
 
 
 class Task(Struct, frozen=True):
@@ -109,6 +111,7 @@ class Footprint(Struct, frozen=True):
     ``callback``: an awaited and an awaiter that the request is about.
     ``spreading``: settlements that are to be told of, as far as there is room.
     ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
+    ``due``: so many of each kind whose time has come. ``leased``: all tasks that somebody holds, with their promises.
     """
 
     ids: tuple[str, ...] = ()
@@ -119,6 +122,8 @@ class Footprint(Struct, frozen=True):
     preload_for: str | None = None
     branch: str | None = None
     schedule: str | None = None
+    due: int = 0
+    leased: bool = False
 
 
 class LinkFootprint(Struct, frozen=True):
@@ -126,13 +131,30 @@ class LinkFootprint(Struct, frozen=True):
 
     ``spreading``: of each, callbacks that have not fired, with the awaiters' promises and tasks, and listeners.
     ``callback``: whether that of an awaited and an awaiter has fired.
+    ``limit``: so many callbacks and listeners at most, in the order of ``spreading``.
     """
 
     spreading: tuple[Spreading, ...] = ()
     callback: tuple[str, str] | None = None
+    limit: int = 1_000
 
     def __bool__(self) -> bool:
         return bool(self.spreading or self.callback)
+
+
+class Due(Struct, frozen=True):
+    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first.
+
+    Settlements that are still spreading are always due, the one whose last turn was longest ago first.
+    """
+
+    promises: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    spreading: tuple[Spreading, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.promises or self.tasks or self.schedules or self.spreading)
 
 
 class Rows(Struct):
@@ -150,21 +172,10 @@ class Rows(Struct):
     """Whether the callback that was asked for has."""
     preload: list[Promise] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
-
-
-class Due(Struct, frozen=True):
-    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first.
-
-    Settlements that are still spreading are always due, the one whose last turn was longest ago first.
-    """
-
-    promises: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    schedules: tuple[Schedule, ...] = ()
-    spreading: tuple[Spreading, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.promises or self.tasks or self.schedules or self.spreading)
+    due: Due = field(default_factory=Due)
+    leased: tuple[str, ...] = ()
+    asked: list[Footprint | LinkFootprint] = field(default_factory=list)
+    """What was loaded, in this order."""
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
@@ -239,13 +250,9 @@ class ScheduleFired(Struct, frozen=True):
 
 
 class HandedOutInVain(Struct, frozen=True):
-    """Nothing came of handing out ``task``, twice as often as when that was last told.
-
-    ``function``: what its promise calls, as far as that is known; no rule knows it.
-    """
+    """Nothing came of handing out ``task``, twice as often as when that was last told."""
 
     task: Task
-    function: str | None = None
 
 
 class RunsSkipped(Struct, frozen=True):
@@ -256,7 +263,15 @@ class RunsSkipped(Struct, frozen=True):
     until: int
 
 
-type Notice = HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped
+class ScheduledForNobody(Struct, frozen=True):
+    """The promises of a new schedule have no target, so nobody will run them."""
+
+    schedule_id: str
+
+
+type Notice = (
+    HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped | ScheduledForNobody
+)
 """What operators want to know of; no rule depends on it."""
 
 
@@ -289,3 +304,15 @@ class Decision(Struct):
     changes: Changes
     messages: list[Message | Withdraw]
     notices: list[Notice]
+
+
+class Rule(Struct, frozen=True):
+    """What is asked of rows: ``decide(rows, now)`` is pure, so it may be asked again with more or with newer rows.
+
+    Instead of a decision it may say what it must see besides, if that is not among ``rows.asked``.
+    ``request``: who asks; ``None`` for what happens by itself. ``at``: decide as of then (ms) and not of now.
+    """
+
+    decide: Callable[[Rows, int], Decision | Footprint | LinkFootprint]
+    request: Request | None = None
+    at: int | None = None

@@ -25,6 +25,10 @@ class Page:
         """There is one more, which is on the next page."""
 
     @property
+    def is_empty(self) -> bool:
+        return not self._rows
+
+    @property
     def places(self) -> int:
         return self._search.limit - len(self._rows)
 

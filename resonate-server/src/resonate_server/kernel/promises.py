@@ -2,7 +2,6 @@
 
 from resonate_server.kernel import moves, settlement
 from resonate_server.kernel.model import PutCallback, PutListener
-from resonate_server.kernel.states import MOVES, Event, Move
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, PromiseData
 from resonate_server.protocol.errors import Unprocessable
@@ -46,27 +45,26 @@ def promise_register_callback(work: Workspace, request: PromiseRegisterCallback)
     awaiter = work.promise(request.awaiter)
     if awaiter is None or awaiter.target is None:
         raise Unprocessable(f"awaiter {request.awaiter} is not a promise with a task")
-    if awaiter.state is PromiseState.PENDING:
-        _register_callback(work, awaited, awaiter.id)
+    require_awaitable(awaited)
+    if awaited.state is PromiseState.PENDING and awaiter.state is PromiseState.PENDING:
+        work.link(PutCallback(awaited=awaited.id, awaiter=awaiter.id, fired=False))
     return _answer(awaited)
 
 
-def _register_callback(work: Workspace, awaited: Promise, awaiter: str) -> None:
-    if awaited.state is PromiseState.PENDING:
-        work.link(PutCallback(awaited=awaited.id, awaiter=awaiter, fired=False))
-    elif not work.has_fired and not _is_halted(work, awaiter):
-        settlement.notify_awaiter(work, awaited.id, awaiter)
-
-
-def _is_halted(work: Workspace, id: str) -> bool:
-    task = work.task(id)
-    return task is not None and MOVES[Event.CONTINUE][task.state] is Move.REQUEUE
+def require_awaitable(promise: Promise) -> None:
+    """Raise :class:`Unprocessable` for a promise that only the execution that made it may await (section 2.2)."""
+    if not promise.is_external:
+        raise Unprocessable(
+            f"promise {promise.id} is internal: to be awaited it needs a resonate:target, resonate:timer=true, or "
+            "resonate:external=true"
+        )
 
 
 def promise_register_listener(work: Workspace, request: PromiseRegisterListener) -> Answer:
     """On a settled promise the answer itself is the news, and nothing is stored."""
     settlement.touch(work, [request.awaited])
     awaited = work.promise_or_404(request.awaited)
+    require_awaitable(awaited)
     if awaited.state is PromiseState.PENDING:
         work.link(PutListener(awaited=awaited.id, address=request.address))
     return _answer(awaited)

@@ -117,6 +117,7 @@ def _awaited_or_422(work: Workspace, id: str) -> Promise:
     promise = work.promise(id)
     if promise is None:
         raise Unprocessable(f"awaited promise {id} does not exist")
+    promises.require_awaitable(promise)
     return promise
 
 

@@ -102,5 +102,9 @@ class Workspace:
     def notice(self, notice: Notice) -> None:
         self._notices.append(notice)
 
+    @property
+    def has_changed(self) -> bool:
+        return bool(self._changes)
+
     def decide(self, answer: Answer) -> Decision:
         return Decision(answer=answer, changes=self._changes, messages=self._messages, notices=self._notices)

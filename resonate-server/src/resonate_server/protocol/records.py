@@ -59,6 +59,20 @@ class Promise(Struct, frozen=True, rename="camel"):
         return self.tags.get("resonate:target")
 
     @property
+    def is_external(self) -> bool:
+        """Whether somebody else than the execution that made it may settle it, so that others may await it.
+
+        ``resonate:scope=global`` counts too: TypeScript SDK 0.11.5 marks what is awaited only so (section 2.2).
+        """
+        tags = self.tags
+        return (
+            self.target is not None
+            or self.is_timer
+            or tags.get("resonate:external") == "true"
+            or tags.get("resonate:scope") == "global"
+        )
+
+    @property
     def is_timer(self) -> bool:
         """A timer resolves at its deadline where other promises time out."""
         return self.tags.get("resonate:timer") == "true"
@@ -96,6 +110,11 @@ class Schedule(Struct, frozen=True, rename="camel"):
     created_at: int
     next_run_at: int
     last_run_at: int | UnsetType = UNSET
+
+    @property
+    def target(self) -> str | None:
+        """Delivery address of its promises' tasks; without one they have none."""
+        return self.promise_tags.get("resonate:target")
 
     @property
     def next_promise_id(self) -> str:

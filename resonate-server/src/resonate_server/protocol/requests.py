@@ -257,11 +257,12 @@ class TaskSuspend(Request, frozen=True):
                 raise Malformed("task.suspend registers the task itself: every awaiter must be the task's id")
             if action.data.awaited == self.id:
                 raise Malformed("a task cannot await its own promise")
+        if len(set(self.awaited)) < len(self.actions):
+            raise Malformed("task.suspend names each awaited promise once")
 
     @property
     def awaited(self) -> list[str]:
-        """Distinct ids in the order given."""
-        return list(dict.fromkeys(action.data.awaited for action in self.actions))
+        return [action.data.awaited for action in self.actions]
 
 
 class FenceCreate(Struct, frozen=True, tag_field="kind", tag="promise.create"):
@@ -352,9 +353,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         target = self.promise_tags.get("resonate:target")
-        if target is None:
-            raise Malformed("promiseTags need the tag resonate:target: nobody would run what the schedule creates")
-        _check_address(target)
+        if target is not None:
+            _check_address(target)
         _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")

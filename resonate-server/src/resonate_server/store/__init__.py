@@ -1,32 +1,32 @@
-"""Where rows live. A store loads what a request touches and writes what was decided, in transactions; it knows no
-rules.
+"""Where rows live, and where it is decided what becomes of them: ``await store.decide(footprint, rule)``.
 
-The contract stands here, apart from how SQLite is made to keep it (:mod:`.sqlite`). Synchronous, and used by one thread
-at a time.
+The contract stands here, apart from how SQLite is made to keep it (:mod:`.sqlite`). A store knows no rules, and who
+uses it knows neither transactions nor locks.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from resonate_server.kernel.model import (
-    Changes,
-    Due,
+    Decision,
     Footprint,
-    LinkFootprint,
     PutCallback,
     PutListener,
     Rows,
+    Rule,
     Spreading,
     Task,
 )
-from resonate_server.protocol.messages import OwedUnblock, Unblock
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.protocol.requests import Request, Search
+from resonate_server.store.outgoing import Outgoing
 
 
 class Snapshot(Struct, frozen=True):
@@ -38,24 +38,6 @@ class Snapshot(Struct, frozen=True):
     listeners: list[PutListener]
     unblocks: list[Unblock]
     spreading: list[Spreading]
-
-
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
-
-FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
-
-
-class Dropped(Struct, frozen=True):
-    """How many trees were deleted, and how many tasks, all fulfilled, with them.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
-
-    trees: int
-    tasks: int
-    last: SettledRoot | None = None
 
 
 class Place(Struct, frozen=True):
@@ -113,102 +95,117 @@ class DiskUse(Struct, frozen=True):
     free: int
 
 
-class ClockMark(Struct, frozen=True):
-    """Where the server's clock stood, in ms since the epoch, at an uptime (ms) of its machine; ``boot`` names that."""
+class CommitAge(Struct, frozen=True):
+    """How long ago the last attempt to commit began, and whether it has not ended yet."""
 
-    time: int
-    uptime: int
-    boot: str
-
-
-class StoreFailed(Exception):
-    """The database cannot do what it should, now: a full disk, say. The text is for people."""
+    seconds: float
+    is_under_way: bool
 
 
-class StoreLost(StoreFailed):
-    """Somebody took the database away while it was in use; its text is for people.
+class Decided(Struct, frozen=True):
+    """One decision at time ``now`` (ms) on ``rows``, as they were before it.
 
-    What is written from now on is lost, and so may be what was written last. There is nothing to go on with.
+    ``request``: what asked for it; ``None`` for what happens by itself.
     """
+
+    now: int
+    rows: Rows
+    decision: Decision
+    request: Request | None = None
+
+
+class Listener(Protocol):
+    """Who is told of everything that was decided; called on the event loop, after the commit, in its order."""
+
+    def decided(self, decided: Decided) -> None:
+        """It is durable."""
+
+    def committed(self, decisions: int, seconds: float) -> None:
+        """So many have shared a commit, and so long it took to decide and to write them."""
 
 
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
 
-MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
-by and by."""
-
 
 class Store(Protocol):
-    """A transaction begins with the first write after the last one's end. All reads see what was written before.
+    """Used on the event loop, between :meth:`start` and :meth:`close`.
 
-    Rows are written whole: a :meth:`write` that raises has changed nothing.
+    What is decided is one transaction: an answer is given, and a message leaves, only once it is durable; what fails
+    changes nothing and sends nothing. Nothing else that is decided comes between the rows that a rule sees and their
+    change.
     """
 
-    def flush(self) -> bool:
-        """Hand everything written to the database; tells whether there is something to :meth:`commit`.
+    outgoing: Outgoing
+    """Large answers wait for their room in there."""
+    lost: asyncio.Future[str]
+    """Its result is for people: the store was taken away, and there is nothing to go on with."""
 
-        Not durable yet. An exception, :class:`StoreFailed` or another, means that only :meth:`rollback` is left.
+    def start(self, listener: Listener) -> None:
+        """Begin to work."""
+
+    async def close(self) -> None:
+        """Work off what was asked for so far, then release files and locks."""
+
+    def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
+        """Load what ``footprint`` names, and what ``rule`` asks for besides; write what it decides, and its messages.
+
+        The answer comes after the commit. Status 503 if the store failed, 500 if the rule did: nothing was changed. To
+        be asked twice when rows change meanwhile, ``rule`` must be pure. What was asked first is decided first, except
+        that few ids come before many, and that what is due has its own turn.
         """
 
-    def commit(self) -> None:
-        """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`, and
-        :class:`StoreLost` not even that.
+    def read[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
+        """What ``query`` finds among the committed rows, in turn with what is decided. Raises :class:`ReadFailed`."""
 
-        The one method that waits for the disk.
+    def browse[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
+        """The same for whoever can wait: each query should take a few milliseconds, and others go first."""
+
+    async def until_due(self) -> None:
+        """Return when there is something for a footprint with ``due``; at times also when there is not."""
+
+    def delivered(self, key: UnblockKey) -> None:
+        """Forget an ``unblock``, some time: sending it twice does no harm."""
+
+    async def drop_unblocks_before(self, time: int) -> None:
+        """Forget those kept since before ``time`` (ms): whoever waited for them is gone. Raises :class:`ReadFailed`."""
+
+    def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
+        """Delete trees of which everything settled ``before`` (ms) and nothing is owed, in portions; of each, how many
+        tasks, all fulfilled, went with it. Raises :class:`ReadFailed`.
+
+        A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
+        whole trees, because ids are idempotent only as long as their rows exist.
         """
 
-    def rollback(self) -> None:
-        """What was written since the last commit never happened."""
+    async def reset(self) -> Counter[TaskState]:
+        """Delete everything there is; tells how many tasks there were in each state. Raises :class:`ReadFailed`."""
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """On leaving, what was written is durable, or (an exception) never happened."""
-        try:
-            yield
-            if self.flush():
-                self.commit()
-        except BaseException:
-            self.rollback()
-            raise
+    def now(self) -> int:
+        """The time of all who share the store, in ms since the epoch; it never goes back."""
 
-    def check(self) -> None:
-        """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
+    async def trouble(self) -> str:
+        """Why nothing can be stored, right now, for people; empty if all is well."""
 
-    def try_to_write(self) -> None:
-        """Write what no reader looks at, and as much as a request needs: the commit tells whether there is room."""
+    @property
+    def last_commit(self) -> CommitAge | None:
+        """``None`` before the first one."""
 
-    def clock_mark(self) -> ClockMark | None:
-        """The last one that was kept."""
+    def disk_use(self) -> DiskUse | None:
+        """``None`` for a store in memory. Raises :class:`OSError` if the file cannot be found."""
 
-    def put_clock_mark(self, mark: ClockMark) -> None:
-        """Keep it with what is written otherwise."""
+    async def backup(self) -> Path | None:
+        """A copy of everything, in a new file that is the caller's to remove; ``None`` for a store in memory.
+
+        Everything else goes on meanwhile, and the copy is as of its end. Raises what goes wrong.
+        """
+
+
+class View(Protocol):
+    """Rows as they stand while a query runs, for those who decide nothing."""
 
     def load(self, footprint: Footprint) -> Rows:
         """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
-
-    def load_links(self, rows: Rows, footprint: LinkFootprint, limit: int) -> None:
-        """Add what ``footprint`` names to ``rows``: at most ``limit`` callbacks and listeners, in its order.
-
-        Which of the promises were loaded with all of theirs, ``rows.complete`` tells. Those with listeners come with
-        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
-        """
-
-    def weigh(self, ids: Iterable[str]) -> int:
-        """About how many bytes the promises of ``ids`` take in an answer; reads no payload."""
-
-    def write(self, changes: Changes) -> None:
-        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order."""
-
-    def put_unblock(self, unblock: Unblock, now: int) -> None:
-        """Keep an ``unblock`` until :meth:`drop_unblock`; one per promise and address. ``now`` in ms."""
-
-    def drop_unblock(self, promise_id: str, address: str) -> None:
-        """Forget an ``unblock`` that was delivered."""
-
-    def drop_unblocks_before(self, time: int) -> None:
-        """Forget those kept since before ``time`` (ms): whoever waited for them is gone."""
 
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
         """What ``member`` of ``group`` may get, from after a place on; one by one, for whoever asks stops in time.
@@ -222,47 +219,13 @@ class Store(Protocol):
     def set_aside_tasks(self, group: str, limit: int) -> list[str]:
         """Ids of tasks for ``group`` that were not claimed and wait out a pause, ascending by its end."""
 
-    def acquired_tasks(self) -> list[str]:
-        """Ids of all tasks that somebody holds a lease of."""
-
     def held_tasks(self, pid: str) -> list[str]:
         """Ids of the tasks that process ``pid`` holds a lease of."""
-
-    def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
-        settlements that are still spreading."""
-
-    def next_due(self) -> int | None:
-        """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
-
-        The earliest such time, unless something that was due earlier has been done or changed since it was last asked
-        for at that time.
-        """
-
-    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
-        on; delete those of which everything settled before then and nothing is owed.
-
-        A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
-        whole trees, because ids are idempotent only as long as their rows exist.
-        """
 
     def id_ahead(self, search: Search, rows: int) -> str | None:
         """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def give_back(self) -> bool:
-        """Give the space of deleted rows back to the disk, some of it, if it is much; tells whether there may be more.
-
-        Outside of a transaction.
-        """
-
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
-
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
-
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
+    def search(self, search: Search, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
@@ -292,9 +255,6 @@ class Store(Protocol):
     def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
         """Tasks that somebody holds, from after a place on."""
 
-    def disk_use(self) -> DiskUse | None:
-        """``None`` for a store in memory. Asks the file system alone, so any thread may; raises :class:`OSError`."""
-
     def count_tasks(self) -> Counter[TaskState]:
         """How many tasks there are in each state; reads them all."""
 
@@ -303,15 +263,3 @@ class Store(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Everything there is, for debugging and tests."""
-
-    def reset(self) -> None:
-        """Delete everything there is."""
-
-    def backup(self) -> Path | None:
-        """A copy of everything, in a new file beside the database; ``None`` for a store in memory.
-
-        The one method for another thread: reads and writes may go on meanwhile, and the copy is as of its end.
-        """
-
-    def close(self) -> None:
-        """Release files and locks; the store cannot be used afterwards."""

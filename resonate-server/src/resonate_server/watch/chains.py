@@ -19,7 +19,7 @@ from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.payload import Payload, excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import Branch, Place, Store
+from resonate_server.store import Branch, Place, View
 from resonate_server.watch.derive import chain_of, group_of
 from resonate_server.watch.events import ChainEvent, Event
 from resonate_server.watch.feed import visible
@@ -63,7 +63,7 @@ BUCKETS = 12
 class Reader(Protocol):
     """Where rows are read."""
 
-    async def read[T](self, query: Callable[[Store], T]) -> T:
+    async def read[T](self, query: Callable[[View], T]) -> T:
         """What ``query`` finds among the committed rows."""
 
 
@@ -261,7 +261,7 @@ class Chains:
 # --- inside the engine's queue --------------------------------------------------------------------------------------
 
 
-def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
+def _look_through(store: View, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
     """The next roots that are wanted, within the limits of one piece of work."""
     found: list[_Slim] = []
     last: Place | None = None
@@ -277,7 +277,7 @@ def _look_through(store: Store, wanted: Wanted, before: Place | None, limit: int
     return _Portion(found, last if there_are_more else None)
 
 
-def _tree(store: Store, root: str, after: str, room: int) -> list[PromiseView]:
+def _tree(store: View, root: str, after: str, room: int) -> list[PromiseView]:
     views = []
     for branch in _bounded(store.tree(root, after), lambda branch: weight(branch.promise)):
         views.append(_view(branch, room))
@@ -285,7 +285,7 @@ def _tree(store: Store, root: str, after: str, room: int) -> list[PromiseView]:
     return views
 
 
-def _promise(store: Store, id: str) -> Promise | None:
+def _promise(store: View, id: str) -> Promise | None:
     return store.load(Footprint(ids=(id,))).promises.get(id)
 
 

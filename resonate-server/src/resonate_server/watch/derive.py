@@ -6,13 +6,13 @@ Rules do not know that they are watched: why a task waits again follows from the
 from collections.abc import Iterator
 from functools import lru_cache
 
-from resonate_server.engine.observer import Decided
 from resonate_server.kernel.model import PutCallback, Rows, Task
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.payload import Excerpt, Function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
+from resonate_server.store import Decided
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,

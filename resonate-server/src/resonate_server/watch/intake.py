@@ -6,13 +6,11 @@ time than one by one. The pile stays small: it is cleared after a moment even if
 
 import asyncio
 import logging
-from collections.abc import Callable
 
-from resonate_server.engine.observer import Decided
+from resonate_server.store import Decided
 from resonate_server.watch import derive
-from resonate_server.watch.events import Event, TaskClaimed, TaskQueued, TaskSent, WorkerHeard
+from resonate_server.watch.events import Event, TaskClaimed, TaskQueued, TaskSent
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.roster import Roster
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +24,11 @@ MAX_OFFERED = 20_000
 
 
 class Intake:
-    """Fills ``ring``, which has it clear the pile before it is read. ``now`` tells the time in ms since the epoch."""
+    """Fills ``ring``, which has it clear the pile before it is read."""
 
-    def __init__(self, ring: Ring, roster: Roster, now: Callable[[], int]) -> None:
+    def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._roster = roster
-        self._now = now
         self._reports: list[Decided | Event] = []
-        self._heard: set[str] = set()
         self._offered: dict[str, str] = {}
         self._is_scheduled = False
         ring.catch_up = self.clear
@@ -46,26 +41,11 @@ class Intake:
         elif len(self._reports) >= MAX_REPORTS:
             self.clear()
 
-    def heard(self, pid: str) -> None:
-        """The process has sent a request: when exactly does not matter."""
-        self._heard.add(pid)
-        if not self._is_scheduled:
-            self._schedule()
-
-    def forget_heard(self, pid: str) -> None:
-        """It has been silent since."""
-        self._heard.discard(pid)
-
     def clear(self) -> None:
         """Make everything on the pile into events."""
-        if self._reports:
-            reports, self._reports = self._reports, []
-            for report in reports:
-                self._take(report)
-        if self._heard:
-            heard, self._heard = self._heard, set()
-            for pid in heard:
-                self._take_heard(pid)
+        reports, self._reports = self._reports, []
+        for report in reports:
+            self._take(report)
 
     def _schedule(self) -> None:
         self._is_scheduled = True
@@ -98,8 +78,3 @@ class Intake:
         self._offered[event.id] = event.chain or event.id
         if len(self._offered) > MAX_OFFERED:
             del self._offered[next(iter(self._offered))]
-
-    def _take_heard(self, pid: str) -> None:
-        now = self._now()
-        for group in self._roster.heard(pid, now):
-            self._ring.append(WorkerHeard(0, now, group, pid))

@@ -13,7 +13,7 @@ from functools import partial
 
 from resonate_server.engine import ReadFailed
 from resonate_server.metrics import GroupFigures
-from resonate_server.store import Backlog, Holding, OpenTask, Store
+from resonate_server.store import Backlog, Holding, OpenTask, View
 from resonate_server.watch.watch import Reader
 
 logger = logging.getLogger(__name__)
@@ -132,11 +132,11 @@ class Survey:
                 logger.warning("%d tasks wait for group %s, which has no workers", self._backlogs[group].tasks, group)
 
 
-def _look_at(group: str, store: Store) -> tuple[Backlog, list[OpenTask]]:
+def _look_at(group: str, store: View) -> tuple[Backlog, list[OpenTask]]:
     return store.backlog(group), store.waiting_tasks(group, MAX_TASKS)
 
 
-def _claims_after(place: Holding, store: Store) -> list[tuple[Holding, OpenTask]]:
+def _claims_after(place: Holding, store: View) -> list[tuple[Holding, OpenTask]]:
     return store.claims(place, MAX_TASKS)
 
 

@@ -7,7 +7,8 @@ import pytest
 from unit.hubs import Clock, Scene, execute, received
 
 from resonate_server.delivery.connection import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
-from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SILENT_S, SLICE_S
+from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SLICE_S
+from resonate_server.delivery.presence import SILENT_MS
 from resonate_server.protocol.messages import Execute
 
 
@@ -261,29 +262,23 @@ class TestDeadWorker:
 
         assert await received(again) == ["t"]
 
-    async def test_its_owner_hears_of_it(self, scene: Scene) -> None:
-        """Section 9, item 4."""
+    @pytest.mark.parametrize(("planned", "state"), [(False, "silent"), (True, "connected")])
+    async def test_presence_hears_of_it(self, scene: Scene, planned: bool, state: str) -> None:
+        """Section 9, items 4 and 19."""
         worker = scene.worker("w1")
 
-        scene.hub.disconnect(worker, planned=False)
+        scene.hub.disconnect(worker, planned)
 
-        assert (scene.connected, scene.lost) == (["w1"], ["w1"])
-
-    async def test_a_planned_end_is_no_death(self, scene: Scene) -> None:
-        """Section 9, item 19."""
-        worker = scene.worker("w1")
-
-        scene.hub.disconnect(worker, planned=True)
-
-        assert scene.lost == []
+        assert [member.state for member in scene.presence.members()] == [state]
 
     async def test_disconnecting_twice_is_once(self, scene: Scene) -> None:
         worker = scene.worker("w1")
 
-        scene.hub.disconnect(worker, planned=False)
+        scene.hub.disconnect(worker, planned=True)
         scene.hub.disconnect(worker, planned=False)
 
-        assert (scene.lost, scene.hub.connections) == (["w1"], 0)
+        assert [member.state for member in scene.presence.members()] == ["connected"]
+        assert scene.hub.connections == 0
 
 
 class TestNewestWins:
@@ -318,7 +313,7 @@ class TestNewestWins:
         scene.send(execute("t"))
 
         assert await received(newer) == ["t"]
-        assert scene.lost == []
+        assert [member.state for member in scene.presence.members()] == ["connected"]
 
     async def test_the_same_id_in_another_group_is_another_worker(self, scene: Scene) -> None:
         one = scene.worker("w1", group="workers")
@@ -566,10 +561,10 @@ class TestSilentWorker:
 
         assert len(await received(back)) == 1
 
-    async def test_it_is_not_passed_over_for_ever(self, scene: Scene, clock: Clock) -> None:
+    async def test_it_is_not_passed_over_for_ever(self, scene: Scene) -> None:
         silent, _ = scene.worker("w1"), scene.worker("w2")
         scene.hub.silent("w1")
-        clock.seconds += SILENT_S
+        scene.now += SILENT_MS
 
         scene.send(execute("t"))
 
@@ -611,7 +606,7 @@ class TestUnclaimed:
         scene.send(execute("t", "poll://uni@workers/w1"))
         await received(worker)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not scene.set_aside:
                 await asyncio.sleep(0.01)
 
@@ -790,13 +785,13 @@ class TestScale:
     async def test_fifty_thousand_tasks_and_a_thousand_workers(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(1_000)]
         tasks = many(50_000)
-        began = time.perf_counter()
+        began = time.process_time()
         scene.send(*tasks)
         scene.claim(*(task.task_id for task in tasks))
-        took = time.perf_counter() - began
+        took = time.process_time() - began
 
         assert sum([len(await received(worker)) for worker in workers]) == 0
-        assert took < 10  # A second on an idle machine; a minute and more if each looked at every worker.
+        assert took < 10  # A second; a minute and more if each looked at every worker.
 
 
 class TestClosing:

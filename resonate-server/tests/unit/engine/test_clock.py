@@ -1,7 +1,6 @@
 """The server's time goes on whatever happens to the clock of the machine."""
 
-from resonate_server.engine.clock import MARK_MS, Machine, ServerClock
-from resonate_server.store import ClockMark
+from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, Machine, ServerClock
 
 HOUR_MS = 3_600_000
 NOON = 1_700_000_000_000

@@ -6,11 +6,11 @@ import pytest
 from unit.driver import CORR_ID, promise_create, value
 from unit.engines import Bench
 
-from resonate_server.engine import engine as engine_module
-from resonate_server.engine.outgoing import MAX_OUTGOING_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Call
 from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, TaskAcquire
+from resonate_server.store import outgoing
+from resonate_server.store.outgoing import MAX_OUTGOING_BYTES
 
 HUGE = value("x" * (MAX_OUTGOING_BYTES // 4))
 FITTING = 4
@@ -94,7 +94,7 @@ async def test_what_was_decided_in_a_transaction_that_failed_does_not_count() ->
 
 
 async def test_beyond_a_number_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_HELD_BACK", 1)
+    monkeypatch.setattr(outgoing, "MAX_HELD_BACK", 1)
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=2)
         await bench.until(asked[-1].done)

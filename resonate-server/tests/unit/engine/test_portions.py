@@ -9,7 +9,7 @@ from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, Bench
 
 from resonate_server.engine import engine as engine_module
-from resonate_server.engine import work as work_module
+from resonate_server.engine import search
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState, TaskState
@@ -32,6 +32,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
+from resonate_server.store.sqlite import store
 
 LISTENERS = [f"poll://uni@callers/{number}" for number in range(1_000)]
 LEASE_MS = 60 * SECOND
@@ -49,8 +50,8 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a search over a thousand rows is a long one."""
-    monkeypatch.setattr(work_module, "STEP", 1)
-    monkeypatch.setattr(work_module, "PORTION_S", 0.000_1)
+    monkeypatch.setattr(search, "STEP", 1)
+    monkeypatch.setattr(search, "PORTION_S", 0.000_1)
 
 
 async def fill(bench: Bench, count: int = MANY) -> list[str]:
@@ -185,7 +186,7 @@ class TestSearch:
         search.cancel()
         await pass_by(bench, 1)
 
-        assert not bench.engine._patient
+        assert not bench.seam._patient
 
     async def test_a_server_that_stops_does_not_wait_for_it(self) -> None:
         async with Bench(rules=Rules()).at_work() as bench:
@@ -200,7 +201,7 @@ class TestManyIds:
     async def test_others_are_answered_before_a_long_heartbeat(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(work_module, "MAX_LEASES", 10)
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
         ids = await fill(bench)
         await acquire(bench, ids)
         bench.now += LEASE_MS - 1
@@ -216,11 +217,10 @@ class TestManyIds:
     async def test_a_process_that_is_gone_loses_all_its_leases(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(work_module, "MAX_LEASES", 10)
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
         await acquire(bench, await fill(bench, 95))
-        bench.engine.worker_connected(PID)
 
-        bench.engine.worker_lost(PID)
+        bench.engine.worker_gone(PID)
 
         async with asyncio.timeout(PATIENCE_S):
             while await self.acquired(bench):
@@ -245,7 +245,7 @@ class TestBatches:
     async def test_one_that_takes_long_is_cut_and_all_are_answered_in_order(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_DECIDING_S", 0.0)
+        monkeypatch.setattr(store, "MAX_DECIDING_S", 0.0)
         before = bench.store.commits
         requests = [promise_create("p"), promise_settle("p"), PromiseGet(id="p"), promise_create("q")]
 
@@ -258,7 +258,7 @@ class TestBatches:
     async def test_the_event_loop_goes_on_while_many_only_read(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_BATCH", 1)
+        monkeypatch.setattr(store, "MAX_BATCH", 1)
         reads = [asked(bench, PromiseGet(id="p")) for _ in range(100)]
         turns = 0
         while not reads[-1].done():

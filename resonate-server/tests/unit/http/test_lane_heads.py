@@ -1,7 +1,12 @@
 """Which requests stay in the fast lane: those that are beyond doubt. Everything else is judged elsewhere, so a head
 that is refused here is no error."""
 
+import asyncio
+
 import pytest
+from resonate.connections import HttpConnection
+from resonate.send import Sender
+from resonate.transport import Transport
 
 from resonate_server.http.lane import MAX_BODY_BYTES, Head, read_head
 
@@ -17,13 +22,27 @@ def test_a_plain_request_stays() -> None:
     assert head(HOST, LENGTH) == Head(length=12, authorization=None)
 
 
-def test_what_an_sdk_sends_stays() -> None:
-    sent = head(
-        HOST, "Accept: */*", "Accept-Encoding: gzip, deflate, br", "Connection: keep-alive", "User-Agent: python",
-        "Content-Type: application/json", "content-length: 200", "Authorization: Bearer a.b.c",
-    )  # fmt: skip
+async def test_what_the_sdk_sends_stays(unused_tcp_port: int) -> None:
+    heads: asyncio.Queue[bytes] = asyncio.Queue()
 
-    assert sent == Head(length=200, authorization="Bearer a.b.c")
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.put_nowait((await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n"))
+        writer.close()
+
+    network = HttpConnection(url=f"http://127.0.0.1:{unused_tcp_port}", auth="a.b.c")
+    async with await asyncio.start_server(hear, "127.0.0.1", unused_tcp_port):
+        asking = asyncio.create_task(Sender(Transport(network), "a.b.c").promise_get("some-id"))
+        sent = read_head(await heads.get(), f"127.0.0.1:{unused_tcp_port}".__eq__)
+    asking.cancel()
+    await network.stop()
+
+    assert sent is not None
+    assert sent.authorization == "Bearer a.b.c"
+
+
+@pytest.mark.parametrize("line", ["resonate: other", "resonate:origin: a\x00b", "resonate:origin:\xe9"])
+def test_an_unknown_field_of_an_sdk_leaves(line: str) -> None:
+    assert head(HOST, LENGTH, line) is None
 
 
 def test_space_around_a_value_is_none_of_it() -> None:

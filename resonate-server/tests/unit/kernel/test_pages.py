@@ -1,11 +1,11 @@
 """Pages of search results: at most the limit, and not too many bytes (section 3.1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import pytest
 from msgspec import UNSET, UnsetType
 from unit.driver import Driver, value
-from unit.rows import promise, schedule, task
+from unit.rows import promise, schedule, task, transaction
 
 from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
@@ -16,7 +16,7 @@ LARGE = value("x" * (MAX_PAGE_BYTES // 2))
 TOO_LARGE = value("x" * (2 * MAX_PAGE_BYTES))
 
 
-def page_of(search: PromiseSearch, rows: Sequence[Promise]) -> tuple[list[str], str | UnsetType]:
+def page_of(search: PromiseSearch, rows: Iterable[Promise | Task | Schedule]) -> tuple[list[str], str | UnsetType]:
     page = Page(search)
     for row in rows:
         page.take(row)
@@ -88,8 +88,8 @@ def test_following_the_cursor_finds_each_once(server: Driver) -> None:
     cursor: str | None = ""
     while cursor is not None:
         search = PromiseSearch(cursor=cursor)
-        with server.store.transaction():
-            ids, next_cursor = page_of(search, list(server.store.search_promises(search)))
+        with transaction(server.store):
+            ids, next_cursor = page_of(search, server.store.search(search))
         found += ids
         cursor = None if next_cursor is UNSET else next_cursor
 

@@ -1,12 +1,26 @@
 """``promise.*``: the rules of section 3.1."""
 
+from collections.abc import Callable
+
 import pytest
 from msgspec import UNSET
 from unit.driver import FAR, LEASE, START, TARGET, Driver, settled_at, value
 
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
+from resonate_server.protocol.requests import PromiseCreate
 
 ADDRESS = "poll://uni@callers/caller-1"
+
+AWAITABLE: list[dict[str, str]] = [{"target": TARGET}, {"timer": "true"}, {"external": "true"}, {"scope": "global"}]
+"""What makes a promise external (section 2.2), without its ``resonate:``."""
+
+PREPARE: dict[str, Callable[[Driver, str], object]] = {
+    "pending": Driver.create,
+    "acquired": Driver.acquired,
+    "halted": Driver.halted,
+    "fulfilled": Driver.fulfilled,
+}
+"""How a task comes into a state."""
 
 
 class TestGet:
@@ -31,13 +45,13 @@ class TestGet:
 
 class TestCreate:
     def test_a_new_promise_is_pending_and_created_now(self, server: Driver) -> None:
-        answer = server.create("p", target=None, param=value("x"), branch="b")
+        answer = server.create("p", target=None, param=value("x"), branch="p")
 
         promise = answer.data.promise
         assert answer.status == 200
         assert (promise.state, promise.created_at, promise.timeout_at) == (PromiseState.PENDING, START, FAR)
         assert (promise.param, promise.value, promise.settled_at) == (value("x"), EMPTY, UNSET)
-        assert promise.tags == {"resonate:branch": "b"}
+        assert promise.tags == {"resonate:branch": "p", "resonate:external": "true"}
 
     def test_an_existing_promise_is_returned_as_stored_whatever_the_request_says(self, server: Driver) -> None:
         first = server.create("p", target=None, param=value("first")).data.promise
@@ -229,52 +243,30 @@ class TestRegisterCallback:
 
         assert server.get_task("awaiter").data.task.resumes == 1
 
-    def test_awaited_settled_and_awaiter_suspended_wakes_it(self, server: Driver) -> None:
+    @pytest.mark.parametrize("state", PREPARE)
+    def test_awaited_settled_leaves_no_trace(self, server: Driver, state: str) -> None:
         server.create("settled", target=None)
         server.settle("settled")
-        server.suspended("awaiter", "pending")
-
-        server.register_callback("settled", "awaiter")
-
-        task = server.task("awaiter")
-        assert task is not None
-        assert (task.state, task.resumes) == (TaskState.PENDING, 1)
-        assert server.take_executes() == [("awaiter", 1)]
-
-    @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
-    def test_awaited_settled_and_awaiter_awake_is_counted(self, server: Driver, state: TaskState) -> None:
-        server.create("settled", target=None)
-        server.settle("settled")
-        server.create("awaiter")
-        if state is TaskState.ACQUIRED:
-            server.acquire("awaiter")
-        server.forget_messages()
-
-        server.register_callback("settled", "awaiter")
-
-        task = server.task("awaiter")
-        assert task is not None
-        assert (task.state, task.resumes) == (state, 1)
-        assert not server.sent
-
-    def test_awaited_settled_twice_for_the_same_awaiter_is_counted_once(self, server: Driver) -> None:
-        server.create("settled", target=None)
-        server.settle("settled")
-        server.create("awaiter")
-
-        server.register_callback("settled", "awaiter")
-        server.register_callback("settled", "awaiter")
-
-        assert server.get_task("awaiter").data.task.resumes == 1
-
-    def test_awaited_settled_and_awaiter_halted_does_nothing(self, server: Driver) -> None:
-        server.create("settled", target=None)
-        server.settle("settled")
-        server.halted("awaiter")
+        PREPARE[state](server, "awaiter")
         before = server.task("awaiter")
+        server.forget_messages()
 
         assert server.register_callback("settled", "awaiter").status == 200
         assert server.task("awaiter") == before
+        assert server.callbacks("settled") == set()
+        assert not server.sent
+
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_of_an_internal_promise_is_422(self, server: Driver, settled: bool) -> None:
+        server.create("internal", target=None, external="false")
+        server.create("awaiter")
+        if settled:
+            server.settle("internal")
+
+        answer = server.register_callback("internal", "awaiter")
+
+        assert (answer.status, server.callbacks("internal")) == (422, set())
+        assert "resonate:external=true" in answer.data
 
     @pytest.mark.parametrize("awaited_settled", [True, False])
     def test_awaiter_settled_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
@@ -336,6 +328,21 @@ class TestRegisterListener:
         assert answer.data.promise.value == value("result")
         assert server.listeners("p") == []
         assert not server.sent
+
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_on_an_internal_promise_is_422(self, server: Driver, settled: bool) -> None:
+        server.create("internal", target=None, external="false")
+        if settled:
+            server.settle("internal")
+
+        assert server.register_listener("internal", ADDRESS).status == 422
+        assert server.listeners("internal") == []
+
+    @pytest.mark.parametrize("tags", AWAITABLE, ids=str)
+    def test_on_whatever_makes_a_promise_external_is_accepted(self, server: Driver, tags: dict[str, str]) -> None:
+        server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{name}": tag for name, tag in tags.items()}))
+
+        assert server.register_listener("p", ADDRESS).status == 200
 
     def test_on_a_promise_past_its_deadline_answers_it_settled(self, server: Driver) -> None:
         server.create("p", target=None, timeout_at=START + 10)

@@ -81,8 +81,8 @@ class TestEveryWayToSettle:
     def test_leaves_nothing_at_the_own_task_but_its_version(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         server.create("dep", target=None)
-        server.settle("dep")
         server.register_callback("dep", "p")
+        server.settle("dep")
         before = server.task("p")
         assert before is not None
         assert before.resumes == 1

@@ -2,9 +2,11 @@
 listener's notification may happen at any time after the settlement)."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 from unit.driver import FAR, HOUR, RETRY, START, Driver
+from unit.rows import transaction
 
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Unblock
@@ -79,7 +81,7 @@ class TestAwaiters:
         server.settle("p")
 
         assert woken(server) == WAITING[:AT_ONCE]
-        with server.store.transaction():
+        with transaction(server.store):
             assert not server.store.due(server.now, 10)
 
     def test_one_that_nobody_has_told_yet_learns_of_it_when_it_suspends(self, awaited: Driver) -> None:
@@ -123,21 +125,8 @@ class TestAwaiters:
             server.tick()
 
         assert woken(server) == []
-        with server.store.transaction():
+        with transaction(server.store):
             assert server.store.snapshot().spreading == []
-
-    def test_a_callback_that_is_registered_meanwhile_wakes_at_once_and_once(self, awaited: Driver) -> None:
-        last = WAITING[-1]
-        awaited.settle("p")
-        awaited.forget_messages()
-
-        awaited.register_callback("p", last)
-
-        assert woken(awaited) == [last]
-        assert ticks(awaited, woken) == [WAITING[3:6], [WAITING[6]]]
-        task = awaited.task(last)
-        assert task is not None
-        assert task.resumes == 1
 
 
 class TestListeners:
@@ -193,12 +182,17 @@ class TestManySettlements:
 
     def test_one_that_is_told_of_may_go_with_its_tree_only_then(self, listened: Driver) -> None:
         listened.settle("p")
+        addresses = told(listened)
 
-        with listened.store.transaction():
-            assert listened.store.drop_settled_trees(FAR, 10).trees == 0
-        ticks(listened, told)
-        with listened.store.transaction():
-            assert listened.store.drop_settled_trees(FAR, 10).trees == 1
+        with transaction(listened.store):
+            listened.store.drop_settled_trees(FAR, 10)
+        assert listened.promise("p") is not None
+        for address in [*addresses, *chain(*ticks(listened, told))]:
+            listened.store.delivered(("p", address))
+        listened.create("with the next commit")
+        with transaction(listened.store):
+            listened.store.drop_settled_trees(FAR, 10)
+        assert listened.promise("p") is None
 
 
 class TestRegistering:

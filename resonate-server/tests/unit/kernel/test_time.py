@@ -3,6 +3,7 @@
 import pytest
 from msgspec import UNSET
 from unit.driver import FAR, HOUR, LEASE, OTHER_PID, PID, RETRY, SECOND, START, TARGET, Driver, promise_create, value
+from unit.rows import transaction
 
 from resonate_server.kernel.model import Due, LeaseLost, Rules, Task
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
@@ -84,7 +85,7 @@ def test_the_next_deadline_is_known_exactly(server: Driver) -> None:
     server.create("p", target=None, timeout_at=START + 10)
     server.create("earlier", target=None, timeout_at=START + 5)
 
-    with server.store.transaction():
+    with transaction(server.store):
         assert server.store.next_due() == START + 5
 
 
@@ -260,7 +261,7 @@ class TestDelay:
         assert delayed.take_executes() == [("t", 0)]
 
     def test_it_is_not_handed_over_early_to_a_worker_that_connects(self, delayed: Driver) -> None:
-        with delayed.store.transaction():
+        with transaction(delayed.store):
             assert delayed.store.queued_tasks("workers", 10) == []
 
     def test_acquire_before_the_instant_is_not_refused(self, delayed: Driver) -> None:
@@ -439,7 +440,7 @@ class TestPauseAfterRelease:
         self.claim_and_release(server)
         self.claim_and_release(server)
 
-        with server.store.transaction():
+        with transaction(server.store):
             assert server.store.queued_tasks("workers", 10) == []
 
     def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
@@ -517,7 +518,7 @@ class TestTimerTasks:
         assert not sleeping.sent
 
     def test_no_worker_that_connects_is_given_one(self, sleeping: Driver) -> None:
-        with sleeping.store.transaction():
+        with transaction(sleeping.store):
             assert sleeping.store.queued_tasks("workers", 10) == []
 
     def test_the_task_exists_and_is_pending(self, sleeping: Driver) -> None:

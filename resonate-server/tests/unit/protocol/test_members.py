@@ -60,7 +60,7 @@ VALID: dict[str, dict[str, Any]] = {
     },
 }
 
-OPTIONAL = {"tags", "param", "value", "head", "kind"}
+OPTIONAL = {"tags", "param", "value", "head", "kind", "promiseTags"}
 
 
 def raw(kind: str, data: Any) -> bytes:
@@ -400,6 +400,10 @@ class TestActions:
 
     def test_suspend_on_the_own_promise_is_refused(self) -> None:
         refused("task.suspend", changed("task.suspend", ("actions", 0, "data", "awaited"), "t"))
+
+    def test_suspend_on_the_same_promise_twice_is_refused(self) -> None:
+        action = VALID["task.suspend"]["actions"][0]
+        refused("task.suspend", changed("task.suspend", ("actions",), [action, action]))
 
     def test_suspend_on_nothing_is_refused(self) -> None:
         refused("task.suspend", changed("task.suspend", ("actions",), []))

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from resonate_server.store import Store
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[Database]:
     """Empty."""
-    store = SQLiteStore(tmp_path / "state.db", "NORMAL")
+    store = Database(tmp_path / "state.db", "NORMAL")
     yield store
     store.close()

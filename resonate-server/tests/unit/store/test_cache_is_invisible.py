@@ -2,8 +2,7 @@
 random requests, and has equal rows, at every step."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import to_builtins
 from unit.driver import PID, RETRY, START, TARGET, Driver, promise_create, promise_settle
-from unit.rows import snapshot
+from unit.rows import snapshot, transaction
 
 from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete
-from resonate_server.store import Dropped
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, Database
+from resonate_server.store.sqlite.database import Dropped
 
 ids = st.sampled_from(["a", "a:1", "a:1.1", "b", "é", "\U0001f600"])
 versions = st.integers(0, 3)
@@ -53,7 +52,7 @@ def creates(draw: st.DrawFn) -> PromiseCreate:
     return PromiseCreate(id=draw(ids), timeout_at=timeout_at, param=draw(results), tags=tags)
 
 
-class BatchingStore(SQLiteStore):
+class BatchingStore(Database):
     """Many requests share a transaction, as in the engine; and hardly a row survives its end in memory."""
 
     REQUESTS_PER_COMMIT = 5
@@ -62,23 +61,16 @@ class BatchingStore(SQLiteStore):
         super().__init__(path, "NORMAL", cache_bytes=1)
         self._requests = 0
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def flush(self) -> bool:
         self._requests += 1
-        try:
-            yield
-        except BaseException:
-            self.rollback()
-            raise
-        if self.is_between_transactions and self.flush():
-            self.commit()
+        return self.is_between_transactions and super().flush()
 
     @property
     def is_between_transactions(self) -> bool:
         return self._requests % self.REQUESTS_PER_COMMIT == 0
 
 
-class ForgetfulStore(SQLiteStore):
+class ForgetfulStore(Database):
     """Nothing survives a transaction in memory, and a transaction is one request."""
 
     def __init__(self) -> None:
@@ -212,12 +204,12 @@ class BothStores(RuleBasedStateMachine):
         """Between transactions only: looking at all rows writes out what is still to be written."""
         if not self.store.is_between_transactions:
             return
-        with self.forgetful.store.transaction(), self.batching.store.transaction():
+        with transaction(self.forgetful.store), transaction(self.batching.store):
             assert snapshot(self.forgetful.store) == snapshot(self.batching.store)
 
     @invariant()
     def a_task_is_fulfilled_exactly_when_its_promise_is_settled(self) -> None:
-        with self.forgetful.store.transaction():
+        with transaction(self.forgetful.store):
             seen = snapshot(self.forgetful.store)
         for id, task in seen["loaded tasks"].items():
             settled = seen["loaded promises"][id].state is not PromiseState.PENDING
@@ -225,7 +217,7 @@ class BothStores(RuleBasedStateMachine):
 
     @invariant()
     def every_suspended_task_waits_for_something_that_will_wake_it(self) -> None:
-        with self.forgetful.store.transaction():
+        with transaction(self.forgetful.store):
             seen = snapshot(self.forgetful.store)
         for id, task in seen["loaded tasks"].items():
             if task.state.value == "suspended" and seen["loaded promises"][id].timeout_at > self.forgetful.now:
@@ -240,14 +232,14 @@ def plain(answer: object) -> Any:
 
 
 def keep_unblocks(driver: Driver) -> None:
-    with driver.store.transaction():
+    with transaction(driver.store):
         for message in driver.sent:
             if isinstance(message, Unblock):
                 driver.store.put_unblock(message, driver.now)
 
 
 def drop_settled_trees(driver: Driver, age: int, limit: int) -> Dropped:
-    with driver.store.transaction():
+    with transaction(driver.store):
         return driver.store.drop_settled_trees(driver.now - age, limit)
 
 
@@ -261,7 +253,7 @@ def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
     if driver.store.flush():
         driver.store.commit()
     try:
-        with driver.store.transaction():
+        with transaction(driver.store):
             driver.store.load(Footprint(ids=(create.id,), preload_for=create.id))
             scratch.write_only(create)
             raise UndoneError

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from unit.rows import transaction
 
 from resonate_server.kernel.model import Changes, Footprint
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
-from resonate_server.store import ClockMark, StoreLost
-from resonate_server.store.sqlite import SQLiteStore, StoreUnusable, runs
+from resonate_server.store.errors import StoreLost
+from resonate_server.store.sqlite import Database, StoreUnusable, runs
+from resonate_server.store.sqlite.clock import ClockMark
 
 FAR = 4_102_444_800_000
 
@@ -20,16 +22,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def put(store: SQLiteStore, id: str) -> None:
+def put(store: Database, id: str) -> None:
     promise = Promise(
         id=id, state=PromiseState.PENDING, param=EMPTY, value=EMPTY, tags={}, timeout_at=FAR, created_at=1
     )
-    with store.transaction():
+    with transaction(store):
         store.put_clock_mark(ClockMark(1, 1, ""))
         store.write(Changes(promises={id: promise}))
 
 
-def has(store: SQLiteStore, id: str) -> bool:
+def has(store: Database, id: str) -> bool:
     return id in store.load(Footprint(ids=(id,))).promises
 
 
@@ -62,7 +64,7 @@ def truncate(path: Path) -> None:
 def test_nothing_is_acknowledged_once_the_file_is_not_ours_any_more(
     path: Path, name: str, harm: Callable[[Path], None]
 ) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "before")
     harm(path.with_name(name))
     with pytest.raises(StoreLost, match=f"{name} was (removed|replaced|cut short) while it was in use"):
@@ -72,30 +74,30 @@ def test_nothing_is_acknowledged_once_the_file_is_not_ours_any_more(
 
 
 def test_a_second_server_does_not_open_what_stands_in_the_place_of_a_file_in_use(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "a")
     path.unlink()
     with pytest.raises(StoreUnusable, match=rf"in use by another server \(pid {os.getpid()}\)"):
-        SQLiteStore(path)
+        Database(path)
     assert not path.exists()
     store.close()
 
 
 def test_a_second_name_of_a_file_in_use_is_no_way_in(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     link = path.with_name("link.db")
     link.symlink_to(path)
     with pytest.raises(StoreUnusable, match="in use by another server"):
-        SQLiteStore(link)
+        Database(link)
     store.close()
 
 
 def test_a_crash_is_no_loss(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "a")
     left = path.with_name("left.db")
     crash(path, left)
-    again = SQLiteStore(left)
+    again = Database(left)
     assert has(again, "a")
     again.close()
     store.close()
@@ -105,7 +107,7 @@ def test_a_crash_is_no_loss(path: Path) -> None:
 def test_a_crashed_file_that_has_lost_its_log_is_refused_until_it_is_recovered(
     path: Path, harm: Callable[[Path], None]
 ) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "a")
     left = path.with_name("left.db")
     crash(path, left)
@@ -113,19 +115,19 @@ def test_a_crashed_file_that_has_lost_its_log_is_refused_until_it_is_recovered(
     harm(runs.log_of(left))
     before = left.read_bytes()
     with pytest.raises(StoreUnusable, match=f"resonate-server recover --db {left}"):
-        SQLiteStore(left)
+        Database(left)
     assert left.read_bytes() == before
 
     runs.recover(left)
-    SQLiteStore(left).close()
+    Database(left).close()
 
 
 def test_a_log_of_an_earlier_run_is_refused_and_put_aside_by_recovery(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "a")
     old_log = runs.log_of(path).read_bytes()
     store.close()
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "b")
     left = path.with_name("left.db")
     crash(path, left)
@@ -133,19 +135,19 @@ def test_a_log_of_an_earlier_run_is_refused_and_put_aside_by_recovery(path: Path
     runs.log_of(left).write_bytes(old_log)
     before = left.read_bytes()
     with pytest.raises(StoreUnusable, match="is an old one"):
-        SQLiteStore(left)
+        Database(left)
     assert left.read_bytes() == before
 
     runs.recover(left)
     assert left.with_name("left.db-wal.old").read_bytes() == old_log
-    SQLiteStore(left).close()
+    Database(left).close()
 
 
 def test_a_file_that_was_closed_needs_no_log(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     put(store, "a")
     store.close()
     assert not runs.log_of(path).exists()
-    store = SQLiteStore(path)
+    store = Database(path)
     assert has(store, "a")
     store.close()

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from unit.rows import changes, promise
+from unit.rows import changes, promise, transaction
 
 from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.kernel.preload import is_read
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.cache import Cache, Entry, new_entry
 
 PAYLOAD = Value(data="x" * 50_000)
 LARGE = Value(data="x" * 100_000)
 
 
-class CountingStore(SQLiteStore):
+class CountingStore(Database):
     """Counts statements."""
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,7 @@ class CountingStore(SQLiteStore):
 
     def create(self, *ids: str) -> None:
         """In the way of a request: looked for first."""
-        with self.transaction():
+        with transaction(self):
             self.load(Footprint(ids=ids))
             self.write(changes(*(promise(id) for id in ids)))
 
@@ -46,7 +46,7 @@ def test_what_was_just_written_is_not_asked_for(tmp_path: Path) -> None:
 
 def test_what_was_just_read_is_not_asked_for_again(tmp_path: Path) -> None:
     store = CountingStore(tmp_path / "state.db")
-    with store.transaction():
+    with transaction(store):
         store.write(changes(promise("p")))
 
     assert store.statements_to_load("p") > 0
@@ -112,7 +112,7 @@ def test_waiting_for_a_popular_promise_costs_what_it_costs_for_any(tmp_path: Pat
     costs = []
     for number in range(3_000):
         before = store.statements
-        with store.transaction():
+        with transaction(store):
             store.load(Footprint(ids=("p", f"w-{number}")))
             store.write(changes(PutCallback("p", f"w-{number}", fired=False), PutListener("p", f"a-{number}")))
         costs.append(store.statements - before)

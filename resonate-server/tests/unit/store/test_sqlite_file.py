@@ -5,14 +5,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from unit.rows import LATER, NOW, changes, promise, snapshot, task, write
+from unit.rows import LATER, NOW, changes, promise, snapshot, task, transaction, write
 
 from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch
-from resonate_server.store import StoreFailed
-from resonate_server.store.sqlite import SQLiteStore, StoreUnusable
+from resonate_server.store.errors import StoreFailed
+from resonate_server.store.sqlite import Database, StoreUnusable
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
-    store = SQLiteStore(path)
+    store = Database(path)
     write(
         store,
         promise("p", param=Value(data="x"), tags={"resonate:branch": "b", "a": "1"}, timeout_at=LATER),
@@ -33,56 +33,56 @@ def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
         PutCallback("settled", "held", fired=True),
         PutListener("p", "poll://uni@callers/1"),
     )
-    with store.transaction():
+    with transaction(store):
         store.put_unblock(Unblock(promise("settled", PromiseState.REJECTED), "poll://uni@callers/1"), NOW)
         before = snapshot(store)
     store.close()
 
-    again = SQLiteStore(path)
-    with again.transaction():
+    again = Database(path)
+    with transaction(again):
         assert snapshot(again) == before
     again.close()
 
 
 def test_a_finished_transaction_is_there_without_closing(path: Path, tmp_path: Path) -> None:
     """As after a crash: the files as they stand are opened elsewhere."""
-    store = SQLiteStore(path)
+    store = Database(path)
     write(store, promise("p"))
     copy = tmp_path / "copy.db"
     for suffix in ("", "-wal"):
         original = path.with_name(path.name + suffix)
         copy.with_name(copy.name + suffix).write_bytes(original.read_bytes())
 
-    again = SQLiteStore(copy)
-    with again.transaction():
+    again = Database(copy)
+    with transaction(again):
         assert set(again.load(Footprint(ids=("p",))).promises) == {"p"}
     again.close()
     store.close()
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
-    SQLiteStore(tmp_path / "a" / "b" / "state.db").close()
+    Database(tmp_path / "a" / "b" / "state.db").close()
 
     assert (tmp_path / "a" / "b" / "state.db").exists()
 
 
 def test_a_second_opener_is_refused(path: Path) -> None:
     """The lock is held between transactions too."""
-    store = SQLiteStore(path)
+    store = Database(path)
     write(store, promise("p"))
 
     with pytest.raises(StoreUnusable):
-        SQLiteStore(path)
+        Database(path)
     store.close()
 
 
 def test_after_closing_the_next_may_open(path: Path) -> None:
-    SQLiteStore(path).close()
-    SQLiteStore(path).close()
+    Database(path).close()
+    Database(path).close()
 
 
 def another_version(path: Path) -> None:
-    SQLiteStore(path).close()
+    Database(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
 
@@ -92,7 +92,7 @@ def not_a_database(path: Path) -> None:
 
 
 def cut_off(path: Path) -> None:
-    SQLiteStore(path).close()
+    Database(path).close()
     path.write_bytes(path.read_bytes()[:5_000])
 
 
@@ -117,7 +117,7 @@ def test_a_file_is_refused_with_its_name(path: Path, make: type) -> None:
     make(path)
 
     with pytest.raises(StoreUnusable, match=r"state\.db"):
-        SQLiteStore(path)
+        Database(path)
 
 
 @pytest.mark.parametrize("make", [each for each in REFUSED if each.id not in ("a_folder", "cut_off")])
@@ -126,7 +126,7 @@ def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
     before = path.read_bytes()
 
     with suppress(StoreUnusable):
-        SQLiteStore(path)
+        Database(path)
 
     assert path.read_bytes() == before
 
@@ -135,7 +135,7 @@ def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
 def test_a_refused_file_is_let_go_of(path: Path) -> None:
     another_version(path)
     with pytest.raises(StoreUnusable) as kept_alive:
-        SQLiteStore(path)
+        Database(path)
 
     with closing(sqlite3.connect(path, timeout=0)) as db:
         assert db.execute("SELECT count(*) FROM promises").fetchone() == (0,)
@@ -146,7 +146,7 @@ def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StoreUnusable):
-        SQLiteStore(tmp_path / "file" / "state.db")
+        Database(tmp_path / "file" / "state.db")
 
 
 class TestFullDisk:
@@ -155,42 +155,42 @@ class TestFullDisk:
     BIG = Value(data="x" * 1_000_000)
 
     @pytest.fixture
-    def store(self, path: Path) -> SQLiteStore:
-        store = SQLiteStore(path, "NORMAL")
+    def store(self, path: Path) -> Database:
+        store = Database(path, "NORMAL")
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
         store._db.execute(f"PRAGMA max_page_count = {pages + 20}")
         return store
 
-    def test_the_next_transaction_works(self, store: SQLiteStore) -> None:
-        with pytest.raises(StoreFailed, match="full"), store.transaction():
+    def test_the_next_transaction_works(self, store: Database) -> None:
+        with pytest.raises(StoreFailed, match="full"), transaction(store):
             store.write(changes(promise("big", param=self.BIG)))
 
         write(store, promise("small"))
-        with store.transaction():
+        with transaction(store):
             assert set(store.load(Footprint(ids=("big", "small"))).promises) == {"small"}
         store.close()
 
-    def test_nothing_of_the_transaction_happens(self, store: SQLiteStore) -> None:
+    def test_nothing_of_the_transaction_happens(self, store: Database) -> None:
         """Also if somebody goes on after a read in its midst has failed: SQLite may have taken back all by itself."""
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
         with suppress(StoreFailed):
-            store.search_promises(PromiseSearch())
+            store.search(PromiseSearch())
         store.write(changes(promise("after")))
         with pytest.raises(StoreFailed):
             store.flush()
         store.rollback()
 
-        with store.transaction():
+        with transaction(store):
             assert store.load(Footprint(ids=("before", "big", "after"))).promises == {}
         store.close()
 
 
 def test_a_file_that_lacks_a_column_is_refused_though_it_claims_our_version(path: Path) -> None:
     """Somebody changed the schema and forgot to raise its version."""
-    SQLiteStore(path).close()
+    Database(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("ALTER TABLE tasks DROP COLUMN lost_at")
 
     with pytest.raises(StoreUnusable, match="another version"):
-        SQLiteStore(path)
+        Database(path)

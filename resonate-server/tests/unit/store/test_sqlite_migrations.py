@@ -15,7 +15,7 @@ from unit.driver import HOUR, START, Driver, value
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import ScheduleGet
-from resonate_server.store.sqlite import SQLiteStore, StoreUnusable, statements
+from resonate_server.store.sqlite import Database, StoreUnusable, statements
 
 FORMER = sorted((Path(__file__).parent / "files").glob("format_*.sql"))
 CALLER = "poll://uni@callers/caller-1"
@@ -23,7 +23,7 @@ CALLER = "poll://uni@callers/caller-1"
 KILLED_IN_THE_MIDST = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from resonate_server.store.sqlite import SQLiteStore, file
+from resonate_server.store.sqlite import Database, file
 
 class Doomed(sqlite3.Connection):
     def executescript(self, script):
@@ -41,7 +41,7 @@ class Doomed(sqlite3.Connection):
 
 connect = sqlite3.connect
 file.sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Doomed)
-SQLiteStore(Path(sys.argv[1]))
+Database(Path(sys.argv[1]))
 """
 """A server that is killed after so many steps of SQLite's machine; the migration has more than 3,000."""
 
@@ -59,7 +59,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(path: Path) -> Iterator[Driver]:
     """At work on that file."""
-    store = SQLiteStore(path)
+    store = Database(path)
     driver = Driver(store)
     yield driver
     store.close()
@@ -83,8 +83,8 @@ def format_of(path: Path) -> int:
 
 
 def test_its_schema_becomes_that_of_a_new_file(path: Path, tmp_path: Path) -> None:
-    SQLiteStore(path).close()
-    SQLiteStore(tmp_path / "new.db").close()
+    Database(path).close()
+    Database(tmp_path / "new.db").close()
 
     assert schema(path) == schema(tmp_path / "new.db")
     assert format_of(path) == statements.SCHEMA_VERSION
@@ -150,14 +150,14 @@ def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Pa
 
     assert killed.returncode == -signal.SIGKILL
     assert (format_of(path), content(path)) == (1, before)
-    store = SQLiteStore(path)
+    store = Database(path)
     assert Driver(store).promise("foo-1") is not None
     store.close()
 
 
 def test_the_log_tells_that_it_runs(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        SQLiteStore(path).close()
+        Database(path).close()
 
     begun, done = caplog.messages
     assert f"to format {statements.SCHEMA_VERSION}" in begun
@@ -165,14 +165,14 @@ def test_the_log_tells_that_it_runs(path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_file_of_a_newer_server_is_refused_with_what_to_do(path: Path) -> None:
-    SQLiteStore(path).close()
+    Database(path).close()
     newer = statements.SCHEMA_VERSION + 1
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
 
     with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*start that version again"):
-        SQLiteStore(path)
+        Database(path)
 
     assert path.read_bytes() == before
 
@@ -185,6 +185,6 @@ def test_a_foreign_file_with_one_of_our_numbers_is_refused_untouched(tmp_path: P
     before = path.read_bytes()
 
     with pytest.raises(StoreUnusable, match="another program"):
-        SQLiteStore(path)
+        Database(path)
 
     assert path.read_bytes() == before

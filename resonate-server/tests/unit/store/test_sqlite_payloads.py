@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from unit.driver import FAR, START, Driver, value
-from unit.rows import changes, promise, write
+from unit.rows import changes, promise, transaction, write
 
 from resonate_server.kernel.model import Footprint, Unread
 from resonate_server.kernel.preload import is_read
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
-from resonate_server.store import MAX_TOLD_BYTES
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database
+from resonate_server.store.sqlite.database import MAX_TOLD_BYTES
 
 MIB = 1_024 * 1_024
 HUGE = value("x" * (4 * MIB))
@@ -23,7 +23,7 @@ CALLER = "poll://uni@callers/caller-1"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Driver]:
-    store = SQLiteStore(tmp_path / "state.db", "NORMAL")
+    store = Database(tmp_path / "state.db", "NORMAL")
     yield Driver(store)
     store.close()
 
@@ -31,7 +31,7 @@ def server(tmp_path: Path) -> Iterator[Driver]:
 @pytest.fixture(scope="module")
 def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """20 payloads of 4 MiB, and 1,000 tasks that are held."""
-    store = SQLiteStore(tmp_path_factory.mktemp("large") / "state.db", "NORMAL")
+    store = Database(tmp_path_factory.mktemp("large") / "state.db", "NORMAL")
     driver = Driver(store)
     for number in range(20):
         driver.create(f"p-{number:02}", param=HUGE)
@@ -46,13 +46,13 @@ def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
 
 def reopened(server: Driver) -> Driver:
     """Nothing of it is in memory."""
-    assert isinstance(server.store, SQLiteStore)
+    assert isinstance(server.store, Database)
     server.store._forget_rows()
     return server
 
 
 def loaded(server: Driver, id: str, *shown: str) -> Promise:
-    with server.store.transaction():
+    with transaction(server.store):
         return server.store.load(Footprint(ids=(id,), shown=shown)).promises[id]
 
 
@@ -176,11 +176,11 @@ def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> No
 
 
 def test_payloads_go_with_their_tree(server: Driver) -> None:
-    assert isinstance(server.store, SQLiteStore)
+    assert isinstance(server.store, Database)
     write(server.store, promise("root", PromiseState.RESOLVED, param=value("a"), value=value("b")))
     tags = {"resonate:origin": "root"}
     write(server.store, promise("child", PromiseState.RESOLVED, param=value("a"), value=value("b"), tags=tags))
-    with server.store.transaction():
+    with transaction(server.store):
         server.store.drop_settled_trees(FAR, 10)
         server.store.write(changes(promise("root")))
 

@@ -6,12 +6,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from unit.rows import NOW, changes, promise, task, write
+from unit.rows import NOW, changes, promise, task, transaction, write
 
 from resonate_server.kernel.model import PutCallback
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import MAX_COUNTED, Branch, Place, Store
-from resonate_server.store.sqlite import SQLiteStore, statements
+from resonate_server.store import MAX_COUNTED, Branch, Place
+from resonate_server.store.sqlite import Database, statements
 
 type Plan = Callable[..., str]
 
@@ -23,97 +23,97 @@ def root(id: str, created_at: int = NOW, state: PromiseState = PENDING, origin: 
     return Promise(made.id, made.state, made.param, made.value, made.tags, made.timeout_at, created_at, made.settled_at)
 
 
-def ids(store: Store, state: PromiseState | None = None, before: Place | None = None, limit: int = 100) -> list[str]:
-    with store.transaction():
+def ids(store: Database, state: PromiseState | None = None, before: Place | None = None, limit: int = 100) -> list[str]:
+    with transaction(store):
         return [found.id for found in islice(store.recent_roots(state, before), limit)]
 
 
-def tree(store: Store, root: str, after: str = "") -> list[Branch]:
-    with store.transaction():
+def tree(store: Database, root: str, after: str = "") -> list[Branch]:
+    with transaction(store):
         return list(store.tree(root, after))
 
 
 class TestRoots:
-    def test_the_newest_come_first_whatever_their_state(self, store: Store) -> None:
+    def test_the_newest_come_first_whatever_their_state(self, store: Database) -> None:
         write(store, root("a", NOW), root("b", NOW + 2, RESOLVED), root("c", NOW + 1, PromiseState.REJECTED))
 
         assert ids(store) == ["b", "c", "a"]
 
-    def test_of_the_same_time_the_greater_id_comes_first(self, store: Store) -> None:
+    def test_of_the_same_time_the_greater_id_comes_first(self, store: Database) -> None:
         write(store, root("a"), root("c", state=RESOLVED), root("b"))
 
         assert ids(store) == ["c", "b", "a"]
 
-    def test_a_root_has_no_origin_or_is_its_own(self, store: Store) -> None:
+    def test_a_root_has_no_origin_or_is_its_own(self, store: Database) -> None:
         write(store, root("own", NOW, origin="own"), root("none", NOW + 1), root("child", NOW + 2, origin="own"))
 
         assert ids(store) == ["none", "own"]
 
     @pytest.mark.parametrize("state", list(PromiseState))
-    def test_those_of_one_state(self, store: Store, state: PromiseState) -> None:
+    def test_those_of_one_state(self, store: Database, state: PromiseState) -> None:
         write(store, *[root(each.value, state=each) for each in PromiseState])
 
         assert ids(store, state) == [state.value]
 
-    def test_a_root_that_settles_changes_its_list_and_keeps_its_place(self, store: Store) -> None:
+    def test_a_root_that_settles_changes_its_list_and_keeps_its_place(self, store: Database) -> None:
         write(store, root("a", NOW), root("b", NOW + 1), root("c", NOW + 2))
         write(store, root("b", NOW + 1, RESOLVED))
 
         assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["c", "b", "a"], ["c", "a"], ["b"])
 
-    def test_they_go_on_from_a_place(self, store: Store) -> None:
+    def test_they_go_on_from_a_place(self, store: Database) -> None:
         write(store, *[root(f"{number}", NOW + number // 2) for number in range(6)])
 
         assert ids(store, before=Place(NOW + 1, "3")) == ["2", "1", "0"]
         assert ids(store, before=Place(NOW, "0")) == []
 
-    def test_what_was_taken_back_is_not_there(self, store: Store) -> None:
+    def test_what_was_taken_back_is_not_there(self, store: Database) -> None:
         write(store, root("a"))
-        with suppress(ZeroDivisionError), store.transaction():
+        with suppress(ZeroDivisionError), transaction(store):
             store.write(changes(root("a", state=RESOLVED), root("b")))
             raise ZeroDivisionError
 
         assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["a"], ["a"], [])
 
-    def test_what_was_deleted_is_not_there(self, store: Store) -> None:
+    def test_what_was_deleted_is_not_there(self, store: Database) -> None:
         write(store, root("a", state=RESOLVED), root("a:1", state=RESOLVED, origin="a"))
-        with store.transaction():
+        with transaction(store):
             store.drop_settled_trees(NOW + 1, 10)
 
         assert ids(store) == []
         assert tree(store, "a") == []
 
-    def test_pending_ones_are_counted_up_to_a_limit(self, store: Store) -> None:
+    def test_pending_ones_are_counted_up_to_a_limit(self, store: Database) -> None:
         write(store, *[root(f"{number}") for number in range(5)], root("r", state=RESOLVED), root("c", origin="1"))
 
-        with store.transaction():
+        with transaction(store):
             assert [store.count_pending_roots(limit) for limit in (3, 5, 9)] == [3, 5, 5]
 
 
 class TestTree:
     @pytest.mark.parametrize("origin", [None, "a"])
-    def test_a_tree_is_its_root_and_all_that_name_it(self, store: Store, origin: str | None) -> None:
+    def test_a_tree_is_its_root_and_all_that_name_it(self, store: Database, origin: str | None) -> None:
         write(store, root("a", origin=origin), root("a:2", origin="a"), root("a:1", origin="a"), root("b"))
 
         assert [branch.promise.id for branch in tree(store, "a")] == ["a", "a:1", "a:2"]
         assert [branch.promise.id for branch in tree(store, "a", after="a:1")] == ["a:2"]
 
-    def test_a_root_that_nobody_has_made_may_have_a_tree(self, store: Store) -> None:
+    def test_a_root_that_nobody_has_made_may_have_a_tree(self, store: Database) -> None:
         write(store, root("a:1", origin="a"))
 
         assert [branch.promise.id for branch in tree(store, "a")] == ["a:1"]
 
-    def test_a_promise_that_names_another_root_has_no_tree(self, store: Store) -> None:
+    def test_a_promise_that_names_another_root_has_no_tree(self, store: Database) -> None:
         write(store, root("a:1", origin="a"))
 
         assert tree(store, "a:1") == []
 
-    def test_each_promise_comes_with_its_task(self, store: Store) -> None:
+    def test_each_promise_comes_with_its_task(self, store: Database) -> None:
         write(store, root("a"), task("a", TaskState.ACQUIRED, pid="pid"), root("a:1", origin="a"))
 
         assert [branch.task and branch.task.pid for branch in tree(store, "a")] == ["pid", None]
 
-    def test_and_with_what_it_still_waits_for(self, store: Store) -> None:
+    def test_and_with_what_it_still_waits_for(self, store: Database) -> None:
         write(
             store,
             root("a"),
@@ -128,7 +128,7 @@ class TestTree:
 
 
 class TestOccupation:
-    def test_tasks_are_counted_by_group_and_by_holder(self, store: Store) -> None:
+    def test_tasks_are_counted_by_group_and_by_holder(self, store: Database) -> None:
         write(
             store,
             task("a", queued=True),
@@ -140,16 +140,16 @@ class TestOccupation:
             task("g", TaskState.ACQUIRED, pid="pid-2"),
         )
 
-        with store.transaction():
+        with transaction(store):
             occupation = store.occupation()
 
         assert occupation.queued == {"workers": 2, "others": 1}
         assert occupation.held == {"pid-1": 2, "pid-2": 1}
 
-    def test_no_more_are_counted_than_anybody_reads(self, store: Store) -> None:
+    def test_no_more_are_counted_than_anybody_reads(self, store: Database) -> None:
         write(store, *[task(f"t-{number}", queued=True) for number in range(MAX_COUNTED + 1)])
 
-        with store.transaction():
+        with transaction(store):
             assert sum(store.occupation().queued.values()) == MAX_COUNTED
 
 
@@ -158,7 +158,7 @@ class TestPlans:
 
     @pytest.fixture
     def plan(self, tmp_path: Path) -> Iterator[Plan]:
-        store = SQLiteStore(tmp_path / "state.db")
+        store = Database(tmp_path / "state.db")
 
         def explain(statement: str, **parameters: object) -> str:
             rows = store._db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
-from unit.rows import changes, promise
+from unit.rows import changes, promise, transaction
 from unit.watch.scene import settled
 
 from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
-from resonate_server.store import Place, Store
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store import Place, View
+from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import chains as chains_module
 from resonate_server.watch import derive
 from resonate_server.watch.chains import (
@@ -42,7 +42,7 @@ def calling(function: str) -> Value:
 class Counting:
     """A store that counts the roots it has been asked for."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
         self.roots = 0
 
@@ -58,16 +58,16 @@ class Counting:
 class Scene:
     """Chains of a store that a driver fills; what the driver decides is in the ring."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self.store = Counting(store)
         self.driver = Driver(store)
         self.ring = Ring()
         self.chains = Chains(self, self.ring, lambda: self.driver.now)
         self.reads = 0
 
-    async def read[T](self, query: Callable[[Store], T]) -> T:
+    async def read[T](self, query: Callable[[View], T]) -> T:
         self.reads += 1
-        with self.driver.store.transaction():
+        with transaction(self.driver.store):
             return query(self.store)
 
     def remember(self) -> None:
@@ -100,7 +100,7 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    store = SQLiteStore(IN_MEMORY)
+    store = Database(IN_MEMORY)
     yield Scene(store)
     store.close()
 
@@ -238,7 +238,7 @@ class TestChain:
         assert lengths == [900, 900, SHORT_TEXT]
 
     async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
-        with scene.driver.store.transaction():
+        with transaction(scene.driver.store):
             rows = [promise(f"p:{number:05}", tags={"resonate:origin": "p"}) for number in range(MAX_PROMISES + 5)]
             scene.driver.store.write(changes(promise("p"), *rows))
 
@@ -249,7 +249,7 @@ class TestChain:
 
     async def test_so_is_one_with_very_much_text_in_its_tags(self, scene: Scene) -> None:
         tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
-        with scene.driver.store.transaction():
+        with transaction(scene.driver.store):
             rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]
             scene.driver.store.write(changes(promise("p"), *rows))
 
@@ -275,9 +275,9 @@ class TestChain:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """100,000 settled chains, and one that is pending and whose id comes before all of them."""
-    store: Store = SQLiteStore(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
+    store: Database = Database(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
     rows = (promise(f"foo-{number:06}", RESOLVED, tags={"a": "b"}) for number in range(100_000))
-    with store.transaction():
+    with transaction(store):
         store.write(changes(*rows, promise("bar")))
     yield Scene(store)
     store.close()

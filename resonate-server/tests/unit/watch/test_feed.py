@@ -168,7 +168,7 @@ class TestWaiting:
         await asyncio.sleep(0)
         scene.happen(gone())
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
     async def test_it_ends_for_all_viewers_at_once(self, scene: Scene) -> None:
@@ -177,7 +177,7 @@ class TestWaiting:
         await asyncio.sleep(0)
         scene.happen(gone())
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(*waiting)
 
     async def test_it_ends_after_its_time(self, scene: Scene) -> None:
@@ -193,12 +193,12 @@ class TestWaiting:
         await asyncio.sleep(0)
         scene.feed.close()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
     async def test_there_is_no_waiting_while_something_is_left(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(gone())
 
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await scene.feed.wait(viewer, 60)

@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 from unit.rows import task, write
 
-from resonate_server.store import Store
-from resonate_server.store.sqlite import IN_MEMORY, SQLiteStore
+from resonate_server.store import View
+from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
 
 
 class Direct:
     """Reads at once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
-    async def read[T](self, query: Callable[[Store], T]) -> T:
+    async def read[T](self, query: Callable[[View], T]) -> T:
         return query(self._store)
 
 
 class Scene:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self.store = store
         self.workers: dict[str, int] = {}
         self.seconds = 0.0
@@ -38,7 +38,7 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    store = SQLiteStore(Path(IN_MEMORY))
+    store = Database(Path(IN_MEMORY))
     yield Scene(store)
     store.close()
 

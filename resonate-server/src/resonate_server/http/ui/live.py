@@ -31,7 +31,6 @@ class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
     at: int
     resumed: bool
     auth: bool
-    send: bool
     groups: list[Group]
 
 
@@ -43,12 +42,11 @@ class Beat(Struct, frozen=True, tag_field="kind", tag="beat"):
 
 
 class Live:
-    """``auth``: whether tokens are needed; ``send``: whether requests can be sent."""
+    """``auth``: whether tokens are needed."""
 
-    def __init__(self, watch: Watch, auth: bool, send: bool) -> None:
+    def __init__(self, watch: Watch, auth: bool) -> None:
         self._watch = watch
         self._auth = auth
-        self._send = send
 
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
         viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""))
@@ -92,7 +90,6 @@ class Live:
             at=self._watch.now(),
             resumed=resumed,
             auth=self._auth,
-            send=self._send,
             groups=await self._groups(viewer),
         )
 

@@ -1,17 +1,14 @@
-"""Routes of the live page, and the parts that answer them."""
+"""Routes of the live page, and who answers them."""
 
 from aiohttp import web
 
 from resonate_server.config import Settings
-from resonate_server.delivery import Hub
-from resonate_server.engine import Engine
 from resonate_server.http.auth import Guard
 from resonate_server.http.ui.access import add_headers, protected, tell_problems
+from resonate_server.http.ui.actions import Actions
 from resonate_server.http.ui.chains import ChainPages
 from resonate_server.http.ui.files import Files
 from resonate_server.http.ui.live import Live
-from resonate_server.http.ui.send import Sender
-from resonate_server.http.ui.settings import PageSettings
 from resonate_server.watch import Watch
 
 PAGE = "/ui/"
@@ -20,10 +17,8 @@ LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
 """The page, and what leads to it: other sites may link there."""
 
 
-def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, settings: Settings) -> None:
-    """Have the page served, and its watch told of what happens."""
-    watch = Watch(engine)
-    engine.observer = hub.observer = watch
+def add_ui(app: web.Application, watch: Watch, guard: Guard, settings: Settings) -> None:
+    """Have the page served, which shows what ``watch`` sees."""
     app.router.add_get("/", _to_page)
     app.router.add_get("/ui", _to_page)
     app.add_subapp(PAGE, _build(watch, guard, settings))
@@ -31,17 +26,17 @@ def add_ui(app: web.Application, engine: Engine, hub: Hub, guard: Guard, setting
 
 def _build(watch: Watch, guard: Guard, settings: Settings) -> web.Application:
     ui = web.Application(middlewares=[tell_problems])
-    chains, sender = ChainPages(watch.chains), Sender(settings.ui.foo_url)
-    live = Live(watch, settings.auth.enabled, sender.is_configured)
+    chains, actions = ChainPages(watch.chains), Actions(settings.ui.actions_url)
+    live = Live(watch, settings.auth.enabled)
     ui.router.add_get("/api/events", protected(guard, live.get), allow_head=False)
     ui.router.add_get("/api/chains", protected(guard, chains.list))
     ui.router.add_get("/api/chain", protected(guard, chains.get))
-    ui.router.add_post("/api/send", protected(guard, sender.post))
-    ui.router.add_get("/api/settings", PageSettings(settings.ui, settings.auth.enabled).get)
+    ui.router.add_get("/api/actions", protected(guard, actions.get))
+    ui.router.add_post("/api/actions/{name:[A-Za-z0-9_-]+}", protected(guard, actions.post))
     ui.router.add_get("/{name:.*}", Files().get)
     ui.on_response_prepare.append(add_headers)
     ui.on_shutdown.append(lambda _: live.end())
-    ui.cleanup_ctx.append(sender.running)
+    ui.cleanup_ctx.append(actions.running)
     return ui
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from resonate_server.store import StoreLost
+from resonate_server.store.errors import StoreLost
 from resonate_server.store.sqlite.runs import log_of
 
 

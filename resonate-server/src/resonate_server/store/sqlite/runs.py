@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from resonate_server.store import StoreFailed
+from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 

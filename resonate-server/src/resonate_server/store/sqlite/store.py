@@ -1,676 +1,411 @@
-"""The unit of work: what was written is kept in memory until the transaction ends or a query needs it in the
-database, and is then written at once.
+"""Jobs are worked off in batches: what has queued up while the last one was committed is decided in the next.
 
-This store is the part that assumes a single server process; the file is locked for as long as it is open.
-With ``synchronous=FULL`` a transaction that was committed is on disk and survives a power cut.
+One process owns the file, so rows are cached, and deciding is quick and happens on the event loop. What waits for the
+disk, and what may take long, happens on a thread, and the loop goes on reading requests meanwhile. One batch is under
+way at a time, so the database is never used by both.
+
+Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing; a
+failing commit undoes and fails the whole batch, and nobody is told.
 """
 
-import heapq
-import shutil
-import sqlite3
-import threading
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import (
-    Changes,
-    DropCallbacks,
-    DropListener,
-    DropSpreading,
-    Due,
-    Footprint,
-    LinkChange,
-    LinkFootprint,
-    PutCallback,
-    PutListener,
-    PutSpreading,
-    Rows,
-    Spreading,
-    Task,
-    Unread,
-)
-from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
-from resonate_server.kernel.weight import weight
-from resonate_server.protocol.messages import OwedUnblock, Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.kernel.model import Footprint, Rule
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.messages import UnblockKey
+from resonate_server.protocol.records import TaskState
 from resonate_server.store import (
-    FIRST,
-    MAX_COUNTED,
-    MAX_TOLD_BYTES,
-    Backlog,
-    Branch,
-    ClockMark,
+    CommitAge,
+    Decided,
     DiskUse,
-    Dropped,
-    Holding,
-    Occupation,
-    OpenTask,
-    Place,
-    SettledRoot,
-    Snapshot,
+    Listener,
     Store,
-    StoreFailed,
+    View,
 )
-from resonate_server.store.sqlite import rows, statements
-from resonate_server.store.sqlite.backup import copy_database
-from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
-from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
-from resonate_server.store.sqlite.identity import FileIdentity
-from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.runs import end_run, log_of
-from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
+from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
+from resonate_server.store.sqlite.database import FIRST, Database, SettledRoot
+from resonate_server.store.sqlite.health import StoreHealth
+from resonate_server.store.sqlite.thread import WorkThread
 
-_AHEAD = {
-    PromiseSearch: statements.PROMISE_AHEAD,
-    TaskSearch: statements.TASK_AHEAD,
-    ScheduleSearch: statements.SCHEDULE_AHEAD,
-}
+logger = logging.getLogger(__name__)
 
-MIN_FREE_PAGES = 256
-"""1 MiB: what new rows will soon need is not given back."""
+MAX_BATCH = 256
+"""Questions that share one commit. More would make the first of them wait for the last."""
 
-_UNKNOWN = 0
-_NEVER = 2**63
+MAX_DECIDING_S = 0.01
+"""After this time no further question is taken into a batch: the event loop has other work, too."""
+
+MAX_QUICK = 20
+"""Ids that a footprint may name to be decided on the event loop."""
+
+MAX_TREES = 50
+"""Trees that one transaction looks at, to delete those that have settled."""
+
+SWEEP_MS = 1_000
+"""Whether the database is still there is looked at least this often."""
+
+PAUSE_AFTER_FAILURE_MS = 1_000
+"""A database that failed is not asked again for what is due before this."""
+
+NEVER = 2**63
+
+
+class Job(Struct, eq=False):
+    """``done`` is told what came of it once that is durable; ``None`` if nobody asked."""
+
+    done: asyncio.Future[Any] | None
+
+
+class Question(Job):
+    """To be answered by a rule, if ``is_quick`` on the event loop, in a transaction with those that came with it."""
+
+    footprint: Footprint
+    rule: Rule
+    is_quick: bool
+
+
+class Errand(Job):
+    """Done on the thread, in a transaction of its own."""
+
+    work: Callable[[], Any]
+
+
+HELD_BACK = object()
+"""The outcome of a question that nothing was done about, because too many large answers are under way."""
+
+type Outcome = Any
+"""Of a job: what it gives or is decided, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
 class SQLiteStore(Store):
-    """See :class:`resonate_server.store.Store`. Raises :class:`StoreUnusable` if the file cannot be opened.
+    """``clock``: that of the server, which goes on where ``database`` says, unless another one is given."""
 
-    ``cache_bytes``: about what one generation of the cache may take.
-    """
+    lost: asyncio.Future[str]
 
-    def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
-        self._path = path
-        self._lock = None if path == IN_MEMORY else _lock(path)
+    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+        self.database = database
+        self.outgoing = Outgoing()
+        self._clock = clock or ServerClock(database.clock_mark())
+        self._thread = WorkThread("store")
+        self._jobs: deque[Job] = deque()
+        self._timely: deque[Job] = deque()
+        self._patient: deque[Job] = deque()
+        """Of these two only one each is done before others have their turn."""
+        self._awake = asyncio.Event()
+        self._stopping = False
+        self._health = StoreHealth()
+        self._marked = 0
+        """When the last mark of the clock was written (ms)."""
+        self._alarm = 0
+        """When something is due (ms); nothing is before that."""
+        self._bell: asyncio.Future[None] | None = None
+        """Of whoever waits for that."""
+        self._listener: Listener
+        self._loop: asyncio.AbstractEventLoop
+        self._running: asyncio.Task[None]
+
+    def start(self, listener: Listener) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
+        self._listener = listener
+        self._thread.start()
+        self._running = self._loop.create_task(self._run())
+
+    async def close(self) -> None:
+        self._stopping = True
+        self._awake.set()
+        await self._running
+        self.outgoing.stop()
+        await asyncio.sleep(0)  # Who waited for room learns of it.
+        self._thread.stop()
+        self.database.close()
+
+    def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
+        many = len(footprint.ids) > MAX_QUICK
+        is_quick = not (many or footprint.due or footprint.leased)
+        queue = self._patient if many else self._timely if footprint.due else self._jobs
+        return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
+
+    def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
+        return self._put(self._jobs, Errand(self._promise(), lambda: query(self.database)))
+
+    def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
+        return self._patiently(lambda: query(self.database))
+
+    async def until_due(self) -> None:
+        if self._clock() < self._alarm:
+            self._bell = self._loop.create_future()
+            await self._bell
+
+    def delivered(self, key: UnblockKey) -> None:
+        self.database.delivered(key)
+
+    async def drop_unblocks_before(self, time: int) -> None:
+        await self._patiently(lambda: self.database.drop_unblocks_before(time))
+
+    async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
+        last: SettledRoot | None = FIRST
+        while last is not None:
+            dropped = await self._patiently(partial(self.database.drop_settled_trees, before, MAX_TREES, last))
+            yield dropped.tasks
+            last = dropped.last
+        while await self._patiently(self.database.give_back):
+            pass
+
+    async def reset(self) -> Counter[TaskState]:
+        return await self._patiently(self._reset)
+
+    def _reset(self) -> Counter[TaskState]:
+        there_were = self.database.count_tasks()
+        self.database.reset()
+        return there_were
+
+    def now(self) -> int:
+        return self._clock()
+
+    async def trouble(self) -> str:
         try:
-            self._db = open_file(path, synchronous)
-        except (sqlite3.Error, OSError) as error:
-            self._unlock()
-            raise StoreUnusable(f"cannot use {path}: {error}") from error
-        except BaseException:
-            self._unlock()
-            raise
-        self._identity = None if path == IN_MEMORY else FileIdentity(path)
-        self._copying = threading.Lock()
-        self._closing = threading.Event()
-        self._cache = Cache(cache_bytes)
-        self._unwritten = Unwritten()
-        self._absent: set[str] = set()
-        """Ids that this transaction has found not to exist."""
-        self._lost = False
-        """A statement has failed: the transaction can only be rolled back."""
-        self._alarm = _UNKNOWN
-        """Nothing is due before this time (ms)."""
-
-    # --- transactions -----------------------------------------------------------------------------------------------
-
-    def flush(self) -> bool:
-        self._write_out()
-        return self._db.in_transaction
-
-    def commit(self) -> None:
-        if self._db.in_transaction:
-            with _told():
-                self._db.execute("COMMIT")
-        self._check_identity()
-        self._absent.clear()
-        self._cache.age()
-
-    def rollback(self) -> None:
-        self._unwritten.clear()
-        self._forget_rows()
-        self._lost = False
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-    def check(self) -> None:
-        self._check_identity()
-        with _told():
-            self._db.execute(statements.CHECK).fetchone()
-
-    def try_to_write(self) -> None:
-        self._unwritten.operations.append((statements.TRY_TO_WRITE, ()))
-
-    def clock_mark(self) -> ClockMark | None:
-        row = self._query(statements.GET_CLOCK_MARK).fetchone()
-        return None if row is None else ClockMark(*row)
-
-    def put_clock_mark(self, mark: ClockMark) -> None:
-        self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
-
-    def _check_identity(self) -> None:
-        if self._identity is not None:
-            self._identity.check()
-
-    def backup(self) -> Path | None:
-        if self._path == IN_MEMORY:
-            return None
-        target = self._path.with_name(self._path.name + ".backup")
-        with self._copying:
-            target.unlink(missing_ok=True)
-            try:
-                copy_database(self._db, target, self._closing.is_set)
-            except BaseException:
-                target.unlink(missing_ok=True)
-                raise
-        return target
-
-    def close(self) -> None:
-        self._closing.set()
-        with self._copying:
-            self._end_run()
-            self._db.close()
-        self._unlock()
-
-    def _end_run(self) -> None:
-        """If that fails, the next start finds the log as it is after a crash."""
-        with suppress(sqlite3.Error):
-            self.rollback()
-            end_run(self._db)
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
-    def _write_out(self) -> None:
-        """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
-        if self._lost:
-            raise StoreFailed("an earlier statement of this transaction has failed")
-        if not self._unwritten:
-            return
-        self._lost = True
-        with _told():
-            if not self._db.in_transaction:
-                self._db.execute("BEGIN IMMEDIATE")
-            self._unwritten.execute(self._db)
-        self._lost = False
-
-    def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """Ask the database, once it knows everything."""
-        self._write_out()
-        try:
-            return self._db.execute(statement, parameters)
-        except sqlite3.Error as error:
-            raise StoreFailed(str(error)) from error
-
-    def _forget_rows(self) -> None:
-        self._cache.clear()
-        self._absent.clear()
-        self._alarm = _UNKNOWN
-
-    # --- reading rows -----------------------------------------------------------------------------------------------
-
-    def load(self, footprint: Footprint) -> Rows:
-        loaded = Rows()
-        for id in footprint.ids:
-            entry = self._load_pair(id, loaded)
-            if entry is not None and id in footprint.shown:
-                loaded.promises[id] = self._whole_promise(entry)
-        if footprint.preload_for is not None:
-            loaded.preload = self._preload(footprint.preload_for, footprint.branch)
-            for promise in loaded.preload:
-                if promise.id in loaded.promises:
-                    loaded.promises[promise.id] = promise
-        if footprint.schedule is not None:
-            for row in self._query(statements.GET_SCHEDULE, (footprint.schedule,)):
-                loaded.schedules[footprint.schedule] = rows.schedule(row)
-        return loaded
-
-    def load_links(self, loaded: Rows, footprint: LinkFootprint, limit: int) -> None:
-        room = MAX_TOLD_BYTES
-        for spreading in footprint.spreading:
-            if limit <= 0 or room <= 0:
-                break
-            limit -= self._load_links(loaded, spreading, limit)
-            entry = self._entry(spreading.promise_id)
-            if entry is not None and loaded.listeners[spreading.promise_id]:
-                loaded.promises[spreading.promise_id] = self._whole_promise(entry)
-                room -= weight(entry.promise)
-        if footprint.callback is not None:
-            fired = self._query(statements.GET_FIRED, footprint.callback).fetchone()
-            loaded.has_fired = fired == (1,)
-
-    def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
-        """How many were loaded."""
-        id = spreading.promise_id
-        awaiters, listeners = self._links(spreading, limit)
-        if len(awaiters) + len(listeners) <= limit:
-            loaded.complete.add(id)
-        loaded.awaiters[id] = awaiters[:limit]
-        loaded.listeners[id] = listeners[: max(0, limit - len(awaiters))]
-        for awaiter in loaded.awaiters[id]:
-            self._load_pair(awaiter, loaded)
-        return len(loaded.awaiters[id]) + len(loaded.listeners[id])
-
-    def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
-        """Awaiters and listeners: one more than ``limit``, at least, if there are more."""
-        id, after = spreading.promise_id, spreading.after
-        entry = self._cache.get(id)
-        if entry is not None and entry.callbacks is not None and entry.listeners is not None:
-            return sorted(each for each in entry.callbacks if each > after), sorted(entry.listeners)
-        awaiters = [awaiter for (awaiter,) in self._query(statements.GET_AWAITERS, (id, after, limit + 1))]
-        room = limit + 1 - len(awaiters)
-        return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
-
-    def weigh(self, ids: Iterable[str]) -> int:
-        return sum(weight(entry.promise) for entry in map(self._entry, ids) if entry is not None)
-
-    def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
-        entry = self._entry(id)
-        if entry is not None:
-            loaded.promises.setdefault(id, entry.promise)
-            if entry.task is not None:
-                loaded.tasks[id] = entry.task
-        return entry
-
-    def _entry(self, id: str) -> Entry | None:
-        entry = self._cache.get(id)
-        if entry is not None or id in self._absent:
-            return entry
-        # A new id is what is asked for most, so nothing is written out for it.
-        query = self._query if self._unwritten.knows(id) else self._db.execute
-        row = query(statements.GET_PAIR, (id,)).fetchone()
-        if row is None:
-            self._absent.add(id)
-            return None
-        promise, task = rows.pair(row)
-        entry = Entry(promise=promise, task=task)
-        self._cache.put(entry)
-        return entry
-
-    def _whole_promise(self, entry: Entry) -> Promise:
-        """With its payloads."""
-        promise = entry.promise
-        if is_read(promise):
-            return promise
-        whole = rows.promise(self._query(statements.GET_WHOLE_PROMISE, (promise.id,)).fetchone())
-        self._cache.replace(entry, whole)
-        return whole
-
-    def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
-        own = self._cache.get(task_id)
-        branch = own.promise.branch if own is not None else branch
-        ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
-        if branch:
-            ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
-        ids.discard(task_id)
-        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
-        return self._read_what_fits(entries)
-
-    def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
-        promises = [entry.promise for entry in entries]
-        if all(map(is_read, promises)):
-            return promises
-        chosen = {promise.id for promise in fitting(promises)}
-        return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
-
-    def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
-        """The ids of the family, or the first of them if there are many."""
-        limit = MAX_PRELOAD + 1  # One more than is handed out, because the task's own promise is among them.
-        if not family.complete and not family.large:
-            # What is not written yet was added to the family by whoever wrote it.
-            stored = [member for (member,) in self._db.execute(statement, (id, limit))]
-            family.ids.update(stored)
-            family.complete = True
-        if len(family.ids) >= limit:
-            family.give_up()
-        if family.large:
-            return [member for (member,) in self._query(statement, (id, limit))]
-        return family.ids
-
-    # --- writing rows -----------------------------------------------------------------------------------------------
-
-    def write(self, changes: Changes) -> None:
-        """Rows are made first: what cannot be a row is found before anything has changed."""
-        promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
-        params, results = self._payloads(changes.promises)
-        task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
-        operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
-        for promise in changes.promises.values():
-            self._keep_promise(promise)
-        for task in changes.tasks.values():
-            self._keep_task(task)
-        for link in changes.links:
-            self._keep_link(link, changes)
-        for schedule in changes.schedules.values():
-            self._wake_at(schedule.next_run_at if schedule is not None else None)
-        self._unwritten.promises.update(promise_rows)
-        self._unwritten.params.update(params)
-        self._unwritten.results.update(results)
-        self._unwritten.tasks.update(task_rows)
-        self._unwritten.operations += operations
-
-    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Params and values that are to be stored."""
-        params, results = {}, {}
-        for id, promise in promises.items():
-            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
-                params[id] = param
-            if (value := rows.payload_data(promise.value)) is not None:
-                results[id] = value
-        return params, results
-
-    def _keep_promise(self, promise: Promise) -> None:
-        entry = self._cache.get(promise.id)
-        if entry is not None:
-            self._cache.replace(entry, promise)
-        else:
-            self._cache.add_to_families(promise)
-            if promise.id in self._absent:
-                self._cache.put(new_entry(without_large_payloads(promise)))
-        if promise.state is PromiseState.PENDING:
-            self._wake_at(promise.timeout_at)
-
-    def _keep_task(self, task: Task) -> None:
-        entry = self._cache.get(task.id)
-        if entry is not None:
-            entry.task = task
-        self._wake_at(task.timer_at)
-
-    def _keep_link(self, link: LinkChange, changes: Changes) -> None:
-        match link:
-            case DropCallbacks(awaiter=awaiter, fired_only=False):
-                self._cache.drop_callbacks(awaiter, self._awaited_by(awaiter, changes))
-            case PutSpreading():
-                self._alarm = _UNKNOWN
-            case _:
-                self._cache.apply(link)
-
-    def _awaited_by(self, awaiter: str, changes: Changes) -> list[str]:
-        """What ``awaiter`` waits for, including what is only now being written."""
-        entry = self._cache.get(awaiter)
-        if entry is not None and entry.awaits is not None:
-            return list(entry.awaits)
-        written = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (awaiter,))]
-        return written + [link.awaited for link in changes.links if isinstance(link, PutCallback)]
-
-    def _wake_at(self, time: int | None) -> None:
-        if time is not None and time < self._alarm:
-            self._alarm = time
-
-    # --- what is owed -----------------------------------------------------------------------------------------------
-
-    def put_unblock(self, unblock: Unblock, now: int) -> None:
-        self._unwritten.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
-
-    def drop_unblock(self, promise_id: str, address: str) -> None:
-        self._unwritten.operations.append((statements.DROP_UNBLOCK, (promise_id, address)))
-
-    def drop_unblocks_before(self, time: int) -> None:
-        self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
-
-    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
-        """Past the cache: they are large, many, and read once."""
-        promise: Promise | None = None
-        query = {"group": group, "member": member, "after": after}
-        for place, promise_id, address in self._query(statements.GET_UNBLOCKS, query):
-            if promise is None or promise.id != promise_id:
-                row = self._query(statements.GET_WHOLE_PROMISE, (promise_id,)).fetchone()
-                promise = None if row is None else rows.promise(row)
-            if promise is not None:
-                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
-
-    def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        return [rows.task(row) for row in self._query(statements.GET_QUEUED, (group, limit))]
-
-    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_SET_ASIDE, (group, limit))]
-
-    def acquired_tasks(self) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_ACQUIRED)]
-
-    def held_tasks(self, pid: str) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_HELD, (pid,))]
-
-    # --- time -------------------------------------------------------------------------------------------------------
-
-    def due(self, now: int, limit: int) -> Due:
-        if now < self._alarm:
-            return Due()
-        self._alarm = _UNKNOWN
-        return Due(
-            promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
-            tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
-            schedules=tuple(rows.schedule(row) for row in self._query(statements.DUE_SCHEDULES, (now, limit))),
-            spreading=self._spreading(statements.GET_SPREADING, limit),
-        )
-
-    def _spreading(self, statement: str, *parameters: int) -> tuple[Spreading, ...]:
-        return tuple(Spreading(promise_id=id, after=after) for id, after in self._query(statement, parameters))
-
-    def next_due(self) -> int | None:
-        if self._alarm == _UNKNOWN:
-            queries = (
-                statements.IS_SPREADING,
-                statements.NEXT_DEADLINE,
-                statements.NEXT_TIMER,
-                statements.NEXT_RUN,
-            )
-            times = [self._query(query).fetchone()[0] for query in queries]
-            self._alarm = min((time for time in times if time is not None), default=_NEVER)
-        return None if self._alarm == _NEVER else self._alarm
-
-    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        settled_at, id = after
-        query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
-        found = self._query(statements.SETTLED_ROOTS, query).fetchall()
-        roots = [id for _, id, may_go in found if may_go]
-        if roots:
-            self._begin_deleting()
-        return Dropped(
-            trees=len(roots),
-            tasks=sum(map(self._drop_tree, roots)),
-            last=found[-1][:2] if len(found) == limit else None,
-        )
-
-    def _drop_tree(self, root: str) -> int:
-        """How many tasks were in it."""
-        for statement in statements.DROP_LINKS_OF_TREE:
-            self._db.execute(statement, {"root": root})
-        tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
-        for statement in statements.DROP_PROMISES_OF_TREE:
-            self._db.execute(statement, {"root": root})
-        return tasks
-
-    def give_back(self) -> bool:
-        pages, free = self._query(statements.COUNT_PAGES).fetchone()
-        if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
-            return False
-        with _told():
-            self._db.execute(statements.GIVE_BACK).fetchall()
-            self._db.execute(statements.CHECKPOINT).fetchall()
-        self._identity.has_shrunk()
-        _, still_free = self._query(statements.COUNT_PAGES).fetchone()
-        return bool(still_free < free)
-
-    def reset(self) -> None:
-        self._begin_deleting()
-        for table in statements.TABLES:
-            self._db.execute(f"DELETE FROM {table}")  # noqa: S608  a constant
-
-    def _begin_deleting(self) -> None:
-        """What is deleted in the database itself must not live on here."""
-        self._write_out()
-        self._forget_rows()
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-
-    # --- search -----------------------------------------------------------------------------------------------------
-
-    def id_ahead(self, search: Search, rows: int) -> str | None:
-        match search:
-            case PromiseSearch(tags={"resonate:origin": origin}):
-                query = {"origin": origin, "after": search.cursor or "", "rows": rows}
-                found = self._query(statements.PROMISE_OF_ORIGIN_AHEAD, query)
-            case _:
-                found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
-        return next((id for (id,) in found), None)
-
-    def search_promises(self, search: PromiseSearch, last: str | None = None) -> Iterator[Promise]:
-        origin = search.tags.get("resonate:origin")
-        statement = statements.SEARCH_PROMISES if origin is None else statements.SEARCH_PROMISES_OF_ORIGIN
-        query = {
-            "state": search.state and search.state.value,
-            "tags": msgspec.json.encode(search.tags).decode(),
-            "origin": origin,
-            **_range(search, last),
-        }
-        return map(rows.promise, self._query(statement, query))
-
-    def search_tasks(self, search: TaskSearch, last: str | None = None) -> Iterator[Task]:
-        query = {"state": search.state and search.state.value, **_range(search, last)}
-        return map(rows.task, self._query(statements.SEARCH_TASKS, query))
-
-    def search_schedules(self, search: ScheduleSearch, last: str | None = None) -> Iterator[Schedule]:
-        query = {"tags": msgspec.json.encode(search.tags).decode(), **_range(search, last)}
-        return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
-
-    # --- for those who watch ----------------------------------------------------------------------------------------
-
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        states = list(PromiseState) if state is None else [state]
-        roots = heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
-        return map(self._with_param, roots)
-
-    def _with_param(self, promise: Promise) -> Promise:
-        if not isinstance(promise.param, Unread):
-            return promise
-        (data,) = self._query(statements.GET_PARAM, (promise.id,)).fetchone()
-        return replace(promise, param=rows.payload(data))
-
-    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
-        query = {
-            "state": state.value,
-            "created_at": MAX_INTEGER if before is None else before.created_at,
-            "id": "" if before is None else before.id,
-        }
-        return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
-
-    def count_pending_roots(self, limit: int) -> int:
-        (count,) = self._query(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
-        return int(count)
-
-    def tree(self, root: str, after: str) -> Iterator[Branch]:
-        for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
-            promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
-            task = self._query(statements.GET_TASK, (id,)).fetchone()
-            awaits = [awaited for (awaited,) in self._query(statements.AWAITED, (id,))]
-            yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
-
-    def occupation(self) -> Occupation:
-        return Occupation(
-            queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
-            held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
-        )
-
-    def groups_with_waiting_tasks(self, limit: int) -> list[str]:
-        both = (statements.GROUPS_WITH_QUEUED, statements.GROUPS_WITH_SET_ASIDE)
-        return sorted({name for statement in both for (name,) in self._query(statement, {"limit": limit})})[:limit]
-
-    def backlog(self, group: str) -> Backlog:
-        query = {"group": group, "limit": MAX_COUNTED}
-        return Backlog(*self._query(statements.COUNT_WAITING, query).fetchone())
-
-    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        query = {"group": group, "limit": limit}
-        both = (statements.WAITING_QUEUED, statements.WAITING_SET_ASIDE)
-        return [OpenTask(*row) for statement in both for row in self._query(statement, query)]
-
-    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        query = {"pid": after[0], "id": after[1], "limit": limit}
-        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(statements.CLAIMS, query)]
+            await self._put(self._jobs, Errand(self._promise(), self._probe))
+        except ReadFailed:
+            return self._health.trouble
+        return ""
+
+    @property
+    def last_commit(self) -> CommitAge | None:
+        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
-        if self._path == IN_MEMORY:
-            return None
-        log = log_of(self._path)
-        free = shutil.disk_usage(self._path.parent).free
-        return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
+        return self.database.disk_use()
 
-    def count_tasks(self) -> Counter[TaskState]:
-        return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
+    async def backup(self) -> Path | None:
+        return await asyncio.to_thread(self.database.backup)
 
-    def snapshot_bytes(self) -> int:
-        (size,) = self._query(statements.SNAPSHOT_BYTES).fetchone()
-        return int(size)
+    # --- the queues -------------------------------------------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
-            promises=[rows.promise(row) for row in self._query(statements.ALL_PROMISES)],
-            tasks=[rows.task(row) for row in self._query(statements.ALL_TASKS)],
-            callbacks=[
-                PutCallback(awaited=awaited, awaiter=awaiter, fired=bool(fired))
-                for awaited, awaiter, fired in self._query(statements.ALL_CALLBACKS)
-            ],
-            listeners=[
-                PutListener(awaited=awaited, address=address)
-                for awaited, address in self._query(statements.ALL_LISTENERS)
-            ],
-            unblocks=[
-                Unblock(promise=rows.promise(promise), address=address)
-                for address, *promise in self._query(statements.ALL_UNBLOCKS)
-            ],
-            spreading=list(self._spreading(statements.ALL_SPREADING)),
-        )
+    def _promise(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
+
+    def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return self._put(self._patient, Errand(self._promise(), work))
+
+    def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
+        """A server that stops does not wait for what takes turns."""
+        if self._stopping and queue is not self._jobs:
+            _tell(job, ReadFailed(STOPS))
+        else:
+            queue.append(job)
+            self._awake.set()
+        assert job.done is not None
+        return job.done
+
+    async def _run(self) -> None:
+        while self._jobs or self._patient or self._timely or not self._stopping:
+            await self._wait_for_jobs_or_alarm()
+            self._ring()
+            await self._work_off(self._next_batch() or [Errand(None, self._probe)])
+            for queue in (self._patient, self._timely):
+                if queue:
+                    await self._work_off([queue.popleft()])
+
+    async def _wait_for_jobs_or_alarm(self) -> None:
+        if self._jobs or self._patient or self._timely or self._stopping:
+            await asyncio.sleep(0)  # What was only read has waited for nothing.
+            return
+        self._awake.clear()
+        alarm = self._loop.call_later(self._seconds_to_alarm(), self._awake.set)
+        await self._awake.wait()
+        alarm.cancel()
+
+    def _seconds_to_alarm(self) -> float:
+        left = self._alarm - self._clock()
+        if left <= 0 and self._bell is None:
+            return SWEEP_MS / 1_000
+        return min(max(left, 0), SWEEP_MS) / 1_000
+
+    def _ring(self) -> None:
+        if self._bell is not None and self._clock() >= self._alarm:
+            bell, self._bell = self._bell, None
+            if not bell.done():
+                bell.set_result(None)
+
+    def _next_batch(self) -> list[Job]:
+        """What has queued up, in order, as far as it is quick; else the next job."""
+        batch: list[Job] = []
+        while self._jobs and len(batch) < MAX_BATCH and _is_quick(self._jobs[0]):
+            batch.append(self._jobs.popleft())
+        if self._jobs and not batch:
+            batch.append(self._jobs.popleft())
+        return batch
+
+    # --- a batch ----------------------------------------------------------------------------------------------------
+
+    async def _work_off(self, batch: list[Job]) -> None:
+        if isinstance(batch[0], Errand) and batch[0].done is not None and batch[0].done.done():
+            return  # Nobody waits for it any more.
+        try:
+            outcomes = await self._transact(batch)
+        except Exception as error:
+            outcomes = self._fail(batch, error)
+        else:
+            self._set_alarm()
+        try:
+            self._publish(batch, outcomes)
+        except Exception:
+            logger.exception("what was decided could not be told")
+
+    def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
+        self._health.failed(error)
+        self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
+        if isinstance(error, StoreLost) and not self.lost.done():
+            self.lost.set_result(str(error))
+        self._roll_back()
+        refusal = f"the server cannot store anything now, and nothing was changed: {self._health.trouble}"
+        return [ReadFailed(refusal) for _ in batch]
+
+    async def _transact(self, batch: list[Job]) -> list[Outcome]:
+        began = time.perf_counter()
+        self.outgoing.begin()
+        now = self._clock()
+        if _is_quick(batch[0]):
+            outcomes, written = self._decide(batch, now)
+        else:
+            outcomes, written = await self._on_thread(lambda: self._do_alone(batch[0], now))
+        if written:
+            self._health.commits()
+            await self._on_thread(self.database.commit)
+            self._health.worked()
+            self._listener.committed(len(batch), time.perf_counter() - began)
+        return outcomes
+
+    def _decide(self, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
+        """An outcome for each job; and whether there is something to commit.
+
+        Those for which there is no time are taken out of ``batch``: they are the next.
+        """
+        end = time.perf_counter() + MAX_DECIDING_S
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(batch):
+            outcomes.append(self._guarded(batch[len(outcomes)], now))
+            if time.perf_counter() > end:
+                self._jobs.extendleft(reversed(batch[len(outcomes) :]))
+                del batch[len(outcomes) :]
+        return outcomes, self._flush()
+
+    def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
+        """It may write in several steps, so if one of them fails, its transaction does."""
+        return [self._do(job, now)], self._flush()
+
+    def _guarded(self, job: Job, now: int) -> Outcome:
+        """A rule's changes are written in one last step: if it fails, nothing has changed."""
+        try:
+            return self._do(job, now)
+        except StoreFailed:
+            raise
+        except Exception:
+            logger.exception("a piece of work failed and changed nothing")
+            return Answer(status=500, data="the server failed at this request, and nothing was changed")
+
+    def _do(self, job: Job, now: int) -> Outcome:
+        if isinstance(job, Errand):
+            return job.work()
+        assert isinstance(job, Question)
+        footprint = job.footprint
+        if self.outgoing.is_full:
+            if self.database.weigh(footprint.shown) > LARGE_BYTES:
+                return HELD_BACK
+            footprint = replace(footprint, preload_for=None)  # It may always be left out (section 3.4).
+        decided = self.database.decide(footprint, job.rule, now)
+        answer = decided.decision.answer = weighed(decided.decision.answer)
+        self.outgoing.decided(answer)
+        return decided
+
+    def _flush(self) -> bool:
+        """Not with every commit the mark: it would write one more page each time."""
+        written = self.database.flush()
+        now = self._clock()
+        if written and now >= self._marked + MARK_MS:
+            self.database.put_clock_mark(self._clock.mark())
+            self.database.flush()
+            self._marked = now
+        return written
+
+    def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
+        return self._thread.run(work)
+
+    def _roll_back(self) -> None:
+        """Even that may fail; the next transaction will then, too."""
+        try:
+            self.database.rollback()
+        except Exception as error:
+            self._health.failed(error)
+
+    def _set_alarm(self) -> None:
+        """What is committed stays so, and is told, also if the database does not answer this."""
+        try:
+            due = self.database.next_due()
+        except Exception:
+            logger.exception("the store does not tell what is due next")
+            due = self._clock() + PAUSE_AFTER_FAILURE_MS
+        self._alarm = NEVER if due is None else due
+
+    def _probe(self) -> None:
+        """Only a write tells that it works again."""
+        self.database.check()
+        if self._health.trouble:
+            self.database.try_to_write()
+
+    # --- after the commit -------------------------------------------------------------------------------------------
+
+    def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if outcome is HELD_BACK:
+                self._hold_back(job)
+            elif _tell(job, outcome) and isinstance(outcome, Decided):
+                self.outgoing.leaves(outcome.decision.answer)
+        self.outgoing.begin()
+        self.outgoing.resume_one()
+        for outcome in outcomes:
+            if isinstance(outcome, Decided):
+                self._listener.decided(outcome)
+
+    def _hold_back(self, job: Job) -> None:
+        room = self.outgoing.wait()
+        room.add_done_callback(lambda _: self._resume(job, room.exception()))
+
+    def _resume(self, job: Job, error: BaseException | None) -> None:
+        if error is None:
+            self._put(self._jobs, job)
+        else:
+            _tell(job, error)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What SQLite says of its trouble, as the contract has it."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreFailed(str(error)) from error
+def _is_quick(job: Job) -> bool:
+    return isinstance(job, Question) and job.is_quick
 
 
-def _lock(path: Path) -> PathLock:
-    """Of the file that a symbolic link may lead to: that is what two servers could share."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return PathLock(path.resolve())
-    except (PathTaken, OSError) as error:
-        raise StoreUnusable(f"cannot use {path}: {error}") from error
-
-
-def _range(search: Search, last: str | None) -> dict[str, object]:
-    """Of ids. To the database a BLOB comes after every text."""
-    return {"after": search.cursor or "", "last": b"" if last is None else last, "limit": search.limit + 1}
-
-
-def _newness(promise: Promise) -> tuple[int, str]:
-    return promise.created_at, promise.id
-
-
-def _link_operation(link: LinkChange) -> Operation:
-    match link:
-        case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
-            return statements.PUT_CALLBACK, (awaited, awaiter, fired)
-        case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
-            return statements.DROP_CALLBACKS, (awaiter, fired_only)
-        case PutListener(awaited=awaited, address=address):
-            return statements.PUT_LISTENER, (awaited, address)
-        case DropListener(awaited=awaited, address=address):
-            return statements.DROP_LISTENER, (awaited, address)
-        case PutSpreading(spreading=spreading, turn_at=turn_at):
-            return statements.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at)
-        case DropSpreading(promise_id=promise_id):
-            return statements.DROP_SPREADING, (promise_id,)
-
-
-def _schedule_operations(changes: Changes) -> Iterator[Operation]:
-    for id, schedule in changes.schedules.items():
-        if schedule is None:
-            for statement in statements.DROP_SCHEDULE:
-                yield statement, (id,)
-            continue
-        yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
-        param = rows.payload_data(schedule.promise_param)
-        if param is not None:
-            yield statements.PUT_SCHEDULE_PARAM, (param, id)
+def _tell(job: Job, outcome: Outcome) -> bool:
+    """Whether somebody waits for it."""
+    if job.done is None or job.done.done():
+        return False
+    match outcome:
+        case Decided():
+            job.done.set_result(outcome.decision.answer)
+        case ReadFailed() if isinstance(job, Question):
+            job.done.set_result(Answer(status=503, data=str(outcome)))
+        case ReadFailed():
+            job.done.set_exception(outcome)
+        case _:
+            job.done.set_result(outcome)
+    return True

@@ -5,11 +5,11 @@
 //   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
 //   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
 //   #timeline [data-promise][data-state] with .row-name .row-result and
-//     .bar[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
+//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
 //   #now (hidden unless something is pending)   #detail   #legend
 //   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
-//   #send-form #pause #send   #break-it #commands   #theme   #help #help-dialog   #auth #token   #notice
+//   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
 
 import { Chain } from "./model/chain.js";
@@ -21,13 +21,14 @@ import { Clock } from "./net/clock.js";
 import { Stream } from "./net/stream.js";
 import { shorten } from "./text/safe.js";
 import { nameOf, sentence, stateWord } from "./text/sentences.js";
+import { ActionsView } from "./view/actions.js";
 import { DetailView } from "./view/detail.js";
 import { attribute, byId, say, stateIcon } from "./view/dom.js";
 import { GroupsView } from "./view/groups.js";
 import { ListView } from "./view/list.js";
 import { LogView } from "./view/log.js";
 import { TimelineView } from "./view/timeline.js";
-import { askForToken, notice, showPane, showSettings, showStatus, wireTopbar } from "./view/topbar.js";
+import { askForToken, notice, showPane, showStatus, wireTopbar } from "./view/topbar.js";
 
 const LIST_EVERY = 250;
 const TYPING = 250;
@@ -53,6 +54,7 @@ class Page {
     this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id) });
     this.groups = new GroupsView();
     this.log = new LogView();
+    this.actions = new ActionsView({ act: (name, fields, button) => this.act(name, fields, button) });
     this.stream = new Stream({
       hello: (message) => this.hello(message),
       event: (event) => this.event(event),
@@ -67,10 +69,10 @@ class Page {
     this.stream.run();
   }
 
-  /** What the server allows may be another after its restart, so it is asked at every first contact. */
-  async loadSettings() {
+  /** At every contact: they may be others after a restart, or be there again. */
+  async loadActions() {
     try {
-      showSettings(await api.settings(), (pause, button) => this.send(pause, button));
+      this.actions.show(await api.actions());
     } catch (error) {
       this.failed(error);
     }
@@ -82,8 +84,8 @@ class Page {
     this.heard(message.at);
     this.roster.hello(message);
     this.change("groups", "timeline");
+    this.loadActions();
     if (message.resumed && this.list.loaded) return;
-    this.loadSettings();
     await this.loadList(true);
     this.openWanted();
   }
@@ -289,12 +291,12 @@ class Page {
     if (picked) this.showDetail(picked);
   }
 
-  // ── requests ──
+  // ── actions ──
 
-  async send(pause, button) {
+  async act(name, fields, button) {
     button.disabled = true;
     try {
-      const { id } = await api.sendOne(pause);
+      const { id } = await api.act(name, fields);
       choose(id);
     } catch (error) {
       this.failed(error);

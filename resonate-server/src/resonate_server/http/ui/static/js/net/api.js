@@ -54,8 +54,8 @@ async function reason(response) {
 
 const json = async (...args) => (await request(...args)).json();
 
-export const settings = () => json("settings");
 export const chains = (filter, before, signal) => json("chains", { limit: "50", before, ...filter }, { signal });
 export const chain = (id, signal) => json("chain", { id }, { signal });
-export const sendOne = (pause) =>
-  json("send", {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ pause }) });
+export const actions = () => json("actions");
+export const act = (name, fields) =>
+  json(`actions/${name}`, {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ fields }) });

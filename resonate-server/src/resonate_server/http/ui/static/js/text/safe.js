@@ -43,10 +43,10 @@ export function shortPid(pid) {
   return shorten(text, 10);
 }
 
-/** The name people use for a group: `service-bar` is bar. */
+/** The name people use for a group: `service-pay` is pay. */
 export const shortGroup = (group) => String(group ?? "").replace(/^service-(?=.)/, "");
 
-/** What `id` has that `parent` has not: `foo:1` below `foo` is `:1`. */
+/** What `id` has that `parent` has not: `order:1` below `order` is `:1`. */
 export function ownPart(id, parent) {
   if (parent && id !== parent && id.startsWith(parent)) return id.slice(parent.length);
   return id;

@@ -39,7 +39,7 @@ export class ListView {
     if (top !== undefined && this.scroller.scrollTop > 4) this.#keep(top);
     say(byId("chains-count"), total);
     byId("chains-empty").hidden = this.items.length > 0;
-    say(byId("chains-empty"), filtered ? "No chain fits the filter." : "No chain yet. One begins with every request to foo.");
+    say(byId("chains-empty"), filtered ? "No chain fits the filter." : "No chain yet. One begins with every call.");
   }
 
   #keep(id) {
@@ -127,15 +127,15 @@ function shortDuration(ms, lasts) {
 
 function spark() {
   const step = SPARK.width / 12;
-  const bars = Array.from({ length: 12 }, (_, index) => svg("rect", { x: index * step, width: step - SPARK.gap, rx: 1 }));
-  return svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, "aria-hidden": "true" }, bars);
+  const columns = Array.from({ length: 12 }, (_, index) => svg("rect", { x: index * step, width: step - SPARK.gap, rx: 1 }));
+  return svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, "aria-hidden": "true" }, columns);
 }
 
 function drawSpark(node, heights) {
   heights.forEach((share, index) => {
     const height = Math.max(1.5, share * SPARK.height);
-    const bar = node.children[index];
-    attribute(bar, "height", height.toFixed(1));
-    attribute(bar, "y", (SPARK.height - height).toFixed(1));
+    const column = node.children[index];
+    attribute(column, "height", height.toFixed(1));
+    attribute(column, "y", (SPARK.height - height).toFixed(1));
   });
 }

@@ -1,4 +1,4 @@
-// The chosen chain as a timeline: one row per promise, its segments as bars, and a cursor "now" while it lasts.
+// The chosen chain as a timeline: one row per promise, its segments as stripes, and a cursor "now" while it lasts.
 
 import { expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
 import { rowsOf } from "../model/rows.js";
@@ -151,7 +151,7 @@ export class TimelineView {
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
     this.#result(element.querySelector(".row-result"), promise);
-    this.#bars(element.querySelector(".row-track"), row);
+    this.#stripes(element.querySelector(".row-track"), row);
   }
 
   /** What its id has that its parent's, or at least the root's, has not. */
@@ -160,7 +160,7 @@ export class TimelineView {
     return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
-  /** From the second attempt on, its number and shade beside the name: bars may be too short for words. */
+  /** From the second attempt on, its number and shade beside the name: stripes may be too short for words. */
   #attempt(node, row) {
     const attempt = Math.max(0, ...row.segments.map((segment) => (segment.step ? 0 : (segment.attempt ?? 0))));
     node.hidden = attempt < 2;
@@ -183,23 +183,23 @@ export class TimelineView {
     attribute(node, "title", promise.state === "pending" ? null : shorten(brief(promise.value, 300), 300));
   }
 
-  #bars(track, row) {
+  #stripes(track, row) {
     const wanted = barsOf(row, this);
     const old = new Map([...track.children].map((node) => [node.dataset.key, node]));
-    for (const bar of wanted) {
-      const node = old.get(bar.key) ?? track.appendChild(newBar(bar));
-      old.delete(bar.key);
-      this.#draw(node, bar);
+    for (const stripe of wanted) {
+      const node = old.get(stripe.key) ?? track.appendChild(newStripe(stripe));
+      old.delete(stripe.key);
+      this.#draw(node, stripe);
     }
     for (const node of old.values()) node.remove();
   }
 
-  #draw(node, bar) {
-    for (const [name, value] of Object.entries(bar.attributes)) attribute(node, name, value);
-    if (node.firstChild?.classList?.contains("bar-text")) say(node.firstChild, bar.text);
-    node.style.left = percent((bar.from - this.begin) / this.#span);
-    node.openFrom = bar.to === null ? bar.from : null;
-    if (bar.width !== false) this.#widen(node, bar.from, bar.to ?? this.now());
+  #draw(node, stripe) {
+    for (const [name, value] of Object.entries(stripe.attributes)) attribute(node, name, value);
+    if (node.firstChild?.classList?.contains("stripe-text")) say(node.firstChild, stripe.text);
+    node.style.left = percent((stripe.from - this.begin) / this.#span);
+    node.openFrom = stripe.to === null ? stripe.from : null;
+    if (stripe.width !== false) this.#widen(node, stripe.from, stripe.to ?? this.now());
   }
 
   #widen(node, from, to) {
@@ -220,7 +220,7 @@ export class TimelineView {
     this.#frame = 0;
     if (!this.chain?.isPending) return;
     if (this.#pendingSpan() !== this.#span) this.refresh();
-    for (const node of this.tree.querySelectorAll(".bar[data-open]")) this.#widen(node, node.openFrom, this.now());
+    for (const node of this.tree.querySelectorAll(".stripe[data-open]")) this.#widen(node, node.openFrom, this.now());
     this.#moveNow();
     say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
@@ -310,19 +310,19 @@ function resultOf(promise) {
   return stateWord(promise.state);
 }
 
-// ── bars ──
+// ── stripes ──
 
 /** Everything drawn in a row's track: segments, torn edges, what a timer has yet to go, the end. */
 function barsOf(row, view) {
-  const bars = row.segments.map((segment) => segmentBar(segment, row, view));
-  for (const segment of row.segments) if (segment.broken && segment.to !== null) bars.push(breakMark(segment, row, view));
+  const stripes = row.segments.map((segment) => segmentStripe(segment, row, view));
+  for (const segment of row.segments) if (segment.broken && segment.to !== null) stripes.push(breakMark(segment, row, view));
   const promise = row.promise;
-  if (promise.timer && promise.state === "pending") bars.push(aheadBar(promise, view));
-  if (promise.settledAt !== null) bars.push(endMark(promise, view));
-  return bars;
+  if (promise.timer && promise.state === "pending") stripes.push(aheadStripe(promise, view));
+  if (promise.settledAt !== null) stripes.push(endMark(promise, view));
+  return stripes;
 }
 
-function segmentBar(segment, row, view) {
+function segmentStripe(segment, row, view) {
   const text = segmentText(segment, row, view.nameOfId);
   return {
     key: `${segment.kind}:${segment.from}`,
@@ -364,7 +364,7 @@ function breakMark(segment, row, view) {
   };
 }
 
-function aheadBar(promise, view) {
+function aheadStripe(promise, view) {
   const end = Math.min(promise.timeoutAt, view.begin + 1e15);
   return { key: "ahead", from: promise.createdAt, to: end, attributes: { "data-kind": "ahead", title: `due +${duration(end - view.begin)} (${fullTime(end)})` } };
 }
@@ -374,8 +374,8 @@ function endMark(promise, view) {
   return { key: "settled", from: promise.settledAt, to: promise.settledAt, width: false, attributes: { "data-kind": "settled", "data-state": promise.state, title: text } };
 }
 
-function newBar(bar) {
-  const inside = bar.icon ? icon(bar.icon) : bar.text === undefined ? null : el("span", { class: "bar-text" });
-  return el("span", { class: "bar", "data-key": bar.key }, inside);
+function newStripe(stripe) {
+  const inside = stripe.icon ? icon(stripe.icon) : stripe.text === undefined ? null : el("span", { class: "stripe-text" });
+  return el("span", { class: "stripe", "data-key": stripe.key }, inside);
 }
 

@@ -1,7 +1,7 @@
-// The bar at the top and what it opens: connection, sending a request, commands to copy, theme, help, token, notices.
+// The top of the page and what it opens: connection, theme, help, token, notices.
 
 import { clockTime } from "../text/durations.js";
-import { attribute, byId, copy, el, say } from "./dom.js";
+import { attribute, byId, copy, say } from "./dom.js";
 
 const NOTICE_SHOWN = 8000;
 
@@ -12,23 +12,6 @@ export function showStatus(state, since = 0, why = "") {
   say(byId("status-text"), words[state]);
   attribute(byId("status"), "title", state === "stale" ? `${why}; what you see is as of ${clockTime(since)}. Trying to connect` : "Connection to the server");
   attribute(document.body, "data-stale", state === "stale");
-}
-
-/** What the server is set to allow and to tell. `send(pause)` sends a request. */
-export function showSettings(settings, send) {
-  byId("send-form").hidden = !settings.send;
-  byId("send-form").onsubmit = (event) => {
-    event.preventDefault();
-    send(Number(byId("pause").value) || 0, byId("send"));
-  };
-  const commands = [["Kill bar", settings.commands?.kill_bar], ["Start bar again", settings.commands?.start_bar]].filter(([, text]) => text);
-  byId("break-it").hidden = commands.length === 0;
-  byId("commands-list").replaceChildren(...commands.map(([name, text]) => command(name, text)));
-}
-
-function command(name, text) {
-  const button = el("button", { type: "button", class: "quiet", "aria-label": `Copy: ${text}`, onclick: () => copy(text, button) }, el("span", { class: "label" }, "Copy"));
-  return el("li", {}, el("span", {}, name), el("code", {}, text), button);
 }
 
 export function notice(text) {

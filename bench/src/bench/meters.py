@@ -1,0 +1,109 @@
+"""What processes cost: CPU, memory, waits for the disk, requests and commits; and which cores they may use."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import psutil
+from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
+
+REQUESTS = "resonate_request_total"
+COMMITS = "resonate_commit_batch_size_count"
+DISK_CALLS = ("fsync", "fdatasync")
+
+
+class Usage(Struct, frozen=True):
+    """Of a process and its living children. ``peak_bytes``: of resident memory, as if all had theirs at once."""
+
+    cpu_seconds: float
+    rss_bytes: int
+    peak_bytes: int
+
+    def since(self, before: "Usage") -> "Usage":
+        return msgspec.structs.replace(self, cpu_seconds=self.cpu_seconds - before.cpu_seconds)
+
+
+def usage(pid: int) -> Usage:
+    """Since its start."""
+    parent = psutil.Process(pid)
+    family = [parent, *parent.children(recursive=True)]
+    cpu_seconds = sum(times.user + times.system for times in (member.cpu_times() for member in family))
+    rss_bytes = sum(member.memory_info().rss for member in family)
+    return Usage(cpu_seconds, rss_bytes, sum(map(_peak_bytes, family)))
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(peak[1]) * 1_024 if peak else int(process.memory_info().rss)
+
+
+# ── requests and commits ──
+
+
+def server_counts(metrics_url: str) -> dict[str, float]:
+    """`COMMITS` and `REQUESTS` of our server since its start, the latter also by kind."""
+    counts: defaultdict[str, float] = defaultdict(float)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(metrics_url, timeout=10) as response:
+        for family in text_string_to_metric_families(response.read().decode()):
+            for sample in family.samples:
+                counts[sample.name] += sample.value
+                if sample.name == REQUESTS:
+                    counts[sample.labels["kind"]] += sample.value
+    return counts
+
+
+# ── waits for the disk ──
+
+
+@contextmanager
+def counted_disk_calls(pid: int) -> Iterator[list[int]]:
+    """Count, by strace, how often all threads of ``pid`` wait for the disk; it is slower meanwhile.
+
+    The list has the number once the counting has ended, and stays empty where strace is not there or not allowed.
+    """
+    calls: list[int] = []
+    with TemporaryDirectory(prefix="bench-strace-") as folder, ExitStack() as running:
+        summary = Path(folder) / "summary"
+        command = ["strace", "-f", "-c", "-e", f"trace={','.join(DISK_CALLS)}", "-o", str(summary), "-p", str(pid)]
+        if shutil.which("strace"):
+            strace = running.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            assert strace.stderr is not None
+            if "attached" in strace.stderr.readline():
+                running.callback(lambda: calls.append(disk_calls_in(summary.read_text())))
+                running.callback(strace.wait)
+            running.callback(strace.send_signal, signal.SIGINT)
+        yield calls
+        running.close()
+
+
+def disk_calls_in(summary: str) -> int:
+    """The calls in the table that ``strace -c`` prints: the fourth column of the lines that end with their names."""
+    lines = [line.split() for line in summary.splitlines()]
+    return sum(int(words[3]) for words in lines if words and words[-1] in DISK_CALLS)
+
+
+# ── cores ──
+
+
+def two_cores() -> tuple[int | None, int | None]:
+    """One for what is measured, one for the load; ``None`` where processes cannot be tied to cores."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
+
+
+def tie(pid: int, core: int | None) -> None:
+    """Every thread of a process; those that are made later inherit it."""
+    if core is not None:
+        for thread in psutil.Process(pid).threads():
+            os.sched_setaffinity(thread.id, {core})

@@ -1,0 +1,94 @@
+"""The composition root: every part of the server is made here, once, and told of those that it needs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from msgspec import Struct
+
+from resonate_server.config import Settings
+from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Outbound, Presence, Push
+from resonate_server.engine import Engine, EngineSettings
+from resonate_server.http import Parts, build_app, build_metrics_app
+from resonate_server.http.auth import Guard
+from resonate_server.http.ready import Pulse, machine_figures
+from resonate_server.kernel.model import Rules
+from resonate_server.metrics import Metrics, OperationCollector
+from resonate_server.store.sqlite import Database, SQLiteStore
+from resonate_server.watch import Watch
+from resonate_server.watch.survey import Survey
+
+HOUSEKEEPING_S = 60
+
+
+class Server(Struct, frozen=True):
+    """Made, but not started: all of it starts and stops with ``app``. ``parts`` is what its routes work with."""
+
+    parts: Parts
+    push: Push
+    presence: Presence
+    survey: Survey
+    app: web.Application
+    metrics_app: web.Application
+
+
+def build(settings: Settings) -> Server:
+    """Raises ``WrongSetting`` for a key that cannot be used, ``StoreUnusable`` for such a file."""
+    guard, metrics, pulse = Guard(settings.auth), Metrics(), Pulse()
+    engine = _engine(settings, metrics)
+    push = Push(
+        settings.transports.http_push,
+        settings.server.public_url,
+        metrics,
+        lambda unblock: engine.delivered(unblock.key),
+    )
+    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
+    hub = Hub(engine, push.send, presence)
+    watch = _watch(engine, hub, presence) if settings.ui.enabled else None
+    survey = Survey(engine, hub.workers, engine.now)
+    metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(engine, pulse)))
+    parts = Parts(settings, guard, metrics, engine, hub, watch, pulse)
+    server = Server(parts, push, presence, survey, build_app(parts), build_metrics_app(metrics, settings))
+    server.app.cleanup_ctx.append(lambda _: _running(server))
+    return server
+
+
+def _engine(settings: Settings, metrics: Metrics) -> Engine:
+    sqlite = settings.storage.sqlite
+    store = SQLiteStore(Database(sqlite.path, sqlite.synchronous))
+    engine_settings = EngineSettings(
+        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
+        server_url=settings.server.public_url,
+        keep_settled_ms=settings.retention.settled_after,
+    )
+    return Engine(store, engine_settings, metrics)
+
+
+def _watch(engine: Engine, hub: Hub, presence: Presence) -> Watch:
+    watch = Watch(engine, presence.members, engine.now)
+    engine.observer = hub.observer = presence.observer = watch
+    return watch
+
+
+async def _running(server: Server) -> AsyncIterator[None]:
+    parts = server.parts
+    await server.push.start()
+    parts.engine.start(Outbound(parts.hub, server.push, parts.metrics))
+    tasks = [asyncio.ensure_future(each) for each in (_keep_house(server), server.survey.run(), parts.pulse.beat())]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    parts.hub.stop()
+    server.presence.close()
+    await server.push.stop()
+    await parts.engine.stop()
+
+
+async def _keep_house(server: Server) -> None:
+    engine = server.parts.engine
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_S)
+        server.presence.keep_house()
+        engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
+        await engine.drop_settled_trees()

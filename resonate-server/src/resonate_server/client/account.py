@@ -1,0 +1,334 @@
+"""What became of a chain that met a fault: an account for people, and a verdict. Judges what is given, asks nobody.
+
+Runs are counted in the logs of the workers: the server is not to be its own witness. Times are in ms since the epoch.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from resonate_server.client.calls import Call
+from resonate_server.client.runs import Run
+from resonate_server.protocol.records import PromiseState, times
+
+NOTICEABLE_MS = 500
+"""A delay that is shorter counts as none."""
+
+VALUE_SHOWN = 200
+"""Characters of an answer or a result."""
+
+
+class FaultKind(StrEnum):
+    """What can be done to a service."""
+
+    KILL = "kill"
+    PAUSE = "pause"
+    FREEZE = "freeze"
+    PARTITION = "partition"
+
+    @property
+    def struck(self) -> str:
+        return {"kill": "killed", "partition": "cut off"}.get(self, "frozen")
+
+    @property
+    def over(self) -> str:
+        return {"kill": "started again", "partition": "connected again"}.get(self, "thawed")
+
+
+class Fault(Struct, frozen=True):
+    """Struck at ``began`` and over at ``ended``. ``group``: that of the workers; ``None`` if it struck the server."""
+
+    kind: FaultKind
+    name: str
+    group: str | None
+    began: int
+    ended: int
+
+    def explains(self, part: "Part") -> bool:
+        """Whether it broke off a run: that part has to run again then."""
+        return self.group in (None, part.group) and any(run.was_under_way(self.began) for run in part.runs)
+
+
+class Part(Struct, frozen=True):
+    """A call that runs something. ``caller``: the part that it is a step of; ``is_leaf``: it calls nobody itself."""
+
+    call: Call
+    name: str
+    group: str
+    caller: "Part | None"
+    is_leaf: bool
+    runs: list[Run]
+
+    @property
+    def whose(self) -> str:
+        return self.name if self.caller is None else f"{self.caller.name}'s {self.name}"
+
+
+class Case(Struct, frozen=True):
+    """All that is known. ``message``: what the caller was answered; ``expected``: what that should be, if given.
+
+    ``takes``: ms of sleep or work in the chain, without which it is answered at once.
+    """
+
+    calls: list[Call]
+    parts: list[Part]
+    fault: Fault | None
+    sent: int
+    answered: int
+    takes: int
+    message: Any
+    expected: Any
+
+    @property
+    def leaves(self) -> list[Part]:
+        return [part for part in self.parts if part.is_leaf]
+
+    @property
+    def repeated(self) -> list[Part]:
+        return [part for part in self.leaves if len(part.runs) > 1]
+
+    @property
+    def was_idle(self) -> bool:
+        """The fault struck before there was a request."""
+        return self.fault is not None and self.fault.began < self.sent
+
+
+def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
+    """Of the calls that ``Chain.read`` gives, all but sleeps."""
+    runs_by_id: dict[str, list[Run]] = {}
+    for run in runs:
+        runs_by_id.setdefault(run.id, []).append(run)
+    parts: list[Part] = []
+    path: list[Part | None] = []
+    for call, following in zip(calls, [*calls[1:], None], strict=True):
+        depth = len(call.more)
+        del path[depth:]
+        caller = path[-1] if path and call.is_step else None
+        own = runs_by_id.get(call.promise.id, [])
+        part = Part(
+            call=call,
+            name=own[0].function if own else call.name,
+            group=call.group if caller is None else caller.group,
+            caller=caller,
+            is_leaf=following is None or len(following.more) <= depth,
+            runs=own,
+        )
+        path.append(part)
+        if not call.is_timer:
+            parts.append(part)
+    return parts
+
+
+# ── the verdict ──
+
+
+def wrongs(case: Case) -> list[str]:
+    """What is not as it should be, in words."""
+    return [*_wrong_answer(case), *_wrong_runs(case), *_missing_refusal(case)]
+
+
+def _wrong_answer(case: Case) -> Iterator[str]:
+    root = case.calls[0]
+    if root.promise.state is not PromiseState.RESOLVED:
+        yield f"{root.name} has failed" + (f": {root.error}" if root.error else "")
+    if case.expected is not None and case.message != case.expected:
+        got = "is missing" if case.message is None else f"is {_json(case.message)}"
+        yield f"the answer should be {_json(case.expected)}, but {got}"
+
+
+def _wrong_runs(case: Case) -> Iterator[str]:
+    """A function that calls nobody may run once, and once more if the fault broke it off.
+
+    Others run from their top whenever they go on.
+    """
+    for part in case.parts:
+        most = 2 if case.fault is not None and case.fault.explains(part) else 1
+        if not part.runs:
+            yield f"{part.whose} has not run, by the logs"
+        elif part.is_leaf and len(part.runs) > most:
+            yield f"{part.whose} should have run {times(most)}, but ran {times(len(part.runs))}"
+
+
+def _missing_refusal(case: Case) -> Iterator[str]:
+    """Whoever lost its lease while it stood still sends its result late."""
+    if _is_about_a_late_result(case) and _late_result(case) is None:
+        yield "nothing shows that the late result was refused"
+
+
+def _is_about_a_late_result(case: Case) -> bool:
+    fault = case.fault
+    if fault is None or fault.kind is not FaultKind.FREEZE or fault.group is None:
+        return False
+    return any(fault.explains(part) for part in case.leaves)
+
+
+def _late_result(case: Case) -> Run | None:
+    """The run whose result the server has refused, by what its worker says."""
+    struck = (part for part in case.parts if case.fault is not None and part.group == case.fault.group)
+    return next((run for part in struck for run in part.runs if run.was_refused), None)
+
+
+def verdict(case: Case) -> str:
+    """In one sentence, if nothing is wrong."""
+    answer = "the answer is " + _json(case.message)
+    once = [part for part in case.leaves if len(part.runs) == 1]
+    whole = _listed([part.name for part in once if part.caller is None])
+    steps = _listed([part.whose for part in once if part.caller is not None])
+    ran = f"{whole} ran exactly once" if whole else "nothing that was done was done again"
+    if _is_about_a_late_result(case):
+        return f"Counted once: {answer}, {ran}, and the late result was refused."
+    if case.repeated:
+        again = _listed([f"{(part.caller or part).name}'s" for part in case.repeated])
+        return f"T{answer[1:]}, and {ran}; only {again} unfinished step ran again."
+    if steps:
+        return f"T{answer[1:]}; {ran}, and so did {steps}."
+    if case.fault is None or case.was_idle:
+        return f"T{answer[1:]}, and {ran}."
+    cost = cost_ms(case)
+    return f"The crash cost {_seconds(cost) if cost else 'nothing'}: {answer}, and {ran}."
+
+
+# ── the account ──
+
+
+def account(case: Case) -> Iterator[str]:
+    """What happened, line by line; a line that begins with a blank explains the one before."""
+    if case.fault is not None:
+        yield _what_struck(case, case.fault)
+        yield from _what_was_kept(case, case.fault)
+        yield from _who_continued(case, case.fault)
+        if (late := _late_result(case)) is not None:
+            yield f"The server refused the late result of the {case.fault.kind.struck} {late.function}, which says:"
+            yield f" {late.outcome}"
+    yield f"Runs of each function, counted in the logs: {', '.join(_counts(case))}."
+    yield " (a waiting function runs from its top when it continues;"
+    yield " a call it made before is not made again)"
+    yield from _when_the_answer_came(case)
+
+
+def _what_struck(case: Case, fault: Fault) -> str:
+    apart = _roughly(abs(fault.began - case.sent))
+    when = f"{apart} {'before' if case.was_idle else 'after'} the request was sent"
+    lasted = _roughly(fault.ended - fault.began)
+    return f"{fault.name} was {fault.kind.struck} {when}, and {fault.kind.over} {lasted} later."
+
+
+def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
+    """What the server knew when the fault struck."""
+    called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
+    done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
+    unfinished = _listed([part.name for part in called if part not in done])
+    results = _listed([f"{part.name}'s result {_json(part.call.result)}" for part in done])
+    kept = [f"the unfinished calls of {unfinished}"] if unfinished else []
+    kept += [results] if results else []
+    if kept:
+        yield f"The server kept {', and '.join(kept)}."
+
+
+def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
+    """The next run of what was struck."""
+    runs = [run for part in case.parts if part.caller is None and part.group == fault.group for run in part.runs]
+    next_run = next((run for run in sorted(runs, key=lambda run: run.began) if run.began > fault.began), None)
+    if next_run is not None and not case.was_idle:
+        who, how, whom = next_run.function, "continued", "it"
+        if next_run.began < fault.ended:
+            who, how, whom = f"Another {who}", "took over", "the first"
+        later = _roughly(next_run.began - fault.began)
+        yield f"{who} {how} in attempt {next_run.attempt}, {later} after {whom} was {fault.kind.struck}."
+
+
+def _counts(case: Case) -> Iterator[str]:
+    """How often each function ran; with that of its steps."""
+    for part in case.parts:
+        if part.caller is None:
+            steps = [f"its {each.name}: {len(each.runs)}" for each in case.parts if each.caller is part]
+            yield f"{part.name} {len(part.runs)}" + (f" ({', '.join(steps)})" if steps else "")
+
+
+def _when_the_answer_came(case: Case) -> Iterator[str]:
+    since, what = _since(case)
+    if case.answered < since:
+        yield f"The answer came before {what}."
+    else:
+        yield f"The answer came {_seconds(case.answered - since)} after {what}."
+    for part in case.repeated:
+        yield f" ({_roughly(_length(part))} of that were {part.whose}, done again from its beginning:"
+        yield f" {_why_again(case.fault)})"
+    if case.fault is not None and cost_ms(case):
+        due = _due(case)
+        without = "at once" if due <= case.sent else f"after {_seconds(due - case.sent)}"
+        yield f"Without the fault it would have come {without}; it came after {_seconds(case.answered - case.sent)}."
+
+
+def _since(case: Case) -> tuple[int, str]:
+    """The last thing that the answer had to wait for."""
+    fault = case.fault
+    if fault is None:
+        return case.sent, "the request was sent"
+    waited_for = (fault.ended, f"{fault.name} was {fault.kind.over}")
+    if fault.kind is FaultKind.FREEZE:
+        waited_for = (fault.began, f"{fault.name} was frozen")
+    if case.was_idle or case.repeated:
+        return waited_for
+    return max(waited_for, (_due(case), _what_it_takes(case)))
+
+
+def _what_it_takes(case: Case) -> str:
+    if any(call.is_timer for call in case.calls):
+        return "the pause ended"
+    return next((f"{part.whose} was to end" for part in case.parts if part.caller is not None), "the request was sent")
+
+
+def _why_again(fault: Fault | None) -> str:
+    if fault is None or fault.group is None:
+        return "its lease was lost before it had finished"
+    return f"the {fault.kind.struck} {fault.name} had not finished it"
+
+
+# ── the cost ──
+
+
+def cost_ms(case: Case) -> int:
+    """How much later the answer came than without the fault; 0 if nobody would notice."""
+    late = case.answered - _due(case)
+    return late if late >= NOTICEABLE_MS else 0
+
+
+def _due(case: Case) -> int:
+    """When the answer would have come without the fault.
+
+    What the chain takes counts from where that sleep or step began, unless only after the fault.
+    """
+    sleeps = [call.promise.created_at for call in case.calls if call.is_timer]
+    steps = [part.runs[0].began for part in case.parts if part.caller is not None and part.runs]
+    begun = [at for at in sleeps + steps if case.fault is not None and at <= case.fault.began]
+    return max(begun, default=case.sent) + case.takes
+
+
+def _length(part: Part) -> int:
+    """Ms that it takes if nothing comes between."""
+    return next((run.ended - run.began for run in part.runs if run.has_returned and run.ended is not None), 0)
+
+
+# ── how it is told ──
+
+
+def _json(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
+
+
+def _listed(words: list[str]) -> str:
+    """As a sentence has them; empty if there are none."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1_000:.3f} s"
+
+
+def _roughly(ms: int) -> str:
+    return f"{ms / 1_000:.1f} s"

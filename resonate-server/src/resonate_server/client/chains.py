@@ -1,0 +1,35 @@
+"""``resonate chains``: which chains there are, the newest first."""
+
+import click
+import msgspec
+from msgspec import Struct
+
+from resonate_server.client.commands import fail, where, with_server
+from resonate_server.client.connection import CallFailed
+from resonate_server.client.values import printable
+
+
+class _Chain(Struct):
+    id: str
+
+
+class _Page(Struct):
+    chains: list[_Chain]
+
+
+@click.command(short_help="List the newest chains.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
+@with_server
+def chains(limit: int) -> None:
+    """Print the ids of the newest chains, one a line, the newest first.
+
+    Only this server tells which are the newest: others answer that they do not know the request.
+    """
+    try:
+        page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_Page)
+    except CallFailed as error:
+        fail(str(error))
+    except msgspec.DecodeError:
+        fail("the server does not say which chains there are")
+    for chain in page.chains:
+        click.echo(printable(chain.id).encode())  # UTF-8 whatever the locale: it is passed on as an argument

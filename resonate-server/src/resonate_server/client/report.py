@@ -1,0 +1,107 @@
+"""``resonate report``: what became of a chain, and whether it proves what it should."""
+
+import sys
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+from rich.console import Console
+
+from resonate_server.client.account import Case, Fault, FaultKind, account, parts_of, verdict, wrongs
+from resonate_server.client.calls import Call, Chain
+from resonate_server.client.commands import fail, shown, where, with_server
+from resonate_server.client.connection import CallFailed
+from resonate_server.client.runs import read_runs
+from resonate_server.client.values import DURATION
+
+INDENT = "           "
+
+
+@click.command(short_help="Tell what became of a chain, and judge it.")
+@click.argument("id")
+@click.option("--expect", "expected", metavar="JSON", help="What the answer should be.")
+@click.option("--answer", metavar="JSON", help='What the caller was answered, {"message": ...} [default: the result].')
+@click.option("--sent", metavar="MS", type=int, help="When the caller sent its request [default: when ID was created].")
+@click.option("--answered", metavar="MS", type=int, help="When it had the answer [default: when ID was settled].")
+@click.option("--takes", type=DURATION, default=0, help="How long the chain sleeps or works, like 5s.")
+@click.option("--fault", type=click.Choice([kind.value for kind in FaultKind]), help="What was done to a service.")
+@click.option("--struck", metavar="NAME", help="Which service; needed with --fault, as are --struck-at and --over-at.")
+@click.option("--group", metavar="GROUP", help="The group of its workers [default: the server was struck].")
+@click.option("--struck-at", metavar="MS", type=int, help="When the fault began.")
+@click.option("--over-at", metavar="MS", type=int, help="When it was over: the service was started again, or thawed.")
+@with_server
+def report(
+    id: str, expected: str | None, answer: str | None, sent: int | None, answered: int | None, takes: int, **fault: Any
+) -> None:
+    """Tell what became of the chain ID: how often each function ran, and why; what a fault cost; and the verdict.
+
+    The logs of the workers come on standard input, as "scripts/logs.sh" prints them: runs are counted there, because
+    the server should not be its own witness. Times are in ms since the epoch.
+
+    Exit status 0 if the proof holds: the answer is what --expect says, and every function that calls nobody ran once,
+    or twice if the fault broke its first run off. Otherwise 1, and the reason is told.
+    """
+    struck = _fault(**fault)
+    calls = _settled_calls(id)
+    root = calls[0]
+    runs = read_runs(_logs(), [call.promise.id for call in calls])
+    case = Case(
+        calls=calls,
+        parts=parts_of(calls, runs),
+        fault=struck,
+        sent=root.promise.created_at if sent is None else sent,
+        answered=(root.settled_at or 0) if answered is None else answered,
+        takes=takes,
+        message=root.result if answer is None else _message(answer),
+        expected=None if expected is None else _json(expected),
+    )
+    console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+    for line in account(case):
+        console.print(shown(INDENT + line[1:] if line.startswith(" ") else line))
+    if reasons := wrongs(case):
+        console.print(shown(f"Something went wrong: {'; '.join(reasons)}."), style="bold red")
+        raise SystemExit(1)
+    console.print(shown(verdict(case)), style="bold green")
+
+
+def _fault(
+    fault: str | None, struck: str | None, group: str | None, struck_at: int | None, over_at: int | None
+) -> Fault | None:
+    if fault is None:
+        return None
+    if struck is None or struck_at is None or over_at is None:
+        raise click.UsageError("--fault needs --struck, --struck-at and --over-at")
+    return Fault(kind=FaultKind(fault), name=struck, group=group, began=struck_at, ended=over_at)
+
+
+def _logs() -> BinaryIO:
+    stdin = sys.stdin
+    if stdin is None or stdin.isatty():
+        raise click.UsageError("the logs of the workers are missing: scripts/logs.sh | resonate report ID")
+    return stdin.buffer
+
+
+def _settled_calls(id: str) -> list[Call]:
+    try:
+        calls = Chain(where().connection(), id).read()
+    except CallFailed as error:
+        fail(str(error))
+    if not calls[0].is_settled:
+        fail(f"{id} is still pending: there is nothing to judge yet")
+    return calls
+
+
+def _message(answer: str) -> Any:
+    """Nothing if it is no JSON."""
+    try:
+        decoded = msgspec.json.decode(answer)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    return decoded.get("message") if isinstance(decoded, dict) else decoded
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"--expect is no JSON: {error}") from None

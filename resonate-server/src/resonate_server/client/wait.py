@@ -1,0 +1,170 @@
+"""``resonate wait``: until a chain has come so far, for scripts."""
+
+import time
+from typing import Any
+
+import click
+from msgspec import Struct
+
+from resonate_server.client.calls import Call, Chain
+from resonate_server.client.commands import fail, shown, where, with_server
+from resonate_server.client.connection import CallFailed
+from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_passing
+from resonate_server.client.values import DURATION
+from resonate_server.protocol.records import TaskRecord, TaskState
+
+READ_PAUSE_S = 0.1
+
+NOT_FOUND = 404
+
+SETTLED_BEFORE = 3
+TIME_IS_OVER = 4
+
+STATES = {TaskState.ACQUIRED: "running", TaskState.SUSPENDED: "suspended", TaskState.FULFILLED: "settled"}
+
+
+class Goal(Struct, frozen=True):
+    """``name``: of the call that is to reach ``state``, as the tree shows it; empty for the call ID itself."""
+
+    name: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.name or 'it'} is {self.state}"
+
+
+class GoalType(click.ParamType[Goal]):
+    """``bar=running``, or only ``running``."""
+
+    name = "goal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Goal:
+        if isinstance(value, Goal):
+            return value
+        name, _, state = value.rpartition("=")
+        if state not in STATES.values() or value.startswith("="):
+            self.fail(
+                f"{value!r}: write it like settled or bar=running; a state is one of {', '.join(STATES.values())}",
+                param,
+                ctx,
+            )
+        return Goal(name, state)
+
+
+class Reached(Struct, frozen=True):
+    """A call in the state that was waited for. ``task``: the one in which it runs; a step has that of its function."""
+
+    call: Call
+    state: str
+    task: TaskRecord | None
+
+    def line(self) -> str:
+        """STATE, ATTEMPT, WORKER and ID, with tabs between them."""
+        attempt = "-" if self.task is None else str(self.task.version)
+        pid = self.task.pid if self.task is not None and isinstance(self.task.pid, str) else "-"
+        return "\t".join([self.state, attempt, shown(pid), shown(self.call.promise.id)])
+
+    @property
+    def attempt(self) -> int:
+        return 0 if self.task is None else self.task.version
+
+
+@click.command(short_help="Wait until a chain has come so far.")
+@click.argument("id")
+@click.option(
+    "--until",
+    "goals",
+    type=GoalType(),
+    metavar="[NAME=]STATE",
+    multiple=True,
+    default=["settled"],
+    help="What to wait for: running, suspended or settled. Several are waited for in turn [default: settled].",
+)
+@click.option(
+    "--after", type=click.IntRange(0), default=0, help="Only an attempt later than this one counts as running."
+)
+@click.option("--timeout", type=DURATION, help="How long to wait for all of it, like 30s [default: for ever].")
+@with_server
+def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
+    """Wait until the call ID, or a call below it, is running, suspended or settled.
+
+    NAME says which call, by its name in "resonate tree": a function, or "step" for what a function runs inside itself.
+    An ID that does not exist yet is waited for, and so is a server that goes away.
+
+    For each --until one line is printed as soon as it is reached: STATE, ATTEMPT, WORKER and ID of the call, with
+    tabs between them, and "-" for what there is not. What lasts only a few milliseconds may be missed.
+
+    \b
+    Exit status:
+      0    all was reached
+      1    no server at the beginning, or no permission
+      3    ID was settled before
+      4    the time is over
+      130  Ctrl-C
+    """
+    limit_s = float("inf") if timeout is None else timeout / 1_000
+    waiting = Waiting(
+        Chain(where().connection(min(ANSWER_S, max(limit_s, 0.1))), id), after, time.monotonic() + limit_s
+    )
+    with ended_by_signals():
+        for goal in goals:
+            click.echo(waiting.until(goal).line())
+
+
+class Waiting:
+    """``after``: an attempt; ``end``: when the time is over, by the monotonic clock."""
+
+    def __init__(self, chain: Chain, after: int, end: float) -> None:
+        self._chain = chain
+        self._after = after
+        self._end = end
+        self._server_was_there = False
+        self._obstacle = ""
+
+    def until(self, goal: Goal) -> Reached:
+        """Ends the command if it cannot be reached."""
+        while True:
+            calls = self._look()
+            if (reached := find(calls, goal, self._after)) is not None:
+                return reached
+            if calls and calls[0].is_settled:
+                fail(f"{calls[0].promise.id} was settled before {goal}", SETTLED_BEFORE)
+            if time.monotonic() >= self._end:
+                fail(f"the time is over before {goal}{self._obstacle}", TIME_IS_OVER)
+            time.sleep(READ_PAUSE_S)
+
+    def _look(self) -> list[Call]:
+        """Nothing while there is nothing to see."""
+        try:
+            calls = self._chain.read()
+        except CallFailed as error:
+            if error.status != NOT_FOUND and not (self._server_was_there and is_passing(error)):
+                fail(str(error))
+            if not self._obstacle:
+                click.echo(f"waiting: {shown(str(error))}", err=True)
+            self._server_was_there = True
+            self._obstacle = f": {error}"
+            return []
+        self._server_was_there = True
+        self._obstacle = ""
+        return calls
+
+
+def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
+    """The first call that has reached it, of those that ``Chain.read`` gives."""
+    tasks: list[TaskRecord | None] = []
+    for call in calls:
+        del tasks[len(call.more) :]
+        tasks.append(tasks[-1] if call.is_step and tasks else call.task)
+        if call.name == goal.name or (not goal.name and call is calls[0]):
+            reached = Reached(call, _state(call, tasks[-1]), tasks[-1])
+            if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
+                return reached
+    return None
+
+
+def _state(call: Call, task: TaskRecord | None) -> str:
+    """Empty while it waits for a worker."""
+    if call.is_settled:
+        return "settled"
+    return STATES.get(task.state, "") if task is not None else ""

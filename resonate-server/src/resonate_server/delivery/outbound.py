@@ -1,0 +1,30 @@
+"""Where messages go: to connected workers by the hub, to HTTP addresses by push."""
+
+from resonate_server.delivery.hub import Hub
+from resonate_server.delivery.push import Push
+from resonate_server.metrics import Metrics
+from resonate_server.protocol.messages import Execute, Message
+
+
+class Outbound:
+    """The engine's way out, see :class:`resonate_server.engine.work.Outbound`."""
+
+    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
+        self._push = push
+        self._hub = hub
+        self._metrics = metrics
+        self.refill = hub.refill
+        self.refresh = hub.refresh
+        self.silent = hub.silent
+        self.heard = hub.heard
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
+
+    def send(self, message: Message) -> None:
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+        self._hub.send(message)
+
+    def withdraw(self, task_id: str) -> None:
+        self._hub.withdraw(task_id)
+        self._push.withdraw(task_id)

@@ -1,0 +1,229 @@
+"""Who is there. Whether a worker lives is known here alone; others ask, or are told.
+
+A worker is a process in a group; a process may have streams in several groups. A stream that stays open proves nothing,
+as a frozen process keeps it, but one that breaks is a strong hint: a live worker is back within a second or two. So a
+worker is
+
+* *connected* while its stream is open, and for a moment after this server has ended it;
+* *silent* since its stream broke, or since it let a lease lapse, until there is a sign of life;
+* *gone* when it stayed away for a grace period without one (protocol section 9, item 4), or for longer than it takes
+  to come back from an end that was planned.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from resonate_server.delivery.observer import Nobody, Observer
+
+SILENT_MS = 30_000
+"""How long a process that let a lease lapse is avoided, unless it is heard of before: as long as it takes until an
+unclaimed task is dispatched again."""
+
+ABSENT_MS = 15_000
+"""A worker whose stream was ended as planned is back within a second; after this long it counts as gone."""
+
+GONE_KEPT_MS = 10 * 60_000
+"""How long a worker that is gone is remembered."""
+
+MAX_AWAY = 1_000
+"""Processes without a stream that are remembered."""
+
+HEARD_EVERY_MS = 1_000
+"""That a worker was heard of is told at most so often."""
+
+HEARD_SHARE_MS = 50
+"""With very many workers less often: so long after another one, on average. It is not to drive out what happens."""
+
+
+class State(StrEnum):
+    CONNECTED = "connected"
+    SILENT = "silent"
+    GONE = "gone"
+
+
+class Member(Struct, frozen=True):
+    """A worker as it stands now. Times are in ms; ``since``: when it came, ``heard``: its last sign of life."""
+
+    pid: str
+    group: str
+    since: int
+    heard: int
+    state: State
+    gone_at: int | None
+
+
+class _Seat(Struct):
+    """A process in one group. ``left_at``: when its stream ended, ``planned`` by this server or not."""
+
+    since: int
+    left_at: int | None = None
+    planned: bool = False
+    given_up_at: int | None = None
+    """When the grace period was over."""
+
+    def gone_at(self, now: int) -> int | None:
+        if self.given_up_at is None and self.left_at is not None and now - self.left_at > ABSENT_MS:
+            return self.left_at + ABSENT_MS
+        return self.given_up_at
+
+    def is_expected(self, now: int) -> bool:
+        """Its stream was ended as planned, a moment ago."""
+        return self.planned and self.gone_at(now) is None
+
+
+class _Process(Struct):
+    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``told_at``: when it was last told that
+    it was heard of; ``grace``: runs while it is missed."""
+
+    heard: int
+    told_at: int = 0
+    silent_at: int | None = None
+    grace: asyncio.TimerHandle | None = None
+    seats: dict[str, _Seat] = field(default_factory=dict)
+    """By group."""
+
+    @property
+    def has_stream(self) -> bool:
+        return any(seat.left_at is None for seat in self.seats.values())
+
+    def lives(self, now: int) -> None:
+        self.heard, self.silent_at = now, None
+        self.miss_no_more()
+
+    def miss_no_more(self) -> None:
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
+
+
+class Presence:
+    """Used on the event loop. ``now`` tells the time in ms.
+
+    ``gone(pid)`` is called once for each process that stayed away for the grace period, in seconds. Only processes that
+    had a stream are ever judged, and any request of theirs acquits.
+    """
+
+    def __init__(self, grace_seconds: float, now: Callable[[], int], gone: Callable[[str], None]) -> None:
+        self._grace_seconds = grace_seconds
+        self._now = now
+        self._gone = gone
+        self.observer: Observer = Nobody()
+        self._processes: dict[str, _Process] = {}
+        self._away: dict[str, None] = {}
+        """Processes without a stream, the longest away first."""
+
+    # --- what is asked ----------------------------------------------------------------------------------------------
+
+    def is_silent(self, pid: str) -> bool:
+        """Whether it let a lease lapse lately, and was not heard of since: others are to be preferred."""
+        process = self._processes.get(pid)
+        if process is None or process.silent_at is None:
+            return False
+        return self._now() - process.silent_at < SILENT_MS
+
+    def members(self) -> list[Member]:
+        """Everybody who is there, or was lately."""
+        now = self._now()
+        everybody = [
+            _member(pid, group, process, seat, now)
+            for pid, process in self._processes.items()
+            for group, seat in process.seats.items()
+        ]
+        return [member for member in everybody if member.gone_at is None or now - member.gone_at <= GONE_KEPT_MS]
+
+    # --- what is told -----------------------------------------------------------------------------------------------
+
+    def connected(self, group: str, pid: str) -> bool:
+        """It has a new stream. Tells whether this is its return from an end that was planned."""
+        now = self._now()
+        process = self._processes.setdefault(pid, _Process(now))
+        process.lives(now)
+        self._away.pop(pid, None)
+        seat = process.seats.get(group)
+        again = seat is not None and seat.is_expected(now)
+        if seat is None or not (again or seat.left_at is None):
+            process.seats[group] = _Seat(now)
+        else:
+            seat.left_at, seat.planned = None, False
+        self.observer.connected(group, pid, again)
+        return again
+
+    def left(self, group: str, pid: str, planned: bool) -> None:
+        """Its stream has ended, ``planned`` by this server or not."""
+        process = self._processes[pid]
+        seat = process.seats[group]
+        seat.left_at, seat.planned = self._now(), planned
+        self.observer.left(group, pid, planned)
+        if process.has_stream:  # One that is left, in another group, proves that it lives.
+            return
+        self._away[pid] = None
+        if not planned:
+            process.miss_no_more()
+            process.grace = asyncio.get_running_loop().call_later(self._grace_seconds, self._give_up, pid)
+        self._forget_those_longest_away()
+
+    def heard(self, pid: str) -> None:
+        """It has sent a request of its own. Comes with most requests."""
+        process = self._processes.get(pid)
+        if process is None:
+            return
+        now, was_silent = self._now(), process.silent_at is not None
+        process.lives(now)
+        if was_silent or now - process.told_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
+            process.told_at = now
+            for group in process.seats:
+                self.observer.heard(group, pid)
+
+    def silent(self, pid: str) -> None:
+        """It let a lease lapse, and may be frozen with its stream open."""
+        process = self._processes.get(pid)
+        if process is None:
+            return
+        now = process.silent_at = self._now()
+        for group, seat in process.seats.items():
+            if seat.gone_at(now) is None:
+                self.observer.silent(group, pid)
+
+    def _give_up(self, pid: str) -> None:
+        process, now = self._processes[pid], self._now()
+        process.grace = None
+        for group, seat in process.seats.items():
+            if seat.gone_at(now) is None:
+                seat.given_up_at = now
+                self.observer.gone(group, pid)
+        self._gone(pid)
+
+    # --- by the clock -----------------------------------------------------------------------------------------------
+
+    def keep_house(self) -> None:
+        """Once in a while: forget those that went long ago."""
+        now = self._now()
+        for pid, process in list(self._processes.items()):
+            for group, seat in list(process.seats.items()):
+                if now - (seat.gone_at(now) or now) > GONE_KEPT_MS:
+                    del process.seats[group]
+            if not process.seats:
+                self._forget(pid)
+
+    def close(self) -> None:
+        """Judge nobody any more: what stops is this server, not the workers."""
+        for pid in self._away:
+            self._processes[pid].miss_no_more()
+
+    def _forget_those_longest_away(self) -> None:
+        """But nobody who is still to be judged."""
+        while len(self._away) > MAX_AWAY and self._processes[oldest := next(iter(self._away))].grace is None:
+            self._forget(oldest)
+
+    def _forget(self, pid: str) -> None:
+        del self._processes[pid], self._away[pid]
+
+
+def _member(pid: str, group: str, process: _Process, seat: _Seat, now: int) -> Member:
+    gone_at = seat.gone_at(now)
+    is_missed = process.silent_at is not None or (seat.left_at is not None and not seat.planned)
+    state = State.GONE if gone_at is not None else State.SILENT if is_missed else State.CONNECTED
+    return Member(pid, group, seat.since, process.heard, state, gone_at)

@@ -1,0 +1,48 @@
+"""What operators are told of decisions: figures, and lines in the log."""
+
+import logging
+from datetime import UTC, datetime
+
+from resonate_server.kernel.model import (
+    LeaseLost,
+    Notice,
+    PromiseSettled,
+    RunsSkipped,
+    ScheduledForNobody,
+    ScheduleFired,
+    Task,
+    TaskClaimed,
+)
+from resonate_server.metrics import Metrics
+from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.records import Promise
+
+logger = logging.getLogger(__name__)
+
+
+def tell(notice: Notice, metrics: Metrics) -> None:
+    match notice:
+        case LeaseLost(task_id=task_id, pid=pid):
+            metrics.lease_lost()
+            logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
+        case TaskClaimed(waited_ms=waited_ms, recovery_ms=recovery_ms):
+            metrics.claimed(waited_ms, recovery_ms)
+        case PromiseSettled(pending_ms=pending_ms):
+            metrics.settled(pending_ms)
+        case ScheduleFired():
+            metrics.schedule_fired()
+        case ScheduledForNobody(schedule_id=id):
+            logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
+        case RunsSkipped(schedule_id=id, since=since, until=until):
+            text = "schedule %s: the runs missed from %s until before %s are skipped"
+            logger.warning(text, id, _utc(since), _utc(until))
+
+
+def tell_of_trouble(task: Task, promise: Promise) -> None:
+    """Nothing comes of handing out the task of ``promise``."""
+    function = function_name(excerpt(promise.param)) or "unknown"
+    logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()

@@ -1,0 +1,43 @@
+"""A search (protocol section 3.1), in portions, between which others have their turn."""
+
+import time
+
+from msgspec.structs import replace
+
+from resonate_server.kernel.pages import Page
+from resonate_server.protocol.requests import Search
+from resonate_server.store import Store, View
+
+PORTION_S = 0.005
+"""After this time a search lets others pass."""
+
+STEP = 500
+"""Rows that a search looks at before it looks at the time."""
+
+
+async def find(store: Store, search: Search) -> Page:
+    """Raises ``ReadFailed``, also if large answers are under way and too many wait for them to leave."""
+    page = Page(search)
+    ahead: Search | None = search
+    while ahead is not None:
+        if store.outgoing.is_full and page.is_empty:
+            await store.outgoing.wait()
+        ahead = await store.browse(lambda view, ahead=ahead: _look_on(store, view, ahead, page))  # type: ignore[misc]
+    return page
+
+
+def _look_on(store: Store, view: View, ahead: Search, page: Page) -> Search | None:
+    """One portion, while there is room; what is still to be done, if anything."""
+    if store.outgoing.is_full and page.is_empty:
+        return ahead
+    end = time.perf_counter() + PORTION_S
+    while time.perf_counter() < end:
+        last = view.id_ahead(ahead, STEP)
+        for row in view.search(ahead, last):
+            page.take(row)
+            if page.is_full:
+                break
+        if last is None or page.is_full:
+            return None
+        ahead = replace(ahead, cursor=last, limit=page.places)
+    return ahead

@@ -1,0 +1,205 @@
+"""``/ui/api/actions``: what the page offers to do. The server knows no action itself: it reads the list from the one
+address that it is told, and passes a click on to there.
+
+What that address sends is checked for shape and size, and otherwise left to the page, which shows texts as texts. No
+token goes there, and no redirect is followed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from resonate_server.http.auth import Access
+from resonate_server.http.ui.access import Problem, json
+
+TIMEOUT_S = 5.0
+MAX_CLICK_BYTES = 1_024
+MAX_ANSWER_BYTES = 64 * 1_024
+MAX_REASON = 300
+"""Characters of the address's own words, where it refuses."""
+
+MAX_AT_A_TIME = 8
+"""Clicks that are passed on; others wait, and fail if that takes too long."""
+
+type Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+type Label = Annotated[str, Meta(min_length=1, max_length=100)]
+type Given = int | float | Annotated[str, Meta(max_length=500)]
+
+
+class Field(Struct, frozen=True):
+    """Something to fill in. ``min`` and ``max`` are of numbers. A ``type`` that a page does not know, it leaves out."""
+
+    name: Name
+    label: Label
+    type: Annotated[str, Meta(max_length=20)]
+    default: Given | None = None
+    min: float | None = None
+    max: float | None = None
+    unit: Annotated[str, Meta(max_length=20)] = ""
+
+
+class Command(Struct, frozen=True):
+    """To copy into a terminal; the page itself can run nothing."""
+
+    label: Label
+    text: Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class Action(Struct, frozen=True):
+    """With ``commands`` it shows them, else it is posted to the address followed by ``/`` and ``name``, with what the
+    fields hold as a JSON object."""
+
+    name: Name
+    label: Label
+    fields: Annotated[list[Field], Meta(max_length=8)] = []
+    commands: Annotated[list[Command], Meta(max_length=16)] = []
+
+
+class Offer(Struct, frozen=True):
+    """What the address answers."""
+
+    actions: Annotated[list[Action], Meta(max_length=16)] = []
+
+
+class Shown(Offer, frozen=True):
+    """The same for the page. ``trouble``: why there is nothing, in one sentence; empty if that is as it should be."""
+
+    trouble: str = ""
+
+
+class Click(Struct, frozen=True):
+    """What the page sends."""
+
+    fields: Annotated[dict[Name, Given], Meta(max_length=8)] = {}
+
+
+class Done(Struct, frozen=True):
+    """``id`` of the promise that a click has begun."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=4_096)]
+
+
+class _Refusal(Struct, frozen=True):
+    """As RFC 9457 has it."""
+
+    detail: str
+
+
+class Actions:
+    """``url``: the address; empty if there is none. Used on the event loop, while :meth:`running`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: aiohttp.ClientSession
+        self._reading: asyncio.Task[Shown] | None = None
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            connector=aiohttp.TCPConnector(limit=MAX_AT_A_TIME),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        ) as self._session:
+            yield
+
+    async def get(self, _: web.Request, access: Access) -> web.StreamResponse:
+        """Nothing for those who may not click."""
+        if access.prefix or not self._url:
+            return json(Shown())
+        return json(await self._read())
+
+    async def post(self, request: web.Request, access: Access) -> web.StreamResponse:
+        if access.prefix:
+            raise Problem(403, "actions need a token that permits everything")
+        if not self._url:
+            raise Problem(404, "there are no actions: RESONATE_UI__ACTIONS_URL names where they come from")
+        click = _click(await _body(request))
+        return json(await self._pass_on(request.match_info["name"], click), status=202)
+
+    async def _read(self) -> Shown:
+        """Whoever asks while the address is being asked hears the same."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._offer())
+        return await asyncio.shield(self._reading)
+
+    async def _offer(self) -> Shown:
+        try:
+            status, answer = await self._ask("GET", self._url)
+            if status != 200:
+                return Shown(trouble=f"{self._url} answers with status {status}")
+            offer = msgspec.json.decode(answer, type=Offer)
+        except Problem as problem:
+            return Shown(trouble=str(problem))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Shown(trouble=f"{self._url} does not answer with a list of actions: {error}")
+        return Shown(offer.actions)
+
+    async def _pass_on(self, name: str, click: Click) -> Done:
+        status, answer = await self._ask("POST", f"{self._url}/{name}", msgspec.json.encode(click.fields))
+        if not 200 <= status < 300:
+            raise Problem(400 if 400 <= status < 500 else 503, _reason(status, answer))
+        try:
+            return msgspec.json.decode(answer, type=Done)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Problem(503, f"{self._url} does not say what has begun") from None
+
+    async def _ask(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body. Raises :class:`Problem` if there is no answer of the size and in the time that it may take.
+
+        Nothing of the page's own request goes along but what is in ``body``.
+        """
+        headers = {"Content-Type": "application/json"} if body else {}
+        try:
+            async with self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return response.status, await _read_all(response.content, MAX_ANSWER_BYTES)
+        except TimeoutError:
+            raise Problem(503, f"{self._url} did not answer within {TIMEOUT_S:.0f} s") from None
+        except _TooLong:
+            raise Problem(503, f"{self._url} answers with more than {MAX_ANSWER_BYTES} bytes") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Problem(503, f"{self._url} does not answer: {error}") from None
+
+
+class _TooLong(Exception):
+    pass
+
+
+async def _read_all(stream: aiohttp.StreamReader, most: int) -> bytes:
+    """Raises :class:`_TooLong` if there are more than ``most`` bytes."""
+    read = bytearray()
+    while chunk := await stream.readany():
+        read += chunk
+        if len(read) > most:
+            raise _TooLong
+    return bytes(read)
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _read_all(request.content, MAX_CLICK_BYTES) or b"{}"
+    except TimeoutError:
+        raise Problem(408, "the body came too slowly") from None
+    except _TooLong:
+        raise Problem(400, "the body is too long") from None
+
+
+def _click(body: bytes) -> Click:
+    try:
+        return msgspec.json.decode(body, type=Click)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"this is no click on an action: {error}") from None
+
+
+def _reason(status: int, answer: bytes) -> str:
+    try:
+        return msgspec.json.decode(answer, type=_Refusal).detail[:MAX_REASON]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return f"it was refused with status {status}"

@@ -1,0 +1,277 @@
+"""What the live page offers to do comes from one address, which may say anything, or nothing."""
+
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from harness.adapter import Adapter, Reply, offer, running_adapter
+from harness.page import Got, Page
+from harness.server import ServerProcess
+
+from resonate_server import cli
+from resonate_server.http.ui.actions import MAX_ANSWER_BYTES, TIMEOUT_S
+
+TOKEN = "a-token-of-the-server"
+ACTION: dict[str, Any] = {
+    "name": "order",
+    "label": "Order",
+    "fields": [{"name": "size", "label": "Size", "type": "number", "default": 2, "min": 1, "max": 9.5, "unit": "cm"}],
+    "commands": [],
+}
+NOTHING = {"actions": [], "trouble": ""}
+MARGIN_S = 15
+"""For a machine that is busy with something else."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[Adapter]:
+    with running_adapter() as adapter:
+        yield adapter
+
+
+@pytest.fixture
+def adapter(address: Adapter) -> Adapter:
+    address.begin_anew()
+    return address
+
+
+@pytest.fixture(scope="module")
+def guarded(address: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("actions") / "log"
+    server = ServerProcess(log, RESONATE_AUTH__TOKEN=TOKEN, RESONATE_UI__ACTIONS_URL=address.url).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(guarded: ServerProcess) -> Page:
+    return Page(guarded.port, TOKEN)
+
+
+def shown(page: Page) -> Any:
+    got = page.get("/ui/api/actions")
+    assert got.status == 200
+    return got.json
+
+
+def trouble(page: Page) -> str:
+    """That there is some, and nothing else."""
+    answer = shown(page)
+    assert answer["actions"] == []
+    assert answer["trouble"]
+    return str(answer["trouble"])
+
+
+def click(page: Page, **fields: Any) -> Got:
+    return page.act(json.dumps({"fields": fields}).encode(), "order")
+
+
+class TestWithoutTheSetting:
+    def test_nothing_is_offered(self, server: ServerProcess) -> None:
+        assert shown(Page(server.port)) == NOTHING
+
+    def test_who_clicks_all_the_same_is_told_what_to_set(self, server: ServerProcess) -> None:
+        got = Page(server.port).act()
+
+        assert got.status == 404
+        assert "RESONATE_UI__ACTIONS_URL" in got.json["error"]
+
+
+class TestTheList:
+    def test_it_is_shown_as_it_is_told(self, page: Page, adapter: Adapter) -> None:
+        breaking = {"name": "x", "label": "<b>", "fields": [], "commands": [{"label": "Kill", "text": "kill -9 $$"}]}
+        adapter.replies["GET"] = offer(ACTION, breaking)
+
+        assert shown(page) == {"actions": [ACTION, breaking], "trouble": ""}
+
+    def test_what_it_says_beyond_that_is_left_out(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["GET"] = offer({**ACTION, "onclick": "alert(1)"})
+
+        assert shown(page) == {"actions": [ACTION], "trouble": ""}
+
+    def test_it_is_read_anew_each_time(self, page: Page, adapter: Adapter) -> None:
+        assert shown(page) == NOTHING
+        adapter.replies["GET"] = offer(ACTION)
+        assert shown(page)["actions"] == [ACTION]
+
+    def test_it_may_come_in_pieces(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=0.05, pieces=7)
+
+        assert shown(page)["actions"] == [ACTION]
+
+    def test_it_is_told_to_nobody_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
+        assert Page(guarded.port).get("/ui/api/actions").status == 401
+        assert adapter.asked == []
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(b""),
+            Reply(b"<html>"),
+            Reply(b"\xff"),
+            Reply(b"[]"),
+            Reply(b"null"),
+            Reply(b"[" * 50_000),
+            Reply(b'{"actions": {}}'),
+            Reply(gzip.compress(offer().body), headers={"Content-Encoding": "gzip"}),
+            Reply(b" " * (MAX_ANSWER_BYTES + 1)),
+            Reply(b"a" * 2**23),
+            Reply(offer().body, status=500),
+            Reply(offer().body, status=204),
+            Reply(offer().body, headers={"Content-Length": "100"}),
+            offer(*[ACTION] * 17),
+            offer({**ACTION, "fields": ACTION["fields"] * 9}),
+            offer({**ACTION, "name": "../foo"}),
+            offer({**ACTION, "name": "a\n"}),
+            offer({**ACTION, "name": 1}),
+            offer({**ACTION, "label": "x" * 101}),
+            offer({**ACTION, "label": ["x"]}),
+            offer({**ACTION, "fields": [{"name": "a", "label": "a", "type": "number", "default": {"a": 1}}]}),
+            offer({**ACTION, "fields": [{"name": "a", "label": "a", "type": "number", "max": "9"}]}),
+            offer({**ACTION, "commands": [{"label": "a", "text": "x" * 501}]}),
+            offer({"label": "no name"}),
+        ],
+        ids=lambda reply: f"{reply.status} {reply.body[:40]!r}",
+    )
+    def test_one_that_cannot_be_used_is_not_shown(self, page: Page, adapter: Adapter, reply: Reply) -> None:
+        adapter.replies["GET"] = reply
+
+        assert adapter.url in trouble(page)
+        adapter.replies["GET"] = offer(ACTION)
+        assert shown(page)["actions"] == [ACTION]
+
+    def test_who_leads_elsewhere_is_not_followed(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["GET"] = Reply(status=302, headers={"Location": f"{adapter.url}/elsewhere"})
+
+        assert "302" in trouble(page)
+        assert [asked.path for asked in adapter.asked] == ["/actions"]
+
+    @pytest.mark.parametrize("pieces", [1, 100])
+    def test_who_is_slow_is_not_waited_for(self, page: Page, adapter: Adapter, pieces: int) -> None:
+        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=TIMEOUT_S + 30 if pieces == 1 else 0.3, pieces=pieces)
+        begun = time.monotonic()
+
+        assert "did not answer within" in trouble(page)
+        assert time.monotonic() - begun < TIMEOUT_S + MARGIN_S
+
+    def test_many_who_ask_at_once_cost_the_address_little(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=1)
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: shown(page), range(20)))
+
+        assert answers == [{"actions": [ACTION], "trouble": ""}] * 20
+        assert len(adapter.asked) < 5
+
+    def test_where_nobody_listens_that_is_said(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        log = tmp_path_factory.mktemp("lonely") / "log"
+        server = ServerProcess(log, RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9/actions").start()
+        try:
+            assert "does not answer" in trouble(Page(server.port))
+            assert "does not answer" in Page(server.port).act().json["error"]
+        finally:
+            server.stop()
+
+
+class TestAClick:
+    def test_it_is_passed_on_with_its_fields_and_answered_with_an_id(self, page: Page, adapter: Adapter) -> None:
+        got = click(page, size=2.5, whole=3, name="Zoë")
+
+        assert (got.status, got.json) == (202, {"id": "begun"})
+        (asked,) = adapter.asked
+        assert (asked.method, asked.path) == ("POST", "/actions/order")
+        assert json.loads(asked.body) == {"size": 2.5, "whole": 3, "name": "Zoë"}
+
+    def test_neither_token_nor_cookie_goes_along(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["POST"].headers["Set-Cookie"] = "a=b"
+        page.act(b"{}", "order", Cookie="c=d", X_Else="e")
+        click(page)
+        shown(page)
+
+        expected = {"host", "accept", "accept-encoding", "user-agent", "content-length", "content-type"}
+        assert {name for asked in adapter.asked for name in asked.headers} <= expected
+
+    def test_a_refusal_is_told_in_the_words_of_who_refuses(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["POST"] = Reply(b'{"detail": "size is at most 9"}', 422)
+
+        got = click(page, size=10)
+
+        assert (got.status, got.json) == (400, {"error": "size is at most 9"})
+
+    @pytest.mark.parametrize(("status", "seen"), [(401, 400), (403, 400), (404, 400), (500, 503), (302, 503)])
+    def test_no_status_of_the_address_passes_for_one_of_the_server(
+        self, page: Page, adapter: Adapter, status: int, seen: int
+    ) -> None:
+        adapter.replies["POST"] = Reply(b"<html>", status, {"Location": "/elsewhere"})
+
+        got = click(page)
+
+        assert (got.status, got.json) == (seen, {"error": f"it was refused with status {status}"})
+        assert len(adapter.asked) == 1
+
+    @pytest.mark.parametrize("body", [b"", b"{}", b'{"id": ""}', b'{"id": 1}', b"[" * 50_000, b"\xff", b"a" * 100_000])
+    def test_an_answer_without_an_id_is_trouble(self, page: Page, adapter: Adapter, body: bytes) -> None:
+        adapter.replies["POST"] = Reply(body)
+
+        got = click(page)
+
+        assert (got.status, list(got.json)) == (503, ["error"])
+
+    def test_long_words_are_cut(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["POST"] = Reply(json.dumps({"detail": "x" * 10_000}).encode(), 400)
+
+        assert click(page).json["error"] == "x" * 300
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"[]",
+            b"{",
+            b"\xff",
+            b'{"fields": []}',
+            b'{"fields": {"a": [1]}}',
+            b'{"fields": {"a": null}}',
+            b'{"fields": {"a b": 1}}',
+            b'{"fields": {"a": "' + b"x" * 501 + b'"}}',
+            b"x" * 5_000,
+            b"[" * 1_000,
+            json.dumps({"fields": {f"a{number}": 1 for number in range(9)}}).encode(),
+        ],
+        ids=lambda body: str(body[:30]),
+    )
+    def test_a_wrong_one_is_refused_here(self, page: Page, adapter: Adapter, body: bytes) -> None:
+        got = page.act(body, "order")
+
+        assert (got.status, list(got.json), adapter.asked) == (400, ["error"], [])
+
+    @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "a?b", "a/b", "a%0Ab", "http:%2F%2Fx", ""])
+    def test_no_name_leads_to_another_address(self, page: Page, adapter: Adapter, name: str) -> None:
+        page.act(b"{}", name)
+
+        assert [asked.path for asked in adapter.asked if asked.path != "/actions/a"] == []
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_other_sites_pages_cannot_click(self, page: Page, adapter: Adapter, site: str) -> None:
+        assert page.act(Sec_Fetch_Site=site).status == 403
+        assert adapter.asked == []
+
+    def test_a_body_of_another_kind_is_refused(self, page: Page) -> None:
+        assert page.act(Content_Type="text/plain").status == 415
+
+    def test_nobody_clicks_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
+        assert Page(guarded.port).act().status == 401
+        assert adapter.asked == []
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "ftp://a/", "http:///a", "http://a/b?c", "http://a/b#c", "http://a/ b", "http://user:word@a/"]
+)
+def test_an_address_that_cannot_be_meant_stops_the_start(url: str) -> None:
+    result = CliRunner(env={"RESONATE_UI__ACTIONS_URL": url}).invoke(cli.main, ["dev"])
+
+    assert result.exit_code == 2
+    assert "RESONATE_UI__ACTIONS_URL" in result.stderr

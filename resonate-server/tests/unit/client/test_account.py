@@ -1,0 +1,298 @@
+"""What is told of a chain that met a fault, and how it is judged: foo calls bar, bar calls baz and sleeps or works.
+
+Times are in s since the request was sent.
+"""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from resonate_server.client.account import Case, Fault, FaultKind, account, cost_ms, parts_of, verdict, wrongs
+from resonate_server.client.calls import Call
+from resonate_server.client.runs import Run
+from resonate_server.protocol.records import Promise, PromiseState, Value
+
+SENT = 1_000_000
+LATE = "lease lost, leaving the task to others (code=409): task is at version 2"
+
+
+def at(seconds: float) -> int:
+    return SENT + round(seconds * 1_000)
+
+
+def value(data: Any) -> Value:
+    return Value(data=base64.b64encode(json.dumps(data).encode()).decode())
+
+
+def call(id: str, result: Any = None, settled: float = 10, func: str = "", **tags: str) -> Call:
+    promise = Promise(
+        id=id,
+        state=PromiseState.RESOLVED,
+        param=value({"func": func}) if func else Value(),
+        value=value(result),
+        tags={f"resonate:{name}": text for name, text in tags.items()},
+        timeout_at=at(10),
+        created_at=at(0.1),
+        settled_at=at(settled),
+    )
+    return Call(promise=promise, task=None, more=(False,) * id.count("."))
+
+
+FOO = call("a", 3, func="foo", target="poll://any@service-foo")
+BAR = call("a.1", 2, func="bar", target="poll://any@service-bar")
+BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), more=(False, True))
+SLEEP = call("a.1.2", timer="true", target="poll://any@service-bar")
+WORK = call("a.1.2", scope="local")
+
+
+def run(id: str, began: float, ended: float | None = None, attempt: int = 1, outcome: str = "result: 0") -> Run:
+    function = {"a": "foo", "a.1": "bar", "a.1.1": "baz", "a.1.2": "work"}[id]
+    finished = None if ended is None else at(ended)
+    return Run(function, id, attempt, at(began), finished, "" if ended is None else outcome)
+
+
+BAZ_RAN = run("a.1.1", 0.2, 0.3)
+BAR_WAITED = run("a.1", 0.2, 0.3, outcome="suspended, waits for a.1.2")
+OTHERS = [run("a", 0.1, 10), BAZ_RAN]
+
+
+def fault(
+    kind: FaultKind = FaultKind.KILL, name: str = "bar", group: str | None = None, began: float = 1, ended: float = 6
+) -> Fault:
+    where = group or (None if name == "resonate-server" else f"service-{name}")
+    return Fault(kind=kind, name=name, group=where, began=at(began), ended=at(ended))
+
+
+def sleeping(struck: Fault | None = None, runs: list[Run] | None = None, answered: float = 10.1, **other: Any) -> Case:
+    """bar sleeps from 0.1 to 10 s."""
+    own = [BAR_WAITED, run("a.1", 10, 10.05, attempt=2)]
+    return _case([FOO, BAR, BAZ, SLEEP], struck, own + OTHERS if runs is None else runs, answered, **other)
+
+
+def working(struck: Fault | None = None, runs: list[Run] | None = None, answered: float = 10.2, **other: Any) -> Case:
+    """bar works from 0.3 to 10.3 s."""
+    own = [run("a.1", 0.2, 10.3), run("a.1.2", 0.3, 10.3)]
+    return _case([FOO, BAR, BAZ, WORK], struck, own + OTHERS if runs is None else runs, answered, **other)
+
+
+def _case(calls: list[Call], struck: Fault | None, runs: list[Run], answered: float, **other: Any) -> Case:
+    usual: dict[str, Any] = {"takes": 9_900, "message": 3, "expected": 3} | other
+    runs = sorted(runs, key=lambda run: run.began)
+    return Case(calls=calls, parts=parts_of(calls, runs), fault=struck, sent=SENT, answered=at(answered), **usual)
+
+
+def broken_off(outcome: str = "", ended: float | None = None) -> list[Run]:
+    """bar is struck at its work, which another attempt does again."""
+    first = [run("a.1", 0.2, ended, outcome=outcome), run("a.1.2", 0.3, ended, outcome=outcome)]
+    return [*OTHERS, *first, run("a.1", 6.5, 16.5, attempt=2), run("a.1.2", 6.5, 16.4, attempt=2)]
+
+
+def text(case: Case) -> str:
+    return "\n".join(account(case))
+
+
+# ── the verdict ──
+
+
+FROZEN = fault(FaultKind.FREEZE, ended=14)
+
+GOOD: dict[str, tuple[Case, str]] = {
+    "no fault": (sleeping(), "The answer is 3, and baz ran exactly once."),
+    "killed while it sleeps": (sleeping(fault()), "The crash cost nothing: the answer is 3, and baz ran exactly once."),
+    "killed for longer than it sleeps": (
+        sleeping(fault(ended=14), answered=14.5),
+        "The crash cost 4.500 s: the answer is 3, and baz ran exactly once.",
+    ),
+    "killed at work": (
+        working(fault(), broken_off(), 16.5),
+        "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again.",
+    ),
+    "stopped at work for less than a lease": (
+        working(fault(FaultKind.PAUSE)),
+        "The answer is 3; baz ran exactly once, and so did bar's work.",
+    ),
+    "frozen at work": (
+        working(FROZEN, broken_off(LATE, 14.1), 16.5),
+        "Counted once: the answer is 3, baz ran exactly once, and the late result was refused.",
+    ),
+    "the server killed while bar works, and its lease lost": (
+        working(fault(name="resonate-server"), broken_off(), 16.5),
+        "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again.",
+    ),
+    "foo killed while bar works": (
+        working(fault(name="foo")),
+        "The answer is 3; baz ran exactly once, and so did bar's work.",
+    ),
+    "killed before the request": (
+        sleeping(fault(name="baz", began=-1, ended=2)),
+        "The answer is 3, and baz ran exactly once.",
+    ),
+    "a service that has nothing to do with it": (
+        sleeping(fault(name="qux")),
+        "The crash cost nothing: the answer is 3, and baz ran exactly once.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("case", "sentence"), GOOD.values(), ids=GOOD.keys())
+def test_the_proof_holds(case: Case, sentence: str) -> None:
+    assert wrongs(case) == []
+    assert verdict(case) == sentence
+
+
+BAZ_TWICE = [*OTHERS, BAR_WAITED, run("a.1.1", 7, 7.1, attempt=2)]
+WORK_TWICE = [*OTHERS, run("a.1", 0.2, 10.3), run("a.1.2", 0.3, 0.5), run("a.1.2", 2, 10.3)]
+
+BAD: dict[str, tuple[Case, list[str]]] = {
+    "another answer": (sleeping(message=4), ["the answer should be 3, but is 4"]),
+    "an answer of another kind": (sleeping(message="3"), ['the answer should be 3, but is "3"']),
+    "no answer": (sleeping(message=None), ["the answer should be 3, but is missing"]),
+    "baz twice, without a fault": (sleeping(runs=BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
+    "baz twice, as bar was killed": (sleeping(fault(), BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
+    "baz twice, as it was killed after it had returned": (
+        sleeping(fault(name="baz"), BAZ_TWICE),
+        ["baz should have run once, but ran 2 times"],
+    ),
+    "work twice, though it had ended": (
+        working(fault(), WORK_TWICE),
+        ["bar's work should have run once, but ran 2 times"],
+    ),
+    "work twice, as foo was killed": (
+        working(fault(name="foo"), broken_off()),
+        ["bar's work should have run once, but ran 2 times"],
+    ),
+    "work three times": (
+        working(fault(), [*broken_off(), run("a.1.2", 7, 17, attempt=3)]),
+        ["bar's work should have run 2 times, but ran 3 times"],
+    ),
+    "a late result that nobody refused": (
+        working(FROZEN, broken_off("result: 0", 14.1)),
+        ["nothing shows that the late result was refused"],
+    ),
+    "no logs": (sleeping(runs=[]), [f"{name} has not run, by the logs" for name in ("foo", "bar", "baz")]),
+    "no run of a step": (
+        working(runs=[*OTHERS, run("a.1", 0.2, 10.3)]),
+        ["bar's step has not run, by the logs"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("case", "reasons"), BAD.values(), ids=BAD.keys())
+def test_something_went_wrong(case: Case, reasons: list[str]) -> None:
+    assert wrongs(case) == reasons
+
+
+def test_a_chain_that_has_failed_is_no_proof() -> None:
+    case = sleeping(expected=None, message=None)
+    failed = replace(FOO.promise, state=PromiseState.REJECTED, value=value({"message": "boom"}))
+
+    assert wrongs(replace(case, calls=[replace(FOO, promise=failed), *case.calls[1:]])) == ["foo has failed: boom"]
+
+
+# ── the account ──
+
+
+TOLD: dict[str, tuple[Case, list[str]]] = {
+    "what struck": (
+        sleeping(fault()),
+        ["bar was killed 1.0 s after the request was sent, and started again 5.0 s later."],
+    ),
+    "before the request": (
+        sleeping(fault(FaultKind.PARTITION, "baz", began=-1, ended=2)),
+        ["baz was cut off 1.0 s before the request was sent, and connected again 3.0 s later."],
+    ),
+    "what was kept": (
+        sleeping(fault()),
+        ["The server kept the unfinished calls of foo and bar, and baz's result 1."],
+    ),
+    "who continued": (sleeping(fault()), ["bar continued in attempt 2, 9.0 s after it was killed."]),
+    "who took over": (
+        working(FROZEN, broken_off(LATE, 14.1), 16.5),
+        [
+            "Another bar took over in attempt 2, 5.5 s after the first was frozen.",
+            "The server refused the late result of the frozen bar, which says:",
+            f" {LATE}",
+        ],
+    ),
+    "how often each ran": (
+        working(fault(), broken_off(), 16.5),
+        ["Runs of each function, counted in the logs: foo 1, bar 2 (its work: 2), baz 1."],
+    ),
+    "why work ran again": (
+        working(fault(), broken_off(), 16.5),
+        [
+            "The answer came 10.500 s after bar was started again.",
+            " (9.9 s of that were bar's work, done again from its beginning:",
+            " the killed bar had not finished it)",
+        ],
+    ),
+    "why work ran again when the server was struck": (
+        working(fault(name="resonate-server"), broken_off(), 16.5),
+        [" its lease was lost before it had finished)"],
+    ),
+    "the end of the pause": (sleeping(fault()), ["The answer came 0.100 s after the pause ended."]),
+    "the end of the work": (working(fault(FaultKind.PAUSE), answered=10.3), ["after bar's work was to end."]),
+    "the end of the fault": (
+        sleeping(fault(ended=14), answered=14.5),
+        [
+            "The answer came 0.500 s after bar was started again.",
+            "Without the fault it would have come after 10.000 s; it came after 14.500 s.",
+        ],
+    ),
+    "an answer that did not wait for it": (
+        sleeping(fault(name="baz", ended=30)),
+        ["The answer came before baz was started again."],
+    ),
+    "an answer that is due at once": (
+        sleeping(fault(name="baz", began=-1, ended=2), takes=0, answered=2.5),
+        ["Without the fault it would have come at once; it came after 2.500 s."],
+    ),
+    "no fault": (sleeping(), ["The answer came 10.100 s after the request was sent."]),
+}
+
+
+@pytest.mark.parametrize(("case", "lines"), TOLD.values(), ids=TOLD.keys())
+def test_it_tells(case: Case, lines: list[str]) -> None:
+    for line in lines:
+        assert line in text(case)
+
+
+@pytest.mark.parametrize(
+    ("case", "cost"),
+    [
+        (sleeping(fault()), 0),
+        (sleeping(fault(ended=10), answered=10.499), 0),
+        (sleeping(fault(ended=10), answered=10.5), 500),
+        (sleeping(fault(began=-1, ended=2), takes=3_000, answered=5.2), 2_200),
+        (working(fault(FaultKind.PAUSE, ended=12), answered=13), 2_800),
+    ],
+    ids=["nothing", "less than anybody notices", "half a second", "struck before it began", "at work"],
+)
+def test_what_it_cost_is_counted_from_when_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
+    assert cost_ms(case) == cost
+
+
+def test_a_run_after_the_fault_and_none_before_is_no_continuation() -> None:
+    assert "continued" not in text(sleeping(fault(began=-1, ended=2)))
+
+
+def test_what_is_long_is_cut() -> None:
+    assert len(verdict(sleeping(message="x" * 10_000, expected=None))) < 300
+
+
+def test_a_chain_of_one() -> None:
+    case = _case([FOO], None, [run("a", 0.1, 10)], 10)
+
+    assert (wrongs(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
+
+
+def test_payloads_that_no_sdk_wrote_are_told_as_nothing() -> None:
+    odd = replace(BAZ, promise=replace(BAZ.promise, value=Value(data="no base64"), settled_at=at(0.3)))
+    lonely = replace(odd, promise=replace(odd.promise, settled_at=UNSET))
+
+    assert "baz's result null" in text(_case([FOO, BAR, odd, SLEEP], fault(), OTHERS, 10))
+    assert "calls of foo, bar and baz." in text(_case([FOO, BAR, lonely, SLEEP], fault(), OTHERS, 10))

@@ -1,0 +1,91 @@
+"""An address that offers actions to the live page, and answers as a test wants."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class Reply(Struct):
+    """``pause``: seconds before the answer, and between its ``pieces``."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    pause: float = 0
+    pieces: int = 1
+
+
+class Asked(Struct, frozen=True):
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Adapter:
+    """``replies`` by method; what was asked is in ``asked``."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/actions"
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """As if nobody had asked, or changed a reply."""
+        self.replies = {"GET": offer(), "POST": Reply(b'{"id": "begun"}', 202)}
+        self.asked: list[Asked] = []
+
+
+def offer(*actions: dict[str, Any]) -> Reply:
+    return Reply(json.dumps({"actions": actions}).encode())
+
+
+@contextmanager
+def running_adapter(port: int = 0) -> Iterator[Adapter]:
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.daemon_threads = True
+    _Handler.adapter = adapter = Adapter(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield adapter
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    adapter: Adapter
+
+    def do_GET(self) -> None:
+        self._answer(self.adapter.replies[self.command])
+
+    do_POST = do_GET  # noqa: N815
+
+    def _answer(self, reply: Reply) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        self.adapter.asked.append(Asked(self.command, self.path, headers, body))
+        time.sleep(reply.pause)
+        try:
+            self.send_response(reply.status)
+            for name, text in reply.headers.items():
+                self.send_header(name, text)
+            self.end_headers()
+            self._write(reply)
+        except ConnectionError:
+            pass  # Whoever asked did not wait.
+
+    def _write(self, reply: Reply) -> None:
+        step = -(-len(reply.body) // reply.pieces) or 1
+        for begin in range(0, len(reply.body), step):
+            self.wfile.write(reply.body[begin : begin + step])
+            self.wfile.flush()
+            time.sleep(reply.pause)
+
+    def log_message(self, *_: Any) -> None:
+        pass

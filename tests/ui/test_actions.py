@@ -1,0 +1,183 @@
+"""What the page offers to do comes from whoever the server was told of, and is drawn whatever it says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.adapter import Adapter, Reply, offer, running_adapter
+from harness.basics import free_port
+from harness.server import ServerProcess
+from playwright.sync_api import expect
+
+from ui.browser import Tab
+from ui.conftest import OpenTab
+from ui.test_strangers import HOSTILE, assert_nothing_ran
+
+MARKUP = "<img src=x onerror=window.ran=1>"
+NUMBER = {"name": "size", "label": "Size", "type": "number", "default": 2, "min": 1, "max": 9, "unit": "cm"}
+TEXT = {"name": "who", "label": "Who", "type": "text", "default": "Zoë"}
+
+
+def action(name: str, *fields: dict[str, Any], label: str = "Order", **commands: str) -> dict[str, Any]:
+    listed = [{"label": name, "text": text} for name, text in commands.items()]
+    return {"name": name, "label": label, "fields": fields, "commands": listed}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("actions") / "log"
+    server = ServerProcess(log, RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{port}/actions").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def adapter(port: int) -> Iterator[Adapter]:
+    with running_adapter(port) as adapter:
+        yield adapter
+
+
+@pytest.fixture
+def tab(server: ServerProcess, open_tab: OpenTab) -> Tab:
+    return open_tab(f"{server.url}/ui/")
+
+
+def test_a_server_alone_has_a_page_without_a_panel(open_tab: OpenTab, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log").start()
+    try:
+        tab = open_tab(f"{server.url}/ui/")
+        with tab.page.expect_response("**/api/actions"):
+            tab.open()
+
+        expect(tab.find("#top button")).to_have_count(2)  # theme, and help
+        expect(tab.find("#actions")).to_be_empty()
+        expect(tab.find("#actions-trouble")).to_be_hidden()
+        assert "foo" not in tab.find("body").inner_text()
+    finally:
+        server.stop()
+
+
+def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab: Tab, server: ServerProcess) -> None:
+    server.client().create("begun")
+    adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
+    tab.open()
+    expect(tab.find("#actions label")).to_have_text(["Sizecm", "Who"])
+    tab.find("#field-order-size").fill("7.5")
+    tab.find("#action-order").click()
+
+    expect(tab.find("#chain-id")).to_have_text("begun")
+    assert json.loads(adapter.asked[-1].body) == {"size": 7.5, "who": "Zoë"}
+
+
+def test_what_is_left_empty_is_not_sent(adapter: Adapter, tab: Tab) -> None:
+    adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
+    adapter.replies["POST"] = Reply(b'{"detail": "size is missing"}', 400)
+    tab.may_lack_answers = True
+    tab.open()
+    tab.find("#field-order-size").fill("")
+    tab.find("#action-order").click()
+
+    expect(tab.find("#notice-text")).to_have_text("size is missing")
+    assert json.loads(adapter.asked[-1].body) == {"who": "Zoë"}
+
+
+def test_limits_are_those_of_the_list(adapter: Adapter, tab: Tab) -> None:
+    adapter.replies["GET"] = offer(action("order", NUMBER))
+    tab.open()
+    tab.find("#field-order-size").fill("10")
+    tab.find("#action-order").click()
+
+    assert tab.script("document.querySelector('#field-order-size').matches(':invalid')")
+    assert [asked.method for asked in adapter.asked] == ["GET"]
+
+
+def test_fields_of_unknown_types_are_left_out(adapter: Adapter, tab: Tab) -> None:
+    strange = [{"name": "a", "label": "a", "type": kind} for kind in ("image", "__proto__", "")]
+    adapter.replies["GET"] = offer(action("order", *strange, NUMBER))
+    tab.open()
+
+    expect(tab.find("#actions input")).to_have_count(1)
+
+
+def test_every_word_is_text(adapter: Adapter, tab: Tab) -> None:
+    for text in HOSTILE.values():
+        field = {"name": "constructor", "label": text, "type": "text", "default": text, "unit": text[:20]}
+        adapter.replies["GET"] = offer(
+            action("__proto__", field, label=text), action("commands", label=text, **{text: text})
+        )
+        tab.open()
+
+        expect(tab.find("#actions button.main")).to_have_text(text)
+        expect(tab.find("#actions input")).to_have_value(text)
+        tab.find("#action-commands").click()
+        expect(tab.find("#commands-commands code")).to_have_text(text)
+        assert_nothing_ran(tab)
+        tab.page.reload()
+
+
+def test_a_default_of_the_wrong_type_is_none(adapter: Adapter, tab: Tab) -> None:
+    adapter.replies["GET"] = offer(action("order", {**NUMBER, "default": MARKUP}, {**TEXT, "default": 5}))
+    tab.open()
+
+    expect(tab.find("#field-order-size")).to_have_value("")
+    expect(tab.find("#field-order-who")).to_have_value("5")
+
+
+def test_many_actions_leave_the_page_usable(adapter: Adapter, open_tab: OpenTab, server: ServerProcess) -> None:
+    adapter.replies["GET"] = offer(*[action(f"a{number}", label="x" * 100) for number in range(16)])
+    for width in (1280, 380):
+        tab = open_tab(f"{server.url}/ui/", viewport={"width": width, "height": 800})
+        tab.open()
+
+        expect(tab.find("#actions button")).to_have_count(16)
+        assert tab.script("document.documentElement.scrollWidth") <= width
+        assert tab.script("document.querySelector('#help').getBoundingClientRect().right") <= width
+        assert tab.script("document.querySelector('main').getBoundingClientRect().height") > 300
+
+
+def test_while_the_address_is_away_the_page_says_so_and_asks_again_when_it_is_loaded(
+    port: int, tab: Tab, server: ServerProcess
+) -> None:
+    tab.open()
+    expect(tab.find("#actions-trouble")).to_contain_text(f"http://127.0.0.1:{port}/actions does not answer")
+    expect(tab.find("#notice")).to_be_hidden()
+    expect(tab.find("#actions")).to_be_empty()
+
+    with running_adapter(port) as adapter:
+        adapter.replies["GET"] = offer(action("order"))
+        tab.page.reload()
+
+        expect(tab.find("#action-order")).to_be_visible()
+        expect(tab.find("#actions-trouble")).to_be_hidden()
+    assert server.is_running
+
+
+def test_what_was_typed_in_outlives_a_lost_connection_and_new_actions_come_with_the_next(
+    adapter: Adapter, tab: Tab, server: ServerProcess
+) -> None:
+    adapter.replies["GET"] = offer(action("order", NUMBER))
+    tab.may_lack_answers = True
+    tab.open()
+    tab.find("#field-order-size").fill("5")
+    restart(server, tab)
+    expect(tab.find("#field-order-size")).to_have_value("5")
+
+    adapter.replies["GET"] = offer(action("other"))
+    restart(server, tab)
+    expect(tab.find("#action-other")).to_be_visible()
+    expect(tab.find("#action-order")).to_have_count(0)
+
+
+def restart(server: ServerProcess, tab: Tab) -> None:
+    server.kill()
+    expect(tab.find("#status")).to_have_attribute("data-state", "stale")
+    with tab.page.expect_response("**/api/actions"):
+        server.start()
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
