@@ -8,9 +8,9 @@ usage() {
 usage: scripts/lock.sh [--upgrade]
 
 Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
-resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock and
-tests/clients/sdk-0.7.requirements.lock from the .in files beside them. Versions that are locked already stay
-as they are unless one of these files asks for another one.
+resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock,
+tests/clients/sdk-0.7.requirements.lock and tests/mutants/mutmut.requirements.lock from the .in files beside them.
+Versions that are locked already stay as they are unless one of these files asks for another one.
 
   --upgrade   take the newest versions that the pyproject.toml files allow
 
@@ -44,3 +44,4 @@ for folder in $(services | sed 's|^|services/|') resonate-server; do
 done
 compile scripts/uv.requirements.lock scripts/uv.in
 compile tests/clients/sdk-0.7.requirements.lock tests/clients/sdk-0.7.in
+compile tests/mutants/mutmut.requirements.lock tests/mutants/mutmut.in -c requirements.lock

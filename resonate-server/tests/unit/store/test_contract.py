@@ -24,11 +24,13 @@ from resonate_server.kernel.model import (
     Spreading,
     Task,
 )
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import PromiseState, Schedule, TaskState, Value
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import Snapshot
 from resonate_server.store.sqlite import Database
+from resonate_server.store.sqlite.clock import ClockMark
 
 ODD = [
     "'",
@@ -1005,6 +1007,94 @@ class TestEverything:
         with transaction(store):
             store.reset()
             assert snapshot(store) == new
+
+
+class TestSizes:
+    def test_of_what_an_answer_would_show(self, store: Database) -> None:
+        small, large = promise("small", tags={"a": "b"}), promise("large", param=Value(data="x" * 1_000))
+        write(store, small, large)
+
+        with transaction(store):
+            assert abs(store.weigh(["small", "missing", "large"]) - weight(small) - weight(large)) < 20
+            assert store.weigh([]) == 0
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            promise("q", tags={"long": "x" * 5_000}),
+            promise("q", param=Value(data="x" * 5_000)),
+            promise("q", PromiseState.RESOLVED, value=Value(data="x" * 5_000)),
+            task("p", target="poll://any@" + "x" * 5_000),
+            PutListener("p", "poll://any@" + "x" * 5_000),
+            PutCallback("p", "x" * 5_000, fired=False),
+        ],
+        ids=["tags", "param", "value", "task", "listener", "callback"],
+    )
+    def test_of_a_snapshot_counts_everything(
+        self, store: Database, row: Promise | Task | PutListener | PutCallback
+    ) -> None:
+        write(store, promise("p"))
+        with transaction(store):
+            before = store.snapshot_bytes()
+        write(store, row)
+
+        with transaction(store):
+            assert 5_000 <= store.snapshot_bytes() - before < 20_000
+
+
+class TestIdAhead:
+    @pytest.mark.parametrize("kind", [PromiseSearch, TaskSearch, ScheduleSearch])
+    def test_so_many_rows_after_the_cursor(self, store: Database, kind: type[Search]) -> None:
+        write(store, *map(promise, "abcd"), *map(task, "abcd"), *map(schedule, "abcd"))
+
+        with transaction(store):
+            assert store.id_ahead(kind(), 1) == "a"
+            assert store.id_ahead(kind(), 4) == "d"
+            assert store.id_ahead(kind(), 5) is None
+            assert store.id_ahead(kind(cursor="b"), 2) == "d"
+            assert store.id_ahead(kind(cursor="b"), 3) is None
+
+    def test_of_a_tree_among_its_own(self, store: Database) -> None:
+        origin = {"resonate:origin": "b"}
+        write(store, promise("a"), promise("b", tags=origin), promise("c"), *[promise(id, tags=origin) for id in "de"])
+        write(store, *map(task, "de"))
+
+        with transaction(store):
+            assert store.id_ahead(PromiseSearch(tags=origin), 2) == "d"
+            assert store.id_ahead(PromiseSearch(tags=origin), 4) is None
+            assert store.id_ahead(PromiseSearch(tags=origin, cursor="b"), 2) == "e"
+            assert store.id_ahead(PromiseSearch(tags={"a": "b"}), 2) == "b"
+
+
+def test_the_mark_of_the_clock_is_the_last_one(store: Database) -> None:
+    with transaction(store):
+        assert store.clock_mark() is None
+    for time in (5, 6):
+        with transaction(store):
+            store.put_clock_mark(ClockMark(time, 2 * time, f"boot {time}"))
+
+    with transaction(store):
+        assert store.clock_mark() == ClockMark(6, 12, "boot 6")
+
+
+def test_an_attempt_to_write_is_one_and_changes_nothing_that_is_read(store: Database) -> None:
+    with transaction(store):
+        before = snapshot(store)
+    store.try_to_write()
+    assert store.flush()
+    store.commit()
+
+    with transaction(store):
+        assert snapshot(store) == before
+
+
+def test_there_is_something_to_commit_only_if_something_was_written(store: Database) -> None:
+    store.load(Footprint(ids=("p",)))
+    assert not store.flush()
+    store.write(changes(promise("p")))
+    assert store.flush()
+    store.commit()
+    assert not store.flush()
 
 
 def test_writing_no_changes_is_nothing(store: Database) -> None:
