@@ -1026,7 +1026,7 @@ class TestSizes:
             promise("q", PromiseState.RESOLVED, value=Value(data="x" * 5_000)),
             task("p", target="poll://any@" + "x" * 5_000),
             PutListener("p", "poll://any@" + "x" * 5_000),
-            PutCallback("p", "x" * 5_000, fired=False),
+            PutCallback("p", "x" * 5_000),
         ],
         ids=["tags", "param", "value", "task", "listener", "callback"],
     )
