@@ -19,53 +19,28 @@ readonly PULL_SECONDS=120
 
 have_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# `timeout` is not everywhere. A registry that cannot be reached is an error at once; one that hangs ends here.
 pull() { # IMAGE
-    local pid log
     say "pulling $1 ..."
-    log=$(mktemp)
-    docker pull --quiet "$1" >"$log" 2>&1 </dev/null &
-    pid=$!
-    wait_until "$PULL_SECONDS" process_gone "$pid" || kill "$pid" 2>/dev/null || true
-    wait "$pid" || true
-    have_image "$1" || say "could not be pulled: $(tail -n 1 "$log")"
-    rm -f "$log"
-    have_image "$1"
-}
-
-install_debootstrap() {
-    command -v debootstrap >/dev/null && return
-    say "installing debootstrap ..."
-    quietly apt_get update && quietly apt_get install --no-install-recommends debootstrap
+    quietly within "$PULL_SECONDS" docker pull --quiet "$1" && have_image "$1"
 }
 
 # The Debian mirror and the CA certificates are those of this machine: where a proxy re-signs TLS, builds work as well.
-make_stand_in() {
-    local mirror root status=0
-    mirror=$(debian_mirror)
-    root=$(mktemp -d)
+make_stand_in() (
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 1
+    command -v debootstrap >/dev/null || install_from_debian debootstrap || exit 1
     say "making $STAND_IN_IMAGE from Debian's packages (half a minute, once) ..."
+    root=$(mktemp -d)
+    trap 'rm -rf "$root"' EXIT
     quietly debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
-        "$STAND_IN_SUITE" "$root" "$mirror" &&
-        rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* &&
-        cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt" &&
-        tar -C "$root" -c . | docker import \
-            --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' \
-            --change 'CMD ["python3"]' - "$STAND_IN_IMAGE" >/dev/null || status=$?
-    rm -rf "$root"
-    return "$status"
-}
+        "$STAND_IN_SUITE" "$root" "$(debian_mirror)" || exit 1
+    rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+    tar -C "$root" -c . | docker import \
+        --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' \
+        --change 'CMD ["python3"]' - "$STAND_IN_IMAGE" >&2
+)
 
-can_make_stand_in() {
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && install_debootstrap && [ -n "$(debian_mirror)" ]
-}
-
-case "${1:-}" in
-    "") ;;
-    -h | --help) usage && exit 0 ;;
-    *) bad_usage "unknown argument '$1'" ;;
-esac
-
+only_help "$@"
 if [ -n "${PYTHON_IMAGE:-}" ]; then
     have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
     echo "$PYTHON_IMAGE"
@@ -75,7 +50,7 @@ elif have_image "$STAND_IN_IMAGE"; then
     echo "$STAND_IN_IMAGE"
 elif pull "$OFFICIAL_IMAGE"; then
     echo "$OFFICIAL_IMAGE"
-elif can_make_stand_in && make_stand_in; then
+elif make_stand_in; then
     echo "$STAND_IN_IMAGE"
 else
     die "no base image: $OFFICIAL_IMAGE cannot be pulled, and a stand-in needs Debian, root and debootstrap. Name one you have by PYTHON_IMAGE."

@@ -11,27 +11,12 @@ tests/ui and scripts/pictures.sh need it; they take another one by its path: CHR
 USAGE
 }
 
-readonly FONTS="fonts-dejavu-core fonts-liberation" # what a page says without a font of its own
-
-chromium_version() { chromium --version --no-sandbox 2>/dev/null; }
-
-install_chromium() {
+only_help "$@"
+if ! chromium --version --no-sandbox >/dev/null 2>&1; then
     [ -f /etc/debian_version ] || die "this script knows Debian only. Install Chromium as your system does, and name it: CHROMIUM=PATH"
     [ "$(id -u)" = 0 ] || die "installing packages needs root: sudo scripts/browser.sh"
-    say "installing chromium from Debian's packages ..."
-    quietly apt_get update || die "apt-get update failed."
-    # shellcheck disable=SC2086 # a list of packages
-    quietly apt_get install --no-install-recommends chromium $FONTS || die "chromium could not be installed."
-}
-
-case "${1:-}" in
-    "") ;;
-    -h | --help) usage && exit 0 ;;
-    *) bad_usage "unknown argument '$1'" ;;
-esac
-
-if [ -z "$(chromium_version)" ]; then
-    install_chromium
+    # The fonts are what a page says without a font of its own.
+    install_from_debian chromium fonts-dejavu-core fonts-liberation || die "chromium could not be installed."
 fi
-version=$(chromium_version) || die "chromium was installed, but does not run."
+version=$(chromium --version --no-sandbox 2>/dev/null) || die "chromium was installed, but does not run."
 say "there is a browser: $version"

@@ -20,121 +20,66 @@ USAGE
 
 readonly NEWER_SUITE=trixie # the first Debian release with Engine >= 25 and the `docker compose` plugin
 readonly ENGINE_LOG=/var/log/dockerd.log
-readonly CONTAINERD_CONFIG=/var/run/docker/containerd/containerd.toml
-
-# ── packages ────────────────────────────────────────────────────────────────────────────────────────────────
+readonly NO_START=/usr/sbin/policy-rc.d
+readonly START_SECONDS=80
 
 add_newer_suite() {
-    local mirror signed=""
+    local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed=""
     mirror=$(debian_mirror)
     [ -n "$mirror" ] || die "apt knows no package source for '$(debian_codename) main'; add one to /etc/apt/sources.list.d first."
-    if [ -f /usr/share/keyrings/debian-archive-keyring.gpg ]; then
-        signed="[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-    fi
+    [ ! -f "$keyring" ] || signed="[signed-by=$keyring] "
     echo "deb ${signed}${mirror} ${NEWER_SUITE} main" >/etc/apt/sources.list.d/docker-engine.list
     printf 'Package: *\nPin: release n=%s\nPin-Priority: 100\n' "$NEWER_SUITE" >/etc/apt/preferences.d/docker-engine
 }
 
-# Installing a service must not start it: this script starts dockerd itself where no systemd runs.
-without_service_start() {
-    local policy=/usr/sbin/policy-rc.d status=0
-    if [ -e "$policy" ] || [ -d /run/systemd/system ]; then
-        "$@"
-        return
-    fi
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-    "$@" || status=$?
-    rm -f "$policy"
-    return "$status"
-}
-
 install_packages() {
-    local suite_option="" packages="docker-cli docker-compose docker-buildx"
+    local packages="docker-cli docker-compose docker-buildx"
     # An engine that answers stays as it is, whoever packaged it: only what it lacks comes along.
-    engine_answers || packages="docker.io $packages"
-    say "installing $packages from Debian's packages ..."
-    quietly apt_get update || die "apt-get update failed."
+    [ -z "$(engine_obstacle)" ] || packages="docker.io $packages"
+    install_from_debian iptables || die "iptables could not be installed."
     if [ "$(debian_codename)" = bookworm ]; then
         add_newer_suite
-        quietly apt_get update || die "apt-get update failed with the package source of $NEWER_SUITE."
-        suite_option="-t $NEWER_SUITE"
+        packages="-t $NEWER_SUITE $packages"
     fi
-    quietly without_service_start apt_get install --no-install-recommends iptables ||
-        die "iptables could not be installed."
-    # shellcheck disable=SC2086 # both are lists of words
-    quietly without_service_start apt_get install --no-install-recommends $suite_option $packages ||
-        die "the packages could not be installed."
-}
-
-# ── the daemon ──────────────────────────────────────────────────────────────────────────────────────────────
-
-dockerd_pids() { pgrep -x dockerd | living_pids; }
-containerd_pids() { pgrep -f "containerd --config $CONTAINERD_CONFIG" | living_pids; }
-
-# dockerd refuses to start while the number in its pidfile is that of any living process.
-remove_dead_pidfiles() {
-    [ -n "$(dockerd_pids)" ] || rm -f /var/run/docker.pid
-    [ -n "$(containerd_pids)" ] || rm -f /var/run/docker/containerd/containerd.pid
-}
-
-end_process() { # PID
-    kill "$1" 2>/dev/null || return 0
-    wait_until 10 process_gone "$1" || kill -KILL "$1" 2>/dev/null || true
-}
-
-# A containerd that outlived its dockerd is normally taken over by the next one; if that did not work, it must go.
-end_leftovers() {
-    local pid
-    for pid in $(dockerd_pids) $(containerd_pids); do
-        end_process "$pid"
-    done
-}
-
-launch_daemon() {
-    if [ -d /run/systemd/system ]; then
-        systemctl start docker
-        return
+    if [ ! -d /run/systemd/system ] && [ ! -e "$NO_START" ]; then # this script starts dockerd itself
+        trap 'rm -f "$NO_START"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$NO_START" && chmod +x "$NO_START"
     fi
-    [ -z "$(dockerd_pids)" ] || return 0 # it is starting already
-    remove_dead_pidfiles
-    setsid dockerd >>"$ENGINE_LOG" 2>&1 </dev/null &
+    # shellcheck disable=SC2086 # a list of words
+    install_from_debian $packages || die "the packages could not be installed."
 }
+
+living() { pgrep --runstates D,R,S "$@" >/dev/null; } # PATTERN: no zombie that nobody has reaped
 
 start_daemon() {
     say "starting dockerd (log: $ENGINE_LOG) ..."
-    launch_daemon
-    wait_until 40 engine_answers && return
-    say "no answer after 40 s: ending what is left of an earlier engine, and trying once more ..."
-    end_leftovers
-    launch_daemon
-    wait_until 40 engine_answers && return
+    if [ -d /run/systemd/system ]; then
+        systemctl start docker
+    elif ! living -x dockerd; then # else it is starting already
+        # It refuses to start while the number in its pidfile is that of any living process. A containerd it takes over.
+        rm -f /var/run/docker.pid
+        living -f "containerd --config /var/run/docker" || rm -f /var/run/docker/containerd/containerd.pid
+        setsid dockerd >>"$ENGINE_LOG" 2>&1 </dev/null &
+    fi
+    wait_until "$START_SECONDS" engine_version && return
     tail -n 15 "$ENGINE_LOG" >&2 || true
-    die "dockerd does not answer; the last lines of its log are above."
+    die "dockerd does not answer after $START_SECONDS s; the last lines of its log are above."
 }
 
-# ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-case "${1:-}" in
-    "") ;;
-    -h | --help) usage && exit 0 ;;
-    *) bad_usage "unknown argument '$1'" ;;
-esac
-
+only_help "$@"
 if [ -z "$(docker_obstacle)" ]; then
     say "a Docker engine answers already: $(engine_version)"
-    exit 0
+    exit
 fi
 case "$(debian_codename)" in
     bookworm | trixie) ;;
     *) die "this script knows Debian 12 and 13 only. Install Docker as its manual says, then run scripts/up.sh." ;;
 esac
 [ "$(id -u)" = 0 ] || die "installing and starting the engine needs root: sudo scripts/docker-engine.sh"
-
-if ! command -v dockerd >/dev/null || ! compose_answers || ! buildx_answers; then
+if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then
     install_packages
 fi
-engine_answers || start_daemon
+[ -z "$(engine_obstacle)" ] || start_daemon
 obstacle=$(docker_obstacle)
 [ -z "$obstacle" ] || die "the engine was installed, but $obstacle."
 say "a Docker engine answers: $(engine_version)"

@@ -17,14 +17,11 @@ USAGE
 readonly DOWN_SECONDS=60 # what docker compose may take
 
 volumes=""
-while [ $# -gt 0 ]; do
-    case "$1" in
-        --volumes) volumes=--volumes ;;
-        -h | --help) usage && exit 0 ;;
-        *) bad_usage "unknown argument '$1'" ;;
-    esac
+if [ "${1:-}" = --volumes ]; then
+    volumes=--volumes
     shift
-done
+fi
+only_help "$@"
 
 # What must be stopped is known by the name of the stack alone, so that neither notes nor a readable .env are needed. Whatever
 # could not be stopped, or looked for, is told.
@@ -35,7 +32,7 @@ tell() {
     trouble=yes
 }
 
-stop_all_processes() { # sets found if there were any
+stop_all_processes() {
     local pid name
     if ! command -v ps >/dev/null; then
         tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps"
@@ -50,6 +47,10 @@ stop_all_processes() { # sets found if there were any
     done < <(stack_processes)
 }
 
+containers_of_stack() {
+    docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
+}
+
 # shellcheck disable=SC2086 # volumes: an option, or nothing
 compose_down() { # also where .env cannot be read
     within "$DOWN_SECONDS" docker compose down --remove-orphans $volumes ||
@@ -57,7 +58,7 @@ compose_down() { # also where .env cannot be read
 }
 
 stop_all_containers() {
-    local container obstacle
+    local container obstacle left
     command -v docker >/dev/null || return 0
     obstacle=$(engine_obstacle)
     if [ -n "$obstacle" ]; then
@@ -65,25 +66,18 @@ stop_all_containers() {
         { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
         return
     fi
-    # With --volumes there may be something to delete even if nothing runs.
-    [ -n "$volumes" ] || containers_of_stack | grep -q . || return 0
-    say "stopping the containers ..."
+    left=$(containers_of_stack)
+    [ -z "$left" ] || say "stopping the containers ..."
+    [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
     quietly compose_down || trouble=yes
     for container in $(containers_of_stack); do tell "container $container could not be removed."; done
 }
 
-containers_of_stack() {
-    docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
-}
-
-started=$(now_ms)
 found=""
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
 stop_all_processes
-if [ -n "$volumes" ] && [ -z "$trouble" ]; then
-    rm -f "$STACK_DIR"/resonate.sqlite*
-fi
+[ -z "$volumes" ] || [ -n "$trouble" ] || rm -f "$STACK_DIR"/resonate.sqlite*
 stop_all_containers
 [ -z "$trouble" ] || die "the stack $COMPOSE_PROJECT_NAME is not known to be down, see above."
-say "The stack is down ($(seconds $(($(now_ms) - started))) s)."
+say "The stack is down ($SECONDS s)."

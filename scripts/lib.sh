@@ -38,18 +38,16 @@ readonly SERVICES
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
-    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    say "$(basename "$0"): $*"
     exit 1
 }
 
 bad_usage() {
-    printf '%s: %s; see %s --help\n' "$(basename "$0")" "$*" "$0" >&2
+    say "$(basename "$0"): $*; see $0 --help"
     exit 2
 }
 
-need_value() { # OPTION ARGUMENTS_LEFT: the option itself counts as one
-    [ "$2" -ge 2 ] || bad_usage "$1 needs a value"
-}
+need_value() { [ "$2" -ge 2 ] || bad_usage "$1 needs a value"; } # OPTION ARGUMENTS_LEFT: the option itself counts as one
 
 need_seconds() { # OPTION VALUE
     [[ "$2" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$2'"
@@ -60,6 +58,14 @@ need_some_seconds() { # OPTION VALUE: more than none
     [[ "$2" =~ [1-9] ]] || bad_usage "$1 must be more than 0"
 }
 
+only_help() { # ARGUMENTS: of a script that takes no others
+    case "${1:-}" in
+        "") ;;
+        -h | --help) usage && exit 0 ;;
+        *) bad_usage "unknown argument '$1'" ;;
+    esac
+}
+
 need_commands() { # NAME=DEBIAN_PACKAGE...
     local command
     for command in "$@"; do
@@ -68,29 +74,21 @@ need_commands() { # NAME=DEBIAN_PACKAGE...
 }
 
 quietly() { # COMMAND...: shows its output only if it fails
-    local output
-    output=$("$@" 2>&1) || {
-        local status=$?
-        printf '%s\n' "$output" >&2
-        return "$status"
-    }
+    local output status=0
+    output=$("$@" 2>&1) || status=$?
+    [ "$status" = 0 ] || say "$output"
+    return "$status"
 }
 
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-now_ms() { # milliseconds since the epoch
-    local now=${EPOCHREALTIME:-} # bash 5; the separator depends on the locale
-    if [ -n "$now" ]; then
-        now=${now/[^0-9]/}
-        echo "${now%???}"
-    else
-        perl -MTime::HiRes=time -e 'printf "%.0f\n", time() * 1000'
-    fi
+now_ms() { # since the epoch
+    local now=${EPOCHREALTIME:-$(perl -MTime::HiRes=time -e 'printf "%.6f", time')} # bash 5 has it
+    now=${now/[^0-9]/} # the separator depends on the locale
+    echo "${now%???}"
 }
 
-seconds() { # MS: as a decimal number of seconds
-    printf '%d.%03d' "$(($1 / 1000))" "$(($1 % 1000))"
-}
+seconds() { printf '%d.%03d' "$(($1 / 1000))" "$(($1 % 1000))"; } # MS: as a decimal number of seconds
 
 milliseconds() { # SECONDS: a decimal number
     local part=000
@@ -99,10 +97,10 @@ milliseconds() { # SECONDS: a decimal number
 }
 
 wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over
-    local deadline=$(($(now_ms) + $1 * 1000))
+    local deadline=$((SECONDS + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        [ "$(now_ms)" -lt "$deadline" ] || return 1
+        [ "$SECONDS" -le "$deadline" ] || return 1
         sleep 0.2
     done
 }
@@ -141,39 +139,24 @@ finish_shielded() { # its exit status
     return "$status"
 }
 
-# ── processes ───────────────────────────────────────────────────────────────────────────────────────────────
-
 process_gone() { # PID; a zombie that nobody has reaped yet is gone, too
-    case "$(ps -o stat= -p "$1" 2>/dev/null)" in
-        "" | *Z*) return 0 ;;
-    esac
-    return 1
-}
-
-living_pids() { # of the pids on stdin, prints those that live
-    local pid
-    while read -r pid; do
-        process_gone "$pid" || echo "$pid"
-    done
+    case "$(ps -o stat= -p "$1" 2>/dev/null)" in "" | *Z*) ;; *) return 1 ;; esac
 }
 
 # ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
+http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 
-# ── Docker ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Docker and Debian ───────────────────────────────────────────────────────────────────────────────────────
 
 # shellcheck disable=SC2034 # for the scripts
 readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
-
 readonly ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
 
-engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
-engine_answers() { engine_version >/dev/null 2>&1; }
 docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS: nothing where no engine answers
-compose_answers() { docker compose version >/dev/null 2>&1; }
-buildx_answers() { docker buildx version >/dev/null 2>&1; }
+engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
 
 engine_obstacle() { # prints why there is no engine, if there is none
     local version
@@ -186,23 +169,25 @@ engine_obstacle() { # prints why there is no engine, if there is none
 }
 
 docker_obstacle() { # prints why containers cannot be used; prints nothing if they can
-    local version obstacle
+    local version obstacle plugin
     obstacle=$(engine_obstacle)
-    if [ -n "$obstacle" ]; then
-        echo "$obstacle"
-    elif version=$(engine_version 2>/dev/null) && [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
-        echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed"
-    elif ! compose_answers; then
-        echo "'docker compose' does not answer"
-    elif ! buildx_answers; then
-        echo "'docker buildx' does not answer"
+    [ -z "$obstacle" ] || { echo "$obstacle" && return; }
+    version=$(engine_version)
+    if [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
+        echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed" && return
     fi
+    for plugin in compose buildx; do
+        docker "$plugin" version >/dev/null 2>&1 || { echo "'docker $plugin' does not answer" && return; }
+    done
 }
 
-# ── Debian ──────────────────────────────────────────────────────────────────────────────────────────────────
-
 apt_get() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null
+    DEBIAN_FRONTEND=noninteractive quietly apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null
+}
+
+install_from_debian() { # OPTION_OR_PACKAGE...
+    say "installing from Debian's packages: $* ..."
+    apt_get update && apt_get install --no-install-recommends "$@"
 }
 
 debian_codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-unknown}") 2>/dev/null || echo unknown; }
@@ -219,27 +204,23 @@ readonly OWN_LINE="# by scripts/up.sh"
 
 env_is_readable() { [ ! -e .env ] || { [ -f .env ] && [ -r .env ]; }; }
 
-noted_line() { # NAME: the last one that sets it
-    { tr -d '\r' <.env | grep "^$1=" | tail -n 1; } 2>/dev/null || true
-}
+noted_line() { { tr -d '\r' <.env | grep "^$1=" | tail -n 1; } 2>/dev/null || true; } # NAME: the last one that sets it
 
-noted() { # NAME: prints the value that docker compose finds there, if there is one
-    noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"
-}
+noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } # NAME: prints the value that docker compose finds there
 
-chosen() { # NAME: prints the value in the environment, else the one in .env
-    if [ -n "${!1+given}" ]; then echo "${!1}"; else noted "$1"; fi
-}
+chosen() { if [ -n "${!1+given}" ]; then echo "${!1}"; else noted "$1"; fi; } # NAME: prints the value in the environment, else that in .env
 
-write_env() { # from stdin, in one step; mktemp makes it readable for this user only, as it may hold a token
+rewrite_env() { # NAME [LINE]: without what sets it, and with that line; mktemp makes it for this user only, as it may hold a token
     local new
     new=$(mktemp .env.XXXXXX) || die "the file .env cannot be written in $PWD."
-    cat >"$new" && mv "$new" .env
+    grep -v "^$1=" .env >"$new" 2>/dev/null || true
+    [ -z "${2:-}" ] || printf '%s\n' "$2" >>"$new"
+    mv "$new" .env
 }
 
-note() { # NAME VALUE [OF_WHAT]: in place of what stands there
+note() { # NAME VALUE [OF_WHAT]
     [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] && [[ ! "${3:-}" =~ [[:cntrl:]] ]] || die "'$2${3:+ $3}' cannot be noted in .env as $1."
-    { grep -v "^$1=" .env 2>/dev/null || true; echo "$1=$2 $OWN_LINE${3:+ $3}"; } | write_env
+    rewrite_env "$1" "$1=$2 $OWN_LINE${3:+ $3}"
 }
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
@@ -258,26 +239,22 @@ use_name() { # NAME
     export STACK_DIR
 }
 
-is_foreign() { # whether the name in .env was made for another folder
+is_foreign() { # whether the name in .env was made for another folder, and not chosen by somebody
     case "$(noted_line COMPOSE_PROJECT_NAME)" in
         *"$OWN_LINE $NOTED_FOR") return 1 ;;
         *"$OWN_LINE for "*) ;;
-        *) return 1 ;; # somebody chose it
+        *) return 1 ;;
     esac
 }
 
-given_name() { # prints the one in the environment, else the one in .env if it holds
-    local name=${COMPOSE_PROJECT_NAME:-}
-    [ -n "$name" ] || is_foreign || name=$(noted COMPOSE_PROJECT_NAME)
-    if [[ "$name" =~ ^[a-z0-9][a-z0-9_-]*$ ]]; then echo "$name"; fi
+# What runs knows its checkout. So a stack is found again after `git clean`, and one that was started by hand.
+found_name() { # prints the one of what runs for this folder, but not one that somebody chose for the moment
+    { names_of_processes; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
 }
 
-# What runs knows its checkout. So a stack is found again after `git clean`, and one that was started by hand.
 names_of_processes() {
-    local command mark="$VENV/bin/python -X $PROCESS_MARK="
-    ps -A -ww -o command= | while read -r command; do
-        case "$command" in "$mark"*) command=${command#"$mark"} && echo "${command%%/*}" ;; esac
-    done
+    ps -A -ww -o command= | MARK="$VENV/bin/python -X $PROCESS_MARK=" awk '
+        index($0, ENVIRON["MARK"]) == 1 { split(substr($0, length(ENVIRON["MARK"]) + 1), name, "/"); print name[1] }'
 }
 
 names_of_containers() { # also where they were started through a symlink
@@ -289,10 +266,6 @@ names_of_containers() { # also where they were started through a symlink
         done && docker_says volume inspect "${BY_HAND}_resonate-data" --format "$BY_HAND"
 }
 
-found_name() { # prints the one of what runs for this folder, but not one that somebody chose for the moment
-    { names_of_processes; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
-}
-
 find_stack() { # sets the name if it is not given; where nothing is found, a new one, which nothing has yet
     [ -n "${COMPOSE_PROJECT_NAME:-}" ] && [ -n "${STACK_DIR:-}" ] && return
     local found
@@ -302,8 +275,9 @@ find_stack() { # sets the name if it is not given; where nothing is found, a new
 
 # shellcheck disable=SC2034 # used by the scripts that read this file
 readonly CHOSEN_NAME=${COMPOSE_PROJECT_NAME:-} # by whoever started this
-given=$(given_name)
-[ -z "$given" ] || use_name "$given"
+given=$CHOSEN_NAME
+[ -n "$given" ] || is_foreign || given=$(noted COMPOSE_PROJECT_NAME)
+[[ ! "$given" =~ ^[a-z0-9][a-z0-9_-]*$ ]] || use_name "$given"
 unset given
 
 # ── the stack as processes ──────────────────────────────────────────────────────────────────────────────────
@@ -316,31 +290,18 @@ readonly PROCESS_MARK=durable-rpc-stack
 service_of() { echo "${1%-[0-9]*}"; } # NAME
 
 log_file() { echo "$STACK_DIR/log/$1.log"; }
-kept_log() { [ ! -f "$1.1" ] || cat "$1.1"; } # LOG_FILE: what stood in it before it was emptied, when it had become large
+earlier_log() { [ ! -f "$(log_file "$1").1" ] || cat "$(log_file "$1").1"; } # what stood in it before it was emptied, when it had become large
 health_file() { echo "$STACK_DIR/run/$1.health"; }
-token_file() { echo "$STACK_DIR/run/token"; }
+token_file() { echo "$STACK_DIR/run/token"; } # goes with the processes; the settings stay for those that are started by hand
 settings_file() { echo "$STACK_DIR/run/settings"; }
 
-log_names() { # SERVICE: of the processes of the service that have printed something
-    local file
-    for file in "$STACK_DIR/log/$1.log" "$STACK_DIR/log/$1"-[0-9]*.log; do
-        [ ! -f "$file" ] || basename "$file" .log
-    done
-}
-
 stack_processes() { # prints "PID GROUP NAME" of each; those that a service has started share its group and its name
-    local pid group command mark="-X $PROCESS_MARK=$COMPOSE_PROJECT_NAME/"
-    ps -A -ww -o pid= -o pgid= -o command= | # a grep would find itself
-        while read -r pid group command; do
-            case "$command" in *" $mark"*) command=${command#*"$mark"} && echo "$pid $group ${command%% *}" ;; esac
-        done
+    ps -A -ww -o pid= -o pgid= -o command= | MARK=" -X $PROCESS_MARK=$COMPOSE_PROJECT_NAME/" awk '
+        { at = index($0, ENVIRON["MARK"]) }
+        at { split(substr($0, at + length(ENVIRON["MARK"])), name, " "); print $1, $2, name[1] }'
 }
 
 process_pid() { stack_processes | awk -v name="$1" '$3 == name && $1 == $2 { print $1; found = 1 } END { exit !found }'; } # NAME
-
-process_names() { # SERVICE: of its living processes
-    stack_processes | awk -v service="$1" '$1 == $2 && ($3 == service || index($3, service "-") == 1 && substr($3, length(service) + 2) ~ /^[0-9]+$/) { print $3 }' | sort
-}
 
 process_ended() { [ -z "$(stack_processes | awk -v name="$1" '$3 == name')" ]; } # NAME: with its children
 
@@ -352,48 +313,15 @@ signal_process() { # SIGNAL NAME: with its children
 }
 
 # The children of a foo that was killed end when the last of the requests that wait are told so, and hold its port until then.
-await_process_end() { # NAME
-    wait_until 15 process_ended "$1" || signal_process KILL "$1"
-}
+await_process_end() { wait_until 15 process_ended "$1" || signal_process KILL "$1"; } # NAME
 
-start_process() { # NAME: in a session of its own, so that it outlives the script and its terminal
-    local module token
+start_process() { # NAME
     process_pid "$1" >/dev/null && return 0
     await_process_end "$1"
-    mkdir -p "$STACK_DIR/run" "$STACK_DIR/log"
-    rm -f "$(health_file "$1")"
-    token=$(running processes RESONATE_TOKEN)
-    module=$(service_of "$1")
-    RESONATE_URL=http://127.0.0.1:$(resonate_port) \
-        RESONATE_SERVER__BIND=127.0.0.1 \
-        RESONATE_SERVER__PORT=$(resonate_port) \
-        RESONATE_OBSERVABILITY__METRICS_PORT=$(metrics_port) \
-        RESONATE_STORAGE__SQLITE__PATH=$STACK_DIR/resonate.sqlite \
-        RESONATE_UI__ACTIONS_URL=http://127.0.0.1:$(foo_port)/actions \
-        RESONATE_AUTH__TOKEN=$token \
-        RESONATE_TOKEN=$token \
-        FOO_PORT=$(foo_port) \
-        LEASE_SECONDS=$(lease_seconds processes) \
-        HEALTH_FILE=$(health_file "$1") \
-        LOG_FILE=$(log_file "$1") \
-        RESONATE_LOG_FILE=$(log_file "$1") \
-        PYTHONUNBUFFERED=1 \
-        "$VENV/bin/python" -ISc "$LAUNCH" "$COMPOSE_PROJECT_NAME/$1" "${module//-/_}" >>"$(log_file "$1")" 2>&1 </dev/null
-}
-
-# Comes back when the process is there, with its mark and in its own session, which the launcher itself must not be taken for.
-# By -P the folder in which this runs is no place to look for modules.
-readonly LAUNCH="import subprocess, sys
-mark, module = sys.argv[1:]
-serve = ['serve'] if module == 'resonate_server' else []
-subprocess.Popen([sys.executable, '-X', '$PROCESS_MARK=' + mark, '-P', '-m', module, *serve], start_new_session=True)"
-
-metrics_port() { # of the server as a process: the usual one, but none where it is taken for something else
-    local port=${RESONATE_OBSERVABILITY__METRICS_PORT:-9090}
-    case "$port" in
-        "$(foo_port)" | "$(resonate_port)") echo 0 ;;
-        *) echo "$port" ;;
-    esac
+    RESONATE_TOKEN=$(running processes RESONATE_TOKEN) \
+        FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds processes) \
+        HEALTH_FILE=$(health_file "$1") LOG_FILE=$(log_file "$1") \
+        "$VENV/bin/python" -IS scripts/launch.py "$PROCESS_MARK=$COMPOSE_PROJECT_NAME/$1" "$(service_of "$1")"
 }
 
 stop_process_group() { # NAMES: one that is frozen is killed
@@ -412,41 +340,26 @@ stop_processes() {
     rm -f "$(token_file)" || true # somebody else's
 }
 
-http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
-
 process_healthy() { # NAME
-    case "$1" in
-        resonate-server) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
-        *)
-            case "$(service_field "$(service_of "$1")" kind)" in
-                web) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
-                *) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
-            esac
-            ;;
+    case "$(service_field "$(service_of "$1")" kind)" in
+        worker) HEALTH_FILE=$(health_file "$1") "$VENV/bin/python" -I worker/src/worker/health.py ;;
+        web) http_answers "http://127.0.0.1:$(foo_port)/health" ;;
+        *) http_answers "http://127.0.0.1:$(resonate_port)/ready" ;;
     esac
 }
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
 processes_are_up() { [ -n "$(stack_processes | awk '$1 == $2')" ]; } # what only outlives its parent for a moment does not count
-containers_are_up() { [ -n "$(docker_says compose ps --quiet)" ]; }
-containers_exist() { [ -n "$(docker_says compose ps --all --quiet)" ]; } # running or stopped
 
 stack_kind() { # prints processes, containers or none
     if processes_are_up; then
         echo processes
-    elif containers_are_up; then
+    elif [ -n "$(docker_says compose ps --quiet)" ]; then
         echo containers
     else
         echo none
     fi
-}
-
-service_is_up() { # KIND SERVICE
-    case "$1" in
-        containers) [ -n "$(docker compose ps --quiet "$2" 2>/dev/null)" ] ;;
-        processes) process_pid "$2" >/dev/null ;;
-    esac
 }
 
 container_settings() { # prints NAME=VALUE, of containers that run and of those that are stopped
@@ -492,14 +405,13 @@ adopt_token() { # KIND: that of the stack, for whatever asks its server or start
 }
 
 require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
-    local service
+    local missing
     need_commands ps=procps curl=curl
     find_stack
     kind=$(stack_kind)
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
-    for service in $SERVICES; do
-        service_is_up "$kind" "$service" || die "$service is not running; scripts/up.sh starts it."
-    done
+    missing=$(missing_service "$kind")
+    [ -z "$missing" ] || die "$missing is not running; scripts/up.sh starts it."
     FOO_PORT=$(foo_port)
     RESONATE_PORT=$(resonate_port)
     LEASE_SECONDS=$(lease_seconds "$kind")
@@ -507,19 +419,11 @@ require_stack() { # sets kind, and the variables by which a service that is star
     adopt_token "$kind"
 }
 
-kill_service() { # KIND SERVICE: by SIGKILL, so that it has no chance to say goodbye
-    case "$1" in
-        containers) quietly docker compose kill "$2" ;;
-        processes) signal_process KILL "$2" ;;
-    esac
-}
+service_is_up() { [ -n "$(instances "$1" "$2" 2>/dev/null)" ]; } # KIND SERVICE
 
 service_log() { # KIND SERVICE: all it has printed, of all its instances
     local instance
-    case "$1" in
-        containers) for instance in $(docker compose ps --all --quiet "$2"); do instance_log containers "$instance"; done ;;
-        processes) for instance in $(log_names "$2"); do instance_log processes "$instance"; done ;;
-    esac
+    for instance in $("$1_with_logs" "$2"); do instance_log "$1" "$instance"; done
 }
 
 resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
@@ -539,71 +443,58 @@ resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server,
 
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
 
-instances() { # KIND SERVICE: those that live, frozen ones as well
-    case "$1" in
-        containers) docker compose ps --quiet "$2" ;;
-        processes) process_names "$2" ;;
-    esac
-}
+instances() { "$1_of" "$2"; } # KIND SERVICE: those that live, frozen ones as well
 
-instance_log() { # KIND INSTANCE
-    case "$1" in
-        containers) docker logs "$2" 2>&1 ;;
-        processes) kept_log "$(log_file "$2")" && cat "$(log_file "$2")" ;;
-    esac
-}
+# KIND INSTANCE, of each:
+instance_log() { "$1_log" "$2"; }
+instance_healthy() { "$1_healthy" "$2"; }
+kill_instance() { "$1_kill" "$2"; }
+start_instance() { "$1_start" "$2"; } # one that was killed
+freeze_instance() { "$1_freeze" "$2"; } # it stands still, with its connections open
+thaw_instance() { "$1_thaw" "$2"; }
+loosen_instance() { "$1_loosen" "$2"; } # thawed if it is frozen, connected again if it is cut off; dead it may stay
+mend_instance() { loosen_instance "$@" && "$1_revive" "$2"; } # whatever a fault has done to it, undone
+cut_off_instance() { quietly docker network disconnect "$(network_of "$2")" "$2"; } # containers only; processes share an interface
+reconnect_instance() { quietly docker network connect --alias "$(label_of "$2" service)" "$(network_of "$2")" "$2"; }
 
-instance_healthy() { # KIND INSTANCE
-    case "$1" in
-        containers) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
-        processes) process_healthy "$2" ;;
-    esac
-}
-
-kill_instance() { # KIND INSTANCE
-    case "$1" in
-        containers) quietly docker kill "$2" ;;
-        processes) signal_process KILL "$2" ;;
-    esac
-}
-
-start_instance() { # KIND INSTANCE: one that was killed
-    case "$1" in
-        containers) quietly docker start "$2" ;;
-        processes) wait_until 5 process_ended "$2" && start_process "$2" ;;
-    esac
-}
-
+containers_of() { docker compose ps --quiet "$1"; }
+containers_with_logs() { docker compose ps --all --quiet "$1"; }
+containers_log() { docker logs "$1" 2>&1; }
+containers_healthy() { [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$1")" = "running healthy" ]; }
+containers_kill() { quietly docker kill "$1"; }
+containers_start() { quietly docker start "$1"; }
 # An engine under load may fail to freeze ("OCI runtime pause failed: unable to freeze"), and can if it is asked again.
+containers_freeze() { wait_until 15 pause_container "$1" || quietly docker pause "$1"; }
+containers_thaw() { quietly docker unpause "$1"; }
+# From EXIT traps, too, where a plain `return` gives the status from before the trap: so none is left to that.
+containers_loosen() {
+    { ! has_status "$1" paused || containers_thaw "$1"; } && { is_connected "$1" || reconnect_instance containers "$1"; }
+}
+containers_revive() { has_status "$1" running || containers_start "$1"; }
+
+processes_of() { stack_processes | awk '$1 == $2 { print $3 }' | grep -x -E -e "$1(-[0-9]+)?" | sort || true; }
+processes_with_logs() { # SERVICE
+    local file
+    for file in "$STACK_DIR/log/$1.log" "$STACK_DIR/log/$1"-[0-9]*.log; do
+        [ ! -f "$file" ] || basename "$file" .log
+    done
+}
+processes_log() { earlier_log "$1" && cat "$(log_file "$1")"; }
+processes_healthy() { process_healthy "$1"; }
+processes_kill() { signal_process KILL "$1"; }
+processes_start() { wait_until 5 process_ended "$1" && start_process "$1"; }
+processes_freeze() { signal_process STOP "$1"; }
+processes_thaw() { signal_process CONT "$1"; }
+processes_loosen() { processes_thaw "$1"; }
+processes_revive() { wait_until 1 process_ended "$1" || true && start_process "$1"; } # the end of a killed one takes a moment
+
+has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ]; } # CONTAINER STATUS
 pause_container() { docker pause "$1" || has_status "$1" paused; }
-
-freeze_instance() { # KIND INSTANCE: it stands still, with its connections open
-    case "$1" in
-        containers) wait_until 15 pause_container "$2" || quietly docker pause "$2" ;;
-        processes) signal_process STOP "$2" ;;
-    esac
-}
-
-thaw_instance() { # KIND INSTANCE
-    case "$1" in
-        containers) quietly docker unpause "$2" ;;
-        processes) signal_process CONT "$2" ;;
-    esac
-}
-
 label_of() { docker inspect --format "{{ index .Config.Labels \"com.docker.compose.$2\" }}" "$1"; } # CONTAINER LABEL
 
 network_of() { # CONTAINER: that of its stack, whether it is connected to it now or not
     docker network ls --quiet --filter "label=com.docker.compose.project=$(label_of "$1" project)" \
         --filter "label=com.docker.compose.network=default"
-}
-
-cut_off_instance() { # KIND INSTANCE: containers only; processes share one loopback interface
-    quietly docker network disconnect "$(network_of "$2")" "$2"
-}
-
-reconnect_instance() { # KIND INSTANCE: under the name by which the others know its service
-    quietly docker network connect --alias "$(label_of "$2" service)" "$(network_of "$2")" "$2"
 }
 
 is_connected() { # CONTAINER: to the network of its stack
@@ -613,45 +504,21 @@ is_connected() { # CONTAINER: to the network of its stack
         docker inspect --format '{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}' "$1" | grep -q "$network"
 }
 
-has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ]; } # CONTAINER STATUS
+# ── all instances of all services ───────────────────────────────────────────────────────────────────────────
 
-# ── whatever a fault has done to an instance, undone ────────────────────────────────────────────────────────
-
-# Called from EXIT traps, too, where a plain `return` gives the status from before the trap: so each one names its own.
-
-loosen_instance() { # KIND INSTANCE: thawed if it is frozen, connected again if it is cut off; dead it may stay
-    case "$1" in
-        containers)
-            { ! has_status "$2" paused || thaw_instance "$@"; } && { is_connected "$2" || reconnect_instance "$@"; }
-            ;;
-        processes) thaw_instance "$@" ;;
-    esac
-}
-
-mend_instance() { # KIND INSTANCE: the same, and started if it is dead
-    loosen_instance "$@" || return 1
-    case "$1" in
-        containers) has_status "$2" running || start_instance "$@" ;;
-        processes) wait_until 1 process_ended "$2" || true && start_process "$2" ;; # the end of a killed one takes a moment
-    esac
-}
-
-loosen_all() { # KIND
+each_instance() { # KIND COMMAND: fails where it fails for one
     local service instance
     for service in $SERVICES; do
-        for instance in $(instances "$1" "$service"); do
-            loosen_instance "$1" "$instance" || return 1
-        done
+        for instance in $(instances "$1" "$service"); do "$2" "$1" "$instance" || return 1; done
     done
 }
 
-all_healthy() { # KIND: every service, in all its instances
-    local service instance found
+missing_service() { # KIND: prints the first of which nothing lives
+    local service
     for service in $SERVICES; do
-        found=$(instances "$1" "$service")
-        [ -n "$found" ] || return 1
-        for instance in $found; do
-            instance_healthy "$1" "$instance" || return 1
-        done
+        service_is_up "$1" "$service" || { echo "$service" && return; }
     done
 }
+
+loosen_all() { each_instance "$1" loosen_instance; } # KIND
+all_healthy() { [ -z "$(missing_service "$1")" ] && each_instance "$1" instance_healthy; } # KIND: and none is missing

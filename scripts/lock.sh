@@ -8,57 +8,40 @@ usage() {
 usage: scripts/lock.sh [--upgrade]
 
 Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
-resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock and
-tests/clients/sdk-0.7.requirements.lock from the .in files beside them. Versions that are locked already stay
-as they are unless one of these files asks for another one.
+resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock,
+tests/clients/sdk-0.7.requirements.lock and tests/mutants/mutmut.requirements.lock from the .in files beside them.
+Versions that are locked already stay as they are unless one of these files asks for another one.
 
   --upgrade   take the newest versions that the pyproject.toml files allow
 
-Needs uv on the PATH, in .venv, or named by the variable UV.
+uv comes as for scripts/venv.sh.
 HELP
 }
 
-find_uv() {
-    local candidate
-    for candidate in "${UV:-uv}" .venv/bin/uv .local/uv/bin/uv; do
-        if "$candidate" --version >/dev/null 2>&1; then
-            printf '%s\n' "$candidate"
-            return
-        fi
-    done
-    die "uv not found; install it (pip install uv) or name it: UV=/path/to/uv scripts/lock.sh"
-}
-
-# compile FILE [uv arguments...]: own packages are installed from the sources, so they are left out.
-compile() {
-    local file=$1
+flags="--quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --custom-compile-command scripts/lock.sh"
+if [ "${1:-}" = --upgrade ]; then
+    flags="$flags --upgrade"
     shift
-    say "locking $file"
-    "$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
-        --custom-compile-command scripts/lock.sh \
-        --no-emit-package demo-worker --no-emit-package demo-foo --no-emit-package demo-bar \
-        --no-emit-package demo-baz --no-emit-package resonate-server \
-        --no-emit-package demo-bench --no-emit-package demo-harness \
-        ${upgrade[@]+"${upgrade[@]}"} --output-file "$file" "$@"
-}
+fi
+only_help "$@"
 
-upgrade=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        --upgrade) upgrade=(--upgrade) ;;
-        -h | --help) usage && exit 0 ;;
-        *) bad_usage "unknown argument '$1'" ;;
-    esac
-    shift
+# Own packages are installed from the sources.
+for package in demo-worker $(services | sed 's/^/demo-/') resonate-server demo-bench demo-harness; do
+    flags="$flags --no-emit-package $package"
 done
+uv=$(scripts/venv.sh --uv)
 
-uv=$(find_uv)
+compile() { # FILE [UV_ARGUMENTS...]
+    say "locking $1"
+    # shellcheck disable=SC2086 # a list of options
+    "$uv" pip compile $flags --output-file "$@"
+}
 
 compile requirements.lock pyproject.toml --group dev
-for service in foo bar baz; do
+for folder in $(services | sed 's|^|services/|') resonate-server; do
     # The root lock is a constraint: an image holds the versions that were tested.
-    compile "services/$service/requirements.lock" "services/$service/pyproject.toml" -c requirements.lock
+    compile "$folder/requirements.lock" "$folder/pyproject.toml" -c requirements.lock
 done
-compile resonate-server/requirements.lock resonate-server/pyproject.toml -c requirements.lock
 compile scripts/uv.requirements.lock scripts/uv.in
 compile tests/clients/sdk-0.7.requirements.lock tests/clients/sdk-0.7.in
+compile tests/mutants/mutmut.requirements.lock tests/mutants/mutmut.in -c requirements.lock

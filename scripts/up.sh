@@ -39,15 +39,13 @@ keep_name() { # in .env; what there was before is left alone, and told
     [ -z "$CHOSEN_NAME" ] && [ "$(noted COMPOSE_PROJECT_NAME)" != "$COMPOSE_PROJECT_NAME" ] || return 0
     ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)" "this checkout was copied or moved; it was the stack"
     [ -z "$(traces_of "$EARLIER_NAME")" ] || tell_of_other "$EARLIER_NAME" "an earlier version, here or in another folder, has left the stack"
-    [ ! -e .local/resonate.sqlite ] || say "Note: .local/resonate.sqlite is the database of an earlier version, as processes. It is left alone; to go on with it:
-  scripts/down.sh; mv .local/resonate.sqlite* .local/$COMPOSE_PROJECT_NAME/"
     note COMPOSE_PROJECT_NAME "$COMPOSE_PROJECT_NAME" "$NOTED_FOR"
 }
 
 traces_of() { # NAME: prints what there is of that stack
     local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
     [ ! -e "$data" ] || echo "  database   $data"
-    stack_processes | while read -r pid _ name; do echo "  process    $pid, $name"; done
+    stack_processes | awk '{ print "  process    " $1 ", " $3 }'
     docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
     docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
 }
@@ -65,44 +63,37 @@ OTHER
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
 
-check_compose() {
-    ! compose_answers || quietly docker compose config --quiet ||
-        die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
-}
-
 choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
     local as=$up_as
     [ "$up_as" != none ] || [ "$wanted" = processes ] || as=containers # which may be there, but stopped
     FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS)
     FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
     RESONATE_PORT=$(resonate_port)
-    LEASE_SECONDS=$(setting "$as" LEASE_SECONDS 10)
-    RESONATE_TOKEN=$(known_token "$as")
-    PYTHON_IMAGE=$(chosen_image)
-    new_token=""
+    LEASE_SECONDS=$(lease_seconds "$as")
+    RESONATE_TOKEN=${RESONATE_TOKEN-$(token_of "$as")} # set to nothing: none
+    # An image that up.sh has noted is chosen anew, by scripts/base-image.sh.
+    [ -n "${PYTHON_IMAGE:-}" ] || image_is_ours || PYTHON_IMAGE=$(noted PYTHON_IMAGE)
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
     need_some_seconds LEASE_SECONDS "$LEASE_SECONDS"
     if [ -n "$want_token" ] && [ -z "$RESONATE_TOKEN" ]; then
-        new_token=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') RESONATE_TOKEN=$new_token
+        new_token=yes RESONATE_TOKEN=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
     fi
-    export FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN PYTHON_IMAGE
+    export FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN PYTHON_IMAGE=${PYTHON_IMAGE:-}
 }
 
-known_token() { # KIND: prints it, or nothing: then the server asks for none
+token_of() { # KIND: prints the noted one, else that of the stack, else nothing
     local token
-    token=${RESONATE_TOKEN-$(noted RESONATE_TOKEN)}
-    [ -n "${RESONATE_TOKEN+given}$token" ] || token=$(running "$1" RESONATE_TOKEN)
-    echo "$token"
+    token=$(noted RESONATE_TOKEN)
+    if [ -n "$token" ]; then echo "$token"; else running "$1" RESONATE_TOKEN; fi
 }
 
 image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
 
-chosen_image() { # prints nothing where that is left to scripts/base-image.sh
-    if [ -n "${PYTHON_IMAGE:-}" ] || ! image_is_ours; then chosen PYTHON_IMAGE; fi
-}
-
-check_running() { # what is up keeps the settings that it has
+check_running() { # what is up keeps its kind and the settings that it has
     local name is has="" differs=""
+    case "$wanted-$up_as" in
+        docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
+    esac
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN; do
         is=$(running "$up_as" "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
@@ -113,48 +104,38 @@ check_running() { # what is up keeps the settings that it has
 
 note_settings() { # which docker compose by hand must know, too
     keep_name
-    [ -z "$new_token" ] || {
-        note RESONATE_TOKEN "$new_token"
+    if [ -n "$new_token" ]; then
+        note RESONATE_TOKEN "$RESONATE_TOKEN"
         say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
-    }
+    fi
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
-    if [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$(noted PYTHON_IMAGE)" ]; then
-        return
-    elif [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
+    [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$(noted PYTHON_IMAGE)" ] || return 0
+    if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
         note PYTHON_IMAGE "$PYTHON_IMAGE"
     elif image_is_ours; then
-        { grep -v "^PYTHON_IMAGE=" .env || true; } | write_env
+        rewrite_env PYTHON_IMAGE
     fi
 }
 
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
 
-choose_containers() { # REASON: or fail, saying why not
-    PYTHON_IMAGE=$(scripts/base-image.sh) || return 1
-    kind=containers
-    say "Starting the stack as containers: $1."
-}
-
-choose_processes() { # REASON
-    kind=processes
-    say "Starting the stack as processes: $1."
-}
-
 choose_kind() {
-    local obstacle
+    local reason="a Docker engine answers"
+    kind=processes
     case "$wanted-$up_as" in
-        processes-*) choose_processes "--processes was given" ;;
-        -processes) choose_processes "it runs so already" ;;
+        processes-*) reason="--processes was given" ;;
+        -processes) reason="it runs so already" ;;
         *)
             obstacle=$(docker_obstacle)
-            if [ -z "$obstacle" ]; then
-                choose_containers "a Docker engine answers" && return
-                obstacle="there is no base image to build on"
+            if [ -z "$obstacle" ] && PYTHON_IMAGE=$(scripts/base-image.sh); then
+                kind=containers
+            else
+                reason=${obstacle:-there is no base image to build on}
+                [ "$wanted" != docker ] || die "$reason. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
             fi
-            [ "$wanted" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
-            choose_processes "$obstacle"
             ;;
     esac
+    say "Starting the stack as $kind: $reason."
 }
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -167,30 +148,20 @@ port_is_taken() { # also by a program that does not take connections up
     [ "$status" != 1 ]
 }
 
-find_ports() { # sets which one is taken, if any is, and the next two that are not
-    local service name
-    taken=""
-    for service in foo resonate-server; do
-        case "$service" in foo) name=FOO_PORT ;; *) name=RESONATE_PORT ;; esac
-        service_is_up "$kind" "$service" && continue
-        await_process_end "$service"
-        ! port_is_taken "${!name}" || taken=${taken:-$name}
-    done
-    free_foo=$FOO_PORT free_server=$RESONATE_PORT
-    [ -z "$taken" ] || while port_is_taken "$free_foo" || port_is_taken "$free_server"; do
-        free_foo=$((free_foo + 1)) free_server=$((free_server + 1))
-    done
-}
+belongs_to() { service_is_up "$kind" "$1" || { await_process_end "$1" && false; }; } # SERVICE: waits for what it has left behind
 
 choose_ports() {
-    local hint=""
-    find_ports
-    new_ports=""
+    local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
+    belongs_to foo || ! port_is_taken "$foo" || taken=FOO_PORT
+    belongs_to resonate-server || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
-    [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$free_foo RESONATE_PORT=$free_server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
-    FOO_PORT=$free_foo RESONATE_PORT=$free_server new_ports=yes
-    say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$FOO_PORT RESONATE_PORT=$RESONATE_PORT"
+    while port_is_taken "$foo" || port_is_taken "$server"; do
+        foo=$((foo + 1)) server=$((server + 1))
+    done
+    [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
+    FOO_PORT=$foo RESONATE_PORT=$server new_ports=yes
+    say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$foo RESONATE_PORT=$server"
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +172,7 @@ shown_on_terminal() { # COMMAND...: with its own progress display on a terminal,
 
 kept_scale() { # prints the options that leave each worker as many instances as it has
     local count service
-    for service in bar baz; do
+    for service in $(workers); do
         count=$(docker compose ps --all --quiet "$service" | grep -c . || true)
         [ "$count" -lt 2 ] || echo "--scale $service=$count"
     done
@@ -209,17 +180,13 @@ kept_scale() { # prints the options that leave each worker as many instances as 
 
 none_unhealthy() { ! docker compose ps --format '{{.Health}}' | grep -qx unhealthy; }
 
-# Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check is
-# waited for first. One that stays unhealthy is for Compose to report.
-loosen_containers() {
-    loosen_all containers || die "what is frozen or cut off could not be brought back."
-    none_unhealthy || wait_until "$HEALTHY_SECONDS" none_unhealthy || true
-}
-
 start_containers() {
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
-    loosen_containers
+    loosen_all containers || die "what is frozen or cut off could not be brought back."
+    # Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check
+    # is waited for first. One that stays unhealthy is for Compose to report.
+    none_unhealthy || wait_until "$HEALTHY_SECONDS" none_unhealthy || true
     say "starting the containers and waiting until all are healthy ..."
     # shellcheck disable=SC2046 # a list of options
     shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" $(kept_scale) || {
@@ -234,14 +201,14 @@ start_processes() {
     scripts/venv.sh
     mkdir -p "$STACK_DIR/run"
     printf '%s\n' "FOO_PORT=$FOO_PORT" "RESONATE_PORT=$RESONATE_PORT" "LEASE_SECONDS=$LEASE_SECONDS" >"$(settings_file)"
-    (umask 077 && printf '%s\n' "RESONATE_TOKEN=$RESONATE_TOKEN" >"$(token_file)")
+    (umask 077 && echo "RESONATE_TOKEN=$RESONATE_TOKEN" >"$(token_file)")
     loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
     for service in $SERVICES; do start_process "$service"; done
     for service in $SERVICES; do wait_for_process "$service"; done
 }
 
-healthy_or_ended() { process_healthy "$1" || process_ended "$1" >/dev/null; } # SERVICE
+healthy_or_ended() { process_healthy "$1" || process_ended "$1"; } # SERVICE
 
 wait_for_process() { # SERVICE
     wait_until "$HEALTHY_SECONDS" healthy_or_ended "$1" || true
@@ -252,19 +219,15 @@ wait_for_process() { # SERVICE
 
 # ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-page_address() { # it hands over the token, but only on a terminal: what is printed elsewhere is often kept
-    local shown=$RESONATE_TOKEN
-    [ -t 2 ] || shown=...
-    echo "http://127.0.0.1:$RESONATE_PORT/ui/${RESONATE_TOKEN:+#token=$shown}"
-}
-
 show_next_steps() {
+    local token=$RESONATE_TOKEN
+    [ -z "$token" ] || [ -t 2 ] || token=... # what is printed elsewhere than on a terminal is often kept
     cat >&2 <<NEXT
 
 The stack $COMPOSE_PROJECT_NAME is up, as $kind.
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
-  the live page     $(page_address)        every call as it waits, runs, breaks off and continues
+  the live page     http://127.0.0.1:$RESONATE_PORT/ui/${token:+#token=$token}        every call as it waits, runs, breaks off and continues
 
 What to try next:
   scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
@@ -273,14 +236,11 @@ What to try next:
   scripts/logs.sh -f              what the services print
   scripts/down.sh                 stop everything; pending requests continue after the next scripts/up.sh
 NEXT
-    [ -z "$RESONATE_TOKEN" ] ||
-        say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
-    if [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
-        say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
-    fi
+    [ -z "$token" ] || say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
+    [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
 }
 
-wanted="" want_token="" ports="" recreate=""
+wanted="" want_token="" ports="" recreate="" new_token="" new_ports=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --docker | --processes)
@@ -306,18 +266,14 @@ env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
 find_stack
 up_as=$(stack_kind)
 choose_settings
-check_compose
+if docker compose version >/dev/null 2>&1; then
+    quietly docker compose config --quiet || die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
+fi
 if [ "$up_as" != none ] && [ -n "$recreate" ]; then
     scripts/down.sh
     up_as=none
-elif [ "$up_as" != none ]; then
-    case "$wanted-$up_as" in
-        docker-processes | processes-containers)
-            die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate"
-            ;;
-    esac
-    check_running
 fi
+[ "$up_as" = none ] || check_running
 choose_kind
 choose_ports
 note_settings

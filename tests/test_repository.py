@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
@@ -63,6 +64,31 @@ def test_every_action_is_pinned_to_a_commit() -> None:
     used = [name for path in WORKFLOWS for name in re.findall(r"uses: (\S+)", path.read_text())]
 
     assert [name for name in used if not re.fullmatch(r"\./.*|[\w/-]+@[0-9a-f]{40}", name)] == []
+
+
+def output_of_step(job: str, id: str, folder: Path, **env: str) -> dict[str, str]:
+    """What a shell step of the release notes for others."""
+    steps = YAML(typ="safe").load(REPOSITORY / ".github/workflows/release.yml")["jobs"][job]["steps"]
+    script = next(step["run"] for step in steps if step.get("id") == id)
+    env = os.environ | env | {"GITHUB_OUTPUT": str(folder / "output")}
+    (folder / "output").unlink(missing_ok=True)
+    subprocess.run(["bash", "-e", "-c", script], cwd=REPOSITORY, env=env, check=True)
+    return dict(line.split("=", 1) for line in (folder / "output").read_text().splitlines())
+
+
+def test_a_release_publishes_an_image_of_each_service_and_of_the_server(tmp_path: Path) -> None:
+    targets = {}
+    names = json.loads(output_of_step("services", "list", tmp_path)["names"])
+    for name in names:
+        env = {"SERVICE": name, "GITHUB_REPOSITORY": "Some/Body", "GITHUB_REF_NAME": "v1.2.3"}
+        output = output_of_step("publish", "name", tmp_path, **env)
+        assert (output["name"], output["version"]) == (f"ghcr.io/some/body-{name}", "1.2.3")
+        targets[name] = output["target"]
+
+    assert targets.items() >= {"foo": "foo", "bar": "worker", "baz": "worker", "resonate-server": "server"}.items()
+    assert set(targets.values()) <= set(
+        re.findall(r"^FROM .* AS (\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    )
 
 
 @of_each_project

@@ -1,5 +1,7 @@
 """Both versions of the SDK, and servers with workers of both."""
 
+import fcntl
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,25 @@ VERSIONS = ("0.8.1", "0.7.4")
 @pytest.fixture(scope="session")
 def sdks() -> dict[str, Sdk]:
     """By version. The older one is installed from its lock file where it is not there yet."""
-    installation = subprocess.run(["scripts/venv.sh", "--sdk-0.7"], cwd=ROOT, capture_output=True, text=True)
-    assert installation.returncode == 0, installation.stderr
-    pythons = {"0.8.1": own_python(), "0.7.4": ROOT / ".local/sdk-0.7/bin/python"}
+    pythons = {"0.8.1": own_python(), "0.7.4": older_python()}
     return {version: Sdk(version, python) for version, python in pythons.items()}
+
+
+def older_python() -> Path:
+    """That of an environment with the older SDK, which only one run of the tests makes at a time."""
+    folder, lock = ROOT / ".local/sdk-0.7", Path(__file__).parent / "sdk-0.7.requirements.lock"
+    python, note = folder / "bin/python", folder / ".installed"
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not note.exists() or note.read_text() != lock.read_text():
+            env = {"UV_SYSTEM_CERTS": "true"} | os.environ
+            uv = subprocess.check_output(["scripts/venv.sh", "--uv"], cwd=ROOT, text=True).strip()
+            subprocess.run([uv, "venv", "--quiet", "--clear", "--python", own_python(), folder], env=env, check=True)
+            sync = (uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(python), str(lock))
+            subprocess.run(sync, env=env, check=True)
+            note.write_text(lock.read_text())
+    return python
 
 
 @pytest.fixture(params=VERSIONS)

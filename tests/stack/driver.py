@@ -21,7 +21,8 @@ from harness.basics import answers_200, free_port, wait_until
 from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
-SERVICES = ("resonate-server", "baz", "bar", "foo")
+LISTED = [line.split() for line in (REPOSITORY / "services/services.txt").read_text().splitlines() if line[0] != "#"]
+SERVICES = ("resonate-server", *(name for name, *_ in LISTED))
 # .ci/run finds by this prefix what a run that was ended from outside has left behind.
 PREFIX = "durable-rpc-test-"
 ANSWER_SECONDS = 60.0
@@ -169,8 +170,7 @@ class Stack:
 
     def kill(self, service: str) -> None:
         """End it by SIGKILL."""
-        self.disturbed = True
-        self._library("kill_service", self.kind, service)
+        self.act("kill_instance", service)
 
     def act(self, action: str, service: str) -> None:
         """Do what this function of `scripts/lib.sh` does, to each instance of the service."""

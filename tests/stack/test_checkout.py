@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -232,10 +233,11 @@ class TestSettings:
         assert "PORT=" not in checkout.env
 
     @pytest.mark.parametrize(("foo_port", "metrics_port"), [("9090", "0"), ("5000", "9090")])
-    def test_the_metrics_give_way_to_foo(self, checkout: Checkout, foo_port: str, metrics_port: str) -> None:
-        done = checkout.run("bash", "-c", ". scripts/lib.sh; metrics_port", FOO_PORT=foo_port, RESONATE_PORT="8001")
+    def test_the_metrics_give_way_to_foo(self, foo_port: str, metrics_port: str) -> None:
+        launch = runpy.run_path(str(REPOSITORY / "scripts/launch.py"))
+        settings = {"FOO_PORT": foo_port, "RESONATE_PORT": "8001"}
 
-        assert done.stdout == f"{metrics_port}\n"
+        assert launch["metrics_port"](settings) == metrics_port
 
     @has_compose
     @pytest.mark.parametrize("line", ["some/python:3.13 # by scripts/up.sh", 'FOO_PORT="5'], ids=["no name", "no end"])
@@ -330,6 +332,16 @@ class TestDown:
     ) -> None:
         named.add_to_env(line + "\n")
         self.assert_stopped(self.down(named, path), bar)
+
+    @pytest.mark.parametrize("arguments", [(), ("--volumes",)])
+    def test_speaks_of_no_containers_where_there_are_none(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str, arguments: tuple[str, ...]
+    ) -> None:
+        done = named.run("scripts/down.sh", *arguments, PATH=path)
+
+        self.assert_stopped(done, bar)
+        assert "stopping the processes" in done.stderr
+        assert "container" not in done.stderr
 
     def test_leaves_those_of_another_stack_alone(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path

@@ -240,6 +240,7 @@ def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(stack: Stack
         assert _seconds_of_health(stack) < SOON_SECONDS
     finally:
         _close(waiting)
+    wait_until(lambda: stack.post().status == HTTPStatus.OK, "those who have left gave their places back")
 
 
 def _has_begun(stack: Stack, number: int) -> bool:

@@ -1,15 +1,17 @@
 """The stream from the server: messages, reconnection, and what is said about it."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.stream import RECONNECT_SECONDS, SteadyBackoff, Stream, _reason, _session
+from worker.stream import CONNECT_SECONDS, RECONNECT_SECONDS, SteadyBackoff, Stream, _reason, _session, _watched_socket
 
 
 class Server:
@@ -18,6 +20,7 @@ class Server:
     def __init__(self) -> None:
         self.status = 200
         self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.asked = 0
         self.streams: list[web.StreamResponse] = []
         self.end = asyncio.Event()
@@ -28,11 +31,16 @@ class Server:
     async def push(self, data: bytes) -> None:
         await self.streams[-1].write(data)
 
+    def end_streams(self) -> None:
+        self.end.set()
+        self.end = asyncio.Event()
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
         if self.status != 200:
             return web.Response(status=self.status)
         self.paths.append(request.path)
+        self.headers.append(dict(request.headers))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.streams.append(response)
@@ -79,6 +87,96 @@ async def test_messages_arrive(server: Server, stream: Stream) -> None:
     assert server.paths == ["/poll/group/me"]
 
 
+async def test_everybody_who_asked_gets_each_message(server: Server, stream: Stream) -> None:
+    received: list[tuple[str, str]] = []
+    stream.recv(lambda message: received.append(("first", message)))
+    stream.recv(lambda message: received.append(("second", message)))
+    await stream.start()
+    await stream.wait_until_connected()
+    await server.push(b"data: a\n\ndata: b\n\n")
+    await until(lambda: len(received) == 4)
+    assert received == [("first", "a"), ("second", "a"), ("first", "b"), ("second", "b")]
+
+
+async def test_what_a_stream_that_broke_left_unfinished_is_no_part_of_what_the_next_one_brings(
+    server: Server, stream: Stream
+) -> None:
+    received: list[str] = []
+    heard: list[int] = []
+    stream.recv(received.append)
+    stream.watch_time(heard.append)
+    await stream.start()
+    await until(lambda: len(server.streams) == 1 and stream.connected)
+    await server.push(b"data: half of a mess")
+    await server.push(b"\n: time 17")
+    await asyncio.sleep(0.05)
+    server.end_streams()
+    await until(lambda: len(server.streams) == 2 and stream.connected)
+    await server.push(b"00\n\ndata: whole\n\n")
+    await until(lambda: bool(received))
+    assert (received, heard) == (["whole"], [])
+
+
+async def test_after_stopping_nobody_is_told_anything(server: Server, stream: Stream) -> None:
+    changes: list[bool] = []
+    stream.watch(changes.append)
+    await stream.start()
+    await stream.wait_until_connected()
+    await stream.stop()
+    asked = server.asked
+    await asyncio.sleep(0.05)
+    assert (changes, server.asked) == ([True, False], asked)
+
+
+@pytest.mark.parametrize(("token", "expected"), [(None, None), ("secret", "Bearer secret")])
+async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: str | None, expected: str | None) -> None:
+    stream = Stream(str(server.http.make_url("")), "group", "me", token)
+    await stream.start()
+    await stream.wait_until_connected()
+    await stream.stop()
+    [headers] = server.headers
+    assert (headers["Accept"], headers.get("Authorization")) == ("text/event-stream", expected)
+
+
+async def test_between_two_attempts_there_is_a_pause(
+    server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.status = 503
+    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 60)
+    await stream.start()
+    await until(lambda: server.asked == 1)
+    await asyncio.sleep(0.1)
+    await stream.stop()
+    assert server.asked == 1
+
+
+async def test_a_server_that_is_away_for_a_moment_is_not_worth_a_line(
+    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("worker.stream.QUIET_SECONDS", 60)
+    await stream.start()
+    await stream.wait_until_connected()
+    server.end.set()
+    await server.http.close()
+    await until(lambda: not stream.connected)
+    await asyncio.sleep(0.1)
+    assert [line for line in caplog.messages if "cannot reach" in line] == []
+
+
+async def test_a_peer_that_vanishes_is_noticed_and_one_that_does_not_answer_is_not_waited_for() -> None:
+    async with _session() as session:
+        assert (session.timeout.connect, session.timeout.sock_connect) == (CONNECT_SECONDS, CONNECT_SECONDS)
+    with _watched_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as watched:
+        assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle, interval, count = (
+                watched.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+            )
+            assert idle + interval * count <= 10
+
+
 async def test_addresses(stream: Stream) -> None:
     assert stream.unicast() == "poll://uni@group/me"
     assert stream.resolve_target("other") == "poll://any@other"
@@ -89,8 +187,7 @@ async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Stream) 
     stream.watch(changes.append)
     await stream.start()
     await until(lambda: len(server.paths) == 1 and stream.connected)
-    server.end.set()
-    server.end = asyncio.Event()
+    server.end_streams()
     await until(lambda: len(server.paths) == 2 and stream.connected)
     assert changes == [True, False, True]
 
@@ -181,8 +278,19 @@ def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
     assert RECONNECT_SECONDS <= 1, "as it was when this module was imported"
 
 
-def test_a_name_that_nobody_knows_is_told_as_such() -> None:
-    assert _reason(socket.gaierror(socket.EAI_NONAME, "Name or service not known")) == "name or service not known"
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name or service not known"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "whatever"), "connection refused"),
+        (OSError(-1, ""), "oserror"),
+        (OSError("in words"), "in words"),
+        (TimeoutError(), "TimeoutError"),
+        (aiohttp.ClientPayloadError("cut off"), "cut off"),
+    ],
+)
+def test_trouble_is_told_in_a_few_words(error: Exception, text: str) -> None:
+    assert _reason(error) == text
 
 
 async def test_the_servers_time_is_heard_also_if_it_comes_in_pieces(server: Server, stream: Stream) -> None:

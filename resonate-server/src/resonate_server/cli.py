@@ -169,11 +169,12 @@ async def _serve(server: Server, where: str) -> None:
 
 
 def _warn_if_exposed(settings: Settings) -> None:
-    if not is_loopback(settings.server.bind) and not settings.auth.is_protection:
+    address = settings.server.published_on or settings.server.bind
+    if not is_loopback(address) and not settings.auth.is_protection:
         logger.warning(
             "listening on %s without tokens: whoever can reach this server, from any machine, may read and change "
             "everything; RESONATE_AUTH__TOKEN demands a token, RESONATE_SERVER__BIND=127.0.0.1 keeps others out",
-            settings.server.bind,
+            address,
         )
 
 

@@ -204,7 +204,7 @@ def test_what_is_no_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
     result = wait(root, "--until", goal)
 
     assert result.exit_code == 2
-    assert "write it like settled or bar=running" in result.stderr
+    assert "write it like settled or ship=running" in result.stderr
 
 
 # ── anybody's text ──

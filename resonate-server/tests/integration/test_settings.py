@@ -103,6 +103,18 @@ def test_open_to_others_without_tokens_it_says_once_what_that_means(tmp_path: Pa
     assert "without tokens: whoever can reach this server" in log
 
 
+@pytest.mark.parametrize(("published_on", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
+def test_in_a_container_the_address_on_which_its_port_is_published_counts(
+    tmp_path: Path, published_on: str, warnings: int
+) -> None:
+    addresses, log = run_on_free_ports(
+        tmp_path, "serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on
+    )
+
+    assert addresses == {"0.0.0.0"}
+    assert log.count("WARNING") == warnings
+
+
 def test_open_to_others_with_tokens_there_is_nothing_to_say(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate().public_key()
     (tmp_path / "key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -31,6 +31,7 @@ PATIENCE_S = 60.0
 """How long a test waits for what should happen at once before it fails."""
 
 RULES = Rules(retry_timeout_ms=RETRY_MS)
+SERVER_URL = "http://localhost:8001"
 
 
 class StoreDown(StoreFailed):
@@ -53,6 +54,7 @@ class WatchedDatabase(Database):
         self.refill_fails = 0
         self.is_timeless = False
         self.commits = 0
+        self.attempts = 0
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
@@ -64,6 +66,7 @@ class WatchedDatabase(Database):
         self.commits += 1
 
     def check(self) -> None:
+        self.attempts += 1
         if self.down:
             raise StoreDown
 
@@ -128,6 +131,7 @@ class Notes:
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
         self.at_work: list[str] = []
+        self.refreshes = 0
         self.commits_at_first_message: int | None = None
         self.store: WatchedDatabase | None = None
 
@@ -156,7 +160,7 @@ class Notes:
         self.seen.append(("reset", ""))
 
     def refresh(self) -> None:
-        pass
+        self.refreshes += 1
 
     def silent(self, pid: str) -> None:
         self.silent_workers.add(pid)
@@ -172,12 +176,14 @@ class Bench:
         self,
         store: WatchedDatabase | None = None,
         rules: Rules = RULES,
+        keep_settled_ms: int = 0,
     ) -> None:
         self.store = store or WatchedDatabase()
         self.now = START
-        settings = EngineSettings(rules=rules, server_url="http://localhost:8001")
+        self.metrics = Metrics()
+        settings = EngineSettings(rules, SERVER_URL, keep_settled_ms)
         self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
-        self.engine = Engine(self.seam, settings, Metrics())
+        self.engine = Engine(self.seam, settings, self.metrics)
         self.notes = Notes()
 
     @asynccontextmanager
@@ -190,9 +196,12 @@ class Bench:
             self.store.gate.set()
             await self.engine.stop()
 
-    async def call(self, request: Request) -> Answer:
+    async def call(self, request: Request, debug_time: int | None = None) -> Answer:
         async with asyncio.timeout(PATIENCE_S):
-            return await self.engine.submit(Call(corr_id=CORR_ID, request=request))
+            return await self.engine.submit(Call(corr_id=CORR_ID, request=request, debug_time=debug_time))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
 
     async def settle_down(self) -> None:
         """All that was handed to the engine so far is done and published, and what it does about that."""

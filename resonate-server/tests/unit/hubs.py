@@ -68,7 +68,8 @@ class Scene:
         self.hub.give(group, pid, after, owed[:PORTION], len(owed) <= PORTION)
 
     def request_pushes(self, after: int) -> None:
-        self.hub.give("", "", after, [owed for owed in self.owed[""] if owed.place > after], True)
+        owed = [each for each in self.owed[""] if each.place > after]
+        self.hub.give("", "", after, owed[:PORTION], len(owed) <= PORTION)
 
     def delivered(self, key: UnblockKey) -> None:
         self.delivered_unblocks.append(key[0])

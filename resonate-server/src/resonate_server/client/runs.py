@@ -2,10 +2,10 @@
 
 These are the lines that the demo's workers write, two for each run:
 
-    2026-11-25T20:49:43.130+00:00 running function bar  promise=ID:1  attempt=1
-    2026-11-25T20:49:49.432+00:00 ended function bar  promise=ID:1  attempt=1  seconds=6.302  result: 2
+    2026-11-25T20:49:43.130+00:00 running function ship  promise=ID:1  attempt=1
+    2026-11-25T20:49:49.432+00:00 ended function ship  promise=ID:1  attempt=1  seconds=6.302  result: 2
 
-Each may stand behind the name of whoever wrote it (``bar | ...``). Everything else is passed over.
+Each may stand behind the name of whoever wrote it (``ship | ...``). Everything else is passed over.
 """
 
 import re

@@ -34,7 +34,7 @@ class Goal(Struct, frozen=True):
 
 
 class GoalType(click.ParamType[Goal]):
-    """``bar=running``, or only ``running``."""
+    """``ship=running``, or only ``running``."""
 
     name = "goal"
 
@@ -44,7 +44,7 @@ class GoalType(click.ParamType[Goal]):
         name, _, state = value.rpartition("=")
         if state not in STATES.values() or value.startswith("="):
             self.fail(
-                f"{value!r}: write it like settled or bar=running; a state is one of {', '.join(STATES.values())}",
+                f"{value!r}: write it like settled or ship=running; a state is one of {', '.join(STATES.values())}",
                 param,
                 ctx,
             )

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from unit.hubs import Clock, Scene, execute, received
+from unit.hubs import PORTION, Clock, Scene, execute, received, unblock
 
 from resonate_server.delivery.connection import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
 from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SLICE_S
@@ -731,6 +731,55 @@ class TestUnclaimed:
         assert scene.hub._round is None
 
 
+class TestOrder:
+    """Of what waits for a worker with room, it gets what came first, for whomever that was meant."""
+
+    TARGETS = ("poll://any@workers", "poll://uni@workers/w1")
+
+    async def test_of_what_anybody_may_get_and_what_it_alone_may(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+        scene.send(*many(WINDOW, prefix="full"))
+        scene.send(*[execute(f"t-{number}", self.TARGETS[number % 2]) for number in range(6)])
+        await received(worker)
+
+        scene.claim(*[f"full-{number}" for number in range(6)])
+
+        assert await received(worker) == [f"t-{number}" for number in range(6)]
+
+    async def test_sent_again_it_keeps_its_place(self, scene: Scene) -> None:
+        worker = scene.worker("w1")
+        scene.send(*many(WINDOW, prefix="full"))
+        scene.send(execute("a"), execute("b", "poll://uni@workers/w1"), execute("a"))
+        await received(worker)
+
+        scene.claim("full-0")
+        assert await received(worker) == ["a"]
+
+    async def test_what_a_worker_that_left_had_not_claimed_comes_first(self, scene: Scene) -> None:
+        leaving, full = scene.worker("w1"), scene.worker("w2")
+        scene.send(*many(2 * WINDOW))
+        mine = await received(leaving)
+        theirs = await received(full)
+        scene.send(execute("later"))
+
+        scene.hub.disconnect(leaving, planned=False)
+        scene.claim(*theirs[:3])
+
+        assert await received(full) == mine[:3]
+
+    async def test_what_was_for_it_alone_is_left_to_the_store(self, scene: Scene) -> None:
+        leaving, full = scene.worker("w1"), scene.worker("w2")
+        scene.send(*many(2 * WINDOW), execute("alone", "poll://uni@workers/w1"))
+        theirs = await received(full)
+        scene.hub.disconnect(leaving, planned=False)
+
+        back = scene.hub.connect("workers", "w1")
+        scene.hub.refill("workers", [execute("alone", "poll://uni@workers/w1")], complete=True)
+
+        scene.claim(*theirs, *await received(back))
+        assert await received(back) == ["alone"]
+
+
 class TestMemory:
     """What waits for workers with room is limited; the rest is left to the store."""
 
@@ -756,6 +805,29 @@ class TestMemory:
 
         waiting = len(scene.hub._waiting)
         assert waiting * len(long) <= MAX_WAITING_CHARACTERS + len(long)
+
+    @pytest.mark.parametrize("end", ["claimed", "withdrawn", "deserted", "reset"])
+    async def test_what_waits_no_more_makes_room_for_others(self, scene: Scene, end: str) -> None:
+        worker = scene.worker("w1", group="greedy")
+        scene.send(*many(WINDOW, "poll://any@greedy", prefix="full"))
+        long = [f"{number}" + "x" * (MAX_WAITING_CHARACTERS // 4) for number in range(4)]
+        scene.send(*[execute(id, "poll://any@greedy") for id in long])
+        await received(worker)
+
+        match end:
+            case "claimed":
+                scene.claim(*[f"full-{number}" for number in range(4)])
+            case "withdrawn":
+                scene.claim(*long)
+            case "deserted":
+                scene.hub.disconnect(worker, planned=False)
+            case "reset":
+                scene.hub.reset()
+
+        modest = scene.worker("w2", group="modest")
+        scene.send(*many(WINDOW + 1, "poll://any@modest", prefix="modest"))
+        scene.claim(*await received(modest))
+        assert await received(modest) == [f"modest-{WINDOW}"]
 
     async def test_a_group_whose_place_others_have_taken_is_served_all_the_same(self, scene: Scene) -> None:
         for group in ("greedy", "greedier"):
@@ -792,6 +864,27 @@ class TestScale:
 
         assert sum([len(await received(worker)) for worker in workers]) == 0
         assert took < 10  # A second; a minute and more if each looked at every worker.
+
+
+class TestRefresh:
+    async def test_everything_that_is_owed_is_asked_for_again(self, scene: Scene) -> None:
+        scene.worker("w1"), scene.worker("w2", group="others")
+        scene.send(unblock("pushed", "http://callers/"))
+        scene.pushed.clear()
+
+        scene.hub.refresh()
+
+        assert {group for group, _ in scene.refills} == {"workers", "others"}
+        assert [url for _, url in scene.pushed] == ["http://callers/"]
+
+    async def test_pushes_are_asked_for_portion_by_portion(self, scene: Scene) -> None:
+        urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
+        scene.send(*[unblock("p", url) for url in urls])
+        scene.pushed.clear()
+
+        scene.hub.refresh()
+
+        assert [url for _, url in scene.pushed] == urls
 
 
 class TestClosing:

@@ -132,6 +132,44 @@ class TestKept:
         assert len(set(await all_received(scene.worker("c1", group="callers")))) == count
 
 
+class LateScene(Scene):
+    """Its store answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def request_unblocks(self, group: str, pid: str, after: int) -> None:
+        assert (group, pid) == ("callers", "c1")
+        self.asked.append(after)
+
+
+class TestWhileTheStoreIsAsked:
+    async def test_what_comes_meanwhile_is_asked_for_afterwards(self) -> None:
+        scene = LateScene()
+        listener = scene.hub.connect("callers", "c1")
+        scene.send(unblock("p"))
+        assert (await received(listener), scene.asked) == ([], [0])
+
+        scene.hub.give("callers", "c1", 0, [], complete=True)
+        assert scene.asked == [0, 0]
+        scene.hub.give("callers", "c1", 0, scene.owed["callers/c1"], complete=True)
+
+        assert (await received(listener), scene.asked) == (["p"], [0, 0])
+
+    async def test_it_is_asked_once_at_a_time_and_an_answer_that_nobody_waits_for_counts_for_nothing(self) -> None:
+        scene = LateScene()
+        listener = scene.hub.connect("callers", "c1")
+        scene.send(unblock("p"))
+        await listener.wait(0)
+        owed = scene.owed["callers/c1"]
+
+        scene.hub.give("callers", "c1", 7, owed, complete=True)
+        assert (await received(listener), scene.asked) == ([], [0])
+        scene.hub.give("callers", "c1", 0, owed, complete=False)
+        assert (await received(listener), scene.asked) == (["p"], [0, owed[-1].place])
+
+
 class TestBrokenStream:
     """Section 5.2: a lost ``unblock`` is recovered by nothing in the server, so what may be lost is sent again."""
 

@@ -50,6 +50,13 @@ def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
         assert clock() == NOON + 30_000
 
 
+def test_a_restart_within_the_same_millisecond_goes_on_from_there() -> None:
+    clocks = Clocks()
+    mark = clocks.start().mark()
+    clocks.wall += HOUR_MS
+    assert clocks.start(mark)() == NOON
+
+
 def test_after_a_boot_the_machines_clock_counts() -> None:
     clocks = Clocks()
     mark = clocks.start().mark()

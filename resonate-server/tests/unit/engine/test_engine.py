@@ -11,6 +11,7 @@ from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of
 
+from resonate_server.engine import engine as engine_module
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
@@ -157,6 +158,17 @@ class TestCommit:
         bench.now += 2 * SECOND
 
         await bench.until(lambda: bench.notes.seen.count(("execute", "t")) >= 2)
+
+    async def test_a_store_that_failed_is_not_asked_all_the_time(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.store.down = True
+        bench.now += RETRY_MS
+        await bench.call(promise_create("u"))
+        asked = bench.store.attempts
+
+        await asyncio.sleep(0.2)
+
+        assert bench.store.attempts - asked <= 2
 
     async def test_what_is_committed_is_answered_and_told_also_if_the_store_fails_afterwards(
         self, bench: Bench
@@ -392,6 +404,24 @@ class TestOwed:
             portions.append([each.unblock.promise.id for each in owed])
         assert portions == [["a"], ["b"], ["c"]]
 
+    async def test_what_is_small_is_given_together_up_to_a_number(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_UNBLOCKS", 3)
+        for id in "abcd":
+            await bench.call(promise_create(id, target=None))
+            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
+            await bench.call(promise_settle(id))
+
+        bench.engine.request_unblocks("callers", "c1", 0)
+        await bench.settle_down()
+        [(_, _, _, owed, complete)] = bench.notes.given
+
+        assert ([each.unblock.promise.id for each in owed], complete) == (["a", "b", "c"], False)
+        bench.engine.request_unblocks("callers", "c1", owed[-1].place)
+        await bench.settle_down()
+        assert bench.notes.given[-1][-1]
+
     async def test_what_was_delivered_is_not_given_again(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
         await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
@@ -482,10 +512,11 @@ class TestUnclaimed:
 
         assert bench.notes.at_work == told
 
+    @pytest.mark.parametrize("arguments", ["", "x" * 100_000], ids=["small", "large"])
     async def test_the_log_names_the_function_each_time_that_the_count_has_doubled(
-        self, bench: Bench, caplog: pytest.LogCaptureFixture
+        self, bench: Bench, caplog: pytest.LogCaptureFixture, arguments: str
     ) -> None:
-        param = Value(data=b64encode(b'{"func":"brew","args":[]}').decode())
+        param = Value(data=b64encode(f'{{"func":"brew","args":["{arguments}"]}}'.encode()).decode())
         await bench.call(replace(promise_create("t"), param=param))
         for _ in range(8):
             bench.notes.seen.clear()

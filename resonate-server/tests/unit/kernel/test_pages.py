@@ -1,6 +1,7 @@
 """Pages of search results: at most the limit, and not too many bytes (section 3.1)."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from msgspec import UNSET, UnsetType
@@ -9,8 +10,10 @@ from unit.rows import promise, schedule, task, transaction
 
 from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
+from resonate_server.kernel.weight import row_weight
+from resonate_server.protocol.answers import Answer, PromisePage, SchedulePage, TaskPage
 from resonate_server.protocol.records import Promise, Schedule
-from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, TaskSearch
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 LARGE = value("x" * (MAX_PAGE_BYTES // 2))
 TOO_LARGE = value("x" * (2 * MAX_PAGE_BYTES))
@@ -78,6 +81,29 @@ def test_so_do_pages_of_tasks_and_schedules(
 
     assert page.is_full
     assert [row.id[0] for row in getattr(page.answer().data, member)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("search", "rows", "shown"),
+    [
+        (PromiseSearch(limit=2), list(map(promise, "abc")), PromisePage([promise("a"), promise("b")], "b")),
+        (TaskSearch(limit=2), list(map(task, "abc")), TaskPage([task("a").record(), task("b").record()], "b")),
+        (ScheduleSearch(limit=2), list(map(schedule, "abc")), SchedulePage([schedule("a"), schedule("b")], "b")),
+    ],
+)
+def test_the_answer_to_each_kind_of_search(search: Search, rows: list[Any], shown: object) -> None:
+    page = Page(search)
+    for row in rows:
+        page.take(row)
+
+    assert page.answer() == Answer(status=200, data=shown)
+
+
+def test_one_that_just_fits_belongs_to_the_page() -> None:
+    small, rest = promise("a"), promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(promise("a")))))
+
+    assert page_of(PromiseSearch(), [small, rest]) == (["a", "b"], UNSET)
+    assert page_of(PromiseSearch(), [promise("aa"), rest]) == (["aa"], "aa")
 
 
 def test_following_the_cursor_finds_each_once(server: Driver) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 from unit.driver import START, Driver, promise_create, value
+from unit.rows import promise
 
-from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES
+from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES, fitting
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState
 
@@ -98,6 +100,14 @@ def test_is_capped_in_bytes(server: Driver) -> None:
         server.create(f"step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
 
     assert ids(server.acquire("t")) == ["step-0", "step-1", "step-2"]
+
+
+def test_what_just_fits_is_not_left_out() -> None:
+    small = promise("small")
+    rest = promise("rest", param=value("x" * (MAX_PRELOAD_BYTES - weight(small) - weight(promise("rest")))))
+
+    assert list(fitting([small, rest])) == [small, rest]
+    assert list(fitting([promise("larger"), rest])) == [promise("larger")]
 
 
 def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:

@@ -1,5 +1,6 @@
 """``schedule.*`` and their firing: sections 3.3 and 4.4."""
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -7,7 +8,7 @@ import pytest
 from msgspec import UNSET
 from unit.driver import FAR, HOUR, RETRY, SECOND, START, TARGET, Driver, value
 
-from resonate_server.kernel.cron import latest_match, next_match
+from resonate_server.kernel.cron import MAX_CRON_CHARACTERS, latest_match, next_match
 from resonate_server.kernel.model import Rules, RunsSkipped
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import Malformed
@@ -180,6 +181,17 @@ class TestFiring:
 
         assert server.take_executes() == [(f"s-{FIRST}", 0)]
         assert server.skipped == []
+        promise = server.promise(f"s-{FIRST}")
+        assert promise is not None
+        assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
+
+    def test_a_run_that_is_due_just_when_the_next_one_is_gives_way_to_it(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + MINUTE
+
+        server.tick()
+
+        assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
 
     def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
         server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
@@ -243,6 +255,10 @@ class TestFiring:
         assert set(server.take_executes()) == {(f"s-{FIRST}", 0)}
 
 
+def padded(cron: str, characters: int) -> str:
+    return cron.rjust(characters)
+
+
 class TestCron:
     """Section 4.4: UTC; 5, 6 or 7 fields; weekdays as in Quartz, 1 is Sunday and 7 is Saturday."""
 
@@ -265,6 +281,12 @@ class TestCron:
             ("0 0 * * MON-FRI", "2024-01-05T12:00:00", "2024-01-08T00:00:00"),
             ("0 0 * * 1,7", "2024-01-01T00:00:00", "2024-01-06T00:00:00"),
             ("0 0 * * */2", "2024-01-01T00:00:00", "2024-01-02T00:00:00"),
+            ("0 0 * * 2-6/2", "2024-01-01T00:00:00", "2024-01-03T00:00:00"),
+            ("0 0 * * 2/3", "2024-01-01T00:00:00", "2024-01-04T00:00:00"),
+            ("0 0 * * 1#2", "2024-01-01T00:00:00", "2024-01-14T00:00:00"),
+            ("0 0 * * 6L", "2024-01-01T00:00:00", "2024-01-26T00:00:00"),
+            ("0 0 0 * * 1", "2024-01-01T00:00:00", "2024-01-07T00:00:00"),
+            ("0 0 0 * * 7 2025", "2024-01-01T00:00:00", "2025-01-04T00:00:00"),
             ("0 0 13 * 6", "2024-01-01T00:00:00", "2024-09-13T00:00:00"),
             ("0 0 1 JAN *", "2024-01-01T00:00:00", "2025-01-01T00:00:00"),
         ],
@@ -274,6 +296,16 @@ class TestCron:
 
         assert found is not None
         assert datetime.fromtimestamp(found / 1_000, UTC).isoformat() == expected + "+00:00"
+
+    def test_the_machine_s_time_zone_does_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "XST+7:30")
+        time.tzset()
+        try:
+            assert next_match("30 4 * * *", ms("2024-01-01T05:00:00")) == ms("2024-01-02T04:30:00")
+            assert latest_match("30 4 * * *", ms("2024-01-01T05:00:00"), 1) == ms("2023-12-31T04:30:00")
+        finally:
+            monkeypatch.undo()
+            time.tzset()
 
     @pytest.mark.parametrize("cron", ["* * * * *", "* * * * * *"])
     @pytest.mark.parametrize("offset", [0, 1, 500, 999])
@@ -297,11 +329,19 @@ class TestCron:
         assert latest_match("0 0 0 1 1 ? 2099", START, earlier=0) is None
 
     @pytest.mark.parametrize(
-        "cron", ["* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * x", "R * * * *", "*" * 300]
+        "cron",
+        [
+            *("* * * *", "* * * * * * * *", "* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * 2,8"),
+            *("* * * * x", "* * * * 1/", "R * * * *", "* H * * *", "0,r * * * *", "* * h(1-5) * *", "*" * 300),
+            padded("* * * * *", MAX_CRON_CHARACTERS + 1),
+        ],
     )
     def test_bad(self, cron: str) -> None:
         with pytest.raises(Malformed):
             next_match(cron, START)
+
+    def test_the_longest_there_may_be(self) -> None:
+        assert next_match(padded("* * * * *", MAX_CRON_CHARACTERS), START) == FIRST
 
     def test_a_year_that_has_passed_has_no_next(self) -> None:
         assert next_match("0 0 0 1 1 ? 2020", START) is None

@@ -8,7 +8,7 @@ import pytest
 from unit.driver import FAR, HOUR, RETRY, START, Driver
 from unit.rows import transaction
 
-from resonate_server.kernel.model import Rules
+from resonate_server.kernel.model import PutSpreading, Rules, Spreading
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import TaskState
 
@@ -72,6 +72,19 @@ class TestAwaiters:
             awaited.tick()
 
         assert woken(awaited) == WAITING
+
+    def test_what_is_kept_is_the_last_that_was_told(self, awaited: Driver) -> None:
+        awaited.settle("p")
+        awaited.now += 1
+        awaited.tick()
+
+        kept = [
+            link for each in awaited.decided for link in each.decision.changes.links if isinstance(link, PutSpreading)
+        ]
+        assert kept == [
+            PutSpreading(Spreading("p", after=WAITING[2]), turn_at=START),
+            PutSpreading(Spreading("p", after=WAITING[5]), turn_at=START + 1),
+        ]
 
     def test_as_many_as_are_told_at_once_leave_nothing_to_do(self, server: Driver) -> None:
         server.create("p", target=None)

@@ -3,9 +3,23 @@
 from collections.abc import Callable
 
 import pytest
-from unit.driver import CORR_ID, FAR, LEASE, OTHER_PID, PID, RETRY, START, Driver, promise_create, promise_settle, value
+from msgspec import UNSET
+from unit.driver import (
+    CORR_ID,
+    FAR,
+    HOUR,
+    LEASE,
+    OTHER_PID,
+    PID,
+    RETRY,
+    START,
+    Driver,
+    promise_create,
+    promise_settle,
+    value,
+)
 
-from resonate_server.kernel.model import Task
+from resonate_server.kernel.model import Task, TaskClaimed
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
@@ -94,6 +108,13 @@ class TestGet:
 
         assert (task.id, task.state, task.version, task.resumes) == ("t", TaskState.ACQUIRED, 1, 0)
         assert (task.ttl, task.pid) == (LEASE, PID)
+
+    def test_of_one_that_nobody_holds_names_no_holder(self, server: Driver) -> None:
+        server.pending("t")
+
+        task = server.get_task("t").data.task
+
+        assert (task.ttl, task.pid) == (UNSET, UNSET)
 
     def test_touches_the_promise(self, server: Driver) -> None:
         server.create("t", timeout_at=START + 10)
@@ -236,6 +257,26 @@ class TestAcquire:
         server.acquire("t", 0)
 
         assert server.take_withdrawn() == ["t"]
+
+    @pytest.mark.parametrize(
+        ("version", "lost_at", "expected"),
+        [(0, None, TaskClaimed(60, None)), (1, None, TaskClaimed(None, None)), (1, 40, TaskClaimed(None, 20))],
+    )
+    def test_tells_how_long_a_task_has_waited_for_its_first_worker_or_since_it_lost_one(
+        self, server: Driver, version: int, lost_at: int | None, expected: TaskClaimed
+    ) -> None:
+        server.create("t")
+        if version:
+            server.acquire("t", ttl=HOUR if lost_at is None else lost_at)
+        if version and lost_at is None:
+            server.release("t", 1)
+        server.wait(40)
+        server.now += 20
+        server.forget_messages()
+
+        server.acquire("t", version)
+
+        assert server.decided[0].decision.notices == [expected]
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.pending("t")

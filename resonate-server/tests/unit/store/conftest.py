@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from resonate_server.store.sqlite import Database
+
+settings.register_profile("mutants", max_examples=10, derandomize=True)
 
 
 @pytest.fixture

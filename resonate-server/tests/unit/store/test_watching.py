@@ -9,8 +9,9 @@ import pytest
 from unit.rows import NOW, changes, promise, task, transaction, write
 
 from resonate_server.kernel.model import PutCallback
+from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import MAX_COUNTED, Branch, Place
+from resonate_server.store import MAX_COUNTED, Backlog, Branch, OpenTask, Place
 from resonate_server.store.sqlite import Database, statements
 
 type Plan = Callable[..., str]
@@ -118,10 +119,9 @@ class TestTree:
             store,
             root("a"),
             task("a", TaskState.SUSPENDED),
-            PutCallback("a:2", "a", fired=False),
-            PutCallback("a:1", "a", fired=False),
-            PutCallback("a:3", "a", fired=True),
-            PutCallback("a:4", "b", fired=False),
+            PutCallback("a:2", "a"),
+            PutCallback("a:1", "a"),
+            PutCallback("a:4", "b"),
         )
 
         assert [branch.awaits for branch in tree(store, "a")] == [["a:1", "a:2"]]
@@ -151,6 +151,60 @@ class TestOccupation:
 
         with transaction(store):
             assert sum(store.occupation().queued.values()) == MAX_COUNTED
+
+
+class TestWaiting:
+    @pytest.fixture(autouse=True)
+    def _filled(self, store: Database) -> None:
+        ids = ("new", "again", "aside", "fresh", "halted", "held", "held too", "elsewhere", "pushed")
+        write(store, *map(promise, ids))
+        write(
+            store,
+            task("new", queued=True, timer_at=1),
+            task("again", queued=True, timer_at=2, unclaimed=2),
+            task("aside", unclaimed=1, timer_at=3),
+            task("fresh"),
+            task("halted", TaskState.HALTED, unclaimed=1),
+            task("held", TaskState.ACQUIRED, pid="pid-1"),
+            task("held too", TaskState.ACQUIRED, pid="pid-2", target="http://host"),
+            task("elsewhere", queued=True, target="poll://any@others", timer_at=1),
+            task("pushed", queued=True, target="http://host", timer_at=1),
+        )
+        with transaction(store):
+            for address in ("poll://uni@workers/1", "poll://any@workers", "poll://any@others"):
+                store.put_unblock(Unblock(promise("new"), address), NOW)
+
+    def test_groups_for_which_something_waits(self, store: Database) -> None:
+        with transaction(store):
+            assert store.groups_with_waiting_tasks(10) == ["others", "workers"]
+            assert store.groups_with_waiting_tasks(1) == ["others"]
+
+    @pytest.mark.parametrize(
+        ("group", "expected"), [("workers", Backlog(3, 2)), ("others", Backlog(1, 1)), ("nobody", Backlog(0, 0))]
+    )
+    def test_how_much(self, store: Database, group: str, expected: Backlog) -> None:
+        with transaction(store):
+            assert store.backlog(group) == expected
+
+    def test_tasks_that_nobody_has_claimed(self, store: Database) -> None:
+        with transaction(store):
+            assert [(each.id, each.version, each.group) for each in store.waiting_tasks("workers", 10)] == [
+                ("new", 0, "workers"),
+                ("again", 0, "workers"),
+                ("aside", 0, "workers"),
+            ]
+            assert [each.id for each in store.waiting_tasks("workers", 1)] == ["new", "aside"]
+
+    def test_claims_from_after_a_place_on(self, store: Database) -> None:
+        first, second = (
+            (("pid-1", "held"), OpenTask("held", 0, "workers")),
+            (("pid-2", "held too"), OpenTask("held too", 0, "")),
+        )
+        with transaction(store):
+            assert store.claims(("", ""), 10) == [first, second]
+            assert store.claims(("", ""), 1) == [first]
+            assert store.claims(("pid-1", "a"), 10) == [first, second]
+            assert store.claims(("pid-1", "held"), 10) == [second]
 
 
 class TestPlans:

@@ -1,0 +1,90 @@
+# All images; the build context is the repository:
+#   docker build --target server .
+#   docker build --target foo .
+#   docker build --target worker --build-arg SERVICE=bar .
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS base
+RUN useradd --uid 10001 --create-home app
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+# uv and the build backend, of the versions and hashes in the lock files. They stay behind.
+FROM base AS tools
+COPY scripts/uv.requirements.lock /locks/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv /tools && \
+    /tools/bin/pip install --quiet --require-hashes -r /locks/uv.requirements.lock && \
+    /tools/bin/uv venv --quiet --python "$(command -v python3)" /venv
+ENV PATH=/tools/bin:$PATH \
+    UV_LINK_MODE=copy \
+    UV_SYSTEM_CERTS=true
+
+FROM tools AS backend
+COPY requirements.lock /locks/
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --quiet --python /tools --require-hashes --constraint /locks/requirements.lock \
+    "$(grep --only-matching '^hatchling==[^ ]*' /locks/requirements.lock)"
+
+# Dependencies before sources, so that a change of a source leaves this layer alone. Comments in a lock file name the
+# service: without them, services that need the same packages share the layer.
+FROM tools AS server-dependencies
+COPY resonate-server/requirements.lock /locks/
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --quiet --python /venv --compile-bytecode --require-hashes -r /locks/requirements.lock
+
+FROM base AS service-lock
+ARG SERVICE=foo
+COPY services/${SERVICE}/requirements.lock /
+RUN sed -i '/^ *#/d' /requirements.lock
+
+FROM tools AS service-dependencies
+COPY --from=service-lock /requirements.lock /locks/
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --quiet --python /venv --compile-bytecode --require-hashes -r /locks/requirements.lock
+
+# Our own packages. A wheel has modes of its own, whatever the umask of whoever cloned the repository.
+FROM backend AS server-wheels
+COPY resonate-server/ /source/
+RUN cd /source && hatchling build -t wheel -d /wheels
+
+FROM backend AS service-wheels
+ARG SERVICE=foo
+COPY worker/ /worker/
+COPY services/${SERVICE}/ /service/
+RUN for package in /worker /service; do (cd "$package" && hatchling build -t wheel -d /wheels) || exit 1; done
+
+FROM base AS server
+COPY --from=server-dependencies /venv /venv
+RUN --mount=from=tools,source=/tools,target=/tools --mount=from=server-wheels,source=/wheels,target=/wheels \
+    /tools/bin/uv pip install --quiet --python /venv --no-cache --offline --no-deps --compile-bytecode /wheels/*.whl && \
+    install --directory --owner=app --group=app /data # a new volume mounted here takes over the owner
+ENV RESONATE_STORAGE__SQLITE__PATH=/data/resonate.sqlite
+USER app
+EXPOSE 8001
+# -IS, here and below: without looking for packages, which took longer than the check. A start waits for the checks, too.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "-c", \
+    "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 8001, timeout=2); c.request('GET', '/ready'); assert c.getresponse().status == 200"]
+CMD ["resonate-server", "serve"]
+
+FROM base AS service
+COPY --from=service-dependencies /venv /venv
+RUN --mount=from=tools,source=/tools,target=/tools --mount=from=service-wheels,source=/wheels,target=/wheels \
+    /tools/bin/uv pip install --quiet --python /venv --no-cache --offline --no-deps --compile-bytecode /wheels/*.whl
+USER app
+
+FROM service AS foo
+EXPOSE 5000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "-c", \
+    "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 5000, timeout=2); c.request('GET', '/health'); assert c.getresponse().status == 200"]
+CMD ["foo"]
+
+FROM service AS worker
+ARG SERVICE
+ENV SERVICE=${SERVICE} \
+    HEALTH_FILE=/tmp/worker-health
+# Healthy while the stream to the server is established. As a file of its own: the package would load the whole SDK.
+COPY --chmod=644 worker/src/worker/health.py /health.py
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "/health.py"]
+CMD ["sh", "-c", "exec \"$SERVICE\""]

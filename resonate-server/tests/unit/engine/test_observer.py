@@ -1,0 +1,130 @@
+"""Whoever watches is told each decision, with its time; and what happens by itself fails for nobody."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle
+from unit.engines import Bench
+
+from resonate_server.engine.observer import Nobody
+from resonate_server.kernel.model import Rules
+from resonate_server.protocol.messages import Execute
+from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire
+from resonate_server.store import Decided
+
+LISTENER = "poll://uni@callers/c1"
+DEADLINE = START + 60 * SECOND
+
+
+class Witness(Nobody):
+    def __init__(self) -> None:
+        self.seen: list[Decided] = []
+
+    def decided(self, decided: Decided) -> None:
+        self.seen.append(decided)
+
+
+class Scene:
+    """``queued`` waits for a worker, ``held`` has one; each has a listener and ends at the same time."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.witness = Witness()
+        bench.engine.observer = self.witness
+
+    async def prepare(self) -> None:
+        for id in ("queued", "held"):
+            await self.bench.call(promise_create(id, timeout_at=DEADLINE))
+            await self.bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
+        await self.bench.call(TaskAcquire(id="held", version=0, pid=PID, ttl=1_000 * SECOND))
+        await self.bench.settle_down()
+        self.witness.seen.clear()
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    bench = Bench(rules=Rules(retry_timeout_ms=1_000 * SECOND))
+    scene = Scene(bench)
+    async with bench.at_work():
+        await scene.prepare()
+        yield scene
+
+
+def set_aside(bench: Bench) -> None:
+    bench.engine.unclaimed(PID, [Execute(task_id="queued", version=0, target=TARGET)])
+
+
+def recall(bench: Bench) -> None:
+    set_aside(bench)
+    bench.engine.request_recall("workers")
+
+
+def take_back(bench: Bench) -> None:
+    bench.engine.worker_gone(PID)
+
+
+BY_ITSELF: dict[str, tuple[Callable[[Bench], None], list[str]]] = {
+    "set aside": (set_aside, ["queued"]),
+    "recall": (recall, ["queued", "queued"]),
+    "take back": (take_back, ["held"]),
+}
+each_way = pytest.mark.parametrize(("act", "moved"), BY_ITSELF.values(), ids=BY_ITSELF)
+
+
+@each_way
+async def test_what_happens_by_itself_is_told_with_its_time(
+    scene: Scene, act: Callable[[Bench], None], moved: list[str]
+) -> None:
+    scene.bench.now += SECOND
+
+    act(scene.bench)
+    await scene.bench.until(lambda: len(scene.witness.seen) == len(moved))
+
+    assert [id for each in scene.witness.seen for id in each.decision.changes.tasks] == moved
+    assert {each.now for each in scene.witness.seen} == {START + SECOND}
+    assert {id for each in scene.witness.seen for id in each.rows.tasks} == set(moved)
+    assert {each.request for each in scene.witness.seen} == {None}
+
+
+@each_way
+async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
+    scene: Scene, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.bench.now = DEADLINE
+
+    act(scene.bench)
+    await scene.bench.until(lambda: len(scene.bench.notes.unblocks) == 2)
+
+    assert {unblock.promise.id for unblock in scene.bench.notes.unblocks} == {"queued", "held"}
+    assert "failed" not in caplog.text
+    assert moved
+
+
+async def test_a_deadline_is_told_with_the_time_at_which_it_was_noticed(scene: Scene) -> None:
+    scene.bench.now = DEADLINE + SECOND
+
+    await scene.bench.until(lambda: scene.witness.seen != [])
+
+    [decided] = scene.witness.seen
+    assert (decided.now, decided.request) == (DEADLINE + SECOND, None)
+    assert set(decided.decision.changes.promises) == {"queued", "held"}
+
+
+async def test_a_request_is_told_with_what_asked_for_it(scene: Scene) -> None:
+    await scene.bench.call(promise_settle("queued"))
+
+    [decided] = scene.witness.seen
+    assert decided.request == promise_settle("queued")
+    assert (decided.now, set(decided.rows.promises)) == (START, {"queued"})
+
+
+async def test_leases_that_begin_anew_are_told_of(scene: Scene) -> None:
+    again = Bench(scene.bench.store)
+    later = Scene(again)
+    again.now += SECOND
+    async with again.at_work():
+        await again.settle_down()
+
+    [decided] = later.witness.seen
+    assert (decided.now, set(decided.rows.tasks)) == (START + SECOND, {"held"})
+    assert set(decided.decision.changes.tasks) == {"held"}

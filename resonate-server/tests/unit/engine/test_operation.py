@@ -1,0 +1,211 @@
+"""What the rest of the server asks of the engine besides requests, and what it counts."""
+
+from pathlib import Path
+
+import pytest
+from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
+from unit.engines import PATIENCE_S, Bench, WatchedDatabase
+
+from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import (
+    PromiseGet,
+    Request,
+    ScheduleCreate,
+    TaskAcquire,
+    TaskHalt,
+    TaskRelease,
+)
+from resonate_server.store.errors import ReadFailed, StoreLost
+
+
+class LosableDatabase(WatchedDatabase):
+    """``is_gone``: somebody has taken the file away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_gone = False
+
+    def check(self) -> None:
+        if self.is_gone:
+            raise StoreLost("it was removed")
+        super().check()
+
+
+async def test_what_is_read_is_what_is_committed(bench: Bench) -> None:
+    await bench.call(promise_create("t"))
+
+    assert await bench.engine.read(lambda store: store.count_tasks()[TaskState.PENDING]) == 1
+
+
+async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
+    bench.store.refill_fails = 1
+
+    with pytest.raises(ReadFailed):
+        await bench.engine.read(lambda view: view.queued_tasks("workers", 1))
+
+
+async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
+    assert await bench.engine.backup() is None
+    assert bench.engine.disk_use() is None
+
+
+async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.store, "backup", lambda: Path("copy"))
+
+    assert await bench.engine.backup() == Path("copy")
+
+
+async def test_its_time_is_the_clock_s(bench: Bench) -> None:
+    bench.now += SECOND
+
+    assert bench.engine.now() == START + SECOND
+
+
+async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> None:
+    """Within a second or so."""
+    store = LosableDatabase()
+    async with Bench(store).at_work() as bench:
+        await bench.settle_down()
+        store.is_gone = True
+
+        await bench.until(bench.engine.lost.done)
+
+        assert bench.engine.lost.result() == "it was removed"
+        store.is_gone = False
+
+
+async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -> None:
+    store = LosableDatabase()
+    async with Bench(store).at_work() as bench:
+        await bench.settle_down()
+        store.is_gone = True
+
+        answer = await bench.call(promise_create("p"))
+
+        assert (answer.status, bench.engine.lost.done()) == (503, True)
+        assert answer.data == "the server cannot store anything now, and nothing was changed: it was removed"
+        store.is_gone = False
+
+
+class TestSettledTrees:
+    async def test_those_past_the_age_are_deleted_however_many(self) -> None:
+        async with Bench(keep_settled_ms=10 * SECOND).at_work() as bench:
+            for number in range(250):
+                await bench.call(promise_create(f"old-{number}"))
+                await bench.call(promise_settle(f"old-{number}"))
+            bench.now += 10 * SECOND
+            await bench.call(promise_create("young"))
+            await bench.call(promise_settle("young"))
+            bench.now += 1
+
+            await bench.engine.drop_settled_trees()
+            await bench.settle_down()
+
+            assert (await bench.call(PromiseGet(id="old-0"))).status == 404
+            assert (await bench.call(PromiseGet(id="old-249"))).status == 404
+            assert (await bench.call(PromiseGet(id="young"))).status == 200
+            assert bench.metric("resonate_tasks", state="fulfilled") == 1
+
+    async def test_without_an_age_nothing_is(self, bench: Bench) -> None:
+        await bench.call(promise_create("p"))
+        await bench.call(promise_settle("p"))
+        bench.now = FAR
+
+        await bench.engine.drop_settled_trees()
+
+        assert (await bench.call(PromiseGet(id="p"))).status == 200
+
+
+class TestFigures:
+    """What has happened, as the metrics tell it; times in seconds."""
+
+    async def test_tasks_by_state(self, bench: Bench) -> None:
+        for id in ("a", "b", "c", "d"):
+            await bench.call(promise_create(id))
+        await bench.call(TaskAcquire(id="a", version=0, pid=PID, ttl=60_000))
+        await bench.call(TaskHalt(id="b"))
+        await bench.call(promise_settle("c"))
+        await bench.settle_down()
+
+        counted = {
+            state: bench.metric("resonate_tasks", state=state)
+            for state in ("pending", "acquired", "suspended", "halted", "fulfilled")
+        }
+        assert counted == {"pending": 1, "acquired": 1, "suspended": 0, "halted": 1, "fulfilled": 1}
+
+    async def test_tasks_by_state_after_a_restart(self) -> None:
+        store = WatchedDatabase()
+        async with Bench(store).at_work() as before:
+            await before.call(promise_create("t"))
+        async with Bench(store).at_work() as bench:
+            await bench.settle_down()
+
+            assert bench.metric("resonate_tasks", state="pending") == 1
+
+    async def test_waiting_for_the_first_claim_and_for_the_settlement(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        bench.now += 3 * SECOND
+        await bench.call(TaskAcquire(id="t", version=0, pid=PID, ttl=60_000))
+        bench.now += 2 * SECOND
+        await bench.call(promise_settle("t"))
+        await bench.settle_down()
+
+        assert bench.metric("resonate_task_claim_seconds_sum") == 3
+        assert bench.metric("resonate_promise_settlement_seconds_sum") == 5
+
+    async def test_lost_leases_and_what_came_after_them(self, bench: Bench) -> None:
+        await bench.call(promise_create("t"))
+        await bench.call(TaskAcquire(id="t", version=0, pid=PID, ttl=1))
+        bench.now += SECOND
+        await bench.until(lambda: bench.metric("resonate_leases_lost_total") == 1)
+        bench.now += 2 * SECOND
+        await bench.call(TaskAcquire(id="t", version=1, pid=PID, ttl=60_000))
+        await bench.settle_down()
+
+        assert bench.metric("resonate_task_recovery_seconds_sum") == 2
+
+    async def test_runs_of_schedules(self, bench: Bench) -> None:
+        tags = {"resonate:target": TARGET}
+        await bench.call(ScheduleCreate("s", "* * * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
+        bench.now += SECOND
+
+        await bench.until(lambda: bench.metric("resonate_schedule_promises_total") == 1)
+
+    async def test_commits_and_the_requests_in_them(self, bench: Bench) -> None:
+        await bench.settle_down()
+        before = bench.metric("resonate_commit_batch_size_sum") or 0
+
+        await bench.call(promise_create("p", target=None))
+        await bench.settle_down()
+
+        assert bench.metric("resonate_commit_batch_size_sum") == before + 1
+        assert 0 <= (bench.metric("resonate_commit_duration_seconds_sum") or -1) < PATIENCE_S
+
+
+class TestLog:
+    async def test_runs_that_are_skipped(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+        tags = {"resonate:target": TARGET}
+        await bench.call(ScheduleCreate("s", "0 * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
+        bench.now = START + 24 * 3_600 * SECOND
+
+        await bench.until(lambda: "are skipped" in caplog.text)
+
+        assert (
+            "schedule s: the runs missed from 2023-11-14T23:00:00+00:00 until before 2023-11-15T22:00:00+00:00 are "
+            "skipped"
+        ) in caplog.text
+
+
+async def test_an_offer_that_a_worker_gave_back_is_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    await bench.call(promise_create("t"))
+    requests: list[Request] = []
+    for version in range(2):
+        requests += [
+            TaskAcquire(id="t", version=version, pid=PID, ttl=60_000),
+            TaskRelease(id="t", version=version + 1),
+        ]
+    for request in requests:
+        await bench.call(request)
+    await bench.settle_down()
+
+    assert f"task t for {TARGET}, function unknown: claimed 2 times, given back each time" in caplog.text

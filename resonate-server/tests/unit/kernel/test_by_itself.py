@@ -1,0 +1,124 @@
+"""What the server does without having been asked: whom it concerns, and that it answers nobody."""
+
+import pytest
+from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
+from unit.rows import transaction
+
+from resonate_server import kernel
+from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
+from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.messages import Execute
+from resonate_server.protocol.records import TaskState
+
+RULES = Rules(retry_timeout_ms=RETRY)
+
+
+@pytest.fixture
+def server() -> Driver:
+    """A task in each state, each named by it, and one that is held by another process."""
+    server = Driver(rules=RULES)
+    server.pending("pending")
+    server.acquired("acquired")
+    server.acquired("another's", pid=OTHER_PID)
+    server.suspended("suspended", "dep")
+    server.halted("halted")
+    server.fulfilled("fulfilled")
+    return server
+
+
+TASKS = ["pending", "acquired", "another's", "suspended", "halted", "fulfilled", "missing"]
+
+
+def executes() -> list[Execute]:
+    return [Execute(task_id=id, version=version, target="") for version in (0, 1) for id in TASKS]
+
+
+def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
+    with transaction(server.store):
+        return server.store.decide(footprint, rule, server.now).decision
+
+
+@pytest.mark.parametrize(
+    ("question", "concerned"),
+    [
+        (kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
+        (kernel.setting_aside(executes(), RULES), {"pending"}),
+        (kernel.recalling(tuple(TASKS), RULES), set()),
+        (kernel.renewing(RULES), {"acquired", "another's"}),
+    ],
+    ids=["releasing", "setting aside", "recalling", "renewing"],
+)
+def test_it_concerns_some_and_answers_nothing(
+    server: Driver, question: tuple[Footprint, Rule], concerned: set[str]
+) -> None:
+    server.now += 1
+
+    decision = decided(server, *question)
+
+    assert set(decision.changes.tasks) == concerned
+    assert decision.changes.promises == {}
+    assert decision.answer == Answer(status=200, data=Nothing())
+
+
+@pytest.mark.parametrize(("passed", "expected"), [(1, set()), (LEASE, {"acquired", "another's"})])
+def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
+    server: Driver, passed: int, expected: set[str]
+) -> None:
+    server.now += passed
+
+    decision = decided(server, *kernel.due(RULES))
+
+    assert set(decision.changes.tasks) == expected
+    assert decision.answer == Answer(status=200, data=bool(expected))
+
+
+def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
+    server.set_aside("pending", 0)
+
+    decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
+
+    assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
+
+
+def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> None:
+    server.now += HOUR
+
+    decision = decided(server, *kernel.renewing(RULES))
+
+    after = decision.changes.tasks["acquired"]
+    assert (after.timer_at, after.state) == (START + HOUR + LEASE, TaskState.ACQUIRED)
+    assert (after.version, after.pid) == (1, "pid-1")
+    assert decision.messages == []
+
+
+@pytest.mark.parametrize("count", ["unclaimed", "releases"])
+def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubled(count: str) -> None:
+    server = Driver()
+    server.create("t")
+    told = []
+    for times in range(1, 9):
+        if count == "releases":
+            server.acquire("t", times - 1)
+            server.release("t", times)
+        else:
+            server.set_aside("t", 0)
+            server.wait(HOUR)
+        notices = [notice for each in server.decided for notice in each.decision.notices]
+        told += [notice.task for notice in notices if isinstance(notice, HandedOutInVain)]
+        server.forget_messages()
+
+    assert [getattr(task, count) for task in told] == [2, 4, 8]
+
+
+def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
+    server = Driver()
+    server.acquired("t")
+    server.release("t", 1)
+    server.acquire("t", 1)
+    server.create("dep", target=None)
+    server.settle("dep")
+
+    assert server.suspend("t", 2, "dep").status == 300
+
+    task = server.task("t")
+    assert isinstance(task, Task) and task.releases == 0

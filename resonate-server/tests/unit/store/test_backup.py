@@ -1,0 +1,263 @@
+"""Copies of the database: whole, in one file, and put in the place of another or not at all."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from unit.rows import changes, promise, snapshot, task, transaction, write
+
+from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.records import Value
+from resonate_server.store.sqlite import IN_MEMORY, Database, statements
+from resonate_server.store.sqlite.backup import (
+    PAGES_PER_STEP,
+    BackupUnusable,
+    Interrupted,
+    check_backup,
+    copy_database,
+    restore_backup,
+)
+from resonate_server.store.sqlite.lock import PathLock, PathTaken
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def copy(path: Path) -> Path:
+    """Of a database with one promise, closed since."""
+    store = Database(path)
+    write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
+    made = store.backup()
+    store.close()
+    assert made is not None
+    return made.rename(path.with_name("copy"))
+
+
+def beside(path: Path) -> set[str]:
+    return {each.name for each in path.parent.iterdir()}
+
+
+def holds(path: Path, id: str) -> bool:
+    with closing(sqlite3.connect(path)) as db:
+        return bool(db.execute("SELECT count(*) FROM promises WHERE id = ?", (id,)).fetchone()[0])
+
+
+class TestCopy:
+    def test_it_holds_everything_that_is_committed(self, path: Path) -> None:
+        store = Database(path)
+        write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
+        with transaction(store):
+            before = snapshot(store)
+
+        made = store.backup()
+        store.close()
+
+        assert made == path.with_name("state.db.backup")
+        again = Database(made)
+        with transaction(again):
+            assert snapshot(again) == before
+        again.close()
+
+    def test_it_is_one_file_which_counts_as_closed(self, copy: Path) -> None:
+        assert not beside(copy) & {copy.name + suffix for suffix in SIDE_FILES}
+        with closing(sqlite3.connect(copy)) as db:
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+            assert db.execute("SELECT is_open FROM server").fetchone() == (0,)
+
+    def test_one_that_an_earlier_server_left_behind_is_no_obstacle(self, path: Path) -> None:
+        store = Database(path)
+        path.with_name("state.db.backup").write_text("half of it")
+
+        made = store.backup()
+
+        assert made is not None
+        check_backup(made)
+        store.close()
+
+    def test_the_store_goes_on_afterwards(self, path: Path) -> None:
+        store = Database(path)
+        store.backup()
+        write(store, promise("later"))
+        made = store.backup()
+
+        assert made is not None and holds(made, "later")
+        store.close()
+
+    def test_of_a_store_in_memory_there_is_none(self) -> None:
+        assert Database(IN_MEMORY).backup() is None
+
+    def test_one_of_a_store_that_closes_is_given_up_and_leaves_nothing(self, path: Path) -> None:
+        store = Database(path)
+        store.close()
+
+        with pytest.raises((Interrupted, sqlite3.Error)):
+            store.backup()
+        assert "state.db.backup" not in beside(path)
+
+    def test_it_is_made_in_steps_between_which_it_can_be_given_up(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "large")) as db:
+            db.execute("CREATE TABLE blobs (data)")
+            db.execute("INSERT INTO blobs VALUES (zeroblob(?))", (10 * PAGES_PER_STEP * 4_096,))
+            db.commit()
+            asked: list[None] = []
+
+            def closes() -> bool:
+                asked.append(None)
+                return len(asked) == 3
+
+            with pytest.raises(Interrupted):
+                copy_database(db, tmp_path / "copy", closes)
+
+
+def missing(copy: Path) -> None:
+    copy.unlink()
+
+
+def a_folder(copy: Path) -> None:
+    copy.unlink()
+    copy.mkdir()
+
+
+def a_text(copy: Path) -> None:
+    copy.write_text("no database\n" * 1_000)
+
+
+def empty(copy: Path) -> None:
+    copy.write_bytes(b"")
+
+
+def of_another_program(copy: Path) -> None:
+    copy.unlink()
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute("CREATE TABLE notes (text)")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+
+
+def without_a_version(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute("PRAGMA user_version = 0")
+
+
+def newer(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute(f"PRAGMA user_version = {statements.SCHEMA_VERSION + 1}")
+
+
+def damaged(copy: Path) -> None:
+    content = bytearray(copy.read_bytes())
+    content[8_192:12_288] = b"\xff" * 4_096
+    copy.write_bytes(content)
+
+
+UNUSABLE = [
+    (missing, "does not exist"),
+    (a_folder, "does not exist"),
+    (a_text, "is no database of a resonate-server: "),
+    (empty, "is no database of a resonate-server$"),
+    (of_another_program, "is no database of a resonate-server$"),
+    (without_a_version, "is no database of a resonate-server$"),
+    (newer, "was made by a newer resonate-server"),
+    (damaged, "is damaged: |is no database of a resonate-server: "),
+]
+
+
+@pytest.mark.parametrize(("harm", "reason"), UNUSABLE, ids=[harm.__name__ for harm, _ in UNUSABLE])
+def test_what_cannot_be_restored_is_refused_with_name_and_reason_and_changes_nothing(
+    path: Path, copy: Path, harm: Callable[[Path], None], reason: str
+) -> None:
+    harm(copy)
+    before = path.read_bytes()
+
+    with pytest.raises(BackupUnusable, match=f"copy {reason}"):
+        restore_backup(copy, path, replace=True)
+
+    assert path.read_bytes() == before
+    assert "state.db.restoring" not in beside(path)
+
+
+class TestRestore:
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Path:
+        """A database with another promise, and what a crash would leave beside it."""
+        path = tmp_path / "other.db"
+        store = Database(path)
+        write(store, promise("q"))
+        store.close()
+        for suffix in SIDE_FILES:
+            path.with_name(path.name + suffix).write_text("of the old one")
+        return path
+
+    def test_it_takes_the_place_of_what_is_there(self, copy: Path, other: Path) -> None:
+        restore_backup(copy, other, replace=True)
+
+        assert (holds(other, "p"), holds(other, "q")) == (True, False)
+        assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
+        assert copy.exists()
+
+    def test_only_to_replace_it(self, copy: Path, other: Path) -> None:
+        before = other.read_bytes()
+
+        with pytest.raises(FileExistsError):
+            restore_backup(copy, other, replace=False)
+
+        assert other.read_bytes() == before
+        assert beside(other) >= {other.name + suffix for suffix in SIDE_FILES}
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_where_nothing_is_it_is_put(self, tmp_path: Path, copy: Path, replace: bool) -> None:
+        target = tmp_path / "a" / "b" / "new.db"
+
+        restore_backup(copy, target, replace)
+
+        store = Database(target)
+        with transaction(store):
+            assert set(store.load(Footprint(ids=("p",))).promises) == {"p"}
+        store.close()
+
+    def test_a_database_in_use_is_left_alone(self, copy: Path, path: Path) -> None:
+        store = Database(path)
+
+        with pytest.raises(PathTaken):
+            restore_backup(copy, path, replace=True)
+
+        write(store, promise("later"))
+        store.close()
+
+
+class TestLock:
+    def test_it_names_its_holder_and_ends_with_its_block(self, path: Path) -> None:
+        with PathLock(path), pytest.raises(PathTaken, match=r"state\.db is in use by another server \(pid \d+\)$"):
+            PathLock(path)
+
+        PathLock(path).release()
+
+    def test_a_holder_that_has_not_left_its_name_is_one_too(self, path: Path) -> None:
+        with PathLock(path):
+            path.with_name("state.db.lock").write_text("")
+            with pytest.raises(PathTaken, match=r"in use by another server$"):
+                PathLock(path)
+
+    def test_what_an_earlier_holder_wrote_is_gone(self, path: Path) -> None:
+        lock = path.with_name("state.db.lock")
+        lock.write_text("1234567890\n")
+        with PathLock(path):
+            assert lock.read_text() == f"{os.getpid()}\n"
+
+
+def test_changes_of_a_transaction_that_is_under_way_are_not_in_a_copy(path: Path) -> None:
+    store = Database(path)
+    store.write(changes(promise("p")))
+    made = store.backup()
+
+    assert made is not None and not holds(made, "p")
+    store.rollback()
+    store.close()

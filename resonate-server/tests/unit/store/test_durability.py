@@ -1,0 +1,201 @@
+"""What was acknowledged is on disk, and what has failed in part is not acknowledged at all."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.rows import NOW, changes, promise, transaction, write
+
+from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import PromiseState, Value
+from resonate_server.protocol.requests import PromiseSearch
+from resonate_server.store.errors import StoreFailed
+from resonate_server.store.sqlite import Database, StoreUnusable, runs
+from resonate_server.store.sqlite.lock import PathTaken
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections that are made during the test."""
+    made: list[sqlite3.Connection] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        made.append(real(*arguments, **options))
+        return made[-1]
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    return made
+
+
+def setting(db: sqlite3.Connection, name: str) -> Any:
+    return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+@pytest.mark.parametrize(("arguments", "level"), [([], 2), (["FULL"], 2), (["NORMAL"], 1)])
+def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
+    path: Path, opened: list[sqlite3.Connection], arguments: list[Any], level: int
+) -> None:
+    store = Database(path, *arguments)
+
+    assert setting(opened[-1], "synchronous") == level
+    assert setting(opened[-1], "journal_mode") == "wal"
+    assert setting(opened[-1], "locking_mode") == "exclusive"
+    store.close()
+
+
+ASKED: dict[str, Callable[[Database], object]] = {
+    "flush": lambda store: store.flush(),
+    "search": lambda store: store.search(PromiseSearch()),
+    "roots": lambda store: list(store.recent_roots(None, None)),
+    "mark": lambda store: store.clock_mark(),
+    "due": lambda store: store.due(NOW, 10),
+}
+
+
+class TestAfterAFailure:
+    """On a disk that was full for a moment."""
+
+    @pytest.fixture
+    def failed(self, path: Path, opened: list[sqlite3.Connection]) -> Database:
+        store = Database(path, "NORMAL")
+        pages = setting(opened[-1], "page_count")
+        opened[-1].execute(f"PRAGMA max_page_count = {pages + 20}")
+        store.write(changes(promise("before")))
+        store.flush()
+        store.write(changes(promise("big", param=Value(data="x" * 1_000_000))))
+        with suppress(StoreFailed):
+            store.flush()
+        opened[-1].execute(f"PRAGMA max_page_count = {pages + 2_000}")
+        return store
+
+    @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+    def test_nothing_more_is_done_in_its_transaction(self, failed: Database, ask: Callable[[Database], object]) -> None:
+        failed.write(changes(promise("after")))
+
+        with pytest.raises(StoreFailed):
+            ask(failed)
+
+    def test_the_next_transaction_begins_with_nothing_of_it(self, failed: Database) -> None:
+        failed.rollback()
+        write(failed, promise("next"))
+
+        with transaction(failed):
+            assert set(failed.load(Footprint(ids=("before", "big", "next"))).promises) == {"next"}
+        failed.close()
+
+
+class TestDiskUse:
+    def test_sizes_are_those_of_the_files(self, path: Path) -> None:
+        store = Database(path)
+        write(store, promise("p"))
+
+        use = store.disk_use()
+
+        assert use is not None
+        assert use.file == path.stat().st_size
+        assert use.log == runs.log_of(path).stat().st_size > 0
+        assert use.free > 0
+        store.close()
+
+    def test_space_that_deleted_trees_have_left_is_given_back(self, path: Path) -> None:
+        store = Database(path, "NORMAL")
+        for number in range(8):
+            with transaction(store):
+                large = promise(f"p-{number}", PromiseState.RESOLVED, value=Value(data="x" * 1_000_000))
+                store.write(changes(large))
+        full = path.stat().st_size + runs.log_of(path).stat().st_size
+
+        with transaction(store):
+            store.drop_settled_trees(NOW + 1, 100)
+            assert list(store.search(PromiseSearch())) == []
+        steps = 0
+        while self.give_back(store):
+            steps += 1
+            assert steps < 100
+
+        assert path.stat().st_size < full // 2
+        assert steps > 0
+        write(store, promise("after"))
+        store.check()
+        store.close()
+
+    def test_a_little_is_kept_for_what_comes(self, path: Path) -> None:
+        store = Database(path, "NORMAL")
+        write(store, promise("p", PromiseState.RESOLVED, value=Value(data="x" * 500_000)))
+        with transaction(store):
+            store.drop_settled_trees(NOW + 1, 100)
+        size = path.stat().st_size
+
+        assert not self.give_back(store)
+        assert path.stat().st_size == size
+        store.close()
+
+    def give_back(self, store: Database) -> bool:
+        more = store.give_back()
+        store.commit()
+        return more
+
+
+class TestRecover:
+    def test_a_file_that_is_no_database_is_refused(self, path: Path) -> None:
+        path.write_text("no database\n" * 1_000)
+
+        with pytest.raises(StoreFailed):
+            runs.recover(path)
+
+    def test_one_in_use_is_left_alone(self, path: Path) -> None:
+        store = Database(path)
+
+        with pytest.raises(PathTaken):
+            runs.recover(path)
+        store.close()
+
+    def test_a_run_has_a_number_of_its_own(self, path: Path) -> None:
+        numbers = []
+        for _ in range(3):
+            Database(path).close()
+            run = runs.run_in_file(path)
+            assert run is not None
+            numbers.append((run.number, run.is_open))
+
+        assert numbers == [(1, False), (2, False), (3, False)]
+
+    @pytest.mark.parametrize("content", [None, b""])
+    def test_where_there_is_nothing_there_was_no_run(self, path: Path, content: bytes | None) -> None:
+        if content is not None:
+            path.write_bytes(content)
+
+        assert runs.run_in_file(path) is None
+
+    def test_a_file_that_was_refused_is_let_go_of(self, path: Path) -> None:
+        path.write_text("no database\n" * 1_000)
+        with pytest.raises(StoreUnusable):
+            Database(path)
+        path.unlink()
+
+        Database(path).close()
+
+
+def test_an_answer_that_is_owed_names_no_promise_that_is_gone(path: Path) -> None:
+    store = Database(path)
+    settled = promise("p", PromiseState.RESOLVED, value=Value(data="x"))
+    write(store, settled)
+    with transaction(store):
+        for number in range(3):
+            store.put_unblock(Unblock(settled, f"poll://uni@callers/{number}"), NOW)
+        store.put_unblock(Unblock(promise("missing"), "poll://uni@callers/0"), NOW)
+    with transaction(store):
+        assert [owed.unblock for owed in store.unblocks("callers", "0", 0)] == [
+            Unblock(settled, "poll://uni@callers/0")
+        ]
+    store.close()

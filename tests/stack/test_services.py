@@ -1,0 +1,103 @@
+"""One list of services, which scripts and tests read, and to which a script adds."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from stack.checkouts import Checkout
+from stack.conftest import require_docker
+from stack.driver import LISTED, REPOSITORY
+
+TOOLS = Path(sys.executable).parent
+
+
+def ask(function: str, *arguments: str) -> tuple[int, str]:
+    """What a function of the scripts' library answers: its status, and what it prints."""
+    command = ["bash", "-c", '. scripts/lib.sh; "$@"', "ask", function, *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_the_library_names_all_services_and_those_that_are_workers() -> None:
+    assert ask("services") == (0, "".join(f"{name}\n" for name, *_ in LISTED))
+    assert ask("workers") == (0, "".join(f"{name}\n" for name, _, kind, _ in LISTED if kind == "worker"))
+    assert {"bar", "baz"} <= set(ask("workers")[1].split())
+
+
+@pytest.mark.parametrize(("name", "group", "kind", "image"), LISTED)
+def test_the_library_knows_the_fields_of_a_service(name: str, group: str, kind: str, image: str) -> None:
+    for field, value in (("group", group), ("kind", kind), ("image", image)):
+        assert ask("service_field", name, field) == (0, f"{value}\n")
+
+
+@pytest.mark.parametrize("asked", [("qux", "kind"), ("foo", "colour"), ("resonate-server", "kind")])
+def test_what_is_not_in_the_list_has_no_fields(asked: tuple[str, str]) -> None:
+    assert ask("service_field", *asked) == (1, "")
+
+
+@pytest.mark.parametrize(("name", "group"), [(name, group) for name, group, *_ in LISTED])
+def test_each_service_listens_in_the_group_of_the_list(name: str, group: str) -> None:
+    assert f'Worker("{group}", {name})' in (REPOSITORY / "services" / name / f"{name}.py").read_text()
+
+
+def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
+    done = checkout.run(*command, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(params=["processes", "containers"])
+def with_qux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkout]:
+    """A running stack in a checkout of its own, to which a service was added."""
+    if request.param == "containers":
+        require_docker()
+    checkout = Checkout.make(tmp_path / "checkout")
+    if (REPOSITORY / ".local/uv").exists():
+        (checkout.folder / ".local").mkdir()
+        (checkout.folder / ".local/uv").symlink_to(REPOSITORY / ".local/uv")
+    ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+    kind = "--docker" if request.param == "containers" else "--processes"
+    try:
+        succeed(checkout, "scripts/add-service.sh", "qux")
+        succeed(checkout, "scripts/up.sh", kind, **ports)
+        yield checkout
+    finally:
+        if request.param == "containers":
+            checkout.run("docker", "compose", "down", "--volumes", "--rmi", "local")
+        checkout.run("scripts/down.sh", "--volumes")
+
+
+def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout) -> None:
+    port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; resonate_port").strip()
+    call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
+    succeed(with_qux, TOOLS / "resonate", *call, RESONATE_URL=f"http://127.0.0.1:{port}")
+
+    assert "result: 1" in succeed(with_qux, "scripts/watch.sh", "qux-1")
+    assert "running function qux  promise=qux-1" in succeed(with_qux, "scripts/logs.sh", "qux")
+    assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout.make(tmp_path_factory.mktemp("checkout") / "untouched")
+
+
+@pytest.mark.parametrize("name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "resonate", "import", "json"])
+def test_a_name_that_cannot_be_that_of_a_service_is_refused(untouched: Checkout, name: str) -> None:
+    before = sorted((untouched.folder / "services").rglob("*"))
+    done = untouched.run("scripts/add-service.sh", name)
+
+    assert done.returncode == 2
+    assert sorted((untouched.folder / "services").rglob("*")) == before
+
+
+def test_what_is_to_be_done_next_is_said(tmp_path: Path) -> None:
+    checkout = Checkout.make(tmp_path / "checkout")
+    said = succeed(checkout, "scripts/add-service.sh", "qux")
+
+    for expected in ("services/qux/qux.py", 'ctx.options(target="service-qux").rpc("qux")', "scripts/crash.sh qux"):
+        assert expected in said
+    assert checkout.run("scripts/add-service.sh", "qux").returncode == 2, "there is one already"
