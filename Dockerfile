@@ -64,7 +64,7 @@ ENV RESONATE_STORAGE__SQLITE__PATH=/data/resonate.sqlite
 USER app
 EXPOSE 8001
 # -IS, here and below: without looking for packages, which took longer than the check. A start waits for the checks, too.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "-c", \
+HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --start-interval=250ms CMD ["python3", "-IS", "-c", \
     "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 8001, timeout=2); c.request('GET', '/ready'); assert c.getresponse().status == 200"]
 CMD ["resonate-server", "serve"]
 
@@ -76,7 +76,7 @@ USER app
 
 FROM service AS foo
 EXPOSE 5000
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "-c", \
+HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --start-interval=250ms CMD ["python3", "-IS", "-c", \
     "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 5000, timeout=2); c.request('GET', '/health'); assert c.getresponse().status == 200"]
 CMD ["foo"]
 
@@ -86,5 +86,5 @@ ENV SERVICE=${SERVICE} \
     HEALTH_FILE=/tmp/worker-health
 # Healthy while the stream to the server is established. As a file of its own: the package would load the whole SDK.
 COPY --chmod=644 worker/src/worker/health.py /health.py
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=250ms CMD ["python3", "-IS", "/health.py"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --start-interval=250ms CMD ["python3", "-IS", "/health.py"]
 CMD ["sh", "-c", "exec \"$SERVICE\""]

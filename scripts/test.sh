@@ -23,7 +23,7 @@ REQUIRE_BROWSER=1 demands it.
 USAGE
 }
 
-readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_scripts tests/unit_worker tests/test_documents.py
+readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_worker tests/test_documents.py
     tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
 
 size=usual

@@ -101,15 +101,8 @@ def test_a_browser_has_to_declare_json(running: Stack, headers: dict[str, str]) 
     assert is_problem(running.request("POST", "/foo", b"{}", only_fetch), HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
-def test_each_refused_origin_is_reported_once_and_harmlessly(stack: Stack) -> None:
-    stack.start_server()
-    foo = stack.start_foo()
-    for _ in range(3):
-        reply = stack.request("GET", "/health", headers={"Origin": "http://ugly\x9b31m\xe9.example"})
-        assert reply.status == HTTPStatus.FORBIDDEN
-    assert foo.count("ugly") == 1
-    assert "\x9b" not in foo.output
-    for number in range(150):
-        stack.request("GET", "/health", headers={"Origin": f"http://number-{number}.example/{'x' * 5000}"})
-    assert foo.count("number-") < 100
-    assert len(foo.output) < 50_000
+def test_a_refused_origin_is_shown_harmlessly(running: Stack) -> None:
+    reply = running.request("GET", "/health", headers={"Origin": "http://ugly\x9b31m\xe9.example" + "x" * 5000})
+    assert is_problem(reply, HTTPStatus.FORBIDDEN)
+    assert "\x9b" not in reply.text
+    assert len(reply.text) < 500

@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
+import pytest
 from harness.basics import wait_until
 
 from .programs import Reply, Stack
@@ -71,12 +72,13 @@ def test_a_worker_that_is_told_to_stop_gives_its_work_to_another_one(stack: Stac
     assert "Traceback" not in bar.output
 
 
-def test_foo_that_is_told_to_stop_sends_its_clients_away(stack: Stack) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["told to stop", "interrupted"])
+def test_foo_that_ends_sends_its_clients_away(stack: Stack, number: signal.Signals) -> None:
     stack.start_server()
     foo, _, baz = stack.start_services()
     request = Request(stack, {"pause": 2}, "again")
     baz.wait_for("running function baz")
-    status, seconds = foo.end()
+    status, seconds = foo.end(number)
     assert status == 0
     assert seconds < SOON_SECONDS
     reply = request.reply()
@@ -91,13 +93,13 @@ def test_foo_that_is_told_to_stop_sends_its_clients_away(stack: Stack) -> None:
 def test_foo_that_was_killed_can_be_started_again_at_once(stack: Stack) -> None:
     stack.start_server()
     foo, _, baz = stack.start_services()
-    request = Request(stack, {"pause": 3}, "killed")
+    request = Request(stack, {"pause": 10}, "killed")
     baz.wait_for("running function baz")
     foo.end(signal.SIGKILL)
     stack.start_foo()
-    assert stack.post({"pause": 3}, key="killed").json == {"id": "killed", "message": 3}
-    assert baz.count("running function baz") == 1
     assert not request.succeeded()
+    assert stack.post({"pause": 10}, key="killed").json == {"id": "killed", "message": 3}
+    assert baz.count("running function baz") == 1
 
 
 def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
@@ -151,6 +153,19 @@ def test_foo_without_a_server(stack: Stack) -> None:
     status, seconds = foo.end(signal.SIGINT)
     assert status == 0
     assert seconds < SOON_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"), [("wrong", "is not a token that it takes"), ("", "it asks for a token, and RESONATE_TOKEN is")]
+)
+def test_foo_with_a_wrong_token_says_so(stack: Stack, token: str, reason: str) -> None:
+    stack.start_server(RESONATE_AUTH__TOKEN="right")
+    foo = stack.start_worker("foo", RESONATE_TOKEN=token)
+    foo.wait_for("refuses this worker")
+    reply = stack.post()
+    assert is_problem(reply, HTTPStatus.SERVICE_UNAVAILABLE)
+    assert "refuses foo" in reply.json["detail"]
+    assert reason in reply.json["detail"]
 
 
 def test_a_taken_port_is_answered_with_the_variable_to_set(stack: Stack) -> None:

@@ -157,3 +157,13 @@ async def test_a_server_that_does_not_answer_cannot_hold_up_the_end(network: Net
     async with asyncio.timeout(20):
         assert await network.release_all() == []
     fencing.cancel()
+
+
+@pytest.mark.parametrize(("status", "is_told"), [(404, False), (409, False), (403, True), (500, True)])
+async def test_a_claim_that_is_refused_is_told_unless_somebody_else_was_first(
+    network: Network, caplog: pytest.LogCaptureFixture, status: int, is_told: bool
+) -> None:
+    network.server.answers["task.acquire"] = (status, "no, you may not")
+    await network.send("task.acquire")
+    told = [f"claiming a failed: server error (code={status}): no, you may not"] if is_told else []
+    assert caplog.messages == told

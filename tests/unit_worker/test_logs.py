@@ -11,14 +11,16 @@ from subprocess import PIPE, STDOUT
 import pytest
 from resonate.error import PlatformError, ServerError
 
-from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, _SdkFilter
+from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter
+from worker.seams import is_worth_telling
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def shown(record: logging.LogRecord, *, connected: bool = True) -> str | None:
     """Without the time."""
-    return _Formatter().format(record).partition(" ")[2] if _SdkFilter(lambda: connected).filter(record) else None
+    is_shown = not record.name.startswith("resonate") or is_worth_telling(record, connected=connected)
+    return _Formatter().format(record).partition(" ")[2] if is_shown else None
 
 
 def record(
@@ -73,7 +75,7 @@ def test_an_error_of_the_sdk_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [PlatformError([ServerError(500, "disk full")]), ServerError(409, "task a:1 is pending")]
+    "error", [PlatformError([ServerError(404, "not found")]), ServerError(409, "task a:1 is pending")]
 )
 def test_what_the_end_of_a_run_tells_the_sdk_does_not_tell_again(error: BaseException) -> None:
     assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from worker import places
-from worker.places import report_full
+from worker import worker
+from worker.worker import report_full
 
 LOOK = 0.05
 
@@ -22,7 +22,7 @@ class Tasks:
 @pytest.fixture
 async def tasks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Tasks]:
     """Of a worker with three places."""
-    monkeypatch.setattr(places, "LOOK_SECONDS", LOOK)
+    monkeypatch.setattr(worker, "LOOK_SECONDS", LOOK)
     caplog.set_level(logging.INFO)
     tasks = Tasks()
     reporting = asyncio.create_task(report_full(lambda: tasks.running, 3))

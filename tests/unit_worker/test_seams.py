@@ -1,13 +1,18 @@
 """What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
 
 import inspect
+import time
 from importlib.metadata import version
 
+import pytest
 import resonate.core
+from resonate.connections import http
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.resonate import Resonate
+from resonate.error import ConnectorError
+
+from worker.seams import hasty_sender
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
@@ -23,9 +28,11 @@ def test_a_step_is_asked_for_by_create_promise_and_the_promise_is_given_back() -
     assert list(inspect.signature(ResonateEffects.create_promise).parameters) == ["self", "req"]
 
 
-def test_each_step_takes_its_id_from_next_id_once() -> None:
-    for creator in (Context.run, Context.rpc, Context.sleep, Context.promise, Context.detached):
-        assert inspect.getsource(creator).count("self._next_id()") == 1
+def test_a_step_names_its_caller() -> None:
+    assert '"resonate:parent": self._state.id' in inspect.getsource(Context.run)
+    assert 'tags["resonate:parent"] = parent if parent is not None else self._state.id' in inspect.getsource(
+        Context._global_req
+    )
 
 
 def test_a_local_step_begins_only_after_run_has_returned() -> None:
@@ -47,7 +54,14 @@ def test_the_effects_of_a_context_know_its_task() -> None:
     assert "self.task_version = task_version" in source
 
 
-def test_work_that_waits_for_a_place_is_a_coroutine_that_has_not_begun() -> None:
-    source = inspect.getsource(Resonate._bounded_execute)
-    assert "async with self._runtime.execute_sema:" in source
-    assert source.endswith("await coro\n")
+async def test_a_connection_that_was_never_started_tries_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectorError):
+        await hasty_sender("http://127.0.0.1:1", None).promise_get("a")
+    assert time.monotonic() - began < 5
+
+
+def test_what_the_filter_of_the_log_knows_is_there() -> None:
+    assert http.logger.name == "resonate.connections.http"
+    source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
+    assert "except (ResonateError, PlatformError) as exc:\n                logger.exception(" in source

@@ -11,8 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.stream import CONNECT_SECONDS, Stream, _reason, _session, _watched_socket
+from worker.stream import CONNECT_SECONDS, RECONNECT_SECONDS, SteadyBackoff, Stream, _reason, _session, _watched_socket
 
 
 class Server:
@@ -58,9 +57,14 @@ async def server() -> AsyncIterator[Server]:
     await server.http.close()
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 0.01)
+
+
 @pytest.fixture
 async def stream(server: Server) -> AsyncIterator[Stream]:
-    stream = Stream(str(server.http.make_url("")), "group", "me", None, 0.01)
+    stream = Stream(str(server.http.make_url("")), "group", "me", None)
     yield stream
     await stream.stop()
 
@@ -126,7 +130,7 @@ async def test_after_stopping_nobody_is_told_anything(server: Server, stream: St
 
 @pytest.mark.parametrize(("token", "expected"), [(None, None), ("secret", "Bearer secret")])
 async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: str | None, expected: str | None) -> None:
-    stream = Stream(str(server.http.make_url("")), "group", "me", token, 0.01)
+    stream = Stream(str(server.http.make_url("")), "group", "me", token)
     await stream.start()
     await stream.wait_until_connected()
     await stream.stop()
@@ -134,9 +138,11 @@ async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: st
     assert (headers["Accept"], headers.get("Authorization")) == ("text/event-stream", expected)
 
 
-async def test_between_two_attempts_there_is_a_pause(server: Server) -> None:
+async def test_between_two_attempts_there_is_a_pause(
+    server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.status = 503
-    stream = Stream(str(server.http.make_url("")), "group", "me", None, 60)
+    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 60)
     await stream.start()
     await until(lambda: server.asked == 1)
     await asyncio.sleep(0.1)
@@ -233,17 +239,18 @@ async def test_a_refused_token_is_told_of_again_and_again(
     monkeypatch.setattr("worker.stream.REMIND_SECONDS", 0.2)
     server.status = status
     url = str(server.http.make_url("")).rstrip("/")
-    stream = Stream(url, "group", "me", token, 0.01)
+    stream = Stream(url, "group", "me", token)
     await stream.start()
     await until(lambda: len(caplog.messages) == 3)
     await stream.stop()
+    assert stream.refusal == reason
     assert server.asked > len(caplog.messages), "most attempts are not worth a line"
     assert set(caplog.messages) == {f"server {url} refuses this worker: {reason}"}
 
 
 async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    stream = Stream("http://127.0.0.1:1", "group", "me", None, 0.01)
+    stream = Stream("http://127.0.0.1:1", "group", "me", None)
     await stream.start()
     await until(lambda: bool(caplog.messages))
     await asyncio.sleep(0.1)
@@ -267,8 +274,8 @@ async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> N
 
 
 def test_workers_are_back_within_3_s_however_long_the_server_was_away() -> None:
-    assert max(BACKOFF.delay(attempt) for attempt in range(10_000)) <= 1
-    assert RECONNECT_SECONDS <= 1
+    assert max(SteadyBackoff().delay(attempt) for attempt in range(10_000)) <= 1
+    assert RECONNECT_SECONDS <= 1, "as it was when this module was imported"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, T
 from bench.slow_baz import BAZ_SECONDS
 from bench.stack import SERVER
 from bench.stage import Stage, Timing, TooLate, moment_of, moment_when
-from worker.worker import HEARTBEATS_PER_LEASE
+from worker.beside import HEARTBEATS_PER_LEASE
 
 OURS = Timing("ours", 10, {}, kill_window_seconds=0.4)
 OFFICIAL = Timing(

@@ -117,7 +117,7 @@ def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
         ),
     ]
     for name in measured.subjects[1:]:
-        # Of our own server the issue is how little what is stored matters; of others how much they differ.
+        # Of our own server the question is how little what is stored matters; of others how much they differ.
         target, names = Target(1.3) if name in own else None, f"{name} / {EMPTY}"
         figures += [
             measured.ratio(f"median of a request under load, {names}", name, EMPTY, IN_FLIGHT, Phase.median_ms, target),

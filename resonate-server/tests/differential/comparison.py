@@ -260,7 +260,7 @@ class Comparison:
         assert [task.id for task in snapshot.tasks] == sorted(state.tasks)
         for task in compared.values():
             self.compare_task(task, state.tasks[task.id])
-        waiting = {(link.awaited, link.awaiter) for link in snapshot.callbacks if not link.fired}
+        waiting = {(link.awaited, link.awaiter) for link in snapshot.callbacks}
         assert set(self.live(waiting)) == set(self.live(self.their_callbacks())), "callbacks"
         listening = {(link.awaited, link.address) for link in snapshot.listeners}
         assert listening == {(id, who) for id, promise in state.promises.items() for who in promise.subscribers}

@@ -77,9 +77,8 @@ class Kernel:
         promises = {promise.id: promise.state.value for promise in snapshot.promises}
         tasks = {task.id: task.state.value for task in snapshot.tasks}
         held = {id for id, state in tasks.items() if state == "acquired"}
-        waiting = [link for link in snapshot.callbacks if not link.fired]
-        awaited = [link.awaited for link in waiting]
-        awaited += sorted({link.awaited for link in waiting if link.awaiter in held}) * 8
+        awaited = [link.awaited for link in snapshot.callbacks]
+        awaited += sorted({link.awaited for link in snapshot.callbacks if link.awaiter in held}) * 8
         return Scene(now=now, promises=promises, tasks=tasks, awaited=tuple(awaited))
 
     def version(self, id: str) -> int:

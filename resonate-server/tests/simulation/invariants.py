@@ -110,7 +110,7 @@ def every_suspended_task_awaits_something(state: Snapshot) -> Broken:
     """Something pending, or something settled of which it is still to be told."""
     waking_ids = {promise.id for promise in state.promises if promise.state is PromiseState.PENDING}
     waking_ids |= {spreading.promise_id for spreading in state.spreading}
-    waking = {link.awaiter for link in state.callbacks if not link.fired and link.awaited in waking_ids}
+    waking = {link.awaiter for link in state.callbacks if link.awaited in waking_ids}
     for task in state.tasks:
         if task.state is TaskState.SUSPENDED and task.id not in waking:
             yield f"task {task.id} sleeps, and nothing will wake it"

@@ -4,7 +4,7 @@ GET  /actions           the list
 POST /actions/request   {"pause": seconds} starts a chain: 202 {"id"}
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ _BREAK = {
 }
 
 
-def offer_actions(app: Flask, start: Callable[[], str]) -> None:
+def offer_actions(app: Flask, start: Callable[[], Awaitable[str]]) -> None:
     """`start` begins the chain that the request's body describes, and returns its id."""
 
     @app.get("/actions")
@@ -36,8 +36,8 @@ def offer_actions(app: Flask, start: Callable[[], str]) -> None:
         return _json({"actions": [_REQUEST, _BREAK]}, 200)
 
     @app.post("/actions/request")
-    def request() -> Response:
-        return _json({"id": start()}, 202)
+    async def request() -> Response:
+        return _json({"id": await start()}, 202)
 
 
 def _json(answer: Any, status: int) -> Response:

@@ -1,31 +1,26 @@
-"""Starting chains and waiting for them, from the threads in which Flask runs its views."""
+"""Starting chains and waiting for them, on the SDK's event loop: a thread of its own, for functions may block it."""
 
 import asyncio
-import logging
-import math
 import threading
-import time
-from collections.abc import Callable, Coroutine
-from concurrent import futures
-from http import HTTPStatus
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
 from resonate.error import ResonateError, ServerError
+from resonate.transport import UnblockMsg
 from resonate.types import PromiseRecord, PromiseState
+from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
 
 from foo_web.inputs import Spend
-from foo_web.problems import Problem
-from foo_web.settlements import Settlements
 from worker import CODEC, RunningWorker, Settings, Worker
-
-logger = logging.getLogger(__name__)
 
 # How long the server may be away, and how long it may take to answer, before a client is told to come back.
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
-# How often a waiting request looks whether its client is still there.
-LOOK_SECONDS = 1.0
+# A push may be lost, so those who wait ask again after this time, and after each reconnection.
+ASK_AGAIN_SECONDS = 15.0
 STOP_SECONDS = 1.0
 MAX_ERROR_CHARACTERS = 8_000
 
@@ -50,70 +45,133 @@ class Chain(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chains:
-    """A worker in a thread with an event loop of its own, and what a view needs of it."""
-
     def __init__(self, worker: Worker, settings: Settings) -> None:
         """Connect. To be called in the process that serves requests, not in one that forks it."""
         self._group, self._function = worker.group, worker.functions[0]
+        self._news: weakref.WeakValueDictionary[str, asyncio.Future[PromiseRecord | None]] = (
+            weakref.WeakValueDictionary()
+        )
+        self._stopping: Future[None] | None = None
         self._loop = asyncio.new_event_loop()
-        self._stopping = False
-        self._stopped = threading.Event()
         threading.Thread(target=self._loop.run_forever, name="resonate", daemon=True).start()
-        self._worker, self._settlements = self._call(_connect(worker, settings))
+        self._worker = asyncio.run_coroutine_threadsafe(self._connect(worker, settings), self._loop).result()
 
     def is_connected(self) -> bool:
-        return self._worker.stream.connected and not self._stopping
+        return self._worker.stream.connected and self._stopping is None
 
-    def known(self, id: str, spend: Spend) -> Chain | None:
-        """The chain that has this id, if there is one."""
-        promise = self._call(self._find(id))
-        return self._joined(promise, spend) if promise is not None else None
+    async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> Chain:
+        """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
+        return await self._call(self._start(id, spend, seconds, may_exist=may_exist))
 
-    def begin(self, id: str, spend: Spend) -> Chain:
-        """Start a chain."""
-        self._call(self._begin(id, spend))
-        return Chain(id, "pending")
-
-    def look_up(self, id: str) -> Chain:
-        promise = self._call(self._find(id))
+    async def look_up(self, id: str) -> Chain:
+        promise = await self._call(self._find(id))
         if promise is None or self._arguments(promise) is None:
-            raise _unknown()
+            raise NotFound("no chain has this id")
         return _chain(promise)
 
-    def wait(self, id: str, spend: Spend, seconds: float | None, client_has_left: Callable[[], bool]) -> Chain | None:
-        """The result of a chain that was begun; None if that takes longer than so many seconds."""
-        end = math.inf if seconds is None else time.monotonic() + seconds
-        future = self._submit(self._settlements.wait(id))
-        try:
-            while (left := end - time.monotonic()) > 0:
-                if futures.wait([future], timeout=min(left, LOOK_SECONDS)).done:
-                    return self._joined(_result(future), spend)
-                if client_has_left():
-                    logger.info("the client of %s has left, the chain goes on", id)
-                    return None
-            return None
-        finally:
-            future.cancel()
+    def stop(self) -> "Future[None]":
+        """End every wait and give back the leases. Returns at once."""
+        if self._stopping is None:
+            self._stopping = asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+        return self._stopping
 
-    def stop(self) -> None:
-        """End every wait and give back the leases. Returns at once; may be called by a signal handler."""
-        if not self._stopping:
-            self._stopping = True
-            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._stop()))
-
-    def join(self) -> None:
-        self._stopped.wait(STOP_SECONDS)
-
-    # ── on the calling thread ──
-
-    def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
-        return _result(self._submit(work))
-
-    def _submit[T](self, work: Coroutine[Any, Any, T]) -> "futures.Future[T]":
-        if self._stopping:
+    async def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
+        if self._stopping is not None:
             work.close()
             raise _stopping()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if self._stopping is None:
+                raise
+            raise _stopping() from None
+        except ServerError as error:
+            raise _refused(error) from None
+        except ResonateError as error:
+            raise _unavailable(f"the Resonate server gives no usable answer: {error}") from None
+
+    # ── on the SDK's event loop ──
+
+    async def _connect(self, worker: Worker, settings: Settings) -> RunningWorker:
+        running = RunningWorker(worker, settings)
+        running.stream.recv(self._receive)
+        running.stream.watch(self._connection_changed)
+        return running
+
+    async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> Chain:
+        # Looked up first: to begin with the id of another service's call would take that call from its workers.
+        promise = await self._find(id) if may_exist else None
+        if promise is None:
+            await self._answered(self._begin(id, spend))
+        elif (chain := self._joined(promise, spend)).state != "pending":
+            return chain
+        if seconds == 0:
+            return Chain(id, "pending")
+        try:
+            async with asyncio.timeout(seconds):
+                return self._joined(await self._settled(id), spend)
+        except TimeoutError:
+            return Chain(id, "pending")
+
+    async def _begin(self, id: str, spend: Spend) -> None:
+        await self._worker.resonate.run(id, self._function, *spend.arguments).id()
+
+    async def _find(self, id: str) -> PromiseRecord | None:
+        try:
+            return await self._answered(self._worker.sender.promise_get(id))
+        except ServerError as error:
+            if error.code == NotFound.code:
+                return None
+            raise
+
+    async def _answered[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """What the server answers. While it is away it is asked nothing: the SDK would go on until it is back."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._worker.stream.wait_until_connected()
+        except TimeoutError:
+            work.close()
+            refusal = self._worker.stream.refusal
+            reason = f"refuses foo: {refusal}" if refusal else "cannot be reached"
+            raise _unavailable(f"the Resonate server {reason}") from None
+        asking = asyncio.ensure_future(work)  # goes on if its client leaves: the SDK does not bear to be cancelled
+        asking.add_done_callback(lambda late: late.cancelled() or late.exception())
+        if not (await asyncio.wait({asking}, timeout=ANSWER_SECONDS))[0]:
+            raise _unavailable("the Resonate server does not answer")
+        return asking.result()
+
+    async def _settled(self, id: str) -> PromiseRecord:
+        """The promise once it is settled.
+
+        The SDK's handles can wait, too, but they answer "not found" for good when a request to the server overtook
+        the one that creates the promise.
+        """
+        while True:
+            news = self._news.get(id) or self._loop.create_future()
+            self._news[id] = news
+            try:
+                promise = await self._worker.sender.promise_register_listener(id, self._worker.stream.unicast())
+                if promise.state != "pending":
+                    return promise
+            except ResonateError as error:  # it may be busy, and is asked again
+                if isinstance(error, ServerError) and error.code == NotFound.code:
+                    raise
+            await asyncio.wait({news}, timeout=ASK_AGAIN_SECONDS)
+            if news.done() and (settled := news.result()):
+                return settled
+
+    def _receive(self, message: str) -> None:
+        try:
+            promise = msgspec.json.decode(message, type=UnblockMsg).promise
+        except msgspec.MsgspecError:  # another kind of message
+            return
+        if (news := self._news.pop(promise.id, None)) is not None:
+            news.set_result(promise)
+
+    def _connection_changed(self, connected: bool) -> None:
+        while connected and self._news:
+            self._news.popitem()[1].set_result(None)
 
     def _joined(self, promise: PromiseRecord, spend: Spend) -> Chain:
         """The chain for a request that asks for `spend`."""
@@ -123,7 +181,7 @@ class Chains:
         if not spend.may_join(arguments):
             # As draft-ietf-httpapi-idempotency-key-header asks for.
             detail = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+            raise UnprocessableEntity(detail)
         return _chain(promise)
 
     def _arguments(self, promise: PromiseRecord) -> tuple[float, float] | None:
@@ -138,61 +196,6 @@ class Chains:
         given = dict(zip(("pause", "running"), call.args, strict=False)) | call.kwargs
         return given.get("pause", 0), given.get("running", 0)
 
-    # ── on the event loop ──
-
-    async def _begin(self, id: str, spend: Spend) -> None:
-        await self._be_connected()
-        handle = self._worker.resonate.run(id, self._function, *spend.arguments)
-        await self._answer(handle.id())
-
-    async def _find(self, id: str) -> PromiseRecord | None:
-        await self._be_connected()
-        try:
-            return await self._answer(self._worker.sender.promise_get(id))
-        except ServerError as error:
-            if error.code == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-
-    async def _be_connected(self) -> None:
-        """Ask nothing while the server is away: the SDK would go on asking in the background until it is back."""
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._worker.stream.wait_until_connected()
-        except TimeoutError:
-            raise _unavailable("the Resonate server cannot be reached") from None
-
-    async def _answer[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """What the server answers. It may be busy; if it goes away meanwhile, there is no point in waiting."""
-        asking = asyncio.ensure_future(work)
-        end = time.monotonic() + ANSWER_SECONDS
-        while not (await asyncio.wait({asking}, timeout=CONNECT_SECONDS))[0]:
-            if not self._worker.stream.connected or time.monotonic() > end:
-                asking.add_done_callback(lambda late: late.cancelled() or late.exception())
-                raise _unavailable("the Resonate server does not answer")
-        return await asking
-
-    async def _stop(self) -> None:
-        self._settlements.cancel()
-        await self._worker.stop()
-        self._stopped.set()
-
-
-async def _connect(worker: Worker, settings: Settings) -> tuple[RunningWorker, Settlements]:
-    running = RunningWorker(worker, settings)
-    return running, Settlements(running)
-
-
-def _result[T](future: "futures.Future[T]") -> T:
-    try:
-        return future.result()
-    except futures.CancelledError:
-        raise _stopping() from None
-    except ServerError as error:
-        raise _refused(error) from None
-    except ResonateError as error:
-        raise _unavailable(f"the Resonate server gives no usable answer: {error}") from None
-
 
 def _chain(promise: PromiseRecord) -> Chain:
     """Errors are shown by their message."""
@@ -202,14 +205,14 @@ def _chain(promise: PromiseRecord) -> Chain:
         case "resolved":
             return Chain(promise.id, promise.state, message=_value(promise))
         case "rejected_timedout":
-            return Chain(promise.id, promise.state, error="the chain did not end before its deadline")
+            error = "the chain did not end before its deadline"
         case "rejected_canceled":
-            return Chain(promise.id, promise.state, error="the chain was cancelled")
+            error = "the chain was cancelled"
         case "rejected":
             value = _value(promise)
             message = value.get("message") if isinstance(value, dict) else None
             error = str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS]
-            return Chain(promise.id, promise.state, error=error)
+    return Chain(promise.id, promise.state, error=error)
 
 
 def _value(promise: PromiseRecord) -> Any:
@@ -217,32 +220,27 @@ def _value(promise: PromiseRecord) -> Any:
         return CODEC.decode(promise.value)
     except _UNREADABLE as error:
         detail = f"the chain is {promise.state}, but its stored result cannot be read, as base64 of JSON: {error}"
-        raise Problem(HTTPStatus.BAD_GATEWAY, detail[:MAX_ERROR_CHARACTERS]) from None
+        raise BadGateway(detail[:MAX_ERROR_CHARACTERS]) from None
 
 
-def _refused(error: ServerError) -> Problem:
+def _refused(error: ServerError) -> HTTPException:
     match error.code:
-        case HTTPStatus.NOT_FOUND:
-            return _unknown()
-        case HTTPStatus.UNPROCESSABLE_ENTITY:
+        case 404:
+            return NotFound("no chain has this id")
+        case 422:
             return _other_kind()
-        case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
+        case 429 | 503:
             return _unavailable(f"the Resonate server refuses for now: {error.message}")
-    return Problem(HTTPStatus.BAD_GATEWAY, f"the Resonate server refuses: {error.message}")
+    return BadGateway(f"the Resonate server refuses: {error.message}")
 
 
-def _unavailable(reason: str) -> Problem:
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=2)
+def _unavailable(reason: str) -> ServiceUnavailable:
+    return ServiceUnavailable(reason, retry_after=2)
 
 
-def _stopping() -> Problem:
-    detail = "foo is shutting down; a chain that has begun goes on"
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after=1)
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("foo is shutting down; a chain that has begun goes on", retry_after=1)
 
 
-def _unknown() -> Problem:
-    return Problem(HTTPStatus.NOT_FOUND, "no chain has this id")
-
-
-def _other_kind() -> Problem:
-    return Problem(HTTPStatus.CONFLICT, "this id belongs to something else than a call of foo; choose another one")
+def _other_kind() -> Conflict:
+    return Conflict("this id belongs to something else than a call of foo; choose another one")

@@ -2,13 +2,11 @@
 
 import re
 import secrets
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
-
-from foo_web.problems import Problem
+from werkzeug.exceptions import BadRequest
+from werkzeug.http import parse_dict_header
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
@@ -26,38 +24,27 @@ class Spend(msgspec.Struct, forbid_unknown_fields=True):
         """Of the function foo."""
         return self.pause or 0, self.running or 0
 
-    @property
-    def seconds(self) -> float:
-        """How long the chain takes at least."""
-        return sum(self.arguments)
-
     def may_join(self, arguments: tuple[float, float]) -> bool:
         """Whether this is a repetition of a request with these arguments: it says the same, or nothing."""
         return self == Spend() or self.arguments == arguments
 
 
-@dataclass(frozen=True)
-class Preference:
+class Preference(NamedTuple):
     """How long the client waits for the result (seconds; None = as long as it takes), as by RFC 7240."""
 
-    wait: float | None = None
-    applied: str = ""
+    wait: float | None
+    applied: str
 
 
 def parse_body(body: bytes) -> Spend:
     """The body is JSON whatever its content type says, so that `curl -d` needs no header; it may be empty."""
-    if not body.strip():
-        return Spend()
     try:
-        spend = msgspec.json.decode(body, type=Spend)
-    except msgspec.ValidationError as error:
-        raise _bad_request(
-            f'the body must be a JSON object like {{"pause": 10}} or {{"running": 10}}, in seconds: {error}'
-        ) from None
+        spend = msgspec.json.decode(body.strip() or b"{}", type=Spend)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _bad_request(f'the body must be JSON like {{"pause": 10}}: {error}') from None
+        wanted = 'a JSON object like {"pause": 10} or {"running": 10}, in seconds'
+        raise BadRequest(f"the body must be {wanted}: {error}") from None
     if spend.pause is not msgspec.UNSET and spend.running is not msgspec.UNSET:
-        raise _bad_request("the body must have either pause or running, not both")
+        raise BadRequest("the body must have either pause or running, not both")
     return spend
 
 
@@ -65,37 +52,19 @@ def parse_key(header: str | None) -> str:
     """The chain's id: the Idempotency-Key, plain or as a quoted string, or a new one if there is none."""
     if header is None:
         return f"foo-{secrets.token_hex(8)}"
-    key = header.strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not is_key(key):
-        raise _bad_request(
+    key = re.sub(r'^"(.*)"$', r"\1", header.strip())
+    if not KEY.fullmatch(key):
+        raise BadRequest(
             "an Idempotency-Key has 1 to 128 characters: letters, digits and . _ ~ -, a letter or digit first"
             f"{'; a colon separates the ids of a chain' if ':' in key else ''}"
         )
     return key
 
 
-def is_key(text: str) -> bool:
-    return KEY.fullmatch(text) is not None
-
-
-def parse_preference(header: str | None) -> Preference:
-    """Preferences that are unknown, malformed or repeated are ignored, as the RFC asks for."""
-    preferences: dict[str, str] = {}
-    for part in (header or "").split(","):
-        name, _, value = part.split(";")[0].partition("=")
-        preferences.setdefault(name.strip().lower(), value.strip().strip('"'))
-    wait = preferences.get("wait", "")
-    wanted = {
-        "respond-async": "respond-async" in preferences,
-        f"wait={wait}": re.fullmatch(r"[0-9]{1,9}", wait) is not None,
-    }
-    applied = [name for name, given in wanted.items() if given]
-    if not applied:
-        return Preference()
-    return Preference(float(wait) if wanted[f"wait={wait}"] else 0, ", ".join(applied))
-
-
-def _bad_request(detail: str) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, detail)
+def parse_preference(header: str) -> Preference:
+    """Preferences that are unknown or malformed are ignored, as the RFC asks for."""
+    given = parse_dict_header(header.lower())
+    wait = given.get("wait") or ""
+    has_wait, is_async = re.fullmatch("[0-9]{1,9}", wait) is not None, "respond-async" in given
+    applied = ", ".join(["respond-async"] * is_async + [f"wait={wait}"] * has_wait)
+    return Preference(float(wait) if has_wait else 0 if is_async else None, applied)

@@ -1,73 +1,73 @@
-"""gunicorn, configured for requests that wait long: many threads in one process, that end at once."""
+"""gunicorn, configured for requests that wait long, and that end at once."""
 
-import errno
+import asyncio
+import gc
 import logging
 import os
 import resource
 import socket
 import sys
-import threading
 import time
-from pathlib import Path
-from types import FrameType
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import suppress
 from typing import Any, override
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers import gasgi
 
-from foo_web.app import MAX_WAITING, create_app
-from foo_web.chains import Chains
-from foo_web.connections import PatientWorker
-from foo_web.logs import GunicornLogger
-from worker import Settings, Worker, configure_logging, end_process
+from foo_web.app import create_app
+from foo_web.chains import STOP_SECONDS, Chains
+from foo_web.connections import BoundedProtocol
+from worker import Settings, Worker, configure_logging
 
 logger = logging.getLogger(__name__)
 
-_LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"}  # noqa: S104
-
-SPARE_THREADS = 64
-CONNECTIONS = 2048
-# How long to wait for a port that is taken.
+MAX_OPEN_FILES = 4096
+# How long to wait for a port that is taken: a foo that was killed holds it for a moment.
 TAKEN_SECONDS = 2
-# How long clients may take to close their connections when the worker process ends, and when it is killed.
-WORKER_GRACE_SECONDS = 1
 GRACE_SECONDS = 3
 
 
 def serve(worker: Worker) -> None:
     """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
     configure_logging()
-    host, port = os.environ.get("FOO_HOST") or "127.0.0.1", _port(os.environ.get("FOO_PORT") or "5000")
+    host, port = os.environ.get("FOO_HOST") or "127.0.0.1", os.environ.get("FOO_PORT") or "5000"
+    if not (port.isdecimal() and 0 < int(port) < 65536):
+        sys.exit(f"FOO_PORT must be a port number from 1 to 65535, not {port!r}")
     settings = Settings.from_environment()
-    _wait_until_free(host, port)
-    _allow_open_files(CONNECTIONS + 256)
+    _wait_until_free(host, int(port))
+    sys.set_int_max_str_digits(8190)  # as many as a header may have: gunicorn reads Content-Length with int()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # some systems allow a process 256 files unless it asks
+    files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    gc.freeze()  # what is there by now stays: it need not be searched for garbage, least of all at the end
     _Server(worker, settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}").run()
 
 
 class _Server(BaseApplication):
     def __init__(self, worker: Worker, settings: Settings, address: str) -> None:
-        self.worker = worker
-        self.settings = settings
-        self.address = address
-        self.chains: Chains | None = None
-        self._lifeline, self._held_by_master = os.pipe()
+        self.worker, self.settings, self.address = worker, settings, address
+        # Ends with gunicorn's master: if that is killed, its worker must not go on serving the port.
+        self.lifeline, self._held_by_master = os.pipe()
         super().__init__()
 
     @override
     def load_config(self) -> None:
-        shared_memory = Path("/dev/shm")  # noqa: S108  gunicorn makes its file there safely
         options: dict[str, Any] = {
             "bind": self.address,
-            "worker_class": "foo_web.server.WaitingWorker",
-            "workers": 1,
-            "threads": MAX_WAITING + SPARE_THREADS,
-            "worker_connections": CONNECTIONS,
+            "worker_class": "foo_web.server.QuickWorker",
+            "asgi_loop": "asyncio",
+            "asgi_lifespan": "off",
             "keepalive": 0,  # an idle connection would hold up the end of the process
             "graceful_timeout": GRACE_SECONDS,
-            "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
+            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: S108, PTH112
             "control_socket_disable": True,
             "loglevel": "warning",
-            "logger_class": GunicornLogger,
+            "logger_class": _Logger,
             "when_ready": lambda _: logger.info("listening on http://%s", self.address),
+            "worker_exit": lambda _, worker: worker.app.end(),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -75,86 +75,63 @@ class _Server(BaseApplication):
     @override
     def load(self) -> Any:
         """Called in the worker process: threads and event loops do not survive a fork."""
+        os.close(self._held_by_master)
         self.chains = Chains(self.worker, self.settings)
-        threading.Thread(target=self._end_with_master, args=[self.chains], daemon=True).start()
         return create_app(self.chains, os.environ.get("FOO_HOSTS", ""))
 
-    def _end_with_master(self, chains: Chains) -> None:
-        """Whoever kills the program kills gunicorn's master; its worker must not go on serving the port."""
-        os.close(self._held_by_master)
-        os.read(self._lifeline, 1)  # ends when the last holder of the other end is gone
-        chains.stop()
-        chains.join()
-        end_process()
+    def end(self) -> None:
+        with suppress(StillRunning):
+            self.chains.stop().result(STOP_SECONDS)
 
 
-class WaitingWorker(PatientWorker):
-    """Ends within a second though requests wait: they are told to come back."""
+class QuickWorker(gasgi.ASGIWorker):
+    """Ends within seconds though requests wait or are on their way."""
 
     app: _Server
+    _serving: asyncio.Task[None] | None = None
 
     @override
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.app.chains is not None:
+    async def _serve(self) -> None:  # type: ignore[misc]
+        """See test_half_requests_do_not_hold_up_the_end, and test_foo_that_was_killed_can_be_started_again_at_once."""
+        self._serving = asyncio.current_task()
+        asyncio.get_running_loop().add_reader(self.app.lifeline, self.handle_exit_signal)
+        await super()._serve()  # type: ignore[misc]
+
+    @override
+    def handle_exit_signal(self) -> None:
+        """See test_foo_that_ends_sends_its_clients_away."""
+        if self.alive and self._serving is not None:
             self.app.chains.stop()
-        super().handle_exit(sig, frame)
+            for connection in list(BoundedProtocol.arriving):
+                connection.drop()
+            asyncio.get_running_loop().remove_reader(self.app.lifeline)
+            self._serving.cancel()  # from its sleep, for up to a second
+        super().handle_exit_signal()
 
     @override
-    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        self.handle_exit(sig, frame)
+    def handle_quit_signal(self) -> None:
+        """See test_foo_that_ends_sends_its_clients_away."""
+        self.handle_exit_signal()
+
+
+class _Logger(Logger):
+    """Leaves gunicorn's records to the handlers of the program."""
 
     @override
-    def run(self) -> None:
-        self.cfg.set("graceful_timeout", WORKER_GRACE_SECONDS)
-        super().run()
-        if self.app.chains is not None:
-            self.app.chains.stop()
-            self.app.chains.join()
-        end_process()
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
-def _port(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 65536):
-        sys.exit(f"FOO_PORT must be a port number from 1 to 65535, not {text!r}")
-    return int(text)
+gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one
 
 
 def _wait_until_free(host: str, port: int) -> None:
-    """Say clearly what to do about a port that cannot be had. A foo that was killed holds it for a moment."""
+    """Say clearly what to do about a port that is taken, also on all addresses: macOS has a service on *:5000."""
     deadline = time.monotonic() + TAKEN_SECONDS
-    while trouble := _trouble(host, port):
-        if time.monotonic() > deadline:
-            sys.exit(f"{trouble}; see the variables FOO_HOST and FOO_PORT")
-        time.sleep(0.2)
-
-
-def _trouble(host: str, port: int) -> str | None:
-    """Why this address cannot be listened on, if it cannot."""
-    if host in _LOCAL and _someone_answers(port):
-        return f"port {port} is taken"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            return f"port {port} is taken" if taken else f"cannot listen on {host}: {error.strerror}"
-    return None
-
-
-def _someone_answers(port: int) -> bool:
-    """Also on an address that could be bound beside ours: macOS has a service of its own on *:5000."""
-    try:
-        socket.create_connection(("localhost", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _allow_open_files(number: int) -> None:
-    """Each waiting request holds a connection; some systems allow a process 256 files unless it asks."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    with suppress(OSError):
+        while time.monotonic() < deadline:
+            socket.create_connection((host, port), timeout=1).close()
+            time.sleep(0.2)
+        sys.exit(f"port {port} is taken; see the variables FOO_HOST and FOO_PORT")

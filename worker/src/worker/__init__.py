@@ -2,15 +2,13 @@
 
     Worker("service-bar", bar).run()
 
-connects to the server, reconnects when the server was away, keeps a health file, and on SIGTERM gives back
-what it holds. Inside a function, `log_run(ctx)` has the log tell that it runs, and in the end what it came to. A
-program that has something else to do on its main thread, like foo, calls `configure_logging`, makes a `RunningWorker`
-from the same `Worker` and its `Settings`, and reads values with the `CODEC`.
+Inside a function, `log_run(ctx)` has the log tell that it runs, and in the end what it came to. A program that has
+something else to do on its main thread, like foo, makes a `RunningWorker` from the same `Worker` and its `Settings`.
 """
 
 from worker.logs import configure_logging, log_run
 from worker.settings import Settings
 from worker.values import CODEC
-from worker.worker import RunningWorker, Worker, end_process
+from worker.worker import RunningWorker, Worker
 
-__all__ = ["CODEC", "RunningWorker", "Settings", "Worker", "configure_logging", "end_process", "log_run"]
+__all__ = ["CODEC", "RunningWorker", "Settings", "Worker", "configure_logging", "log_run"]

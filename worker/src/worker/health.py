@@ -31,20 +31,14 @@ class HealthFile:
                 self._path.touch()
 
 
-def is_healthy(path: Path) -> bool:
-    try:
-        age = time.time() - path.stat().st_mtime
-    except OSError:
-        return False
-    return age < STALE_SECONDS
-
-
 def main() -> None:
     """Exit with 0 if the file named by HEALTH_FILE is fresh, with 1 otherwise."""
-    path = os.environ.get("HEALTH_FILE")
-    if not path:
-        sys.exit("HEALTH_FILE is not set: the worker keeps no health file")
-    if not is_healthy(Path(path)):
+    path = os.environ.get("HEALTH_FILE") or sys.exit("HEALTH_FILE is not set: the worker keeps no health file")
+    try:
+        is_fresh = time.time() - Path(path).stat().st_mtime < STALE_SECONDS
+    except OSError:
+        is_fresh = False
+    if not is_fresh:
         sys.exit(f"not connected: {path} is missing or older than {STALE_SECONDS:.0f} s")
 
 

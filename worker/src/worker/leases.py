@@ -1,21 +1,22 @@
 """Which tasks this worker holds: a network of the SDK that watches what passes through another one."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Final
+import logging
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
-from resonate.error import ConnectorError, ResonateError
+from resonate.error import ConnectorError, ResonateError, ServerError
 from resonate.send import Sender, TaskRef
 from resonate_base.connections import Network
 
 from worker.runs import LEASE_IS_GONE, RunLog
 
+logger = logging.getLogger(__name__)
+
 CLAIMS: Final = {"task.acquire", "task.create"}
 GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
-OK: Final = 200
-ERROR: Final = 400
 
 
 class LeaseKeeper:
@@ -48,16 +49,22 @@ class LeaseKeeper:
         """Pass a request on, unless the worker is about to end: then nothing is begun any more."""
         self._refuse_if_closing()
         request = msgspec.json.decode(req, type=_Request)
+        watched = request.kind in CLAIMS | GIVES_UP
+        task = msgspec.json.decode(request.data, type=_Task) if watched else _Task()
+        if request.kind == "task.acquire":  # the answer may wait to be read for longer than the lease that it grants
+            self._asked[task.id] = task.version + 1  # by which a claim raises it
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
         try:
-            with self._asking(request):
-                answer = await self._network.send(req, headers)
-            self._note(request, answer)
+            answer = await self._network.send(req, headers)
+            with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+                if watched:
+                    self._note(request.kind, task, msgspec.json.decode(answer, type=_Answer))
         except TimeoutError as error:
             # A connection may fail with this error alone; any other one makes the SDK leak the lease.
             raise ConnectorError(error) from error
         finally:
+            self._asked.pop(task.id, None)
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()
@@ -83,50 +90,32 @@ class LeaseKeeper:
         if self._closing:
             raise ConnectorError(RuntimeError("the worker is shutting down"))
 
-    @contextlib.contextmanager
-    def _asking(self, request: "_Request") -> Iterator[None]:
-        """An answer may wait for the event loop to read it for longer than the lease that it grants."""
-        if request.kind != "task.acquire":
-            yield
-            return
-        task = msgspec.json.decode(request.data, type=_Task)
-        self._asked[task.id] = task.version + 1  # by which a claim raises it
-        try:
-            yield
-        finally:
-            self._asked.pop(task.id, None)
+    def _note(self, kind: str, task: "_Task", answer: "_Answer") -> None:
+        status = answer.head.status
+        if kind in GIVES_UP:
+            if status == HTTPStatus.OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
+                self._held.pop(task.id, None)
+            self._tell_end(kind, task, answer)
+        elif status == HTTPStatus.OK:
+            claim = msgspec.json.decode(answer.data, type=_Claim)
+            # The SDK drops the tasks of timers without a word; their leases lapse.
+            if claim.task.state == "acquired" and claim.promise.tags.get("resonate:timer") != "true":
+                self._held[claim.task.id] = claim.task.version
+        elif status >= HTTPStatus.BAD_REQUEST and status not in LEASE_IS_GONE:
+            # If it is gone, another worker was first, or another copy of the message: so work is handed out only once.
+            logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, _text(answer)))
 
-    def _note(self, request: "_Request", answer: str) -> None:
-        if request.kind not in CLAIMS | GIVES_UP:
-            return
-        with contextlib.suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
-            status = msgspec.json.decode(answer, type=_Answer).head.status
-            if request.kind in GIVES_UP:
-                task = msgspec.json.decode(request.data, type=_Task)
-                self._note_end(task, status)
-                self._tell_end(request, TaskRef(id=task.id, version=task.version), answer, status)
-            elif status == OK:
-                self._note_claim(msgspec.json.decode(answer, type=_ClaimAnswer).data)
-
-    def _note_claim(self, claim: "_Claim") -> None:
-        # The SDK drops the tasks of timers without a word; their leases lapse.
-        if claim.task.state == "acquired" and claim.promise.tags.get("resonate:timer") != "true":
-            self._held[claim.task.id] = claim.task.version
-
-    def _note_end(self, task: "_Task", status: int) -> None:
-        if status == OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
-            self._held.pop(task.id, None)
-
-    def _tell_end(self, request: "_Request", task: TaskRef, answer: str, status: int) -> None:
-        if status >= ERROR:
-            self._runs.refused(task, status, msgspec.json.decode(answer, type=_Refusal).data)
-        elif request.kind == "task.suspend":
-            awaited = [action.data.awaited for action in msgspec.json.decode(request.data, type=_Suspension).actions]
-            self._runs.suspended(task, awaited, goes_on=status != OK)
-        elif request.kind == "task.fulfill":
-            self._runs.fulfilled(task)
+    def _tell_end(self, kind: str, task: "_Task", answer: "_Answer") -> None:
+        ref, status = TaskRef(id=task.id, version=task.version), answer.head.status
+        if status >= HTTPStatus.BAD_REQUEST:
+            self._runs.refused(ref, status, _text(answer))
+        elif kind == "task.suspend":
+            awaited = [action["data"]["awaited"] for action in task.actions]
+            self._runs.suspended(ref, awaited, goes_on=status != HTTPStatus.OK)
+        elif kind == "task.fulfill":
+            self._runs.fulfilled(ref)
         else:
-            self._runs.released(task)
+            self._runs.released(ref)
 
     async def _release(self, sender: Sender, id: str, version: int) -> bool:
         try:
@@ -135,6 +124,10 @@ class LeaseKeeper:
             return False
         self._runs.withdrawn(TaskRef(id=id, version=version))
         return True
+
+
+def _text(answer: "_Answer") -> str:
+    return msgspec.json.decode(answer.data, type=str)
 
 
 class _Request(msgspec.Struct):
@@ -148,28 +141,14 @@ class _Head(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     head: _Head
-
-
-class _Refusal(msgspec.Struct):
-    data: str
-
-
-class _Callback(msgspec.Struct):
-    awaited: str
-
-
-class _Action(msgspec.Struct):
-    data: _Callback
+    data: msgspec.Raw
 
 
 class _Task(msgspec.Struct):
-    id: str
-    version: int
+    id: str = ""
+    version: int = 0
     state: str = ""
-
-
-class _Suspension(msgspec.Struct):
-    actions: list[_Action] = []
+    actions: list[dict[str, Any]] = []
 
 
 class _Promise(msgspec.Struct):
@@ -179,7 +158,3 @@ class _Promise(msgspec.Struct):
 class _Claim(msgspec.Struct):
     task: _Task
     promise: _Promise
-
-
-class _ClaimAnswer(msgspec.Struct):
-    data: _Claim

@@ -3,23 +3,20 @@
 Ids and messages are anybody's text: nothing in them begins a line or moves the cursor.
 """
 
-import contextlib
 import logging
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
-from types import TracebackType
-from typing import Final, override
+from typing import Any, Final, override
 
 from resonate.context import Context
-from resonate.error import PlatformError, ServerError
 
-from worker.runs import LEASE_IS_GONE
-from worker.seams import runs_of, task_of
+from worker.seams import is_worth_telling, runs_of, task_of
 
 logger = logging.getLogger("worker")
 
@@ -39,35 +36,28 @@ def configure_logging() -> None:
 
     The file is the one that stdout and stderr go to: what the interpreter itself prints stands in it, too.
     """
-    handler = _handler(os.environ.get("LOG_FILE", ""))
+    handler: logging.Handler = logging.StreamHandler(sys.stdout)
+    if file := os.environ.get("LOG_FILE"):
+        try:
+            handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+        except OSError as error:
+            raise SystemExit(f"LOG_FILE names a file that cannot be written: {error}") from error
+        handler.rotator = _copy_and_empty
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
-    sys.excepthook = _log_uncaught
-    threading.excepthook = lambda uncaught: _log_uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+    sys.excepthook = lambda *error: _log_uncaught(error)
+    threading.excepthook = lambda uncaught: _log_uncaught(uncaught[:3])
 
 
 def filter_sdk(connected: Callable[[], bool]) -> None:
     """`connected` tells whether the server is known to be reachable."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not record.name.startswith(_SDK) or is_worth_telling(record, connected=connected())
+
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_SdkFilter(connected))
-
-
-def silence_sdk() -> None:
-    """Stop listening to the SDK and asyncio: a worker that ends cuts its work short, and each cut would be reported."""
-    for name in (_SDK, "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-
-def _handler(file: str) -> logging.Handler:
-    if not file:
-        return logging.StreamHandler(sys.stdout)
-    try:
-        handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
-    except OSError as error:
-        raise SystemExit(f"LOG_FILE names a file that cannot be written: {error}") from error
-    handler.rotator = _copy_and_empty
-    return handler
+        handler.addFilter(is_shown)
 
 
 def _copy_and_empty(file: str, old: str) -> None:
@@ -76,30 +66,14 @@ def _copy_and_empty(file: str, old: str) -> None:
     Whatever is killed in between, no line is lost: the file is copied again at the next start. On a full disk the old
     lines give way to new ones.
     """
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         shutil.copyfile(file, old)
     os.truncate(file, 0)
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        logger.critical("uncaught exception", exc_info=error and (kind, error, trace))
-
-
-class _SdkFilter(logging.Filter):
-    """Keep from the SDK's records what a person wants to know."""
-
-    def __init__(self, connected: Callable[[], bool]) -> None:
-        super().__init__()
-        self._connected = connected
-
-    @override
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(_SDK):
-            return True
-        if record.name == "resonate.connections.http" and not self._connected():
-            return False  # each waiting request fails again and again; the stream has said so already
-        return record.levelno >= logging.WARNING and not _is_told_by_the_end_of_a_run(_error(record))
+def _log_uncaught(error: Any) -> None:
+    if not issubclass(error[0], KeyboardInterrupt):
+        logger.critical("uncaught exception", exc_info=error)
 
 
 class _Formatter(logging.Formatter):
@@ -107,8 +81,12 @@ class _Formatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        lines = [f"{_time(record)} {printable(_told(record))}"]
-        if record.exc_info and not record.name.startswith(_SDK):
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        is_by_sdk = record.name.startswith(_SDK)
+        reason = f": {record.exc_info[1]}" if is_by_sdk and record.exc_info else ""
+        lines = [f"{time} {level}{printable(record.getMessage() + reason)}"]
+        if record.exc_info and not is_by_sdk:
             # The text of an exception is anybody's, too: a line of it could be taken for one of ours.
             lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
         return "\n".join(lines)
@@ -120,27 +98,5 @@ def printable(text: str) -> str:
 
 
 def _limited(traceback: str) -> str:
-    if len(traceback) <= MAX_TRACEBACK_CHARACTERS:
-        return traceback
     half = MAX_TRACEBACK_CHARACTERS // 2
-    return f"{traceback[:half]}\n…\n{traceback[-half:]}"
-
-
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def _told(record: logging.LogRecord) -> str:
-    """A record in one line, without its traceback."""
-    level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-    reason = f": {_error(record)}" if record.name.startswith(_SDK) and record.exc_info else ""
-    return f"{level}{record.getMessage()}{reason}"
-
-
-def _is_told_by_the_end_of_a_run(error: BaseException | None) -> bool:
-    """A step that failed, or a lease that is lost."""
-    return isinstance(error, PlatformError) or (isinstance(error, ServerError) and error.code in LEASE_IS_GONE)
-
-
-def _error(record: logging.LogRecord) -> BaseException | None:
-    return record.exc_info[1] if record.exc_info else None
+    return traceback if len(traceback) <= 2 * half else f"{traceback[:half]}\n…\n{traceback[-half:]}"

@@ -4,8 +4,7 @@
     ended function bar  promise=ID  attempt=1  seconds=0.012  suspended, waits for ID.1
 
 A function that waits runs from its top again when it goes on, in a further attempt: that is the version of its task.
-The end is told when it counts, which is when the server has answered what the function has come to. Results and
-messages are in these lines, shortened.
+The end is told when it counts, which is when the server has answered what the function has come to.
 """
 
 import asyncio
@@ -39,10 +38,8 @@ class _Run(msgspec.Struct):
     began: float
     ended: float | None = None
     outcome: str = ""
-    """What it returned or raised."""
+    """What it returned or raised, or why it came to nothing."""
     error: Exception | None = None
-    hindrance: str = ""
-    """Why it came to nothing."""
 
 
 class RunLog:
@@ -65,22 +62,25 @@ class RunLog:
         logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
 
     def returned(self, id: str, attempt: int, value: Any) -> None:
-        if run := self._end(id, attempt):
-            run.outcome = f"result: {_shortened(_values.repr(value))}"
+        if run := self._runs.get((id, attempt)):
+            run.ended, run.outcome = time.monotonic(), f"result: {_shortened(_values.repr(value))}"
 
     def raised(self, id: str, attempt: int, error: BaseException) -> None:
-        if (run := self._end(id, attempt)) is None:
+        if (run := self._runs.get((id, attempt))) is None:
             return
+        run.ended = time.monotonic()
         match error:
             case Suspended():
-                pass  # the request to suspend its task says what for
+                return  # the request to suspend its task says what for
             case PlatformError():
-                self._break_off(run, _shortened(str(error.cause)))
+                run.outcome = _shortened(str(error.cause))
             case asyncio.CancelledError():
-                self._break_off(run, STOPS)
+                run.outcome = STOPS
             case Exception():
-                run.error = error
-                run.outcome = f"{type(error).__name__}: {_shortened(str(error))}"
+                run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(str(error))}"
+                return
+        if run.id != run.task.id:  # of a step nobody hears any more; of what is called, the server is told
+            self._tell(run, f"broken off: {run.outcome}")
 
     # ── what the server says to it ──
 
@@ -91,55 +91,38 @@ class RunLog:
 
     def fulfilled(self, task: TaskRef) -> None:
         """What the function returned or raised is in its promise now."""
-        if run := self._run_of(task):
+        if run := self._runs.get((task.id, task.version)):
             self._tell_outcome(run)
 
     def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
         """`goes_on`: what it waits for is there already, and the attempt goes on from the function's top."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
-        at_once = ", which is there already" if goes_on else ""
-        self._end_attempt(task, f"suspended, waits for {shown}{more}{at_once}")
+        self._end(task, f"suspended, waits for {shown}{more}{', which is there already' if goes_on else ''}")
 
     def refused(self, task: TaskRef, status: int, message: str) -> None:
         """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
         if status in LEASE_IS_GONE:
-            self._end_attempt(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
-        elif run := self._run_of(task):
-            run.hindrance = _shortened(message)
+            self._end(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
+        elif run := self._runs.get((task.id, task.version)):
+            run.outcome = _shortened(message)
 
     def released(self, task: TaskRef) -> None:
-        if run := self._run_of(task):
-            self._end_attempt(task, f"given back: {run.hindrance}" if run.hindrance else "given back")
+        if run := self._runs.get((task.id, task.version)):
+            self._end(task, f"given back: {run.outcome}" if run.outcome else "given back")
 
     # ── when the worker stops ──
 
     def withdrawn(self, task: TaskRef) -> None:
-        self._end_attempt(task, f"given back: {STOPS}")
+        self._end(task, f"given back: {STOPS}")
 
     def abandoned(self) -> None:
         """Nothing more is heard of the others."""
         for run in list(self._runs.values()):
             self._tell(run, f"broken off: {STOPS}, and the server does not answer")
 
-    # ── telling ──
-
-    def _run_of(self, task: TaskRef) -> _Run | None:
-        return self._runs.get((task.id, task.version))
-
-    def _end(self, id: str, attempt: int) -> _Run | None:
-        run = self._runs.get((id, attempt))
-        if run is not None:
-            run.ended = time.monotonic()
-        return run
-
-    def _break_off(self, run: _Run, reason: str) -> None:
-        """Of a step nobody hears any more; of what is called, the server is told."""
-        run.hindrance = reason
-        if run.id != run.task.id:
-            self._tell(run, f"broken off: {reason}")
-
-    def _end_attempt(self, task: TaskRef, text: str) -> None:
+    def _end(self, task: TaskRef, text: str) -> None:
+        """Of the function, and of its steps."""
         for run in [run for run in self._runs.values() if run.task == task]:
             self._tell(run, text)
 

@@ -1,32 +1,34 @@
 """What depends on the insides of the SDK (resonate-sdk 0.8.1), because it has no public place for it.
 
 * `resonate.core.ResonateEffects`, made for each attempt: it gives back the promise of a step from its cache or from the
-  server, without comparing it with what was asked for.
-* `Context._next_id`, called once for each step: the request does not say which function asks.
+  server, without comparing it with what was asked for. It knows its task and version.
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
-* `Context._state.effects`: which task a function runs for, and in which version.
-* `Resonate._bounded_execute`: cancelled while it waits for a place, it leaves the coroutine it was given to the
-  interpreter, which warns of each.
+* `HttpConnection.send` repeats a request for as long as the server is away; only one that was never started does not.
+* Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
 
 tests/unit_worker/test_seams.py fails if another version of the SDK has these otherwise.
 """
 
 import functools
-from collections.abc import Coroutine
-from typing import Any
+import logging
+import warnings
+from typing import Any, Final
 
 import resonate.core
+from resonate.connections import HttpConnection
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.error import PlatformError
-from resonate.resonate import Resonate
-from resonate.send import TaskRef
-from resonate.types import PromiseCreateReq, PromiseRecord, Value
+from resonate.error import PlatformError, ServerError
+from resonate.send import Sender, TaskRef
+from resonate.transport import Transport
+from resonate.types import PromiseCreateReq, PromiseRecord
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
-from worker.runs import RunLog
+from worker.runs import LEASE_IS_GONE, RunLog
+
+INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
 
 class ComparingEffects(ResonateEffects):
@@ -34,41 +36,35 @@ class ComparingEffects(ResonateEffects):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.callers: dict[str, str] = {}
-        """By the id of a step: the function that asks for it."""
         self.functions: dict[str, str] = {}
-        """By the id of a step that is run locally: its function."""
+        """By id: those that run, and those that are asked for as local steps."""
 
     async def create_promise(self, req: PromiseCreateReq) -> PromiseRecord:
         """Raises :class:`StepChangedError` (in a `PlatformError`, which functions cannot catch) for another step."""
         if function := self.functions.get(req.id):
-            req = PromiseCreateReq(
-                id=req.id, timeout_at=req.timeout_at, param=req.param, tags=req.tags | {FUNCTION_TAG: function}
-            )
+            tags = req.tags | {FUNCTION_TAG: function}
+            req = PromiseCreateReq(id=req.id, timeout_at=req.timeout_at, param=req.param, tags=tags)
         record = await super().create_promise(req)
         then = step_of(record.tags, record.param.data)
-        now = step_of(req.tags, self._as_stored(req.param))
+        # As it comes back from the server: objects become what JSON makes of them.
+        now = step_of(
+            req.tags, None if req.param.data is None else self.codec.decode(self.codec.encode(req.param.data))
+        )
         if not is_same(then, now):
             self._stopped = True
-            error = StepChangedError(self.callers.get(req.id, "a function"), req.id, then, now)
+            caller = self.functions.get(req.tags.get("resonate:parent", ""), "a function")
+            error = StepChangedError(caller, req.id, then, now)
             raise PlatformError([error]) from error
         return record
 
-    def _as_stored(self, param: Value) -> Any:
-        """The parameter as it comes back from the server: objects become what JSON makes of them."""
-        return None if param.data is None else self.codec.decode(self.codec.encode(param.data))
-
 
 def adapt_sdk() -> None:
-    """Have the SDK compare each step with its promise, tell the `RunLog` among its dependencies what each function came
-    to, and drop what it has not begun without a warning. To be called before a worker begins; once is enough."""
-    if vars(resonate.core)["ResonateEffects"] is ComparingEffects:
-        return
-    resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
-    Context._next_id = _naming_callers(Context._next_id)  # type: ignore[method-assign]
-    Context.run = _naming_functions(Context.run)  # type: ignore[method-assign]
-    DurableFunction.invoke = _telling(DurableFunction.invoke)  # type: ignore[method-assign]
-    Resonate._bounded_execute = _closing(Resonate._bounded_execute)  # type: ignore[method-assign]
+    """Have the SDK compare each step with its promise, and tell the `RunLog` among its dependencies what each function
+    came to. To be called before a worker begins; once is enough."""
+    if vars(resonate.core)["ResonateEffects"] is not ComparingEffects:
+        resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
+        Context.run = _naming(Context.run)  # type: ignore[method-assign]
+        DurableFunction.invoke = _telling(DurableFunction.invoke)  # type: ignore[method-assign]
 
 
 def task_of(ctx: Context) -> TaskRef:
@@ -85,33 +81,46 @@ def runs_of(ctx: Context) -> RunLog:
         return RunLog()
 
 
-def _naming_callers(next_id: Any) -> Any:
-    @functools.wraps(next_id)
-    def named(ctx: Context) -> str:
-        id: str = next_id(ctx)
-        if isinstance(effects := ctx._state.effects, ComparingEffects):
-            effects.callers[id] = ctx._state.func_name
-        return id
-
-    return named
+def hasty_sender(url: str, token: str | None) -> Sender:
+    """Tries once and leaves it at that."""
+    return Sender(Transport(HttpConnection(url=url, auth=token)), token)
 
 
-def _naming_functions(run: Any) -> Any:
+def is_worth_telling(record: logging.LogRecord, *, connected: bool) -> bool:
+    """Of what the SDK logs. `connected`: whether the server is known to be reachable."""
+    if record.name == "resonate.connections.http" and not connected:
+        return False  # each waiting request fails again and again; the stream has said so already
+    error = record.exc_info[1] if record.exc_info else None
+    cause = error.cause if isinstance(error, PlatformError) else error
+    is_told_by_the_end_of_a_run = isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
+    return record.levelno >= logging.WARNING and not is_told_by_the_end_of_a_run
+
+
+def silence_sdk() -> None:
+    """A worker that ends cuts the SDK's work short, and each cut would be reported."""
+    for name in ("resonate", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+
+
+def _naming(run: Any) -> Any:
     @functools.wraps(run)
-    def named(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
+    def naming(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
         future = run(ctx, fn, *args, **kwargs)
         # The promise is asked for in a task, which has not begun yet.
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions[future._id] = fn if isinstance(fn, str) else getattr(fn, "__name__", "")
         return future
 
-    return named
+    return naming
 
 
 def _telling(invoke: Any) -> Any:
     @functools.wraps(invoke)
     async def telling(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
         runs, id, attempt = runs_of(ctx), ctx.info.id, task_of(ctx).version
+        if isinstance(effects := ctx._state.effects, ComparingEffects):
+            effects.functions.setdefault(id, ctx.info.func_name)
         try:
             result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
@@ -121,14 +130,3 @@ def _telling(invoke: Any) -> Any:
         return result
 
     return telling
-
-
-def _closing(execute: Any) -> Any:
-    @functools.wraps(execute)
-    async def closing(resonate: Resonate, coro: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await execute(resonate, coro)
-        finally:
-            coro.close()
-
-    return closing

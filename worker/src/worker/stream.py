@@ -22,6 +22,7 @@ from resonate.connections.sse import SseFramer
 
 logger = logging.getLogger(__name__)
 
+RECONNECT_SECONDS = 0.5
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
@@ -31,22 +32,32 @@ QUIET_SECONDS = 1.5
 REMIND_SECONDS = 60.0
 
 
+class SteadyBackoff:
+    """The same pause each time (the SDK's default doubles up to a minute).
+
+    However long the server was away, its workers are back this soon after its return.
+    """
+
+    def delay(self, attempt: int) -> float:  # noqa: ARG002  the SDK's protocol asks for it
+        return RECONNECT_SECONDS
+
+
 class Stream:
     """Listens as one member of a group; reconnects for as long as it runs."""
 
-    def __init__(self, url: str, group: str, pid: str, token: str | None, pause: float) -> None:
-        """`pause`: the seconds between a stream's end and the next attempt."""
+    def __init__(self, url: str, group: str, pid: str, token: str | None) -> None:
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
         self._headers = {"Accept": "text/event-stream"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._addresses = SSEConnection(url=url, pid=pid, group=group)
-        self._pause = pause
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
         self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
+        self.refusal = ""
+        """Why the server does not let this worker in; empty while nothing is known of that."""
         self._last_report = ""
         self._warned_at = -math.inf
         self._away_since = 0.0
@@ -97,10 +108,11 @@ class Stream:
                 except aiohttp.ClientResponseError as error:
                     self._report_refusal(error.status)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    self.refusal = ""
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
                 self._lose()
-                await asyncio.sleep(self._pause)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         framer = SseFramer()
@@ -127,6 +139,7 @@ class Stream:
     def _establish(self) -> None:
         self._report(f"connected to server {self._server}")
         self._warned_at = -math.inf
+        self.refusal = ""
         self._established.set()
         self._notify()
 
@@ -141,22 +154,19 @@ class Stream:
             watcher(self.connected)
 
     def _report_refusal(self, status: int) -> None:
-        match status:
-            case HTTPStatus.UNAUTHORIZED if "Authorization" in self._headers:
-                self._warn("RESONATE_TOKEN is not a token that it takes")
-            case HTTPStatus.UNAUTHORIZED:
-                self._warn("it asks for a token, and RESONATE_TOKEN is not set")
-            case HTTPStatus.FORBIDDEN:
-                self._warn("RESONATE_TOKEN does not permit to listen for this worker's group")
-            case _:
-                self._report(f"server {self._server} refuses the stream, retrying", detail=str(status))
-
-    def _warn(self, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at > REMIND_SECONDS:
-            self._warned_at = now
+        reasons: dict[int, str] = {
+            HTTPStatus.UNAUTHORIZED: "RESONATE_TOKEN is not a token that it takes"
+            if "Authorization" in self._headers
+            else "it asks for a token, and RESONATE_TOKEN is not set",
+            HTTPStatus.FORBIDDEN: "RESONATE_TOKEN does not permit to listen for this worker's group",
+        }
+        self.refusal = reasons.get(status, "")
+        if not self.refusal:
+            self._report(f"server {self._server} refuses the stream, retrying", detail=str(status))
+        elif time.monotonic() - self._warned_at > REMIND_SECONDS:
+            self._warned_at = time.monotonic()
             self._last_report = ""
-            logger.warning("server %s refuses this worker: %s", self._server, reason)
+            logger.warning("server %s refuses this worker: %s", self._server, self.refusal)
 
     def _report(self, line: str, detail: str = "") -> None:
         """Log what is new. Streams end as planned every few minutes, and nobody needs to know."""

@@ -20,23 +20,18 @@ class PlainValues:
     So an error arrives as the SDK's `ApplicationError` with its message.
     """
 
-    def encrypt(self, data: bytes) -> bytes:
-        return _without_pickle(data)
-
     def decrypt(self, data: bytes) -> bytes:
-        return _without_pickle(data)
+        """The same JSON. What is none raises the error that the SDK expects of a value it cannot read."""
+        try:
+            value = msgspec.json.decode(data)
+        except (ValueError, RecursionError) as error:  # also for bytes that are no UTF-8, and for nesting without end
+            raise SerializationError(error) from error
+        if not isinstance(value, dict) or PICKLE not in value:
+            return data
+        del value[PICKLE]
+        return msgspec.json.encode(value)
+
+    encrypt = decrypt
 
 
 CODEC: Final = Codec(PlainValues())
-
-
-def _without_pickle(data: bytes) -> bytes:
-    """The same JSON; what is none raises the `SerializationError` that the SDK expects of a value it cannot read."""
-    try:
-        value = msgspec.json.decode(data)
-    except (ValueError, RecursionError) as error:  # also for bytes that are no UTF-8, and for nesting without end
-        raise SerializationError(error) from error
-    if not isinstance(value, dict) or PICKLE not in value:
-        return data
-    del value[PICKLE]
-    return msgspec.json.encode(value)

@@ -5,37 +5,33 @@ import logging
 import os
 import signal
 import sys
-import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from resonate.connections import HttpConnection
-from resonate.observability import BackgroundTaskFailed, Event, PromiseSettleReturned
+from resonate.heartbeat import NoopHeartbeat
+from resonate.observability import Event, PromiseSettleReturned
 from resonate.resonate import Resonate
 from resonate.retry import Constant
 from resonate.send import Sender
 from resonate.transport import Transport
 
-from worker.backoff import BACKOFF, RECONNECT_SECONDS
-from worker.blocking import BlockWatch
+from worker.beside import Beside
 from worker.clock import HeardClock
 from worker.health import HealthFile
-from worker.heartbeat import StandIn, SteadyHeartbeat
 from worker.leases import LeaseKeeper
-from worker.logs import configure_logging, filter_sdk, silence_sdk
-from worker.places import report_full
+from worker.logs import configure_logging, filter_sdk
 from worker.runs import RunLog
-from worker.seams import adapt_sdk
+from worker.seams import adapt_sdk, hasty_sender, silence_sdk
 from worker.settings import Settings
-from worker.stream import Stream
+from worker.stream import SteadyBackoff, Stream
 from worker.values import PlainValues
 
 logger = logging.getLogger(__name__)
 
 type DurableFunction = Callable[..., Any]
 
-HEARTBEATS_PER_LEASE = 4
 # To the server, at most. As with the SDK's own figures, a heartbeat is to find one that is free.
 MIN_CONNECTIONS, CONNECTIONS_PER_TASK = 256, 4
 # Retry a failing function twice, one second apart, so that its caller soon hears of the failure.
@@ -43,6 +39,7 @@ RETRY_POLICY = Constant(max_retries=2, delay=1)
 # Shutdown limits: together under one second even if the server does not answer.
 ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
+LOOK_SECONDS = 1.0
 
 
 class Worker:
@@ -67,7 +64,9 @@ class Worker:
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
-        end_process()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # threads that functions have started would delay a normal exit until they are done
 
 
 class RunningWorker:
@@ -77,21 +76,19 @@ class RunningWorker:
         url, token, lease = settings.server_url, settings.token, settings.lease
         pid = uuid.uuid4().hex
         adapt_sdk()
-        self._stopping = False
-        self.stream = Stream(url, worker.group, pid, token, RECONNECT_SECONDS)
+        self.stream = Stream(url, worker.group, pid, token)
         clock = HeardClock()
         self.stream.watch(clock.connection_changed)
         self.stream.watch_time(clock.heard)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
+        network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
         self._releasing = Sender(Transport(network), token)
         self._runs = RunLog()
         self._leases = LeaseKeeper(network, self._runs)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
-        pause = lease.total_seconds() / HEARTBEATS_PER_LEASE
-        self._heartbeat = SteadyHeartbeat(pid, pause, self.sender)
+        Beside(pid, lease.total_seconds(), hasty_sender(url, token), self._leases.leases).start()
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -100,7 +97,7 @@ class RunningWorker:
             ttl=lease,
             token=token,
             encryptor=PlainValues(),
-            heartbeat=self._heartbeat,
+            heartbeat=NoopHeartbeat(),  # they come from beside
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
@@ -114,10 +111,6 @@ class RunningWorker:
             self.stream.watch(health.show)
             self._beating = asyncio.create_task(health.keep_fresh())
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
-        # Never started, this connection tries once and leaves it at that.
-        sender = Sender(Transport(HttpConnection(url=url, auth=token)), token)
-        stand_in = StandIn(pid, pause, sender, self._heartbeat.silence, self._leases.leases)
-        _run_beside(BlockWatch(lease.total_seconds()).run(), stand_in.run())
         self.resonate.start()
 
     async def stop(self) -> None:
@@ -126,13 +119,12 @@ class RunningWorker:
         The SDK's own `stop` would wait for the functions that run.
         """
         logger.info("shutting down")
-        self._stopping = True
         silence_sdk()
         await self.stream.stop()
-        self._heartbeat.shutdown()
         await self._leases.close(ANSWER_SECONDS)
         await asyncio.sleep(0)  # what has just been spawned begins, and can be ended properly
-        _cancel_all_other_tasks()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # another worker may run these functions as soon as their leases are given back
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
         self._runs.abandoned()
         await self._leases.stop()
@@ -140,32 +132,21 @@ class RunningWorker:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
 
     def _observe(self, event: Event) -> None:
-        """Report work that failed in the background, unless the failure is part of the protocol."""
-        match event:
-            case PromiseSettleReturned(id=id):
-                self._runs.step_settled(id)
-            # 409: another copy of the message, or another worker, was first. That is how work is handed out once.
-            case BackgroundTaskFailed(cause=cause) if not self._stopping and "code=409" not in cause:
-                logger.warning("background work failed: %s", cause)
+        """Background work that failed is told by the end of a run, or where its request was refused."""
+        if isinstance(event, PromiseSettleReturned):
+            self._runs.step_settled(event.id)
 
 
-def _run_beside(*work: Coroutine[Any, Any, None]) -> None:
-    """On the event loop of a thread of its own, until the process ends: what must go on while this one is blocked."""
-
-    async def all_of_it() -> None:
-        await asyncio.gather(*work)
-
-    threading.Thread(target=asyncio.run, args=[all_of_it()], name="beside", daemon=True).start()
-
-
-def _cancel_all_other_tasks() -> None:
-    """Stop the functions that run: another worker may run them as soon as their leases are given back."""
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
-
-
-def end_process() -> NoReturn:
-    """Exit with 0, now. Threads that functions have started would delay a normal exit until they are done."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+async def report_full(taken: Callable[[], int], places: int) -> None:
+    """Tell when all are taken, and when no longer. What does not last from one look to the next is not worth a line."""
+    told = before = False
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        full = taken() >= places
+        if full == before != told:
+            told = full
+            if full:
+                logger.warning("all %d places are taken, further tasks wait for one (see MAX_TASKS)", places)
+            else:
+                logger.info("not all %d places are taken any more", places)
+        before = full

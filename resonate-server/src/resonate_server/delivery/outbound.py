@@ -7,7 +7,7 @@ from resonate_server.protocol.messages import Execute, Message
 
 
 class Outbound:
-    """The engine's way out, see :class:`resonate_server.engine.work.Outbound`."""
+    """The engine's way out, see :class:`resonate_server.engine.Outbound`."""
 
     def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
         self._push = push

@@ -32,9 +32,7 @@ def _describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
             for promise in snapshot.promises
             if promise.state is PromiseState.PENDING
         ],
-        "callbacks": [
-            {"awaiter": link.awaiter, "awaited": link.awaited} for link in snapshot.callbacks if not link.fired
-        ],
+        "callbacks": [{"awaiter": link.awaiter, "awaited": link.awaited} for link in snapshot.callbacks],
         "listeners": [{"id": link.awaited, "address": link.address} for link in snapshot.listeners],
         "tasks": [task.record() for task in snapshot.tasks],
         "taskTimeouts": [

@@ -135,7 +135,7 @@ def _seeing_links(
 
     def decide_with_links(rows: Rows, now: int) -> Decision | LinkFootprint:
         links = link_footprint(touched, rows, now, rules)
-        return links if links and links not in rows.asked else decide(rows, now)
+        return links if links.spreading and links not in rows.asked else decide(rows, now)
 
     return decide_with_links
 
@@ -163,8 +163,8 @@ def footprint(request: Request) -> Footprint:
             return Footprint(ids=ids, shown=ids, settles=id)
         case PromiseRegisterListener():
             return Footprint(ids=ids, shown=ids)
-        case PromiseRegisterCallback(awaited=awaited, awaiter=awaiter):
-            return Footprint(ids=ids, shown=(awaited,), callback=(awaited, awaiter))
+        case PromiseRegisterCallback(awaited=awaited):
+            return Footprint(ids=ids, shown=(awaited,))
     return Footprint(ids=ids)
 
 
@@ -185,12 +185,7 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> 
         and promise.state is PromiseState.PENDING
         and (promise.id == footprint.settles or settlement.is_expired(promise, now))
     ]
-    callback = footprint.callback
-    if callback is not None:
-        awaited = rows.promises.get(callback[0])
-        if awaited is None or awaited.state is PromiseState.PENDING:
-            callback = None
-    return LinkFootprint((*settling, *footprint.spreading), callback, rules.told_at_once)
+    return LinkFootprint((*settling, *footprint.spreading), rules.told_at_once)
 
 
 def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:

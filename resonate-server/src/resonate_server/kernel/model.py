@@ -108,7 +108,6 @@ class Footprint(Struct, frozen=True):
 
     ``shown``: those of ``ids`` whose promise an answer may show, and whose payloads are therefore read.
     ``settles``: the one of ``ids`` that the request itself may settle.
-    ``callback``: an awaited and an awaiter that the request is about.
     ``spreading``: settlements that are to be told of, as far as there is room.
     ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
     ``due``: so many of each kind whose time has come. ``leased``: all tasks that somebody holds, with their promises.
@@ -117,7 +116,6 @@ class Footprint(Struct, frozen=True):
     ids: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     settles: str | None = None
-    callback: tuple[str, str] | None = None
     spreading: tuple[Spreading, ...] = ()
     preload_for: str | None = None
     branch: str | None = None
@@ -129,17 +127,12 @@ class Footprint(Struct, frozen=True):
 class LinkFootprint(Struct, frozen=True):
     """What must be loaded besides, which only the rows of a :class:`Footprint` tell.
 
-    ``spreading``: of each, callbacks that have not fired, with the awaiters' promises and tasks, and listeners.
-    ``callback``: whether that of an awaited and an awaiter has fired.
+    ``spreading``: of each, who waits for it, with the promises and tasks of awaiters.
     ``limit``: so many callbacks and listeners at most, in the order of ``spreading``.
     """
 
     spreading: tuple[Spreading, ...] = ()
-    callback: tuple[str, str] | None = None
     limit: int = 1_000
-
-    def __bool__(self) -> bool:
-        return bool(self.spreading or self.callback)
 
 
 class Due(Struct, frozen=True):
@@ -168,8 +161,6 @@ class Rows(Struct):
     """awaited id → addresses."""
     complete: set[str] = field(default_factory=set)
     """Ids of which all awaiters and listeners are here."""
-    has_fired: bool = False
-    """Whether the callback that was asked for has."""
     preload: list[Promise] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     due: Due = field(default_factory=Due)
@@ -182,18 +173,23 @@ class Rows(Struct):
 
 
 class PutCallback(Struct, frozen=True):
-    """Insert or replace the callback row (awaited, awaiter)."""
+    """``awaiter`` waits for ``awaited``."""
 
     awaited: str
     awaiter: str
-    fired: bool
+
+
+class DropCallback(Struct, frozen=True):
+    """``awaiter`` has been told that ``awaited`` is settled."""
+
+    awaited: str
+    awaiter: str
 
 
 class DropCallbacks(Struct, frozen=True):
-    """Delete the rows in which ``awaiter`` waits; with ``fired_only`` just those that have fired."""
+    """``awaiter`` waits for nothing any more."""
 
     awaiter: str
-    fired_only: bool
 
 
 class PutListener(Struct, frozen=True):
@@ -219,7 +215,7 @@ class DropSpreading(Struct, frozen=True):
     promise_id: str
 
 
-type LinkChange = PutCallback | DropCallbacks | PutListener | DropListener | PutSpreading | DropSpreading
+type LinkChange = PutCallback | DropCallback | DropCallbacks | PutListener | DropListener | PutSpreading | DropSpreading
 
 
 class LeaseLost(Struct, frozen=True):

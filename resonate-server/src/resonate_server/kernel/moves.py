@@ -65,7 +65,6 @@ def create_fulfilled(work: Workspace, id: str, target: str) -> None:
 
 def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
     """Acquired under a lease; the only thing that raises the version."""
-    _drop_fired_callbacks(work, task)
     acquired = replace(
         task,
         state=TaskState.ACQUIRED,
@@ -152,13 +151,11 @@ def _tell_of_trouble(work: Workspace, id: str) -> None:
 
 def park(work: Workspace, task: Task) -> None:
     """Suspended: no lease, no timer; the callbacks wake it."""
-    _drop_fired_callbacks(work, task)
     work.put_task(replace(_unheld(task, TaskState.SUSPENDED), resumes=0, releases=0))
 
 
 def forget_resumes(work: Workspace, task: Task) -> None:
     """Stay acquired as it is, but for the resumes, which the caller now sees."""
-    _drop_fired_callbacks(work, task)
     work.put_task(replace(task, resumes=0, releases=0))
 
 
@@ -168,7 +165,7 @@ def halt(work: Workspace, task: Task) -> None:
 
 def finish(work: Workspace, task: Task) -> None:
     """Fulfilled, final: it awaits nothing any more, and all that concerned its run is gone."""
-    work.link(DropCallbacks(awaiter=task.id, fired_only=False))
+    work.link(DropCallbacks(awaiter=task.id))
     work.put_task(Task(id=task.id, target=task.target, state=TaskState.FULFILLED, version=task.version))
 
 
@@ -193,8 +190,3 @@ def _claimed(work: Workspace, task: Task) -> TaskClaimed:
         waited_ms=work.now - promise.created_at if task.version == 0 else None,
         recovery_ms=None if task.lost_at is None else work.now - task.lost_at,
     )
-
-
-def _drop_fired_callbacks(work: Workspace, task: Task) -> None:
-    if task.resumes:
-        work.link(DropCallbacks(awaiter=task.id, fired_only=True))

@@ -47,7 +47,7 @@ def promise_register_callback(work: Workspace, request: PromiseRegisterCallback)
         raise Unprocessable(f"awaiter {request.awaiter} is not a promise with a task")
     require_awaitable(awaited)
     if awaited.state is PromiseState.PENDING and awaiter.state is PromiseState.PENDING:
-        work.link(PutCallback(awaited=awaited.id, awaiter=awaiter.id, fired=False))
+        work.link(PutCallback(awaited=awaited.id, awaiter=awaiter.id))
     return _answer(awaited)
 
 

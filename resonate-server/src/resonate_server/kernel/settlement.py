@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from resonate_server.kernel import moves
 from resonate_server.kernel.model import (
+    DropCallback,
     DropListener,
     DropSpreading,
     PromiseSettled,
-    PutCallback,
     PutSpreading,
     Spreading,
 )
@@ -108,12 +108,11 @@ def notify_awaiter(work: Workspace, awaited: str, awaiter: str) -> None:
     task = work.task(awaiter)
     if task is None:
         return
+    work.link(DropCallback(awaited=awaited, awaiter=awaiter))
     match MOVES[Event.AWAITED_SETTLED][task.state]:
         case Move.RESUME:
-            work.link(PutCallback(awaited=awaited, awaiter=awaiter, fired=True))
             moves.queue(work, replace(task, resumes=1))
         case Move.COUNT:
-            work.link(PutCallback(awaited=awaited, awaiter=awaiter, fired=True))
             work.put_task(replace(task, resumes=task.resumes + 1))
 
 

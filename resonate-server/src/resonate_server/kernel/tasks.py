@@ -108,7 +108,7 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
         moves.forget_resumes(work, task)
         return Answer(status=300, data=PreloadData(preload=preload(work, task.id)))
     for promise in awaited:
-        work.link(PutCallback(awaited=promise.id, awaiter=task.id, fired=False))
+        work.link(PutCallback(awaited=promise.id, awaiter=task.id))
     moves.park(work, task)
     return _DONE
 

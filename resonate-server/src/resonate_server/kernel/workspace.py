@@ -60,11 +60,6 @@ class Workspace:
         """Whether there are no other awaiters and listeners."""
         return awaited in self._rows.complete
 
-    @property
-    def has_fired(self) -> bool:
-        """Whether the callback that the request is about has."""
-        return self._rows.has_fired
-
     def preload_candidates(self) -> list[Promise]:
         """The loaded candidates and everything written meanwhile, each as it stands now."""
         merged = {promise.id: promise for promise in self._rows.preload}

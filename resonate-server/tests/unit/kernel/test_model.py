@@ -3,12 +3,12 @@
 import pytest
 from unit.rows import promise, schedule, task
 
-from resonate_server.kernel.model import Changes, DropSpreading, Due, LinkFootprint, Spreading
+from resonate_server.kernel.model import Changes, DropSpreading, Due, Spreading
 
 SPREADING = (Spreading("p"),)
 
 
-@pytest.mark.parametrize("nothing", [Due(), Changes(), LinkFootprint()])
+@pytest.mark.parametrize("nothing", [Due(), Changes()])
 def test_nothing(nothing: object) -> None:
     assert not nothing
 
@@ -24,8 +24,6 @@ def test_nothing(nothing: object) -> None:
         Changes(tasks={"t": task("t")}),
         Changes(links=[DropSpreading("p")]),
         Changes(schedules={"s": None}),
-        LinkFootprint(spreading=SPREADING),
-        LinkFootprint(callback=("p", "t")),
     ],
 )
 def test_something(something: object) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from unit.driver import LEASE, START, TARGET, Driver, promise_settle, value
 
-from resonate_server.kernel.model import Task
+from resonate_server.kernel.model import PutCallback, Task
 from resonate_server.protocol.records import PromiseState, TaskState
 
 ADDRESS = "poll://uni@callers/caller-1"
@@ -127,6 +127,34 @@ def test_an_awaiter_is_not_woken_twice_by_the_same_promise(server: Driver) -> No
     server.get("p")
 
     assert not server.sent
+
+
+@pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.HALTED])
+def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
+    server.create("p", target=None)
+    server.create("q", target=None)
+    getattr(server, state.value)("awaiter")
+    server.register_callback("p", "awaiter")
+    server.register_callback("q", "awaiter")
+
+    server.settle("p")
+
+    task = server.task("awaiter")
+    assert task is not None
+    assert task.resumes == 1
+    assert server.store.snapshot().callbacks == [PutCallback("q", "awaiter")]
+
+
+def test_an_awaiter_counts_each_of_the_awaited_once(server: Driver) -> None:
+    server.acquired("awaiter")
+    for id in ("p", "q"):
+        server.create(id, target=None, timeout_at=START + 10)
+        server.register_callback(id, "awaiter")
+
+    server.wait(10)
+    server.get("p")
+
+    assert server.get_task("awaiter").data.task.resumes == 2
 
 
 def test_all_awaiters_are_woken(server: Driver) -> None:

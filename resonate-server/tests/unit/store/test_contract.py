@@ -10,6 +10,7 @@ from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, tr
 
 from resonate_server.kernel.model import (
     Changes,
+    DropCallback,
     DropCallbacks,
     DropListener,
     DropSpreading,
@@ -63,11 +64,6 @@ def links(store: Database, *ids: str, limit: int = 1_000) -> Rows:
         rows = store.load(Footprint(ids=ids))
         store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids)), limit=limit))
     return rows
-
-
-def fired(store: Database) -> set[tuple[str, str]]:
-    with transaction(store):
-        return {(link.awaited, link.awaiter) for link in store.snapshot().callbacks if link.fired}
 
 
 class TestRows:
@@ -166,64 +162,50 @@ class TestLinks:
             load(store, *ids)
 
     def test_an_awaiter_is_loaded_with_the_awaited(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=False))
+        write(store, PutCallback("p", "a"))
 
         assert links(store, "p").awaiters == {"p": ["a"]}
 
     def test_it_comes_with_its_promise_and_task(self, store: Database) -> None:
-        write(store, task("a"), PutCallback("p", "a", fired=False))
+        write(store, task("a"), PutCallback("p", "a"))
 
         rows = links(store, "p")
 
         assert (set(rows.promises), set(rows.tasks)) == ({"p", "a"}, {"a"})
 
     def test_awaiters_of_awaiters_are_not_loaded(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=False), PutCallback("a", "b", fired=False))
+        write(store, PutCallback("p", "a"), PutCallback("a", "b"))
 
         rows = links(store, "p")
 
         assert "b" not in rows.promises
 
-    def test_a_fired_callback_is_not_loaded(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=False), PutCallback("p", "a", fired=True))
+    def test_a_callback_put_twice_is_one(self, store: Database) -> None:
+        write(store, PutCallback("p", "a"), PutCallback("p", "a"))
 
-        assert links(store, "p").awaiters == {"p": []}
-        assert fired(store) == {("p", "a")}
+        assert links(store, "p").awaiters == {"p": ["a"]}
+
+    def test_drop_callback_drops_one(self, store: Database) -> None:
+        write(store, *(PutCallback(p, a) for p in ("p", "q") for a in ("a", "b")))
+
+        write(store, DropCallback("p", "a"))
+
+        assert links(store, "p", "q").awaiters == {"p": ["b"], "q": ["a", "b"]}
 
     def test_drop_callbacks_drops_those_of_one_awaiter(self, store: Database) -> None:
-        write(store, *(PutCallback(p, a, fired=False) for p in ("p", "q") for a in ("a", "b")))
+        write(store, *(PutCallback(p, a) for p in ("p", "q") for a in ("a", "b")))
 
-        write(store, DropCallbacks("a", fired_only=False))
+        write(store, DropCallbacks("a"))
 
         assert links(store, "p", "q").awaiters == {"p": ["b"], "q": ["b"]}
 
-    def test_drop_callbacks_fired_only_keeps_the_others(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
-
-        write(store, DropCallbacks("a", fired_only=True))
-
-        assert links(store, "p", "q").awaiters == {"p": [], "q": ["a"]}
-        assert fired(store) == set()
-
-    def test_drop_callbacks_drops_what_has_fired_too(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=True), PutCallback("q", "a", fired=False))
-
-        write(store, DropCallbacks("a", fired_only=False))
-
-        assert links(store, "p", "q").awaiters == {"p": [], "q": []}
-        assert fired(store) == set()
-
-    def test_links_apply_in_their_order(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=True), DropCallbacks("a", fired_only=True))
-        write(store, DropCallbacks("b", fired_only=False), PutCallback("p", "b", fired=False))
-
-        assert links(store, "p").awaiters == {"p": ["b"]}
-        assert fired(store) == set()
-
-    def test_what_is_written_and_dropped_at_once_is_gone(self, store: Database) -> None:
-        write(store, PutCallback("p", "a", fired=False), DropCallbacks("a", fired_only=False))
-
+    @pytest.mark.parametrize("drop", [DropCallback("p", "a"), DropCallbacks("a")], ids=["one", "all"])
+    def test_links_apply_in_their_order(self, store: Database, drop: DropCallback | DropCallbacks) -> None:
+        write(store, PutCallback("p", "a"), drop)
         assert links(store, "p").awaiters == {"p": []}
+
+        write(store, drop, PutCallback("p", "a"))
+        assert links(store, "p").awaiters == {"p": ["a"]}
 
     def test_a_listener_put_twice_is_one(self, store: Database) -> None:
         write(store, PutListener("p", ADDRESS), PutListener("p", ADDRESS))
@@ -238,14 +220,12 @@ class TestLinks:
         assert links(store, "p", "q").listeners == {"p": [ADDRESS + "x"], "q": [ADDRESS]}
 
     def test_dropping_what_is_not_there_is_nothing(self, store: Database) -> None:
-        write(store, DropCallbacks("nobody", fired_only=False), DropListener("nobody", ADDRESS))
+        write(store, DropCallback("nobody", "a"), DropCallbacks("nobody"), DropListener("nobody", ADDRESS))
 
         assert links(store, "nobody").awaiters == {"nobody": []}
 
     def test_at_most_the_limit_is_loaded_of_all_together(self, store: Database) -> None:
-        write(
-            store, *(PutCallback(p, a, fired=False) for p in ("p", "q") for a in ("a", "b")), PutListener("p", ADDRESS)
-        )
+        write(store, *(PutCallback(p, a) for p in ("p", "q") for a in ("a", "b")), PutListener("p", ADDRESS))
 
         assert [links(store, "p", "q", limit=limit).awaiters for limit in range(5)] == [
             {},
@@ -256,12 +236,12 @@ class TestLinks:
         ]
 
     def test_which_are_complete_is_told(self, store: Database) -> None:
-        write(store, *(PutCallback("p", a, fired=False) for a in ("a", "b")), PutListener("p", ADDRESS))
+        write(store, *(PutCallback("p", a) for a in ("a", "b")), PutListener("p", ADDRESS))
 
         assert [links(store, "p", "q", limit=limit).complete for limit in (2, 3, 4)] == [set(), {"p"}, {"p", "q"}]
 
     def test_what_comes_after_an_awaiter_is_loaded(self, store: Database) -> None:
-        write(store, *(PutCallback("p", a, fired=False) for a in ("a", "b")))
+        write(store, *(PutCallback("p", a) for a in ("a", "b")))
 
         rows = Rows()
         with transaction(store):
@@ -271,7 +251,7 @@ class TestLinks:
     def test_thousands_of_one_promise_are_loaded_in_portions(self, store: Database) -> None:
         ids = [f"w-{number:04}" for number in range(1_000)]
         for id in ids:
-            write(store, PutCallback("p", id, fired=False))
+            write(store, PutCallback("p", id))
 
         found: list[str] = []
         while True:
@@ -284,15 +264,6 @@ class TestLinks:
                 break
 
         assert found == ids
-
-    @pytest.mark.parametrize("has_fired", [False, True])
-    def test_whether_one_callback_has_fired(self, store: Database, has_fired: bool) -> None:
-        write(store, PutCallback("p", "a", fired=has_fired))
-
-        rows = Rows()
-        with transaction(store):
-            store.load_links(rows, LinkFootprint(callback=("p", "a"), limit=1))
-        assert rows.has_fired is has_fired
 
 
 class TestFootprint:
@@ -394,8 +365,7 @@ class TestUndo:
             promise("held", tags={"resonate:branch": "b"}),
             task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW + 3),
             promise("settled", PromiseState.RESOLVED),
-            PutCallback("queued", "held", fired=False),
-            PutCallback("settled", "held", fired=True),
+            PutCallback("queued", "held"),
             PutListener("queued", ADDRESS),
             promise("tree", PromiseState.RESOLVED),
             promise("leaf", PromiseState.RESOLVED, tags={"resonate:origin": "tree", "resonate:branch": "b"}),
@@ -413,10 +383,9 @@ class TestUndo:
         "new task": lambda store: store.write(changes(promise("new"), task("new", queued=True, timer_at=NOW))),
         "dequeued task": lambda store: store.write(changes(task("queued"))),
         "queued task": lambda store: store.write(changes(task("held", queued=True, timer_at=NOW))),
-        "new callback": lambda store: store.write(changes(PutCallback("held", "queued", fired=False))),
-        "fired callback": lambda store: store.write(changes(PutCallback("queued", "held", fired=True))),
-        "dropped callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=False))),
-        "dropped fired callbacks": lambda store: store.write(changes(DropCallbacks("held", fired_only=True))),
+        "new callback": lambda store: store.write(changes(PutCallback("held", "queued"))),
+        "dropped callback": lambda store: store.write(changes(DropCallback("queued", "held"))),
+        "dropped callbacks": lambda store: store.write(changes(DropCallbacks("held"))),
         "new listener": lambda store: store.write(changes(PutListener("held", ADDRESS))),
         "dropped listener": lambda store: store.write(changes(DropListener("queued", ADDRESS))),
         "new unblock": lambda store: store.put_unblock(Unblock(promise=promise("held"), address=ADDRESS), NOW),
@@ -913,7 +882,7 @@ class TestRetention:
             promise("root", PromiseState.RESOLVED, tags=origin if root_origin else {}),
             task("root", TaskState.FULFILLED),
             promise("leaf", leaf, tags=origin),
-            PutCallback("leaf", "root", fired=True),
+            PutCallback("leaf", "root"),
             PutListener("root", ADDRESS),
         )
 
@@ -1012,8 +981,8 @@ class TestEverything:
             promise("a", PromiseState.RESOLVED),
             task("b"),
             task("a"),
-            PutCallback("b", "a", fired=False),
-            PutCallback("a", "b", fired=True),
+            PutCallback("b", "a"),
+            PutCallback("a", "b"),
             PutListener("b", ADDRESS),
             PutSpreading(Spreading("a", after="b"), NOW),
         )
@@ -1024,7 +993,7 @@ class TestEverything:
             assert store.snapshot() == Snapshot(
                 promises=[promise("a", PromiseState.RESOLVED), promise("b")],
                 tasks=[task("a"), task("b")],
-                callbacks=[PutCallback("a", "b", fired=True), PutCallback("b", "a", fired=False)],
+                callbacks=[PutCallback("a", "b"), PutCallback("b", "a")],
                 listeners=[PutListener("b", ADDRESS)],
                 unblocks=[unblock],
                 spreading=[Spreading("a", after="b")],
@@ -1057,7 +1026,7 @@ class TestSizes:
             promise("q", PromiseState.RESOLVED, value=Value(data="x" * 5_000)),
             task("p", target="poll://any@" + "x" * 5_000),
             PutListener("p", "poll://any@" + "x" * 5_000),
-            PutCallback("p", "x" * 5_000, fired=False),
+            PutCallback("p", "x" * 5_000),
         ],
         ids=["tags", "param", "value", "task", "listener", "callback"],
     )

@@ -29,8 +29,7 @@ def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
         promise("held", tags={"resonate:parent": "p"}),
         task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW),
         promise("settled", PromiseState.REJECTED, value=Value(data="y")),
-        PutCallback("p", "held", fired=False),
-        PutCallback("settled", "held", fired=True),
+        PutCallback("p", "held"),
         PutListener("p", "poll://uni@callers/1"),
     )
     with transaction(store):

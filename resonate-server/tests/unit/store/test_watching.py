@@ -119,10 +119,9 @@ class TestTree:
             store,
             root("a"),
             task("a", TaskState.SUSPENDED),
-            PutCallback("a:2", "a", fired=False),
-            PutCallback("a:1", "a", fired=False),
-            PutCallback("a:3", "a", fired=True),
-            PutCallback("a:4", "b", fired=False),
+            PutCallback("a:2", "a"),
+            PutCallback("a:1", "a"),
+            PutCallback("a:4", "b"),
         )
 
         assert [branch.awaits for branch in tree(store, "a")] == [["a:1", "a:2"]]

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
+    DropCallback,
     DropListener,
     LinkChange,
     PutCallback,
@@ -175,9 +176,9 @@ class Cache:
     def apply(self, link: LinkChange) -> None:
         """Keep callbacks and listeners of the entries as the database will have them."""
         match link:
-            case PutCallback(awaited=awaited, awaiter=awaiter, fired=False):
-                self._add_callback(awaited, awaiter)
             case PutCallback(awaited=awaited, awaiter=awaiter):
+                self._add_callback(awaited, awaiter)
+            case DropCallback(awaited=awaited, awaiter=awaiter):
                 self._remove_callback(awaited, awaiter)
             case PutListener(awaited=awaited, address=address):
                 entry = self.get(awaited)

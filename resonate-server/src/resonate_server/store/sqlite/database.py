@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from resonate_server.kernel.model import (
     Changes,
     Decision,
+    DropCallback,
     DropCallbacks,
     DropListener,
     DropSpreading,
@@ -314,9 +315,6 @@ class Database(View):
             if entry is not None and loaded.listeners[spreading.promise_id]:
                 loaded.promises[spreading.promise_id] = self._whole_promise(entry)
                 room -= weight(entry.promise)
-        if footprint.callback is not None:
-            fired = self._query(statements.GET_FIRED, footprint.callback).fetchone()
-            loaded.has_fired = fired == (1,)
 
     def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
         """How many were loaded."""
@@ -461,7 +459,7 @@ class Database(View):
 
     def _keep_link(self, link: LinkChange, changes: Changes) -> None:
         match link:
-            case DropCallbacks(awaiter=awaiter, fired_only=False):
+            case DropCallbacks(awaiter=awaiter):
                 self._cache.drop_callbacks(awaiter, self._awaited_by(awaiter, changes))
             case PutSpreading():
                 self._alarm = _UNKNOWN
@@ -664,7 +662,7 @@ class Database(View):
         for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
             promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
             task = self._query(statements.GET_TASK, (id,)).fetchone()
-            awaits = [awaited for (awaited,) in self._query(statements.AWAITED, (id,))]
+            awaits = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))]
             yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
 
     def occupation(self) -> Occupation:
@@ -709,8 +707,8 @@ class Database(View):
             promises=[rows.promise(row) for row in self._query(statements.ALL_PROMISES)],
             tasks=[rows.task(row) for row in self._query(statements.ALL_TASKS)],
             callbacks=[
-                PutCallback(awaited=awaited, awaiter=awaiter, fired=bool(fired))
-                for awaited, awaiter, fired in self._query(statements.ALL_CALLBACKS)
+                PutCallback(awaited=awaited, awaiter=awaiter)
+                for awaited, awaiter in self._query(statements.ALL_CALLBACKS)
             ],
             listeners=[
                 PutListener(awaited=awaited, address=address)
@@ -748,10 +746,12 @@ def _newness(promise: Promise) -> tuple[int, str]:
 
 def _link_operation(link: LinkChange) -> Operation:
     match link:
-        case PutCallback(awaited=awaited, awaiter=awaiter, fired=fired):
-            return statements.PUT_CALLBACK, (awaited, awaiter, fired)
-        case DropCallbacks(awaiter=awaiter, fired_only=fired_only):
-            return statements.DROP_CALLBACKS, (awaiter, fired_only)
+        case PutCallback(awaited=awaited, awaiter=awaiter):
+            return statements.PUT_CALLBACK, (awaited, awaiter)
+        case DropCallback(awaited=awaited, awaiter=awaiter):
+            return statements.DROP_CALLBACK, (awaited, awaiter)
+        case DropCallbacks(awaiter=awaiter):
+            return statements.DROP_CALLBACKS, (awaiter,)
         case PutListener(awaited=awaited, address=address):
             return statements.PUT_LISTENER, (awaited, address)
         case DropListener(awaited=awaited, address=address):

@@ -11,6 +11,20 @@ COLUMNS = {
             "id cron promise_id promise_timeout promise_param promise_tags created_at next_run_at last_run_at"
         ),
     },
+    2: {
+        "promises": "number id state tags timeout_at created_at settled_at branch parent origin",
+        "params": "promise data",
+        "results": "promise data",
+        "tasks": "id target recipient state version resumes ttl pid claim timer_at queued releases lost_at unclaimed",
+        "callbacks": "awaited awaiter fired",
+        "listeners": "awaited address",
+        "spreading": "promise_id after turn_at",
+        "unblocks": "place promise_id address recipient member kept_since",
+        "schedules": "number id cron promise_id promise_timeout promise_tags created_at next_run_at last_run_at",
+        "schedule_params": "schedule data",
+        "server": "only_one run is_open time uptime boot room",
+        "sqlite_sequence": "name seq",
+    },
 }
 """What a file of each former version holds; one that does not is none of ours."""
 
@@ -148,6 +162,19 @@ CREATE TABLE server (
     room     BLOB
 );
 INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
+""",
+    2: """
+-- A callback goes when its awaiter is told, instead of being marked until the awaiter's next claim.
+DROP INDEX callbacks_by_awaiter;
+ALTER TABLE callbacks RENAME TO callbacks_2;
+CREATE TABLE callbacks (
+    awaited TEXT NOT NULL,
+    awaiter TEXT NOT NULL,
+    PRIMARY KEY (awaited, awaiter)
+) WITHOUT ROWID;
+INSERT INTO callbacks SELECT awaited, awaiter FROM callbacks_2 WHERE fired = 0;
+DROP TABLE callbacks_2;
+CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

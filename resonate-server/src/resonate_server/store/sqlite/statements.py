@@ -1,7 +1,7 @@
 """Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
 kernel's model."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
 
@@ -78,14 +78,13 @@ CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
 CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
--- awaiter's task waits for awaited; fired = 1 since awaited settled, until the awaiter's next claim.
+-- awaiter's task waits for awaited, and has not been told that it settled.
 CREATE TABLE callbacks (
     awaited TEXT NOT NULL,
     awaiter TEXT NOT NULL,
-    fired   INTEGER NOT NULL,
     PRIMARY KEY (awaited, awaiter)
 ) WITHOUT ROWID;
-CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, fired);
+CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
 
 -- address wants an unblock message when awaited settles.
 CREATE TABLE listeners (
@@ -178,9 +177,8 @@ WHERE p.id = ?
 """
 GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
 GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
-GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? AND fired = 0 ORDER BY awaiter LIMIT ?"
-GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0"
-GET_FIRED = "SELECT fired FROM callbacks WHERE awaited = ? AND awaiter = ?"
+GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? ORDER BY awaiter LIMIT ?"
+GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? ORDER BY awaited"
 GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
 
 GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
@@ -205,11 +203,9 @@ ON CONFLICT (id) DO UPDATE SET
     releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed
 """
 
-PUT_CALLBACK = """
-INSERT INTO callbacks (awaited, awaiter, fired) VALUES (?, ?, ?)
-ON CONFLICT (awaited, awaiter) DO UPDATE SET fired = excluded.fired WHERE fired <> excluded.fired
-"""
-DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ? AND fired >= ?"
+PUT_CALLBACK = "INSERT OR IGNORE INTO callbacks (awaited, awaiter) VALUES (?, ?)"
+DROP_CALLBACK = "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?"
+DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ?"
 PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
 DROP_LISTENER = "DELETE FROM listeners WHERE awaited = ? AND address = ?"
 
@@ -346,7 +342,6 @@ UNION ALL
 SELECT id FROM promises WHERE origin = :root AND id > :after
 ORDER BY id
 """
-AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? AND fired = 0 ORDER BY awaited"
 COUNT_QUEUED = """
 SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE queued = 1 AND recipient IS NOT NULL LIMIT ?)
 GROUP BY recipient
@@ -387,7 +382,7 @@ COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT 
 
 ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
-ALL_CALLBACKS = "SELECT awaited, awaiter, fired FROM callbacks ORDER BY awaited, awaiter"
+ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_UNBLOCKS = f"""
 SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id

@@ -1,0 +1,120 @@
+"""Flask as an ASGI application: views may be coroutines, so a request that waits costs a task, not a thread."""
+
+import asyncio
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any, override
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_AT_WORK = 1024
+"""Requests, those that wait included; for health there is always room."""
+# How long a client may take to take its answer and to leave, if it has sent more than was read.
+LEAVE_SECONDS = 2
+
+type Receive = Callable[[], Awaitable[dict[str, Any]]]
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class AsyncFlask(Flask):
+    at_work = 0
+
+    @override
+    def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A view that is a coroutine stays one; `answer` awaits it."""
+        return func
+
+    @override
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close"})
+        environ, is_read = await _environ(scope, receive)
+        left = asyncio.create_task(_left(receive))
+        answering = asyncio.create_task(self.answer(environ))
+        self.at_work += 1
+        try:
+            await asyncio.wait({answering, left}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                await _send(answering.result(), environ, send)
+                if not is_read:  # if this end closed the connection now, the answer might be lost on its way
+                    await asyncio.wait({left}, timeout=LEAVE_SECONDS)
+        finally:
+            self.at_work -= 1
+            answering.cancel()
+            left.cancel()
+
+    async def answer(self, environ: dict[str, Any]) -> Response:
+        """What `Flask.wsgi_app` does, except that it awaits the view; and a line of the log."""
+        began = time.monotonic()
+        with self.request_context(environ):
+            try:
+                response = self.finalize_request(await self._result())
+            except Exception as error:
+                response = self.handle_exception(error)
+            if request.path != "/health":
+                # Cut to the longest id that a chain can have.
+                line = "%.128s %.128s  id=%.128s  status=%d  seconds=%.3f"
+                seconds = time.monotonic() - began
+                id = g.get("chain_id", "-")
+                logger.info(line, request.method, request.path, id, response.status_code, seconds)
+            return response
+
+    async def _result(self) -> Any:
+        try:
+            if self.at_work > MAX_AT_WORK and request.path != "/health":
+                raise ServiceUnavailable("foo has more to do than it can", retry_after=1)
+            result = self.preprocess_request() or self.dispatch_request()
+            return await result if isawaitable(result) else result
+        except Exception as error:
+            return self.handle_user_exception(error)
+
+
+async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, Any], bool]:
+    """The request for Flask, and whether all of it was read: no more than tells that a body is too large."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    headers.pop("TRANSFER_ENCODING", None)
+    length, body = int(headers.pop("CONTENT_LENGTH", "0")), b""
+    is_read = False
+    while not is_read and max(length, len(body)) <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        body += message["body"]
+        is_read = not message["more_body"]
+    environ = {
+        "REQUEST_METHOD": scope["method"],
+        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "CONTENT_LENGTH": str(max(length, len(body))),
+        "CONTENT_TYPE": headers.pop("CONTENT_TYPE", ""),
+        "SERVER_NAME": scope["server"][0],
+        "SERVER_PORT": str(scope["server"][1]),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+    }
+    return environ | {f"HTTP_{name}": text for name, text in headers.items()}, is_read
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(response: Response, environ: dict[str, Any], send: Send) -> None:
+    chunks, _, _ = response.get_wsgi_response(environ)
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            await send({"type": "http.response.body", "body": b"".join(chunks)})

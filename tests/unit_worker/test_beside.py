@@ -1,0 +1,186 @@
+"""What goes on beside the event loop: heartbeats for what is held, and a word about functions that block the loop."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from harness.basics import hold_interpreter
+from resonate.context import Context
+from resonate.durable import DurableFunction
+from resonate.send import TaskRef
+from resonate.types import Args
+
+from worker import beside
+from worker.beside import HEARTBEATS_PER_LEASE, Beside
+
+PAUSE = 0.05
+LEASE = PAUSE * HEARTBEATS_PER_LEASE
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "LOOK_SECONDS", 0.1)
+
+
+@pytest.fixture
+def context() -> Context:
+    """Nothing here looks at it."""
+    return cast("Context", None)
+
+
+class Server:
+    """Remembers the heartbeats; ``away``: they fail."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[tuple[str, int]]] = []
+        self.away = False
+
+    async def task_heartbeat(self, pid: str, tasks: list[TaskRef]) -> None:
+        assert pid == "me"
+        self.heard.append([(task.id, task.version) for task in tasks])
+        if self.away:
+            raise ConnectionError
+
+
+async def watched(
+    run: Callable[[], Any],
+    lease_seconds: float = LEASE,
+    server: Server | None = None,
+    leases: dict[str, int] | None = None,
+) -> None:
+    """Run something while a thread goes on beside this event loop."""
+    companion = Beside("me", lease_seconds, server or Server(), lambda: leases or {})
+    running: list[asyncio.Task[Any]] = []
+
+    async def on_the_thread() -> None:
+        running.append(asyncio.ensure_future(companion.run()))
+        await asyncio.wait(running)
+
+    thread = threading.Thread(target=asyncio.run, args=[on_the_thread()])
+    thread.start()
+    while not running:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    result = run()
+    if asyncio.iscoroutine(result):
+        await result
+    await asyncio.sleep(0.5)
+    running[0].get_loop().call_soon_threadsafe(running[0].cancel)
+    await asyncio.to_thread(thread.join)
+
+
+def plain(ctx: Context) -> None:  # noqa: ARG001
+    somewhere_deep()
+
+
+async def asynchronous(ctx: Context) -> None:  # noqa: ARG001
+    await asyncio.sleep(0)
+    somewhere_deep()
+
+
+def somewhere_deep() -> None:
+    time.sleep(1)
+
+
+async def nothing() -> None:
+    await asyncio.sleep(1)
+
+
+async def has_heard(server: Server, heartbeats: int) -> None:
+    async with asyncio.timeout(60):
+        while len(server.heard) < heartbeats:
+            await asyncio.sleep(PAUSE / 4)
+
+
+async def test_what_is_held_is_told_again_and_again() -> None:
+    server = Server()
+    await watched(lambda: has_heard(server, 3), server=server, leases={"a": 1, "b": 7})
+    assert all(heard == [("a", 1), ("b", 7)] for heard in server.heard)
+
+
+async def test_what_ends_soon_is_never_told() -> None:
+    server = Server()
+    await watched(nothing, lease_seconds=60, server=server, leases={"a": 1})
+    assert server.heard == []
+
+
+async def test_nothing_is_told_while_nothing_is_held() -> None:
+    server = Server()
+    await watched(nothing, server=server)
+    assert server.heard == []
+
+
+async def test_a_heartbeat_that_fails_is_not_the_last() -> None:
+    server = Server()
+    server.away = True
+    await watched(lambda: has_heard(server, 2), server=server, leases={"a": 1})
+
+
+async def test_a_blocked_loop_keeps_its_leases() -> None:
+    server, before, after = Server(), 0, 0
+
+    def block() -> None:
+        nonlocal before, after
+        before = len(server.heard)
+        somewhere_deep()
+        after = len(server.heard)
+
+    await watched(block, server=server, leases={"a": 1})
+    assert after - before >= 3
+
+
+async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(beside, "KEEP_SECONDS", LEASE)
+    server, heard = Server(), 0
+
+    def block() -> None:
+        nonlocal heard
+        somewhere_deep()
+        heard = len(server.heard)
+        somewhere_deep()
+        heard = len(server.heard) - heard
+
+    await watched(block, server=server, leases={"a": 1})
+    assert heard == 0
+    assert [message for message in caplog.messages if "not kept any longer" in message]
+
+
+@pytest.mark.parametrize("function", [plain, asynchronous])
+async def test_the_durable_function_is_named_however_deep_it_blocks(
+    function: Callable[..., Any], context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    await watched(lambda: DurableFunction(function).invoke(context, Args()), lease_seconds=1)
+
+    while_blocked, afterwards = caplog.messages
+    assert while_blocked.startswith(f"function {function.__name__} (test_beside.py, line ")
+    assert "blocks the event loop" in while_blocked
+    assert "asyncio.sleep" in while_blocked
+    assert afterwards.startswith(f"function {function.__name__} (test_beside.py, line ")
+    assert afterwards.endswith(" s")
+
+
+def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
+    hold_interpreter(2)  # no other thread runs meanwhile: they learn of it afterwards
+
+
+async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    await watched(lambda: DurableFunction(holding_the_interpreter).invoke(context, Args()), lease_seconds=0.3)
+    assert caplog.messages[0].startswith("function holding_the_interpreter (test_beside.py, line ")
+
+
+async def test_where_it_is_not_a_durable_function_its_place_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    await watched(somewhere_deep, lease_seconds=1)
+    assert caplog.messages[0].startswith("function somewhere_deep (test_beside.py, line ")
+
+
+async def test_a_pause_that_endangers_no_lease_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    await watched(somewhere_deep, lease_seconds=10)
+    assert caplog.messages == []
+
+
+async def test_waiting_is_not_blocking(caplog: pytest.LogCaptureFixture) -> None:
+    await watched(lambda: asyncio.sleep(4), lease_seconds=6)
+    assert caplog.messages == []

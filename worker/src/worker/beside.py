@@ -1,0 +1,117 @@
+"""What goes on in a thread beside the event loop: heartbeats, and a watch for functions that block the loop.
+
+So a blocked loop neither loses its leases nor goes unnoticed. The SDK's own heartbeat blocks with it, and sends one as
+soon as a task begins, when its lease has just begun, too.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from resonate.error import ServerError
+from resonate.send import TaskHeartbeating, TaskRef
+
+from worker.seams import INVOKE_CODE
+
+logger = logging.getLogger(__name__)
+
+HEARTBEATS_PER_LEASE = 4
+LOOK_SECONDS = 0.5
+# For how long a blocked loop keeps its leases. That is longer than anything that was meant to return: clients that
+# block give up after a minute or two. And a process that hangs must not hold its work for ever.
+KEEP_SECONDS = 300.0
+
+BLOCKS = (
+    "%s blocks the event loop, for %.1f s so far; meanwhile nothing else of this worker goes on: "
+    "use `await asyncio.sleep(...)`, or `await asyncio.to_thread(...)` for work that blocks"
+)
+HANGS = "%s has blocked the event loop for %.0f s: its leases are not kept any longer"
+BLOCKED = "%s blocked the event loop for %.1f s"
+
+
+class Beside:
+    """To be made on the event loop that is watched. `lease`: its seconds; `leases`: versions by task."""
+
+    def __init__(self, pid: str, lease: float, sender: TaskHeartbeating, leases: Callable[[], dict[str, int]]) -> None:
+        self._pid, self._sender, self._leases = pid, sender, leases
+        self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._asked_at: float | None = None
+
+    def start(self) -> None:
+        """Until the process ends."""
+        threading.Thread(target=asyncio.run, args=[self.run()], name="beside", daemon=True).start()
+
+    async def run(self) -> None:
+        await asyncio.gather(self._beat(), self._watch())
+
+    def _silence(self) -> float:
+        """The seconds for which the loop has not answered."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+    async def _beat(self) -> None:
+        """A sign of life for all leases, at a steady pace."""
+        while True:
+            await asyncio.sleep(self._interval)
+            if (leases := self._leases()) and self._silence() < KEEP_SECONDS:
+                held = [TaskRef(id=id, version=version) for id, version in leases.items()]
+                try:
+                    async with asyncio.timeout(self._interval):
+                        await self._sender.task_heartbeat(self._pid, held)
+                except ServerError as error:
+                    logger.warning("heartbeat failed: %s", error)
+                except Exception as error:  # the stream tells when the server is away
+                    logger.debug("heartbeat failed: %s", error)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._ask()
+            await self._rest()
+
+    async def _ask(self) -> None:
+        """Wait for the loop to answer; warn as time passes, and after a warning tell how long it was in the end."""
+        self._asked_at = since = time.monotonic()
+        answered, culprit = asyncio.Event(), ""
+        self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        for seconds, warning in ((self._patience, BLOCKS), (KEEP_SECONDS, HANGS)):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())
+                break
+            culprit = _place(self._durable_function() or self._innermost())
+            logger.warning(warning, culprit, time.monotonic() - since)
+        await answered.wait()
+        self._asked_at = None
+        if culprit:
+            logger.warning(BLOCKED, culprit, time.monotonic() - since)
+
+    async def _rest(self) -> None:
+        """Code that keeps the interpreter to itself, like a regular expression, makes this thread late as well.
+
+        So does whoever stops the process; then the loop is hardly ever found in a function.
+        """
+        until = time.monotonic() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        late = time.monotonic() - until
+        if late > self._patience and (function := self._durable_function()):
+            logger.warning(BLOCKED, _place(function), late)
+
+    def _durable_function(self) -> FrameType | None:
+        """The one that the loop's thread is in, also if it is run as a step."""
+        frame = self._innermost()
+        while frame.f_back is not None and frame.f_back.f_code is not INVOKE_CODE:
+            frame = frame.f_back
+        return frame if frame.f_back is not None else None
+
+    def _innermost(self) -> FrameType:
+        return sys._current_frames()[self._thread]
+
+
+def _place(frame: FrameType) -> str:
+    return f"function {frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
