@@ -18,7 +18,6 @@ from unit.driver import (
     promise_settle,
     value,
 )
-from unit.rows import transaction
 
 from resonate_server.kernel.model import Task, TaskClaimed
 from resonate_server.protocol.envelope import VERSION
@@ -241,19 +240,6 @@ class TestAcquire:
 
         assert server.get_task("t").data.task.resumes == 1
         assert server.acquire("t", 1).data.task.resumes == 0
-
-    def test_what_has_fired_is_forgotten_and_what_others_wait_for_is_not(self, server: Driver) -> None:
-        server.acquired("other")
-        for id in ("t", "dep"):
-            server.create(id)
-        server.register_callback("dep", "t")
-        server.register_callback("dep", "other")
-        server.settle("dep")
-        server.acquire("t", 0)
-
-        with transaction(server.store):
-            kept = server.store.snapshot().callbacks
-        assert [(link.awaiter, link.fired) for link in kept] == [("other", True)]
 
     def test_resumes_count_anew_after_a_claim(self, server: Driver) -> None:
         server.suspended("t", "a", "b")
