@@ -13,7 +13,7 @@ from harness.stream import Stream
 
 SETTLED_AFTER_MS = 2_000
 CLEANING_OFTEN = (
-    "from resonate_server.http import app; app.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
+    "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
 )
 """A server that keeps house ten times a second instead of once a minute."""
 

@@ -35,6 +35,7 @@ class AsyncFlask(Flask):
     @override
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
         if scope["type"] != "http":
+            logger.info("WebSocket %.128s  id=-  status=403  seconds=0.000", scope["path"])
             return await send({"type": "websocket.close"})
         environ, is_read = await _environ(scope, receive)
         left = asyncio.create_task(_left(receive))
@@ -59,7 +60,7 @@ class AsyncFlask(Flask):
                 response = self.finalize_request(await self._result())
             except Exception as error:
                 response = self.handle_exception(error)
-            if request.path != "/health":
+            if request.path != "/health" or 400 <= response.status_code < 500:
                 # Cut to the longest id that a chain can have.
                 line = "%.128s %.128s  id=%.128s  status=%d  seconds=%.3f"
                 seconds = time.monotonic() - began
