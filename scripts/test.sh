@@ -10,8 +10,8 @@ Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where 
 tests at once, and names the slowest. Times are those of a machine with two cores and nothing else to do.
 
   --quick   the units only, for between two edits: under 40 seconds
-            (neither) what finds a mistake quickly, with processes and containers: under 5 minutes
-  --all     also long simulations, sieges, chaos, kills under load, a browser: under 15 minutes
+            (neither) what finds a mistake quickly, with processes and containers: some minutes
+  --all     also long simulations, sieges, chaos, kills under load, a browser: about 20 minutes
 
   --python VERSION   the units with another Python, such as 3.12 or 3.14, in an environment of its own
 

@@ -143,13 +143,17 @@ class Stage(Stack):
         """When the pause of its bar ends, as soon as bar has begun it and nobody holds a lease for it."""
         server, tags = self.own_server.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
 
-        def timers() -> list[dict[str, float]]:
-            task = server.call("task.get", id=f"{call.id}:1")
-            is_suspended = task.status == 200 and task.data["task"]["state"] == "suspended"
-            return list(server.call("promise.search", tags=tags).data["promises"]) if is_suspended else []
+        seen: list[dict[str, float]] = []
 
-        self._wait_for(call, timers, "bar is suspended")
-        return timers()[0]["timeoutAt"] / 1_000
+        def sees_timer() -> bool:
+            """It may be over before anybody looks again."""
+            task = server.call("task.get", id=f"{call.id}:1")
+            if task.status == 200 and task.data["task"]["state"] == "suspended":
+                seen.extend(server.call("promise.search", tags=tags).data["promises"])
+            return bool(seen)
+
+        self._wait_for(call, sees_timer, "bar is suspended")
+        return seen[0]["timeoutAt"] / 1_000
 
     def who_runs(self, function: str, call: Call, promise_id: str) -> str:
         """The name of the program that runs the function for a promise of the call, as soon as one does."""
