@@ -60,6 +60,7 @@ class Beside:
         """A sign of life for all leases, at a steady pace."""
         while True:
             await asyncio.sleep(self._interval)
+            await asyncio.sleep(0)  # after a block of all threads the watch has to look before the function goes on
             if (leases := self._leases()) and self._silence() < KEEP_SECONDS:
                 held = [TaskRef(id=id, version=version) for id, version in leases.items()]
                 try:
