@@ -17,6 +17,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
+    Action,
     DebugReset,
     DebugStart,
     PromiseGet,
@@ -24,10 +25,12 @@ from resonate_server.protocol.requests import (
     PromiseSearch,
     PromiseSettle,
     Request,
+    SuspendAction,
     TaskAcquire,
     TaskGet,
     TaskHeartbeat,
     TaskSearch,
+    TaskSuspend,
 )
 
 LEASE_MS = 50
@@ -123,6 +126,17 @@ class TestCommit:
 
         assert [answer.status for answer in answers] == [200, 500, 200]
         assert isinstance(answers[1].data, str)
+
+    async def test_one_that_names_many_ids_does_not_make_the_store_look_broken(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await bench.call(promise_create("bad", timeout_at=START + 50))
+        bench.store.poisoned = "bad"
+        bench.now += 50
+        awaited = [Action(data=SuspendAction(awaited=id, awaiter="t")) for id in ("bad", *map(str, range(50)))]
+
+        assert (await bench.call(TaskSuspend(id="t", version=1, actions=awaited))).status == 500
+        assert "nothing can be stored" not in caplog.text
 
     async def test_a_failing_request_changes_and_sends_nothing(self, bench: Bench) -> None:
         bench.store.poisoned = "bad"

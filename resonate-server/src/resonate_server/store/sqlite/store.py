@@ -304,8 +304,9 @@ class SQLiteStore(Store):
         return outcomes, self._flush()
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
-        """It may write in several steps, so if one of them fails, its transaction does."""
-        return [self._do(job, now)], self._flush()
+        """An errand may write in several steps, so if one of them fails, its transaction does."""
+        outcome = self._do(job, now) if isinstance(job, Errand) else self._guarded(job, now)
+        return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
         """A rule's changes are written in one last step: if it fails, nothing has changed."""
