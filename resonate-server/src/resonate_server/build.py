@@ -14,6 +14,7 @@ from resonate_server.http.auth import Guard
 from resonate_server.http.ready import Pulse, machine_figures
 from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
+from resonate_server.store import Store
 from resonate_server.store.sqlite import Database, SQLiteStore
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
@@ -35,7 +36,8 @@ class Server(Struct, frozen=True):
 def build(settings: Settings) -> Server:
     """Raises ``WrongSetting`` for a key that cannot be used, ``StoreUnusable`` for such a file."""
     guard, metrics, pulse = Guard(settings.auth), Metrics(), Pulse()
-    engine = _engine(settings, metrics)
+    store = _store(settings)
+    engine = _engine(store, settings, metrics)
     push = Push(
         settings.transports.http_push,
         settings.server.public_url,
@@ -46,16 +48,19 @@ def build(settings: Settings) -> Server:
     hub = Hub(engine, push.send, presence)
     watch = _watch(engine, hub, presence) if settings.ui.enabled else None
     survey = Survey(engine, hub.workers, engine.now)
-    metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(engine, pulse)))
-    parts = Parts(settings, guard, metrics, engine, hub, watch, pulse)
+    metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
+    parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
     server = Server(parts, push, presence, survey, build_app(parts), build_metrics_app(metrics, settings))
     server.app.cleanup_ctx.append(lambda _: _running(server))
     return server
 
 
-def _engine(settings: Settings, metrics: Metrics) -> Engine:
+def _store(settings: Settings) -> Store:
     sqlite = settings.storage.sqlite
-    store = SQLiteStore(Database(sqlite.path, sqlite.synchronous))
+    return SQLiteStore(Database(sqlite.path, sqlite.synchronous))
+
+
+def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
     engine_settings = EngineSettings(
         rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
         server_url=settings.server.public_url,

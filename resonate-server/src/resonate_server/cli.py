@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from resonate_server import __version__
 from resonate_server.build import Server, build
 from resonate_server.config import Given, Settings, Sqlite, Storage, WrongSetting, load
-from resonate_server.engine import Engine
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
@@ -161,7 +160,7 @@ async def _serve(server: Server, where: str) -> None:
         if settings.observability.metrics_port:
             runners.append(_runner(server.metrics_app, settings))
             await _offer_metrics(runners[1], settings)
-        if lost := await _until_stopped(server.parts.engine):
+        if lost := await _until_stopped(server.parts.store.lost):
             raise StoreLost(lost)
         logger.info("stopping: streams are ended, accepted requests are answered")
     finally:
@@ -211,15 +210,15 @@ async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int
     return host, actual_port
 
 
-async def _until_stopped(engine: Engine) -> str:
+async def _until_stopped(lost: asyncio.Future[str]) -> str:
     """Empty if somebody told it to stop, else why it cannot go on."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, told.set)
-    engine.lost.add_done_callback(lambda _: told.set())
+    lost.add_done_callback(lambda _: told.set())
     await told.wait()
-    return engine.lost.result() if engine.lost.done() else ""
+    return lost.result() if lost.done() else ""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -207,7 +207,7 @@ class Bench:
         """All that was handed to the engine so far is done and published, and what it does about that."""
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
-                await self.engine.trouble()
+                await self.seam.trouble()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

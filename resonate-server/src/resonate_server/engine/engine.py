@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import batched
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -42,7 +41,7 @@ from resonate_server.protocol.requests import (
     TaskHeartbeat,
     TaskSearch,
 )
-from resonate_server.store import CommitAge, Decided, DiskUse, Store, View
+from resonate_server.store import Decided, Store, View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.outgoing import weighed
 
@@ -127,28 +126,6 @@ class Engine:
     def now(self) -> int:
         """The server's time, in ms since the epoch."""
         return self._store.now()
-
-    async def trouble(self) -> str:
-        """Why nothing can be stored, right now, for people; empty if all is well."""
-        return await self._store.trouble()
-
-    @property
-    def lost(self) -> asyncio.Future[str]:
-        """Its result is for people: the store was taken away, and there is nothing to go on with."""
-        return self._store.lost
-
-    @property
-    def last_commit(self) -> CommitAge | None:
-        """``None`` before the first one."""
-        return self._store.last_commit
-
-    def disk_use(self) -> DiskUse | None:
-        """``None`` if nothing is on a disk. Raises :class:`OSError` if the file cannot be found."""
-        return self._store.disk_use()
-
-    async def backup(self) -> Path | None:
-        """See :meth:`resonate_server.store.Store.backup`."""
-        return await self._store.backup()
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees that are past the configured age, in small transactions. Raises :class:`ReadFailed`."""

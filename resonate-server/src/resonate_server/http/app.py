@@ -31,6 +31,7 @@ from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
+from resonate_server.store import Store
 from resonate_server.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Parts(Struct, frozen=True):
     settings: Settings
     guard: Guard
     metrics: Metrics
+    store: Store
     engine: Engine
     hub: Hub
     watch: Watch | None
@@ -78,8 +80,8 @@ def build_app(parts: Parts) -> web.Application:
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
     app.router.add_get("/health", _health)
-    app.router.add_get("/ready", lambda _: report(engine, parts.pulse))
-    app.router.add_get("/backup", Backups(engine, guard).get, allow_head=False)
+    app.router.add_get("/ready", lambda _: report(parts.store, parts.pulse))
+    app.router.add_get("/backup", Backups(parts.store, guard).get, allow_head=False)
     if parts.watch is not None:
         add_ui(app, parts.watch, guard, settings)
     for name in GONE:

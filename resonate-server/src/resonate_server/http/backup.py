@@ -8,9 +8,9 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from resonate_server.engine import Engine
 from resonate_server.http.auth import Guard
 from resonate_server.protocol.errors import Forbidden, ProtocolError
+from resonate_server.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ WRITE_TIMEOUT_S = 60.0
 class Backups:
     """Makes one copy at a time, beside the database; nothing of it stays behind."""
 
-    def __init__(self, engine: Engine, guard: Guard) -> None:
-        self._engine = engine
+    def __init__(self, store: Store, guard: Guard) -> None:
+        self._store = store
         self._guard = guard
         self._making = False
 
@@ -46,7 +46,7 @@ class Backups:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            path = await self._engine.backup()
+            path = await self._store.backup()
         except Exception as error:
             logger.warning("no backup could be made: %s", error)
             return web.Response(status=503, text=f"no backup could be made: {error}\n")

@@ -7,8 +7,8 @@ from collections import deque
 import msgspec
 from aiohttp import web
 
-from resonate_server.engine import Engine
 from resonate_server.metrics import MachineFigures
+from resonate_server.store import Store
 
 TIMEOUT_S = 2.0
 """A store, a commit or an event loop that takes longer is not ready."""
@@ -61,12 +61,11 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     loop_lag_seconds: float
 
 
-async def report(engine: Engine, pulse: Pulse) -> web.Response:
+async def report(store: Store, pulse: Pulse) -> web.Response:
     """200 if every check is ok, else 503."""
-    store = await _store(engine)
-    disk, free = _disk(engine)
-    checks = Checks(store, disk, _commit(engine), _loop(pulse))
-    commit = engine.last_commit
+    disk, free = _disk(store)
+    checks = Checks(await _state(store), disk, _commit(store), _loop(pulse))
+    commit = store.last_commit
     body = Report(
         ready=set(msgspec.structs.astuple(checks)) == {OK},
         checks=checks,
@@ -79,11 +78,11 @@ async def report(engine: Engine, pulse: Pulse) -> web.Response:
     )
 
 
-def machine_figures(engine: Engine, pulse: Pulse) -> MachineFigures:
+def machine_figures(store: Store, pulse: Pulse) -> MachineFigures:
     """The same for ``GET /metrics``."""
-    figures = MachineFigures(engine.now() - time.time_ns() // 1_000_000, pulse.lag_s)
+    figures = MachineFigures(store.now() - time.time_ns() // 1_000_000, pulse.lag_s)
     try:
-        use = engine.disk_use()
+        use = store.disk_use()
     except OSError:
         return figures
     if use is None:
@@ -91,17 +90,17 @@ def machine_figures(engine: Engine, pulse: Pulse) -> MachineFigures:
     return msgspec.structs.replace(figures, file_bytes=use.file, log_bytes=use.log, free_bytes=use.free)
 
 
-async def _store(engine: Engine) -> str:
+async def _state(store: Store) -> str:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return await engine.trouble() or OK
+            return await store.trouble() or OK
     except TimeoutError:
         return f"it has not answered for {TIMEOUT_S:.0f} s"
 
 
-def _disk(engine: Engine) -> tuple[str, int | None]:
+def _disk(store: Store) -> tuple[str, int | None]:
     try:
-        use = engine.disk_use()
+        use = store.disk_use()
     except OSError as error:
         return f"the file cannot be found: {error.strerror or error}", None
     if use is None:
@@ -109,8 +108,8 @@ def _disk(engine: Engine) -> tuple[str, int | None]:
     return (OK if use.free >= MIN_FREE_BYTES else f"{use.free} bytes are free"), use.free
 
 
-def _commit(engine: Engine) -> str:
-    commit = engine.last_commit
+def _commit(store: Store) -> str:
+    commit = store.last_commit
     if commit is not None and commit.is_under_way and commit.seconds > TIMEOUT_S:
         return f"under way for {commit.seconds:.1f} s"
     return OK

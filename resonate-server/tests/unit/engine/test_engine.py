@@ -204,20 +204,20 @@ class TestCommit:
         assert [answer.status for answer in answers] == [200] * 3
 
     async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
-        assert not await bench.engine.trouble()
+        assert not await bench.seam.trouble()
         bench.store.down = True
-        assert await bench.engine.trouble()
+        assert await bench.seam.trouble()
         bench.store.down = False
-        assert not await bench.engine.trouble()
+        assert not await bench.seam.trouble()
 
     async def test_a_commit_that_does_not_end_is_told_as_under_way(self, bench: Bench) -> None:
         bench.store.gate.clear()
         creating = asyncio.create_task(bench.call(promise_create("a")))
-        await bench.until(lambda: bench.engine.last_commit is not None and bench.engine.last_commit.is_under_way)
+        await bench.until(lambda: bench.seam.last_commit is not None and bench.seam.last_commit.is_under_way)
         bench.store.gate.set()
         await creating
-        assert bench.engine.last_commit is not None
-        assert not bench.engine.last_commit.is_under_way
+        assert bench.seam.last_commit is not None
+        assert not bench.seam.last_commit.is_under_way
 
     async def test_stopping_works_off_what_was_submitted_and_closes_the_store(self) -> None:
         async with Bench().at_work() as bench:

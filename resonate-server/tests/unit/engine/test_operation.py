@@ -45,14 +45,14 @@ async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
 
 
 async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
-    assert await bench.engine.backup() is None
-    assert bench.engine.disk_use() is None
+    assert await bench.seam.backup() is None
+    assert bench.seam.disk_use() is None
 
 
 async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.store, "backup", lambda: Path("copy"))
 
-    assert await bench.engine.backup() == Path("copy")
+    assert await bench.seam.backup() == Path("copy")
 
 
 async def test_its_time_is_the_clock_s(bench: Bench) -> None:
@@ -68,9 +68,9 @@ async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> 
         await bench.settle_down()
         store.is_gone = True
 
-        await bench.until(bench.engine.lost.done)
+        await bench.until(bench.seam.lost.done)
 
-        assert bench.engine.lost.result() == "it was removed"
+        assert bench.seam.lost.result() == "it was removed"
         store.is_gone = False
 
 
@@ -82,7 +82,7 @@ async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -
 
         answer = await bench.call(promise_create("p"))
 
-        assert (answer.status, bench.engine.lost.done()) == (503, True)
+        assert (answer.status, bench.seam.lost.done()) == (503, True)
         assert answer.data == "the server cannot store anything now, and nothing was changed: it was removed"
         store.is_gone = False
 
