@@ -156,6 +156,7 @@ def test_an_unknown_id_is_an_error(report: Report) -> None:
         (["--struck-at", "soon"], "'soon' is not a valid integer"),
         (["--takes", "long"], "'long' is no duration"),
         (["--expect", "three"], "--expect is no JSON"),
+        (["--expect", "\udcff"], "--expect is no JSON"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -10,7 +10,8 @@ from simulation import invariants
 from simulation.run import Run
 from unit.engines import HandClock
 
-from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Presence
+from resonate_server.config import HttpPush
+from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Outbound, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.kernel.model import (
     Changes,
@@ -26,7 +27,7 @@ from resonate_server.kernel.model import (
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import Refusal, decode_call, open_envelope
-from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
     TaskAcquire,
@@ -226,26 +227,16 @@ class WatchedEngine(Engine):
         self._stepped.run_state.happened[type(notice).__name__] += 1
 
 
-class Outbound:
-    """What the engine sends goes to the hub; nobody is addressed by HTTP here."""
+class CheckedOutbound(Outbound):
+    """Nobody is addressed by HTTP here."""
 
     def __init__(self, hub: Hub, store: WatchedDatabase) -> None:
+        super().__init__(hub, Push(HttpPush(), "", METRICS, lambda _: None), METRICS)
         self._store = store
-        self.withdraw = hub.withdraw
-        self.refresh = hub.refresh
-        self.silent = hub.silent
-        self.heard = hub.heard
-        self.give = hub.give
-        self.is_at_work = hub.is_at_work
-        self.reset = hub.reset
-        self._hub = hub
 
     def send(self, message: Message) -> None:
         self._store.run.check(invariants.nothing_leaves_before_the_commit(message, self._store.in_transaction))
-        self._hub.send(message)
-
-    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
-        self._hub.refill(group, messages, complete)
+        super().send(message)
 
 
 class Server:
@@ -270,7 +261,7 @@ class Server:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
-        self.engine.start(Outbound(self.hub, self.store))
+        self.engine.start(CheckedOutbound(self.hub, self.store))
         self._tasks = [loop.create_task(self._keep_house())]
 
     def _on_exception(self, _: object, context: dict[str, Any]) -> None:

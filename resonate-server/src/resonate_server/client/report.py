@@ -13,6 +13,7 @@ from resonate_server.client.commands import fail, shown, where, with_server
 from resonate_server.client.connection import CallFailed
 from resonate_server.client.runs import read_runs
 from resonate_server.client.values import DURATION
+from resonate_server.protocol.payload import NOT_JSON
 
 INDENT = "           "
 
@@ -95,7 +96,7 @@ def _message(answer: str) -> Any:
     """Nothing if it is no JSON."""
     try:
         decoded = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except NOT_JSON:
         return None
     return decoded.get("message") if isinstance(decoded, dict) else decoded
 
@@ -103,5 +104,5 @@ def _message(answer: str) -> Any:
 def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise click.UsageError(f"--expect is no JSON: {error}") from None

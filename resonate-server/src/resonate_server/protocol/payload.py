@@ -19,6 +19,9 @@ HEAD, TAIL = 8_192, 1_024
 """Characters of its encoded form that are kept of the beginning and of the end of a longer one. Multiples of 4, so
 that base64 can be decoded from there."""
 
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding JSON raises for bytes or text that are none of the wanted shape, or nested without end."""
+
 _FUNCTION = re.compile(rb'"func":\s*"((?:[^"\\]|\\.)*)"')
 
 
@@ -93,7 +96,7 @@ _calls = msgspec.json.Decoder(_Call)
 def _called(data: bytes | None) -> str | None:
     try:
         name = None if data is None else _calls.decode(data).func
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     return name[:MAX_TEXT] if isinstance(name, str) else None
 
@@ -103,7 +106,7 @@ def _found(data: bytes | None) -> str | None:
     match = _FUNCTION.search(data or b"")
     try:
         return None if match is None else msgspec.json.decode(b'"%b"' % match[1], type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
 
 
@@ -137,5 +140,5 @@ def _unescaped(text: str) -> str:
         return text
     try:
         return msgspec.json.encode(msgspec.json.decode(text)).decode()
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return text

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import Problem, json
+from resonate_server.protocol.payload import NOT_JSON
 
 TIMEOUT_S = 5.0
 MAX_CLICK_BYTES = 1_024
@@ -135,7 +136,7 @@ class Actions:
             offer = msgspec.json.decode(answer, type=Offer)
         except Problem as problem:
             return Shown(trouble=str(problem))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             return Shown(trouble=f"{self._url} does not answer with a list of actions: {error}")
         return Shown(offer.actions)
 
@@ -145,7 +146,7 @@ class Actions:
             raise Problem(400 if 400 <= status < 500 else 503, _reason(status, answer))
         try:
             return msgspec.json.decode(answer, type=Done)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             raise Problem(503, f"{self._url} does not say what has begun") from None
 
     async def _ask(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -194,12 +195,12 @@ async def _body(request: web.Request) -> bytes:
 def _click(body: bytes) -> Click:
     try:
         return msgspec.json.decode(body, type=Click)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise Problem(400, f"this is no click on an action: {error}") from None
 
 
 def _reason(status: int, answer: bytes) -> str:
     try:
         return msgspec.json.decode(answer, type=_Refusal).detail[:MAX_REASON]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return f"it was refused with status {status}"
