@@ -11,22 +11,21 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.services import ServiceProcess
 
-# Both shorter than usual: that a killed worker is given up is waited for.
 LEASE_SECONDS = "4"
-GRACE_MS = "1500"
+"""Shorter than usual, like the grace below: that a killed worker is given up is waited for."""
 
 
 class Demo:
     """Everything runs after :meth:`start`; tests kill and start what they like."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, grace_ms: int = 1_500) -> None:
         self.folder = folder
         self.foo_port = free_port()
         self.server = ServerProcess(
             folder / "server.log",
             folder / "resonate.sqlite",
             RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{self.foo_port}/actions",
-            RESONATE_TASKS__WORKER_GRACE=GRACE_MS,
+            RESONATE_TASKS__WORKER_GRACE=str(grace_ms),
         )
         self.workers: dict[str, ServiceProcess] = {}
 
