@@ -147,7 +147,7 @@ def _count_chains(record: Record) -> str:
     wrong = len(record.chains) - right - open_
     repeated = sum(chain.attempts > 1 for chain in record.chains)
     answered = f"{right} answered with {RIGHT}, {wrong} wrongly"
-    return f"chains: {len(record.chains)}, {answered}{early}; {repeated} were asked again"
+    return f"chains: {len(record.chains)}, {answered}{early}; asked again: {repeated}"
 
 
 def _count_faults(record: Record) -> str:
