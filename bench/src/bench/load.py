@@ -42,7 +42,7 @@ type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SD
 class Job(Struct, frozen=True):
     """Begin chains for ``seconds``: a new one whenever fewer than ``in_flight`` go on, or so many ``per_second``."""
 
-    chain: Literal["request to foo", "workers", "workers, to a pause", "SDK alone"]
+    chain: ChainKind
     url: str = ""
     seconds: float = 0
     in_flight: int = 0
