@@ -14,6 +14,7 @@ readonly START_SECONDS=40     # until baz has run, and bar sleeps or works; as m
 readonly RECOVERY_SECONDS=120 # an answer that takes longer than pause, or work, and this is counted as missing
 readonly MENDING_SECONDS=30   # what could not be brought back at once is tried for so long
 readonly TAKEOVER_SECONDS=60  # a lease that has ended is given away again within this
+readonly LOG_SECONDS=10       # what a container has printed can be read by then
 readonly RIGHT_ANSWER=3
 
 red="" green="" bold="" plain=""
@@ -148,13 +149,20 @@ remove_second() {
     second=""
 }
 
-holder() { # the instance that has run its function for this request; any if none has
-    local instance
-    for instance in $(instances "$kind" "$service"); do
-        [ "$(instance_log "$kind" "$instance" | grep -c " running function $service  promise=$id")" = 0 ] || break
+find_holder() { # the instance that does the work, or one that ran its function for this request; else the last one
+    local ran=" running function $service  promise=$id.*  attempt="
+    [ "$service-$when" != bar-running ] || ran+="$(reached_attempt)\$" # another bar may have had an earlier attempt
+    for chosen in $(instances "$kind" "$service"); do
+        ! has_printed "$chosen" "$ran" || return 0
     done
-    echo "$instance"
+    return 1
 }
+
+has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
+    [ "$(instance_log "$kind" "$1" | grep -c -- "$2")" -gt 0 ]
+}
+
+reached_attempt() { awk 'END { print $2 }' "$work/reached"; } # as `resonate wait` prints it
 
 each_struck() { # COMMAND: for each instance
     local instance failed=""
@@ -165,7 +173,8 @@ each_struck() { # COMMAND: for each instance
 strike() {
     local chosen
     chosen=$(instances "$kind" "$service")
-    [ "$fault" != freeze ] || chosen=$(holder)
+    [ "$fault" != freeze ] || find_holder || [ "$service-$when" != bar-running ] ||
+        wait_until "$LOG_SECONDS" find_holder || die "no $service says that it works; see scripts/logs.sh."
     struck=$chosen
     struck_at=$(now_ms)
     shield each_struck "$strike"
@@ -187,16 +196,14 @@ show_request() { # while the fault lasts
 let_it_last() { # the fault
     local left=$((${down%%.*} * 1000))
     [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
-    resonate_command "$kind" wait "$id" --until bar=running --after "$(awk 'END { print $2 }' "$work/reached")" \
+    resonate_command "$kind" wait "$id" --until bar=running --after "$(reached_attempt)" \
         --timeout "${TAKEOVER_SECONDS}s" >/dev/null || die "no other bar took over within $TAKEOVER_SECONDS s; see scripts/logs.sh."
     event "its lease has ended: the other bar does the work, from its beginning"
     left=$((left - ($(now_ms) - struck_at)))
     [ "$left" -le 0 ] || nap "$(seconds "$left")"
 }
 
-has_lost_lease() { # INSTANCE: and says so
-    [ "$(instance_log "$kind" "$1" | grep -c "promise=$id.*  lease lost")" -gt 0 ]
-}
+has_lost_lease() { has_printed "$1" "promise=$id.*  lease lost"; } # INSTANCE: and says so
 
 end_fault() {
     local were=$struck

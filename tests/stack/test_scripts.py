@@ -150,3 +150,25 @@ def test_both_ports_the_same_are_refused(nowhere: dict[str, str]) -> None:
     done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
     assert done.returncode == 1
     assert "must differ" in done.stderr
+
+
+def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(tmp_path: Path) -> None:
+    """The first one had an earlier attempt, which ended when it suspended."""
+    (tmp_path / "reached").write_text("settled\t1\tpid\tx:1:1\nrunning\t2\tpid\tx:1:2\n")
+    for instance, attempt in (("bar-1", 1), ("bar-2", 2), ("bar-3", 22)):
+        (tmp_path / instance).write_text(f"12:00 running function bar  promise=x:1  attempt={attempt}\n")
+    play = f"""
+        . scripts/lib.sh; . scripts/lib-crash.sh
+        instances() {{ printf '%s\\n' bar-1 bar-3 bar-2; }}
+        instance_log() {{ cat "$work/$2"; }}
+        freeze() {{ echo "frozen: $2"; }}
+        work={tmp_path} kind=processes service=bar when=running fault=freeze id=x began=0
+        strike=freeze struck_how=frozen
+        strike
+    """
+
+    done = subprocess.run(
+        ["bash", "-euc", play], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert "frozen: bar-2" in done.stdout, done.stdout + done.stderr

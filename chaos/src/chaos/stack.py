@@ -31,15 +31,18 @@ class StackError(Exception):
     """Something could not be done to the stack, or seen of it."""
 
 
+def faults_of(kind: str) -> dict[FaultKind, int]:
+    """What can be done to a stack of that kind, with weights."""
+    faults = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
+    return faults | {FaultKind.CUT_OFF: 2} if kind == "containers" else faults
+
+
 class Stack:
     """One that is up. The environment has the variables by which the scripts find it."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self.fault_kinds = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
-        """What can be done to it, with weights."""
-        if kind == "containers":
-            self.fault_kinds[FaultKind.CUT_OFF] = 2
+        self.fault_kinds = faults_of(kind)
 
     async def instances(self) -> dict[str, list[str]]:
         """Of each service."""
