@@ -1,6 +1,7 @@
 """A function whose code changes while its calls are under way: it stops with a clear error, and completes once the code
 fits again. With real workers on a real server; the first worker is killed when its call waits for somebody else."""
 
+import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
@@ -76,6 +77,12 @@ class Shop:
         reply = self.client.call("task.get", id=id)
         return str(reply.data["task"]["state"]) if reply.status == 200 else ""
 
+    def tree(self, id: str) -> str:
+        """What `resonate tree` shows, on one line."""
+        command = [str(Path(sys.executable).with_name("resonate")), "tree", id, "--server", self.server.url]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return " ".join(shown.split())
+
     def promise(self, id: str) -> dict[str, object]:
         promise: dict[str, object] = self.client.call("promise.get", id=id).data["promise"]
         return promise
@@ -144,6 +151,7 @@ def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(shop: Sho
     wait_until(lambda: difference in changed.output(), f"{difference}\nin {changed.output()}")
     assert "the code of order changed while tea was under way" in changed.output()
     assert shop.promise("tea")["state"] == "pending"
+    wait_until(lambda: difference in shop.tree("tea"), "whoever looks at the chain is told")
 
     shop.deploy()
     wait_until(lambda: shop.promise("tea")["state"] == "resolved", "the old code completes it")

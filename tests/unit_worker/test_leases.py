@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from resonate.error import ConnectorError
-from resonate.send import Sender
+from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
 from worker.leases import LeaseKeeper
@@ -19,6 +19,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {"task.release": (200, {})}
         self.released: list[tuple[str, int]] = []
+        self.reasons: list[str | None] = []
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -32,6 +33,7 @@ class Server:
         status, data = self.answers[request["kind"]]
         if request["kind"] == "task.release":
             self.released.append((request["data"]["id"], request["data"]["version"]))
+            self.reasons.append(request["data"].get("reason"))
         head = {"corrId": request["head"]["corrId"], "status": status}
         return json.dumps({"kind": request["kind"], "head": head, "data": data})
 
@@ -47,7 +49,8 @@ class Network:
 
     def __init__(self) -> None:
         self.server = Server()
-        self.keeper = LeaseKeeper(self.server, RunLog())
+        self.runs = RunLog()
+        self.keeper = LeaseKeeper(self.server, self.runs)
         self.sender = Sender(Transport(self.keeper), None)
 
     async def acquire(self, id: str = "a", version: int = 1, tags: dict[str, str] | None = None) -> None:
@@ -167,3 +170,20 @@ async def test_a_claim_that_is_refused_is_told_unless_somebody_else_was_first(
     await network.send("task.acquire")
     told = [f"claiming a failed: server error (code={status}): no, you may not"] if is_told else []
     assert caplog.messages == told
+
+
+async def test_a_release_says_why_the_attempt_came_to_nothing(network: Network) -> None:
+    await network.acquire("a", 1)
+    network.runs.failed(TaskRef(id="a", version=1), "no such account")
+
+    await network.send("task.release", "a", 1)
+
+    assert network.server.reasons == ["no such account"]
+
+
+async def test_a_release_of_which_nobody_knows_why_is_passed_on_as_it_is(network: Network) -> None:
+    await network.acquire("a", 1)
+
+    await network.send("task.release", "a", 1)
+
+    assert network.server.reasons == [None]

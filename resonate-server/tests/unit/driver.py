@@ -220,8 +220,8 @@ class Driver:
     def acquire(self, id: str, version: int = 0, *, pid: str = PID, ttl: int = LEASE, corr_id: str = CORR_ID) -> Answer:
         return self.call(TaskAcquire(id=id, version=version, pid=pid, ttl=ttl), corr_id)
 
-    def release(self, id: str, version: int) -> Answer:
-        return self.call(TaskRelease(id=id, version=version))
+    def release(self, id: str, version: int, reason: str | None = None) -> Answer:
+        return self.call(TaskRelease(id=id, version=version, reason=reason))
 
     def fulfill(
         self, id: str, version: int, state: PromiseState = PromiseState.RESOLVED, result: Value = EMPTY

@@ -53,6 +53,8 @@ class LeaseKeeper:
         task = msgspec.json.decode(request.data, type=_Task) if watched else _Task()
         if request.kind == "task.acquire":  # the answer may wait to be read for longer than the lease that it grants
             self._asked[task.id] = task.version + 1  # by which a claim raises it
+        elif request.kind == "task.release":
+            req = _with_reason(req, self._runs.take_reason(task.ref))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
         try:
@@ -106,7 +108,7 @@ class LeaseKeeper:
             logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, _text(answer)))
 
     def _tell_end(self, kind: str, task: "_Task", answer: "_Answer") -> None:
-        ref, status = TaskRef(id=task.id, version=task.version), answer.head.status
+        ref, status = task.ref, answer.head.status
         if status >= HTTPStatus.BAD_REQUEST:
             self._runs.refused(ref, status, _text(answer))
         elif kind == "task.suspend":
@@ -124,6 +126,15 @@ class LeaseKeeper:
             return False
         self._runs.withdrawn(TaskRef(id=id, version=version))
         return True
+
+
+def _with_reason(req: str, reason: str) -> str:
+    """So that whoever asks the server what became of the task is told, too. Other servers overlook it."""
+    if not reason:
+        return req
+    request = msgspec.json.decode(req)
+    request["data"]["reason"] = reason
+    return msgspec.json.encode(request).decode()
 
 
 def _text(answer: "_Answer") -> str:
@@ -149,6 +160,10 @@ class _Task(msgspec.Struct):
     version: int = 0
     state: str = ""
     actions: list[dict[str, Any]] = []
+
+    @property
+    def ref(self) -> TaskRef:
+        return TaskRef(id=self.id, version=self.version)
 
 
 class _Promise(msgspec.Struct):

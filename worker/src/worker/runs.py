@@ -51,6 +51,8 @@ class RunLog:
     def __init__(self) -> None:
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: those whose end is not told yet."""
+        self._reasons: dict[tuple[str, int], str] = {}
+        """By task and attempt: why it came to nothing, until it is given back."""
 
     # ── what functions do ──
 
@@ -104,8 +106,18 @@ class RunLog:
         """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
         if status in LEASE_IS_GONE:
             self._end(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
-        elif run := self._runs.get((task.id, task.version)):
+            return
+        self.failed(task, message)
+        if run := self._runs.get((task.id, task.version)):
             run.outcome = _shortened(message)
+
+    def failed(self, task: TaskRef, reason: str) -> None:
+        """The attempt has come to nothing: it is given back next."""
+        self._reasons[task.id, task.version] = reason
+
+    def take_reason(self, task: TaskRef) -> str:
+        """Why the attempt has come to nothing; empty if nobody knows."""
+        return self._reasons.pop((task.id, task.version), "")
 
     def released(self, task: TaskRef) -> None:
         if run := self._runs.get((task.id, task.version)):

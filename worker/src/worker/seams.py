@@ -118,15 +118,17 @@ def _naming(run: Any) -> Any:
 def _telling(invoke: Any) -> Any:
     @functools.wraps(invoke)
     async def telling(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
-        runs, id, attempt = runs_of(ctx), ctx.info.id, task_of(ctx).version
+        runs, id, task = runs_of(ctx), ctx.info.id, task_of(ctx)
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions.setdefault(id, ctx.info.func_name)
         try:
             result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
-            runs.raised(id, attempt, error)
+            runs.raised(id, task.version, error)
+            if isinstance(error, PlatformError) and id == task.id:
+                runs.failed(task, str(error.cause))
             raise
-        runs.returned(id, attempt, result)
+        runs.returned(id, task.version, result)
         return result
 
     return telling

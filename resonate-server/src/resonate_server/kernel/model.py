@@ -26,7 +26,8 @@ class Task(Struct, frozen=True):
     ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer;
     ``None`` for one that may come twice.
     ``lost_at``: when the last lease was lost, until the next claim.
-    ``releases``: claims in a row that ended by release, with nothing achieved in between.
+    ``releases``: claims in a row that ended by release, with nothing achieved in between. ``reason``: of the last one,
+    as the worker gave it.
     ``unclaimed``: times in a row that a worker was told of it and did not claim it.
     """
 
@@ -43,6 +44,7 @@ class Task(Struct, frozen=True):
     releases: int = 0
     lost_at: int | None = None
     unclaimed: int = 0
+    reason: str | None = None
 
     def execute(self) -> Execute:
         """The message that offers it to a worker."""
@@ -52,7 +54,12 @@ class Task(Struct, frozen=True):
         """The record with what is known of its troubles, for those who ask what became of it."""
         if self.state is not TaskState.PENDING:
             return self.record()
-        return replace(self.record(), unclaimed=self.unclaimed or UNSET, releases=self.releases or UNSET)
+        return replace(
+            self.record(),
+            unclaimed=self.unclaimed or UNSET,
+            releases=self.releases or UNSET,
+            reason=self.reason or UNSET,
+        )
 
     def record(self) -> TaskRecord:
         """The task as clients see it."""

@@ -14,6 +14,9 @@ MIN_UNIQUE_CHARACTERS = 32
 MAX_UNIQUE_CHARACTERS = 4_096
 """It is kept with the task, so it must not be large; nor need it be."""
 
+MAX_REASON_CHARACTERS = 500
+"""Of a release; what is longer is cut."""
+
 
 class Claim(Struct, frozen=True):
     """Who wants a task: process ``pid``, for a lease of ``ttl`` ms, by the request with correlation id ``id``."""
@@ -117,14 +120,16 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
         work.send_execute(queued)
 
 
-def release(work: Workspace, task: Task) -> None:
+def release(work: Workspace, task: Task, reason: str | None) -> None:
     """Give the task back: at once the first time, after a growing pause if it keeps coming back.
 
     A task that no worker can decode or knows the function of would otherwise go round as fast as delivery goes.
     """
+    if reason is not None and len(reason) > MAX_REASON_CHARACTERS:
+        reason = reason[: MAX_REASON_CHARACTERS - 1] + "…"
     rules = work.rules
     pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
-    queue(work, replace(task, releases=task.releases + 1), not_before=work.now + pause)
+    queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=work.now + pause)
     _tell_of_trouble(work, task.id)
 
 
@@ -151,12 +156,12 @@ def _tell_of_trouble(work: Workspace, id: str) -> None:
 
 def park(work: Workspace, task: Task) -> None:
     """Suspended: no lease, no timer; the callbacks wake it."""
-    work.put_task(replace(_unheld(task, TaskState.SUSPENDED), resumes=0, releases=0))
+    work.put_task(replace(_unheld(task, TaskState.SUSPENDED), resumes=0, releases=0, reason=None))
 
 
 def forget_resumes(work: Workspace, task: Task) -> None:
     """Stay acquired as it is, but for the resumes, which the caller now sees."""
-    work.put_task(replace(task, resumes=0, releases=0))
+    work.put_task(replace(task, resumes=0, releases=0, reason=None))
 
 
 def halt(work: Workspace, task: Task) -> None:

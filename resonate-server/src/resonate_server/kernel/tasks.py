@@ -84,7 +84,7 @@ def task_release(work: Workspace, request: TaskRelease) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
     moves.require(Move.REQUEUE, Event.RELEASE, task, request.version)
-    moves.release(work, task)
+    moves.release(work, task, request.reason)
     return _DONE
 
 

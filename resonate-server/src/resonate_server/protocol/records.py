@@ -126,7 +126,8 @@ class TaskRecord(Struct, frozen=True):
     """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired.
 
     Beyond the protocol, in answers to ``task.get`` and while it is pending: how often in a row it was handed out and
-    not claimed (``unclaimed``), or claimed and given back with nothing achieved (``releases``).
+    not claimed (``unclaimed``), or claimed and given back with nothing achieved (``releases``), and the ``reason`` that
+    the last one gave who gave it back.
     """
 
     id: str
@@ -137,15 +138,20 @@ class TaskRecord(Struct, frozen=True):
     pid: str | UnsetType = UNSET
     unclaimed: int | UnsetType = UNSET
     releases: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it, for people; empty if nothing is. One release is normal: a worker was ended."""
+        """What is wrong with it, for people; empty if nothing is.
+
+        One release without a reason is normal: a worker was ended.
+        """
         if self.unclaimed:
             return f"handed out {times(self.unclaimed)}, claimed by nobody"
+        why = f": {self.reason}" if self.reason else ""
         if self.releases and self.releases > 1:
-            return f"claimed {times(self.releases)}, given back each time"
-        return ""
+            return f"claimed {times(self.releases)}, given back each time{why}"
+        return f"given back{why}" if why else ""
 
 
 def times(number: int) -> str:

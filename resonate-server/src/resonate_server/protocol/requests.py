@@ -219,9 +219,12 @@ class TaskAcquire(RequestForOne, frozen=True):
 
 
 class TaskRelease(RequestForOne, frozen=True):
+    """``reason``: why the attempt came to nothing, for those who ask; beyond the protocol."""
+
     kind = "task.release"
 
     version: Version
+    reason: str | None = None
 
 
 class TaskFulfill(RequestForOne, frozen=True):

@@ -126,7 +126,7 @@ def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubl
 def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
     server = Driver()
     server.acquired("t")
-    server.release("t", 1)
+    server.release("t", 1, reason="no such function")
     server.acquire("t", 1)
     server.create("dep", target=None)
     server.settle("dep")
@@ -134,4 +134,4 @@ def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
     assert server.suspend("t", 2, "dep").status == 300
 
     task = server.task("t")
-    assert isinstance(task, Task) and task.releases == 0
+    assert isinstance(task, Task) and (task.releases, task.reason) == (0, None)

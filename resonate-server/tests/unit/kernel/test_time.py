@@ -459,6 +459,40 @@ class TestPauseAfterRelease:
         record = server.get_task("t").data.task
         assert (record.releases, record.trouble) == (2, "claimed 2 times, given back each time")
 
+    def test_the_reason_that_a_worker_gives_is_told_to_those_who_ask(self, server: Driver) -> None:
+        server.create("t")
+        server.acquire("t", 0)
+        server.release("t", 1, reason="no such function")
+        once = server.get_task("t").data.task
+        server.acquire("t", 1)
+        server.release("t", 2, reason="no database")
+        twice = server.get_task("t").data.task
+
+        assert (once.reason, once.trouble) == ("no such function", "given back: no such function")
+        assert (twice.reason, twice.trouble) == ("no database", "claimed 2 times, given back each time: no database")
+
+    def test_a_release_without_a_reason_ends_the_last_one(self, server: Driver) -> None:
+        server.create("t")
+        server.acquire("t", 0)
+        server.release("t", 1, reason="no such function")
+        self.claim_and_release(server)
+
+        assert server.get_task("t").data.task.reason is UNSET
+
+    def test_a_long_reason_is_cut(self, server: Driver) -> None:
+        server.create("t")
+        server.acquire("t", 0)
+        server.release("t", 1, reason="x" * 501)
+
+        assert server.get_task("t").data.task.reason == "x" * 499 + "…"
+
+    def test_a_reason_that_just_fits_is_not_cut(self, server: Driver) -> None:
+        server.create("t")
+        server.acquire("t", 0)
+        server.release("t", 1, reason="x" * 500)
+
+        assert server.get_task("t").data.task.reason == "x" * 500
+
     def test_workers_are_not_told(self, server: Driver) -> None:
         """Typed SDKs read the record that a claim is answered with."""
         server.create("t")

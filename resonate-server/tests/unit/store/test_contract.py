@@ -129,6 +129,7 @@ class TestRows:
             queued=True,
             releases=2,
             lost_at=7,
+            reason="no such function",
         )
 
         write(store, promise("t"), written)

@@ -1,6 +1,7 @@
 """Files of former versions: brought up to date with all that is in them, or left as they were."""
 
 import logging
+import re
 import signal
 import sqlite3
 import subprocess
@@ -73,7 +74,7 @@ def server(path: Path) -> Iterator[Driver]:
 def schema(path: Path) -> set[tuple[str, str, str]]:
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-        return {(kind, name, " ".join(sql.split())) for kind, name, sql in rows}
+        return {(kind, name, re.sub(r"\s*([(),])\s*|\s+", r" \1", sql)) for kind, name, sql in rows}
 
 
 def content(path: Path) -> list[str]:

@@ -25,6 +25,20 @@ COLUMNS = {
         "server": "only_one run is_open time uptime boot room",
         "sqlite_sequence": "name seq",
     },
+    3: {
+        "promises": "number id state tags timeout_at created_at settled_at branch parent origin",
+        "params": "promise data",
+        "results": "promise data",
+        "tasks": "id target recipient state version resumes ttl pid claim timer_at queued releases lost_at unclaimed",
+        "callbacks": "awaited awaiter",
+        "listeners": "awaited address",
+        "spreading": "promise_id after turn_at",
+        "unblocks": "place promise_id address recipient member kept_since",
+        "schedules": "number id cron promise_id promise_timeout promise_tags created_at next_run_at last_run_at",
+        "schedule_params": "schedule data",
+        "server": "only_one run is_open time uptime boot room",
+        "sqlite_sequence": "name seq",
+    },
 }
 """What a file of each former version holds; one that does not is none of ours."""
 
@@ -175,6 +189,10 @@ CREATE TABLE callbacks (
 INSERT INTO callbacks SELECT awaited, awaiter FROM callbacks_2 WHERE fired = 0;
 DROP TABLE callbacks_2;
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
+""",
+    3: """
+-- Why a task was given back.
+ALTER TABLE tasks ADD COLUMN reason TEXT;
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

@@ -124,12 +124,13 @@ def task_row(task: Task) -> Row:
         task.releases,
         task.lost_at,
         task.unclaimed,
+        task.reason,
         address.group if isinstance(address, PollAddress) else None,
     )
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed = row
+    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason = row
     return Task(
         id=id,
         target=target,
@@ -144,6 +145,7 @@ def task(row: Row) -> Task:
         releases=releases,
         lost_at=lost_at,
         unclaimed=unclaimed,
+        reason=reason,
     )
 
 

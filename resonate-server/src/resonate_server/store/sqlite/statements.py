@@ -1,7 +1,7 @@
 """Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
 kernel's model."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
 
@@ -71,7 +71,8 @@ CREATE TABLE tasks (
     queued    INTEGER NOT NULL,
     releases  INTEGER NOT NULL,
     lost_at   INTEGER,
-    unclaimed INTEGER NOT NULL
+    unclaimed INTEGER NOT NULL,
+    reason    TEXT
 ) WITHOUT ROWID;
 CREATE INDEX tasks_by_timer ON tasks (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
@@ -160,7 +161,7 @@ _SIZES = """
 """
 _PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
 _WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
 _PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
 _TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 
@@ -196,11 +197,11 @@ PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM 
 PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed
+    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed, reason = excluded.reason
 """
 
 PUT_CALLBACK = "INSERT OR IGNORE INTO callbacks (awaited, awaiter) VALUES (?, ?)"
