@@ -13,9 +13,12 @@ from stack.driver import PREFIX, REPOSITORY, Kind, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
-# A shell has its background jobs ignore Ctrl-C, and what they start inherits that: bash scripts could not even trap it.
+# A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits that,
+# and bash scripts could not even trap it. A handler is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session", params=["processes", "containers"])

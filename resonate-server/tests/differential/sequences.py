@@ -16,7 +16,11 @@ LENGTH = 60
 """Operations per sequence."""
 
 COUNTED = 0.9
-"""Share of the operations that certainly are steps; hypothesis likes to draw zeros, and those are none."""
+"""Share of the operations that mostly are steps; hypothesis likes to draw zeros, and those are none."""
+
+MORE = 0.2
+MOST_TIMES = 20
+"""What has not come by then does not come: so many times, such a share of the steps is added."""
 
 numbers_of_a_sequence = st.lists(st.integers(0, 2**BITS - 1), min_size=LENGTH, max_size=LENGTH)
 
@@ -37,11 +41,21 @@ class Pair(Protocol):
         """Nothing more will come."""
 
 
-def run_sequences(new_pair: Callable[[], Pair], steps: int) -> None:
-    """At least ``steps`` steps. Raises :class:`DifferError` for the shortest sequence that hypothesis can find."""
-    print(f"DIFFERENTIAL_SEED={SEED} repeats this run")
+def run_sequences(new_pair: Callable[[], Pair], steps: int, is_enough: Callable[[], bool]) -> None:
+    """About ``steps`` steps, and more where rare things have not come yet, until it ``is_enough``.
 
-    @seed(SEED)
+    Raises :class:`DifferError` for the shortest sequence that hypothesis can find.
+    """
+    print(f"DIFFERENTIAL_SEED={SEED} repeats this run")
+    _run_portion(new_pair, steps, SEED)
+    for times in range(MOST_TIMES):
+        if is_enough():
+            return
+        _run_portion(new_pair, int(steps * MORE), SEED + 1 + times)
+
+
+def _run_portion(new_pair: Callable[[], Pair], steps: int, number: int) -> None:
+    @seed(number)
     @settings(
         max_examples=int(steps / LENGTH / COUNTED) + 1,
         database=None,
