@@ -23,6 +23,7 @@ from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
+from resonate_server.trace import TraceUnusable
 
 logger = logging.getLogger("resonate_server")
 
@@ -38,6 +39,9 @@ class CannotListen(Exception):
 
 
 def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
+    command = click.option("--trace", metavar="FILE", help="Write all requests and answers to FILE, as JSON lines.")(
+        command
+    )
     command = click.option("--log-format", type=click.Choice(["text", "json"]), help="Readable, or for machines.")(
         command
     )
@@ -146,7 +150,7 @@ def _run(settings: Settings, where: str) -> None:
     try:
         serving = _serve(build(settings), where)
         asyncio.run(serving, loop_factory=_loop_factory())
-    except (WrongSetting, StoreUnusable, CannotListen, StoreLost) as error:
+    except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, StoreLost) as error:
         _fail(str(error))
 
 

@@ -210,6 +210,7 @@ class Settings(Section, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_file: str = ""
+    trace: str = ""
     debug: bool = False
     server: Server = Server()
     storage: Storage = Storage()

@@ -8,6 +8,7 @@ from resonate_server.client.chains import chains
 from resonate_server.client.commands import Family, with_server
 from resonate_server.client.invoke import invoke
 from resonate_server.client.promises import promises
+from resonate_server.client.replay import replay
 from resonate_server.client.report import report
 from resonate_server.client.schedules import schedules
 from resonate_server.client.tasks import tasks
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (promises, tasks, schedules, invoke, chains, tree, wait, report, backup):
+for command in (promises, tasks, schedules, invoke, chains, tree, wait, report, replay, backup):
     main.add_command(command)
