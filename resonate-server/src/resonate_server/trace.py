@@ -2,6 +2,8 @@
 
 The form is that of the published checker: ``{"kind", "now", "req", "res"}`` with the data of the request and the whole
 envelope of the answer. A request's head, which may hold a token, is not written, nor those of the actions inside it.
+A fifth member, ``undone``, has only a line that was decided at or after a time (ms) at which something was due that the
+server had not come to do yet.
 
 A trace must not hold up the server: lines are written by a thread of their own, and if it cannot keep up, or the disk
 is full, the trace ends, which the log tells once.
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 16 * 1_024 * 1_024
 """Of lines that wait for the disk."""
+
+NEVER = 2**63
 
 GOODBYE_S = 1.0
 """How long a server that stops waits for the disk."""
@@ -68,21 +72,22 @@ class Trace:
         """It has its answer, or never gets one."""
         self._asked.pop(id(request), None)
 
-    def answers(self, request: Request | None, now: int, answer: Answer) -> None:
-        """It was decided at ``now`` (ms), and took effect after all others so far."""
+    def answers(self, request: Request | None, now: int, answer: Answer, due_at: int) -> None:
+        """It was decided at ``now``, and took effect after all others so far, but before what was due at ``due_at``
+        (ms)."""
         envelope = self._asked.get(id(request))
         if envelope is None or answer.status in (500, 503):  # A store that fails has decided nothing.
             return
         self._last = now
         try:
-            self._put(_line(envelope, now, answer))
+            self._put(_line(envelope, now, answer, due_at))
         except Exception as error:
             self._end(f"a request cannot be written ({error})")
 
     def refuses(self, envelope: Envelope, answer: Answer) -> None:
         """By its form: whenever that is, it changes nothing. What cannot even be written as JSON is left out."""
         with suppress(ValueError, RecursionError):
-            self._put(_line(envelope, self._last, answer))
+            self._put(_line(envelope, self._last, answer, NEVER))
 
     def _put(self, line: bytes) -> None:
         if self._is_over:
@@ -145,10 +150,11 @@ def _open(path: Path) -> int:
     return file
 
 
-def _line(envelope: Envelope, now: int, answer: Answer) -> bytes:
-    kind = msgspec.json.encode(envelope.kind)
+def _line(envelope: Envelope, now: int, answer: Answer, due_at: int) -> bytes:
+    kind, request = msgspec.json.encode(envelope.kind), _request(bytes(envelope.data))
     response = encode_response(envelope.kind, envelope.head.corr_id, answer.status, answer.data)
-    return b'{"kind":%b,"now":%d,"req":%b,"res":%b}\n' % (kind, now, _request(bytes(envelope.data)), response)
+    undone = b',"undone":%d' % due_at if due_at <= now else b""
+    return b'{"kind":%b,"now":%d,"req":%b,"res":%b%b}\n' % (kind, now, request, response, undone)
 
 
 def _request(data: bytes) -> bytes:

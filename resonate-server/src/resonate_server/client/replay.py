@@ -35,12 +35,13 @@ class _Answer(Struct):
 
 
 class Line(Struct):
-    """One of a trace; ``now`` in ms."""
+    """One of a trace; times in ms. ``undone``: what was due then had not been done yet."""
 
     kind: str
     now: Millis
     req: Raw
     res: _Answer
+    undone: Millis | None = None
 
 
 @click.command(short_help="Ask a server what a trace tells, and compare the answers.")
@@ -112,7 +113,7 @@ def _compare(connection: Connection, number: int, line: Line, is_set: bool) -> N
     head: dict[str, Any] = {"corrId": line.res.head.corr_id}
     if is_set:
         head["resonate:debug_time"] = line.now
-        connection.call("debug.tick", {"time": line.now})
+        connection.call("debug.tick", {"time": line.now if line.undone is None else max(line.undone - 1, 0)})
     elif line.kind.startswith("debug."):
         _end(number, f"{line.kind} needs a server with debug = true")
     response = connection.ask(line.kind, line.req, **head)

@@ -156,7 +156,8 @@ class Engine:
         except ReadFailed as error:
             return Answer(status=503, data=str(error))
         if self.trace is not None:
-            self.trace.answers(call.request, self.now() if call.debug_time is None else call.debug_time, answer)
+            now = self.now() if call.debug_time is None else call.debug_time
+            self.trace.answers(call.request, now, answer, self._store.due_at)
         return answer
 
     async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
@@ -313,7 +314,7 @@ class Engine:
         decision = decided.decision
         self._metrics.tasks_changed(_difference(decided.rows.tasks, decision.changes.tasks))
         if self.trace is not None and not isinstance(decided.request, DebugTick):
-            self.trace.answers(decided.request, decided.now, decision.answer)
+            self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
         for notice in decision.notices:
             self._take_notice(notice)

@@ -109,7 +109,7 @@ class SQLiteStore(Store):
         self._marked = 0
         """When the last mark of the clock was written (ms)."""
         self._alarm = 0
-        """When something is due (ms); nothing is before that."""
+        """See :attr:`due_at`."""
         self._bell: asyncio.Future[None] | None = None
         """Of whoever waits for that."""
         self._listener: Listener
@@ -148,6 +148,10 @@ class SQLiteStore(Store):
         if self._clock() < self._alarm:
             self._bell = self._loop.create_future()
             await self._bell
+
+    @property
+    def due_at(self) -> int:
+        return self._alarm
 
     def delivered(self, key: UnblockKey) -> None:
         self.database.delivered(key)
