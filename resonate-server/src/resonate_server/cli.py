@@ -3,22 +3,23 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from tomllib import TOMLDecodeError
 from typing import Any, NoReturn
 
 import click
+import msgspec
 from aiohttp import web
-from msgspec.structs import replace
 
-from resonate_server import __version__
+from resonate_server import __version__, official
 from resonate_server.build import Server, build
-from resonate_server.config import Given, Settings, Sqlite, Storage, WrongSetting, load
+from resonate_server.config import BETWEEN_LEVELS, SETTINGS, Settings, WrongSetting, flat, load
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
+from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
@@ -30,56 +31,105 @@ logger = logging.getLogger("resonate_server")
 READ_BYTES = 32 * 1_024
 """Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
 
-SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
-"""Flags whose setting has another name."""
+MEANINGS = {
+    "trace": "A file for all requests and answers, which `resonate replay` sends again.",
+    "log_file": "A file to log to, instead of standard output.",
+    "debug": "Allow debug.* requests, which set the clock and delete everything.",
+    "server.bind": "Address to listen on.",
+    "server.port": "Port to listen on.",
+    "server.host": "Name under which others reach this server.",
+    "server.url": "URL under which others reach it, if not http://HOST:PORT.",
+    "server.hosts": "Further names under which it may be asked.",
+    "storage.sqlite.path": "SQLite file; created if missing.",
+    "tasks.retry_timeout": "ms until a task that nobody claims is offered again.",
+    "tasks.worker_grace": "ms until a worker that is gone loses its tasks.",
+    "retention.settled_after": "ms until settled results are deleted; 0: never.",
+    "auth.publickey": "PEM file of a public key: tokens are demanded then.",
+    "observability.metrics_port": "Port of the metrics; 0: none.",
+}
+"""Of settings that people change; docs/protocol.md, section 6, has them all."""
 
 
 class CannotListen(Exception):
     """The address is taken or not ours."""
 
 
-def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
-    command = click.option("--trace", metavar="FILE", help="Write all requests and answers to FILE, as JSON lines.")(
-        command
-    )
-    command = click.option("--log-format", type=click.Choice(["text", "json"]), help="Readable, or for machines.")(
-        command
-    )
-    command = click.option("--level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level.")(
-        command
-    )
-    command = click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (default 8001).")(command)
-    return click.option("--host", "bind", help="Address to listen on (default 127.0.0.1).")(command)
+class Serving(click.Command):
+    """A command that says why it does not take a flag that the official server has."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if reason := official.refusal(error.option_name):
+                raise click.UsageError(f"{error.option_name}: {reason}", ctx) from None
+            raise
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _flags() -> Iterator[click.Option]:
+    """For every setting but the shared secret: the arguments of a process can be read by others."""
+    yield click.Option(
+        ["--config"], type=click.Path(path_type=Path), help="Settings [default: ./resonate.toml, if any]."
+    )
+    yield click.Option(
+        ["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting; the value in TOML."
+    )
+    flags: dict[str, list[str]] = {}
+    for name in (*SETTINGS, *official.WITHOUT_EFFECT):
+        flags[name] = ["--" + name.replace(".", "-").replace("_", "-")]
+    del flags["auth.token"]
+    for flag, name in official.FLAGS.items():
+        flags.setdefault(name, []).append(flag)
+    for name, spellings in flags.items():
+        kind, default = SETTINGS.get(name, (str, None))
+        yield click.Option(
+            [name.replace(".", BETWEEN_LEVELS), *spellings],
+            type=_type(kind),
+            is_flag=name == "debug",
+            default=None,
+            multiple=name == "server.cors.allow_origins",
+            help=MEANINGS.get(name, "") + ("" if default in ("", None) else f" [default: {default}]"),
+            hidden=name not in SETTINGS,
+        )
+
+
+def _type(kind: Any) -> click.ParamType[Any]:
+    match msgspec.inspect.type_info(kind):
+        case msgspec.inspect.LiteralType(values=values):
+            return click.Choice([str(value) for value in values])
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return click.IntRange(least, most)
+        case msgspec.inspect.BoolType():
+            return click.BOOL
+    return click.STRING
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="resonate-server")
 def main() -> None:
     """A Resonate server: durable promises and the delivery of their tasks.
 
-    Every setting is also an environment variable: RESONATE_SERVER__PORT, RESONATE_SERVER__BIND,
-    RESONATE_STORAGE__SQLITE__PATH, RESONATE_TASKS__RETRY_TIMEOUT (ms), ... Flags win.
+    Every flag is also an environment variable and a key in ./resonate.toml: --server-port is RESONATE_SERVER__PORT,
+    and port in the section [server]. Flags win over variables, and those over the file.
     """
 
 
-@main.command()
-@_listening_options
-@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
-def serve(**flags: Any) -> None:
+@main.command(cls=Serving, params=[*_flags()])
+def serve(config: Path | None, assigned: tuple[str, ...], **flags: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _begin(flags)
+    settings = _begin(_given(flags) | _assigned(assigned), config)
     path = settings.storage.sqlite.path
     if path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
     _run(settings, f"state in {path}")
 
 
-@main.command()
-@_listening_options
-def dev(**flags: Any) -> None:
-    """Serve from memory: nothing survives this process."""
-    settings = replace(_begin(flags), storage=Storage(sqlite=Sqlite(path=IN_MEMORY)))
-    _run(settings, "state in memory only")
+@main.command(cls=Serving, params=[*_flags()])
+def dev(config: Path | None, assigned: tuple[str, ...], **flags: Any) -> None:
+    """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
+    flags["storage__sqlite__path"] = path = flags["storage__sqlite__path"] or str(IN_MEMORY)
+    where = "state in memory only" if path == str(IN_MEMORY) else f"state in {path}"
+    _run(_begin(_given(flags) | _assigned(assigned), config), where)
 
 
 @main.command()
@@ -91,7 +141,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
 
     An interrupted restore leaves the old database or the new one.
     """
-    path = _load_settings({"db": db}).storage.sqlite.path
+    path = _path_of(db)
     try:
         restore_backup(backup, path, replace)
     except (BackupUnusable, PathTaken) as error:
@@ -107,7 +157,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 def recover(db: Path | None) -> None:
     """Go on with a database whose write-ahead log was lost, without what was acknowledged last."""
-    path = _load_settings({"db": db}).storage.sqlite.path
+    path = _path_of(db)
     if not path.exists():
         _fail(f"{path} does not exist")
     try:
@@ -117,33 +167,49 @@ def recover(db: Path | None) -> None:
     click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
-def _load_settings(flags: dict[str, Any]) -> Settings:
-    """``flags`` as click hands them over; ``None`` for those that were not given."""
-    overriding: Given = {}
-    for name, value in flags.items():
-        *sections, last = SETTINGS_OF_FLAGS.get(name, name).split(".")
-        if value is not None:
-            section = overriding
-            for each in sections:
-                section = section.setdefault(each, {})
-            section[last] = value
+def _given(flags: dict[str, Any]) -> Given:
+    """``flags`` as click hands them over: ``None``, or nothing of several, for those that were not given."""
+    return {
+        name.replace(BETWEEN_LEVELS, "."): list(value) if isinstance(value, tuple) else value
+        for name, value in flags.items()
+        if value not in (None, ())
+    }
+
+
+def _assigned(texts: tuple[str, ...]) -> Given:
+    """What is no TOML is text."""
+    given: Given = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            given |= flat({name.strip(): tomllib.loads(f"value = {value}")["value"]})
+        except tomllib.TOMLDecodeError:
+            given[name.strip()] = value
+    return given
+
+
+def _load_settings(given: Given, file: Path | None = None) -> Settings:
     try:
-        return load(overriding)
-    except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return load(given, file=file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
     except WrongSetting as error:
         _fail(str(error))
 
 
-def _begin(flags: dict[str, Any]) -> Settings:
+def _begin(given: Given, file: Path | None) -> Settings:
     """What follows is logged: opening a database of a former format may take a while."""
-    settings = _load_settings(flags)
+    settings = _load_settings(given, file)
     return_large_blocks()
     try:
         configure_logging(settings.level, settings.log_format, settings.log_file)
     except OSError as error:
         _fail(f"cannot write the log: {error}")
     return settings
+
+
+def _path_of(db: Path | None) -> Path:
+    return _load_settings(_given({"storage.sqlite.path": db})).storage.sqlite.path
 
 
 def _run(settings: Settings, where: str) -> None:
