@@ -3,7 +3,7 @@
 The layers, from the outside in; each imports only what stands below it:
 
 ``client``            the command line for any server
-``cli``               commands and flags; runs what was built
+``cli``, ``flags``      commands and flags; runs what was built
 ``build``             makes every part, and joins them
 ``http``              routes, stream framing, limits, status codes
 ``watch``             what people see of the server, live: events, workers, chains

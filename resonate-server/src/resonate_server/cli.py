@@ -4,17 +4,17 @@ import asyncio
 import logging
 import signal
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import msgspec
 from aiohttp import web
 
-from resonate_server import __version__, official
+from resonate_server import __version__
 from resonate_server.build import Server, build
-from resonate_server.config import BETWEEN_LEVELS, SETTINGS, Settings, WrongSetting, flat, load
+from resonate_server.config import Settings, WrongSetting, load
+from resonate_server.flags import Serving, flags, given
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
@@ -31,77 +31,9 @@ logger = logging.getLogger("resonate_server")
 READ_BYTES = 32 * 1_024
 """Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
 
-MEANINGS = {
-    "trace": "A file for all requests and answers, which `resonate replay` sends again.",
-    "log_file": "A file to log to, instead of standard output.",
-    "debug": "Allow debug.* requests, which set the clock and delete everything.",
-    "server.bind": "Address to listen on.",
-    "server.port": "Port to listen on.",
-    "server.host": "Name under which others reach this server.",
-    "server.url": "URL under which others reach it, if not http://HOST:PORT.",
-    "server.hosts": "Further names under which it may be asked.",
-    "storage.sqlite.path": "SQLite file; created if missing.",
-    "tasks.retry_timeout": "ms until a task that nobody claims is offered again.",
-    "tasks.worker_grace": "ms until a worker that is gone loses its tasks.",
-    "retention.settled_after": "ms until settled results are deleted; 0: never.",
-    "auth.publickey": "PEM file of a public key: tokens are demanded then.",
-    "observability.metrics_port": "Port of the metrics; 0: none.",
-}
-"""Of settings that people change; docs/protocol.md, section 6, has them all."""
-
 
 class CannotListen(Exception):
     """The address is taken or not ours."""
-
-
-class Serving(click.Command):
-    """A command that says why it does not take a flag that the official server has."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if reason := official.refusal(error.option_name):
-                raise click.UsageError(f"{error.option_name}: {reason}", ctx) from None
-            raise
-
-
-def _flags() -> Iterator[click.Option]:
-    """For every setting but the shared secret: the arguments of a process can be read by others."""
-    yield click.Option(
-        ["--config"], type=click.Path(path_type=Path), help="Settings [default: ./resonate.toml, if any]."
-    )
-    yield click.Option(
-        ["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting; the value in TOML."
-    )
-    flags: dict[str, list[str]] = {}
-    for name in (*SETTINGS, *official.WITHOUT_EFFECT):
-        flags[name] = ["--" + name.replace(".", "-").replace("_", "-")]
-    del flags["auth.token"]
-    for flag, name in official.FLAGS.items():
-        flags.setdefault(name, []).append(flag)
-    for name, spellings in flags.items():
-        kind, default = SETTINGS.get(name, (str, None))
-        yield click.Option(
-            [name.replace(".", BETWEEN_LEVELS), *spellings],
-            type=_type(kind),
-            is_flag=name == "debug",
-            default=None,
-            multiple=name == "server.cors.allow_origins",
-            help=MEANINGS.get(name, "") + ("" if default in ("", None) else f" [default: {default}]"),
-            hidden=name not in SETTINGS,
-        )
-
-
-def _type(kind: Any) -> click.ParamType[Any]:
-    match msgspec.inspect.type_info(kind):
-        case msgspec.inspect.LiteralType(values=values):
-            return click.Choice([str(value) for value in values])
-        case msgspec.inspect.IntType(ge=least, le=most):
-            return click.IntRange(least, most)
-        case msgspec.inspect.BoolType():
-            return click.BOOL
-    return click.STRING
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -114,22 +46,22 @@ def main() -> None:
     """
 
 
-@main.command(cls=Serving, params=[*_flags()])
-def serve(config: Path | None, assigned: tuple[str, ...], **flags: Any) -> None:
+@main.command(cls=Serving, params=[*flags()])
+def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _begin(_given(flags) | _assigned(assigned), config)
+    settings = _begin(given(values, assigned), config)
     path = settings.storage.sqlite.path
     if path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
     _run(settings, f"state in {path}")
 
 
-@main.command(cls=Serving, params=[*_flags()])
-def dev(config: Path | None, assigned: tuple[str, ...], **flags: Any) -> None:
+@main.command(cls=Serving, params=[*flags()])
+def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
-    flags["storage__sqlite__path"] = path = flags["storage__sqlite__path"] or str(IN_MEMORY)
+    values["storage__sqlite__path"] = path = values["storage__sqlite__path"] or str(IN_MEMORY)
     where = "state in memory only" if path == str(IN_MEMORY) else f"state in {path}"
-    _run(_begin(_given(flags) | _assigned(assigned), config), where)
+    _run(_begin(given(values, assigned), config), where)
 
 
 @main.command()
@@ -167,39 +99,18 @@ def recover(db: Path | None) -> None:
     click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
-def _given(flags: dict[str, Any]) -> Given:
-    """``flags`` as click hands them over: ``None``, or nothing of several, for those that were not given."""
-    return {
-        name.replace(BETWEEN_LEVELS, "."): list(value) if isinstance(value, tuple) else value
-        for name, value in flags.items()
-        if value not in (None, ())
-    }
-
-
-def _assigned(texts: tuple[str, ...]) -> Given:
-    """What is no TOML is text."""
-    given: Given = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            given |= flat({name.strip(): tomllib.loads(f"value = {value}")["value"]})
-        except tomllib.TOMLDecodeError:
-            given[name.strip()] = value
-    return given
-
-
-def _load_settings(given: Given, file: Path | None = None) -> Settings:
+def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
     try:
-        return load(given, file=file)
+        return load(from_flags, file=file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
     except WrongSetting as error:
         _fail(str(error))
 
 
-def _begin(given: Given, file: Path | None) -> Settings:
+def _begin(from_flags: Given, file: Path | None) -> Settings:
     """What follows is logged: opening a database of a former format may take a while."""
-    settings = _load_settings(given, file)
+    settings = _load_settings(from_flags, file)
     return_large_blocks()
     try:
         configure_logging(settings.level, settings.log_format, settings.log_file)
@@ -209,7 +120,7 @@ def _begin(given: Given, file: Path | None) -> Settings:
 
 
 def _path_of(db: Path | None) -> Path:
-    return _load_settings(_given({"storage.sqlite.path": db})).storage.sqlite.path
+    return _load_settings({"storage.sqlite.path": db} if db else {}).storage.sqlite.path
 
 
 def _run(settings: Settings, where: str) -> None:

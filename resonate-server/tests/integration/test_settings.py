@@ -242,15 +242,17 @@ def test_dev_keeps_its_state_where_the_flag_says(tmp_path: Path) -> None:
     assert (tmp_path / "kept.db").exists()
 
 
-def test_debug_is_a_flag_that_need_not_be_given(tmp_path: Path) -> None:
-    for arguments, env in ((["--debug"], {}), ([], {"RESONATE_DEBUG": "true"})):
-        server = ServerProcess(tmp_path / "log", **env)
-        server.command += arguments
-        server.start()
-        status = server.client().call("debug.snap").status
-        server.stop()
+@pytest.mark.parametrize(("flags", "debug"), [(["--debug"], "false"), ([], "true")])
+def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(
+    tmp_path: Path, flags: list[str], debug: str
+) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_DEBUG=debug)
+    server.command += flags
+    server.start()
+    status = server.client().call("debug.snap").status
+    server.stop()
 
-        assert status == 200
+    assert status == 200
 
 
 def test_another_file_holds_the_settings(tmp_path: Path, refused: Callable[..., str]) -> None:

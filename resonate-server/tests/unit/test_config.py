@@ -89,10 +89,7 @@ def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: s
 @pytest.mark.parametrize(
     ("variable", "text"),
     [
-        *[
-            (f"RESONATE_{name}", "x")
-            for name in ("URL", "HOST", "SCHEME", "PORT", "TOKEN", "PREFIX", "TIMEOUT", "IMAGE")
-        ],
+        *[(f"RESONATE_{name.upper()}", "x") for name in official.OF_OTHERS],
         ("RESONATE_SERVICE_HOST", "10.0.0.1"),
         ("RESONATE_SERVER_SERVICE_PORT_API", "8001"),
         ("RESONATE_SERVER_PORT", "tcp://10.0.0.1:8001"),

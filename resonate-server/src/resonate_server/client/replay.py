@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Raw, Struct, field
 
-from resonate_server.client.commands import as_json, fail, shown, where, with_server
+from resonate_server.client.commands import as_json, fail, where, with_server
 from resonate_server.client.connection import CallFailed, Connection
 from resonate_server.protocol.requests import KINDS, Millis
 
@@ -139,8 +139,8 @@ def _without_times(data: Any) -> Any:
 
 def _difference(was: Any, now: Any) -> str:
     """Line by line: ``-`` as it was, ``+`` as it is."""
-    before, after = (as_json(each).splitlines() for each in (was, now))
-    return "\n".join(shown(line) for line in difflib.unified_diff(before, after, "recorded", "answered", lineterm=""))
+    before, after = (as_json(each).split("\n") for each in (was, now))
+    return "\n".join(difflib.unified_diff(before, after, "recorded", "answered", lineterm=""))
 
 
 def _end(number: int, message: str) -> NoReturn:
