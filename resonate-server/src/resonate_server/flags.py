@@ -44,20 +44,11 @@ class Serving(click.Command):
 
 
 def flags() -> Iterator[click.Option]:
-    """For every setting but the shared secret: the arguments of a process can be read by others."""
-    yield click.Option(
-        ["--config"], type=click.Path(path_type=Path), help="File with settings [default: ./resonate.toml]."
-    )
-    yield click.Option(
-        ["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting; the value in TOML."
-    )
-    all_spellings: dict[str, list[str]] = {}
-    for name in (*SETTINGS, *official.WITHOUT_EFFECT):
-        all_spellings[name] = ["--" + name.replace(".", "-").replace("_", "-")]
-    del all_spellings["auth.token"]
-    for flag, name in official.FLAGS.items():
-        all_spellings.setdefault(name, []).append(flag)
-    for name, spellings in all_spellings.items():
+    """All that say something about settings."""
+    file = click.Path(path_type=Path)
+    yield click.Option(["--config"], type=file, help="File with settings [default: ./resonate.toml].")
+    yield click.Option(["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting, in TOML.")
+    for name, spellings in _spellings().items():
         kind, default = SETTINGS.get(name, (str, None))
         yield click.Option(
             [name.replace(".", BETWEEN_LEVELS), *spellings],
@@ -68,6 +59,15 @@ def flags() -> Iterator[click.Option]:
             help=MEANINGS.get(name, "") + ("" if default in ("", None) else f" [default: {default}]"),
             hidden=name not in SETTINGS,
         )
+
+
+def _spellings() -> dict[str, list[str]]:
+    """By setting; not of the shared secret: the arguments of a process can be read by others."""
+    names = [name for name in (*SETTINGS, *official.WITHOUT_EFFECT) if name != "auth.token"]
+    spellings = {name: ["--" + name.replace(".", "-").replace("_", "-")] for name in names}
+    for flag, name in official.FLAGS.items():
+        spellings.setdefault(name, []).append(flag)
+    return spellings
 
 
 def _type(kind: Any) -> click.ParamType[Any]:

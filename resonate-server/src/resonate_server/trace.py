@@ -111,8 +111,9 @@ class Trace:
                 self._append(lines)
                 self._written += len(lines)
         except OSError as error:
-            os.ftruncate(self._file, self._written)  # Not with half a line at its end.
             self._end(error.strerror or str(error))
+            with suppress(OSError):
+                os.ftruncate(self._file, self._written)  # Not with half a line at its end.
         finally:
             os.close(self._file)
 
