@@ -240,19 +240,22 @@ def test_what_time_has_done_meanwhile_is_done_again(traced: ServerProcess, trace
 
 
 def test_what_was_due_and_not_done_yet_is_not_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """The end of a lease, while nothing happens by itself."""
+    """The end of a lease, while nothing happens by itself; one that is late still extends it."""
     client = traced.client()
     client.call("debug.start")
     at(client, 0, "promise.create", id="x", timeoutAt=FAR, tags={"resonate:target": "poll://any@nobody"})
     at(client, 0, "task.acquire", id="x", version=0, pid="p", ttl=50)
-    late = at(client, 100, "task.get", id="x").data["task"]["state"]
-    at(client, 100, "debug.tick", time=100)
-    ended = at(client, 100, "task.get", id="x").data["task"]["state"]
+    at(client, 100, "task.get", id="x")
+    at(client, 100, "task.heartbeat", pid="p", tasks=[{"id": "x", "version": 1}])
+    client.call("debug.tick", time=149)
+    held = at(client, 149, "task.get", id="x").data["task"]["state"]
+    client.call("debug.tick", time=150)
+    ended = at(client, 150, "task.get", id="x").data["task"]["state"]
     traced.stop()
 
-    assert (late, ended) == ("acquired", "pending")
-    assert [line.get("undone") for line in lines(trace)][-3:] == [50, None, None]
-    assert replay().stdout == "5 answers are the same\n"
+    assert (held, ended) == ("acquired", "pending")
+    assert [line.get("undone") for line in lines(trace)][3:] == [50, 50, 50, None, None, None]
+    assert replay().stdout == "8 answers are the same\n"
 
 
 def at(client: Client, now: int, kind: str, **data: Any) -> Reply:

@@ -156,9 +156,14 @@ class Engine:
         except ReadFailed as error:
             return Answer(status=503, data=str(error))
         if self.trace is not None:
-            now = self.now() if call.debug_time is None else call.debug_time
-            self.trace.answers(call.request, now, answer, self._store.due_at)
+            self.trace.answers(call.request, self._time_of(call), answer, self._store.due_at)
         return answer
+
+    def _time_of(self, call: Call) -> int:
+        match call:
+            case Call(request=DebugTick(time=time)) | Call(debug_time=int(time)):
+                return time
+        return self.now()
 
     async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
         """Each lease stands for itself, so it does not matter that they are extended one after the other."""

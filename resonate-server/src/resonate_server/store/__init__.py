@@ -166,7 +166,7 @@ class Store(Protocol):
 
     @property
     def due_at(self) -> int:
-        """When something is due (ms), or was, and has not been done: nothing is before that."""
+        """When something was due (ms), or is to be, that had not been done before what was decided last."""
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock``, some time: sending it twice does no harm."""

@@ -109,7 +109,9 @@ class SQLiteStore(Store):
         self._marked = 0
         """When the last mark of the clock was written (ms)."""
         self._alarm = 0
-        """See :attr:`due_at`."""
+        """When something is due (ms); nothing is before that."""
+        self._due_at = 0
+        """That, as it was before what is being decided, or was last."""
         self._bell: asyncio.Future[None] | None = None
         """Of whoever waits for that."""
         self._listener: Listener
@@ -151,7 +153,7 @@ class SQLiteStore(Store):
 
     @property
     def due_at(self) -> int:
-        return self._alarm
+        return self._due_at
 
     def delivered(self, key: UnblockKey) -> None:
         self.database.delivered(key)
@@ -281,7 +283,7 @@ class SQLiteStore(Store):
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
         self.outgoing.begin()
-        now = self._clock()
+        now, self._due_at = self._clock(), self._alarm
         if _is_quick(batch[0]):
             outcomes, written = self._decide(batch, now)
         else:
