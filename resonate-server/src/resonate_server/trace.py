@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MAX_WAITING_BYTES = 16 * 1_024 * 1_024
 """Of lines that wait for the disk."""
 
+UNWRITABLE = (ValueError, RecursionError)
+"""What JSON with broken texts, numbers without end or bottomless nesting raises."""
+
 NEVER = 2**63
 
 GOODBYE_S = 1.0
@@ -80,14 +83,15 @@ class Trace:
             return
         self._last = now
         try:
-            self._put(_line(envelope, now, answer, due_at))
-        except Exception as error:
-            self._end(f"a request cannot be written ({error})")
+            data = _on_one_line(envelope)
+        except UNWRITABLE:  # Members that nobody reads may hold anything: what is left are the others.
+            data = msgspec.json.encode(request)
+        self._put(_line(envelope, data, now, answer, due_at))
 
     def refuses(self, envelope: Envelope, answer: Answer) -> None:
         """By its form: whenever that is, it changes nothing. What cannot even be written as JSON is left out."""
-        with suppress(ValueError, RecursionError):
-            self._put(_line(envelope, self._last, answer, NEVER))
+        with suppress(*UNWRITABLE):
+            self._put(_line(envelope, _on_one_line(envelope), self._last, answer, NEVER))
 
     def _put(self, line: bytes) -> None:
         if self._is_over:
@@ -151,20 +155,20 @@ def _open(path: Path) -> int:
     return file
 
 
-def _line(envelope: Envelope, now: int, answer: Answer, due_at: int) -> bytes:
-    kind, request = msgspec.json.encode(envelope.kind), _request(bytes(envelope.data))
+def _line(envelope: Envelope, data: bytes, now: int, answer: Answer, due_at: int) -> bytes:
+    kind = msgspec.json.encode(envelope.kind)
     response = encode_response(envelope.kind, envelope.head.corr_id, answer.status, answer.data)
     undone = b',"undone":%d' % due_at if due_at <= now else b""
-    return b'{"kind":%b,"now":%d,"req":%b,"res":%b%b}\n' % (kind, now, request, response, undone)
+    return b'{"kind":%b,"now":%d,"req":%b,"res":%b%b}\n' % (kind, now, data, response, undone)
 
 
-def _request(data: bytes) -> bytes:
-    """On one line, whatever the client has written it on, and without the heads of its actions."""
-    request = json.loads(data)
+def _on_one_line(envelope: Envelope) -> bytes:
+    """The data, however the client has spread it, without the heads of actions. Raises one of :data:`UNWRITABLE`."""
+    request = json.loads(bytes(envelope.data))
     actions = request.get("actions")
     for action in [request.get("action"), *(actions if isinstance(actions, list) else [])]:
         _drop_head(action)
-    return json.dumps(request, separators=(",", ":")).encode()
+    return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _drop_head(action: Any) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from harness.basics import wait_until
 from harness.server import FAR, VERSION, Client, Reply, ServerProcess
 from harness.services import ServiceProcess
+from hostile import mutations
 
 COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()"]
 
@@ -123,6 +125,23 @@ def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path)
 
     assert trace.read_bytes().count(b"\n") == 1
     assert lines(trace)[0]["req"] == {"id": "é\u2028"}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000],
+    ids=["no text", "a long number", "a large number", "deep"],
+)
+def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path, member: bytes) -> None:
+    head = b'"head":{"corrId":"1","version":"2026-04-01"}'
+    accepted = traced.client().post(b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member))
+    traced.client().create("x")
+    traced.stop()
+    known = [line["req"]["id"] for line in lines(trace)]
+
+    assert known == ["x"] * len(known)
+    assert len(known) == 1 + (accepted.status == 404)
+    assert "ends here" not in traced.output()
 
 
 def test_its_order_is_that_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
@@ -261,6 +280,18 @@ def test_what_was_due_and_not_done_yet_is_not_done_again(traced: ServerProcess, 
 def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
     head = {"corrId": "1", "version": VERSION, "resonate:debug_time": now}
     return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
+
+
+def test_what_hostile_clients_are_answered_is_answered_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """All that is not refused as no envelope, or for its kind."""
+    client = traced.client()
+    statuses = [client.post(body).status for body in islice(mutations.requests(seed=3), 1_500)]
+    traced.stop()
+    told = [line["res"]["head"]["status"] for line in lines(trace)]
+    result = replay()
+
+    assert [status for status in told if status != 400] == [status for status in statuses if status != 400]
+    assert (result.returncode, result.stdout) == (0, f"{len(told)} answers are the same\n")
 
 
 def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Path, replay: Any) -> None:
