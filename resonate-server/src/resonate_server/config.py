@@ -267,7 +267,7 @@ def _from_environment(environment: Mapping[str, str]) -> Given:
     for variable, text in environment.items():
         if variable.upper().startswith(PREFIX):
             name = variable[len(PREFIX) :].lower().replace(BETWEEN_LEVELS, ".")
-            if "." in name or name in NAMES or (not official.is_of_others(name, text) and _meant(name)):
+            if "." in name or name in KNOWN or (not official.is_of_others(name, text) and _meant(name)):
                 given[name] = _parsed(text)
     return given
 
@@ -304,7 +304,8 @@ def _unknown(name: str, value: Any) -> WrongSetting:
 
 def _meant(name: str) -> str:
     """The setting whose name is nearest; empty if none is near."""
-    return next(iter(get_close_matches(name, (*NAMES, *official.OF_OTHERS), n=1, cutoff=LIKENESS)), "")
+    names = (*SETTINGS, *official.NAMES, *official.OF_OTHERS)
+    return next(iter(get_close_matches(name, names, n=1, cutoff=LIKENESS)), "")
 
 
 # ── what they have to be ──
@@ -344,5 +345,4 @@ SETTINGS = {name: (kind, default) for name, kind, default in _leaves(Settings)}
 """By dotted name what each must be, and is if nobody says."""
 
 GROUPS = {name.rsplit(".", depth)[0] for name in SETTINGS for depth in range(1, name.count(".") + 1)}
-NAMES = (*SETTINGS, *GROUPS, *official.NAMES)
-"""All that means something."""
+KNOWN = {*SETTINGS, *GROUPS, *official.NAMES}

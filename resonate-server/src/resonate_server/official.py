@@ -109,8 +109,8 @@ OF_OTHERS = ("url", "host", "scheme", "port", "token", "timeout", "prefix", "use
 INJECTED = re.compile(r".*(service_host|service_port(_.*)?|port_\d+_(tcp|udp)(_.*)?)")
 """Variables ``RESONATE_…`` that Kubernetes makes for a service called ``resonate…``."""
 
-
 NAMES = (*NEWER, *WITHOUT_EFFECT)
+"""All that are understood besides ours."""
 
 
 def is_of_others(name: str, text: str) -> bool:

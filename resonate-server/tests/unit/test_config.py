@@ -64,6 +64,7 @@ def test_values_of_the_environment_become_what_they_are_meant_to_be() -> None:
         ("RESONATE_SERVR__PORT", "RESONATE_SERVER__PORT"),
         ("RESONATE_TASKS__RETRYTIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
         ("RESONATE_GATEWAYS__GATEWAY_HTTP__BINDS", "RESONATE_GATEWAYS__GATEWAY_HTTP__BIND"),
+        ("RESONATE_RETRY_TIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
         ("RESONATE_TOKN", "RESONATE_TOKEN"),
     ],
 )
