@@ -3,13 +3,13 @@
 The layers, from the outside in; each imports only what stands below it:
 
 ``client``            the command line for any server
-``cli``               commands and flags; runs what was built
+``cli``, ``flags``      commands and flags; runs what was built
 ``build``             makes every part, and joins them
 ``http``              routes, stream framing, limits, status codes
 ``watch``             what people see of the server, live: events, workers, chains
 ``engine``            what is asked becomes questions to the store; who is told about the decisions
 ``delivery``          who is connected and which message goes to whom
-``config``, ``metrics``, ``logs``, ``memory``   what can be set, measured and read in the log; the allocator
+``config``, ``official``, ``metrics``, ``logs``, ``trace``, ``memory``   settings, figures, log, trace; the allocator
 ``store``             rows, and decisions on them in transactions: SQLite, in a file or in memory
 ``kernel``            every rule of the protocol, without IO
 ``protocol``          wire types and their validation

@@ -5,13 +5,26 @@ a tenth of the start, and not later, when it would hold up requests.
 """
 
 import gc
+import sys
 
 gc.disable()
 
-from resonate_server.cli import main  # noqa: E402
+from resonate_server import cli  # noqa: E402
 
 gc.freeze()
 gc.enable()
+
+OWN = {*cli.main.commands, "--help", "-h", "--version"}
+
+
+def main() -> None:
+    """What ``resonate`` understands is understood here, too, and loaded only then."""
+    if sys.argv[1:2] and sys.argv[1] not in OWN:
+        from resonate_server.client import main as client
+
+        client()
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from aiohttp import web
 from msgspec import Struct
@@ -16,6 +17,7 @@ from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
 from resonate_server.store import Store
 from resonate_server.store.sqlite import Database, SQLiteStore
+from resonate_server.trace import Trace
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
 
@@ -34,10 +36,12 @@ class Server(Struct, frozen=True):
 
 
 def build(settings: Settings) -> Server:
-    """Raises ``WrongSetting`` for a key that cannot be used, ``StoreUnusable`` for such a file."""
+    """Raises ``WrongSetting`` for a key that cannot be used, ``StoreUnusable`` or ``TraceUnusable`` for a file."""
     guard, metrics, pulse = Guard(settings.auth), Metrics(), Pulse()
+    trace = Trace(Path(settings.trace)) if settings.trace else None
     store = _store(settings)
     engine = _engine(store, settings, metrics)
+    engine.trace = trace
     push = Push(
         settings.transports.http_push,
         settings.server.public_url,
@@ -88,6 +92,8 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
+    if parts.engine.trace is not None:
+        parts.engine.trace.close()
 
 
 async def _keep_house(server: Server) -> None:

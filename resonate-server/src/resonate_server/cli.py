@@ -3,79 +3,65 @@
 import asyncio
 import logging
 import signal
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from tomllib import TOMLDecodeError
 from typing import Any, NoReturn
 
 import click
 from aiohttp import web
-from msgspec.structs import replace
 
 from resonate_server import __version__
 from resonate_server.build import Server, build
-from resonate_server.config import Given, Settings, Sqlite, Storage, WrongSetting, load
+from resonate_server.config import Settings, WrongSetting, load
+from resonate_server.flags import Serving, flags, given
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
+from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, runs
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
+from resonate_server.trace import TraceUnusable
 
 logger = logging.getLogger("resonate_server")
 
 READ_BYTES = 32 * 1_024
 """Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
 
-SETTINGS_OF_FLAGS = {"bind": "server.bind", "port": "server.port", "db": "storage.sqlite.path"}
-"""Flags whose setting has another name."""
-
 
 class CannotListen(Exception):
     """The address is taken or not ours."""
 
 
-def _listening_options[**P, T](command: Callable[P, T]) -> Callable[P, T]:
-    command = click.option("--log-format", type=click.Choice(["text", "json"]), help="Readable, or for machines.")(
-        command
-    )
-    command = click.option("--level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level.")(
-        command
-    )
-    command = click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (default 8001).")(command)
-    return click.option("--host", "bind", help="Address to listen on (default 127.0.0.1).")(command)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="resonate-server")
 def main() -> None:
     """A Resonate server: durable promises and the delivery of their tasks.
 
-    Every setting is also an environment variable: RESONATE_SERVER__PORT, RESONATE_SERVER__BIND,
-    RESONATE_STORAGE__SQLITE__PATH, RESONATE_TASKS__RETRY_TIMEOUT (ms), ... Flags win.
+    Every flag is also an environment variable and a key in ./resonate.toml: --server-port is RESONATE_SERVER__PORT,
+    and port in the section [server]. Flags win over variables, and those over the file.
     """
 
 
-@main.command()
-@_listening_options
-@click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db); created if missing.")
-def serve(**flags: Any) -> None:
+@main.command(cls=Serving, params=[*flags()])
+def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from a SQLite file: state survives restarts and kill -9."""
-    settings = _begin(flags)
+    settings = _begin(given(values, assigned), config)
     path = settings.storage.sqlite.path
     if path == IN_MEMORY:
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
     _run(settings, f"state in {path}")
 
 
-@main.command()
-@_listening_options
-def dev(**flags: Any) -> None:
-    """Serve from memory: nothing survives this process."""
-    settings = replace(_begin(flags), storage=Storage(sqlite=Sqlite(path=IN_MEMORY)))
-    _run(settings, "state in memory only")
+@main.command(cls=Serving, params=[*flags()])
+def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
+    """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
+    values["storage__sqlite__path"] = path = values["storage__sqlite__path"] or str(IN_MEMORY)
+    where = "state in memory only" if path == str(IN_MEMORY) else f"state in {path}"
+    _run(_begin(given(values, assigned), config), where)
 
 
 @main.command()
@@ -87,7 +73,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
 
     An interrupted restore leaves the old database or the new one.
     """
-    path = _load_settings({"db": db}).storage.sqlite.path
+    path = _path_of(db)
     try:
         restore_backup(backup, path, replace)
     except (BackupUnusable, PathTaken) as error:
@@ -103,7 +89,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 def recover(db: Path | None) -> None:
     """Go on with a database whose write-ahead log was lost, without what was acknowledged last."""
-    path = _load_settings({"db": db}).storage.sqlite.path
+    path = _path_of(db)
     if not path.exists():
         _fail(f"{path} does not exist")
     try:
@@ -113,27 +99,18 @@ def recover(db: Path | None) -> None:
     click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
-def _load_settings(flags: dict[str, Any]) -> Settings:
-    """``flags`` as click hands them over; ``None`` for those that were not given."""
-    overriding: Given = {}
-    for name, value in flags.items():
-        *sections, last = SETTINGS_OF_FLAGS.get(name, name).split(".")
-        if value is not None:
-            section = overriding
-            for each in sections:
-                section = section.setdefault(each, {})
-            section[last] = value
+def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
     try:
-        return load(overriding)
-    except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return load(from_flags, file=file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         _fail(f"cannot read the settings: {error}")
     except WrongSetting as error:
         _fail(str(error))
 
 
-def _begin(flags: dict[str, Any]) -> Settings:
+def _begin(from_flags: Given, file: Path | None) -> Settings:
     """What follows is logged: opening a database of a former format may take a while."""
-    settings = _load_settings(flags)
+    settings = _load_settings(from_flags, file)
     return_large_blocks()
     try:
         configure_logging(settings.level, settings.log_format, settings.log_file)
@@ -142,11 +119,15 @@ def _begin(flags: dict[str, Any]) -> Settings:
     return settings
 
 
+def _path_of(db: Path | None) -> Path:
+    return _load_settings({"storage.sqlite.path": db} if db else {}).storage.sqlite.path
+
+
 def _run(settings: Settings, where: str) -> None:
     try:
         serving = _serve(build(settings), where)
         asyncio.run(serving, loop_factory=_loop_factory())
-    except (WrongSetting, StoreUnusable, CannotListen, StoreLost) as error:
+    except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, StoreLost) as error:
         _fail(str(error))
 
 

@@ -1,5 +1,5 @@
 """Settings: defaults < ``resonate.toml`` < environment < command line. Names follow the official server's where the
-meaning is the same.
+meaning is the same; others that it has are in :mod:`.official`.
 
 In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g. ``RESONATE_SERVER__PORT`` for
 ``server.port``.
@@ -8,20 +8,27 @@ In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from resonate_server import official
+from resonate_server.official import Given
+
 FILE = Path("resonate.toml")
 """In the working directory."""
 PREFIX = "RESONATE_"
 BETWEEN_LEVELS = "__"
 
-type Given = dict[str, Any]
-"""Values by name, sections within sections, as they were found."""
+SECRET = {"auth", "token", "password"}
+"""Parts of the names of settings whose values are shown in no message, mistyped ones neither."""
+
+LIKENESS = 0.75
+"""Of a name to another one that may be meant, of 1."""
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Millis = Annotated[int, Meta(ge=1)]
@@ -31,13 +38,18 @@ BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """What can stand in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
 
 
+def variable(name: str) -> str:
+    """Of the environment, for the setting ``name``."""
+    return PREFIX + name.replace(".", BETWEEN_LEVELS).upper()
+
+
 class WrongSetting(Exception):
     """A value that cannot be meant, or a name that does not exist: that is a mistake, not a wish."""
 
-    def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
-        name = PREFIX + BETWEEN_LEVELS.join(path).upper()
-        got = "" if "auth" in path else f" (got {value!r})"  # it may be a secret, or a mistyped one
-        super().__init__(f"setting {name}: {reason}{got}")
+    def __init__(self, name: str, reason: str, value: Any = None) -> None:
+        """A ``value`` is shown, unless it may be a secret."""
+        got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
+        super().__init__(f"setting {variable(name)}: {reason}{got}")
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -83,7 +95,7 @@ class Server(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for host in self.other_hosts:
             if "/" in host:
-                raise WrongSetting(("server", "hosts"), host, "a name or an address is expected, not a URL")
+                raise WrongSetting("server.hosts", "a name or an address is expected, not a URL", host)
 
     @property
     def public_url(self) -> str:
@@ -107,20 +119,22 @@ class Sqlite(Section, frozen=True, kw_only=True):
 
 
 class Storage(Section, frozen=True, kw_only=True):
-    type: Literal["sqlite"] = "sqlite"
+    type: str = "sqlite"
     sqlite: Sqlite = Sqlite()
+
+    def __post_init__(self) -> None:
+        if self.type != "sqlite":
+            raise WrongSetting("storage.type", official.SQLITE_ONLY, self.type)
 
 
 class Tasks(Section, frozen=True, kw_only=True):
     """``retry_timeout``: ms until a task that nobody claimed is dispatched again.
 
     ``worker_grace``: ms after which a worker whose stream broke and that was not heard of since loses its leases.
-    ``lease_timeout``: accepted because the official server has it; workers bring their own lease times.
     """
 
     retry_timeout: Millis = 30_000
     worker_grace: Millis = 3_000
-    lease_timeout: Millis = 15_000
 
 
 class Schedules(Section, frozen=True, kw_only=True):
@@ -136,11 +150,8 @@ class Retention(Section, frozen=True, kw_only=True):
 
 
 class HttpPoll(Section, frozen=True, kw_only=True):
-    """``buffer_size``: accepted because the official server has it; messages wait in the store here."""
-
     enabled: bool = True
     max_connections: Count = 1_000
-    buffer_size: Count = 100
 
 
 class PushAuth(Section, frozen=True, kw_only=True):
@@ -178,7 +189,7 @@ class Auth(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.token and not BEARER.fullmatch(self.token):
             reason = "a token is made of the letters A to Z and a to z, digits and - . _ ~ + / with = only at its end"
-            raise WrongSetting(("auth", "token"), self.token, reason)
+            raise WrongSetting("auth.token", reason)
 
     @property
     def enabled(self) -> bool:
@@ -207,9 +218,10 @@ class Ui(Section, frozen=True, kw_only=True):
 class Settings(Section, frozen=True, kw_only=True):
     """Everything that can be set."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warn", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_file: str = ""
+    trace: str = ""
     debug: bool = False
     server: Server = Server()
     storage: Storage = Storage()
@@ -222,38 +234,42 @@ class Settings(Section, frozen=True, kw_only=True):
     ui: Ui = Ui()
 
 
-def load(flags: Given, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
+def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+    """``file``: another one than :data:`FILE`, which need not exist.
+
+    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
     ``OSError`` for one that cannot be read.
     """
     given: Given = {}
-    for source in (_from_file(), _from_environment(environment), flags):
-        _merge(given, source)
+    for source in (_from_file(file), _from_environment(environment), flags):
+        given |= _known(source)
     return _section(Settings, given, ())
 
 
 # ── where values come from ──
 
 
-def _from_file() -> Given:
-    return tomllib.loads(FILE.read_text()) if FILE.exists() else {}
+def flat(given: Mapping[str, Any], above: str = "") -> Given:
+    """Sections within sections as dotted names."""
+    found: Given = {}
+    for name, value in given.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+    return found
+
+
+def _from_file(file: Path | None) -> Given:
+    return flat(tomllib.loads((file or FILE).read_text())) if file or FILE.exists() else {}
 
 
 def _from_environment(environment: Mapping[str, str]) -> Given:
-    """Variables of clients, and those of parts that only the official server has, are none of ours."""
+    """Without what is there for others, unless it looks like one of ours that is misspelt."""
     given: Given = {}
     for variable, text in environment.items():
         if variable.upper().startswith(PREFIX):
-            first, *others = variable[len(PREFIX) :].lower().split(BETWEEN_LEVELS)
-            if first in Settings.__struct_fields__:
-                _merge(given, _nested([first, *others], _parsed(text)))
+            name = variable[len(PREFIX) :].lower().replace(BETWEEN_LEVELS, ".")
+            if "." in name or name in KNOWN or (not official.is_of_others(name, text) and _meant(name)):
+                given[name] = _parsed(text)
     return given
-
-
-def _nested(names: list[str], value: Any) -> Given:
-    for name in reversed(names):
-        value = {name: value}
-    return {**value}
 
 
 def _parsed(text: str) -> Any:
@@ -264,37 +280,69 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _merge(given: Given, source: Given) -> None:
-    """What the later source gives wins, member by member."""
-    for name, value in source.items():
-        old = given.get(name)
-        if isinstance(old, dict) and isinstance(value, dict):
-            _merge(old, value)
-        else:
-            given[name] = _copy(value)
+def _known(given: Given) -> Given:
+    try:
+        ours = official.in_our_terms(given)
+    except official.Refused as refused:
+        raise WrongSetting(refused.name, str(refused)) from None
+    for name, value in ours.items():
+        if name in GROUPS:
+            raise WrongSetting(name, "this is a group of settings", value)
+        if name not in SETTINGS:
+            raise _unknown(name, value)
+    return ours
 
 
-def _copy(value: Any) -> Any:
-    return {name: _copy(member) for name, member in value.items()} if isinstance(value, dict) else value
+def _unknown(name: str, value: Any) -> WrongSetting:
+    meant = _meant(name)
+    if not meant or SECRET.intersection(meant.split(".")):
+        value = None
+    return WrongSetting(
+        name, "there is no such setting" + (f"; did you mean {variable(meant)}?" if meant else ""), value
+    )
+
+
+def _meant(name: str) -> str:
+    """The setting whose name is nearest; empty if none is near."""
+    names = (*SETTINGS, *official.NAMES, *official.OF_OTHERS)
+    return next(iter(get_close_matches(name, names, n=1, cutoff=LIKENESS)), "")
 
 
 # ── what they have to be ──
 
 
-def _section[T: Section](kind: type[T], given: Any, path: tuple[str, ...]) -> T:
-    if not isinstance(given, dict):
-        raise WrongSetting(path, given, "this is a group of settings")
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for name, value in given.items():
-        if name not in types:
-            raise WrongSetting((*path, name), value, "there is no such setting")
-    return kind(**{name: _value(types[name], value, (*path, name)) for name, value in given.items()})
+def _section[T: Section](kind: type[T], given: Given, path: tuple[str, ...]) -> T:
+    members: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        here = (*path, field.name)
+        if _is_section(field.type):
+            members[field.name] = _section(field.type, given, here)
+        elif ".".join(here) in given:
+            members[field.name] = _value(field.type, given[".".join(here)], ".".join(here))
+    return kind(**members)
 
 
-def _value(kind: Any, value: Any, path: tuple[str, ...]) -> Any:
-    if isinstance(kind, type) and issubclass(kind, Section):
-        return _section(kind, value, path)
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
     except msgspec.ValidationError as error:
-        raise WrongSetting(path, value, str(error)) from None
+        raise WrongSetting(name, str(error), value) from None
+
+
+def _leaves(kind: type[Section], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for field in msgspec.structs.fields(kind):
+        if _is_section(field.type):
+            yield from _leaves(field.type, f"{above}{field.name}.")
+        else:
+            yield above + field.name, field.type, None if field.default is msgspec.NODEFAULT else field.default
+
+
+SETTINGS = {name: (kind, default) for name, kind, default in _leaves(Settings)}
+"""By dotted name what each must be, and is if nobody says."""
+
+GROUPS = {name.rsplit(".", depth)[0] for name in SETTINGS for depth in range(1, name.count(".") + 1)}
+KNOWN = {*SETTINGS, *GROUPS, *official.NAMES}

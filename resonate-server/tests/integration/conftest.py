@@ -1,10 +1,15 @@
-"""Fixtures: one server in memory for the tests of a module, and a client for it."""
+"""Fixtures: one server in memory for the tests of a module, a client for it; a disk that is soon full."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+
+SMALL_DISK_BYTES = 8 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +36,15 @@ def connect(server: ServerProcess) -> Iterator[Callable[[str, str], Stream]]:
     yield open_stream
     for stream in opened:
         stream.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is soon full."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)

@@ -2,18 +2,20 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
-from harness.server import Client, ServerProcess
+from harness.server import FAR, Client, ServerProcess
 
 from resonate_server.client import main
 
@@ -52,7 +54,7 @@ def decoded(value: dict[str, str]) -> str:
 
 def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
     created = shown("promises", "create", id, "--timeout", "1h30m", "--param", '{"data": "hi"}', "--tags", '{"a": "b"}')
-    promise = shown("promises", "get", id)["promise"]
+    promise = shown("promises", "get", id, "--json")["promise"]
 
     assert created == {"promise": promise}
     assert promise["state"] == "pending"
@@ -65,6 +67,51 @@ def test_data_that_is_no_text_is_sent_as_json(shown: Callable[..., Any], id: str
     created = shown("promises", "create", id, "--timeout", "1h", "--param", '{"data": {"n": [1, null]}}')
 
     assert json.loads(decoded(created["promise"]["param"])) == {"n": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (b'{"func": "add", "args": [1, "two"]}', {"func": "add", "args": [1, "two"]}),
+        (b"3", 3),
+        (b"plain text", "plain text"),
+        (b'{"__type": "error", "message": "no", "__py_pickle": "gASV"}', {"type": "error", "message": "no"}),
+        (
+            b'{"__type": "error", "name": "TypeError", "message": "no", "stack": "at"}',
+            {"type": "TypeError", "message": "no"},
+        ),
+    ],
+    ids=["a call", "a number", "text", "an error from Python", "an error from TypeScript"],
+)
+def test_get_shows_parameter_and_value_as_they_were_before_they_were_encoded(
+    shown: Callable[..., Any], client: Client, id: str, data: bytes, read: Any
+) -> None:
+    value = {"data": base64.b64encode(data).decode(), "headers": {"h": "1"}}
+    client.call("promise.create", id=id, timeoutAt=FAR, param=value)
+    client.call("promise.settle", id=id, state="rejected", value=value)
+    promise = shown("promises", "get", id)["promise"]
+    verbatim = shown("promises", "get", id, "--json")["promise"]
+
+    assert promise["param"] == promise["value"] == {"data": read, "headers": {"h": "1"}}
+    assert verbatim["param"] == verbatim["value"] == value
+
+
+@pytest.mark.parametrize("data", ["not base64", base64.b64encode(b"\xff\xfe").decode()])
+def test_get_shows_what_cannot_be_decoded_as_it_is(
+    shown: Callable[..., Any], client: Client, id: str, data: str
+) -> None:
+    client.call("promise.create", id=id, timeoutAt=FAR, param={"data": data})
+
+    assert shown("promises", "get", id)["promise"]["param"] == {"data": data}
+
+
+def test_what_strangers_wrote_steers_no_terminal(run: Run, client: Client, id: str) -> None:
+    evil = base64.b64encode("\x1b[31m \u009b31m \u202e".encode()).decode()
+    client.call("promise.create", id=id, timeoutAt=FAR, param={"data": evil})
+    result = run("promises", "get", id)
+
+    assert result.stdout.replace("\n", "").isprintable()
+    assert json.loads(result.stdout)["promise"]["param"]["data"] == "\x1b[31m \u009b31m \u202e"
 
 
 @pytest.mark.parametrize(
@@ -204,6 +251,53 @@ def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
     assert json.loads(decoded(promise["param"])) == {"func": "g", "args": [1, [2]], "version": 3}
     assert promise["tags"]["resonate:target"] == "poll://any@g"
     assert abs(int(promise["tags"]["resonate:delay"]) - promise["createdAt"] - 30_000) < 5_000
+
+
+def test_the_time_to_finish_begins_after_the_delay(shown: Callable[..., Any], id: str) -> None:
+    promise = shown("invoke", id, "-f", "g", "-t", "10s", "--delay", "1m")["promise"]
+
+    assert promise["timeoutAt"] == int(promise["tags"]["resonate:delay"]) + 10_000
+
+
+# --- both commands --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", ["resonate_server", "resonate_server.client"])
+@pytest.mark.parametrize(
+    "command", ["dev", "serve", "invoke", "tree", "promises", "promise", "tasks", "task", "schedules", "schedule"]
+)
+def test_both_programs_understand_the_official_commands(program: str, command: str) -> None:
+    start = f"from {program}{'.__main__' if program == 'resonate_server' else ''} import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", start, command, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert f" {command}" in result.stdout.splitlines()[0]
+
+
+def test_the_server_s_program_asks_where_the_environment_says(server: ServerProcess, id: str) -> None:
+    command = [sys.executable, "-m", "resonate_server", "promises", "create", id, "--timeout", "1h"]
+    env = {**os.environ, "RESONATE_URL": server.url}
+
+    assert subprocess.run(command, capture_output=True, env=env, check=False, timeout=60).returncode == 0
+
+
+def test_resonate_runs_a_server(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path / "log")
+    process.command[1:3] = ["-c", "from resonate_server.client import main; main()"]
+    process.start()
+    created = process.client().create("x").status
+    process.stop()
+
+    assert created == 200
+
+
+def test_what_the_official_command_has_besides_is_refused_with_a_sentence(run: Run) -> None:
+    result = run("mcp", "serve", "--anything")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: this server is no MCP server")
 
 
 # --- failing --------------------------------------------------------------------------------------------------------

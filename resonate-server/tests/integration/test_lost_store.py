@@ -13,20 +13,6 @@ import pytest
 from harness.basics import wait_until
 from harness.server import Reply, ServerProcess
 
-SMALL_DISK_BYTES = 8 * 2**20
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that is soon full."""
-    if os.geteuid():
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
 
 def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
     done = subprocess.run(

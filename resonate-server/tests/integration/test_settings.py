@@ -183,6 +183,85 @@ def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, refused: Callable[
     assert error.startswith("resonate-server: ")
 
 
+OFFICIAL_FLAGS = """
+    --level warn --debug --server-host localhost --server-port 1 --server-bind 127.0.0.1 --server-shutdown-timeout 1
+    --server-url http://a --server-cors-allow-origin http://a --server-cors-allow-origin http://b --storage-type sqlite
+    --storage-sqlite-path x.db --auth-publickey none --auth-iss i --auth-aud a --tasks-lease-timeout 1
+    --tasks-retry-timeout 1 --timeouts-poll-interval 1 --messages-poll-interval 1 --messages-batch-size 1
+    --transports-http-push-enabled true --transports-http-push-concurrency 1 --transports-http-push-connect-timeout 1
+    --transports-http-push-request-timeout 1 --transports-http-push-auth-mode none --transports-http-push-auth-token t
+    --transports-http-push-auth-header h --transports-http-poll-enabled true --transports-http-poll-max-connections 1
+    --transports-http-poll-buffer-size 1 --transports-http-poll-keepalive-interval 1 --console-enabled false
+    --observability-metrics-port 0 --observability-metrics-bind 127.0.0.1:1 --observability-metrics-enabled false
+    --set servers.server_sqlite.path=y.db --set level=debug
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_the_official_flags_are_understood(refused: Callable[..., str], command: str) -> None:
+    with pytest.raises(Started):
+        refused(command, *OFFICIAL_FLAGS.split())
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--storage-postgres-url", "keeps its state in SQLite"),
+        ("--storage-mysql-pool-size", "keeps its state in SQLite"),
+        ("--transports-gcps-project", "Pub/Sub is not supported"),
+        ("--transports-bash-exec-enabled", "runs no scripts"),
+        ("--workos-api-key", "WorkOS is not supported"),
+        ("--transports-http-push-auth-aud", "tokens of Google Cloud are not supported"),
+        ("--observability-otlp-endpoint", "sends no traces"),
+    ],
+)
+def test_an_official_flag_that_has_no_meaning_here_is_refused_with_a_sentence(
+    refused: Callable[..., str], flag: str, why: str
+) -> None:
+    error = refused("serve", flag, "x").splitlines()[-1]
+
+    assert error.startswith(f"Error: {flag}: ")
+    assert why in error
+
+
+def test_a_misspelt_flag_is_told_with_the_right_one(refused: Callable[..., str]) -> None:
+    assert "Did you mean" in (error := refused("dev", "--server-prot", "1"))
+    assert "'--server-port'" in error
+
+
+def test_dev_keeps_its_state_where_the_flag_says(tmp_path: Path) -> None:
+    port = free_port()
+    for _ in range(2):
+        server, _log = start_in(tmp_path, "dev", "--server-port", str(port), "--storage-sqlite-path", "kept.db")
+        server.port = port
+        server.start()
+        status = server.client().create("x").status
+        server.stop()
+
+    assert status == 200
+    assert (tmp_path / "kept.db").exists()
+
+
+@pytest.mark.parametrize(("flags", "debug"), [(["--debug"], "false"), ([], "true")])
+def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(
+    tmp_path: Path, flags: list[str], debug: str
+) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_DEBUG=debug)
+    server.command += flags
+    server.start()
+    status = server.client().call("debug.snap").status
+    server.stop()
+
+    assert status == 200
+
+
+def test_another_file_holds_the_settings(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "other.toml").write_text("[server]\nport = 'x'\n")
+
+    assert "RESONATE_SERVER__PORT" in refused("dev", "--config", "other.toml")
+    assert "cannot read the settings" in refused("dev", "--config", "missing.toml")
+
+
 @pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
 def test_a_wrong_flag_is_told(refused: Callable[..., str], arguments: list[str]) -> None:
     assert "Error: " in refused(*arguments)

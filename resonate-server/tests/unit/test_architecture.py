@@ -61,7 +61,7 @@ PATHS = {
 
 PARTS = {
     "SQLiteStore", "Engine", "Presence", "Hub", "Push", "Outbound", "Watch", "Survey", "Guard", "Metrics",
-    "Pulse",
+    "Pulse", "Trace",
 }  # fmt: skip
 """Of which a server has one each."""
 

@@ -1,10 +1,13 @@
 """Settings: what sources may say, and what they become."""
 
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from resonate_server.config import Cors, Settings, WrongSetting, load
+from resonate_server import official
+from resonate_server.config import SETTINGS, Cors, Server, Settings, WrongSetting, load
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +56,52 @@ def test_values_of_the_environment_become_what_they_are_meant_to_be() -> None:
     )
 
 
-def test_a_group_nobody_knows_is_refused_in_the_file_and_ignored_in_the_environment(empty_folder: Path) -> None:
-    environment = {"RESONATE_URL": "http://elsewhere", "RESONATE_TIMEOUTS__POLL_INTERVAL": "1", "HOME": "/"}
-    assert load({}, environment) == Settings()
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("RESONATE_LEVL", "RESONATE_LEVEL"),
+        ("RESONATE_SERVER_PORT", "RESONATE_SERVER__PORT"),
+        ("RESONATE_SERVR__PORT", "RESONATE_SERVER__PORT"),
+        ("RESONATE_TASKS__RETRYTIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
+        ("RESONATE_GATEWAYS__GATEWAY_HTTP__BINDS", "RESONATE_GATEWAYS__GATEWAY_HTTP__BIND"),
+        ("RESONATE_RETRY_TIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
+        ("RESONATE_TOKN", "RESONATE_TOKEN"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_proposes_the_right_one(variable: str, meant: str) -> None:
+    with pytest.raises(WrongSetting, match=rf"^setting {variable}: there is no such setting; did you mean {meant}\?"):
+        load({}, {variable: "7"})
 
-    (empty_folder / "resonate.toml").write_text("[timeouts]\npoll_interval = 1\n")
-    with pytest.raises(WrongSetting, match="RESONATE_TIMEOUTS: there is no such setting"):
+
+def test_a_misspelt_key_of_the_file_is_an_error_that_proposes_the_right_one(empty_folder: Path) -> None:
+    (empty_folder / "resonate.toml").write_text("[server]\nprot = 1\n")
+    with pytest.raises(WrongSetting, match=r"RESONATE_SERVER__PROT: there is no such setting; did you mean .*__PORT\?"):
         load({}, {})
+
+
+@pytest.mark.parametrize("variable", ["RESONATE_AUTH__TOKN", "RESONATE_TOKN", "RESONATE_ATUH__TOKEN", "RESONATE_X__Y"])
+def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: str) -> None:
+    with pytest.raises(WrongSetting) as caught:
+        load({}, {variable: "sesame"})
+
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        *[(f"RESONATE_{name.upper()}", "x") for name in official.OF_OTHERS],
+        ("RESONATE_SERVICE_HOST", "10.0.0.1"),
+        ("RESONATE_SERVER_SERVICE_PORT_API", "8001"),
+        ("RESONATE_SERVER_PORT", "tcp://10.0.0.1:8001"),
+        ("RESONATE_PORT_8001_TCP_ADDR", "10.0.0.1"),
+        ("RESONATE_TEAM", "of somebody else"),
+        ("HOME", "/"),
+    ],
+)
+def test_variables_of_others_are_none_of_the_server_s(variable: str, text: str) -> None:
+    """Those of clients, of Compose, and what Kubernetes makes for a service of that name."""
+    assert load({}, {variable: text}) == Settings()
 
 
 @pytest.mark.parametrize("name", ["RESONATE_SERVER__CORS__ORIGINS", "RESONATE_SERVER", "RESONATE_SERVER__PORT__X"])
@@ -72,3 +114,78 @@ def test_a_list_in_the_file_is_one_of_texts(empty_folder: Path) -> None:
     (empty_folder / "resonate.toml").write_text('[server.cors]\nallow_origins = ["a", "b"]\n')
 
     assert load({}, {}).server.cors == Cors(allow_origins=["a", "b"])
+
+
+# --- as on the official server --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("newer", "text", "setting", "value"),
+    [
+        ("SHUTDOWN_TIMEOUT", "5", "server.shutdown_timeout", 5),
+        ("SERVERS__ACTIVE", "server_sqlite", "storage.type", "sqlite"),
+        ("SERVERS__SERVER_SQLITE__PATH", "/x.db", "storage.sqlite.path", Path("/x.db")),
+        ("SERVERS__SERVER_SQLITE__SERVER_URL", "http://a", "server.url", "http://a"),
+        ("SERVERS__SERVER_SQLITE__RETRY_TIMEOUT", "500", "tasks.retry_timeout", 500),
+        ("GATEWAYS__GATEWAY_HTTP__BIND", "0.0.0.0:3000", "server.bind", "0.0.0.0"),
+        ("GATEWAYS__GATEWAY_HTTP__BIND", "[::1]:3000", "server.bind", "::1"),
+        ("GATEWAYS__GATEWAY_HTTP__BIND", "0.0.0.0:3000", "server.port", 3_000),
+        ("GATEWAYS__GATEWAY_HTTP__CORS_ALLOW_ORIGINS", '["https://a"]', "server.cors.allow_origins", ["https://a"]),
+        ("GATEWAYS__GATEWAY_HTTP__AUTH__PUBLICKEY", "none", "auth.publickey", "none"),
+        ("GATEWAYS__GATEWAY_WEB__ENABLED", "false", "ui.enabled", False),
+        ("GATEWAYS__GATEWAY_METRICS__BIND", "0.0.0.0:9191", "observability.metrics_port", 9_191),
+        ("GATEWAYS__GATEWAY_METRICS__ENABLED", "false", "observability.metrics_port", 0),
+        ("WORKERS__TRANSPORT_HTTP_POLL__MAX_CONNECTIONS", "7", "transports.http_poll.max_connections", 7),
+        ("WORKERS__TRANSPORT_HTTP_PUSH__AUTH__MODE", "bearer", "transports.http_push.auth.mode", "bearer"),
+    ],
+)
+def test_newer_names_of_the_official_server_are_understood(newer: str, text: str, setting: str, value: Any) -> None:
+    settings = load({}, {f"RESONATE_{newer}": text})
+
+    assert attrgetter(setting)(settings) == value
+
+
+def test_they_are_understood_in_the_file_too(empty_folder: Path) -> None:
+    (empty_folder / "resonate.toml").write_text('[gateways.gateway_http]\nbind = "0.0.0.0:3000"\n')
+
+    assert load({}, {}).server.port == 3_000
+
+
+def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> None:
+    environment = {"RESONATE_GATEWAYS__GATEWAY_HTTP__BIND": "0.0.0.0:3000"}
+
+    assert load({"server.port": "4000"}, environment).server == Server(bind="0.0.0.0", port=4_000)
+
+
+@pytest.mark.parametrize("name", official.WITHOUT_EFFECT)
+def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> None:
+    assert load({name: "5"}, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("STORAGE__TYPE", "postgres", "keeps its state in SQLite"),
+        ("STORAGE__MYSQL__URL", "mysql://h", "keeps its state in SQLite"),
+        ("SERVERS__ACTIVE", "server_postgres", "keeps its state in SQLite"),
+        ("SERVERS__SERVER_POSTGRES__URL", "postgres://h", "keeps its state in SQLite"),
+        ("TRANSPORTS__GCPS__PROJECT", "p", "Pub/Sub is not supported"),
+        ("WORKERS__TRANSPORT_GCPS__ENABLED", "true", "Pub/Sub is not supported"),
+        ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "runs no scripts"),
+        ("GATEWAYS__GATEWAY_HTTP__WORKOS__API_KEY", "k", "WorkOS is not supported"),
+        ("OBSERVABILITY__OTLP_ENDPOINT", "h:4317", "sends no traces"),
+        ("MCP__ENABLED", "true", "no MCP server"),
+    ],
+)
+def test_what_has_no_meaning_here_is_refused_with_a_sentence(name: str, text: str, why: str) -> None:
+    with pytest.raises(WrongSetting, match=f"^setting RESONATE_.*: .*{why}"):
+        load({}, {f"RESONATE_{name}": text})
+
+
+@pytest.mark.parametrize(("name", "text"), [("TRANSPORTS__GCPS__ENABLED", "false"), ("STORAGE__POSTGRES__URL", "")])
+def test_to_say_that_it_is_not_wanted_is_fine(name: str, text: str) -> None:
+    assert load({}, {f"RESONATE_{name}": text}) == Settings()
+
+
+def test_no_setting_of_ours_is_refused() -> None:
+    assert [name for name in SETTINGS if official.refusal(name)] == []

@@ -71,13 +71,13 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, str | None
     return remember
 
 
-def request(kind: str, data: dict[str, Any]) -> Any:
-    """Send one request to the chosen server, print what it answers, and return that."""
+def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:
+    """Send one request to the chosen server, print what it answers, ``as_shown`` to people, and return that."""
     try:
         answer = where().connection().call(kind, data)
     except CallFailed as error:
         fail(str(error))
-    click.echo(as_json(answer))
+    click.echo(as_json(as_shown(answer) if as_shown else answer))
     return answer
 
 
@@ -92,8 +92,9 @@ def given(**members: Any) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> str:
-    """Indented, and in the characters that standard output can take."""
-    return json.dumps(value, indent=2, ensure_ascii=not _output_is_utf())
+    """Indented, in characters that steer nothing, and that standard output can take."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=2)
 
 
 def shown(text: str) -> str:

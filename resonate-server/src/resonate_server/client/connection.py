@@ -30,7 +30,7 @@ class _Head(Struct):
     status: int
 
 
-class _Response(Struct):
+class Response(Struct):
     head: _Head
     data: Any
 
@@ -46,14 +46,18 @@ class Connection:
 
     def call(self, kind: str, data: dict[str, Any]) -> Any:
         """The data of the answer. Raises :class:`CallFailed`, also for statuses that are no error to an SDK (300)."""
-        status, body = self._post(msgspec.json.encode({"kind": kind, "head": self._head(), "data": data}))
-        try:
-            response = msgspec.json.decode(body, type=_Response)
-        except msgspec.DecodeError:
-            raise CallFailed(f"{self._server} does not answer like a Resonate server (HTTP status {status})") from None
+        response = self.ask(kind, data)
         if 200 <= response.head.status < 300:
             return response.data
         raise CallFailed(_refusal(response), response.head.status)
+
+    def ask(self, kind: str, data: Any, **head: Any) -> Response:
+        """The answer, whatever its status; ``head`` goes into the request's. Raises :class:`CallFailed` without one."""
+        status, body = self._post(msgspec.json.encode({"kind": kind, "head": self._head() | head, "data": data}))
+        try:
+            return msgspec.json.decode(body, type=Response)
+        except msgspec.DecodeError:
+            raise CallFailed(f"{self._server} does not answer like a Resonate server (HTTP status {status})") from None
 
     def get(self, path: str) -> bytes:
         """What ``GET path`` answers. Raises :class:`CallFailed`."""
@@ -125,7 +129,7 @@ def _open(server: str, timeout_s: float) -> tuple[HTTPConnection, str]:
     return http(host, port, timeout=timeout_s), url.path.rstrip("/") + "/"
 
 
-def _refusal(response: _Response) -> str:
+def _refusal(response: Response) -> str:
     message = response.data if isinstance(response.data, str) else msgspec.json.encode(response.data).decode()
     return f"{message} (status {response.head.status})"
 

@@ -35,9 +35,9 @@ def invoke(
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
-    now = now_ms()
+    begin = now_ms() + (delay or 0)
     tags = {"resonate:target": target}
     if delay is not None:
-        tags["resonate:delay"] = str(now + delay)
+        tags["resonate:delay"] = str(begin)
     param = {"data": base64_of({"func": func, "args": arguments, "version": version})}
-    request("promise.create", {"id": id, "timeoutAt": now + timeout, "param": param, "tags": tags})
+    request("promise.create", {"id": id, "timeoutAt": begin + timeout, "param": param, "tags": tags})

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from resonate_server.client.commands import given, request, with_server
-from resonate_server.client.values import DURATION, OBJECT, encoded, now_ms
+from resonate_server.client.values import DURATION, OBJECT, encoded, now_ms, readable
 from resonate_server.protocol.records import PromiseState
 
 Object = dict[str, Any]
@@ -21,10 +21,18 @@ def promises() -> None:
 
 @promises.command()
 @click.argument("id")
+@click.option("--json", "verbatim", is_flag=True, help="The answer as the server gives it: data in base64.")
 @with_server
-def get(id: str) -> None:
-    """Show a promise."""
-    request("promise.get", {"id": id})
+def get(id: str, verbatim: bool) -> None:
+    """Show a promise, with its parameter and its value decoded; of an error, type and message."""
+    request("promise.get", {"id": id}, None if verbatim else _decoded)
+
+
+def _decoded(answer: Any) -> Any:
+    match answer:
+        case {"promise": {"param": dict(param), "value": dict(value)} as promise}:
+            return {"promise": promise | {"param": readable(param), "value": readable(value)}}
+    return answer
 
 
 @promises.command()

@@ -73,6 +73,28 @@ def base64_of(data: Any) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+def readable(value: dict[str, Any]) -> dict[str, Any]:
+    """A promise's param or value with its ``data`` as it was before an SDK, or this tool, encoded it."""
+    data = value.get("data")
+    return value | {"data": _without_traces(decoded(data))} if isinstance(data, str) else value
+
+
+def decoded(data: str) -> Any:
+    """Base64 of JSON or of text; what is neither stays as it is."""
+    try:
+        text = base64.b64decode(data, validate=True).decode()
+    except ValueError:
+        return data
+    return json_or_text(text)
+
+
+def _without_traces(value: Any) -> Any:
+    """Of an exception what people read: SDKs add a stack, or the pickled object."""
+    if not isinstance(value, dict) or value.get("__type") != "error":
+        return value
+    return {"type": value.get("name", "error"), "message": value.get("message")}
+
+
 def now_ms() -> int:
     """Wall time, ms since the epoch."""
     return time.time_ns() // 1_000_000

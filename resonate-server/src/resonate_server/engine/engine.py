@@ -22,7 +22,7 @@ from resonate_server.engine.search import find
 from resonate_server.kernel.model import Footprint, HandedOutInVain, LeaseLost, Notice, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer, Nothing
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import Call, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
 from resonate_server.protocol.records import TaskState
@@ -44,6 +44,7 @@ from resonate_server.protocol.requests import (
 from resonate_server.store import Decided, Store, View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.outgoing import weighed
+from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,8 @@ class Engine:
         self._unpaused.set()
         self._outbound: Outbound
         self.observer: Observer = Nobody()
-        """To be set before :meth:`start`."""
+        self.trace: Trace | None = None
+        """Both to be set before :meth:`start`."""
 
     def start(self, outbound: Outbound) -> None:
         """Start working; ``outbound`` is asked to ask for what the store still owes.
@@ -101,18 +103,30 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    def submit(self, call: Call) -> asyncio.Future[Answer]:
-        """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed."""
+    def submit(self, call: Call, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
+        """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed.
+
+        ``envelope``: how it was asked, for the trace.
+        """
+        if self.trace is None or envelope is None:
+            return self._submit(call)
+        trace, request = self.trace, call.request
+        trace.asks(request, envelope)
+        answer = self._submit(call)
+        answer.add_done_callback(lambda _: trace.forget(request))
+        return answer
+
+    def _submit(self, call: Call) -> asyncio.Future[Answer]:
         request = call.request
         if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
             self._outbound.heard(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._go(self._answer(self._search(request, call.debug_time)))
+                return self._go(self._answer(call, self._search(request, call.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._go(self._beat_in_portions(call, request))
+                return self._go(self._answer(call, self._beat_in_portions(call, request)))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
-                return self._go(self._answer(self._debug(request, call.debug_time)))
+                return self._go(self._answer(call, self._debug(request, call.debug_time)))
         return self._store.decide(*kernel.answering(call, self._rules))
 
     def answered(self, answer: Answer) -> None:
@@ -136,11 +150,20 @@ class Engine:
 
     # --- requests that are more than one question -------------------------------------------------------------------
 
-    async def _answer(self, answer: Awaitable[Answer]) -> Answer:
+    async def _answer(self, call: Call, work: Awaitable[Answer]) -> Answer:
         try:
-            return await answer
+            answer = await work
         except ReadFailed as error:
             return Answer(status=503, data=str(error))
+        if self.trace is not None:
+            self.trace.answers(call.request, self._time_of(call), answer, self._store.due_at)
+        return answer
+
+    def _time_of(self, call: Call) -> int:
+        match call:
+            case Call(request=DebugTick(time=time)) | Call(debug_time=int(time)):
+                return time
+        return self.now()
 
     async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
         """Each lease stands for itself, so it does not matter that they are extended one after the other."""
@@ -295,6 +318,8 @@ class Engine:
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
         self._metrics.tasks_changed(_difference(decided.rows.tasks, decision.changes.tasks))
+        if self.trace is not None and not isinstance(decided.request, DebugTick):
+            self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
         for notice in decision.notices:
             self._take_notice(notice)

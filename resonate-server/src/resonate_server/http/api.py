@@ -19,7 +19,7 @@ from resonate_server.http.intake import Intake
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call, Refusal, decode_call, encode_response, open_envelope
+from resonate_server.protocol.envelope import Call, Envelope, Refusal, decode_call, encode_response, open_envelope
 from resonate_server.protocol.errors import Forbidden, ProtocolError
 from resonate_server.protocol.requests import KINDS
 
@@ -87,9 +87,17 @@ class Api:
         exchange.access = self._guard.authenticate(envelope.head.auth, authorization)
         if envelope.kind.startswith("debug.") and not self._debug:
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-        call = decode_call(envelope)
+        call = self._decode(envelope)
         exchange.access.check(call.request)
-        self._engine.submit(self._without_debug_time(call)).add_done_callback(exchange.decided)
+        self._engine.submit(self._without_debug_time(call), envelope).add_done_callback(exchange.decided)
+
+    def _decode(self, envelope: Envelope) -> Call:
+        try:
+            return decode_call(envelope)
+        except ProtocolError as error:
+            if self._engine.trace is not None and envelope.kind in KINDS:
+                self._engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
+            raise
 
     def _without_debug_time(self, call: Call) -> Call:
         return call if self._debug else Call(corr_id=call.corr_id, request=call.request)

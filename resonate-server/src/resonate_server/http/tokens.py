@@ -62,7 +62,7 @@ def _load_key(path: Path) -> tuple[Any, list[str]]:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, f"cannot read the public key {path}: {error}") from error
+        raise _unusable(f"cannot read the public key {path}: {error}") from error
     match key:
         case RSAPublicKey():
             return key, ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
@@ -72,8 +72,8 @@ def _load_key(path: Path) -> tuple[Any, list[str]]:
             return key, ["ES384"]
         case Ed25519PublicKey():
             return key, ["EdDSA"]
-    raise _unusable(path, f"the public key {path} is of no supported kind: RSA, P-256, P-384 or Ed25519")
+    raise _unusable(f"the public key {path} is of no supported kind: RSA, P-256, P-384 or Ed25519")
 
 
-def _unusable(path: Path, reason: str) -> WrongSetting:
-    return WrongSetting(("auth", "publickey"), str(path), reason)
+def _unusable(reason: str) -> WrongSetting:
+    return WrongSetting("auth.publickey", reason)

@@ -164,6 +164,10 @@ class Store(Protocol):
     async def until_due(self) -> None:
         """Return when there is something for a footprint with ``due``; at times also when there is not."""
 
+    @property
+    def due_at(self) -> int:
+        """When something was due (ms), or is to be, that had not been done before what was decided last."""
+
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock``, some time: sending it twice does no harm."""
 

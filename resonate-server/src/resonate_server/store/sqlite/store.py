@@ -110,6 +110,8 @@ class SQLiteStore(Store):
         """When the last mark of the clock was written (ms)."""
         self._alarm = 0
         """When something is due (ms); nothing is before that."""
+        self._due_at = 0
+        """That, as it was before what is being decided, or was last."""
         self._bell: asyncio.Future[None] | None = None
         """Of whoever waits for that."""
         self._listener: Listener
@@ -148,6 +150,10 @@ class SQLiteStore(Store):
         if self._clock() < self._alarm:
             self._bell = self._loop.create_future()
             await self._bell
+
+    @property
+    def due_at(self) -> int:
+        return self._due_at
 
     def delivered(self, key: UnblockKey) -> None:
         self.database.delivered(key)
@@ -277,7 +283,7 @@ class SQLiteStore(Store):
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
         self.outgoing.begin()
-        now = self._clock()
+        now, self._due_at = self._clock(), self._alarm
         if _is_quick(batch[0]):
             outcomes, written = self._decide(batch, now)
         else:

@@ -1,0 +1,102 @@
+"""Settings as flags of the command line: each by its own name and, where there are any, by official ones."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from resonate_server import official
+from resonate_server.config import BETWEEN_LEVELS, SETTINGS, flat
+from resonate_server.official import Given
+
+MEANINGS = {
+    "trace": "A file for all requests and answers, which `resonate replay` sends again.",
+    "log_file": "A file to log to, instead of standard output.",
+    "debug": "Allow debug.* requests, which set the clock and delete everything.",
+    "server.bind": "Address to listen on.",
+    "server.port": "Port to listen on.",
+    "server.host": "Name under which others reach this server.",
+    "server.url": "URL under which others reach it, if not http://HOST:PORT.",
+    "server.hosts": "Further names under which it may be asked.",
+    "storage.sqlite.path": "SQLite file; created if missing.",
+    "tasks.retry_timeout": "ms until a task that nobody claims is offered again.",
+    "tasks.worker_grace": "ms until a worker that is gone loses its tasks.",
+    "retention.settled_after": "ms until settled results are deleted; 0: never.",
+    "auth.publickey": "PEM file of a public key: tokens are demanded then.",
+    "observability.metrics_port": "Port of the metrics; 0: none.",
+}
+"""Of settings that people change; docs/protocol.md, section 6, has them all."""
+
+
+class Serving(click.Command):
+    """A command that says why it does not take a flag that the official server has."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if reason := official.refusal(error.option_name):
+                raise click.UsageError(f"{error.option_name}: {reason}", ctx) from None
+            raise
+
+
+def flags() -> Iterator[click.Option]:
+    """All that say something about settings."""
+    file = click.Path(path_type=Path)
+    yield click.Option(["--config"], type=file, help="File with settings [default: ./resonate.toml].")
+    yield click.Option(["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting, in TOML.")
+    for name, spellings in _spellings().items():
+        kind, default = SETTINGS.get(name, (str, None))
+        yield click.Option(
+            [name.replace(".", BETWEEN_LEVELS), *spellings],
+            type=_type(kind),
+            is_flag=name == "debug",
+            default=None,
+            multiple=name == "server.cors.allow_origins",
+            help=MEANINGS.get(name, "") + ("" if default in ("", None) else f" [default: {default}]"),
+            hidden=name not in SETTINGS,
+        )
+
+
+def _spellings() -> dict[str, list[str]]:
+    """By setting; not of the shared secret: the arguments of a process can be read by others."""
+    names = [name for name in (*SETTINGS, *official.WITHOUT_EFFECT) if name != "auth.token"]
+    spellings = {name: ["--" + name.replace(".", "-").replace("_", "-")] for name in names}
+    for flag, name in official.FLAGS.items():
+        spellings.setdefault(name, []).append(flag)
+    return spellings
+
+
+def _type(kind: Any) -> click.ParamType[Any]:
+    match msgspec.inspect.type_info(kind):
+        case msgspec.inspect.LiteralType(values=values):
+            return click.Choice([str(value) for value in values])
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return click.IntRange(least, most)
+        case msgspec.inspect.BoolType():
+            return click.BOOL
+    return click.STRING
+
+
+def given(values: dict[str, Any], assigned: tuple[str, ...]) -> Given:
+    """What click hands over: ``None``, or nothing of several, for those that were not given; and that of ``--set``."""
+    return _assigned(assigned) | {
+        name.replace(BETWEEN_LEVELS, "."): list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value not in (None, ())
+    }
+
+
+def _assigned(texts: tuple[str, ...]) -> Given:
+    """What is no TOML is text."""
+    given: Given = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            given |= flat({name.strip(): tomllib.loads(f"value = {value}")["value"]})
+        except tomllib.TOMLDecodeError:
+            given[name.strip()] = value
+    return given

@@ -1,0 +1,151 @@
+"""What people have set on the official server, and what becomes of it here: the one table of its names.
+
+A setting ``a.b_c`` is the key ``b_c`` in the section ``a`` of the file, the variable ``RESONATE_A__B_C`` and the flag
+``--a-b-c``. Names that the official server had until 0.9 are the names here; what follows are all others.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+type Given = dict[str, Any]
+"""Values by the dotted names of settings."""
+
+
+def _bind(address: Any) -> Given:
+    host, _, port = str(address).rpartition(":")
+    return {"server.bind": host.strip("[]"), "server.port": port}
+
+
+def _metrics_bind(address: Any) -> Given:
+    return {"observability.metrics_port": str(address).rpartition(":")[2]}
+
+
+def _metrics_enabled(value: Any) -> Given:
+    return {"observability.metrics_port": 0} if _is_off(value) else {}
+
+
+def _active(server: Any) -> Given:
+    return {"storage.type": str(server).removeprefix("server_")}
+
+
+def _is_off(value: Any) -> bool:
+    return str(value).lower() in ("", "false", "0")
+
+
+NEWER: dict[str, str | Callable[[Any], Given]] = {
+    "shutdown_timeout": "server.shutdown_timeout",
+    "servers.active": _active,
+    "servers.server_sqlite.path": "storage.sqlite.path",
+    "servers.server_sqlite.server_url": "server.url",
+    "servers.server_sqlite.retry_timeout": "tasks.retry_timeout",
+    "gateways.gateway_http.bind": _bind,
+    "gateways.gateway_http.cors_allow_origins": "server.cors.allow_origins",
+    "gateways.gateway_http.auth.publickey": "auth.publickey",
+    "gateways.gateway_http.auth.iss": "auth.iss",
+    "gateways.gateway_http.auth.aud": "auth.aud",
+    "gateways.gateway_web.enabled": "ui.enabled",
+    "gateways.gateway_metrics.bind": _metrics_bind,
+    "gateways.gateway_metrics.enabled": _metrics_enabled,  # after the line above, so that it wins
+    "workers.transport_http_poll.enabled": "transports.http_poll.enabled",
+    "workers.transport_http_poll.max_connections": "transports.http_poll.max_connections",
+    "workers.transport_http_poll.buffer_size": "transports.http_poll.buffer_size",
+    "workers.transport_http_poll.keepalive_interval_ms": "transports.http_poll.keepalive_interval",
+    "workers.transport_http_push.enabled": "transports.http_push.enabled",
+    "workers.transport_http_push.concurrency": "transports.http_push.concurrency",
+    "workers.transport_http_push.connect_timeout": "transports.http_push.connect_timeout",
+    "workers.transport_http_push.request_timeout": "transports.http_push.request_timeout",
+    "workers.transport_http_push.auth.mode": "transports.http_push.auth.mode",
+    "workers.transport_http_push.auth.token": "transports.http_push.auth.token",
+    "workers.transport_http_push.auth.header": "transports.http_push.auth.header",
+}
+"""Names since 0.10: another one, or what a value says in terms of others."""
+
+FLAGS = {
+    "--host": "server.bind",
+    "--port": "server.port",
+    "--db": "storage.sqlite.path",
+    "--server-cors-allow-origin": "server.cors.allow_origins",
+    "--console-enabled": "gateways.gateway_web.enabled",
+    "--observability-metrics-bind": "gateways.gateway_metrics.bind",
+    "--observability-metrics-enabled": "gateways.gateway_metrics.enabled",
+}
+"""Those that do not follow from a setting's name. The first three are ours."""
+
+WITHOUT_EFFECT = (
+    "tasks.lease_timeout",  # workers bring their own lease times
+    "timeouts.poll_interval",  # timers are exact
+    "messages.poll_interval",  # messages leave after the commit
+    "messages.batch_size",
+    "transports.http_poll.buffer_size",  # messages wait in the store
+    "transports.http_poll.keepalive_interval",  # always on
+)
+"""Accepted: they tune what works in another way here."""
+
+SQLITE_ONLY = "this server keeps its state in SQLite; there is no other storage"
+_NO_PUBSUB = "this server reaches workers by streams and by HTTP; Pub/Sub is not supported"
+_NO_SCRIPTS = "this server runs no scripts; a worker in any language can"
+_NO_WORKOS = "this server knows a shared secret (auth.token) and JWTs (auth.publickey); WorkOS is not supported"
+REFUSED = {
+    "storage.postgres": SQLITE_ONLY,
+    "storage.mysql": SQLITE_ONLY,
+    "servers": SQLITE_ONLY,
+    "transports.gcps": _NO_PUBSUB,
+    "workers.transport_gcps": _NO_PUBSUB,
+    "transports.bash_exec": _NO_SCRIPTS,
+    "workers.worker_bash": _NO_SCRIPTS,
+    "workos": _NO_WORKOS,
+    "gateways.gateway_http.workos": _NO_WORKOS,
+    "observability.otlp_endpoint": "this server sends no traces to collectors; it has metrics, and --trace FILE",
+    "transports.http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
+    "workers.transport_http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
+    "mcp": "this server is no MCP server; the commands of `resonate` do the same",
+}
+"""What would be missed, by how its names begin."""
+
+OF_OTHERS = ("url", "host", "scheme", "port", "token", "timeout", "prefix", "username", "password", "image")
+"""Variables ``RESONATE_…`` that clients read, and Compose: none of the server's."""
+
+INJECTED = re.compile(r".*(service_host|service_port(_.*)?|port_\d+_(tcp|udp)(_.*)?)")
+"""Variables ``RESONATE_…`` that Kubernetes makes for a service called ``resonate…``."""
+
+NAMES = (*NEWER, *WITHOUT_EFFECT)
+"""All that are understood besides ours."""
+
+
+def is_of_others(name: str, text: str) -> bool:
+    """Whether the variable ``RESONATE_name`` is none of ours."""
+    return name in OF_OTHERS or INJECTED.fullmatch(name) is not None or text.startswith("tcp://")
+
+
+class Refused(Exception):
+    """A setting called ``name`` asks for what this server does not have; ``reason`` is a sentence about that."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+def in_our_terms(given: Given) -> Given:
+    """``given`` by the names that it has here; what has no effect is left out. Raises :class:`Refused`."""
+    return dict(translated for name in sorted(given) for translated in _translate(name, given[name]))
+
+
+def refusal(name: str) -> str | None:
+    """Why there is no such setting here, if the official server has it; ``name`` may be a flag's."""
+    return next((reason for begin, reason in REFUSED.items() if _plain(name).startswith(_plain(begin))), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub("[._]", "-", name.lstrip("-"))
+
+
+def _translate(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    setting = NEWER.get(name, name)
+    if not isinstance(setting, str):
+        yield from setting(value).items()
+    elif reason := refusal(setting):
+        if value != "" and not (setting.endswith("enabled") and _is_off(value)):
+            raise Refused(name, reason)
+    elif setting not in WITHOUT_EFFECT:
+        yield setting, value

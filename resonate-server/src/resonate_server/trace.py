@@ -1,0 +1,177 @@
+"""``--trace FILE``: every request and its answer, one JSON object a line, in the order in which they took effect.
+
+The form is that of the published checker: ``{"kind", "now", "req", "res"}`` with the data of the request and the whole
+envelope of the answer. A request's head, which may hold a token, is not written, nor those of the actions inside it.
+A fifth member, ``undone``, has only a line that was decided at or after a time (ms) at which something was due that the
+server had not come to do yet.
+
+A trace must not hold up the server: lines are written by a thread of their own, and if it cannot keep up, or the disk
+is full, the trace ends, which the log tells once.
+"""
+
+import json
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import Envelope, encode_response
+from resonate_server.protocol.requests import Request
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING_BYTES = 16 * 1_024 * 1_024
+"""Of lines that wait for the disk."""
+
+UNWRITABLE = (ValueError, RecursionError)
+"""What JSON with broken texts, numbers without end or bottomless nesting raises."""
+
+NEVER = 2**63
+
+GOODBYE_S = 1.0
+"""How long a server that stops waits for the disk."""
+
+
+class TraceUnusable(Exception):
+    """Its file cannot be written, or holds something; the text is for people."""
+
+
+class Trace:
+    """Used on the event loop, until :meth:`close`. Nothing that it does raises.
+
+    What was asked is looked up by the identity of the request until it is answered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises :class:`TraceUnusable`."""
+        self._path = path
+        self._file = _open(path)
+        self._asked: dict[int, Envelope] = {}
+        self._last = 0
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._taken, self._written = 0, 0
+        """Bytes; the second is counted by the thread."""
+        self._is_over = False
+        self._thread = threading.Thread(target=self._write, name="trace", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._lines.put(None)
+        self._thread.join(GOODBYE_S)
+
+    def asks(self, request: Request, envelope: Envelope) -> None:
+        """``request``, which is what ``envelope`` says, is going to be decided."""
+        self._asked[id(request)] = envelope
+
+    def forget(self, request: Request) -> None:
+        """It has its answer, or never gets one."""
+        self._asked.pop(id(request), None)
+
+    def answers(self, request: Request | None, now: int, answer: Answer, due_at: int) -> None:
+        """It was decided at ``now``, and took effect after all others so far, but before what was due at ``due_at``
+        (ms)."""
+        envelope = self._asked.get(id(request))
+        if envelope is None or answer.status in (500, 503):  # A store that fails has decided nothing.
+            return
+        self._last = now
+        try:
+            data = _on_one_line(envelope)
+        except UNWRITABLE:  # Members that nobody reads may hold anything: what is left are the others.
+            data = msgspec.json.encode(request)
+        self._put(_line(envelope, data, now, answer, due_at))
+
+    def refuses(self, envelope: Envelope, answer: Answer) -> None:
+        """By its form: whenever that is, it changes nothing. What cannot even be written as JSON is left out."""
+        with suppress(*UNWRITABLE):
+            self._put(_line(envelope, _on_one_line(envelope), self._last, answer, NEVER))
+
+    def _put(self, line: bytes) -> None:
+        if self._is_over:
+            return
+        self._taken += len(line)
+        self._lines.put(line)
+        if self._taken - self._written > MAX_WAITING_BYTES:
+            self._end("the disk cannot keep up")
+
+    def _end(self, reason: str) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._lines.put(None)
+            logger.error("the trace %s ends here: %s; the server goes on without it", self._path, reason)
+
+    # --- on the thread ----------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        try:
+            for lines in self._batches():
+                self._append(lines)
+                self._written += len(lines)
+        except OSError as error:
+            self._end(error.strerror or str(error))
+            with suppress(OSError):
+                os.ftruncate(self._file, self._written)  # Not with half a line at its end.
+        finally:
+            os.close(self._file)
+
+    def _batches(self) -> Iterator[bytes]:
+        """What has queued up meanwhile, until the end."""
+        while (line := self._lines.get()) is not None:
+            lines = [line]
+            try:
+                while (line := self._lines.get_nowait()) is not None:
+                    lines.append(line)
+            except Empty:
+                yield b"".join(lines)
+            else:
+                yield b"".join(lines)
+                return
+
+    def _append(self, lines: bytes) -> None:
+        left = memoryview(lines)
+        while left:
+            left = left[os.write(self._file, left) :]
+
+
+def _open(path: Path) -> int:
+    """Readable for its owner alone: it holds what all clients send, and are answered."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise TraceUnusable(f"cannot write the trace {path}: it is no file")
+        if found.st_size:
+            raise TraceUnusable(f"cannot write the trace {path}: it holds something already; name another file")
+        os.fchmod(file, 0o600)
+    except OSError as error:
+        raise TraceUnusable(f"cannot write the trace {path}: {error.strerror or error}") from None
+    return file
+
+
+def _line(envelope: Envelope, data: bytes, now: int, answer: Answer, due_at: int) -> bytes:
+    kind = msgspec.json.encode(envelope.kind)
+    response = encode_response(envelope.kind, envelope.head.corr_id, answer.status, answer.data)
+    undone = b',"undone":%d' % due_at if due_at <= now else b""
+    return b'{"kind":%b,"now":%d,"req":%b,"res":%b%b}\n' % (kind, now, data, response, undone)
+
+
+def _on_one_line(envelope: Envelope) -> bytes:
+    """The data, however the client has spread it, without the heads of actions. Raises one of :data:`UNWRITABLE`."""
+    request = json.loads(bytes(envelope.data))
+    actions = request.get("actions")
+    for action in [request.get("action"), *(actions if isinstance(actions, list) else [])]:
+        _drop_head(action)
+    return json.dumps(request, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _drop_head(action: Any) -> None:
+    """The member stays: an action is an envelope."""
+    if isinstance(action, dict) and "head" in action:
+        action["head"] = {}

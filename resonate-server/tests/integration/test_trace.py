@@ -1,0 +1,406 @@
+"""``--trace FILE`` and ``resonate replay``: what was asked and answered, in its order, and asked again."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.basics import wait_until
+from harness.server import FAR, VERSION, Client, Reply, ServerProcess
+from harness.services import ServiceProcess
+from hostile import mutations
+
+COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()"]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    return tmp_path / "trace.ndjson"
+
+
+@pytest.fixture
+def traced(tmp_path: Path, trace: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path / "traced.log", RESONATE_TRACE=str(trace), RESONATE_DEBUG="true").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
+    """Another one, whose clock can be set."""
+    process = ServerProcess(tmp_path / "fresh.log", RESONATE_DEBUG="true").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def replay(trace: Path, fresh: ServerProcess) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return lambda: replayed(trace, fresh)
+
+
+def replayed(trace: Path, server: ServerProcess) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "replay", str(trace), "-S", server.url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def lines(trace: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in trace.read_text().split("\n")[:-1]]
+
+
+def edit(trace: Path, number: int, was: str, now: str) -> None:
+    """Line ``number``, from 1 on."""
+    texts = trace.read_text().splitlines(keepends=True)
+    assert was in texts[number - 1]
+    texts[number - 1] = texts[number - 1].replace(was, now)
+    trace.write_text("".join(texts))
+
+
+# --- the trace ------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_has_the_data_of_the_request_and_the_whole_answer(traced: ServerProcess, trace: Path) -> None:
+    reply = traced.client().create("x")
+    traced.stop()
+    [line] = lines(trace)
+
+    assert list(line) == ["kind", "now", "req", "res"]
+    assert (line["kind"], line["now"]) == ("promise.create", reply.data["promise"]["createdAt"])
+    assert line["req"] == {"id": "x", "timeoutAt": FAR, "param": {}, "tags": {"resonate:external": "true"}}
+    assert (line["res"]["kind"], line["res"]["head"]["status"]) == ("promise.create", 200)
+    assert line["res"]["head"].keys() == {"corrId", "status", "version"}
+    assert line["res"]["data"] == reply.data
+
+
+def test_every_kind_of_answer_stands_in_it_once(traced: ServerProcess, trace: Path) -> None:
+    client = traced.client()
+    client.create("x")
+    client.call("promise.get", id="missing")
+    client.call("promise.create", id="without a deadline")
+    client.call("promise.search")
+    client.call("task.heartbeat", pid="p", tasks=[{"id": f"t{number}", "version": 1} for number in range(450)])
+    client.call("debug.tick", time=5)
+    traced.stop()
+
+    assert [(line["kind"], line["res"]["head"]["status"]) for line in lines(trace)] == [
+        ("promise.create", 200),
+        ("promise.get", 404),
+        ("promise.create", 400),
+        ("promise.search", 200),
+        ("task.heartbeat", 200),
+        ("debug.tick", 200),
+    ]
+
+
+def test_it_says_nothing_of_who_asked(tmp_path: Path, trace: Path) -> None:
+    """Not in the heads of actions either; and whoever may not ask has asked nothing."""
+    server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace), RESONATE_AUTH__TOKEN="sesame").start()
+    tags = {"resonate:target": "poll://any@g"}
+    action = {
+        "kind": "promise.create",
+        "head": {"auth": "sesame"},
+        "data": {"id": "x", "timeoutAt": FAR, "tags": tags},
+    }
+    head = {"corrId": "1", "version": VERSION, "auth": "sesame"}
+    data = {"pid": "p", "ttl": 1_000, "action": action}
+    reply = server.client().post(json.dumps({"kind": "task.create", "head": head, "data": data}).encode())
+    refused = server.client().create("y")
+    server.stop()
+
+    assert (reply.status, refused.status) == (200, 401)
+    assert [line["kind"] for line in lines(trace)] == ["task.create"]
+    assert "sesame" not in trace.read_text()
+
+
+def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path) -> None:
+    head = {"corrId": "1", "version": VERSION}
+    body = json.dumps({"kind": "promise.get", "head": head, "data": {"id": "é\u2028"}}, indent=2)
+    traced.client().post(body.encode())
+    traced.client().post(b'{"kind":"promise.get","head":{"corrId":"1","version":"2026-04-01"},"data":{"id":"\xff"}}')
+    traced.stop()
+
+    assert trace.read_bytes().count(b"\n") == 1
+    assert lines(trace)[0]["req"] == {"id": "é\u2028"}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000],
+    ids=["no text", "a long number", "a large number", "deep"],
+)
+def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path, member: bytes) -> None:
+    head = b'"head":{"corrId":"1","version":"2026-04-01"}'
+    accepted = traced.client().post(b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member))
+    traced.client().create("x")
+    traced.stop()
+    known = [line["req"]["id"] for line in lines(trace)]
+
+    assert known == ["x"] * len(known)
+    assert len(known) == 1 + (accepted.status == 404)
+    assert "ends here" not in traced.output()
+
+
+def test_its_order_is_that_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """Clients at a time, which search as well; times never go back."""
+
+    def act(number: int) -> None:
+        client = traced.client()
+        for step in range(40):
+            client.create(f"p{step}", timeout_at=FAR + number)
+            client.call("promise.settle", id=f"p{step}", state="resolved", value={"data": f"{number}"})
+            client.call("promise.search", limit=5)
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    traced.stop()
+    times = [line["now"] for line in lines(trace)]
+
+    assert len(times) == 6 * 40 * 3
+    assert times == sorted(times)
+    assert replay().stdout == "720 answers are the same\n"
+
+
+def test_only_its_owner_can_read_it(traced: ServerProcess, trace: Path) -> None:
+    assert traced.is_running
+    assert trace.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.write_text("mine\n"), "it holds something already; name another file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.symlink_to("/dev/null"), "it is no file"),
+        (lambda path: path.symlink_to("nowhere/trace"), "No such file or directory"),
+    ],
+    ids=["not empty", "folder", "device", "no folder"],
+)
+def test_a_file_that_cannot_be_used_stops_the_start(
+    tmp_path: Path, trace: Path, make: Callable[[Path], Any], reason: str
+) -> None:
+    make(trace)
+    server = ServerProcess(tmp_path / "log")
+    server.command += ["--trace", str(trace)]
+    server.launch()
+    wait_until(lambda: not server.is_running, "it gives up")
+
+    assert server.exit_status == 2
+    assert server.output() == f"resonate-server: cannot write the trace {trace}: {reason}\n"
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path: Path, disk: Path) -> None:
+    trace = disk / "trace.ndjson"
+    server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace)).start()
+    client = server.client()
+    large = {"data": "x" * 1_000_000}
+    statuses = {client.call("promise.create", id=f"p{n}", timeoutAt=FAR, param=large).status for n in range(20)}
+    wait_until(lambda: "ends here" in server.output(), "the log tells")
+    statuses.add(client.create("after").status)
+    server.stop()
+
+    assert statuses == {200}
+    assert server.output().count("ends here: No space left on device; the server goes on without it") == 1
+    assert "Traceback" not in server.output()
+    assert [line["req"]["id"] for line in lines(trace)] == [f"p{number}" for number in range(len(lines(trace)))]
+
+
+# --- the replay -----------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_of_real_workers_is_answered_the_same_again(
+    tmp_path: Path, traced: ServerProcess, trace: Path, replay: Any
+) -> None:
+    """With a sleep, a suspension and a resumption."""
+    workers = [ServiceProcess(name, traced.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
+    invoke = ["invoke", "chain", "-f", "bar", "--arg", "1", "--target", "poll://any@service-bar", "-S", traced.url]
+    subprocess.run([*COMMAND, *invoke], capture_output=True, check=True, timeout=60)
+    client = traced.client()
+    wait_until(lambda: state(client, "chain") == "resolved", "the chain ends")
+    for worker in workers:
+        worker.stop()
+    traced.stop()
+    kinds = {line["kind"] for line in lines(trace)}
+    result = replay()
+
+    assert {"task.acquire", "task.fence", "task.suspend", "task.fulfill"} <= kinds
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    assert result.stdout == f"{len(lines(trace))} answers are the same\n"
+
+
+def state(client: Client, id: str) -> str:
+    return str(client.call("promise.get", id=id).data["promise"]["state"])
+
+
+def test_what_time_has_done_meanwhile_is_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """A deadline, a timer, the end of a lease, the run of a schedule."""
+    client = traced.client()
+    now = client.create("any").data["promise"]["createdAt"]
+    client.create("timed out", timeout_at=now + 100)
+    client.create("timer", timeout_at=now + 100, timer="true")
+    client.create("task", target="poll://any@nobody")
+    client.call("task.acquire", id="task", version=0, pid="p", ttl=100)
+    client.call("schedule.create", id="s", cron="* * * * * *", promiseId="run", promiseTimeout=FAR)
+    wait_until(lambda: client.call("task.get", id="task").data["task"]["state"] == "pending", "the lease ends")
+    wait_until(lambda: client.call("promise.get", id="run").status == 200, "the schedule runs")
+    client.call("promise.search")
+    traced.stop()
+
+    assert {"rejected_timedout", "resolved"} <= {
+        promise["state"] for promise in lines(trace)[-1]["res"]["data"]["promises"]
+    }
+    assert replay().stdout == f"{len(lines(trace))} answers are the same\n"
+
+
+def test_what_was_due_and_not_done_yet_is_not_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """The end of a lease, while nothing happens by itself; one that is late still extends it."""
+    client = traced.client()
+    client.call("debug.start")
+    at(client, 0, "promise.create", id="x", timeoutAt=FAR, tags={"resonate:target": "poll://any@nobody"})
+    at(client, 0, "task.acquire", id="x", version=0, pid="p", ttl=50)
+    at(client, 100, "task.get", id="x")
+    at(client, 100, "task.heartbeat", pid="p", tasks=[{"id": "x", "version": 1}])
+    client.call("debug.tick", time=149)
+    held = at(client, 149, "task.get", id="x").data["task"]["state"]
+    client.call("debug.tick", time=150)
+    ended = at(client, 150, "task.get", id="x").data["task"]["state"]
+    traced.stop()
+
+    assert (held, ended) == ("acquired", "pending")
+    assert [line.get("undone") for line in lines(trace)][3:] == [50, 50, 50, None, None, None]
+    assert replay().stdout == "8 answers are the same\n"
+
+
+def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
+    head = {"corrId": "1", "version": VERSION, "resonate:debug_time": now}
+    return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
+
+
+def test_what_hostile_clients_are_answered_is_answered_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """All that is not refused as no envelope, or for its kind."""
+    client = traced.client()
+    statuses = [client.post(body).status for body in islice(mutations.requests(seed=3), 1_500)]
+    traced.stop()
+    told = [line["res"]["head"]["status"] for line in lines(trace)]
+    result = replay()
+
+    decided = [[status for status in each if status not in (400, 501)] for each in (told, statuses)]
+    assert decided[0] == decided[1]
+    assert (result.returncode, result.stdout) == (0, f"{len(told)} answers are the same\n")
+
+
+def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    traced.client().create("x")
+    traced.client().call("promise.settle", id="x", state="resolved")
+    traced.client().call("promise.get", id="x")
+    traced.stop()
+    edit(trace, 2, '"state":"resolved","param"', '"state":"rejected","param"')
+    result = replay()
+
+    assert result.returncode == 1
+    assert result.stdout.startswith("line 2, promise.settle: another answer\n--- recorded\n+++ answered\n")
+    assert '-      "state": "rejected",\n+      "state": "resolved",\n' in result.stdout
+
+
+def test_another_status_is_shown_with_its_reason(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    traced.client().call("promise.get", id="missing")
+    traced.stop()
+    edit(trace, 1, '"status":404', '"status":200')
+    result = replay()
+
+    assert result.returncode == 1
+    assert '-  "status": 200,\n+  "status": 404,\n   "data": "promise missing does not exist"\n' in result.stdout
+
+
+def test_the_wording_of_a_refusal_is_free(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    traced.client().call("promise.get", id="missing")
+    traced.stop()
+    edit(trace, 1, "does not exist", "cannot be found")
+
+    assert replay().returncode == 0
+
+
+def test_where_the_clock_cannot_be_set_times_are_not_compared(
+    tmp_path: Path, traced: ServerProcess, trace: Path
+) -> None:
+    traced.client().create("x")
+    traced.client().call("promise.settle", id="x", state="resolved")
+    traced.stop()
+    plain = ServerProcess(tmp_path / "plain.log").start()
+    result = replayed(trace, plain)
+    plain.stop()
+
+    assert (result.returncode, result.stdout) == (0, "2 answers are the same\n")
+    assert "times are not compared" in result.stderr
+
+
+def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: ServerProcess, replay: Any) -> None:
+    created = traced.client().create("x").data["promise"]["createdAt"]
+    traced.client().create("short", timeout_at=created + 50)
+    traced.stop()
+    assert replay().returncode == 0
+
+    wait_until(lambda: state(fresh.client(), "short") == "rejected_timedout", "the deadline is noticed")
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ("nonsense\n", "no line of a trace: "),
+        ('{"kind":"promise.get","now":"noon","req":{},"res":{"head":{"status":200}}}\n', "no line of a trace: "),
+        ('{"kind":"promise.get","req":{}}\n', "no line of a trace: "),
+        ('{"kind":"promise.grow","now":1,"req":{},"res":{"head":{"status":200}}}\n', "unknown kind 'promise.grow'"),
+        ('{"kind":"promise.get","now":1,"re', "it is cut off"),
+        ("\xff\n", "no line of a trace: "),
+    ],
+    ids=["no JSON", "another type", "missing members", "another kind", "cut off", "no text"],
+)
+def test_a_line_that_cannot_be_read_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
+    first = '{"kind":"promise.get","now":1,"req":{"id":"missing"},"res":{"head":{"status":404}}}\n'
+    trace.write_bytes((first + second).encode("latin-1"))
+    result = replayed(trace, server)
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1].startswith(f"Error: line 2: {reason}")
+
+
+def test_what_was_in_flight_when_the_server_was_killed_is_whole_or_cut_off(
+    tmp_path: Path, trace: Path, replay: Any
+) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_TRACE=str(trace)).start()
+    acknowledged: list[str] = []
+
+    def create() -> None:
+        client = server.client()
+        try:
+            for number in range(100_000):
+                client.create(f"p{number}")
+                acknowledged.append(f"p{number}")
+        except Exception:
+            return
+
+    thread = threading.Thread(target=create)
+    thread.start()
+    wait_until(lambda: len(acknowledged) > 50, "some are created")
+    server.kill()
+    thread.join()
+    whole = trace.read_bytes().count(b"\n")
+    result = replay()
+
+    assert 0 < whole <= len(acknowledged) + 1
+    assert result.returncode == 0 or f"line {whole + 1}: it is cut off" in result.stderr, result
+
+
+def test_a_server_that_is_not_there_is_told(traced: ServerProcess, trace: Path) -> None:
+    traced.client().create("x")
+    traced.stop()
+    result = replayed(trace, traced)
+
+    assert result.returncode == 2
+    assert "cannot reach the server" in result.stderr
