@@ -43,6 +43,17 @@ def test_in_any_state(server: Driver) -> None:
     ]
 
 
+@pytest.mark.parametrize("external", ["true", "false"])
+def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Driver, external: str) -> None:
+    server.create("t", branch="t")
+    server.create("t:1", target=None, timeout_at=START + 10, branch="t", external=external)
+    server.now = START + 20
+
+    [preloaded] = server.acquire("t").data.preload
+
+    assert (preloaded.state, preloaded.settled_at) == (PromiseState.TIMEDOUT, START + 10)
+
+
 def test_nothing_of_another_branch(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("other", target=None, branch="t2")

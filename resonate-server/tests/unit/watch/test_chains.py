@@ -49,8 +49,8 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        for root in self._store.recent_roots(state, before):
+    def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
+        for root in self._store.recent_roots(state, before, now):
             self.roots += 1
             yield root
 

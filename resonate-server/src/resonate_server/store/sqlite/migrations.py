@@ -26,6 +26,7 @@ COLUMNS = {
         "sqlite_sequence": "name seq",
     },
 }
+COLUMNS[3] = COLUMNS[2] | {"callbacks": "awaited awaiter"}
 """What a file of each former version holds; one that does not is none of ours."""
 
 STEPS = {
@@ -175,6 +176,20 @@ CREATE TABLE callbacks (
 INSERT INTO callbacks SELECT awaited, awaiter FROM callbacks_2 WHERE fired = 0;
 DROP TABLE callbacks_2;
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
+""",
+    3: """
+-- Only what somebody may await has a deadline that is an alarm, and whatever somebody already awaits.
+DROP INDEX promises_by_deadline;
+DROP INDEX roots_by_settlement;
+DROP INDEX roots_by_creation;
+ALTER TABLE promises ADD COLUMN armed INTEGER NOT NULL DEFAULT 0;
+UPDATE promises SET armed = 1 WHERE state = 'pending' AND (
+    is_external(tags) OR id IN (SELECT awaited FROM callbacks) OR id IN (SELECT awaited FROM listeners)
+);
+CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE armed = 1;
+CREATE INDEX roots_by_settlement ON promises (coalesce(settled_at, timeout_at), id)
+    WHERE armed = 0 AND (origin IS NULL OR origin = id);
+CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""
