@@ -343,10 +343,8 @@ class TestDelay:
 
         assert server.take_executes() == [("t", 0)]
 
-    def test_task_create_with_a_delay_claims_at_once(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", delay=str(self.AT)))
-
-        assert answer.data.task.state is TaskState.ACQUIRED
+    def test_task_create_claims_at_once_what_is_delayed(self, delayed: Driver) -> None:
+        assert delayed.create_task(promise_create("t")).data.task.state is TaskState.ACQUIRED
 
     def test_a_fenced_create_obeys_it_too(self, server: Driver) -> None:
         server.acquired("caller")
