@@ -1,5 +1,6 @@
 """The documents are true as far as a machine can tell: what they name exists, what they quote stands there."""
 
+import ast
 import re
 import subprocess
 from functools import cache
@@ -30,6 +31,33 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
     named = {word.rstrip("./") for word in words if word.startswith(FOLDERS)}
 
     assert [path for path in sorted(named) if not (REPOSITORY / path).exists()] == []
+
+
+@cache
+def functions_in(path: str) -> frozenset[str]:
+    """Of a file, which is named from the repository on or from the folder of the server's tests."""
+    folders = (REPOSITORY, REPOSITORY / "resonate-server/tests")
+    files = [folder / path for folder in folders if (folder / path).exists()]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@of_each_document
+def test_every_test_that_a_document_names_exists(document: Path) -> None:
+    named = re.findall(r"([\w./-]+\.py)::(\w+)", document.read_text())
+
+    assert [f"{path}::{test}" for path, test in named if test not in functions_in(path)] == []
+
+
+def test_the_answer_sheet_names_a_test_for_each_question() -> None:
+    sheet = (REPOSITORY / "docs/conformance.md").read_text().partition("## The answer sheet")[2].partition("\n## ")[0]
+    rows = [
+        line for line in sheet.splitlines() if line.startswith("| ") and "---" not in line and "| test |" not in line
+    ]
+
+    assert [row.split()[1] for row in rows][:12] == [f"C{number}" for number in range(1, 13)]
+    assert len(rows) == 12 + 7 + 12
+    assert [row for row in rows if "::test_" not in row] == []
 
 
 @of_each_document

@@ -106,6 +106,24 @@ def test_detached(site: Site, sdk: Sdk, id: str) -> None:
     assert site.do(sdk, "get", detached.value) == Outcome(value=7)
 
 
+def test_detached_in_the_depth_of_a_chain(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
+    """What is detached passes through both versions, too. 0.7.4 detaches into a tree of its own, beside its caller."""
+    launched = site.rpc(sdk, id, "launch_below", [other.group, sdk.group], [other.group, sdk.group])
+    assert site.do(sdk, "get", launched.value) == Outcome(value=2)
+
+
+def test_ids_with_a_prefix_from_the_environment(
+    site: Site, sdk: Sdk, other: Sdk, own_group: str, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.7.4 puts it before a colon in the id of its roots; 0.8.1 does not know it."""
+    monkeypatch.setenv("RESONATE_PREFIX", "mine")
+    caller = site.new_caller(sdk, own_group)
+
+    assert caller.do("rpc", other.group, id, "relay", [sdk.group, other.group], 0) == Outcome(value=2)
+
+    assert len(site.promises(origin=f"mine:{id}" if sdk.version == "0.7.4" else id)) == 3
+
+
 def test_schedule(site: Site, sdk: Sdk, id: str) -> None:
     """A function that is started every second, until its schedule is deleted."""
     assert site.do(sdk, "schedule", sdk.group, id, "* * * * * *", "add", 5, 6) == Outcome()

@@ -93,8 +93,10 @@ async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target
         f"{len(took)} chains, the slowest took {max(took):.2f} s; in quiet {quiet:.2f} s; memory and files: {at_worst}"
     )
 
+    excess = await _is_as_before(demo, before)
+    print(f"before: {before}; afterwards: {_usage(demo)}")
     assert at_worst["server"].memory < MAX_MEMORY_BYTES
-    assert await _is_as_before(demo, before) == []
+    assert excess == []
     return max(took) / quiet
 
 

@@ -96,7 +96,7 @@ def test_callers_that_go_round_in_circles_are_drawn_once(demo: Demo, tab: Tab, i
     client = demo.client()
     create(client, id)
     for one, other in (("a", "b"), ("b", "a")):
-        create(client, f"{id}.{one}", origin=id, parent=f"{id}.{other}")
+        create(client, f"{id}.{one}", origin=id, parent=f"{id}.{other}", prefix=id)
     tab.open(id)
 
     expect(tab.find("#timeline .row")).to_have_count(3)

@@ -69,9 +69,14 @@ class Differs(Enum):
         "9 item 9", "preloads only what shares the branch", "what ours has besides must be the task's children"
     )
     PRELOAD_ORDER = Difference("3.4", "preloads in the order of creation", "compared as sets; ours must ascend")
+    PRELOAD_IS_LATE = Difference(
+        "3.4", "preloads as pending what is past its deadline", "that counts as settled at its deadline"
+    )
     # --- time ---
     SWEEP_TARGETS_ONLY = Difference(
-        "4.1", "its loop settles only promises with a target", "after a tick the others are read, which settles them"
+        "4.1",
+        "its loop settles only promises with a target",
+        "after a tick it is asked for other external ones, which settles them",
     )
     SEARCH_IS_LATE = Difference(
         "9 item 13", "a search does not do first what is due", "before a search its loop is run once, as for a tick"

@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from resonate_server.protocol.requests import is_below
+
 START = 1_700_000_000_000
 """The time at which every sequence begins, in ms since the epoch."""
 
@@ -19,7 +21,7 @@ BITS = 24
 GOLDEN = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio: multiplying by it scatters the bits of a number."""
 
-IDS = ("a", "b", "c", "a:1", "é", "d", "a.1", "e")
+IDS = ("a", "b", "a:2", "a:1", "é", "b.1", "a.1", "b:é")
 PIDS = ("pid-1", "pid-2")
 TTLS = (100, 5_000, 60_000, 60_000)
 TARGETS = (
@@ -176,6 +178,9 @@ def _version(choices: Choices, id: str) -> Relative:
 # --- promises -------------------------------------------------------------------------------------------------------
 
 
+ANCESTORS = {id: tuple(other for other in IDS if is_below(id, other)) for id in IDS}
+
+
 def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None, ...] = TARGETS) -> dict[str, Any]:
     timeout_at = now + choices.one(LIFETIMES)
     tags = {}
@@ -187,8 +192,8 @@ def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None,
     for tag, options in (
         ("timer", (None, None, None, "true")),
         ("external", ("true", "true", "true", None)),
-        ("branch", (None, "a", "b")),
-        ("parent", (None, "a")),
+        ("branch", (None, *ANCESTORS[id])),
+        ("parent", (None, *ANCESTORS[id])),
     ):
         text = choices.one(options)
         if text is not None:

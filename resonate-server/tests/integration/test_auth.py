@@ -291,11 +291,11 @@ def test_an_unusable_key_stops_the_start_with_one_sentence(
 @pytest.mark.parametrize("role", ["admin", "ADMIN", "Admin"])
 def test_an_admin_may_do_everything(guarded: Guarded, sign: Sign, role: str) -> None:
     assert guarded.call("promise.search", sign(role=role)).status == 200
-    assert guarded.status(sign(role=role, prefix="a:")) == 404
+    assert guarded.status(sign(role=role, prefix="a.")) == 404
 
 
 @pytest.mark.parametrize(
-    "claims", [{}, {"prefix": None}, {"prefix": 1}, {"prefix": ["a:"]}, {"role": "user"}, {"role": ["admin"]}]
+    "claims", [{}, {"prefix": None}, {"prefix": 1}, {"prefix": ["a."]}, {"role": "user"}, {"role": ["admin"]}]
 )
 def test_a_token_that_grants_nothing_is_forbidden(guarded: Guarded, claims: dict[str, Any]) -> None:
     token = guarded.issuer.token(iss="us", aud=["resonate"], **claims)
@@ -310,7 +310,9 @@ def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> Non
     assert guarded.call("promise.search", token).status == 200
 
 
-OWN, OTHER = "a:own", "b:other"
+OWN, OTHER = "a.own", "b.other"
+NOBODYS = "a"
+"""A tree that one's own ids may stand below, but that does not begin with one's prefix."""
 SETTLE: dict[str, Any] = {"state": "resolved"}
 CREATE: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
 CRON: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
@@ -380,7 +382,7 @@ def test_these_are_all_kinds() -> None:
 def test_a_prefix_permits_one_s_own_ids(guarded: Guarded, sign: Sign, kind: str) -> None:
     data = REQUESTS[kind](*[OWN] * arity(kind))
 
-    assert guarded.call(kind, sign(role=None, prefix="a:"), **data).status not in (400, 401, 403, 500)
+    assert guarded.call(kind, sign(role=None, prefix="a."), **data).status not in (400, 401, 403, 500)
 
 
 @pytest.mark.parametrize(
@@ -391,42 +393,43 @@ def test_a_prefix_forbids_every_id_of_others(guarded: Guarded, sign: Sign, kind:
     ids[position] = OTHER
     data = REQUESTS[kind](*ids)
 
-    assert guarded.call(kind, sign(role=None, prefix="a:"), **data).status == 403
+    assert guarded.call(kind, sign(role=None, prefix="a."), **data).status == 403
 
 
 def test_a_fenced_settlement_of_another_s_promise_is_forbidden(guarded: Guarded, sign: Sign) -> None:
     settle = action("promise.settle", id=OTHER, **SETTLE)
-    reply = guarded.call("task.fence", sign(role=None, prefix="a:"), id=OWN, version=0, action=settle)
+    reply = guarded.call("task.fence", sign(role=None, prefix="a."), id=OWN, version=0, action=settle)
 
     assert reply.status == 403
 
 
 @pytest.mark.parametrize("template", ["{{.timestamp}}", "{{.id}}", "b{{.id}}", "", "a"])
 def test_a_schedule_may_only_create_one_s_own_promises(guarded: Guarded, sign: Sign, template: str) -> None:
-    reply = guarded.call("schedule.create", sign(role=None, prefix="a:"), id="a:s", promiseId=template, **CRON)
+    reply = guarded.call("schedule.create", sign(role=None, prefix="a."), id="a.s", promiseId=template, **CRON)
 
     assert reply.status == {"{{.id}}": 200, "": 400}.get(template, 403)
 
 
 @pytest.mark.parametrize("kind", RANGING)
 def test_kinds_that_range_over_all_ids_are_forbidden(guarded: Guarded, sign: Sign, kind: str) -> None:
-    assert guarded.call(kind, sign(role=None, prefix="a:"), **RANGING[kind]).status == 403
+    assert guarded.call(kind, sign(role=None, prefix="a."), **RANGING[kind]).status == 403
 
 
 def test_debug_is_forbidden_to_admins_too_unless_switched_on(guarded: Guarded, sign: Sign) -> None:
     assert guarded.call("debug.reset", sign()).status == 403
 
 
-@pytest.mark.parametrize("tag", ["resonate:branch", "resonate:parent"])
-def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag: str) -> None:
-    """One who may do everything has put a promise of the one tenant into the tree of the other."""
-    mine, theirs = f"a:{uuid.uuid4()}", f"b:{uuid.uuid4()}"
-    own = sign(role=None, prefix="a:")
-    target = {"resonate:target": "poll://any@g", "resonate:branch": mine}
-    step = {tag: mine, "resonate:external": "true"}
+def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> None:
+    """A call that SDK 0.7.4 detached stands beside its caller."""
+    root = f"a.{uuid.uuid4()}"
+    mine, theirs = f"{root}.1", f"{root}.d1"
+    own = sign(role=None, prefix=mine)
+    target = {"resonate:target": "poll://any@g"}
+    step = {"resonate:parent": mine, "resonate:external": "true"}
     guarded.call("promise.create", own, id=mine, timeoutAt=FAR, tags=target)
     guarded.call("promise.create", own, id=f"{mine}.1", timeoutAt=FAR, tags=step)
-    guarded.call("promise.create", sign(), id=theirs, timeoutAt=FAR, tags={tag: mine})
+    detached = {"resonate:parent": mine, "resonate:prefix": root}
+    assert guarded.call("promise.create", sign(), id=theirs, timeoutAt=FAR, tags=detached).status == 200
     guarded.call("promise.settle", own, id=f"{mine}.1", state="resolved")
     held: dict[str, Any] = {"id": mine, "version": 1}
     acquired = guarded.call("task.acquire", own, id=mine, version=0, pid="p", ttl=60_000)
@@ -439,8 +442,8 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign, tag:
 
 
 def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None:
-    id = f"b:{uuid.uuid4()}"
-    guarded.call("promise.create", sign(role=None, prefix="a:"), id=id, **CREATE)
+    id = f"b.{uuid.uuid4()}"
+    guarded.call("promise.create", sign(role=None, prefix="a."), id=id, **CREATE)
 
     assert guarded.call("promise.get", sign(), id=id).status == 404
 
@@ -450,7 +453,7 @@ def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None
 
 def tagged(kind: str, tag: str, id: str) -> dict[str, Any]:
     """A request of this kind for one's own ids, in which what it creates is tagged with ``id``."""
-    creation = {"id": f"{OWN}-{uuid.uuid4()}", **CREATE, "tags": {**CREATE["tags"], tag: id}}
+    creation = {"id": f"{OWN}.{uuid.uuid4()}", **CREATE, "tags": {**CREATE["tags"], tag: id}}
     match kind:
         case "promise.create":
             return creation
@@ -469,22 +472,22 @@ CREATING = ["promise.create", "task.create", "task.fence", "schedule.create"]
 @pytest.mark.parametrize("tag", LINEAGE)
 @pytest.mark.parametrize("kind", CREATING)
 def test_a_prefix_forbids_to_join_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
-    token = sign(role=None, prefix="a:")
+    token = sign(role=None, prefix="a.")
 
-    assert guarded.call(kind, token, **tagged(kind, tag, OTHER)).status == 403
+    assert guarded.call(kind, token, **tagged(kind, tag, NOBODYS)).status == 403
     assert guarded.call(kind, token, **tagged(kind, tag, OWN)).status not in (400, 401, 403, 500)
 
 
 @pytest.mark.parametrize("kind", CREATING)
 def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> None:
-    assert guarded.call(kind, sign(), **tagged(kind, "resonate:origin", OTHER)).status not in (400, 401, 403, 500)
+    assert guarded.call(kind, sign(), **tagged(kind, "resonate:origin", NOBODYS)).status not in (400, 401, 403, 500)
 
 
 def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
     """Whom a call is for is up to the caller: that is what calls are."""
     data = tagged("promise.create", "resonate:target", "poll://any@b:workers/b:other")
 
-    assert guarded.call("promise.create", sign(role=None, prefix="a:"), **data).status == 200
+    assert guarded.call("promise.create", sign(role=None, prefix="a."), **data).status == 200
 
 
 # --- streams ------------------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ BAD_REQUESTS = {
     "data is an array": envelope(data=[]),
     "data is a string": envelope(data="x"),
     "empty kind": envelope(kind=""),
-    "unknown kind": envelope(kind="promise.destroy"),
     "unknown version": envelope(version="2020-01-01"),
     "corrId is a number": envelope(corrId=5),
     "id is a number": envelope(data={"id": 5}),
@@ -60,6 +59,12 @@ def test_answered_400_with_one_sentence_and_nothing_changed(client: Client, body
     assert isinstance(reply.data, str)
     assert reply.data
     assert client.call("promise.get", id="x").status == 404
+
+
+def test_an_unknown_kind_is_answered_501(client: Client) -> None:
+    reply = client.post(envelope(kind="promise.destroy"))
+
+    assert (reply.status, reply.data) == (501, "unknown kind 'promise.destroy'")
 
 
 def test_kind_and_corr_id_are_echoed_even_if_the_rest_is_wrong(server: ServerProcess) -> None:

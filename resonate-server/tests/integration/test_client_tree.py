@@ -29,7 +29,8 @@ class Chain:
         return self._create(suffix, parent, func=function, target=f"poll://any@{group}", scope="global")
 
     def step(self, suffix: str, parent: str = "") -> str:
-        return self._create(suffix, parent, scope="local")
+        """With a prefix, as SDK 0.7.4: then the parent may stand beside it."""
+        return self._create(suffix, parent, scope="local", prefix=self.root)
 
     def sleep(self, suffix: str, parent: str = "", timeout_at: int = FAR) -> str:
         tags = {"timer": "true", "target": "poll://any@g", "scope": "global"}

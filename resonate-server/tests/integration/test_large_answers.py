@@ -37,7 +37,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     for number in range(CHILDREN):
         create(client, f"parent:{number:02}", HUGE, origin="parent", parent="parent", branch="parent")
     for number in range(RESULTS):
-        id = f"result-{number:02}"
+        id = f"results.{number:02}"
         create(client, id, "", origin="results")
         assert client.call("promise.settle", id=id, state="resolved", value={"data": HUGE}).status == 200
     for number in range(CLIENTS):
@@ -130,7 +130,7 @@ def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
 
 
 def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
-    replies = at_once(lambda client, number: client.call("promise.get", id=f"result-{number:02}"))
+    replies = at_once(lambda client, number: client.call("promise.get", id=f"results.{number:02}"))
 
     assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
 
@@ -142,7 +142,7 @@ def test_a_search_over_large_results_ends_its_pages_early(large: ServerProcess, 
 
     assert {reply.status for reply in replies} == {200}
     assert {len(reply.data["promises"]) for reply in replies} == {1}
-    assert all_pages(large.client(), tags) == [f"result-{number:02}" for number in range(RESULTS)]
+    assert all_pages(large.client(), tags) == [f"results.{number:02}" for number in range(RESULTS)]
 
 
 def all_pages(client: Client, tags: dict[str, str]) -> list[str]:

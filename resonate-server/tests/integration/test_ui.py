@@ -303,7 +303,7 @@ class TestTokens:
 
     @pytest.fixture
     def limited(self, guarded: ServerProcess, id: str) -> Page:
-        return Page(guarded.port, token(prefix=f"{id}-mine"))
+        return Page(guarded.port, token(prefix=f"{id}.mine"))
 
     @pytest.fixture
     def make(self, guarded: ServerProcess) -> Callable[..., None]:
@@ -333,24 +333,24 @@ class TestTokens:
         self, limited: Page, admin: Page, make: Callable[..., None], id: str
     ) -> None:
         with limited.watch() as watching, admin.watch() as other:
-            make(f"{id}-yours")
-            make(f"{id}-mine", origin=f"{id}-yours", parent=f"{id}-yours")
-            make(f"{id}-mine-too")
-            watching.until("promise.created", id=f"{id}-mine-too")
-            other.until("promise.created", id=f"{id}-mine-too")
+            make(id)
+            make(f"{id}.mine", origin=id, parent=id)
+            make(f"{id}.mine-too")
+            watching.until("promise.created", id=f"{id}.mine-too")
+            other.until("promise.created", id=f"{id}.mine-too")
 
         seen = [event for event in watching.seen if "id" in event]
-        assert [event["id"] for event in seen] == [f"{id}-mine", f"{id}-mine-too"]
+        assert [event["id"] for event in seen] == [f"{id}.mine", f"{id}.mine-too"]
         assert (seen[0]["chain"], seen[0]["parent"]) == (None, None)
-        assert next(event["id"] for event in other.seen if "id" in event) == f"{id}-yours"
-        assert [chain["id"] for chain in limited.get("/ui/api/chains").json["chains"]] == [f"{id}-mine-too"]
+        assert next(event["id"] for event in other.seen if "id" in event) == id
+        assert [chain["id"] for chain in limited.get("/ui/api/chains").json["chains"]] == [f"{id}.mine-too"]
 
     def test_a_prefix_is_not_told_of_other_chains(self, limited: Page, make: Callable[..., None], id: str) -> None:
         make(f"{id}-yours")
 
         assert limited.get("/ui/api/chain", id=f"{id}-yours").status == 403
         assert limited.get("/ui/api/chain", id=f"{id}-unknown").status == 403
-        assert limited.get("/ui/api/chain", id=f"{id}-mine-unknown").status == 404
+        assert limited.get("/ui/api/chain", id=f"{id}.mine-unknown").status == 404
 
     def test_a_prefix_is_not_told_how_much_others_do(self, limited: Page, make: Callable[..., None], id: str) -> None:
         make(f"{id}-yours", target=f"poll://any@{id}")

@@ -105,14 +105,14 @@ LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("",
 
 def snapshot(store: Database) -> dict[str, Any]:
     """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
-    promises = list(store.search(PromiseSearch(limit=1_000)))
+    promises = list(store.search(PromiseSearch(limit=1_000), NOW))
     ids = [found.id for found in promises]
     rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))
     store.load_links(rows, LinkFootprint(spreading=tuple(map(Spreading, ids))))
     return {
         "promises": promises,
-        "tasks": list(store.search(TaskSearch(limit=1_000))),
-        "schedules": list(store.search(ScheduleSearch(limit=1_000))),
+        "tasks": list(store.search(TaskSearch(limit=1_000), NOW)),
+        "schedules": list(store.search(ScheduleSearch(limit=1_000), NOW)),
         "loaded promises": rows.promises,
         "loaded tasks": rows.tasks,
         "awaiters": {awaited: links for awaited, links in rows.awaiters.items() if links},
@@ -123,8 +123,8 @@ def snapshot(store: Database) -> dict[str, Any]:
         "held": {pid: sorted(store.held_tasks(pid)) for pid in ("pid-1", "pid-2")},
         "counts": {state: count for state, count in store.count_tasks().items() if count},
         "everything": store.snapshot(),
-        "roots": [found.id for found in store.recent_roots(None, None)],
-        "trees": {id: list(store.tree(id, "")) for id in ids},
+        "roots": [found.id for found in store.recent_roots(None, None, NOW)],
+        "trees": {id: list(store.tree(id, "", NOW)) for id in ids},
         "occupation": store.occupation(),
         "due": store.due(END_OF_TIME, 1_000),
         "next due": store.next_due(),

@@ -30,7 +30,7 @@ def _describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
         "promiseTimeouts": [
             {"id": promise.id, "timeout": promise.timeout_at}
             for promise in snapshot.promises
-            if promise.state is PromiseState.PENDING
+            if promise.state is PromiseState.PENDING and promise.is_external
         ],
         "callbacks": [{"awaiter": link.awaiter, "awaited": link.awaited} for link in snapshot.callbacks],
         "listeners": [{"id": link.awaited, "address": link.address} for link in snapshot.listeners],

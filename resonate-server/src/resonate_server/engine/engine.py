@@ -176,8 +176,9 @@ class Engine:
 
     async def _search(self, search: Search, at: int | None) -> Answer:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
+        now = self.now() if at is None else at
         await self._tick(at)
-        answer = weighed((await find(self._store, search)).answer())
+        answer = weighed((await find(self._store, search, now)).answer())
         self._store.outgoing.leaves(answer)
         return answer
 

@@ -15,25 +15,28 @@ STEP = 500
 """Rows that a search looks at before it looks at the time."""
 
 
-async def find(store: Store, search: Search) -> Page:
-    """Raises ``ReadFailed``, also if large answers are under way and too many wait for them to leave."""
+async def find(store: Store, search: Search, now: int) -> Page:
+    """As it reads at ``now`` (ms).
+
+    Raises ``ReadFailed``, also if large answers are under way and too many wait for them to leave.
+    """
     page = Page(search)
     ahead: Search | None = search
     while ahead is not None:
         if store.outgoing.is_full and page.is_empty:
             await store.outgoing.wait()
-        ahead = await store.browse(lambda view, ahead=ahead: _look_on(store, view, ahead, page))  # type: ignore[misc]
+        ahead = await store.browse(lambda view, ahead=ahead: _look_on(store, view, ahead, now, page))  # type: ignore[misc]
     return page
 
 
-def _look_on(store: Store, view: View, ahead: Search, page: Page) -> Search | None:
+def _look_on(store: Store, view: View, ahead: Search, now: int, page: Page) -> Search | None:
     """One portion, while there is room; what is still to be done, if anything."""
     if store.outgoing.is_full and page.is_empty:
         return ahead
     end = time.perf_counter() + PORTION_S
     while time.perf_counter() < end:
         last = view.id_ahead(ahead, STEP)
-        for row in view.search(ahead, last):
+        for row in view.search(ahead, now, last):
             page.take(row)
             if page.is_full:
                 break

@@ -9,6 +9,7 @@ any size.
 from collections.abc import Iterable, Iterator
 
 from resonate_server.kernel.model import Unread
+from resonate_server.kernel.settlement import projected
 from resonate_server.kernel.weight import weight
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.records import Promise
@@ -25,7 +26,7 @@ def preload(work: Workspace, task_id: str) -> list[Promise]:
     if own is None:
         return []
     related = [
-        promise
+        projected(promise, work.now)
         for promise in work.preload_candidates()
         if promise.id != task_id and (promise.parent == task_id or (own.branch and promise.branch == own.branch))
         if is_read(promise)

@@ -46,6 +46,7 @@ def promise_register_callback(work: Workspace, request: PromiseRegisterCallback)
     if awaiter is None or awaiter.target is None:
         raise Unprocessable(f"awaiter {request.awaiter} is not a promise with a task")
     require_awaitable(awaited)
+    require_in_reach(awaiter, awaited)
     if awaited.state is PromiseState.PENDING and awaiter.state is PromiseState.PENDING:
         work.link(PutCallback(awaited=awaited.id, awaiter=awaiter.id))
     return _answer(awaited)
@@ -58,6 +59,16 @@ def require_awaitable(promise: Promise) -> None:
             f"promise {promise.id} is internal: to be awaited it needs a resonate:target, resonate:timer=true, or "
             "resonate:external=true"
         )
+
+
+def require_in_reach(caller: Promise, promise: Promise) -> None:
+    """Raise :class:`Unprocessable` if ``promise`` is a call within another tree than the ``caller``'s (section 2.2).
+
+    The root of another tree is in reach, because SDKs can give a call an id of its own, or detach it.
+    """
+    trees = {caller.origin, promise.origin, None}
+    if len(trees) == 3 and promise.origin != promise.id:
+        raise Unprocessable(f"promise {promise.id} is a call in the tree of {promise.origin}, not of {caller.origin}")
 
 
 def promise_register_listener(work: Workspace, request: PromiseRegisterListener) -> Answer:

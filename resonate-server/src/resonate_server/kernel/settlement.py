@@ -40,6 +40,11 @@ def touch(work: Workspace, ids: Iterable[str]) -> None:
     _settle_all(work, [expired(promise) for promise in promises if promise and is_expired(promise, work.now)])
 
 
+def projected(promise: Promise, now: int) -> Promise:
+    """``promise`` as it reads at ``now`` (ms), whether or not anybody has noticed that its deadline has passed."""
+    return expired(promise) if is_expired(promise, now) else promise
+
+
 def expired(promise: Promise) -> Promise:
     """``promise`` as its deadline leaves it; the time of settlement is the deadline, however late it is noticed."""
     return replace(promise, state=state_at_deadline(promise), value=EMPTY, settled_at=promise.timeout_at)

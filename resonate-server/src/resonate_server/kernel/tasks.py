@@ -103,7 +103,8 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
     settlement.touch(work, [request.id, *request.awaited])
     task = work.task_or_404(request.id)
     moves.require(Move.PARK, Event.SUSPEND, task, request.version)
-    awaited = [_awaited_or_422(work, id) for id in request.awaited]
+    own = work.promise_or_404(request.id)
+    awaited = [_awaited_or_422(work, own, id) for id in request.awaited]
     if any(promise.state is not PromiseState.PENDING for promise in awaited):
         moves.forget_resumes(work, task)
         return Answer(status=300, data=PreloadData(preload=preload(work, task.id)))
@@ -113,11 +114,12 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
     return _DONE
 
 
-def _awaited_or_422(work: Workspace, id: str) -> Promise:
+def _awaited_or_422(work: Workspace, own: Promise, id: str) -> Promise:
     promise = work.promise(id)
     if promise is None:
         raise Unprocessable(f"awaited promise {id} does not exist")
     promises.require_awaitable(promise)
+    promises.require_in_reach(own, promise)
     return promise
 
 
@@ -126,6 +128,9 @@ def task_fence(work: Workspace, request: TaskFence) -> Answer:
     settlement.touch(work, [request.id, request.action.data.id])
     task = work.task_or_404(request.id)
     moves.require(Move.KEEP, Event.FENCE, task, request.version)
+    existing = work.promise(request.action.data.id)
+    if existing is not None:
+        promises.require_in_reach(work.promise_or_404(request.id), existing)
     kind, inner = _apply_fenced(work, request.action)
     action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=work.corr_id, status=inner.status), data=inner.data)
     return Answer(status=200, data=FencedData(action=action, preload=preload(work, task.id)))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.errors import Malformed, Unsupported
 from resonate_server.protocol.requests import KINDS, MAX_ID_CHARACTERS, Millis, Request
 
 VERSION = "2026-04-01"
@@ -90,10 +90,10 @@ def open_envelope(body: bytes) -> Envelope | Refusal:
 
 
 def decode_call(envelope: Envelope) -> Call:
-    """Read ``data`` as the kind demands. Raises :class:`Malformed`."""
+    """Read ``data`` as the kind demands. Raises :class:`Malformed`, or :class:`Unsupported`."""
     decoder = _requests.get(envelope.kind)
     if decoder is None:
-        raise Malformed(f"unknown kind {envelope.kind[:80]!r}")
+        raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
     time = envelope.head.debug_time
     return Call(
         corr_id=envelope.head.corr_id,

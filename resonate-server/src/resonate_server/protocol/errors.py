@@ -20,6 +20,12 @@ class Malformed(ProtocolError):
     status = 400
 
 
+class Unsupported(ProtocolError):
+    """501: a kind that this server does not know; a newer one may."""
+
+    status = 501
+
+
 class Unauthorized(ProtocolError):
     """401: no token, or none that is valid."""
 

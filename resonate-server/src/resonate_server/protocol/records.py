@@ -60,17 +60,8 @@ class Promise(Struct, frozen=True, rename="camel"):
 
     @property
     def is_external(self) -> bool:
-        """Whether somebody else than the execution that made it may settle it, so that others may await it.
-
-        ``resonate:scope=global`` counts too: TypeScript SDK 0.11.5 marks what is awaited only so (section 2.2).
-        """
-        tags = self.tags
-        return (
-            self.target is not None
-            or self.is_timer
-            or tags.get("resonate:external") == "true"
-            or tags.get("resonate:scope") == "global"
-        )
+        """Whether others than the execution that made it may await it; if so, its deadline is an alarm."""
+        return is_external(self.tags)
 
     @property
     def is_timer(self) -> bool:
@@ -96,6 +87,16 @@ class Promise(Struct, frozen=True, rename="camel"):
     def parent(self) -> str | None:
         """Id of the execution that created this promise."""
         return self.tags.get("resonate:parent")
+
+
+def is_external(tags: Tags) -> bool:
+    """``resonate:scope=global`` counts too: TypeScript SDK 0.11.5 marks what is awaited only so (section 2.2)."""
+    return (
+        "resonate:target" in tags
+        or tags.get("resonate:timer") == "true"
+        or tags.get("resonate:external") == "true"
+        or tags.get("resonate:scope") == "global"
+    )
 
 
 class Schedule(Struct, frozen=True, rename="camel"):

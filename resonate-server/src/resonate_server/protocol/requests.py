@@ -22,6 +22,9 @@ LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:pr
 """Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
 it, and under which ids an SDK will create its calls."""
 
+ANCESTORS = ("resonate:origin", "resonate:parent", "resonate:branch")
+"""Tags that name the promise itself, or one that it stands below."""
+
 MAX_TAGS_CHARACTERS = 65_536
 """Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
 
@@ -79,9 +82,33 @@ def _check_tags(tags: Tags) -> None:
     """Raise :class:`Malformed` if they are too large for what they are."""
     if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
         raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
-    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+    for name in ANCESTORS:
         if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
             raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+
+
+def is_below(id: str, ancestor: str) -> bool:
+    """Whether ``id`` is that of ``ancestor`` or of a call below it: SDKs put a colon between, older ones a dot."""
+    return id == ancestor or id.startswith((f"{ancestor}:", f"{ancestor}."))
+
+
+def _check_lineage(id: str, tags: Tags) -> None:
+    """Raise :class:`Malformed` if ``tags`` put the promise into a tree to which its id does not belong (section 3.1).
+
+    Only SDK 0.7.4 and its like send a prefix; what is tolerated for them hangs on it.
+    """
+    prefix = tags.get("resonate:prefix")
+    if prefix is not None and ":" in prefix and not is_below(id, prefix):
+        raise Malformed("a resonate:prefix with ':' must be the promise's id, or begin it, followed by ':' or '.'")
+    for name in ANCESTORS:
+        ancestor = tags.get(name)
+        if ancestor is None or is_below(id, ancestor):
+            continue
+        is_detached = prefix is not None and is_below(id, prefix) and is_below(ancestor, prefix)
+        if name != "resonate:parent" or not is_detached:
+            raise Malformed(f"the tag {name} must be the promise's id, or begin it, followed by ':' or '.'")
+    if ":" in id and tags.get("resonate:origin") == id and prefix is None:
+        raise Malformed("the root of a tree, which is its own resonate:origin, has no ':' in its id")
 
 
 def _check_address(text: str) -> None:
@@ -112,6 +139,7 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
 
     def __post_init__(self) -> None:
         _check_tags(self.tags)
+        _check_lineage(self.id, self.tags)
         target = self.tags.get("resonate:target")
         if target is not None:
             _check_address(target)
@@ -208,6 +236,8 @@ class TaskCreate(Request, frozen=True):
     def __post_init__(self) -> None:
         if "resonate:target" not in self.action.data.tags:
             raise Malformed("task.create needs the tag resonate:target: a promise without it has no task")
+        if "resonate:delay" in self.action.data.tags:
+            raise Malformed("task.create runs the promise here and now: it takes no resonate:delay")
 
 
 class TaskAcquire(RequestForOne, frozen=True):
@@ -294,6 +324,14 @@ class TaskFence(Request, frozen=True):
     def __post_init__(self) -> None:
         if self.action.data.id == self.id:
             raise Malformed("task.fence cannot act on the task's own promise: use task.fulfill")
+        if isinstance(self.action, FenceCreate):
+            self._check_tree(self.action.data)
+
+    def _check_tree(self, create: PromiseCreate) -> None:
+        """A call belongs to the tree of its caller, unless it is the root of another one, as a detached one may be."""
+        origin = create.tags.get("resonate:origin")
+        if origin is not None and origin != create.id and not is_below(self.id, origin):
+            raise Malformed("task.fence acts within the task's tree: its id must be below the action's resonate:origin")
 
 
 class TaskRef(Struct, frozen=True):
@@ -355,6 +393,8 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
         return _relatives(self.promise_tags)
 
     def __post_init__(self) -> None:
+        if ":" in self.id:
+            raise Malformed("the id of a schedule has no ':': its promises are roots of trees")
         target = self.promise_tags.get("resonate:target")
         if target is not None:
             _check_address(target)

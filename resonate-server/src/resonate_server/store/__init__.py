@@ -206,7 +206,10 @@ class Store(Protocol):
 
 
 class View(Protocol):
-    """Rows as they stand while a query runs, for those who decide nothing."""
+    """Rows as they stand while a query runs, for those who decide nothing.
+
+    ``now`` (ms): a promise whose deadline has passed by then is shown settled, also if that is not written down.
+    """
 
     def load(self, footprint: Footprint) -> Rows:
         """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
@@ -229,19 +232,20 @@ class View(Protocol):
     def id_ahead(self, search: Search, rows: int) -> str | None:
         """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
 
-    def search(self, search: Search, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
+    def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
         """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
 
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough.
+    def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
+        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough. Among
+        those of one state there may be internal ones of another.
 
         With their params; their values need not be read.
         """
 
-    def count_pending_roots(self, limit: int) -> int:
-        """How many roots are pending; counts up to ``limit``."""
+    def count_pending_roots(self, limit: int, now: int) -> int:
+        """How many roots are pending, of the newest ``limit`` external and as many internal ones; at most ``limit``."""
 
-    def tree(self, root: str, after: str) -> Iterator[Branch]:
+    def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         """The promises of a tree, ascending by id from after ``after`` on, one by one."""
 
     def occupation(self) -> Occupation:

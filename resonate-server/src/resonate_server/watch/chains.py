@@ -156,7 +156,7 @@ class _Slim(Struct, frozen=True):
     settled_at: int | None
 
     def matches(self, wanted: Wanted) -> bool:
-        if not self.id.startswith(wanted.prefix):
+        if wanted.state not in (None, self.state) or not self.id.startswith(wanted.prefix):
             return False
         text = wanted.text.casefold()
         return text in self.id.casefold() or text in (self.func or "").casefold()
@@ -189,13 +189,14 @@ class Chains:
             last = portion.last
             if last is None or len(found) == wanted.limit:
                 break
-        counted = (
-            None if wanted.prefix else await self._reader.read(lambda store: store.count_pending_roots(MAX_COUNTED))
-        )
+        counted = None if wanted.prefix else await self._reader.read(self._count_pending)
         return ChainPage(self._with_activity(found), None if last is None else encode_place(last), counted)
 
     async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
-        return await self._reader.read(lambda store: _look_through(store, wanted, before, limit))
+        return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
+
+    def _count_pending(self, store: View) -> int:
+        return store.count_pending_roots(MAX_COUNTED, self._now())
 
     def _with_activity(self, found: list[_Slim]) -> list[Chain]:
         times: dict[str, list[int]] = defaultdict(list)
@@ -248,7 +249,9 @@ class Chains:
         shown: list[PromiseView] = []
         room, left, after = MAX_TEXT_OF_CHAIN, MAX_CHAIN_BYTES, ""
         while len(shown) <= MAX_PROMISES and left > 0:
-            portion = await self._reader.read(lambda store, after=after, room=room: _tree(store, root, after, room))  # type: ignore[misc]
+            portion = await self._reader.read(
+                lambda store, after=after, room=room: _tree(store, root, after, self._now(), room)  # type: ignore[misc]
+            )
             if not portion:
                 break
             after = portion[-1].id
@@ -261,11 +264,11 @@ class Chains:
 # --- inside the engine's queue --------------------------------------------------------------------------------------
 
 
-def _look_through(store: View, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
+def _look_through(store: View, wanted: Wanted, before: Place | None, now: int, limit: int) -> _Portion:
     """The next roots that are wanted, within the limits of one piece of work."""
     found: list[_Slim] = []
     last: Place | None = None
-    roots = store.recent_roots(wanted.state, before)
+    roots = store.recent_roots(wanted.state, before, now)
     for promise in _bounded(roots, weight):
         last = Place(created_at=promise.created_at, id=promise.id)
         slim = _slim(promise)
@@ -277,9 +280,9 @@ def _look_through(store: View, wanted: Wanted, before: Place | None, limit: int)
     return _Portion(found, last if there_are_more else None)
 
 
-def _tree(store: View, root: str, after: str, room: int) -> list[PromiseView]:
+def _tree(store: View, root: str, after: str, now: int, room: int) -> list[PromiseView]:
     views = []
-    for branch in _bounded(store.tree(root, after), lambda branch: weight(branch.promise)):
+    for branch in _bounded(store.tree(root, after, now), lambda branch: weight(branch.promise)):
         views.append(_view(branch, room))
         room -= sum(len(payload.text) for payload in (views[-1].param, views[-1].value) if payload)
     return views

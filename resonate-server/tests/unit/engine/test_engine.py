@@ -333,6 +333,19 @@ class TestSearch:
         [promise] = (await search).data.promises
         assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, START + 50)
 
+    @pytest.mark.parametrize("debug_time", [None, START + 50])
+    async def test_past_its_deadline_an_internal_promise_is_not_shown_as_pending(
+        self, bench: Bench, debug_time: int | None
+    ) -> None:
+        await bench.call(promise_create("p", target=None, timeout_at=START + 50, external="false"))
+        bench.now += 0 if debug_time else 50
+
+        pending = await bench.call(PromiseSearch(state=PromiseState.PENDING), debug_time)
+        timed_out = await bench.call(PromiseSearch(state=PromiseState.TIMEDOUT), debug_time)
+
+        assert pending.data.promises == []
+        assert [promise.settled_at for promise in timed_out.data.promises] == [START + 50]
+
     async def test_past_its_deadline_its_task_is_shown_as_fulfilled(self, bench: Bench) -> None:
         await bench.call(promise_create("p", timeout_at=START + 50))
         bench.store.gate.clear()

@@ -115,7 +115,7 @@ def test_following_the_cursor_finds_each_once(server: Driver) -> None:
     while cursor is not None:
         search = PromiseSearch(cursor=cursor)
         with transaction(server.store):
-            ids, next_cursor = page_of(search, server.store.search(search))
+            ids, next_cursor = page_of(search, server.store.search(search, server.now))
         found += ids
         cursor = None if next_cursor is UNSET else next_cursor
 

@@ -78,7 +78,7 @@ def test_a_promise_in_an_inner_answer(
 def test_the_steps_that_come_along_with_a_task(way: str) -> None:
     server = Driver()
     server.create("t", branch="t")
-    server.create("step", target=None, branch="t", param=PARAM)
+    server.create("t:step", target=None, branch="t", param=PARAM)
     server.create("other", target=None)
     server.settle("other")
     if way not in ("acquire", "create a task"):
@@ -92,7 +92,7 @@ def test_the_steps_that_come_along_with_a_task(way: str) -> None:
         "create a task": lambda: server.create_task(promise_create("t")),
     }[way]()
 
-    assert [(step.id, step.param) for step in answer.data.preload] == [("step", PARAM)]
+    assert [(step.id, step.param) for step in answer.data.preload] == [("t:step", PARAM)]
 
 
 def test_a_result_that_a_listener_is_told(server: Driver) -> None:

@@ -15,11 +15,11 @@ def ids(answer: Answer) -> list[str]:
 
 
 def test_all_promises_of_the_task_s_branch_ascending_without_its_own(server: Driver) -> None:
-    server.create("t", branch="br")
-    for id in ("step-2", "step-10", "step-1"):
+    server.create("br:t", branch="br")
+    for id in ("br:step-2", "br:step-10", "br:step-1"):
         server.create(id, target=None, branch="br")
 
-    assert ids(server.acquire("t")) == ["step-1", "step-10", "step-2"]
+    assert ids(server.acquire("br:t")) == ["br:step-1", "br:step-10", "br:step-2"]
 
 
 def test_a_root_is_its_own_branch_and_not_in_its_preload(server: Driver) -> None:
@@ -31,21 +31,32 @@ def test_a_root_is_its_own_branch_and_not_in_its_preload(server: Driver) -> None
 
 def test_in_any_state(server: Driver) -> None:
     server.create("t", branch="t")
-    server.create("done", target=None, branch="t")
-    server.create("open", target=None, branch="t")
-    server.settle("done")
+    server.create("t:done", target=None, branch="t")
+    server.create("t:open", target=None, branch="t")
+    server.settle("t:done")
 
     preload = server.acquire("t").data.preload
 
     assert [(promise.id, promise.state) for promise in preload] == [
-        ("done", PromiseState.RESOLVED),
-        ("open", PromiseState.PENDING),
+        ("t:done", PromiseState.RESOLVED),
+        ("t:open", PromiseState.PENDING),
     ]
+
+
+@pytest.mark.parametrize("external", ["true", "false"])
+def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Driver, external: str) -> None:
+    server.create("t", branch="t")
+    server.create("t:1", target=None, timeout_at=START + 10, branch="t", external=external)
+    server.now = START + 20
+
+    [preloaded] = server.acquire("t").data.preload
+
+    assert (preloaded.state, preloaded.settled_at) == (PromiseState.TIMEDOUT, START + 10)
 
 
 def test_nothing_of_another_branch(server: Driver) -> None:
     server.create("t", branch="t")
-    server.create("other", target=None, branch="t2")
+    server.create("t2:1", target=None, branch="t2")
 
     assert ids(server.acquire("t")) == []
 
@@ -58,10 +69,10 @@ def test_nothing_for_a_task_without_branch_tag(server: Driver) -> None:
 
 
 def test_nothing_for_an_empty_branch_tag(server: Driver) -> None:
-    server.create("t", branch="")
-    server.create("also-empty", target=None, branch="")
+    server.create(":t", branch="")
+    server.create(":also-empty", target=None, branch="")
 
-    assert ids(server.acquire("t")) == []
+    assert ids(server.acquire(":t")) == []
 
 
 def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
@@ -80,26 +91,26 @@ def test_a_child_of_the_same_branch_is_given_once(server: Driver) -> None:
 
 def test_order_is_by_code_point(server: Driver) -> None:
     server.create("t", branch="t")
-    for id in ("\U0001f600", "\uff5e", "z", "é"):
+    for id in ("t:\U0001f600", "t:\uff5e", "t:z", "t:é"):
         server.create(id, target=None, branch="t")
 
-    assert ids(server.acquire("t")) == ["z", "é", "\uff5e", "\U0001f600"]
+    assert ids(server.acquire("t")) == ["t:z", "t:é", "t:\uff5e", "t:\U0001f600"]
 
 
 def test_is_capped(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(MAX_PRELOAD + 10):
-        server.create(f"step-{number:04}", target=None, branch="t")
+        server.create(f"t:step-{number:04}", target=None, branch="t")
 
-    assert ids(server.acquire("t")) == [f"step-{number:04}" for number in range(MAX_PRELOAD)]
+    assert ids(server.acquire("t")) == [f"t:step-{number:04}" for number in range(MAX_PRELOAD)]
 
 
 def test_is_capped_in_bytes(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(10):
-        server.create(f"step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
+        server.create(f"t:step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
 
-    assert ids(server.acquire("t")) == ["step-0", "step-1", "step-2"]
+    assert ids(server.acquire("t")) == ["t:step-0", "t:step-1", "t:step-2"]
 
 
 def test_what_just_fits_is_not_left_out() -> None:
@@ -112,41 +123,41 @@ def test_what_just_fits_is_not_left_out() -> None:
 
 def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:
     server.create("t", branch="t")
-    server.create("step-1", target=None, branch="t")
-    server.settle("step-1", result=value("x" * MAX_PRELOAD_BYTES))
-    server.create("step-2", target=None, branch="t")
+    server.create("t:step-1", target=None, branch="t")
+    server.settle("t:step-1", result=value("x" * MAX_PRELOAD_BYTES))
+    server.create("t:step-2", target=None, branch="t")
 
-    assert ids(server.acquire("t")) == ["step-2"]
+    assert ids(server.acquire("t")) == ["t:step-2"]
 
 
 def test_what_is_too_large_is_left_out_also_if_it_is_what_the_request_is_about(server: Driver) -> None:
     server.create("t", branch="t")
     server.acquire("t")
-    large = promise_create("step", target=None, branch="t", param=value("x" * MAX_PRELOAD_BYTES))
+    large = promise_create("t:step", target=None, branch="t", param=value("x" * MAX_PRELOAD_BYTES))
 
     answer = server.fence("t", 1, large)
 
-    assert answer.data.action.data.promise.id == "step"
+    assert answer.data.action.data.promise.id == "t:step"
     assert ids(answer) == []
 
 
 def test_tags_count_too(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(30):
-        server.create(f"step-{number:02}", target=None, branch="t", note="x" * 60_000)
+        server.create(f"t:step-{number:02}", target=None, branch="t", note="x" * 60_000)
 
     assert len(ids(server.acquire("t"))) == MAX_PRELOAD_BYTES // 60_500
 
 
 def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:
-    server.create("step", target=None, branch="t")
-    server.settle("step")
+    server.create("t:step", target=None, branch="t")
+    server.settle("t:step")
 
-    assert ids(server.create_task(promise_create("t", branch="t"))) == ["step"]
-    assert ids(server.fence("t", 1, promise_create("step"))) == ["step"]
-    assert ids(server.suspend("t", 1, "step")) == ["step"]
+    assert ids(server.create_task(promise_create("t", branch="t"))) == ["t:step"]
+    assert ids(server.fence("t", 1, promise_create("t:step"))) == ["t:step"]
+    assert ids(server.suspend("t", 1, "t:step")) == ["t:step"]
     server.release("t", 1)
-    assert ids(server.acquire("t", 1)) == ["step"]
+    assert ids(server.acquire("t", 1)) == ["t:step"]
 
 
 @pytest.mark.parametrize("timer", ["true", "false"])

@@ -153,8 +153,8 @@ class TestCreate:
         assert server.create_task(promise_create("t")).data.task.version == 2
 
     def test_a_fulfilled_task_is_answered_as_it_is_without_preload(self, server: Driver) -> None:
-        server.create("t", branch="b")
-        server.create("step", target=None, branch="b")
+        server.create("t", branch="t")
+        server.create("t:step", target=None, branch="t")
         server.settle("t", result=value("result"))
 
         answer = server.create_task(promise_create("t"))
@@ -193,17 +193,17 @@ class TestCreate:
         assert server.create_task(promise_create("t")).status == 422
 
     def test_a_new_task_finds_steps_of_its_branch(self, server: Driver) -> None:
-        server.create("step", target=None, branch="t")
+        server.create("t:step", target=None, branch="t")
 
         answer = server.create_task(promise_create("t", branch="t"))
 
-        assert [promise.id for promise in answer.data.preload] == ["step"]
+        assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
 
 class TestAcquire:
     def test_gives_task_promise_and_preload(self, server: Driver) -> None:
         server.create("t", param=value("x"), branch="t")
-        server.create("step", target=None, branch="t")
+        server.create("t:step", target=None, branch="t")
 
         answer = server.acquire("t", 0, ttl=LEASE)
 
@@ -211,7 +211,7 @@ class TestAcquire:
         assert (answer.data.task.version, answer.data.task.resumes) == (1, 0)
         assert (answer.data.task.pid, answer.data.task.ttl) == (PID, LEASE)
         assert answer.data.promise.param == value("x")
-        assert [promise.id for promise in answer.data.preload] == ["step"]
+        assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
     def test_starts_a_lease_of_the_ttl_that_the_client_names(self, server: Driver) -> None:
         server.pending("t")
@@ -374,10 +374,10 @@ class TestSuspend:
     def test_300_carries_the_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.acquire("t")
-        server.create("step", target=None, branch="t")
-        server.settle("step")
+        server.create("t:step", target=None, branch="t")
+        server.settle("t:step")
 
-        assert [promise.id for promise in server.suspend("t", 1, "step").data.preload] == ["step"]
+        assert [promise.id for promise in server.suspend("t", 1, "t:step").data.preload] == ["t:step"]
 
     def test_300_clears_resumes(self, server: Driver) -> None:
         server.acquired("t")
@@ -542,11 +542,11 @@ class TestFence:
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.acquire("t")
-        server.fence("t", 1, promise_create("step", target=None, branch="t"))
+        server.fence("t", 1, promise_create("t:step", target=None, branch="t"))
 
-        answer = server.fence("t", 1, promise_settle("step", result=value("done")))
+        answer = server.fence("t", 1, promise_settle("t:step", result=value("done")))
 
-        assert [(promise.id, promise.value) for promise in answer.data.preload] == [("step", value("done"))]
+        assert [(promise.id, promise.value) for promise in answer.data.preload] == [("t:step", value("done"))]
 
     def test_touches_the_promise_it_acts_on(self, server: Driver) -> None:
         server.acquired("t")

@@ -2,12 +2,26 @@
 
 import pytest
 from msgspec import UNSET
-from unit.driver import FAR, HOUR, LEASE, OTHER_PID, PID, RETRY, SECOND, START, TARGET, Driver, promise_create, value
+from unit.driver import (
+    FAR,
+    HOUR,
+    LEASE,
+    OTHER_PID,
+    PID,
+    RETRY,
+    SECOND,
+    START,
+    TARGET,
+    Driver,
+    promise_create,
+    promise_settle,
+    value,
+)
 from unit.rows import transaction
 
 from resonate_server.kernel.model import Due, LeaseLost, Rules, Task
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
-from resonate_server.protocol.requests import PromiseCreate
+from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
 
 
 def known_task(server: Driver, id: str) -> Task:
@@ -19,29 +33,81 @@ def known_task(server: Driver, id: str) -> Task:
 # --- 4.1 promise deadlines ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("tag", "state"),
-    [
-        (None, PromiseState.TIMEDOUT),
-        ({"resonate:timer": "true"}, PromiseState.RESOLVED),
-        ({"resonate:timer": "false"}, PromiseState.TIMEDOUT),
-        ({"resonate:timer": "True"}, PromiseState.TIMEDOUT),
-        ({"resonate:timer": ""}, PromiseState.TIMEDOUT),
-        ({"resonate:external": "true"}, PromiseState.TIMEDOUT),
-    ],
-)
-@pytest.mark.parametrize("target", [{}, {"resonate:target": TARGET}])
-def test_at_its_deadline(
-    server: Driver, tag: dict[str, str] | None, state: PromiseState, target: dict[str, str]
+EXTERNAL = {
+    "target": {"resonate:target": TARGET},
+    "timer": {"resonate:timer": "true"},
+    "external": {"resonate:external": "true"},
+    "global": {"resonate:scope": "global"},
+}
+INTERNAL = {
+    "no tag": {},
+    "local": {"resonate:scope": "local"},
+    "timer False": {"resonate:timer": "false"},
+    "timer True": {"resonate:timer": "True"},
+    "timer empty": {"resonate:timer": ""},
+    "external False": {"resonate:external": "false"},
+}
+
+
+@pytest.mark.parametrize("also", [{}, *EXTERNAL.values(), *INTERNAL.values()], ids=str)
+@pytest.mark.parametrize("tags", EXTERNAL.values(), ids=EXTERNAL)
+def test_an_external_promise_settles_at_its_deadline(
+    server: Driver, tags: dict[str, str], also: dict[str, str]
 ) -> None:
-    """Every pending promise is swept, also those without target that nobody awaits: the [MUST] of 4.1."""
-    server.call(PromiseCreate(id="p", timeout_at=START + 10, tags={**(tag or {}), **target}))
+    """The [MUST] of 4.1: also those without a target. A timer resolves, whatever else it is."""
+    tags = {**also, **tags}
+    server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
+
+    server.wait(10)
+
+    promise = server.promise("p")
+    is_timer = tags.get("resonate:timer") == "true"
+    assert promise is not None
+    assert promise.state is (PromiseState.RESOLVED if is_timer else PromiseState.TIMEDOUT)
+
+
+@pytest.mark.parametrize("tags", INTERNAL.values(), ids=INTERNAL)
+def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: dict[str, str]) -> None:
+    server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
+    with transaction(server.store):
+        assert server.store.next_due() is None
 
     server.wait(10)
 
     promise = server.promise("p")
     assert promise is not None
-    assert promise.state is state
+    assert promise.state is PromiseState.PENDING
+
+
+INTERNAL_PROMISE = promise_create("p", target=None, timeout_at=START + 10, external="false")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [PromiseGet("p"), INTERNAL_PROMISE, promise_settle("p", result=value("late"))],
+    ids=lambda request: request.kind,
+)
+def test_an_internal_promise_reads_as_settled_from_its_deadline_on(server: Driver, asked: Request) -> None:
+    server.call(INTERNAL_PROMISE)
+
+    server.now += 9
+    before = server.get("p").data.promise
+    server.now += HOUR
+    after = server.call(asked).data.promise
+
+    assert before.state is PromiseState.PENDING
+    assert (after.state, after.settled_at, after.value) == (PromiseState.TIMEDOUT, START + 10, EMPTY)
+
+
+@pytest.mark.parametrize("action", [INTERNAL_PROMISE, promise_settle("p")], ids=lambda request: request.kind)
+def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
+    server: Driver, action: PromiseCreate | PromiseSettle
+) -> None:
+    server.acquired("t", ttl=2 * HOUR)
+    server.call(INTERNAL_PROMISE)
+    server.now += HOUR
+
+    assert server.fence("t", 1, action).data.action.data.promise.state is PromiseState.TIMEDOUT
 
 
 def test_expired_means_now_or_later_than_the_deadline(server: Driver) -> None:
@@ -277,10 +343,8 @@ class TestDelay:
 
         assert server.take_executes() == [("t", 0)]
 
-    def test_task_create_with_a_delay_claims_at_once(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", delay=str(self.AT)))
-
-        assert answer.data.task.state is TaskState.ACQUIRED
+    def test_task_create_claims_at_once_what_is_delayed(self, delayed: Driver) -> None:
+        assert delayed.create_task(promise_create("t")).data.task.state is TaskState.ACQUIRED
 
     def test_a_fenced_create_obeys_it_too(self, server: Driver) -> None:
         server.acquired("caller")

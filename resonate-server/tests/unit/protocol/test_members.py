@@ -319,9 +319,10 @@ class TestValues:
     @pytest.mark.parametrize("name", ["origin", "branch", "parent"])
     def test_tags_that_are_ids_are_as_long_as_ids(self, name: str) -> None:
         longest = {f"resonate:{name}": "x" * MAX_ID_CHARACTERS}
+        own = {"id": "x" * MAX_ID_CHARACTERS}
 
-        accepted("promise.create", CREATE | {"tags": longest})
-        refused("promise.create", CREATE | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
+        accepted("promise.create", CREATE | own | {"tags": longest})
+        refused("promise.create", CREATE | own | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
 
     def test_unknown_members_of_a_value_are_ignored(self) -> None:
         request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
@@ -381,16 +382,101 @@ class TestTargetAndDelay:
         """Section 7.2, item 4."""
         accepted("promise.create", CREATE | {"tags": TARGET | {"resonate:timer": "true"}})
 
-    def test_origin_branch_parent_and_prefix_are_not_checked(self) -> None:
-        """Section 7.2, item 1."""
-        tags = {"resonate:origin": "a.b", "resonate:branch": "p", "resonate:parent": "p", "resonate:prefix": "a.b"}
 
-        accepted("promise.create", CREATE | {"id": "p.1", "tags": TARGET | tags})
+def created(id: str, **tags: str) -> dict[str, Any]:
+    """Data of a promise.create; ``tags`` without their ``resonate:``."""
+    return CREATE | {"id": id, "tags": TARGET | {f"resonate:{name}": text for name, text in tags.items()}}
+
+
+def creations(id: str, **tags: str) -> dict[str, dict[str, Any]]:
+    """The three requests that create such a promise, as a call of task ``r``."""
+    create = action("promise.create", created(id, **tags))
+    return {
+        "promise.create": create["data"],
+        "task.create": changed("task.create", ("action",), create),
+        "task.fence": {"id": "r", "version": 1, "action": create},
+    }
+
+
+FORMS = ("promise.create", "task.create", "task.fence")
+
+
+@pytest.mark.parametrize("kind", FORMS)
+class TestLineage:
+    """A promise belongs to the tree that its tags name (section 3.1)."""
+
+    @pytest.mark.parametrize("id", ["r", "r:1", "r:1.1", "r.1", "r.1:1", "r:"])
+    @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
+    def test_its_id_is_that_of_its_ancestor_or_begins_with_it(self, kind: str, tag: str, id: str) -> None:
+        if (kind, id) != ("task.fence", "r"):
+            accepted(kind, creations(id, **{tag: "r"})[kind])
+
+    @pytest.mark.parametrize("id", ["s", "r1", "s:r", "R:1", "r-1"])
+    @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
+    def test_any_other_is_refused_with_the_tag_s_name(self, kind: str, tag: str, id: str) -> None:
+        assert f"resonate:{tag}" in refused(kind, creations(id, **{tag: "r"})[kind])
+
+    def test_a_root_has_no_colon(self, kind: str) -> None:
+        assert "':'" in refused(kind, creations("a:b", origin="a:b")[kind])
+
+    def test_a_prefix_with_a_colon_begins_the_id(self, kind: str) -> None:
+        assert "resonate:prefix" in refused(kind, creations("r:1", prefix="r:2")[kind])
+
+    @pytest.mark.parametrize("tag", ["origin", "parent", "branch", "prefix"])
+    def test_the_promises_of_a_schedule_get_their_own(self, kind: str, tag: str) -> None:
+        del kind
+        tags = TARGET | {f"resonate:{tag}": "any"}
+        accepted("schedule.create", VALID["schedule.create"] | {"promiseTags": tags})
+
+
+@pytest.mark.parametrize("kind", FORMS)
+class TestLineageOfOlderClients:
+    """Tolerances, as they were seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
+
+    def test_sdk_0_7_joins_with_dots_and_sends_a_prefix(self, kind: str) -> None:
+        accepted(kind, creations("r.1.1", origin="r", parent="r.1", branch="r.1", prefix="r")[kind])
+
+    def test_sdk_0_7_detaches_to_below_the_root_whoever_calls(self, kind: str) -> None:
+        id = "r.dd1051cb84a8cdd208"
+        accepted(kind, creations(id, origin=id, branch=id, parent="r.1", prefix="r")[kind])
+
+    def test_sdk_0_7_has_a_colon_in_its_prefix_in_a_chain_that_0_8_began(self, kind: str) -> None:
+        accepted(kind, creations("r:1.1", origin="r", parent="r:1", branch="r:1.1", prefix="r:1")[kind])
+
+    def test_sdk_0_7_detaches_there_too(self, kind: str) -> None:
+        id = "r:1.dd1051cb84a8cdd208"
+        accepted(kind, creations(id, origin=id, branch=id, parent="r:1.2", prefix="r:1")[kind])
+
+    def test_sdk_0_8_goes_on_below_what_0_7_detached(self, kind: str) -> None:
+        origin = "r:1.dd1051cb84a8cdd208"
+        below = creations(f"{origin}.1", origin=origin, parent=origin, branch=f"{origin}.1")
+        accepted(kind, below[kind] | ({"id": origin} if kind == "task.fence" else {}))
+
+    def test_sdk_0_7_with_resonate_prefix_has_a_colon_in_its_roots(self, kind: str) -> None:
+        id = "mine:r"
+        accepted(kind, creations(id, origin=id, branch=id, parent=id, prefix=id)[kind])
+
+    def test_the_typescript_sdk_gives_a_call_an_id_and_a_tree_of_its_own(self, kind: str) -> None:
+        accepted(kind, creations("own", origin="own", branch="own", parent="own")[kind])
 
 
 class TestActions:
     def test_task_create_needs_a_target(self) -> None:
         refused("task.create", changed("task.create", ("action", "data", "tags"), {}))
+
+    def test_task_create_takes_no_delay(self) -> None:
+        tags = TARGET | {"resonate:delay": "5"}
+        assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
+
+    def test_fence_creates_within_the_task_s_tree(self) -> None:
+        fence = VALID["task.fence"] | {"action": action("promise.create", created("s:1", origin="s"))}
+
+        assert "tree" in refused("task.fence", fence | {"id": "t:1"})
+        accepted("task.fence", fence | {"id": "s:2.1"})
+
+    @pytest.mark.parametrize("id", ["a:b", ":", "a.b:c"])
+    def test_the_id_of_a_schedule_has_no_colon(self, id: str) -> None:
+        assert "':'" in refused("schedule.create", VALID["schedule.create"] | {"id": id})
 
     def test_fulfill_settles_the_task_s_own_promise(self) -> None:
         refused("task.fulfill", changed("task.fulfill", ("action", "data", "id"), "other"))

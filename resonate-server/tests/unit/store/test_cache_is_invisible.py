@@ -17,7 +17,7 @@ from unit.rows import snapshot, transaction
 from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
-from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete
+from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete, is_below
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.store.sqlite.database import Dropped
 
@@ -43,13 +43,16 @@ tag_sets = st.fixed_dictionaries(
 
 @st.composite
 def creates(draw: st.DrawFn) -> PromiseCreate:
-    tags = {f"resonate:{name}": text for name, text in draw(tag_sets).items()}
-    target, timeout_at = draw(targets), draw(deadlines)
+    id, target, timeout_at = draw(ids), draw(targets), draw(deadlines)
+    wanted = draw(tag_sets).items()
+    tags = {f"resonate:{name}": text for name, text in wanted if name == "timer" or is_below(id, text)}
+    if ":" in id and tags.get("resonate:origin") == id:
+        del tags["resonate:origin"]
     if target is not None:
         tags["resonate:target"] = target
         if timeout_at > START and draw(st.booleans()):
             tags["resonate:delay"] = str(draw(st.integers(START, timeout_at - 1)))
-    return PromiseCreate(id=draw(ids), timeout_at=timeout_at, param=draw(results), tags=tags)
+    return PromiseCreate(id=id, timeout_at=timeout_at, param=draw(results), tags=tags)
 
 
 class BatchingStore(Database):
@@ -127,7 +130,9 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(create=creates(), pid=pids, ttl=ttls)
     def create_task(self, create: PromiseCreate, pid: str, ttl: int) -> None:
-        with_target = msgspec.structs.replace(create, tags={"resonate:target": TARGET} | create.tags)
+        tags = {"resonate:target": TARGET} | create.tags
+        tags.pop("resonate:delay", None)
+        with_target = msgspec.structs.replace(create, tags=tags)
         self.both(lambda server: server.create_task(with_target, pid=pid, ttl=ttl))
 
     @rule(id=ids, version=versions, pid=pids, ttl=ttls)
@@ -148,7 +153,8 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(pair=st.lists(ids, min_size=2, max_size=2, unique=True), version=versions, timeout_at=deadlines)
     def fence_create(self, pair: list[str], version: int, timeout_at: int) -> None:
-        child = promise_create(pair[1], timeout_at=timeout_at, parent=pair[0], branch=pair[0])
+        ancestor = pair[0] if is_below(pair[1], pair[0]) else pair[1]
+        child = promise_create(pair[1], timeout_at=timeout_at, parent=ancestor, branch=ancestor)
         self.both(lambda server: server.fence(pair[0], version, child))
 
     @rule(pair=st.lists(ids, min_size=2, max_size=2, unique=True), version=versions)

@@ -32,6 +32,9 @@ from resonate_server.store import Snapshot
 from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.clock import ClockMark
 
+EXTERNAL = {"resonate:external": "true"}
+"""Tags of a promise whose deadline is an alarm."""
+
 ODD = [
     "'",
     '"',
@@ -465,18 +468,18 @@ class TestDue:
 
     @pytest.mark.parametrize("now", [NOW, NOW + 1])
     def test_a_pending_promise_from_its_deadline_on(self, store: Database, now: int) -> None:
-        write(store, promise("p", timeout_at=NOW))
+        write(store, promise("p", timeout_at=NOW, tags=EXTERNAL))
 
         assert self.due(store, now) == Due(promises=("p",))
 
     def test_not_before(self, store: Database) -> None:
-        write(store, promise("p", timeout_at=NOW), task("p", timer_at=NOW))
+        write(store, promise("p", timeout_at=NOW, tags=EXTERNAL), task("p", timer_at=NOW))
 
         assert self.due(store, NOW - 1) == Due()
         assert self.next_due(store) == NOW
 
     def test_a_settled_promise_is_not(self, store: Database) -> None:
-        write(store, promise("p", timeout_at=NOW))
+        write(store, promise("p", timeout_at=NOW, tags=EXTERNAL))
         write(store, promise("p", PromiseState.RESOLVED, timeout_at=NOW))
 
         assert self.due(store, NOW) == Due()
@@ -509,18 +512,18 @@ class TestDue:
 
     def test_oldest_first_and_by_id_among_equals(self, store: Database) -> None:
         for id, at in (("late", 3), ("b", 2), ("a", 2), ("early", 1)):
-            write(store, promise(id, timeout_at=at), task(id, timer_at=at))
+            write(store, promise(id, timeout_at=at, tags=EXTERNAL), task(id, timer_at=at))
 
         assert self.due(store, NOW) == Due(promises=("early", "a", "b", "late"), tasks=("early", "a", "b", "late"))
 
     def test_at_most_the_limit_of_each(self, store: Database) -> None:
         for id in "abc":
-            write(store, promise(id, timeout_at=NOW), task(id, timer_at=NOW))
+            write(store, promise(id, timeout_at=NOW, tags=EXTERNAL), task(id, timer_at=NOW))
 
         assert self.due(store, NOW, limit=2) == Due(promises=("a", "b"), tasks=("a", "b"))
 
     def test_until_it_is_done_it_stays_due(self, store: Database) -> None:
-        write(store, promise("p", timeout_at=NOW))
+        write(store, promise("p", timeout_at=NOW, tags=EXTERNAL))
 
         assert self.due(store, NOW) == self.due(store, NOW) == Due(promises=("p",))
         assert self.next_due(store) == NOW
@@ -540,7 +543,12 @@ class TestDue:
         assert self.next_due(store) is None
 
     def test_next_due_is_the_earliest_of_all(self, store: Database) -> None:
-        write(store, promise("p", timeout_at=NOW + 5), promise("t", timeout_at=NOW + 9), task("t", timer_at=NOW + 3))
+        write(
+            store,
+            promise("p", timeout_at=NOW + 5, tags=EXTERNAL),
+            promise("t", timeout_at=NOW + 9, tags=EXTERNAL),
+            task("t", timer_at=NOW + 3),
+        )
 
         assert self.next_due(store) == NOW + 3
 
@@ -696,7 +704,17 @@ class TestUnblocks:
 class TestSearchPromises:
     def search(self, store: Database, search: PromiseSearch) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search(search)]
+            return [found.id for found in store.search(search, NOW)]
+
+    @pytest.mark.parametrize("state", [PromiseState.PENDING, PromiseState.TIMEDOUT])
+    def test_an_internal_one_is_found_by_the_state_it_reads_as_at_the_time(
+        self, store: Database, state: PromiseState
+    ) -> None:
+        write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
+
+        with transaction(store):
+            found = [(each.id, each.state) for each in store.search(PromiseSearch(state=state), NOW)]  # type: ignore[union-attr]
+        assert found == [("open" if state is PromiseState.PENDING else "over", state)]
 
     def test_all_ascending_by_id(self, store: Database) -> None:
         write(store, promise("b"), promise("a"), promise("c"))
@@ -791,7 +809,7 @@ class TestSearchPromises:
 class TestSearchTasks:
     def search(self, store: Database, search: TaskSearch) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search(search)]
+            return [found.id for found in store.search(search, NOW)]
 
     def test_all_ascending_by_id_from_after_the_cursor(self, store: Database) -> None:
         write(store, *map(promise, "bac"), *map(task, "bac"))
@@ -856,9 +874,9 @@ class TestSchedules:
         write(store, *(schedule(id, tags={"a": "1"}) for id in "cab"), schedule("d", tags={"a": "2"}))
 
         with transaction(store):
-            assert [each.id for each in store.search(ScheduleSearch())] == ["a", "b", "c", "d"]
-            assert [each.id for each in store.search(ScheduleSearch(tags={"a": "1"}))] == ["a", "b", "c"]
-            found = store.search(ScheduleSearch(tags={"a": "1"}, cursor="a", limit=1))
+            assert [each.id for each in store.search(ScheduleSearch(), NOW)] == ["a", "b", "c", "d"]
+            assert [each.id for each in store.search(ScheduleSearch(tags={"a": "1"}), NOW)] == ["a", "b", "c"]
+            found = store.search(ScheduleSearch(tags={"a": "1"}, cursor="a", limit=1), NOW)
             assert [each.id for each in found] == ["b", "c"]
 
 
@@ -868,13 +886,13 @@ class TestRetention:
     def drop(self, store: Database, before: int = NOW + 1, limit: int = 100) -> int:
         """How many."""
         with transaction(store):
-            there_were = len(list(store.recent_roots(None, None)))
+            there_were = len(list(store.recent_roots(None, None, NOW)))
             store.drop_settled_trees(before, limit)
-            return there_were - len(list(store.recent_roots(None, None)))
+            return there_were - len(list(store.recent_roots(None, None, NOW)))
 
     def left(self, store: Database) -> list[str]:
         with transaction(store):
-            return [found.id for found in store.search(PromiseSearch())]
+            return [found.id for found in store.search(PromiseSearch(), NOW)]
 
     def tree(self, store: Database, leaf: PromiseState = PromiseState.RESOLVED, root_origin: bool = True) -> None:
         origin = {"resonate:origin": "root"}
@@ -907,6 +925,30 @@ class TestRetention:
         self.tree(store, leaf=PromiseState.PENDING)
 
         assert self.drop(store) == 0
+
+    def test_one_with_a_leaf_that_others_await_stays_until_that_is_settled(self, store: Database) -> None:
+        self.tree(store)
+        tags = {"resonate:origin": "root", "resonate:external": "true"}
+        write(store, promise("asked", timeout_at=NOW - 1, tags=tags))
+
+        assert self.drop(store) == 0
+
+    @pytest.mark.parametrize(("deadline", "dropped"), [(NOW, 1), (NOW + 1, 0)])
+    def test_an_internal_leaf_counts_as_settled_at_its_deadline(
+        self, store: Database, deadline: int, dropped: int
+    ) -> None:
+        self.tree(store)
+        write(store, promise("step", timeout_at=deadline, tags={"resonate:origin": "root"}))
+
+        assert self.drop(store) == dropped
+
+    @pytest.mark.parametrize(("deadline", "dropped"), [(NOW, 1), (NOW + 1, 0)])
+    def test_an_internal_root_counts_as_settled_at_its_deadline(
+        self, store: Database, deadline: int, dropped: int
+    ) -> None:
+        write(store, promise("root", timeout_at=deadline))
+
+        assert self.drop(store) == dropped
 
     def test_one_with_a_pending_root_stays(self, store: Database) -> None:
         write(store, promise("root"), promise("leaf", PromiseState.RESOLVED, tags={"resonate:origin": "root"}))
@@ -944,7 +986,7 @@ class TestRetention:
         assert self.left(store) == ["c"]
 
     def test_what_was_dropped_may_come_again(self, store: Database) -> None:
-        tags = {"resonate:branch": "b"}
+        tags = EXTERNAL | {"resonate:branch": "b"}
         write(store, promise("p", PromiseState.RESOLVED, tags=tags))
         self.drop(store)
 

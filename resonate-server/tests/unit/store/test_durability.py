@@ -55,8 +55,8 @@ def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
 
 ASKED: dict[str, Callable[[Database], object]] = {
     "flush": lambda store: store.flush(),
-    "search": lambda store: store.search(PromiseSearch()),
-    "roots": lambda store: list(store.recent_roots(None, None)),
+    "search": lambda store: store.search(PromiseSearch(), NOW),
+    "roots": lambda store: list(store.recent_roots(None, None, NOW)),
     "mark": lambda store: store.clock_mark(),
     "due": lambda store: store.due(NOW, 10),
 }
@@ -117,7 +117,7 @@ class TestDiskUse:
 
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 100)
-            assert list(store.search(PromiseSearch())) == []
+            assert list(store.search(PromiseSearch(), NOW)) == []
         steps = 0
         while self.give_back(store):
             steps += 1

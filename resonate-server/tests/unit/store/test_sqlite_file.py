@@ -174,7 +174,7 @@ class TestFullDisk:
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
         with suppress(StoreFailed):
-            store.search(PromiseSearch())
+            store.search(PromiseSearch(), NOW)
         store.write(changes(promise("after")))
         with pytest.raises(StoreFailed):
             store.flush()

@@ -120,7 +120,12 @@ def test_a_chain_that_was_pending_completes(server: Driver) -> None:
     assert told == [(CALLER, "foo-1", value("Mw=="))]
 
 
-@pytest.mark.parametrize("path", [FILES / "format_2.sql"], ids=["format_2"], indirect=True)
+def of_format(version: int) -> pytest.MarkDecorator:
+    name = f"format_{version}"
+    return pytest.mark.parametrize("path", [FILES / f"{name}.sql"], ids=[name], indirect=True)
+
+
+@of_format(2)
 def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
     assert server.get_task("both").data.task.resumes == 1
     assert PutCallback("part-2", "both") in server.store.snapshot().callbacks
@@ -129,6 +134,20 @@ def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
     server.settle("part-2")
 
     assert server.get_task("both").data.task.resumes == 2
+
+
+@of_format(3)
+def test_who_waits_for_an_internal_promise_is_still_woken_by_its_deadline(server: Driver) -> None:
+    server.now = START + HOUR
+    server.tick()
+
+    both, awaited, step = server.task("both"), server.promise("awaited"), server.promise("step")
+    assert both is not None
+    assert awaited is not None
+    assert step is not None
+    assert both.state is TaskState.PENDING
+    assert awaited.state is PromiseState.TIMEDOUT
+    assert step.state is PromiseState.PENDING, "nobody waits for a step, so its deadline is no alarm"
 
 
 def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:

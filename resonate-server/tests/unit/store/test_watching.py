@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from unit.rows import NOW, changes, promise, task, transaction, write
 
 from resonate_server.kernel.model import PutCallback
@@ -26,12 +27,13 @@ def root(id: str, created_at: int = NOW, state: PromiseState = PENDING, origin: 
 
 def ids(store: Database, state: PromiseState | None = None, before: Place | None = None, limit: int = 100) -> list[str]:
     with transaction(store):
-        return [found.id for found in islice(store.recent_roots(state, before), limit)]
+        found = islice(store.recent_roots(state, before, NOW), limit)
+        return [root.id for root in found if state in (None, root.state)]
 
 
 def tree(store: Database, root: str, after: str = "") -> list[Branch]:
     with transaction(store):
-        return list(store.tree(root, after))
+        return list(store.tree(root, after, NOW))
 
 
 class TestRoots:
@@ -84,14 +86,40 @@ class TestRoots:
         assert ids(store) == []
         assert tree(store, "a") == []
 
+    def test_an_internal_one_is_shown_as_it_reads_at_the_time(self, store: Database) -> None:
+        write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
+
+        with transaction(store):
+            found = {root.id: (root.state, root.settled_at) for root in store.recent_roots(None, None, NOW)}
+        assert found == {"over": (PromiseState.TIMEDOUT, NOW), "open": (PENDING, UNSET)}
+
+    @pytest.mark.parametrize("state", [PENDING, PromiseState.TIMEDOUT])
+    def test_one_whose_deadline_has_passed_unnoticed_is_found_by_the_state_it_reads_as(
+        self, store: Database, state: PromiseState
+    ) -> None:
+        write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
+
+        assert ids(store, state) == ["open" if state is PENDING else "over"]
+
+    def test_one_whose_deadline_has_passed_unnoticed_is_not_counted_as_pending(self, store: Database) -> None:
+        write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1), root("called"))
+
+        with transaction(store):
+            assert store.count_pending_roots(9, NOW) == 2
+
     def test_pending_ones_are_counted_up_to_a_limit(self, store: Database) -> None:
         write(store, *[root(f"{number}") for number in range(5)], root("r", state=RESOLVED), root("c", origin="1"))
 
         with transaction(store):
-            assert [store.count_pending_roots(limit) for limit in (3, 5, 9)] == [3, 5, 5]
+            assert [store.count_pending_roots(limit, NOW) for limit in (3, 5, 9)] == [3, 5, 5]
 
 
 class TestTree:
+    def test_its_promises_are_shown_as_they_read_at_the_time(self, store: Database) -> None:
+        write(store, root("a"), promise("a:1", timeout_at=NOW, tags={"resonate:origin": "a"}))
+
+        assert [branch.promise.state for branch in tree(store, "a")] == [PENDING, PromiseState.TIMEDOUT]
+
     @pytest.mark.parametrize("origin", [None, "a"])
     def test_a_tree_is_its_root_and_all_that_name_it(self, store: Database, origin: str | None) -> None:
         write(store, root("a", origin=origin), root("a:2", origin="a"), root("a:1", origin="a"), root("b"))
@@ -222,9 +250,9 @@ class TestPlans:
         store.close()
 
     def test_the_list_walks_its_index_and_sorts_nothing(self, plan: Plan) -> None:
-        told = plan(statements.RECENT_ROOTS, state="pending", created_at=0, id="")
+        told = plan(statements.RECENT_ROOTS, state="pending", armed=1, created_at=0, id="")
 
-        assert "SEARCH promises USING INDEX roots_by_creation (state=? AND (created_at,id)<(?,?))" in told
+        assert "SEARCH promises USING INDEX roots_by_creation (state=? AND armed=? AND (created_at,id)<(?,?))" in told
         assert "TEMP B-TREE" not in told
 
     def test_a_tree_is_looked_up_by_its_origin(self, plan: Plan) -> None:

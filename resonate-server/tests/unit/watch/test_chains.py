@@ -49,8 +49,8 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        for root in self._store.recent_roots(state, before):
+    def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
+        for root in self._store.recent_roots(state, before, now):
             self.roots += 1
             yield root
 
@@ -213,12 +213,12 @@ class TestChain:
 
     async def test_a_prefix_leaves_out_what_belongs_to_others(self, scene: Scene) -> None:
         scene.driver.create("yours")
-        scene.driver.create("mine", origin="yours", parent="yours")
+        scene.driver.create("yours:mine", origin="yours", parent="yours")
         scene.remember()
-        view = await scene.view("mine", prefix="mine")
+        view = await scene.view("yours:mine", prefix="yours:")
 
-        assert [(each.id, each.parent) for each in view.promises] == [("mine", None)]
-        assert {getattr(event, "id", None) for event in view.events} == {"mine"}
+        assert [(each.id, each.parent) for each in view.promises] == [("yours:mine", None)]
+        assert {getattr(event, "id", None) for event in view.events} == {"yours:mine"}
 
     async def test_a_megabyte_is_cut(self, scene: Scene) -> None:
         scene.driver.create("p", param=value(b64encode(b"x" * 1_000_000).decode()))

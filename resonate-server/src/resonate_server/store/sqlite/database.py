@@ -40,6 +40,7 @@ from resonate_server.kernel.model import (
     Unread,
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
+from resonate_server.kernel.settlement import projected
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
@@ -83,6 +84,9 @@ MAX_FORGOTTEN = 500
 
 MIN_FREE_PAGES = 256
 """1 MiB: what new rows will soon need is not given back."""
+
+_ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
+"""Lists of roots: those whose deadline is an alarm, and those that are internal."""
 
 _UNKNOWN = 0
 _NEVER = 2**63
@@ -448,7 +452,7 @@ class Database(View):
             self._cache.add_to_families(promise)
             if promise.id in self._absent:
                 self._cache.put(new_entry(without_large_payloads(promise)))
-        if promise.state is PromiseState.PENDING:
+        if promise.state is PromiseState.PENDING and promise.is_external:
             self._wake_at(promise.timeout_at)
 
     def _keep_task(self, task: Task) -> None:
@@ -618,8 +622,8 @@ class Database(View):
                 found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
         return next((id for (id,) in found), None)
 
-    def search(self, search: Search, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
-        query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1}
+    def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
+        query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1, "now": now}
         query["last"] = b"" if last is None else last  # To the database a BLOB comes after every text.
         if not isinstance(search, ScheduleSearch):
             query["state"] = search.state and search.state.value
@@ -631,14 +635,17 @@ class Database(View):
         query["origin"] = search.tags.get("resonate:origin")
         of_one = "resonate:origin" in search.tags
         statement = statements.SEARCH_PROMISES_OF_ORIGIN if of_one else statements.SEARCH_PROMISES
-        return map(rows.promise, self._query(statement, query))
+        return (projected(rows.promise(row), now) for row in self._query(statement, query))
 
     # --- for those who watch ----------------------------------------------------------------------------------------
 
-    def recent_roots(self, state: PromiseState | None, before: Place | None) -> Iterator[Promise]:
-        states = list(PromiseState) if state is None else [state]
-        roots = heapq.merge(*(self._recent_roots(each, before) for each in states), key=_newness, reverse=True)
-        return map(self._with_param, roots)
+    def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
+        """From the lists in which such roots may stand: an internal one whose deadline has passed is still among those
+        that were pending."""
+        lists = [(each, 0) for each in PromiseState if state in (None, each)]
+        lists += {None: [_ARMED], PromiseState.PENDING: [_ARMED], PromiseState.TIMEDOUT: [_UNARMED]}.get(state, [])
+        roots = heapq.merge(*(self._recent_roots(*each, before) for each in lists), key=_newness, reverse=True)
+        return (projected(self._with_param(root), now) for root in roots)
 
     def _with_param(self, promise: Promise) -> Promise:
         if not isinstance(promise.param, Unread):
@@ -646,24 +653,25 @@ class Database(View):
         (data,) = self._query(statements.GET_PARAM, (promise.id,)).fetchone()
         return replace(promise, param=rows.payload(data))
 
-    def _recent_roots(self, state: PromiseState, before: Place | None) -> Iterator[Promise]:
+    def _recent_roots(self, state: PromiseState, armed: int, before: Place | None) -> Iterator[Promise]:
         query = {
             "state": state.value,
+            "armed": armed,
             "created_at": MAX_INTEGER if before is None else before.created_at,
             "id": "" if before is None else before.id,
         }
         return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
 
-    def count_pending_roots(self, limit: int) -> int:
-        (count,) = self._query(statements.COUNT_PENDING_ROOTS, (limit,)).fetchone()
-        return int(count)
+    def count_pending_roots(self, limit: int, now: int) -> int:
+        (count,) = self._query(statements.COUNT_PENDING_ROOTS, {"limit": limit, "now": now}).fetchone()
+        return min(int(count), limit)
 
-    def tree(self, root: str, after: str) -> Iterator[Branch]:
+    def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
             promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
             task = self._query(statements.GET_TASK, (id,)).fetchone()
             awaits = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))]
-            yield Branch(rows.promise(promise), None if task is None else rows.task(task), awaits)
+            yield Branch(projected(rows.promise(promise), now), None if task is None else rows.task(task), awaits)
 
     def occupation(self) -> Occupation:
         return Occupation(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.rows import has_tags, member_of, recipient_of
+from resonate_server.store.sqlite.rows import has_tags, is_external, member_of, recipient_of
 from resonate_server.store.sqlite.runs import LogLost, Run, begin_run, check_log, run_in_file
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
         # view.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        for function, arguments in ((has_tags, 2), (recipient_of, 1), (member_of, 1)):
+        for function, arguments in ((has_tags, 2), (is_external, 1), (recipient_of, 1), (member_of, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
         version = _version(db, path)
         if version == 0:

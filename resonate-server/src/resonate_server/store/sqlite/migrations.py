@@ -25,21 +25,8 @@ COLUMNS = {
         "server": "only_one run is_open time uptime boot room",
         "sqlite_sequence": "name seq",
     },
-    3: {
-        "promises": "number id state tags timeout_at created_at settled_at branch parent origin",
-        "params": "promise data",
-        "results": "promise data",
-        "tasks": "id target recipient state version resumes ttl pid claim timer_at queued releases lost_at unclaimed",
-        "callbacks": "awaited awaiter",
-        "listeners": "awaited address",
-        "spreading": "promise_id after turn_at",
-        "unblocks": "place promise_id address recipient member kept_since",
-        "schedules": "number id cron promise_id promise_timeout promise_tags created_at next_run_at last_run_at",
-        "schedule_params": "schedule data",
-        "server": "only_one run is_open time uptime boot room",
-        "sqlite_sequence": "name seq",
-    },
 }
+COLUMNS[3] = COLUMNS[2] | {"callbacks": "awaited awaiter"}
 """What a file of each former version holds; one that does not is none of ours."""
 
 STEPS = {
@@ -193,6 +180,19 @@ CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
     3: """
 -- Why a task was given back.
 ALTER TABLE tasks ADD COLUMN reason TEXT;
+
+-- Only what somebody may await has a deadline that is an alarm, and whatever somebody already awaits.
+DROP INDEX promises_by_deadline;
+DROP INDEX roots_by_settlement;
+DROP INDEX roots_by_creation;
+ALTER TABLE promises ADD COLUMN armed INTEGER NOT NULL DEFAULT 0;
+UPDATE promises SET armed = 1 WHERE state = 'pending' AND (
+    is_external(tags) OR id IN (SELECT awaited FROM callbacks) OR id IN (SELECT awaited FROM listeners)
+);
+CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE armed = 1;
+CREATE INDEX roots_by_settlement ON promises (coalesce(settled_at, timeout_at), id)
+    WHERE armed = 0 AND (origin IS NULL OR origin = id);
+CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 """,
 }
 """Of each version the SQL that makes a file of it one of the next version."""

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from resonate_server.kernel.model import Task, Unread
+from resonate_server.protocol import records
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Schedule, Tags, TaskState, Value
@@ -25,6 +26,11 @@ def has_tags(present: str, wanted: str) -> bool:
     """
     tags = _tags.decode(present)
     return all(tags.get(name) == value for name, value in _wanted(wanted).items())
+
+
+def is_external(tags: str) -> bool:
+    """SQL function: whether a promise with these tags may be awaited."""
+    return records.is_external(_tags.decode(tags))
 
 
 def payload_data(value: Value) -> bytes | None:
@@ -53,6 +59,7 @@ def promise_row(promise: Promise) -> Row:
         promise.branch,
         promise.parent,
         promise.origin,
+        promise.state is PromiseState.PENDING and promise.is_external,
     )
 
 

@@ -21,7 +21,8 @@ PRAGMA temp_store = MEMORY;
 
 SCHEMA = f"""
 -- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
--- branch, parent and origin repeat three of the tags so that they can be looked up.
+-- armed = 1: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
+-- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
 -- Payloads, which may have megabytes, stand apart: what is looked up, or written again, stays small.
 CREATE TABLE promises (
     number     INTEGER PRIMARY KEY,
@@ -33,15 +34,16 @@ CREATE TABLE promises (
     settled_at INTEGER,
     branch     TEXT,
     parent     TEXT,
-    origin     TEXT
+    origin     TEXT,
+    armed      INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE state = 'pending';
-CREATE INDEX roots_by_settlement ON promises (settled_at, id)
-    WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id);
+CREATE INDEX promises_by_deadline ON promises (timeout_at) WHERE armed = 1;
+CREATE INDEX roots_by_settlement ON promises (coalesce(settled_at, timeout_at), id)
+    WHERE armed = 0 AND (origin IS NULL OR origin = id);
 CREATE INDEX promises_by_branch ON promises (branch, id) WHERE branch IS NOT NULL;
 CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
-CREATE INDEX roots_by_creation ON promises (state, created_at, id) WHERE origin IS NULL OR origin = id;
+CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 
 -- Param and value of promises, as JSON; empty ones have no row.
 CREATE TABLE params (
@@ -155,6 +157,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
+_TIMED_OUT = "rejected_timedout"
 _PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
 _SIZES = """
 (SELECT length(data) FROM params WHERE promise = number), (SELECT length(data) FROM results WHERE promise = number)
@@ -190,8 +193,8 @@ GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
 
 # The rest of a promise that exists never changes.
 PUT_PROMISE = f"""
-INSERT INTO promises ({_PROMISE}, branch, parent, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at
+INSERT INTO promises ({_PROMISE}, branch, parent, origin, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, armed = excluded.armed
 """
 PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
@@ -241,25 +244,26 @@ GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired
 GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
 
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
-DUE_PROMISES = "SELECT id FROM promises WHERE state = 'pending' AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
+DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
-NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE state = 'pending'"
+NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE armed = 1"
 # What spreads is due at any time.
 IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
 # Roots that settled before a time, and whether their trees may be deleted.
 SETTLED_ROOTS = """
-SELECT settled_at, id,
-      NOT EXISTS (SELECT 1 FROM promises WHERE origin = root.id AND (settled_at IS NULL OR settled_at >= :before))
+SELECT coalesce(settled_at, timeout_at), id,
+      NOT EXISTS (SELECT 1 FROM promises
+                  WHERE origin = root.id AND (armed = 1 OR coalesce(settled_at, timeout_at) >= :before))
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
 FROM promises AS root
-WHERE settled_at IS NOT NULL AND (origin IS NULL OR origin = id) AND settled_at < :before
-  AND (settled_at, id) > (:settled_at, :id)
-ORDER BY settled_at, id LIMIT :limit
+WHERE armed = 0 AND (origin IS NULL OR origin = id) AND coalesce(settled_at, timeout_at) < :before
+  AND (coalesce(settled_at, timeout_at), id) > (:settled_at, :id)
+ORDER BY coalesce(settled_at, timeout_at), id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
 # In this order: the promises tell which rows of the other tables belong to the tree.
@@ -301,9 +305,11 @@ GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 
 TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
 
+# What is armed has been settled before; whatever else is past its deadline has timed out.
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises
-WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
+WHERE (:state IS NULL OR :state = iif(settled_at IS NULL AND armed = 0 AND timeout_at <= :now, '{_TIMED_OUT}', state))
+  AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
 ORDER BY id LIMIT :limit
 """
 # The same among the promises of one tree, which is what viewers ask for.
@@ -327,14 +333,18 @@ SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""
 SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
-WHERE state = :state AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
+WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
 COUNT_PENDING_ROOTS = """
-SELECT count(*) FROM (
+SELECT (SELECT count(*) FROM (
     SELECT 1 FROM promises INDEXED BY roots_by_creation
-    WHERE state = 'pending' AND (origin IS NULL OR origin = id) LIMIT ?
-)
+    WHERE state = 'pending' AND armed = 1 AND (origin IS NULL OR origin = id) LIMIT :limit
+)) + (SELECT count(*) FROM (
+    SELECT timeout_at FROM promises INDEXED BY roots_by_creation
+    WHERE state = 'pending' AND armed = 0 AND (origin IS NULL OR origin = id)
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+) WHERE timeout_at > :now)
 """
 # The root need not name itself as its origin.
 TREE = """

@@ -1,4 +1,5 @@
--- A file of format 3 as its server left it: the same as of format 2, whose callback that had fired is gone.
+-- A file of format 3 as its server left it: with what that of format 2 holds, a local step, and a promise that an even
+-- earlier server let somebody await, though it is internal.
 BEGIN TRANSACTION;
 CREATE TABLE callbacks (
     awaited TEXT NOT NULL,
@@ -6,6 +7,7 @@ CREATE TABLE callbacks (
     PRIMARY KEY (awaited, awaiter)
 ) WITHOUT ROWID;
 INSERT INTO "callbacks" VALUES('part-2','both');
+INSERT INTO "callbacks" VALUES('awaited','both');
 INSERT INTO "callbacks" VALUES('foo-1:1','foo-1');
 INSERT INTO "callbacks" VALUES('foo-1:1.1','foo-1:1');
 CREATE TABLE listeners (
@@ -44,6 +46,8 @@ INSERT INTO "promises" VALUES(7,'halted','pending','{"resonate:target":"poll://a
 INSERT INTO "promises" VALUES(8,'both','pending','{"resonate:target":"poll://any@workers"}',1700086400000,1700000000000,NULL,NULL,NULL,NULL);
 INSERT INTO "promises" VALUES(9,'part-1','resolved','{"resonate:external":"true"}',1700086400000,1700000000000,1700000000000,NULL,NULL,NULL);
 INSERT INTO "promises" VALUES(10,'part-2','pending','{"resonate:external":"true"}',1700086400000,1700000000000,NULL,NULL,NULL,NULL);
+INSERT INTO "promises" VALUES(11,'step','pending','{}',1700003600000,1700000000000,NULL,NULL,NULL,NULL);
+INSERT INTO "promises" VALUES(12,'awaited','pending','{}',1700003600000,1700000000000,NULL,NULL,NULL,NULL);
 CREATE TABLE results (
     promise INTEGER PRIMARY KEY,
     data    BLOB NOT NULL
