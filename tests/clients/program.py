@@ -65,6 +65,13 @@ async def steps(ctx: Context, count: int) -> int:
     return total
 
 
+async def fan(ctx: Context, target: str, count: int) -> int:
+    """Add up 1 to `count`, all additions at once, each by a worker of the group."""
+    log_run(ctx)
+    sums = [ctx.options(target=target).rpc("add", number, 0) for number in range(1, count + 1)]
+    return sum([await sum_ for sum_ in sums])
+
+
 async def echo(ctx: Context, value: Any) -> Any:
     log_run(ctx)
     return value
@@ -126,7 +133,7 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """With the functions above. A leaf that fails is not tried again unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
-    for function in (relay, complain, add, steps, echo, nap, ask, launch, walk, hold):
+    for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate
