@@ -1,4 +1,4 @@
-"""A worker and a client on the plain SDK, the way a reader of its documentation would write them.
+"""A worker and a client on the plain Python SDK, the way a reader of its documentation would write them.
 
 Runs under every SDK version that the tests name, each in its own environment; so nothing but the SDK is imported.
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from msgspec import Struct
+
 from .processes import Sdk, own_python
 
 ROOT = Path(__file__).parents[2]
@@ -23,19 +25,26 @@ NICE = ("nice", "-n", "10")
 """A compiler leaves the machine to the tests that run beside it."""
 
 
-class Lack(Exception):
-    """Why there is no program of that language here."""
+class Lack(Struct, frozen=True):
+    """Why there is no program on an SDK: this machine has no tool for it."""
+
+    reason: str
+
+
+class Failure(Lack, frozen=True):
+    """The tool is there, but did not succeed."""
 
 
 @cache
-def program(language: str, version: str) -> Sdk:
-    """Ready to be started. Raises ``Lack``."""
-    if shutil.which(TOOLS[language]) is None:
-        raise Lack(f"there is no {TOOLS[language]}")
+def program(language: str, version: str) -> Sdk | Lack:
+    """Ready to be started."""
+    tool = TOOLS[language]
+    if shutil.which(tool) is None:
+        return Lack(f"there is no {tool}")
     try:
         return Sdk(language, version, MAKERS[language](version))
     except subprocess.CalledProcessError as error:
-        raise Lack(f"{error}\n{error.stderr}") from error
+        return Failure(f"{error}\n{error.stderr}")
 
 
 def _python(version: str) -> tuple[str, ...]:

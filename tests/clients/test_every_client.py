@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 from harness.basics import wait_until
 
@@ -35,6 +36,25 @@ def chain(site: Site, id: str) -> list[dict[str, Any]]:
 def test_caller_that_runs_a_function_itself(site: Site, client: Sdk, id: str) -> None:
     """It suspends, and is woken when the worker has done its part."""
     assert site.do(client, "run", id, "relay", [client.group], 1) == Outcome(value=2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {"numbers": [1, -2, 0.5, 2**53], "text": "grüße \u2028 \x85 🥭", "none": None}, "x" * 500_000],
+    ids=["nothing", "nested", "large"],
+)
+def test_values_arrive_unchanged(site: Site, client: Sdk, id: str, value: object) -> None:
+    assert site.rpc(client, id, "echo", value) == Outcome(value=value)
+
+
+def test_unicode_id(site: Site, client: Sdk, id: str) -> None:
+    """The id is in every message; the SDK's stream reader would take U+2028 for the end of a line."""
+    assert site.rpc(client, f"{id} ключ \u2028 🥭", "relay", [client.group], 1) == Outcome(value=2)
+
+
+def test_the_longest_id_there_may_be(site: Site, client: Sdk, id: str) -> None:
+    """SDKs send it as a header, too, in four bytes for each of these characters."""
+    assert site.rpc(client, id + "🥭" * (4_096 - len(id)), "add", 1, 2) == Outcome(value=3)
 
 
 def test_durable_sleep(site: Site, client: Sdk, id: str) -> None:

@@ -104,6 +104,13 @@ func fan(ctx *resonate.Context, args arguments) (any, error) {
 	return total, nil
 }
 
+func echo(ctx resonate.Info, args arguments) (any, error) {
+	logRun(ctx, "echo")
+	var value any
+	err := args.into(&value)
+	return value, err
+}
+
 func nap(ctx *resonate.Context, args arguments) (any, error) {
 	logRun(ctx, "nap")
 	var seconds float64
@@ -278,6 +285,7 @@ func connect(leaseSeconds float64) *client {
 	register(c, "complain", complain)
 	register(c, "add", add)
 	register(c, "fan", fan)
+	register(c, "echo", echo)
 	register(c, "nap", nap)
 	register(c, "ask", ask)
 	register(c, "launch", launch)

@@ -55,6 +55,12 @@ async fn fan(ctx: &Context, target: String, count: i64) -> Result<i64> {
 }
 
 #[function]
+async fn echo(info: &Info, value: (Value,)) -> Result<Value> {
+    log_run("echo", info.id());
+    Ok(value.0)
+}
+
+#[function]
 async fn nap(ctx: &Context, seconds: (f64,)) -> Result<String> {
     log_run("nap", ctx.id());
     ctx.sleep(Duration::from_secs_f64(seconds.0)).await?;
@@ -125,6 +131,7 @@ fn connect(group: &str, lease_seconds: f64) -> Result<Resonate> {
     resonate.register(complain)?;
     resonate.register(add)?;
     resonate.register(fan)?;
+    resonate.register(echo)?;
     resonate.register(nap)?;
     resonate.register(ask)?;
     resonate.register(launch)?;

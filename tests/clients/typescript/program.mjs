@@ -56,6 +56,11 @@ const functions = {
     return total;
   },
 
+  async echo(ctx, value) {
+    logRun("echo", ctx);
+    return value;
+  },
+
   *nap(ctx, seconds) {
     logRun("nap", ctx);
     yield* ctx.sleep(seconds * 1000);
