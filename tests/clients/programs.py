@@ -59,7 +59,7 @@ def _older_python(version: str) -> Path:
         _run(folder, uv, "venv", "--quiet", "--clear", "--python", str(own_python()), "venv")
         _run(folder, uv, "pip", "sync", "--quiet", "--require-hashes", "--python", "venv/bin/python", lock.name)
 
-    lock = HERE / f"sdk-{version.rpartition('.')[0]}.requirements.lock"
+    lock = HERE / f"sdk-{version}.requirements.lock"
     return _made(f"python-{version}", [lock], make) / "venv/bin/python"
 
 
