@@ -95,6 +95,15 @@ async def launch(ctx: Context, left: int, right: int) -> str:
     return await ctx.detached("add", left, right)
 
 
+async def launch_below(ctx: Context, groups: list[str], then: list[str]) -> str:
+    """Go from one worker to another; from the last one start another chain without waiting for it."""
+    log_run(ctx)
+    if not groups:
+        return await ctx.detached("relay", then, 0)
+    launched: str = await ctx.options(target=groups[0]).rpc("launch_below", groups[1:], then)
+    return launched
+
+
 _falls: Counter[str] = Counter()
 
 
@@ -133,7 +142,7 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """With the functions above. A leaf that fails is not tried again unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
-    for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, walk, hold):
+    for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, launch_below, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate

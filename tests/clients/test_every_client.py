@@ -111,6 +111,12 @@ def test_detached_call(site: Site, client: Sdk, id: str) -> None:
     assert site.do(client, "get", detached.value) == Outcome(value=7)
 
 
+def test_detached_call_in_the_depth_of_a_chain(site: Site, client: Sdk, id: str) -> None:
+    """Most SDKs name it beside its caller, below the root."""
+    launched = site.rpc(client, id, "launch_below", [client.group] * 2, [client.group])
+    assert site.do(client, "get", launched.value) == Outcome(value=1)
+
+
 def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str, tmp_path: Path) -> None:
     """The other worker of the group takes over; the step that was recorded is not done again."""
 

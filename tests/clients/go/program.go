@@ -133,6 +133,19 @@ func launch(ctx *resonate.Context, args arguments) (any, error) {
 	return ctx.Detached("add", args)
 }
 
+// launchBelow goes from one worker to another; from the last one it starts another chain without waiting for it.
+func launchBelow(ctx *resonate.Context, args arguments) (any, error) {
+	logRun(ctx, "launch_below")
+	var groups, then []string
+	if err := args.into(&groups, &then); err != nil {
+		return nil, err
+	}
+	if len(groups) == 0 {
+		return ctx.Detached("relay", []any{then, 0})
+	}
+	return await(ctx.RPC("launch_below", []any{groups[1:], then}, resonate.RPCOpts{Target: groups[0]}))
+}
+
 var falls sync.Map
 
 // stumble fails so many times, then succeeds.
@@ -289,6 +302,7 @@ func connect(leaseSeconds float64) *client {
 	register(c, "nap", nap)
 	register(c, "ask", ask)
 	register(c, "launch", launch)
+	register(c, "launch_below", launchBelow)
 	register(c, "stumble", stumble)
 	register(c, "walk", walk)
 	register(c, "hold", hold)

@@ -81,6 +81,16 @@ async fn launch(ctx: &Context, left: i64, right: i64) -> Result<String> {
     ctx.detached("add", (left, right)).spawn()?.id().await
 }
 
+/// Go from one worker to another; from the last one start another chain without waiting for it.
+#[function]
+async fn launch_below(ctx: &Context, groups: Vec<String>, then: Vec<String>) -> Result<String> {
+    log_run("launch_below", ctx.id());
+    match groups.split_first() {
+        None => ctx.detached("relay", (then, 0)).spawn()?.id().await,
+        Some((group, others)) => ctx.rpc("launch_below", (others, then)).target(group).await,
+    }
+}
+
 static FALLS: LazyLock<Mutex<HashMap<String, i64>>> = LazyLock::new(Mutex::default);
 
 /// Fail so many times, then succeed. The SDK tries again only what panics: it gives the task back to the server.
@@ -135,6 +145,7 @@ fn connect(group: &str, lease_seconds: f64) -> Result<Resonate> {
     resonate.register(nap)?;
     resonate.register(ask)?;
     resonate.register(launch)?;
+    resonate.register(launch_below)?;
     resonate.register(stumble)?;
     resonate.register(walk)?;
     resonate.register(hold)?;

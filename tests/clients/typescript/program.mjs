@@ -73,10 +73,17 @@ const functions = {
     return yield* yield* ctx.promise();
   },
 
-  /** Start another function without waiting for it; its promise id. The SDK's own target would be the group `default`. */
+  /** Start another function without waiting for it; its promise id. Unless told, the SDK takes the group `default`. */
   *launch(ctx, left, right) {
     logRun("launch", ctx);
     return (yield* ctx.detached("add", left, right, ctx.options({ target: group }))).id;
+  },
+
+  /** Go from one worker to another; from the last one start another chain without waiting for it. */
+  *launch_below(ctx, groups, then) {
+    logRun("launch_below", ctx);
+    if (groups.length === 0) return (yield* ctx.detached("relay", then, 0, ctx.options({ target: group }))).id;
+    return yield* ctx.rpc("launch_below", groups.slice(1), then, ctx.options({ target: groups[0] }));
   },
 
   /** Fail so many times, then succeed. */
