@@ -1,6 +1,5 @@
 """Every SDK at every version that the tests name, and servers with workers of them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from harness.server import ServerProcess
 
 from .processes import Sdk, Site
-from .programs import GO_VERSION, Failure, program
+from .programs import GO_VERSION, sdk_or_skip
 
 VERSIONS = ("0.8.1", "0.7.4")
 """Of the Python SDK: those that are tested further. 0.8.0 is 0.8.1 but for one function."""
@@ -20,16 +19,6 @@ EVERY = [
     pytest.param(("go", GO_VERSION), id="go"),
     pytest.param(("rust", "0.6.0"), id="rust-0.6.0", marks=pytest.mark.long),  # minutes until it is built
 ]
-
-
-def sdk_or_skip(language: str, version: str) -> Sdk:
-    """REQUIRE_CLIENTS=1 demands those for which this machine has the tools."""
-    found = program(language, version)
-    if isinstance(found, Sdk):
-        return found
-    if isinstance(found, Failure) and os.environ.get("REQUIRE_CLIENTS") == "1":
-        pytest.fail(f"REQUIRE_CLIENTS=1, but {found.reason}")
-    pytest.skip(f"the SDK for {language} {version}: {found.reason}")
 
 
 @pytest.fixture(scope="session")

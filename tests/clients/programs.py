@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pytest
 from msgspec import Struct
 
 from .processes import Sdk, own_python
@@ -35,9 +36,18 @@ class Failure(Lack, frozen=True):
     """The tool is there, but did not succeed."""
 
 
+def sdk_or_skip(language: str, version: str) -> Sdk:
+    """Ready to be started. REQUIRE_CLIENTS=1 demands those for which this machine has the tools."""
+    found = _program(language, version)
+    if isinstance(found, Sdk):
+        return found
+    if isinstance(found, Failure) and os.environ.get("REQUIRE_CLIENTS") == "1":
+        pytest.fail(f"REQUIRE_CLIENTS=1, but {found.reason}")
+    pytest.skip(f"the SDK for {language} {version}: {found.reason}")
+
+
 @cache
-def program(language: str, version: str) -> Sdk | Lack:
-    """Ready to be started."""
+def _program(language: str, version: str) -> Sdk | Lack:
     tool = TOOLS[language]
     if shutil.which(tool) is None:
         return Lack(f"there is no {tool}")

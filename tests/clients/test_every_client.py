@@ -11,9 +11,8 @@ from harness.basics import wait_until
 
 from resonate_server.client import main
 
-from .conftest import sdk_or_skip
 from .processes import Outcome, Process, Sdk, Site
-from .programs import GO_VERSION
+from .programs import GO_VERSION, sdk_or_skip
 
 
 def test_chain_over_three_groups(site: Site, client: Sdk, own_group: str, id: str) -> None:
@@ -21,9 +20,8 @@ def test_chain_over_three_groups(site: Site, client: Sdk, own_group: str, id: st
     for group in groups:
         site.worker(client, group)
     assert site.rpc(client, id, "relay", groups, 1) == Outcome(value=3)
-    assert [p["tags"]["resonate:target"] for p in chain(site, id)] == [
-        f"poll://any@{g}" for g in (client.group, *groups)
-    ]
+    targets = [promise["tags"]["resonate:target"] for promise in chain(site, id)]
+    assert targets == [f"poll://any@{group}" for group in (client.group, *groups)]
 
 
 def chain(site: Site, id: str) -> list[dict[str, Any]]:
