@@ -19,7 +19,8 @@ Arguments go to pytest, after its own: scripts/test.sh --all tests/stack -k bar 
 
 The tests of the stack as containers need a Docker engine; where none answers they are skipped, unless
 REQUIRE_DOCKER=1 is set: then that is a failure. In the same way the tests of the page in a browser need Chromium, and
-REQUIRE_BROWSER=1 demands it.
+REQUIRE_BROWSER=1 demands it. Those with the SDKs for TypeScript, Go and Rust need npm, go and cargo, which get what they
+need from their registries; REQUIRE_CLIENTS=1 demands that this succeeds for those of them that are there.
 USAGE
 }
 
@@ -82,6 +83,9 @@ fi
 if [ "$size" = all ] && ! browser_there; then
     say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
 fi
+for tool in npm go cargo; do
+    command -v "$tool" >/dev/null || say "*** The tests with the SDK that needs $tool are SKIPPED: there is none. ***"
+done
 if node_there; then
     say "node --test ..."
     quietly node --test resonate-server/tests/ui_js/*.test.mjs

@@ -1,42 +1,30 @@
-"""Both versions of the SDK, and servers with workers of both."""
+"""Every SDK at every version that the tests name, and servers with workers of them."""
 
-import fcntl
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.server import ServerProcess
 
-from .processes import Sdk, Site, own_python
+from .processes import Sdk, Site
+from .programs import GO_VERSION, sdk_or_skip
 
-ROOT = Path(__file__).parents[2]
 VERSIONS = ("0.8.1", "0.7.4")
+"""Of the Python SDK: those that are tested further. 0.8.0 is 0.8.1 but for one function."""
+
+EVERY = [
+    *[pytest.param(("python", version), id=f"python-{version}") for version in (*VERSIONS, "0.8.0")],
+    pytest.param(("typescript", "0.11.5"), id="typescript-0.11.5"),
+    pytest.param(("typescript", "0.11.4"), id="typescript-0.11.4"),
+    pytest.param(("go", GO_VERSION), id="go"),
+    pytest.param(("rust", "0.6.0"), id="rust-0.6.0", marks=pytest.mark.long),  # minutes until it is built
+]
 
 
 @pytest.fixture(scope="session")
 def sdks() -> dict[str, Sdk]:
-    """By version. The older one is installed from its lock file where it is not there yet."""
-    pythons = {"0.8.1": own_python(), "0.7.4": older_python()}
-    return {version: Sdk(version, python) for version, python in pythons.items()}
-
-
-def older_python() -> Path:
-    """That of an environment with the older SDK, which only one run of the tests makes at a time."""
-    folder, lock = ROOT / ".local/sdk-0.7", Path(__file__).parent / "sdk-0.7.requirements.lock"
-    python, note = folder / "bin/python", folder / ".installed"
-    folder.parent.mkdir(exist_ok=True)
-    with folder.with_suffix(".guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if not note.exists() or note.read_text() != lock.read_text():
-            env = {"UV_SYSTEM_CERTS": "true"} | os.environ
-            uv = subprocess.check_output(["scripts/venv.sh", "--uv"], cwd=ROOT, text=True).strip()
-            subprocess.run([uv, "venv", "--quiet", "--clear", "--python", own_python(), folder], env=env, check=True)
-            sync = (uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(python), str(lock))
-            subprocess.run(sync, env=env, check=True)
-            note.write_text(lock.read_text())
-    return python
+    """The Python SDK, by version."""
+    return {version: sdk_or_skip("python", version) for version in VERSIONS}
 
 
 @pytest.fixture(params=VERSIONS)
@@ -50,6 +38,14 @@ def other(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
     return sdks[request.param]
 
 
+@pytest.fixture(params=EVERY)
+def client(request: pytest.FixtureRequest, standing_site: Site) -> Sdk:
+    """Any of the SDKs, with a worker that is there."""
+    sdk = sdk_or_skip(*request.param)
+    standing_site.stand(sdk)
+    return sdk
+
+
 @pytest.fixture
 def id(request: pytest.FixtureRequest) -> str:
     """A promise id that no other test uses."""
@@ -58,9 +54,10 @@ def id(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def own_group(request: pytest.FixtureRequest, sdk: Sdk) -> str:
+def own_group(request: pytest.FixtureRequest) -> str:
     """A group that only this test's workers join."""
-    return f"{request.function.__name__}-{sdk.version}"
+    name: str = request.node.name
+    return name.translate(str.maketrans("[]", "--")).rstrip("-")
 
 
 @pytest.fixture(scope="session")
@@ -68,14 +65,14 @@ def standing_site(tmp_path_factory: pytest.TempPathFactory, sdks: dict[str, Sdk]
     folder = tmp_path_factory.mktemp("site")
     standing = Site(ServerProcess(folder / "server.log", folder / "state.sqlite").start(), folder)
     for sdk in sdks.values():
-        standing.worker(sdk)
+        standing.stand(sdk)
     yield standing
     standing.close()
 
 
 @pytest.fixture
 def site(standing_site: Site) -> Iterator[Site]:
-    """A server with one worker of each version beside each other, shared by all tests."""
+    """A server with one worker of each Python SDK beside each other, shared by all tests."""
     yield standing_site
     print(standing_site.report())
 

@@ -1,5 +1,5 @@
-"""Programs on a given version of the SDK: workers that are started and killed, and clients that are told
-what to do."""
+"""Programs on a given SDK and version of it: workers that are started and killed, and clients that are told what
+to do."""
 
 import itertools
 import json
@@ -14,21 +14,25 @@ from harness.basics import wait_until
 from harness.server import ServerProcess
 from msgspec import Struct, field
 
-PROGRAM = Path(__file__).with_name("program.py")
 PATIENCE = 60.0
 """Seconds until a test gives up on something that takes no time at all on an idle machine."""
 
 
 class Sdk(Struct, frozen=True):
-    """A version of the SDK, and the interpreter of the environment that holds it."""
+    """An SDK at a version, and the command that starts its program."""
 
+    language: str
     version: str
-    python: Path
+    command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.language}-{self.version}"
 
     @property
     def group(self) -> str:
         """Of the workers that are always there."""
-        return f"workers-{self.version}"
+        return f"workers-{self.name}"
 
 
 class Outcome(Struct, frozen=True):
@@ -40,13 +44,13 @@ class Outcome(Struct, frozen=True):
 
 
 class Process:
-    """``program.py`` under one version of the SDK; stdout and stderr go to files beside each other."""
+    """The program on one SDK; stdout and stderr go to files beside each other."""
 
     def __init__(self, sdk: Sdk, log: Path, url: str, *arguments: str) -> None:
         self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sdk.python, "-I", PROGRAM, *arguments],
+                [*sdk.command, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,
@@ -108,7 +112,7 @@ class Caller:
     def outcome(self, number: int) -> Outcome | None:
         answers = (json.loads(line) for line in self.process.lines if line.startswith("{"))
         answer = next((answer for answer in answers if answer.pop("number") == number), None)
-        return Outcome(**answer) if answer else None
+        return None if answer is None else Outcome(**answer)
 
 
 class Call(Struct, frozen=True):
@@ -132,7 +136,9 @@ class Site(Struct):
     folder: Path
     processes: list[Process] = field(default_factory=list)
     callers: dict[str, Caller] = field(default_factory=dict)
-    """One for each version, by its version; calls come from there unless a test wants another one."""
+    """One for each SDK, by its name; calls come from there unless a test wants another one."""
+    standing: set[str] = field(default_factory=set)
+    """The SDKs, by name, of which a worker is always there."""
 
     def worker(self, sdk: Sdk, group: str = "", lease_seconds: float = 60) -> Process:
         """Returns once it serves, which is when its import of the SDK is done."""
@@ -141,19 +147,25 @@ class Site(Struct):
         assert worker.lines[0].startswith(f"resonate-sdk {sdk.version} serves"), worker.lines[0]
         return worker
 
+    def stand(self, sdk: Sdk) -> None:
+        """Have a worker of the SDK's own group."""
+        if sdk.name not in self.standing:
+            self.worker(sdk)
+            self.standing.add(sdk.name)
+
     def new_caller(self, sdk: Sdk, group: str) -> Caller:
         return Caller(self._start(sdk, "client", group))
 
     def caller(self, sdk: Sdk) -> Caller:
-        if sdk.version not in self.callers:
-            self.callers[sdk.version] = self.new_caller(sdk, f"callers-{sdk.version}")
-        return self.callers[sdk.version]
+        if sdk.name not in self.callers:
+            self.callers[sdk.name] = self.new_caller(sdk, f"callers-{sdk.name}")
+        return self.callers[sdk.name]
 
     def do(self, sdk: Sdk, action: str, *arguments: Any) -> Outcome:
         return self.caller(sdk).do(action, *arguments)
 
     def begin_rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Call:
-        """A call to a worker of the same version."""
+        """A call to a worker on the same SDK."""
         return self.caller(sdk).begin("rpc", sdk.group, id, function, *arguments)
 
     def rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Outcome:
@@ -205,7 +217,7 @@ class Site(Struct):
         return dict(reply.data["task"]) if reply.status == 200 else {}
 
     def _start(self, sdk: Sdk, role: str, *arguments: str) -> Process:
-        log = self.folder / f"{role}-{sdk.version}-{len(self.processes)}.log"
+        log = self.folder / f"{role}-{sdk.name}-{len(self.processes)}.log"
         process = Process(sdk, log, self.server.url, role, *arguments)
         self.processes.append(process)
         return process

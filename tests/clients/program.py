@@ -1,4 +1,4 @@
-"""A worker and a client on the plain SDK, the way a reader of its documentation would write them.
+"""A worker and a client on the plain Python SDK, the way a reader of its documentation would write them.
 
 Runs under every SDK version that the tests name, each in its own environment; so nothing but the SDK is imported.
 
@@ -63,6 +63,13 @@ async def steps(ctx: Context, count: int) -> int:
     for number in range(1, count + 1):
         total = await ctx.run(add, total, number)
     return total
+
+
+async def fan(ctx: Context, target: str, count: int) -> int:
+    """Add up 1 to `count`, all additions at once, each by a worker of the group."""
+    log_run(ctx)
+    sums = [ctx.options(target=target).rpc("add", number, 0) for number in range(1, count + 1)]
+    return sum([await sum_ for sum_ in sums])
 
 
 async def echo(ctx: Context, value: Any) -> Any:
@@ -135,7 +142,7 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """With the functions above. A leaf that fails is not tried again unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
-    for function in (relay, complain, add, steps, echo, nap, ask, launch, launch_below, walk, hold):
+    for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, launch_below, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate

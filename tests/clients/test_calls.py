@@ -1,18 +1,15 @@
-"""What an application does with the SDK, on real processes: each version of the SDK, and one calling the other."""
+"""What an application does with the Python SDK, on real processes: each version of it, and one calling the other.
+
+What it does with any SDK is in test_every_client.py.
+"""
 
 import base64
-import time
 from typing import Any
 
 import pytest
 from harness.basics import wait_until
 
 from .processes import Outcome, Sdk, Site
-
-
-def test_run(site: Site, sdk: Sdk, id: str) -> None:
-    """The client runs the function itself, suspends, and is woken when the worker has done its part."""
-    assert site.do(sdk, "run", id, "relay", [sdk.group], 1) == Outcome(value=2)
 
 
 def test_run_steps(site: Site, sdk: Sdk, id: str) -> None:
@@ -26,10 +23,6 @@ def test_rpc(site: Site, sdk: Sdk, id: str) -> None:
     assert site.rpc(sdk, id, "add", 40, 2) == Outcome(value=42)
 
 
-def test_rpc_chain(site: Site, sdk: Sdk, id: str) -> None:
-    assert site.rpc(sdk, id, "relay", [sdk.group] * 3, 0) == Outcome(value=3)
-
-
 def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
     """The first call's arguments count; the second client is given its result, and nothing runs again."""
     first = site.rpc(sdk, id, "add", 1, 2)
@@ -37,36 +30,6 @@ def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
     assert site.do(sdk, "run", id, "add", 100, 200) == first
     assert site.do(sdk, "get", id) == first
     assert site.runs("add", id) == 1
-
-
-@pytest.mark.parametrize(
-    "value",
-    [None, {"numbers": [1, -2, 0.5, 2**53], "text": "grüße \u2028 \x85 🥭", "none": None}, "x" * 500_000],
-    ids=["nothing", "nested", "large"],
-)
-def test_values_arrive_unchanged(site: Site, sdk: Sdk, id: str, value: object) -> None:
-    assert site.rpc(sdk, id, "echo", value) == Outcome(value=value)
-
-
-def test_unicode_id(site: Site, sdk: Sdk, id: str) -> None:
-    """The id is in every message; the SDK's stream reader would take U+2028 for the end of a line."""
-    assert site.rpc(sdk, f"{id} ключ \u2028 🥭", "relay", [sdk.group], 1) == Outcome(value=2)
-
-
-def test_the_longest_id_there_may_be(site: Site, sdk: Sdk, id: str) -> None:
-    """SDKs send it as a header, too, in four bytes for each of these characters."""
-    assert site.rpc(sdk, id + "🥭" * (4_096 - len(id)), "add", 1, 2) == Outcome(value=3)
-
-
-def test_sleep(site: Site, sdk: Sdk, id: str) -> None:
-    began = time.monotonic()
-    assert site.rpc(sdk, id, "nap", 1.5) == Outcome(value="rested")
-    assert time.monotonic() - began >= 1.5
-    (timer,) = site.promises(origin=id, timer="true")
-    assert timer["state"] == "resolved"
-    assert timer["settledAt"] == timer["timeoutAt"]
-    assert timer["timeoutAt"] - timer["createdAt"] in range(1_000, 1_501)
-    assert site.claims(timer["id"]) == 0
 
 
 def test_promise_resolved_from_outside(site: Site, sdk: Sdk, id: str) -> None:
@@ -88,22 +51,6 @@ def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
     assert site.do(sdk, "cancel", id) == Outcome()
     assert call.outcome() == Outcome(error="ApplicationError", message="Promise canceled")
     assert site.state_of_task(id) == "fulfilled"
-
-
-def test_promise_settled_by_http(site: Site, sdk: Sdk, id: str) -> None:
-    """By one who has no SDK at all."""
-    call = site.begin_rpc(sdk, id, "ask")
-    value = {"data": base64.b64encode(b'"by hand"').decode()}
-    client = site.server.client()
-    reply = client.call("promise.settle", id=site.awaited_promise(id), state="resolved", value=value)
-    assert reply.status == 200
-    assert call.outcome() == Outcome(value="by hand")
-
-
-def test_detached(site: Site, sdk: Sdk, id: str) -> None:
-    detached = site.rpc(sdk, id, "launch", 3, 4)
-    assert detached.value.startswith(id)
-    assert site.do(sdk, "get", detached.value) == Outcome(value=7)
 
 
 def test_detached_in_the_depth_of_a_chain(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:

@@ -20,20 +20,6 @@ def at_work(workers: list[Process], id: str) -> list[Process]:
     return [worker for worker in workers if worker.runs("wait_for_file", id)]
 
 
-def test_worker_killed_at_work(site: Site, sdk: Sdk, own_group: str, id: str, gate: Path) -> None:
-    """The other worker of the group takes over; the step that was recorded is not done again."""
-    workers = [site.worker(sdk, own_group), site.worker(sdk, own_group)]
-    call = site.caller(sdk).begin("rpc", own_group, id, "hold", str(gate))
-    wait_until(lambda: at_work(workers, id), "a worker is at work")
-    (victim,) = at_work(workers, id)
-    victim.kill()
-    wait_until(lambda: len(at_work(workers, id)) == 2, "the other worker has taken over")
-    gate.touch()
-    assert call.outcome() == Outcome(value=3)
-    assert site.runs("add", id) == 1
-    assert [worker.runs("wait_for_file", id) for worker in workers] == [1, 1]
-
-
 def test_worker_frozen_beyond_its_lease(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
     """Its stream stays open, but it sends no heartbeat: another takes over, and it drops its work once it thaws."""
     frozen = own_site.worker(sdk, lease_seconds=1)

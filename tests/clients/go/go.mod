@@ -1,0 +1,5 @@
+module clients
+
+go 1.25
+
+require github.com/resonatehq/resonate-sdk-go v0.0.0-20260617195620-152de9b5bc17
