@@ -187,14 +187,11 @@ def internal_steps(state: State, ids: Iterable[str]) -> Iterator[State]:
     yield from resumes(state, ids)
 
 
-def may_have_become(state: State, ids: Iterable[str]) -> set[State]:
+def may_have_become(state: State, ids: Iterable[str]) -> list[State]:
     """After any internal steps with these tasks. Steps with others change nothing for them, and can wait."""
-    reached, left = {state}, [state]
-    while left:
-        for after in internal_steps(left.pop(), ids):
-            if after not in reached:
-                reached.add(after)
-                left.append(after)
+    reached = [state]
+    for before in reached:
+        reached.extend(after for after in internal_steps(before, ids) if after not in reached)
     return reached
 
 
@@ -508,11 +505,10 @@ class Request(Struct, frozen=True):
     data: Json
 
     @property
-    def tasks(self) -> set[str]:
-        """Ids of the tasks that it reads."""
-        action = self.data.get("action", {}).get("data", {})
-        named = [self.data, action, *self.data.get("tasks", [])]
-        return {one["id"] for one in named if "id" in one} | {self.data.get("awaiter", "")}
+    def ids(self) -> set[str]:
+        """All that it names, but for those that it awaits besides others."""
+        named = [self.data, self.data.get("action", {}).get("data", {}), *self.data.get("tasks", [])]
+        return {one[name] for one in named for name in ("id", "awaited", "awaiter") if name in one}
 
 
 class Answer(Struct, frozen=True):
@@ -534,16 +530,18 @@ def answer_to(state: State, request: Request) -> tuple[State, Answer]:
 def possible(states: Iterable[State], request: Request) -> Iterator[tuple[State, Answer]]:
     """What the machine may answer, and become."""
     for state in states:
-        for before in may_have_become(at(state, request.now), request.tasks):
+        for before in may_have_become(at(state, request.now), request.ids):
             yield answer_to(before, request)
 
 
-def explain(states: Iterable[State], request: Request, answer: Answer) -> frozenset[State]:
+def explain(states: Iterable[State], request: Request, answer: Answer) -> list[State]:
     """The states in which the machine may be after it gave ``answer``; none if it cannot have given it."""
     seen = comparable(answer)
-    return frozenset(
-        after for after, given in possible(states, request) if given == seen and preload_is_true(after, answer)
-    )
+    explained: list[State] = []
+    for after, given in possible(states, request):
+        if given == seen and preload_is_true(after, answer) and after not in explained:
+            explained.append(after)
+    return explained
 
 
 def comparable(answer: Answer) -> Answer:

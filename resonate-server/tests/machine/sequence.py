@@ -20,20 +20,26 @@ CORR_ID = "machine"
 """Too short to be taken for unique: no claim counts as repeated."""
 
 
+EXPECTED = {(kind, status) for kind, statuses in ANSWERS.items() for status in statuses}
+
+
 class Seen(Counter[tuple[str, int]]):
     """How often each kind was answered with each status."""
 
-    def add(self, kind: str, reply: Reply) -> None:
-        self[kind, reply.status] += 1
-        if kind == "task.fence" and reply.status == 200:
-            inner = reply.data["action"]
+    def add(self, kind: str, answer: Answer) -> None:
+        self[kind, answer.status] += 1
+        if kind == "task.fence" and answer.status == 200:
+            inner = answer.data["action"]
             self[f"{kind}: {inner['kind']}", inner["head"]["status"]] += 1
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless the answers are those of the table, all of them."""
-        expected = {(kind, status) for kind, statuses in ANSWERS.items() for status in statuses}
-        assert expected - self.keys() == set(), "never occurred"
-        assert self.keys() - expected == set(), "not in the table"
+        assert EXPECTED - self.keys() == set(), "never occurred"
+        self.check_strangers()
+
+    def check_strangers(self) -> None:
+        """Raise ``AssertionError`` unless all answers are in the table."""
+        assert self.keys() - EXPECTED == set(), "not in the table"
 
 
 class Sequence:
@@ -48,7 +54,7 @@ class Sequence:
         self._steps = 0
         self._now = START
         self._guess = State(now=START)
-        self._states = frozenset([self._guess])
+        self._states = [self._guess]
         self._planned = [model.Request(START, "debug.reset", {})]
         self.history: list[str] = []
 
@@ -81,16 +87,20 @@ class Sequence:
         """Make the requests."""
         replies = self._send([body_of(one.kind, one.data, one.now, CORR_ID) for one in self._planned])
         for request, reply in zip(self._planned, replies, strict=True):
-            self._explain(request, reply)
+            self._explain(request, Answer(reply.status, reply.data))
         self._planned.clear()
-        self._guess = next(iter(self._states))
+        self._guess = self._states[0]
 
-    def _explain(self, request: model.Request, reply: Reply) -> None:
-        self.history.append(f"+{request.now - START} ms {request.kind} {json.dumps(request.data)} -> {reply.status}")
-        self._seen.add(request.kind, reply)
-        after = model.explain(self._states, request, Answer(reply.status, reply.data))
-        assert after, f"answered\n  {reply.data}\nthe machine answers\n  {told(self._states, request)}"
+    def _explain(self, request: model.Request, answer: Answer) -> None:
+        self.history.append(line_of(request, answer))
+        self._seen.add(request.kind, answer)
+        after = model.explain(self._states, request, answer)
+        assert after, f"answered\n  {answer.data}\nthe machine answers\n  {told(self._states, request)}"
         self._states = after
+
+
+def line_of(request: model.Request, answer: Answer) -> str:
+    return f"+{request.now - START} ms {request.kind} {json.dumps(request.data)} -> {answer.status}"
 
 
 def told(states: Iterable[State], request: model.Request) -> str:

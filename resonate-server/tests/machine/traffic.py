@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from differential.operations import (
-    LIFETIMES,
     PAUSES,
     SETTLEMENTS,
     TTLS,
@@ -24,12 +23,14 @@ from differential.operations import (
     Wait,
 )
 
-TREES = {"t1": ("t1", "t1.a", "t1.b", "t1.a.x", "t1.c"), "t2": ("t2", "t2.a", "t2.b")}
+TREES = {"t1": ("t1", "t1.a", "t1.b", "t1.a.x", "t1.a.y", "t1.c", "t1.d"), "t2": ("t2", "t2.a", "t2.b", "t2.c")}
 IDS = tuple(id for ids in TREES.values() for id in ids)
-SCHEDULES = ("s1", "s2")
+SCHEDULE = "s1"
 PIDS = ("pid-1", "pid-2")
 TARGET = "poll://any@workers"
-ADDRESSES = ("poll://uni@callers/1", "https://callers.example/", "poll://callers", "mailto:me")
+LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
+"""From now to the deadline, in ms."""
+ADDRESSES = ("poll://uni@callers/1", "poll://any@callers", "https://callers.example/", "poll://callers")
 CRONS = ("0 0 1 1 *", "0 0 25 12 *", "no cron")
 
 NEWEST: tuple[Callable[[Choices, Scene], Operation], ...] = ()
@@ -48,13 +49,13 @@ def _seldom(choices: Choices) -> bool:
 
 
 def _known(choices: Choices, states: dict[str, str], *wanted: str) -> str:
-    """Mostly one in a wanted state, if there is any."""
+    """Mostly one in a wanted state; else one that is there, if any is."""
     fitting = tuple(id for id, state in states.items() if state in wanted)
-    return choices.one(fitting if fitting and choices.often() else IDS)
+    return choices.one(fitting if fitting and choices.often() else IDS if _seldom(choices) else tuple(states) or IDS)
 
 
 def _version(choices: Choices, id: str) -> Relative:
-    return Relative(id, choices.one((0, 0, 0, 0, 0, 0, 1, -1)))
+    return Relative(id, choices.one((1, -1)) if _seldom(choices) else 0)
 
 
 def _in_tree(choices: Choices, id: str) -> str:
@@ -65,9 +66,7 @@ def _new_promise(choices: Choices, scene: Scene, id: str, target: str | None) ->
     tags = {"resonate:origin": tree_of(id), "resonate:branch": choices.one((id, tree_of(id)))}
     if target is not None:
         tags["resonate:target"] = target
-    tags |= choices.one(
-        ({}, {}, {"resonate:timer": "true"}, {"resonate:external": "true"}, {"resonate:scope": "global"})
-    )
+    tags |= choices.one(({}, {"resonate:timer": "true"}, {"resonate:external": "true"}, {"resonate:scope": "global"}))
     return {"id": id, "timeoutAt": scene.now + choices.one(LIFETIMES), "param": choices.one(VALUES), "tags": tags}
 
 
@@ -88,8 +87,8 @@ def _action(kind: str, data: dict[str, Any]) -> dict[str, Any]:
 # --- promises -------------------------------------------------------------------------------------------------------
 
 
-def promise_get(choices: Choices, _: Scene) -> Request:
-    return Request("promise.get", {"id": choices.one(IDS)})
+def promise_get(choices: Choices, scene: Scene) -> Request:
+    return Request("promise.get", {"id": _known(choices, scene.promises)})
 
 
 def promise_create(choices: Choices, scene: Scene) -> Request:
@@ -98,17 +97,20 @@ def promise_create(choices: Choices, scene: Scene) -> Request:
 
 
 def promise_settle(choices: Choices, scene: Scene) -> Request:
-    id = choices.one(scene.awaited) if scene.awaited and choices.often() else choices.one(IDS)
+    id = choices.one(scene.awaited) if scene.awaited and choices.often() else _known(choices, scene.promises, "pending")
     return Request("promise.settle", _settlement(choices, id))
 
 
 def register_callback(choices: Choices, scene: Scene) -> Request:
     awaiter = _known(choices, scene.tasks, "pending", "acquired", "suspended", "halted")
-    return Request("promise.register_callback", {"awaited": _in_tree(choices, awaiter), "awaiter": awaiter})
+    near = tuple(one for one in TREES[tree_of(awaiter)] if one in scene.promises)
+    awaited = choices.one(near) if near and choices.often() else _in_tree(choices, awaiter)
+    return Request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
 
 
 def register_listener(choices: Choices, scene: Scene) -> Request:
-    data = {"awaited": _known(choices, scene.promises, "pending"), "address": choices.one(ADDRESSES)}
+    awaited = choices.one(IDS) if _seldom(choices) else _known(choices, scene.promises, "pending")
+    data = {"awaited": awaited, "address": choices.one(ADDRESSES)}
     return Request("promise.register_listener", data)
 
 
@@ -148,18 +150,21 @@ def task_fulfill(choices: Choices, scene: Scene) -> Request:
 
 
 def task_suspend(choices: Choices, scene: Scene) -> Request:
-    """None to three of the tree, possibly the same twice or the task's own; mostly what may be awaited."""
+    """Mostly on what is pending; seldom on nothing, on itself, or on the same twice."""
     id = _known(choices, scene.tasks, "acquired")
     others = tuple(one for one in TREES[tree_of(id)] if one != id and scene.promises.get(one) == "pending")
-    some = others if others and choices.often() else TREES[tree_of(id)]
-    awaited = [choices.one(some) for _ in range(choices.one((1, 1, 1, 2, 2, 3, 0)))]
+    some = others if others and not _seldom(choices) else TREES[tree_of(id)]
+    awaited = [choices.one(some) for _ in range(choices.one((1, 1, 1, 2, 1, 2, 3, 0)))]
+    if not _seldom(choices):
+        awaited = [one for one in dict.fromkeys(awaited) if one != id] or [choices.one(some)]
     actions = [_action("promise.register_callback", {"awaited": one, "awaiter": id}) for one in awaited]
     return Request("task.suspend", {"id": id, "version": _version(choices, id), "actions": actions})
 
 
 def task_fence(choices: Choices, scene: Scene) -> Request:
     id = _known(choices, scene.tasks, "acquired")
-    other = _in_tree(choices, id)
+    others = tuple(one for one in TREES[tree_of(id)] if one != id)
+    other = id if _seldom(choices) else choices.one(others)
     kind = "promise.get" if _seldom(choices) else choices.one(("promise.create", "promise.settle"))
     data = _settlement(choices, other)
     if kind == "promise.create":
@@ -186,24 +191,24 @@ def task_continue(choices: Choices, scene: Scene) -> Request:
 # --- schedules, what is no request, and time ------------------------------------------------------------------------
 
 
-def schedule_get(choices: Choices, _: Scene) -> Request:
-    return Request("schedule.get", {"id": choices.one(SCHEDULES)})
+def schedule_get(_: Choices, __: Scene) -> Request:
+    return Request("schedule.get", {"id": SCHEDULE})
 
 
 def schedule_create(choices: Choices, _: Scene) -> Request:
     """One that does not run within a sequence."""
-    data: dict[str, Any] = {"id": choices.one(SCHEDULES), "cron": choices.one(CRONS), "promiseId": "{{.timestamp}}"}
+    data: dict[str, Any] = {"id": SCHEDULE, "cron": choices.one(CRONS), "promiseId": "{{.timestamp}}"}
     tags = choices.one(({}, {"resonate:target": TARGET}))
     return Request("schedule.create", {**data, "promiseTimeout": 60_000, "promiseTags": tags})
 
 
-def schedule_delete(choices: Choices, _: Scene) -> Request:
-    return Request("schedule.delete", {"id": choices.one(SCHEDULES)})
+def schedule_delete(_: Choices, __: Scene) -> Request:
+    return Request("schedule.delete", {"id": SCHEDULE})
 
 
 def incomplete(choices: Choices, scene: Scene) -> Request:
     """Without one member, or with a version below all."""
-    request = choices.one(tuple(REQUESTS))(choices, scene)
+    request = choices.one(tuple(one for one in REQUESTS if one is not promise_search))(choices, scene)
     assert isinstance(request, Request)
     if "version" in request.data and choices.often():
         return Request(request.kind, {**request.data, "version": -1})
@@ -255,31 +260,48 @@ def tick(_: Choices, __: Scene) -> Tick:
     return Tick()
 
 
+def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
+    """Mostly something else if no task is in that state: refusals are not all that there is to see."""
+
+    def choose(choices: Choices, scene: Scene) -> Operation:
+        there = state in scene.tasks.values() or _seldom(choices)
+        return (factory if there else instead)(choices, scene)
+
+    return choose
+
+
+acquire = _with_a("pending", task_acquire, task_create)
+release = _with_a("acquired", task_release, acquire)
+fulfill = _with_a("acquired", task_fulfill, acquire)
+suspend = _with_a("acquired", task_suspend, acquire)
+fence = _with_a("acquired", task_fence, acquire)
+
 REQUESTS: dict[Factory, int] = {
     promise_get: 2,
     promise_create: 12,
-    promise_settle: 9,
-    register_callback: 6,
-    register_listener: 4,
+    promise_settle: 6,
+    register_callback: 5,
+    register_listener: 3,
     promise_search: 2,
-    task_get: 8,
-    task_create: 8,
-    task_acquire: 14,
-    task_release: 5,
-    task_fulfill: 5,
-    task_suspend: 14,
-    task_fence: 9,
+    task_get: 6,
+    task_create: 10,
+    acquire: 14,
+    release: 4,
+    fulfill: 4,
+    suspend: 18,
+    fence: 10,
     task_heartbeat: 5,
-    task_halt: 4,
+    task_halt: 3,
     task_continue: 4,
     schedule_get: 1,
     schedule_create: 1,
     schedule_delete: 1,
 }
-"""How often each, in 128 operations; the rest is odd, or time."""
+"""How often each, in 128 steps; the rest is odd, or time."""
 
-AT_ONCE = Menu({**REQUESTS, incomplete: 14})
-ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 3, newest: 1, wait: 5, tick: 4})
+ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 6, newest: 1, wait: 5, tick: 4})
+AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 20, suspend: 24, incomplete: 7})
+"""For clients whose requests interleave: no request that ranges over several trees."""
 
 ANSWERS: dict[str, set[int]] = {
     "promise.get": {200, 400, 404},
