@@ -8,7 +8,7 @@ from unittest import mock
 
 from simulation.mutants import MUTANTS, Patch
 
-from resonate_server.__main__ import main
+from resonate_server.cli import main
 from resonate_server.kernel.model import Decision
 from resonate_server.store.sqlite import Database, SQLiteStore
 from resonate_server.store.sqlite.store import Job, Outcome

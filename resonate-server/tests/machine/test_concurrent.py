@@ -12,10 +12,10 @@ import pytest
 from differential.operations import START
 from differential.sequences import SEED
 from harness.server import ServerProcess
+from machine.history import Call, Unordered, check_histories, order
+from machine.model import Answer, Json, Request
 
 HISTORIES = 50
-CLAIM = {"id": "t1", "version": 0, "pid": "p", "ttl": 1_000}
-CREATE = {"id": "t1", "timeoutAt": START + 1_000, "tags": {"resonate:target": "poll://any@workers"}}
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +31,40 @@ def test_what_many_clients_see_has_an_order(server: ServerProcess) -> None:
 
     print(f"{seen.total()} answers: {dict(seen)}")
     seen.check_strangers()
+
+
+def call(sent: int, answered: int, kind: str, data: Json, status: int, answer: object = None) -> Call:
+    return Call(0, sent, answered, Request(START, kind, data), Answer(status, answer))
+
+
+SCHEDULE = {"id": "s1", "cron": "0 0 1 1 *", "promiseId": "p", "promiseTimeout": 1}
+MISSING = {"id": "s1"}
+
+
+def test_requests_at_the_same_time_may_come_in_any_order() -> None:
+    deleted = call(0, 9, "schedule.delete", MISSING, 200, {})
+    missing = call(1, 3, "schedule.get", MISSING, 404)
+    made = call(2, 8, "schedule.create", SCHEDULE, 200, created())
+
+    assert order([deleted, missing, made]) == [missing, made, deleted]
+
+
+def test_what_was_answered_comes_before_what_is_sent_later() -> None:
+    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
+    missing = call(2, 3, "schedule.get", MISSING, 404)
+
+    with pytest.raises(Unordered):
+        order([made, missing])
+
+
+def test_of_two_who_delete_the_same_one_is_too_late() -> None:
+    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
+    deleted = [call(2, 9, "schedule.delete", MISSING, 200, {}) for _ in range(2)]
+
+    with pytest.raises(Unordered):
+        order([made, *deleted])
+
+
+def created() -> Json:
+    times = {"createdAt": START, "nextRunAt": 1_704_067_200_000}
+    return {"schedule": {**SCHEDULE, "promiseParam": {}, "promiseTags": {}, **times}}

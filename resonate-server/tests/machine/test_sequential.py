@@ -17,8 +17,7 @@ from differential.wire import Wire
 from harness.server import ServerProcess
 from machine.sequence import CORR_ID, Seen, Sequence
 
-FEW = 12_000
-MANY = int(os.environ.get("MACHINE_STEPS", "50_000"))
+STEPS = int(os.environ.get("MACHINE_STEPS", "50_000"))
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +27,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     process.stop()
 
 
-@pytest.mark.parametrize("steps", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"])
-def test_every_answer_is_one_that_the_machine_gives(server: ServerProcess, steps: int) -> None:
+def test_every_answer_is_one_that_the_machine_gives(server: ServerProcess) -> None:
     wire, seen = Wire(server.port), Seen()
     wire.call(body_of("debug.start", {}, START, CORR_ID))
 
-    run_sequences(lambda: Sequence(lambda bodies: wire.call(*bodies), seen), steps)
+    run_sequences(lambda: Sequence(lambda bodies: wire.call(*bodies), seen), STEPS)
 
     print(f"{seen.total()} answers: {dict(seen)}")
+    assert seen.total() >= STEPS
     seen.check()

@@ -31,7 +31,7 @@ TARGET = "poll://any@workers"
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
 """From now to the deadline, in ms."""
 ADDRESSES = ("poll://uni@callers/1", "poll://any@callers", "https://callers.example/", "poll://callers")
-CRONS = ("0 0 1 1 *", "0 0 25 12 *", "no cron")
+CRONS = ("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron")
 
 NEWEST: tuple[Callable[[Choices, Scene], Operation], ...] = ()
 """Odd requests that only the newest rules refuse."""
@@ -51,7 +51,9 @@ def _seldom(choices: Choices) -> bool:
 def _known(choices: Choices, states: dict[str, str], *wanted: str) -> str:
     """Mostly one in a wanted state; else one that is there, if any is."""
     fitting = tuple(id for id, state in states.items() if state in wanted)
-    return choices.one(fitting if fitting and choices.often() else IDS if _seldom(choices) else tuple(states) or IDS)
+    if fitting and choices.often():
+        return choices.one(fitting)
+    return choices.one(tuple(states) or IDS) if choices.often() else choices.one(IDS)
 
 
 def _version(choices: Choices, id: str) -> Relative:
@@ -66,7 +68,9 @@ def _new_promise(choices: Choices, scene: Scene, id: str, target: str | None) ->
     tags = {"resonate:origin": tree_of(id), "resonate:branch": choices.one((id, tree_of(id)))}
     if target is not None:
         tags["resonate:target"] = target
-    tags |= choices.one(({}, {"resonate:timer": "true"}, {"resonate:external": "true"}, {"resonate:scope": "global"}))
+    tags |= choices.one(
+        ({}, {}, {"resonate:timer": "true"}, {"resonate:external": "true"}, {"resonate:scope": "global"})
+    )
     return {"id": id, "timeoutAt": scene.now + choices.one(LIFETIMES), "param": choices.one(VALUES), "tags": tags}
 
 
@@ -264,7 +268,7 @@ def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
     """Mostly something else if no task is in that state: refusals are not all that there is to see."""
 
     def choose(choices: Choices, scene: Scene) -> Operation:
-        there = state in scene.tasks.values() or _seldom(choices)
+        there = state in scene.tasks.values() or not choices.often()
         return (factory if there else instead)(choices, scene)
 
     return choose
@@ -280,8 +284,8 @@ REQUESTS: dict[Factory, int] = {
     promise_get: 2,
     promise_create: 12,
     promise_settle: 6,
-    register_callback: 5,
-    register_listener: 3,
+    register_callback: 4,
+    register_listener: 4,
     promise_search: 2,
     task_get: 6,
     task_create: 10,
@@ -290,7 +294,7 @@ REQUESTS: dict[Factory, int] = {
     fulfill: 4,
     suspend: 18,
     fence: 10,
-    task_heartbeat: 5,
+    task_heartbeat: 6,
     task_halt: 3,
     task_continue: 4,
     schedule_get: 1,
@@ -299,8 +303,8 @@ REQUESTS: dict[Factory, int] = {
 }
 """How often each, in 128 steps; the rest is odd, or time."""
 
-ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 6, newest: 1, wait: 5, tick: 4})
-AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 20, suspend: 24, incomplete: 7})
+ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 3, newest: 1, wait: 6, tick: 5})
+AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 20, suspend: 24, incomplete: 6})
 """For clients whose requests interleave: no request that ranges over several trees."""
 
 ANSWERS: dict[str, set[int]] = {
