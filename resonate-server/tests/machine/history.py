@@ -52,11 +52,11 @@ class Clients:
         self._number = self._random.randint(*CLIENTS)
         self._port = port
         self._guess = State(now=START)
-        self._time_passes = threading.Barrier(self._number)
+        self._time_passes = threading.Barrier(self._number, timeout=60)
         self._began = time.monotonic_ns()
 
     def run(self) -> list[Call]:
-        Wire(self._port).call(body_of("debug.reset", {}, START, CORR_ID))
+        Wire(self._port).call(*(body_of(kind, {}, START, CORR_ID) for kind in ("debug.start", "debug.reset")))
         seeds = [self._random.getrandbits(32) for _ in range(self._number)]
         with ThreadPoolExecutor(self._number) as pool:
             return [call for calls in pool.map(self._client, range(self._number), seeds) for call in calls]
@@ -118,7 +118,7 @@ def order(calls: list[Call]) -> list[Call]:
     """One in which the machine gives all these answers. Raises :class:`Unordered`; ``calls`` are as they were sent."""
     best: list[int] = []
     reached = set()
-    branches = [((), [State(now=START)])]  # type: list[tuple[tuple[int, ...], list[State]]]
+    branches: list[tuple[tuple[int, ...], list[State]]] = [((), [State(now=START)])]
     while branches:
         done, states = branches.pop()
         if len(done) == len(calls):
@@ -151,7 +151,6 @@ def _told(calls: list[Call], best: list[int]) -> str:
 
 def check_histories(port: int, number: int, seed: int) -> Seen:
     """Raises :class:`Unordered` for the first that has no order."""
-    Wire(port).call(body_of("debug.start", {}, START, CORR_ID))
     rng, seen = random.Random(seed), Seen()
     for _ in range(number):
         calls = Clients(port, rng.getrandbits(32)).run()

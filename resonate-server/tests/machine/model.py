@@ -154,11 +154,6 @@ def settled(state: State, id: str, to: str, value: Frozen[Any], when: int) -> St
     return state.put_task(id, state.tasks[id].idle(FULFILLED, frozenset())) if id in state.tasks else state
 
 
-def lease_end(state: State, id: str) -> State:
-    """Rule *lease end*: pending, same version."""
-    return state.put_task(id, state.tasks[id].idle(PENDING))
-
-
 def resume(state: State, awaited: str, awaiter: str) -> State:
     """Rule *resume*. A fulfilled awaiter, also one past its own deadline, has no callbacks any more."""
     task = state.tasks[awaiter]
@@ -169,14 +164,15 @@ def resume(state: State, awaited: str, awaiter: str) -> State:
 
 
 def lease_ends(state: State, ids: Iterable[str]) -> Iterator[State]:
+    """Rule *lease end*: pending, same version."""
     for id in ids:
         task = state.tasks.get(id)
         if task is not None and task.state == ACQUIRED and task.lease_ends <= state.now:
-            yield lease_end(state, id)
+            yield state.put_task(id, task.idle(PENDING))
 
 
 def resumes(state: State, ids: Iterable[str]) -> Iterator[State]:
-    for awaited, awaiter in state.callbacks:
+    for awaited, awaiter in sorted(state.callbacks):
         if awaiter in ids and state.is_settled(awaited):
             yield resume(state, awaited, awaiter)
 
@@ -202,97 +198,25 @@ def must_have_become(state: State, steps: InternalSteps = internal_steps) -> Sta
     return state
 
 
-# --- form -----------------------------------------------------------------------------------------------------------
+# --- external steps: promises ---------------------------------------------------------------------------------------
 
-ADDRESS = re.compile(r"https?://.+|poll://(any|uni)@[^/]+(/.*)?")
-
-
-class Rule(Struct, frozen=True):
-    """``members`` must be there, and texts among them not empty; ``form`` says what else makes it a request at all."""
-
-    members: tuple[str, ...]
-    form: Callable[[Json], bool]
-    step: Step
-
-    def check_form(self, data: Json) -> None:
-        demand(all(data.get(member) not in (None, "") for member in self.members), 400)
-        demand(data.get("version", 0) >= 0 and data.get("ttl", 1) >= 1 and self.form(data), 400)
-
-
-RULES: dict[str, Rule] = {}
+RULES: dict[str, Step] = {}
 """By kind."""
 
 
-def external(*members: str, form: Callable[[Json], bool] = lambda _: True) -> Callable[[Step], Step]:
-    """The external step of the kind that the function is named after."""
+def external(*members: str) -> Callable[[Step], Step]:
+    """The external step of the kind that the function is named after; these members must be there, and not empty."""
 
     def enter(step: Step) -> Step:
-        RULES[step.__name__.replace("_", ".", 1)] = Rule(members, form, step)
+        def checked(state: State, data: Json) -> Outcome:
+            demand(all(data.get(member) not in (None, "") for member in members), 400)
+            demand("version" not in members or data["version"] >= 0, 400)
+            return step(state, data)
+
+        RULES[step.__name__.replace("_", ".", 1)] = checked
         return step
 
     return enter
-
-
-def form_of_settle(data: Json) -> bool:
-    """Nobody but the deadline times a promise out."""
-    return data["state"] in SETTLEMENTS
-
-
-def form_of_callback(data: Json) -> bool:
-    return bool(data["awaited"] != data["awaiter"])
-
-
-def form_of_listener(data: Json) -> bool:
-    return ADDRESS.fullmatch(data["address"]) is not None
-
-
-def form_of_schedule(data: Json) -> bool:
-    return data["cron"] in NEXT_RUN and ":" not in data["id"]
-
-
-def form_of_create(data: Json) -> bool:
-    tags = data.get("tags", {})
-    target, delay = tags.get("resonate:target"), tags.get("resonate:delay")
-    addressed = target is None or ADDRESS.fullmatch(target) is not None
-    delayed = delay is None or (target is not None and delay.isdigit() and int(delay) < data["timeoutAt"])
-    return data["timeoutAt"] >= 0 and addressed and delayed and fits_its_tree(data["id"], tags)
-
-
-def fits_its_tree(id: str, tags: Json) -> bool:
-    """Rules of 0.10: an id begins with its origin, parent and branch (then ``:``, or ``.``: tolerated)."""
-    relatives = [tags[tag] for tag in ("resonate:origin", "resonate:parent", "resonate:branch") if tag in tags]
-    plain = [tags[tag] for tag in ("resonate:origin", "resonate:prefix") if tag in tags]
-    return all(id == name or id.startswith((f"{name}:", f"{name}.")) for name in relatives) and ":" not in "".join(
-        plain
-    )
-
-
-def form_of_task_create(data: Json) -> bool:
-    """Without delay, a rule of 0.10. (The machine has no timers with a target: tolerated.)"""
-    promise = data["action"]["data"]
-    tags = promise.get("tags", {})
-    return "resonate:target" in tags and "resonate:delay" not in tags and form_of_create(promise)
-
-
-def form_of_suspend(data: Json) -> bool:
-    """Some id, none twice, not the task's own."""
-    named = [action["data"]["awaited"] for action in data["actions"]]
-    return 0 < len(named) == len(set(named)) and data["id"] not in named
-
-
-def form_of_fence(data: Json) -> bool:
-    """An action on another promise, well-formed itself."""
-    action: Json = data["action"]
-    other: bool = action["kind"] in ("promise.create", "promise.settle") and data["id"] != action["data"]["id"]
-    return other and RULES[action["kind"]].form(action["data"])
-
-
-def form_of_fulfill(data: Json) -> bool:
-    settlement: Json = data["action"]["data"]
-    return data["id"] == settlement["id"] and form_of_settle(settlement)
-
-
-# --- external steps: promises ---------------------------------------------------------------------------------------
 
 
 @external("id")
@@ -300,9 +224,17 @@ def promise_get(state: State, data: Json) -> Outcome:
     return state, 200, {"promise": promise_record(state, data["id"])}
 
 
-@external("id", "timeoutAt", form=form_of_create)
+@external()
+def promise_search(state: State, data: Json) -> Outcome:
+    """Not specified; here it reads by projection, as everything does."""
+    records = [promise_record(state, id) for id in sorted(state.promises)]
+    return state, 200, {"promises": [one for one in records if data.get("state", one["state"]) == one["state"]]}
+
+
+@external("id", "timeoutAt")
 def promise_create(state: State, data: Json) -> Outcome:
     """What exists is answered as it is. Born past its deadline: settled then, its task fulfilled."""
+    check_promise(data)
     id = data["id"]
     if id not in state.promises:
         born = min(state.now, data["timeoutAt"])
@@ -312,34 +244,55 @@ def promise_create(state: State, data: Json) -> Outcome:
     return promise_get(state, data)
 
 
-@external("id", "state", form=form_of_settle)
+def check_promise(data: Json) -> None:
+    """Rules of form; since 0.10 an id begins with its origin, parent and branch (then ``:``; ``.`` is tolerated)."""
+    tags = data.get("tags", {})
+    demand("resonate:target" not in tags or is_address(tags["resonate:target"]), 400)
+    for name in ("resonate:origin", "resonate:parent", "resonate:branch"):
+        demand(name not in tags or is_below(data["id"], tags[name]), 400)
+    demand(":" not in tags.get("resonate:origin", "") + tags.get("resonate:prefix", ""), 400)
+
+
+def is_below(id: str, ancestor: str) -> bool:
+    return id == ancestor or id.startswith((f"{ancestor}:", f"{ancestor}."))
+
+
+def is_address(text: str) -> bool:
+    return re.fullmatch(r"https?://.+|poll://(any|uni)@[^/]+(/.*)?", text) is not None
+
+
+@external("id", "state")
 def promise_settle(state: State, data: Json) -> Outcome:
     """The first settlement stands."""
+    demand(data["state"] in SETTLEMENTS, 400)
     if not state.is_settled(data["id"]):
         state = settled(state, data["id"], data["state"], frozen(data.get("value", {})), state.now)
     return promise_get(state, data)
 
 
-@external("awaited", "awaiter", form=form_of_callback)
+@external("awaited", "awaiter")
 def promise_register_callback(state: State, data: Json) -> Outcome:
+    """Recorded if both are pending, else without a trace."""
     awaited, awaiter = data["awaited"], data["awaiter"]
+    demand(awaited != awaiter, 400)
     demand(state.promise(awaited).is_external and awaiter in state.tasks, 422)
+    demand(in_reach(state, awaiter, awaited), 422)
     if not state.is_settled(awaited) and not state.is_settled(awaiter):
         state = replace(state, callbacks=state.callbacks | {(awaited, awaiter)})
     return promise_get(state, {"id": awaited})
 
 
-@external("awaited", "address", form=form_of_listener)
+def in_reach(state: State, caller: str, id: str) -> bool:
+    """Rule of 0.10: both have one origin, as far as they tell. (The root of another tree is tolerated.)"""
+    ours, theirs = (state.promise(one).tags.get("resonate:origin") for one in (caller, id))
+    return ours is None or theirs in (ours, id, None)
+
+
+@external("awaited", "address")
 def promise_register_listener(state: State, data: Json) -> Outcome:
+    demand(is_address(data["address"]), 400)
     demand(state.promise(data["awaited"]).is_external, 422)
     return promise_get(state, {"id": data["awaited"]})
-
-
-@external()
-def promise_search(state: State, data: Json) -> Outcome:
-    """Not specified; here it reads by projection, as everything does."""
-    records = [promise_record(state, id) for id in sorted(state.promises)]
-    return state, 200, {"promises": [one for one in records if data.get("state", one["state"]) == one["state"]]}
 
 
 # --- external steps: tasks ------------------------------------------------------------------------------------------
@@ -350,9 +303,11 @@ def task_get(state: State, data: Json) -> Outcome:
     return state, 200, {"task": task_record(state, data["id"])}
 
 
-@external("pid", "ttl", "action", form=form_of_task_create)
+@external("pid", "ttl", "action")
 def task_create(state: State, data: Json) -> Outcome:
+    """A promise and a claim of its task. (The machine has no timers with a target: tolerated.)"""
     promise = data["action"]["data"]
+    demand("resonate:target" in promise["tags"] and "resonate:delay" not in promise["tags"], 400)
     state, _, _ = promise_create(state, promise)
     demand(promise["id"] in state.tasks, 422)
     task = state.task(promise["id"])
@@ -390,32 +345,42 @@ def task_release(state: State, data: Json) -> Outcome:
     return state.put_task(data["id"], held(state, data).idle(PENDING)), 200, {}
 
 
-@external("id", "version", "action", form=form_of_fulfill)
+@external("id", "version", "action")
 def task_fulfill(state: State, data: Json) -> Outcome:
+    settlement = data["action"]["data"]
+    demand(settlement["id"] == data["id"] and settlement["state"] in SETTLEMENTS, 400)
     held(state, data)
-    return promise_settle(state, data["action"]["data"])
+    return promise_settle(state, settlement)
 
 
-@external("id", "version", "actions", form=form_of_suspend)
+@external("id", "version", "actions")
 def task_suspend(state: State, data: Json) -> Outcome:
-    task, id = held(state, data), data["id"]
-    awaited = [action["data"]["awaited"] for action in data["actions"]]
-    demand(all(one in state.promises and state.promises[one].is_external for one in awaited), 422)
+    id, awaited = data["id"], [action["data"]["awaited"] for action in data["actions"]]
+    demand(0 < len(awaited) == len(set(awaited)) and id not in awaited, 400)
+    task = held(state, data)
+    for one in awaited:
+        demand(one in state.promises and state.promise(one).is_external and in_reach(state, id, one), 422)
     if any(state.is_settled(one) for one in awaited):
         return state.put_task(id, replace(task, resumes=frozenset())), 300, {}
     state = replace(state, callbacks=state.callbacks | {(one, id) for one in awaited})
     return state.put_task(id, task.idle(SUSPENDED, frozenset())), 200, {}
 
 
-@external("id", "version", "action", form=form_of_fence)
+@external("id", "version", "action")
 def task_fence(state: State, data: Json) -> Outcome:
-    """The inner answer carries its own status."""
+    """Another promise of the tree is made or settled; the inner answer carries its own status."""
+    id, kind, inner = data["id"], data["action"]["kind"], data["action"]["data"]
+    demand(kind in ("promise.create", "promise.settle") and inner["id"] != id, 400)
+    if kind == "promise.create":
+        check_promise(inner)
+        demand(is_below(id, inner["tags"]["resonate:origin"]) or inner["tags"]["resonate:origin"] == inner["id"], 400)
+    demand(inner.get("state", SETTLEMENTS[0]) in SETTLEMENTS, 400)
     held(state, data)
-    kind = data["action"]["kind"]
+    demand(inner["id"] not in state.promises or in_reach(state, id, inner["id"]), 422)
     try:
-        state, status, answer = RULES[kind].step(state, data["action"]["data"])
+        state, status, answer = RULES[kind](state, inner)
     except Refused as refused:
-        return state, 200, {"action": {"kind": kind, "status": refused.status}}
+        status, answer = refused.status, {}
     return state, 200, {"action": {"kind": kind, "status": status, **answer}}
 
 
@@ -443,7 +408,7 @@ def task_continue(state: State, data: Json) -> Outcome:
     return state.put_task(data["id"], task.idle(PENDING)), 200, {}
 
 
-# --- external steps: schedules --------------------------------------------------------------------------------------
+# --- external steps: schedules, and time by hand --------------------------------------------------------------------
 
 
 @external("id")
@@ -451,9 +416,10 @@ def schedule_get(state: State, data: Json) -> Outcome:
     return state, 200, {"schedule": found(state.schedules, data["id"])}
 
 
-@external("id", "cron", "promiseId", "promiseTimeout", form=form_of_schedule)
+@external("id", "cron", "promiseId", "promiseTimeout")
 def schedule_create(state: State, data: Json) -> Outcome:
-    """What exists is answered as it is. The tags are free."""
+    """What exists is answered as it is. The tags are free: without target its promises have no task."""
+    demand(data["cron"] in NEXT_RUN and ":" not in data["id"], 400)
     if data["id"] not in state.schedules:
         times: Json = {"createdAt": state.now, "nextRunAt": NEXT_RUN[data["cron"]]}
         record = frozen({"promiseParam": {}, "promiseTags": {}, **data, **times})
@@ -465,9 +431,6 @@ def schedule_create(state: State, data: Json) -> Outcome:
 def schedule_delete(state: State, data: Json) -> Outcome:
     found(state.schedules, data["id"])
     return replace(state, schedules=Frozen({k: v for k, v in state.schedules.items() if k != data["id"]})), 200, {}
-
-
-# --- external steps: time by hand -----------------------------------------------------------------------------------
 
 
 @external()
@@ -520,8 +483,7 @@ def answer_to(state: State, request: Request) -> tuple[State, Answer]:
     """What the machine does if it has made its internal steps."""
     try:
         demand(request.kind in RULES, 501)
-        RULES[request.kind].check_form(request.data)
-        after, status, data = RULES[request.kind].step(state, request.data)
+        after, status, data = RULES[request.kind](state, request.data)
     except Refused as refused:
         return state, Answer(refused.status, None)
     return after, Answer(status, data)
@@ -539,7 +501,7 @@ def explain(states: Iterable[State], request: Request, answer: Answer) -> list[S
     seen = comparable(answer)
     explained: list[State] = []
     for after, given in possible(states, request):
-        if given == seen and preload_is_true(after, answer) and after not in explained:
+        if given == seen and after not in explained:
             explained.append(after)
     return explained
 
@@ -555,9 +517,3 @@ def comparable(answer: Answer) -> Answer:
         inner, status = data["action"], data["action"]["head"]["status"]
         data["action"] = {"kind": inner["kind"], "status": status, **(inner["data"] if status < 400 else {})}
     return Answer(answer.status, data)
-
-
-def preload_is_true(state: State, answer: Answer) -> bool:
-    """What is preloaded is left open, but not how it reads."""
-    preload = dict(answer.data).get("preload", []) if answer.status < 400 else []
-    return all(one["id"] in state.promises and one == promise_record(state, one["id"]) for one in preload)

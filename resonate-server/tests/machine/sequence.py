@@ -20,7 +20,7 @@ CORR_ID = "machine"
 """Too short to be taken for unique: no claim counts as repeated."""
 
 
-EXPECTED = {(kind, status) for kind, statuses in ANSWERS.items() for status in statuses}
+EXPECTED = {(kind, status) for statuses, kinds in ANSWERS.items() for kind in kinds.split(", ") for status in statuses}
 
 
 class Seen(Counter[tuple[str, int]]):

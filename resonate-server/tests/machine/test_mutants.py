@@ -16,7 +16,7 @@ from simulation.mutants import MUTANTS, OUTSIDE_THE_KERNEL
 
 from resonate_server.kernel.model import Rules
 
-SEQUENCES = 200
+SEQUENCES = 500
 HISTORIES = 50
 MESSAGES_ONLY = {
     "listeners_are_not_told",

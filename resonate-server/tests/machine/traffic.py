@@ -1,14 +1,12 @@
-"""Random requests to the machine over two trees that collide; a good part of them odd on purpose.
+"""Random requests over two trees that collide, a good part of them odd on purpose.
 
 Drawn like those of the comparisons (differential/operations.py): one number each, and what depends on the state at
 hand is filled in from a :class:`Scene`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from differential.operations import (
-    PAUSES,
     SETTLEMENTS,
     TTLS,
     VALUES,
@@ -19,22 +17,39 @@ from differential.operations import (
     Relative,
     Request,
     Scene,
-    Tick,
     Wait,
+    nothing,
+    tick,
 )
 
 TREES = {"t1": ("t1", "t1.a", "t1.b", "t1.a.x", "t1.a.y", "t1.c", "t1.d"), "t2": ("t2", "t2.a", "t2.b", "t2.c")}
 IDS = tuple(id for ids in TREES.values() for id in ids)
-SCHEDULE = "s1"
 PIDS = ("pid-1", "pid-2")
-TARGET = "poll://any@workers"
+TARGET = {"resonate:target": "poll://any@workers"}
+MARKS: tuple[dict[str, str], ...] = (
+    {},
+    {},
+    {"resonate:timer": "true"},
+    {"resonate:external": "true"},
+    {"resonate:scope": "global"},
+)
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
 """From now to the deadline, in ms."""
+PAUSES = (60, 500, 3_000, 31_000)
+"""Most are a bit more than half of a lease: it ends in the second unless it was extended after the first."""
 ADDRESSES = ("poll://uni@callers/1", "poll://any@callers", "https://callers.example/", "poll://callers")
-CRONS = ("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron")
 
-NEWEST: tuple[Callable[[Choices, Scene], Operation], ...] = ()
-"""Odd requests that only the newest rules refuse."""
+ANSWERS = {
+    (200,): "promise.search, debug.reset, debug.tick, task.fence: promise.create",
+    (200, 404): "task.fence: promise.settle",
+    (200, 400): "promise.create, task.heartbeat, schedule.create",
+    (200, 400, 404): "promise.get, promise.settle, task.get, schedule.get, schedule.delete",
+    (200, 400, 404, 409): "task.acquire, task.release, task.fulfill, task.halt, task.continue, task.fence",
+    (200, 400, 404, 422): "promise.register_callback, promise.register_listener",
+    (200, 400, 409, 422): "task.create",
+    (200, 300, 400, 404, 409, 422): "task.suspend",
+}
+"""Which statuses each kind has. All must occur in a run, and no other."""
 
 
 def tree_of(id: str) -> str:
@@ -56,27 +71,19 @@ def _known(choices: Choices, states: dict[str, str], *wanted: str) -> str:
     return choices.one(tuple(states) or IDS) if choices.often() else choices.one(IDS)
 
 
+def _unused(choices: Choices, scene: Scene) -> str:
+    fitting = tuple(id for id in IDS if id not in scene.promises)
+    return choices.one(fitting if fitting and choices.often() else IDS)
+
+
 def _version(choices: Choices, id: str) -> Relative:
     return Relative(id, choices.one((1, -1)) if _seldom(choices) else 0)
 
 
-def _in_tree(choices: Choices, id: str) -> str:
-    return choices.one(TREES[tree_of(id)])
-
-
-def _new_promise(choices: Choices, scene: Scene, id: str, target: str | None) -> dict[str, Any]:
-    tags = {"resonate:origin": tree_of(id), "resonate:branch": choices.one((id, tree_of(id)))}
-    if target is not None:
-        tags["resonate:target"] = target
-    tags |= choices.one(
-        ({}, {}, {"resonate:timer": "true"}, {"resonate:external": "true"}, {"resonate:scope": "global"})
-    )
+def _new_promise(choices: Choices, scene: Scene, id: str, target: dict[str, str]) -> dict[str, Any]:
+    lineage = {"resonate:origin": tree_of(id), "resonate:branch": choices.one((id, tree_of(id)))}
+    tags = {**lineage, **target, **choices.one(MARKS)}
     return {"id": id, "timeoutAt": scene.now + choices.one(LIFETIMES), "param": choices.one(VALUES), "tags": tags}
-
-
-def _unused(choices: Choices, scene: Scene) -> str:
-    fitting = tuple(id for id in IDS if id not in scene.promises)
-    return choices.one(fitting if fitting and choices.often() else IDS)
 
 
 def _settlement(choices: Choices, id: str) -> dict[str, Any]:
@@ -95,51 +102,51 @@ def promise_get(choices: Choices, scene: Scene) -> Request:
     return Request("promise.get", {"id": _known(choices, scene.promises)})
 
 
+def promise_search(choices: Choices, _: Scene) -> Request:
+    return Request("promise.search", choices.one(({}, {"state": "pending"}, {"state": "rejected_timedout"})))
+
+
 def promise_create(choices: Choices, scene: Scene) -> Request:
-    target = "nowhere" if _seldom(choices) else choices.one((TARGET, TARGET, None))
+    target = {"resonate:target": "nowhere"} if _seldom(choices) else choices.one((TARGET, TARGET, {}))
     return Request("promise.create", _new_promise(choices, scene, _unused(choices, scene), target))
 
 
 def promise_settle(choices: Choices, scene: Scene) -> Request:
-    id = choices.one(scene.awaited) if scene.awaited and choices.often() else _known(choices, scene.promises, "pending")
-    return Request("promise.settle", _settlement(choices, id))
+    awaited = choices.one(scene.awaited) if scene.awaited and choices.often() else None
+    return Request("promise.settle", _settlement(choices, awaited or _known(choices, scene.promises, "pending")))
 
 
 def register_callback(choices: Choices, scene: Scene) -> Request:
     awaiter = _known(choices, scene.tasks, "pending", "acquired", "suspended", "halted")
-    near = tuple(one for one in TREES[tree_of(awaiter)] if one in scene.promises)
-    awaited = choices.one(near) if near and choices.often() else _in_tree(choices, awaiter)
+    near = TREES[tree_of(awaiter)]
+    there = tuple(id for id in near if id in scene.promises)
+    awaited = choices.one(there if there and choices.often() else near)
     return Request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
 
 
 def register_listener(choices: Choices, scene: Scene) -> Request:
     awaited = choices.one(IDS) if _seldom(choices) else _known(choices, scene.promises, "pending")
-    data = {"awaited": awaited, "address": choices.one(ADDRESSES)}
-    return Request("promise.register_listener", data)
-
-
-def promise_search(choices: Choices, _: Scene) -> Request:
-    return Request("promise.search", choices.one(({}, {"state": "pending"}, {"state": "rejected_timedout"})))
+    return Request("promise.register_listener", {"awaited": awaited, "address": choices.one(ADDRESSES)})
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
 
 
-def task_get(choices: Choices, scene: Scene) -> Request:
-    return Request("task.get", {"id": _known(choices, scene.tasks, *scene.tasks.values())})
+def _of_task(kind: str, *states: str) -> Factory:
+    """A request that names only a task, mostly one in one of these states."""
+    return lambda choices, scene: Request(kind, {"id": _known(choices, scene.tasks, *states)})
 
 
 def task_create(choices: Choices, scene: Scene) -> Request:
-    target = None if _seldom(choices) else TARGET
-    promise = _new_promise(choices, scene, _unused(choices, scene), target)
-    claim = {"pid": choices.one(PIDS), "ttl": choices.one(TTLS)}
-    return Request("task.create", {**claim, "action": _action("promise.create", promise)})
+    promise = _new_promise(choices, scene, _unused(choices, scene), {} if _seldom(choices) else TARGET)
+    action = _action("promise.create", promise)
+    return Request("task.create", {"pid": choices.one(PIDS), "ttl": choices.one(TTLS), "action": action})
 
 
 def task_acquire(choices: Choices, scene: Scene) -> Request:
     id = _known(choices, scene.tasks, "pending")
-    data = {"id": id, "version": _version(choices, id), "pid": choices.one(PIDS), "ttl": choices.one(TTLS)}
-    return Request("task.acquire", data)
+    claim = {"pid": choices.one(PIDS), "ttl": choices.one(TTLS)}
+    return Request("task.acquire", {"id": id, "version": _version(choices, id), **claim})
 
 
 def task_release(choices: Choices, scene: Scene) -> Request:
@@ -149,15 +156,16 @@ def task_release(choices: Choices, scene: Scene) -> Request:
 
 def task_fulfill(choices: Choices, scene: Scene) -> Request:
     id = _known(choices, scene.tasks, "acquired")
-    action = _action("promise.settle", _settlement(choices, _in_tree(choices, id) if _seldom(choices) else id))
+    action = _action("promise.settle", _settlement(choices, choices.one(IDS) if _seldom(choices) else id))
     return Request("task.fulfill", {"id": id, "version": _version(choices, id), "action": action})
 
 
 def task_suspend(choices: Choices, scene: Scene) -> Request:
     """Mostly on what is pending; seldom on nothing, on itself, or on the same twice."""
     id = _known(choices, scene.tasks, "acquired")
-    others = tuple(one for one in TREES[tree_of(id)] if one != id and scene.promises.get(one) == "pending")
-    some = others if others and not _seldom(choices) else TREES[tree_of(id)]
+    near = TREES[tree_of(id)]
+    pending = tuple(one for one in near if one != id and scene.promises.get(one) == "pending")
+    some = pending if pending and not _seldom(choices) else near
     awaited = [choices.one(some) for _ in range(choices.one((1, 1, 1, 2, 1, 2, 3, 0)))]
     if not _seldom(choices):
         awaited = [one for one in dict.fromkeys(awaited) if one != id] or [choices.one(some)]
@@ -166,15 +174,13 @@ def task_suspend(choices: Choices, scene: Scene) -> Request:
 
 
 def task_fence(choices: Choices, scene: Scene) -> Request:
+    """Seldom on itself, or of another kind."""
     id = _known(choices, scene.tasks, "acquired")
-    others = tuple(one for one in TREES[tree_of(id)] if one != id)
-    other = id if _seldom(choices) else choices.one(others)
-    kind = "promise.get" if _seldom(choices) else choices.one(("promise.create", "promise.settle"))
-    data = _settlement(choices, other)
-    if kind == "promise.create":
-        data = _new_promise(choices, scene, other, choices.one((TARGET, None)))
-    action = _action(kind, data)
-    return Request("task.fence", {"id": id, "version": _version(choices, id), "action": action})
+    other = id if _seldom(choices) else choices.one(tuple(one for one in TREES[tree_of(id)] if one != id))
+    create = _action("promise.create", _new_promise(choices, scene, other, choices.one((TARGET, {}))))
+    settle = _action("promise.get" if _seldom(choices) else "promise.settle", _settlement(choices, other))
+    data = {"id": id, "version": _version(choices, id), "action": choices.one((create, settle))}
+    return Request("task.fence", data)
 
 
 def task_heartbeat(choices: Choices, scene: Scene) -> Request:
@@ -182,86 +188,6 @@ def task_heartbeat(choices: Choices, scene: Scene) -> Request:
     ids = [_known(choices, scene.tasks, "acquired"), *choices.some(IDS)]
     tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
     return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
-
-
-def task_halt(choices: Choices, scene: Scene) -> Request:
-    return Request("task.halt", {"id": choices.one(tuple(scene.tasks) or IDS)})
-
-
-def task_continue(choices: Choices, scene: Scene) -> Request:
-    return Request("task.continue", {"id": _known(choices, scene.tasks, "halted")})
-
-
-# --- schedules, what is no request, and time ------------------------------------------------------------------------
-
-
-def schedule_get(_: Choices, __: Scene) -> Request:
-    return Request("schedule.get", {"id": SCHEDULE})
-
-
-def schedule_create(choices: Choices, _: Scene) -> Request:
-    """One that does not run within a sequence."""
-    data: dict[str, Any] = {"id": SCHEDULE, "cron": choices.one(CRONS), "promiseId": "{{.timestamp}}"}
-    tags = choices.one(({}, {"resonate:target": TARGET}))
-    return Request("schedule.create", {**data, "promiseTimeout": 60_000, "promiseTags": tags})
-
-
-def schedule_delete(_: Choices, __: Scene) -> Request:
-    return Request("schedule.delete", {"id": SCHEDULE})
-
-
-def incomplete(choices: Choices, scene: Scene) -> Request:
-    """Without one member, or with a version below all."""
-    request = choices.one(tuple(one for one in REQUESTS if one is not promise_search))(choices, scene)
-    assert isinstance(request, Request)
-    if "version" in request.data and choices.often():
-        return Request(request.kind, {**request.data, "version": -1})
-    left_out = choices.one(tuple(request.data) or ("nothing",))
-    return Request(request.kind, {name: member for name, member in request.data.items() if name != left_out})
-
-
-def unknown_kind(_: Choices, __: Scene) -> Request:
-    return Request("promise.grow", {"id": IDS[0]})
-
-
-def foreign_origin(choices: Choices, scene: Scene) -> Request:
-    return _tagged(promise_create(choices, scene), choices.one(("origin", "parent", "branch")), "t3")
-
-
-def colon_in_origin(choices: Choices, scene: Scene) -> Request:
-    return _tagged(promise_create(choices, scene), "prefix", "t1:a")
-
-
-def colon_in_schedule(choices: Choices, scene: Scene) -> Request:
-    request = schedule_create(choices, scene)
-    return Request(request.kind, {**request.data, "id": "s:1"})
-
-
-def delayed_claim(choices: Choices, scene: Scene) -> Request:
-    request = task_create(choices, scene)
-    _tagged(Request("promise.create", request.data["action"]["data"]), "delay", str(scene.now))
-    return request
-
-
-def _tagged(request: Request, tag: str, text: str) -> Request:
-    request.data["tags"][f"resonate:{tag}"] = text
-    return request
-
-
-def nothing(_: Choices, __: Scene) -> None:
-    return None
-
-
-def newest(choices: Choices, scene: Scene) -> Operation:
-    return choices.one(NEWEST)(choices, scene) if NEWEST else None
-
-
-def wait(choices: Choices, _: Scene) -> Wait:
-    return Wait(choices.one(PAUSES))
-
-
-def tick(_: Choices, __: Scene) -> Tick:
-    return Tick()
 
 
 def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
@@ -274,62 +200,55 @@ def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
     return choose
 
 
+# --- schedules, what is against the rules -------------------------------------------------------------------------
+
+
+def schedule(choices: Choices, _: Scene) -> Request:
+    """One that does not run within a sequence."""
+    named = {"id": "s1"}
+    cron = choices.one(("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron"))
+    created = {**named, "cron": cron, "promiseId": "{{.timestamp}}", "promiseTimeout": 60_000}
+    create = Request("schedule.create", {**created, "promiseTags": choices.one(({}, TARGET))})
+    return choices.one((create, Request("schedule.get", named), Request("schedule.delete", named)))
+
+
+def incomplete(choices: Choices, scene: Scene) -> Request:
+    """Without one of its first members, or with a version below all."""
+    request = choices.one(tuple(one for one in REQUESTS if one is not promise_search))(choices, scene)
+    assert isinstance(request, Request)
+    if "version" in request.data and _seldom(choices):
+        return Request(request.kind, {**request.data, "version": -1})
+    left_out = choices.one(tuple(request.data)[:3])
+    return Request(request.kind, {name: member for name, member in request.data.items() if name != left_out})
+
+
+def wait(choices: Choices, _: Scene) -> Wait:
+    return Wait(choices.one(PAUSES))
+
+
 acquire = _with_a("pending", task_acquire, task_create)
-release = _with_a("acquired", task_release, acquire)
-fulfill = _with_a("acquired", task_fulfill, acquire)
-suspend = _with_a("acquired", task_suspend, acquire)
-fence = _with_a("acquired", task_fence, acquire)
 
 REQUESTS: dict[Factory, int] = {
     promise_get: 2,
+    promise_search: 2,
     promise_create: 12,
     promise_settle: 6,
     register_callback: 4,
     register_listener: 4,
-    promise_search: 2,
-    task_get: 6,
-    task_create: 10,
+    _of_task("task.get", "acquired", "suspended"): 6,
+    task_create: 8,
     acquire: 14,
-    release: 4,
-    fulfill: 4,
-    suspend: 18,
-    fence: 10,
+    _with_a("acquired", task_release, acquire): 4,
+    _with_a("acquired", task_fulfill, acquire): 4,
+    _with_a("acquired", task_suspend, acquire): 16,
+    _with_a("acquired", task_fence, acquire): 10,
     task_heartbeat: 6,
-    task_halt: 3,
-    task_continue: 4,
-    schedule_get: 1,
-    schedule_create: 1,
-    schedule_delete: 1,
+    _of_task("task.halt", "acquired", "pending", "suspended"): 3,
+    _of_task("task.continue", "halted"): 3,
+    schedule: 4,
 }
 """How often each, in 128 steps; the rest is odd, or time."""
 
-ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 3, newest: 1, wait: 6, tick: 5})
-AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 20, suspend: 24, incomplete: 6})
+ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 10, wait: 5, tick: 4})
+AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 22, incomplete: 14})
 """For clients whose requests interleave: no request that ranges over several trees."""
-
-ANSWERS: dict[str, set[int]] = {
-    "promise.get": {200, 400, 404},
-    "promise.create": {200, 400},
-    "promise.settle": {200, 400, 404},
-    "promise.register_callback": {200, 400, 404, 422},
-    "promise.register_listener": {200, 400, 404, 422},
-    "promise.search": {200},
-    "task.get": {200, 400, 404},
-    "task.create": {200, 400, 409, 422},
-    "task.acquire": {200, 400, 404, 409},
-    "task.release": {200, 400, 404, 409},
-    "task.fulfill": {200, 400, 404, 409},
-    "task.suspend": {200, 300, 400, 404, 409, 422},
-    "task.fence": {200, 400, 404, 409},
-    "task.fence: promise.create": {200},
-    "task.fence: promise.settle": {200, 404},
-    "task.heartbeat": {200, 400},
-    "task.halt": {200, 400, 404, 409},
-    "task.continue": {200, 400, 404, 409},
-    "schedule.get": {200, 400, 404},
-    "schedule.create": {200, 400},
-    "schedule.delete": {200, 400, 404},
-    "debug.reset": {200},
-    "debug.tick": {200},
-}
-"""Which statuses each kind has. All must occur in a run, and no other."""

@@ -1,33 +1,51 @@
-"""Several clients at once over HTTP: there is an order of each tree's requests in which the model gives all answers.
+"""Random requests over HTTP to a server whose time is moved by hand: the model explains every answer.
 
-The server's clock stands still while they ask, so that an order tells all times, too; between the halves of a history
-it jumps. Another run, or a failing one once more:
+From one client, one after the other. And from several at once: there is an order of each tree's requests in which the
+model gives all answers; the clock stands still while they ask, so that an order tells all times, too. More steps, or a
+failing run once more:
 
-    DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_concurrent.py
+    MACHINE_STEPS=1000000 python -m pytest resonate-server/tests/machine/test_machine.py
+    DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_machine.py
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from differential.kernel import body_of
 from differential.operations import START
-from differential.sequences import SEED
+from differential.sequences import SEED, run_sequences
+from differential.wire import Wire
 from harness.server import ServerProcess
 from machine.history import Call, Unordered, check_histories, order
 from machine.model import Answer, Json, Request
+from machine.sequence import CORR_ID, Seen, Sequence
 
+STEPS = int(os.environ.get("MACHINE_STEPS", "50_000"))
 HISTORIES = 50
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path_factory.mktemp("machine") / "server.log", RESONATE_DEBUG="true").start()
-    yield process
-    process.stop()
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of a server that does nothing by itself."""
+    server = ServerProcess(tmp_path_factory.mktemp("machine") / "server.log", RESONATE_DEBUG="true").start()
+    Wire(server.port).call(body_of("debug.start", {}, START, CORR_ID))
+    yield server.port
+    server.stop()
 
 
-def test_what_many_clients_see_has_an_order(server: ServerProcess) -> None:
+def test_every_answer_is_one_that_the_machine_gives(port: int) -> None:
+    wire, seen = Wire(port), Seen()
+    run_sequences(lambda: Sequence(lambda bodies: wire.call(*bodies), seen), STEPS)
+
+    print(f"{seen.total()} answers: {dict(seen)}")
+    assert seen.total() >= STEPS
+    seen.check()
+
+
+def test_what_clients_see_at_once_has_an_order(port: int) -> None:
     print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
-    seen = check_histories(server.port, HISTORIES, SEED)
+    seen = check_histories(port, HISTORIES, SEED)
 
     print(f"{seen.total()} answers: {dict(seen)}")
     seen.check_strangers()
