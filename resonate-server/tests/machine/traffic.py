@@ -35,7 +35,7 @@ MARKS: tuple[dict[str, str], ...] = (
 )
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
 """From now to the deadline, in ms."""
-PAUSES = (60, 500, 3_000, 31_000)
+PAUSES = (60, 500, 3_000, 31_000, 31_000)
 """Most are a bit more than half of a lease: it ends in the second unless it was extended after the first."""
 ADDRESSES = ("poll://uni@callers/1", "poll://any@callers", "https://callers.example/", "poll://callers")
 
@@ -185,7 +185,7 @@ def task_fence(choices: Choices, scene: Scene) -> Request:
 
 def task_heartbeat(choices: Choices, scene: Scene) -> Request:
     """Of several trees, as the SDKs send it."""
-    ids = [_known(choices, scene.tasks, "acquired"), *choices.some(IDS)]
+    ids = [_known(choices, scene.tasks, "acquired") for _ in range(3)] + [choices.one(IDS)]
     tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
     return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
 
@@ -209,7 +209,8 @@ def schedule(choices: Choices, _: Scene) -> Request:
     cron = choices.one(("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron"))
     created = {**named, "cron": cron, "promiseId": "{{.timestamp}}", "promiseTimeout": 60_000}
     create = Request("schedule.create", {**created, "promiseTags": choices.one(({}, TARGET))})
-    return choices.one((create, Request("schedule.get", named), Request("schedule.delete", named)))
+    get, delete = Request("schedule.get", named), Request("schedule.delete", named)
+    return choices.one((create, get, create, get, delete))
 
 
 def incomplete(choices: Choices, scene: Scene) -> Request:
@@ -231,24 +232,24 @@ acquire = _with_a("pending", task_acquire, task_create)
 REQUESTS: dict[Factory, int] = {
     promise_get: 2,
     promise_search: 2,
-    promise_create: 12,
+    promise_create: 10,
     promise_settle: 6,
     register_callback: 4,
     register_listener: 4,
-    _of_task("task.get", "acquired", "suspended"): 6,
-    task_create: 8,
+    _of_task("task.get", "acquired", "suspended"): 5,
+    task_create: 7,
     acquire: 14,
     _with_a("acquired", task_release, acquire): 4,
     _with_a("acquired", task_fulfill, acquire): 4,
-    _with_a("acquired", task_suspend, acquire): 16,
-    _with_a("acquired", task_fence, acquire): 10,
-    task_heartbeat: 6,
+    _with_a("acquired", task_suspend, acquire): 14,
+    _with_a("acquired", task_fence, acquire): 9,
+    task_heartbeat: 8,
     _of_task("task.halt", "acquired", "pending", "suspended"): 3,
     _of_task("task.continue", "halted"): 3,
-    schedule: 4,
+    schedule: 6,
 }
 """How often each, in 128 steps; the rest is odd, or time."""
 
-ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 10, wait: 5, tick: 4})
-AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 22, incomplete: 14})
+ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 9, wait: 7, tick: 6})
+AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 24, incomplete: 15})
 """For clients whose requests interleave: no request that ranges over several trees."""
