@@ -501,7 +501,7 @@ def explain(states: Iterable[State], request: Request, answer: Answer) -> list[S
     seen = comparable(answer)
     explained: list[State] = []
     for after, given in possible(states, request):
-        if given == seen and after not in explained:
+        if given == seen and preload_is_true(after, answer) and after not in explained:
             explained.append(after)
     return explained
 
@@ -517,3 +517,9 @@ def comparable(answer: Answer) -> Answer:
         inner, status = data["action"], data["action"]["head"]["status"]
         data["action"] = {"kind": inner["kind"], "status": status, **(inner["data"] if status < 400 else {})}
     return Answer(answer.status, data)
+
+
+def preload_is_true(state: State, answer: Answer) -> bool:
+    """What is preloaded is left open, but not how it reads."""
+    preload = dict(answer.data).get("preload", []) if answer.status < 400 else []
+    return all(one["id"] in state.promises and one == promise_record(state, one["id"]) for one in preload)

@@ -33,6 +33,14 @@ MARKS: tuple[dict[str, str], ...] = (
     {"resonate:external": "true"},
     {"resonate:scope": "global"},
 )
+MISPLACED = (
+    {"resonate:origin": "t3"},
+    {"resonate:parent": "t3"},
+    {"resonate:branch": "t3"},
+    {"resonate:prefix": "t1:a"},
+    {"resonate:delay": "1"},
+)
+"""Tags that a task.create must not have."""
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
 """From now to the deadline, in ms."""
 PAUSES = (60, 500, 3_000, 31_000, 31_000)
@@ -44,10 +52,12 @@ ANSWERS = {
     (200, 404): "task.fence: promise.settle",
     (200, 400): "promise.create, task.heartbeat, schedule.create",
     (200, 400, 404): "promise.get, promise.settle, task.get, schedule.get, schedule.delete",
-    (200, 400, 404, 409): "task.acquire, task.release, task.fulfill, task.halt, task.continue, task.fence",
+    (200, 400, 404, 409): "task.acquire, task.release, task.fulfill, task.halt, task.continue",
     (200, 400, 404, 422): "promise.register_callback, promise.register_listener",
     (200, 400, 409, 422): "task.create",
+    (200, 400, 404, 409, 422): "task.fence",
     (200, 300, 400, 404, 409, 422): "task.suspend",
+    (501,): "promise.grow",
 }
 """Which statuses each kind has. All must occur in a run, and no other."""
 
@@ -205,7 +215,7 @@ def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
 
 def schedule(choices: Choices, _: Scene) -> Request:
     """One that does not run within a sequence."""
-    named = {"id": "s1"}
+    named = {"id": choices.one(("s1", "s1", "s1", "s:1"))}
     cron = choices.one(("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron"))
     created = {**named, "cron": cron, "promiseId": "{{.timestamp}}", "promiseTimeout": 60_000}
     create = Request("schedule.create", {**created, "promiseTags": choices.one(({}, TARGET))})
@@ -221,6 +231,26 @@ def incomplete(choices: Choices, scene: Scene) -> Request:
         return Request(request.kind, {**request.data, "version": -1})
     left_out = choices.one(tuple(request.data)[:3])
     return Request(request.kind, {name: member for name, member in request.data.items() if name != left_out})
+
+
+def misplaced(choices: Choices, scene: Scene) -> Request:
+    """In a tree to which its id does not belong, or delayed."""
+    request = task_create(choices, scene)
+    request.data["action"]["data"]["tags"] |= choices.one(MISPLACED)
+    return request
+
+
+def across(choices: Choices, scene: Scene) -> Request:
+    """Of a task and a promise that is perhaps of another tree."""
+    request, other = choices.one((register_callback, task_fence, task_fence))(choices, scene), choices.one(IDS)
+    if request.kind == "task.fence":
+        request.data["action"]["data"]["id"] = other
+        return request
+    return Request(request.kind, {**request.data, "awaited": other})
+
+
+def unknown(_: Choices, __: Scene) -> Request:
+    return Request("promise.grow", {})
 
 
 def wait(choices: Choices, _: Scene) -> Wait:
@@ -250,6 +280,9 @@ REQUESTS: dict[Factory, int] = {
 }
 """How often each, in 128 steps; the rest is odd, or time."""
 
-ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, incomplete: 9, wait: 7, tick: 6})
+NEWEST: dict[Factory, int] = {misplaced: 1, across: 3, unknown: 1}
+"""Against the rules of 0.10 alone."""
+
+ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, **NEWEST, incomplete: 4, wait: 7, tick: 6})
 AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 24, incomplete: 15})
 """For clients whose requests interleave: no request that ranges over several trees."""
