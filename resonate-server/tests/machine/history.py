@@ -1,0 +1,161 @@
+"""Several clients at once, and whether there is an order of their requests that the model explains.
+
+Wing and Gong's search: what comes next is one of the requests that were sent before the first answer that is still
+missing. A point that was reached before, with the same requests and the same states, is not looked at again.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from differential.kernel import body_of
+from differential.operations import BITS, START
+from differential.operations import Request as Drawn
+from differential.wire import Wire
+from machine import model
+from machine.model import Answer, Request, State
+from machine.sequence import CORR_ID, Seen, line_of, scene_of, version_of
+from machine.traffic import AT_ONCE, tree_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+REQUESTS = 80
+CLIENTS = (4, 8)
+LATER = 61_000
+"""So much time (ms) passes in the middle, while nobody asks: leases and some deadlines end, others do not."""
+
+
+class Call(Struct, frozen=True):
+    """Times in ns, all by one clock."""
+
+    client: int
+    sent: int
+    answered: int
+    request: Request
+    answer: Answer
+
+    def __str__(self) -> str:
+        return f"client {self.client} {self.sent:>10} to {self.answered:>10} {line_of(self.request, self.answer)}"
+
+
+# --- a history ------------------------------------------------------------------------------------------------------
+
+
+class Clients:
+    """All have one guess of what the server's state is: what the model makes of the requests as they are answered."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._number = self._random.randint(*CLIENTS)
+        self._port = port
+        self._guess = State(now=START)
+        self._time_passes = threading.Barrier(self._number, timeout=60)
+        self._began = time.monotonic_ns()
+
+    def run(self) -> list[Call]:
+        Wire(self._port).call(*(body_of(kind, {}, START, CORR_ID) for kind in ("debug.start", "debug.reset")))
+        seeds = [self._random.getrandbits(32) for _ in range(self._number)]
+        with ThreadPoolExecutor(self._number) as pool:
+            return [call for calls in pool.map(self._client, range(self._number), seeds) for call in calls]
+
+    def _client(self, client: int, seed: int) -> list[Call]:
+        rng, wire = random.Random(seed), Wire(self._port)
+        calls = []
+        for now in (START, START + LATER):
+            self._time_passes.wait()
+            calls += [self._call(client, wire, rng, now) for _ in range(math.ceil(REQUESTS / 2 / self._number))]
+        return calls
+
+    def _call(self, client: int, wire: Wire, rng: random.Random, now: int) -> Call:
+        state = model.must_have_become(model.at(self._guess, now))
+        drawn = AT_ONCE.decode(rng.getrandbits(BITS), scene_of(state))
+        assert isinstance(drawn, Drawn)
+        request = Request(now, drawn.kind, drawn.data_for(lambda id: version_of(state, id)))
+        body = body_of(request.kind, request.data, now, CORR_ID)
+        sent = time.monotonic_ns()
+        reply = wire.call(body)[0]
+        answered = time.monotonic_ns()
+        answer = Answer(reply.status, reply.data)
+        self._learn(request, answer)
+        return Call(client, sent - self._began, answered - self._began, request, answer)
+
+    def _learn(self, request: Request, answer: Answer) -> None:
+        explained = model.explain([self._guess], request, answer)
+        if explained:
+            self._guess = explained[0]
+
+
+# --- an order -------------------------------------------------------------------------------------------------------
+
+
+def by_tree(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    """The requests of each tree, as they were sent; requests of different trees do not see each other.
+
+    A heartbeat beats in each tree for itself.
+    """
+    trees: dict[str, list[Call]] = {}
+    for call in sorted(calls, key=lambda call: call.sent):
+        for tree in sorted({tree_of(id) for id in call.request.ids}) or [""]:
+            trees.setdefault(tree, []).append(replace(call, request=_within(tree, call.request)))
+    return trees
+
+
+def _within(tree: str, request: Request) -> Request:
+    if "tasks" not in request.data:
+        return request
+    tasks = [named for named in request.data["tasks"] if tree_of(named["id"]) == tree]
+    return replace(request, data={**request.data, "tasks": tasks})
+
+
+class Unordered(AssertionError):
+    """No order explains the answers."""
+
+
+def order(calls: list[Call]) -> list[Call]:
+    """One in which the machine gives all these answers. Raises :class:`Unordered`; ``calls`` are as they were sent."""
+    best: list[int] = []
+    reached = set()
+    branches: list[tuple[tuple[int, ...], list[State]]] = [((), [State(now=START)])]
+    while branches:
+        done, states = branches.pop()
+        if len(done) == len(calls):
+            return [calls[number] for number in done]
+        best = max(best, list(done), key=len)
+        point = (frozenset(done), frozenset(states))
+        if point in reached:
+            continue
+        reached.add(point)
+        for number in reversed(_next(calls, point[0])):
+            after = model.explain(states, calls[number].request, calls[number].answer)
+            if after:
+                branches.append(((*done, number), after))
+    raise Unordered(_told(calls, best))
+
+
+def _next(calls: list[Call], done: frozenset[int]) -> list[int]:
+    """Those that are not certainly later than another one that is left; what was answered first comes first."""
+    left = [number for number in range(len(calls)) if number not in done]
+    first_answer = min(calls[number].answered for number in left)
+    fitting = [number for number in left if calls[number].sent <= first_answer]
+    return sorted(fitting, key=lambda number: calls[number].answered)
+
+
+def _told(calls: list[Call], best: list[int]) -> str:
+    ordered = "\n  ".join(str(calls[number]) for number in best)
+    left = "\n  ".join(str(call) for number, call in enumerate(calls) if number not in best)
+    return f"no order explains all answers; the longest is\n  {ordered}\nwithout\n  {left}"
+
+
+def check_histories(port: int, number: int, seed: int) -> Seen:
+    """Raises :class:`Unordered` for the first that has no order."""
+    rng, seen = random.Random(seed), Seen()
+    for _ in range(number):
+        calls = Clients(port, rng.getrandbits(32)).run()
+        for call in calls:
+            seen.add(call.request.kind, call.answer)
+        for tree in by_tree(calls).values():
+            order(tree)
+    return seen

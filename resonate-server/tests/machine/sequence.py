@@ -1,0 +1,121 @@
+"""One client, one request after the other, time moved by hand: every answer must be explained by the model."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from differential.kernel import Reply, body_of
+from differential.operations import START, Request, Scene, Tick, Wait
+from machine import model
+from machine.model import Answer, State
+from machine.traffic import ANSWERS, ONE_BY_ONE
+
+type Send = Callable[[list[bytes]], list[Reply]]
+"""They are worked off in this order."""
+
+BATCH = 12
+"""So many steps are sent at once; a fifth of a sequence."""
+
+CORR_ID = "machine"
+"""Too short to be taken for unique: no claim counts as repeated."""
+
+
+EXPECTED = {(kind, status) for statuses, kinds in ANSWERS.items() for kind in kinds.split(", ") for status in statuses}
+
+
+class Seen(Counter[tuple[str, int]]):
+    """How often each kind was answered with each status."""
+
+    def add(self, kind: str, answer: Answer) -> None:
+        self[kind, answer.status] += 1
+        if kind == "task.fence" and answer.status == 200:
+            inner = answer.data["action"]
+            self[f"{kind}: {inner['kind']}", inner["head"]["status"]] += 1
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` unless the answers are those of the table, all of them."""
+        assert EXPECTED - self.keys() == set(), "never occurred"
+        self.check_strangers()
+
+    def check_strangers(self) -> None:
+        """Raise ``AssertionError`` unless all answers are in the table."""
+        assert self.keys() - EXPECTED == set(), "not in the table"
+
+
+class Sequence:
+    """An emptied server and what the model makes of it, as differential.sequences runs it.
+
+    Requests build on a guess: what the model would have become if it had made them already.
+    """
+
+    def __init__(self, send: Send, seen: Seen) -> None:
+        self._send = send
+        self._seen = seen
+        self._steps = 0
+        self._now = START
+        self._guess = State(now=START)
+        self._states = [self._guess]
+        self._planned = [model.Request(START, "debug.reset", {})]
+        self.history: list[str] = []
+
+    def close(self) -> None:
+        pass
+
+    def step(self, number: int) -> None:
+        self._plan(number)
+        self._steps += 1
+        if self._steps % BATCH == 0:
+            self._run()
+
+    def _plan(self, number: int) -> None:
+        state = model.must_have_become(model.at(self._guess, self._now), model.resumes)
+        match ONE_BY_ONE.decode(number, scene_of(state)):
+            case Wait(ms=ms):
+                self._now += ms
+                return
+            case Tick():
+                request = model.Request(self._now, "debug.tick", {"time": self._now})
+            case Request() as drawn:
+                data = drawn.data_for(lambda id: version_of(state, id))
+                request = model.Request(self._now, drawn.kind, data)
+            case _:
+                return
+        self._planned.append(request)
+        self._guess = model.answer_to(state, request)[0]
+
+    def _run(self) -> None:
+        """Make the requests."""
+        replies = self._send([body_of(one.kind, one.data, one.now, CORR_ID) for one in self._planned])
+        for request, reply in zip(self._planned, replies, strict=True):
+            self._explain(request, Answer(reply.status, reply.data))
+        self._planned.clear()
+        self._guess = self._states[0]
+
+    def _explain(self, request: model.Request, answer: Answer) -> None:
+        self.history.append(line_of(request, answer))
+        self._seen.add(request.kind, answer)
+        after = model.explain(self._states, request, answer)
+        assert after, f"answered\n  {answer.data}\nthe machine answers\n  {told(self._states, request)}"
+        self._states = after
+
+
+def line_of(request: model.Request, answer: Answer) -> str:
+    return f"+{request.now - START} ms {request.kind} {json.dumps(request.data)} -> {answer.status}"
+
+
+def told(states: Iterable[State], request: model.Request) -> str:
+    """What the model would answer, for people."""
+    return "\n  or ".join({f"{answer.status} {answer.data}" for _, answer in model.possible(states, request)})
+
+
+def scene_of(state: State) -> Scene:
+    """What the next request may build on."""
+    promises = {id: promise.state for id, promise in state.promises.items()}
+    tasks = {id: task.state for id, task in state.tasks.items()}
+    return Scene(
+        now=state.now, promises=promises, tasks=tasks, awaited=tuple(sorted(one for one, _ in state.callbacks))
+    )
+
+
+def version_of(state: State, id: str) -> int:
+    return state.tasks[id].version if id in state.tasks else 0

@@ -1,0 +1,88 @@
+"""Random requests over HTTP to a server whose time is moved by hand: the model explains every answer.
+
+From one client, one after the other. And from several at once: there is an order of each tree's requests in which the
+model gives all answers; the clock stands still while they ask, so that an order tells all times, too. More steps, or a
+failing run once more:
+
+    MACHINE_STEPS=1000000 python -m pytest resonate-server/tests/machine/test_machine.py
+    DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_machine.py
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from differential.kernel import body_of
+from differential.operations import START
+from differential.sequences import SEED, run_sequences
+from differential.wire import Wire
+from harness.server import ServerProcess
+from machine.history import Call, Unordered, check_histories, order
+from machine.model import Answer, Json, Request
+from machine.sequence import CORR_ID, Seen, Sequence
+
+STEPS = int(os.environ.get("MACHINE_STEPS", "50_000"))
+HISTORIES = 50
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of a server that does nothing by itself."""
+    server = ServerProcess(tmp_path_factory.mktemp("machine") / "server.log", RESONATE_DEBUG="true").start()
+    Wire(server.port).call(body_of("debug.start", {}, START, CORR_ID))
+    yield server.port
+    server.stop()
+
+
+def test_every_answer_is_one_that_the_machine_gives(port: int) -> None:
+    wire, seen = Wire(port), Seen()
+    run_sequences(lambda: Sequence(lambda bodies: wire.call(*bodies), seen), STEPS)
+
+    print(f"{seen.total()} answers: {dict(seen)}")
+    assert seen.total() >= STEPS
+    seen.check()
+
+
+def test_what_clients_see_at_once_has_an_order(port: int) -> None:
+    print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
+    seen = check_histories(port, HISTORIES, SEED)
+
+    print(f"{seen.total()} answers: {dict(seen)}")
+    seen.check_strangers()
+
+
+def call(sent: int, answered: int, kind: str, data: Json, status: int, answer: object = None) -> Call:
+    return Call(0, sent, answered, Request(START, kind, data), Answer(status, answer))
+
+
+SCHEDULE = {"id": "s1", "cron": "0 0 1 1 *", "promiseId": "p", "promiseTimeout": 1}
+MISSING = {"id": "s1"}
+
+
+def test_requests_at_the_same_time_may_come_in_any_order() -> None:
+    deleted = call(0, 9, "schedule.delete", MISSING, 200, {})
+    missing = call(1, 3, "schedule.get", MISSING, 404)
+    made = call(2, 8, "schedule.create", SCHEDULE, 200, created())
+
+    assert order([deleted, missing, made]) == [missing, made, deleted]
+
+
+def test_what_was_answered_comes_before_what_is_sent_later() -> None:
+    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
+    missing = call(2, 3, "schedule.get", MISSING, 404)
+
+    with pytest.raises(Unordered):
+        order([made, missing])
+
+
+def test_of_two_who_delete_the_same_one_is_too_late() -> None:
+    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
+    deleted = [call(2, 9, "schedule.delete", MISSING, 200, {}) for _ in range(2)]
+
+    with pytest.raises(Unordered):
+        order([made, *deleted])
+
+
+def created() -> Json:
+    times = {"createdAt": START, "nextRunAt": 1_704_067_200_000}
+    return {"schedule": {**SCHEDULE, "promiseParam": {}, "promiseTags": {}, **times}}

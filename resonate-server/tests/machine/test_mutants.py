@@ -1,0 +1,59 @@
+"""The model notices mistakes: with each of them made on purpose, some answer must be without an explanation."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from differential.kernel import Kernel
+from differential.operations import BITS
+from differential.sequences import LENGTH, DifferError, run_sequence
+from harness.server import ServerProcess
+from machine.history import Unordered, check_histories
+from machine.sequence import Seen, Sequence
+from simulation.mutants import MUTANTS, OUTSIDE_THE_KERNEL
+
+from resonate_server.kernel.model import Rules
+
+SEQUENCES = 500
+HISTORIES = 50
+MESSAGES_ONLY = {
+    "listeners_are_not_told",
+    "a_pending_task_is_not_sent_again",
+    "a_pending_task_has_no_timer",
+}
+"""What no answer shows."""
+
+
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in OUTSIDE_THE_KERNEL | MESSAGES_ONLY])
+def test_one_client_notices(name: str) -> None:
+    with MUTANTS[name](), pytest.raises(DifferError):
+        run_many_sequences()
+
+
+def run_many_sequences() -> None:
+    kernel, seen, rng = Kernel(Rules()), Seen(), random.Random(1)
+    for _ in range(SEQUENCES):
+        sequence = Sequence(lambda bodies: [kernel.call(body) for body in bodies], seen)
+        run_sequence(sequence, [rng.getrandbits(BITS) for _ in range(LENGTH)])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requests_in_one_transaction_do_not_see_each_other",
+        "no_request_checks_the_version",
+        "a_fence_needs_no_lease",
+        "the_last_settlement_wins",
+    ],
+)
+def test_clients_at_once_notice(name: str, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "server.log", RESONATE_DEBUG="true", PYTHONPATH=os.pathsep.join(sys.path))
+    server.command[1:3] = ["-m", "machine.mutants", name]
+    server.start()
+    try:
+        with pytest.raises(Unordered):
+            check_histories(server.port, HISTORIES, seed=1)
+    finally:
+        server.stop()
