@@ -34,8 +34,12 @@ class Seen(Counter[tuple[str, int]]):
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless the answers are those of the table, all of them."""
-        assert EXPECTED - self.keys() == set(), "never occurred"
+        assert self.missing() == set(), "never occurred"
         self.check_strangers()
+
+    def missing(self) -> set[tuple[str, int]]:
+        """What must occur in a run, and has not."""
+        return EXPECTED - self.keys()
 
     def check_strangers(self) -> None:
         """Raise ``AssertionError`` unless all answers are in the table."""

@@ -36,7 +36,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def test_every_answer_is_one_that_the_machine_gives(port: int) -> None:
     wire, seen = Wire(port), Seen()
-    run_sequences(lambda: Sequence(lambda bodies: wire.call(*bodies), seen), STEPS)
+    run_sequences(
+        lambda: Sequence(lambda bodies: wire.call(*bodies), seen),
+        STEPS,
+        lambda: seen.total() >= STEPS and not seen.missing(),
+    )
 
     print(f"{seen.total()} answers: {dict(seen)}")
     assert seen.total() >= STEPS
