@@ -63,15 +63,17 @@ def test_a_time_in_the_head_replaces_the_clock(still: Client) -> None:
 
 
 def test_a_tick_settles_what_is_due_then(still: Client) -> None:
-    create_at(still, 0, "early", timeout_at=10)
+    create_at(still, 0, "early", timeout_at=10, external="true")
+    create_at(still, 0, "internal", timeout_at=10, external="false")
     create_at(still, 0, "timer", timeout_at=10, timer="true")
-    create_at(still, 0, "late", timeout_at=11)
+    create_at(still, 0, "late", timeout_at=11, external="true")
     ticked = still.call("debug.tick", time=10)
     snap = still.call("debug.snap").data
 
     assert ticked == Reply(status=200, data=[])
     assert {promise["id"]: promise["state"] for promise in snap["promises"]} == {
         "early": "rejected_timedout",
+        "internal": "pending",
         "late": "pending",
         "timer": "resolved",
     }

@@ -248,8 +248,10 @@ def check_promise(data: Json) -> None:
     """Rules of form; since 0.10 an id begins with its origin, parent and branch (then ``:``; ``.`` is tolerated)."""
     tags = data.get("tags", {})
     demand("resonate:target" not in tags or is_address(tags["resonate:target"]), 400)
+    origin = tags.get("resonate:origin")
     for name in ("resonate:origin", "resonate:parent", "resonate:branch"):
-        demand(name not in tags or is_below(data["id"], tags[name]), 400)
+        is_beside = name == "resonate:parent" and origin is not None and is_below(tags.get(name, ""), origin)
+        demand(name not in tags or is_below(data["id"], tags[name]) or is_beside, 400)
     demand(":" not in tags.get("resonate:origin", "") + tags.get("resonate:prefix", ""), 400)
 
 

@@ -95,19 +95,20 @@ def is_below(id: str, ancestor: str) -> bool:
 def _check_lineage(id: str, tags: Tags) -> None:
     """Raise :class:`Malformed` if ``tags`` put the promise into a tree to which its id does not belong (section 3.1).
 
-    Only SDK 0.7.4 and its like send a prefix; what is tolerated for them hangs on it.
+    Only SDK 0.7.4 and its like send a prefix; what is tolerated for them hangs on it. A detached call may stand beside
+    its parent, in one tree or below one prefix.
     """
-    prefix = tags.get("resonate:prefix")
+    origin, prefix = tags.get("resonate:origin"), tags.get("resonate:prefix")
     if prefix is not None and ":" in prefix and not is_below(id, prefix):
         raise Malformed("a resonate:prefix with ':' must be the promise's id, or begin it, followed by ':' or '.'")
     for name in ANCESTORS:
         ancestor = tags.get(name)
         if ancestor is None or is_below(id, ancestor):
             continue
-        is_detached = prefix is not None and is_below(id, prefix) and is_below(ancestor, prefix)
-        if name != "resonate:parent" or not is_detached:
+        is_beside = any(root and is_below(id, root) and is_below(ancestor, root) for root in (origin, prefix))
+        if name != "resonate:parent" or not is_beside:
             raise Malformed(f"the tag {name} must be the promise's id, or begin it, followed by ':' or '.'")
-    if ":" in id and tags.get("resonate:origin") == id and prefix is None:
+    if ":" in id and origin == id and prefix is None:
         raise Malformed("the root of a tree, which is its own resonate:origin, has no ':' in its id")
 
 

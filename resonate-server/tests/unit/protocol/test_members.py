@@ -456,6 +456,12 @@ class TestLineageOfOlderClients:
         id = "mine:r"
         accepted(kind, creations(id, origin=id, branch=id, parent=id, prefix=id)[kind])
 
+    def test_go_detaches_to_below_the_root_whoever_calls(self, kind: str) -> None:
+        accepted(kind, creations("r.dd1051cb84a8cdd2", origin="r", branch="r.dd1051cb84a8cdd2", parent="r.1.1")[kind])
+
+    def test_a_parent_in_another_tree_is_refused_all_the_same(self, kind: str) -> None:
+        assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
+
     def test_the_typescript_sdk_gives_a_call_an_id_and_a_tree_of_its_own(self, kind: str) -> None:
         accepted(kind, creations("own", origin="own", branch="own", parent="own")[kind])
 
