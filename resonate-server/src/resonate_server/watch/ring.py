@@ -1,9 +1,10 @@
 """The ring: the latest events, numbered, in bounded memory. Older ones are forgotten, not written anywhere."""
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 
-from resonate_server.watch.events import Event
+from resonate_server.watch.events import ChainEvent, Event
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -22,6 +23,8 @@ class Ring:
         self._last = 0
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
+        self._chains: dict[str, deque[ChainEvent]] = {}
+        """Those of each chain, oldest first."""
         self._max_weight = max_weight
         self._weight = 0
 
@@ -44,6 +47,8 @@ class Ring:
         if number - self._first == len(events):
             self._forget_first()
         events[number % len(events)] = event
+        if isinstance(event, ChainEvent) and event.chain is not None:
+            self._chains.setdefault(event.chain, deque()).append(event)
         kept = event.weight()
         if kept:
             self._weight += kept
@@ -61,10 +66,10 @@ class Ring:
         begin = max(seq + 1, self._first)
         return self._range(begin, min(self._last + 1, begin + limit))
 
-    def up_to(self, seq: int) -> list[Event]:
-        """All that are kept, until number ``seq``."""
+    def of(self, chain: str) -> list[ChainEvent]:
+        """All that are kept of one chain."""
         self.catch_up()
-        return self._range(self._first, min(seq, self._last) + 1)
+        return list(self._chains.get(chain, ()))
 
     def _range(self, begin: int, end: int) -> list[Event]:
         size = len(self._events)
@@ -79,4 +84,9 @@ class Ring:
         event, self._events[place] = self._events[place], None
         if event is not None:
             self._weight -= event.weight()
+        if isinstance(event, ChainEvent) and event.chain is not None:
+            kept = self._chains[event.chain]
+            kept.popleft()
+            if not kept:
+                del self._chains[event.chain]
         self._first += 1

@@ -23,6 +23,7 @@ from resonate_server.watch.feed import Feed
 from resonate_server.watch.intake import Intake
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.roster import Group, groups
+from resonate_server.watch.spells import Spells
 
 
 class Reader(Protocol):
@@ -38,7 +39,8 @@ class Watch(EngineObserver, DeliveryObserver):
     def __init__(self, reader: Reader, members: Callable[[], Iterable[Member]], now: Callable[[], int]) -> None:
         self.ring = Ring()
         self.feed = Feed(self.ring)
-        self.chains = Chains(reader, self.ring, now)
+        self._spells = Spells(now())
+        self.chains = Chains(reader, self.ring, self._spells, now)
         self.now = now
         self._reader = reader
         self._members = members
@@ -59,15 +61,19 @@ class Watch(EngineObserver, DeliveryObserver):
     # --- what delivery reports --------------------------------------------------------------------------------------
 
     def connected(self, group: str, pid: str, again: bool) -> None:
+        self._spells.connected(group, pid, self.now())
         self._happened(WorkerConnected(0, self.now(), group, pid, again))
 
     def left(self, group: str, pid: str, planned: bool) -> None:
+        if not planned:  # An end that the server planned says nothing about the worker.
+            self._spells.left(group, pid, self.now())
         self._happened(WorkerLeft(0, self.now(), group, pid, planned))
 
     def silent(self, group: str, pid: str) -> None:
         self._happened(WorkerSilent(0, self.now(), group, pid))
 
     def gone(self, group: str, pid: str) -> None:
+        self._spells.left(group, pid, self.now())
         self._happened(WorkerGone(0, self.now(), group, pid))
 
     def heard(self, group: str, pid: str) -> None:
