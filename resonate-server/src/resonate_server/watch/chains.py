@@ -22,6 +22,7 @@ from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of, group_of
+from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.spells import Spells
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
@@ -126,10 +127,11 @@ class _Portion(Struct, frozen=True):
 class Chains:
     """``now`` tells the time in ms since the epoch."""
 
-    def __init__(self, reader: Reader, ring: Ring, spells: Spells, now: Callable[[], int]) -> None:
+    def __init__(self, reader: Reader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
         self._reader = reader
         self._ring = ring
         self._spells = spells
+        self._outages = outages
         self._now = now
 
     # --- the list ---------------------------------------------------------------------------------------------------
@@ -179,7 +181,8 @@ class Chains:
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
         fill_in(promises, await self._lives(root), self._spells)
-        return ChainView(root, [_granted(view, prefix) for view in promises], cut)
+        begin = min((view.created_at for view in promises), default=0)
+        return ChainView(root, [_granted(view, prefix) for view in promises], cut, self._outages.after(begin))
 
     async def _lives(self, root: str) -> Lives:
         lives = Lives()

@@ -117,6 +117,12 @@ class TaskRefused(ChainEvent, tag="task.refused", gc=False):
     request: str
 
 
+class ServerBack(Event, tag="server.back", gc=False):
+    """This server runs again, after an outage that began at ``since``."""
+
+    since: int
+
+
 class WorkerEvent(Event, gc=False):
     """Something that a worker did."""
 

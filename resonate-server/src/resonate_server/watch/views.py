@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.watch.outages import Outage
 
 
 class Role(StrEnum):
@@ -80,8 +81,9 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``promises`` in the order of their ids; ``cut``: there are more."""
+    """``promises`` in the order of their ids; ``cut``: there are more. ``outages`` of the server since it began."""
 
     id: str
     promises: list[PromiseView]
     cut: bool
+    outages: list[Outage]

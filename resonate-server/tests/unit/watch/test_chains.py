@@ -26,6 +26,7 @@ from resonate_server.watch.chains import (
     decode_place,
     encode_place,
 )
+from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.spells import Spells
 from resonate_server.watch.views import ChainView, Kind, PromiseView
@@ -62,7 +63,8 @@ class Scene:
         self.ring = Ring()
         self.spells = Spells(START)
         self.spells.connected("workers", PID, START)
-        self.chains = Chains(self, self.ring, self.spells, lambda: self.driver.now)
+        outages = Outages(None, lambda: self.driver.now, lambda _: None)
+        self.chains = Chains(self, self.ring, self.spells, outages, lambda: self.driver.now)
         self.reads = 0
 
     async def read[T](self, query: Callable[[View], T]) -> T:

@@ -1,13 +1,13 @@
 // The page's wiring: what comes from the server goes into the models, what changed goes to the views.
 //
 // Hooks that tests and pictures rely on:
-//   #status[data-state=live|stale|connecting]   body[data-pane=chains|timeline|workers] (narrow screens)
+//   #status[data-state=live|stale|connecting|failed]   body[data-pane=chains|timeline|workers] (narrow screens)
 //   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
 //   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
 //   #timeline [data-promise][data-state] with .row-name .row-result and
 //     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
-//   #now (hidden unless something is pending)   #detail   #legend
+//   #outages .outage   #now (hidden unless something is pending)   #detail   #legend
 //   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
@@ -95,12 +95,15 @@ class Page {
     this.roster.heard(groups);
     this.change("groups");
     this.heardAt = Date.now();
+    this.timeline.awaySince = null;
     showStatus("live");
   }
 
   lost(why) {
     this.clock.freeze();
-    if (this.heardAt) showStatus("stale", this.heardAt, why);
+    if (!this.heardAt) return;
+    this.timeline.awaySince ??= Date.now();
+    showStatus("stale", this.heardAt, why);
   }
 
   refused(error) {
@@ -397,3 +400,4 @@ const page = new Page();
 wireTopbar();
 wire(page);
 page.start();
+document.documentElement.dataset.started = "";

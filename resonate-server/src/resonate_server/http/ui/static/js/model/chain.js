@@ -16,9 +16,8 @@ export const isCall = (promise) => promise.role === "call";
 export const isStep = (promise) => promise.role === "step";
 
 export class Chain {
-  constructor({ id, promises, cut }) {
-    this.id = id;
-    this.cut = cut;
+  constructor({ id, promises, cut, outages }) {
+    Object.assign(this, { id, cut, outages });
     this.promises = new Map(promises.map((record) => [record.id, promiseOf(record)]));
   }
 
@@ -31,9 +30,10 @@ export class Chain {
     return false;
   }
 
-  /** Whether `event` may have changed what the server tells of it: what happens to workers, too, leaves gaps. */
+  /** Whether `event` may have changed what the server tells of it: what happens to workers and to itself, too, does. */
   isTouchedBy(event) {
     if (event.kind.startsWith("worker.")) return event.kind !== "worker.heard";
+    if (event.kind === "server.back") return true;
     return event.chain === this.id || this.promises.has(event.id);
   }
 }

@@ -59,6 +59,7 @@ const SENTENCES = {
   "task.unclaimed": (event, name) => `${name}: ${event.trouble}`,
   "task.halted": (_event, name) => `${name} halted by an operator`,
   "task.refused": (event, name) => `${name}: a late write of attempt ${event.version} was refused`,
+  "server.back": (event) => `the server is back after ${duration(event.at - event.since)}`,
   "worker.connected": (event) => `${workerOf(event)} connected${event.again ? " again" : ""}`,
   "worker.left": (event) => (event.planned ? `${workerOf(event)}: stream ended by the server` : `${workerOf(event)} gone: connection closed`),
   "worker.silent": (event) => `${workerOf(event)} silent: a lease of its ended`,

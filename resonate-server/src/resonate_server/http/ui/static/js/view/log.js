@@ -5,7 +5,7 @@ import { byId, bdi, el, say } from "./dom.js";
 
 const MOST = 200;
 const GULP = 200;
-const ANNOUNCED = ["worker.left", "worker.gone", "worker.connected", "task.lost", "promise.settled"];
+const ANNOUNCED = ["server.back", "worker.left", "worker.gone", "worker.connected", "task.lost", "promise.settled"];
 const ANNOUNCE_EVERY = 3000;
 
 export class LogView {

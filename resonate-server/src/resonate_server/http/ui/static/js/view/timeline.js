@@ -14,6 +14,9 @@ const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
 
+/** A stream that begins again within this time was no outage. */
+const NOTICEABLE = 1000;
+
 /** Who asked for less motion gets steps instead of frames. */
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
@@ -25,6 +28,9 @@ export class TimelineView {
   #focused = null;
   #wasPending = false;
   #count = 0;
+
+  /** Since when the server is not heard of, by this machine's clock; null while it is. */
+  awaySince = null;
 
   /** `pick(row, pinned)` when a row is hovered, focused or chosen; `now()`. */
   constructor({ pick, now }) {
@@ -61,6 +67,7 @@ export class TimelineView {
     this.rows = rowsOf(this.chain);
     this.byId = new Map(this.rows.map((row) => [row.promise.id, row]));
     this.#rescale();
+    this.#drawOutages();
     this.virtual.items = this.rows;
     this.#tellHeadline();
     byId("timeline-cut").hidden = !this.chain.cut;
@@ -119,6 +126,16 @@ export class TimelineView {
     const share = at / this.#span;
     const node = el("span", { class: share > 0.94 ? "mark last" : "mark", title: fullTime(this.begin + at) }, mark(at));
     return placed(node, share);
+  }
+
+  /** A band across all rows for each time in which the server was away. */
+  #drawOutages() {
+    byId("outages").replaceChildren(...this.chain.outages.map(({ from, to }) => {
+      const begin = Math.max(from, this.begin);
+      const node = placed(el("span", { class: "outage" }, el("b", {}, `server away ${duration(to - from)}`)), (begin - this.begin) / this.#span);
+      node.style.width = percent((to - begin) / this.#span);
+      return node;
+    }));
   }
 
   // ── rows ──
@@ -248,7 +265,8 @@ export class TimelineView {
   }
 
   #tellHeadline() {
-    const told = headline(this.rows, this.now(), this.nameOfId);
+    const away = this.awaySince === null ? 0 : Date.now() - this.awaySince;
+    const told = away > NOTICEABLE ? { tone: "gap", text: `The server is away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.rows, this.now(), this.nameOfId);
     const root = this.chain.root;
     attribute(byId("headline"), "data-tone", told.tone);
     say(byId("headline-text"), told.text);
