@@ -5,7 +5,7 @@ told by the worker's log: an attempt has one, and one more each time that it goe
 life of a call is a list of phases: it waits, runs, is suspended, or lacks a worker.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -58,13 +58,14 @@ class Lives:
         return [Phase(Kind.UNKNOWN, call.created_at, first.begin, attempt=max(earlier, 0), known=False), *phases]
 
 
-def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> None:
-    """Give each promise of a chain its phases. ``spells`` tell when workers were there."""
+def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterator[None]:
+    """Give each promise of a chain its phases, one a step. ``spells`` tell when workers were there."""
     away, absent = cache(spells.away), cache(spells.absent)
     by_id = {promise.id: promise for promise in promises}
     for promise in promises:
         if promise.role is Role.CALL:
             promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
+            yield
     for promise in promises:
         host = _host(promise, by_id) if promise.role is Role.STEP else None
         if host is not None:
@@ -73,6 +74,7 @@ def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> None:
             promise.phases = [_whole(Kind.TIMER, promise)]
         elif promise.role is not Role.CALL:
             promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
+        yield
 
 
 # ── by events ──
@@ -204,7 +206,7 @@ def _with_gaps(
             holes = away(phase.pid) if phase.pid else []
         elif phase.kind in (Kind.WAITING, Kind.SUSPENDED, Kind.GAP):
             holes = absent(group)
-        pieces += _pierced(phase, holes)
+        pieces += _pierced(phase, holes) if holes else (phase,)
     return _joined(pieces)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import binascii
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -50,8 +50,8 @@ SHORT_TEXT = 128
 MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 """Of one chain's promises with their texts, tags and ids; it is cut there."""
 
-MAX_EVENTS = 1_000
-"""That are looked at before others have a turn."""
+MAX_STEPS = 200
+"""Of deriving the lives of calls, before others have a turn."""
 
 MAX_COUNTED = 1_000
 """Pending chains are counted up to here."""
@@ -180,17 +180,11 @@ class Chains:
             return None
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
-        fill_in(promises, await self._lives(root), self._spells)
+        lives = Lives()
+        await _in_turns(map(lives.take, self._ring.of(root)))
+        await _in_turns(fill_in(promises, lives, self._spells))
         begin = min((view.created_at for view in promises), default=0)
         return ChainView(root, [_granted(view, prefix) for view in promises], cut, self._outages.after(begin))
-
-    async def _lives(self, root: str) -> Lives:
-        lives = Lives()
-        for number, event in enumerate(self._ring.of(root), 1):
-            lives.take(event)
-            if number % MAX_EVENTS == 0:
-                await asyncio.sleep(0)
-        return lives
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """What is shown of it, and whether there is more."""
@@ -205,6 +199,12 @@ class Chains:
             left -= sum(map(_view_weight, portion))
             shown += [view for view in portion if view.id.startswith(prefix)]
         return shown[:MAX_PROMISES], len(shown) > MAX_PROMISES or left <= 0
+
+
+async def _in_turns(steps: Iterable[None]) -> None:
+    for number, _ in enumerate(steps, 1):
+        if number % MAX_STEPS == 0:
+            await asyncio.sleep(0)
 
 
 # --- inside the engine's queue --------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The ring: the latest events, numbered, in bounded memory. Older ones are forgotten, not written anywhere."""
 
 import secrets
-from collections import deque
 from collections.abc import Callable
 
 from resonate_server.watch.events import ChainEvent, Event
@@ -23,8 +22,10 @@ class Ring:
         self._last = 0
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
-        self._chains: dict[str, deque[ChainEvent]] = {}
-        """Those of each chain, oldest first."""
+        self._chains: dict[str, list[int]] = {}
+        """Numbers of the events of each chain, up to ``_indexed``: whoever asks brings it up to date."""
+        self._indexed = self._begun = 0
+        """``_begun``: where the index begins."""
         self._max_weight = max_weight
         self._weight = 0
 
@@ -47,8 +48,6 @@ class Ring:
         if number - self._first == len(events):
             self._forget_first()
         events[number % len(events)] = event
-        if isinstance(event, ChainEvent) and event.chain is not None:
-            self._chains.setdefault(event.chain, deque()).append(event)
         kept = event.weight()
         if kept:
             self._weight += kept
@@ -69,7 +68,20 @@ class Ring:
     def of(self, chain: str) -> list[ChainEvent]:
         """All that are kept of one chain."""
         self.catch_up()
-        return list(self._chains.get(chain, ()))
+        self._index()
+        events = (
+            self._events[number % len(self._events)] for number in self._chains.get(chain, ()) if number >= self._first
+        )
+        return [event for event in events if isinstance(event, ChainEvent)]
+
+    def _index(self) -> None:
+        if self._last - self._begun > 2 * len(self._events):  # Most of it is of events that are forgotten.
+            self._chains.clear()
+            self._begun = self._indexed = self._first - 1
+        for event in self._range(max(self._indexed + 1, self._first), self._last + 1):
+            if isinstance(event, ChainEvent) and event.chain is not None:
+                self._chains.setdefault(event.chain, []).append(event.seq)
+        self._indexed = self._last
 
     def _range(self, begin: int, end: int) -> list[Event]:
         size = len(self._events)
@@ -84,9 +96,4 @@ class Ring:
         event, self._events[place] = self._events[place], None
         if event is not None:
             self._weight -= event.weight()
-        if isinstance(event, ChainEvent) and event.chain is not None:
-            kept = self._chains[event.chain]
-            kept.popleft()
-            if not kept:
-                del self._chains[event.chain]
         self._first += 1

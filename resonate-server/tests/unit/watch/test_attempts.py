@@ -82,9 +82,14 @@ def lives(*events: ChainEvent) -> Lives:
     return made
 
 
+def fill(promises: list[PromiseView], lives: Lives, spells: Spells | None = None) -> None:
+    for _ in fill_in(promises, lives, spells or workers()):
+        pass
+
+
 def life(*events: ChainEvent, call: PromiseView | None = None, spells: Spells | None = None) -> list[Phase]:
     call = call or view(task=task(TaskState.PENDING, 0))
-    fill_in([call], lives(*events), spells or workers())
+    fill([call], lives(*events), spells)
     return call.phases
 
 
@@ -194,7 +199,7 @@ class TestOthers:
 
     def test_a_step_runs_and_breaks_with_the_call_that_it_is_a_part_of(self) -> None:
         call, step = view(), view("bar.1", Role.STEP, parent="bar", created_at=20)
-        fill_in([step, call], lives(*RAN, lost(40, "lease"), claimed(90, 2)), workers())
+        fill([step, call], lives(*RAN, lost(40, "lease"), claimed(90, 2)))
 
         assert spans(step.phases) == [(RUNNING, 20, 40), (GAP, 40, 90), (RUNNING, 90, None)]
         assert [phase.broken for phase in step.phases] == [True, False, False]
@@ -202,6 +207,6 @@ class TestOthers:
 
     def test_parents_may_go_round_in_circles(self) -> None:
         circle = [view("a", Role.STEP, parent="b"), view("b", Role.STEP, parent="a")]
-        fill_in(circle, lives(), workers())
+        fill(circle, lives())
 
         assert [spans(each.phases) for each in circle] == [[(WAITING, 0, None)]] * 2
