@@ -8,9 +8,11 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from harness.basics import wait_until
 from playwright.sync_api import Browser, expect
 
+from resonate_server.client import main
 from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import LEASE_SECONDS, Demo
@@ -204,3 +206,20 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
     demo.client().end_sleep(twins.id)
     expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
     assert live.script("window.loaded") == "once"
+
+
+def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twins: Twins) -> None:
+    live, id = twins.live, twins.id
+    demo.request(id, running=WORK)
+    expect(live.row("bar").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+    demo.kill("bar")
+    demo.begin("bar")
+    expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
+
+    tree = CliRunner().invoke(main, ["tree", id, "-S", demo.server.url]).stdout
+    logs = "".join((demo.folder / f"{name}.log").read_text() for name in ("foo", "bar", "baz"))
+    report = CliRunner().invoke(main, ["report", id, "-S", demo.server.url], input=logs).stdout
+
+    expect(live.row("bar").locator(".row-attempt")).to_have_text("2")
+    assert "fulfilled, attempt 2" in next(line for line in tree.splitlines() if "bar" in line)
+    assert "bar 2 (its work: 2)" in report  # two runs, one in each attempt

@@ -144,6 +144,21 @@ def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
+def test_a_server_that_does_not_tell_the_lives_of_calls_is_watched_without(tmp_path: Path, watch: Watch) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
+    try:
+        root = create(server.client())
+        acquire(server.client(), root)
+        shown = watch(root, server.url)
+        shown.wait_for(f"attempt 1 by {PID[:8]}")
+        settle(server.client(), root)
+
+        assert shown.wait() == 0
+        assert "━━━" in shown.frame
+    finally:
+        server.stop()
+
+
 def test_it_outlives_a_restart_of_the_server(tmp_path: Path, watch: Watch) -> None:
     server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
     try:

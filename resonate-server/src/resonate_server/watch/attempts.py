@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import TaskState
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,
@@ -28,14 +28,12 @@ from resonate_server.watch.events import (
 from resonate_server.watch.spells import FOREVER, Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
-BIRTH_MS = 5
-"""A first phase that begins so soon after its promise leaves nothing unknown before it."""
-
 
 class Lives:
-    """The lives of a chain's calls, by what has happened: all there is of it, oldest first."""
+    """The lives of a chain's calls, by what has happened: all there is of it since ``since`` (ms), oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: int) -> None:
+        self._since = since
         self._phases: dict[str, list[Phase]] = {}
         self._born: set[str] = set()
         """Promises whose creation was seen."""
@@ -44,18 +42,27 @@ class Lives:
         if isinstance(event, PromiseCreated):
             self._born.add(event.id)
         elif (step := _STEPS.get(type(event))) is not None:
-            step(self._phases.setdefault(event.id, []), event)
+            phases = self._phases.setdefault(event.id, [])
+            if not phases and event.id not in self._born:
+                phases.append(_before(event, self._since))
+            step(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
-        """What was seen, and before that, what its record tells."""
-        phases, is_known = self._phases.get(call.id, []), call.id in self._born
-        if not phases:
-            return [_remembered(call, is_known)]
-        first = phases[0]
-        if is_known or first.begin <= call.created_at + BIRTH_MS:
+        """What was seen. For what was before that, there is its record alone."""
+        if call.id in self._born:
+            return self._phases.get(call.id) or [_recorded(call, call.created_at)]
+        if call.id not in self._phases and call.settled_at is not None:
+            return [_unknown(call, call.settled_at, 0 if call.task is None else call.task.attempt)]
+        begin = max(self._since, call.created_at)
+        phases = self._phases.get(call.id) or [replace(_recorded(call, begin), known=False)]
+        first = phases[0] = replace(phases[0], begin=begin)
+        if begin == call.created_at:
             return phases
-        earlier = first.attempt - 1 if first.kind is Kind.RUNNING else first.attempt
-        return [Phase(Kind.UNKNOWN, call.created_at, first.begin, attempt=max(earlier, 0), known=False), *phases]
+        return [_unknown(call, begin, first.attempt - (first.kind is Kind.RUNNING)), *phases]
+
+
+def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
+    return Phase(Kind.UNKNOWN, call.created_at, until, attempt=max(attempts, 0), known=False)
 
 
 def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterator[None]:
@@ -165,22 +172,35 @@ _KINDS = {
 }
 
 
-def _remembered(call: PromiseView, is_known: bool) -> Phase:
-    """``is_known``: since its creation nothing has happened that was not seen."""
-    task, whole = call.task, _whole(Kind.UNKNOWN, call)
+def _recorded(call: PromiseView, begin: int) -> Phase:
+    """What goes on, and has since ``begin`` if nothing has happened."""
+    task = call.task
     if task is None:
-        return replace(whole, known=False)
-    if call.state is not PromiseState.PENDING:
-        return replace(whole, attempt=task.attempt, known=False)
-    return replace(
-        whole,
-        kind=_KINDS.get(task.state, Kind.UNKNOWN),
+        return Phase(Kind.UNKNOWN, begin, call.settled_at)
+    return Phase(
+        _KINDS.get(task.state, Kind.UNKNOWN),
+        begin,
+        call.settled_at,
         attempt=task.attempt,
         pid=task.pid,
         trouble=task.trouble,
         on=[*call.awaits],
-        known=is_known,
     )
+
+
+def _before(event: Any, since: int) -> Phase:
+    """What must have been the case before the first event that was seen of a call."""
+    match event:
+        case TaskClaimed():
+            return Phase(Kind.WAITING, since, attempt=event.version - 1, known=False)
+        case TaskQueued(reason="resumed"):
+            return Phase(Kind.SUSPENDED, since, attempt=event.version, known=False)
+        case TaskQueued() | TaskSent() | TaskUnclaimed():
+            return Phase(Kind.WAITING, since, attempt=event.version, known=False)
+        case TaskSuspended() | TaskLost() | TaskReleased() | PromiseSettled(pid=str()):
+            return Phase(Kind.RUNNING, since, attempt=event.version, pid=event.pid, known=False)
+        case _:
+            return Phase(Kind.UNKNOWN, since, attempt=event.version, known=False)
 
 
 def _whole(kind: Kind, promise: PromiseView) -> Phase:

@@ -180,7 +180,7 @@ class Chains:
             return None
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
-        lives = Lives()
+        lives = Lives(self._ring.since or self._spells.since)
         await _in_turns(map(lives.take, self._ring.of(root)))
         await _in_turns(fill_in(promises, lives, self._spells))
         begin = min((view.created_at for view in promises), default=0)

@@ -44,10 +44,14 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
+    """``pid``: who was at work at it, in attempt ``version``."""
+
     state: PromiseState
     value: Excerpt | None
     created_at: int
     settled_at: int
+    pid: str | None = None
+    version: int = 0
 
     def weight(self) -> int:
         return 0 if self.value is None else self.value.weight

@@ -41,6 +41,13 @@ class Ring:
         self.catch_up()
         return self._first
 
+    @property
+    def since(self) -> int | None:
+        """Time of the oldest event that is kept, if there were earlier ones; in ms."""
+        self.catch_up()
+        event = self._events[self._first % len(self._events)]
+        return None if self._first == 1 or event is None else event.at
+
     def append(self, event: Event) -> None:
         """Number it and keep it."""
         events = self._events

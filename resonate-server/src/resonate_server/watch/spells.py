@@ -21,7 +21,7 @@ class Spells:
     """``since`` (ms): before that time nothing is known of anybody."""
 
     def __init__(self, since: int) -> None:
-        self._since = since
+        self.since = since
         self._of: dict[tuple[str, str], list[_Spell]] = {}
         """By group and pid; who came longest ago first."""
 
@@ -48,7 +48,7 @@ class Spells:
         if "://" in group:
             return []
         spells = [spell for (each, _), spells in self._of.items() if each == group for spell in spells]
-        return _between(spells) if spells else [(self._since, FOREVER)]
+        return _between(spells) if spells else [(self.since, FOREVER)]
 
 
 def _between(spells: list[_Spell]) -> list[tuple[int, int]]:

@@ -24,6 +24,9 @@ from resonate_server.watch.spells import Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
 
 GROUP = "bar"
+SINCE = 400
+"""The server's memory of events begins here; promises are from 0."""
+
 WAITING, RUNNING, SUSPENDED, GAP, UNKNOWN = Kind.WAITING, Kind.RUNNING, Kind.SUSPENDED, Kind.GAP, Kind.UNKNOWN
 
 
@@ -76,7 +79,7 @@ def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> Sp
 
 
 def lives(*events: ChainEvent) -> Lives:
-    made = Lives()
+    made = Lives(SINCE)
     for event in events:
         made.take(event)
     return made
@@ -167,19 +170,40 @@ class TestByRecord:
     def test_earlier_attempts_are_told_by_number_alone(self) -> None:
         phases = life(claimed(500, 3))
 
-        assert [(phase.kind, phase.known, phase.attempt) for phase in phases] == [
-            (UNKNOWN, False, 2),
-            (RUNNING, True, 3),
+        assert [(phase.kind, phase.attempt, phase.known) for phase in phases] == [
+            (UNKNOWN, 2, False),
+            (WAITING, 2, False),
+            (RUNNING, 3, True),
         ]
+
+    @pytest.mark.parametrize(
+        ("event", "kind"),
+        [
+            (queued(500, "resumed", 1), SUSPENDED),
+            (queued(500, "retry"), WAITING),
+            (claimed(500), WAITING),
+            (suspended(500), RUNNING),
+            (lost(500), RUNNING),
+            (released(500), RUNNING),
+            (replace(settled(500), pid="p1", version=1), RUNNING),
+            (settled(500), UNKNOWN),
+        ],
+    )
+    def test_the_first_event_says_what_was_before_it(self, event: ChainEvent, kind: Kind) -> None:
+        first, second, *_ = spans(life(event))
+
+        assert first == (UNKNOWN, 0, SINCE)
+        assert second[:2] == (kind, SINCE)
 
     @pytest.mark.parametrize(
         ("state", "kind"),
         [(TaskState.ACQUIRED, RUNNING), (TaskState.SUSPENDED, SUSPENDED), (TaskState.HALTED, Kind.HALTED)],
     )
     def test_without_any_event_the_task_says_what_goes_on(self, state: TaskState, kind: Kind) -> None:
-        (phase,) = life(call=view(task=task(state, 4, "p1")))
+        phases = life(call=view(task=task(state, 4, "p1")))
 
-        assert (phase.kind, phase.attempt, phase.pid, phase.known) == (kind, 4, "p1", False)
+        assert spans(phases) == [(UNKNOWN, 0, SINCE), (kind, SINCE, None)]
+        assert (phases[1].attempt, phases[1].pid, phases[1].known) == (4, "p1", False)
 
     def test_of_a_settled_call_only_its_span_is_known(self) -> None:
         call = view(task=task(TaskState.FULFILLED, 2), state=PromiseState.RESOLVED, settled_at=70)
