@@ -62,7 +62,7 @@ class Twins:
 
         def look() -> bool:
             self._fresh.page.reload()
-            expect(self._fresh.find("#chain-id")).to_have_text(self.id)
+            self._fresh.find("#chain-id", self.id).or_(self._fresh.find("#status[data-state=failed]")).wait_for()
             pictures[:] = [self.live.script(PICTURE), self._fresh.script(PICTURE)]
             return bool(pictures[0] == pictures[1])
 
