@@ -212,7 +212,7 @@ end_fault() {
     shield each_struck "$undo"
     struck=""
     case "$service-$fault-$when" in
-        foo-kill-*) detail "the next attempt of the caller joins the chain that it began" ;;
+        foo-kill-*) detail "the repeated request joins the chain that the first one began" ;;
         resonate-server-kill-*) detail "the others connect again within half a second; leases begin anew" ;;
         *-kill-*) detail "nobody tells it what it was doing; the Resonate server knows" ;;
         bar-freeze-running)

@@ -49,19 +49,15 @@ def leave_unclaimable(site: Site) -> None:
 
 def test_what_cannot_be_claimed_lets_others_pass_within_seconds(site: Site, sdk: Sdk) -> None:
     leave_unclaimable(site)
-    site.worker(sdk, GROUP)
-    page = Page(site.server.port)
-    wait_until(lambda: was_sent(page, "bad-0\x01"), "the worker is told of the first ones")
+    with Page(site.server.port).watch() as watching:
+        site.worker(sdk, GROUP)
+        watching.until("task.sent", id="bad-0\x01")
 
     began = time.monotonic()
     outcome = site.do(sdk, "rpc", GROUP, "good", "add", 1, 2)
 
     assert outcome == Outcome(value=3)
     assert time.monotonic() - began < SOON_S
-
-
-def was_sent(page: Page, id: str) -> bool:
-    return "task.sent" in [event["kind"] for event in page.get("/ui/api/chain", id=id).json["events"]]
 
 
 def test_a_function_that_nobody_has_registered_is_told_of_everywhere(site: Site, sdk: Sdk) -> None:

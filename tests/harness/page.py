@@ -36,8 +36,8 @@ class Page:
         given = {name.replace("_", "-"): text for name, text in headers.items()}
         return self._request("POST", f"/ui/api/actions/{name}", body, usual | given)
 
-    def watch(self, after: str = "") -> "Watching":
-        return Watching(self._port, after, self._headers)
+    def watch(self, after: str = "", past: int = 0) -> "Watching":
+        return Watching(self._port, {"after": after, "past": past}, self._headers)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Got:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
@@ -52,9 +52,9 @@ class Page:
 class Watching:
     """An open stream of events. ``hello`` is its first line; what was read is in ``seen``."""
 
-    def __init__(self, port: int, after: str, headers: dict[str, str]) -> None:
+    def __init__(self, port: int, query: dict[str, Any], headers: dict[str, str]) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
-        self._connection.request("GET", "/ui/api/events?" + urlencode({"after": after}), headers=headers)
+        self._connection.request("GET", "/ui/api/events?" + urlencode(query), headers=headers)
         self._response: HTTPResponse = self._connection.getresponse()
         self.status = self._response.status
         self.seen: list[dict[str, Any]] = []

@@ -44,11 +44,11 @@ def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
     id = new_id()
     assert stack.post(id, {"running": 120}, wait=False).status == 202
     with watch(stack, id) as shown:
-        shown.wait_for("acquired v1 by ")
+        shown.wait_for("attempt 1 by ")
         stack.kill("bar")
-        shown.wait_for("pending v1")
+        shown.wait_for("pending, attempt 1")
         stack.start("bar")
-        shown.wait_for("acquired v2 by ")
+        shown.wait_for("attempt 2 by ")
         shown.press(CTRL_C)
         shown.wait()
 

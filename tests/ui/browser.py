@@ -46,12 +46,13 @@ def running(program: Path) -> Iterator[Browser]:
 
 
 class Tab:
-    """A page below ``home``. ``may_lack_answers``: the server is away for a while, or refuses."""
+    """A page below ``home``. ``may_lack_answers``: the server is away for a while, or refuses; ``may_fail``: the page
+    itself is broken on purpose."""
 
     def __init__(self, page: Page, home: str) -> None:
         self.page = page
         self.home = home
-        self.may_lack_answers = False
+        self.may_lack_answers = self.may_fail = False
         self._said: list[str] = []
         self._asked: list[str] = []
         page.on("console", self._hear)
@@ -89,7 +90,8 @@ class Tab:
     @property
     def troubles(self) -> list[str]:
         """Errors, warnings and breaches of the content security policy, and requests to other servers."""
-        said = [text for text in self._said if not (self.may_lack_answers and NO_ANSWER in text)]
+        said = [] if self.may_fail else self._said
+        said = [text for text in said if not (self.may_lack_answers and NO_ANSWER in text)]
         return said + [url for url in self._asked if urlsplit(url)[:2] != urlsplit(self.home)[:2]]
 
     def _hear(self, message: ConsoleMessage) -> None:

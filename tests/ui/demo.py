@@ -3,6 +3,7 @@
 import http.client
 import json
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,22 @@ class Demo:
         wait_until(self._has_workers, "bar and baz are connected")
 
     def _has_workers(self) -> bool:
+        there = self.connected()
+        return bool(there["service-bar"] and there["service-baz"])
+
+    def connected(self) -> Counter[str]:
+        """How many workers of each group."""
         with Page(self.server.port).watch() as watching:
             groups = watching.hello["groups"]
-        there = {group["name"] for group in groups for worker in group["workers"] if worker["state"] == "connected"}
-        return {"service-bar", "service-baz"} <= there
+        return Counter(
+            group["name"] for group in groups for worker in group["workers"] if worker["state"] == "connected"
+        )
 
-    def begin(self, name: str) -> None:
-        log = self.folder / f"{name}.log"
+    def begin(self, name: str, instance: str = "") -> None:
+        """A process of service ``name``; further ones need names of their own."""
+        log = self.folder / f"{instance or name}.log"
         env = {"FOO_PORT": str(self.foo_port), "LEASE_SECONDS": LEASE_SECONDS}
-        self.workers[name] = ServiceProcess(name, self.server.url, log, **env)
+        self.workers[instance or name] = ServiceProcess(name, self.server.url, log, **env)
 
     def kill(self, name: str) -> None:
         self.workers.pop(name).kill()

@@ -16,7 +16,7 @@ from resonate_server.http.ready import Pulse, machine_figures
 from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
 from resonate_server.store import Store
-from resonate_server.store.sqlite import Database, SQLiteStore
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.trace import Trace
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
@@ -50,7 +50,7 @@ def build(settings: Settings) -> Server:
     )
     presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
     hub = Hub(engine, push.send, presence)
-    watch = _watch(engine, hub, presence) if settings.ui.enabled else None
+    watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
     survey = Survey(engine, hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
@@ -73,8 +73,10 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
     return Engine(store, engine_settings, metrics)
 
 
-def _watch(engine: Engine, hub: Hub, presence: Presence) -> Watch:
-    watch = Watch(engine, presence.members, engine.now)
+def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:
+    path = settings.storage.sqlite.path
+    alive = None if path == IN_MEMORY else path.with_name(f"{path.name}-alive")
+    watch = Watch(engine, presence.members, engine.now, alive)
     engine.observer = hub.observer = presence.observer = watch
     return watch
 
@@ -83,7 +85,9 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
     parts.engine.start(Outbound(parts.hub, server.push, parts.metrics))
-    tasks = [asyncio.ensure_future(each) for each in (_keep_house(server), server.survey.run(), parts.pulse.beat())]
+    duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
+    duties += [parts.watch.outages.run()] if parts.watch else []
+    tasks = [asyncio.ensure_future(each) for each in duties]
     yield
     for task in tasks:
         task.cancel()

@@ -85,10 +85,9 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(
         *_duration(drawn[0]),
         "service-foo",
         "pending",
-        "v0",
     ]
     assert drawn[1].startswith(f"└─ ● bar  {bar}")
-    assert drawn[1].endswith(f"service-bar  acquired v1 by {PID[:8]}")
+    assert drawn[1].endswith(f"service-bar  attempt 1 by {PID[:8]}")
 
 
 def _duration(line: str) -> list[str]:
@@ -101,7 +100,7 @@ def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Res
     drawn = lines(tree(root))
 
     assert drawn[0].startswith(f"✔ foo  {root}  resolved in ")
-    assert drawn[0].endswith("g      fulfilled v0")
+    assert drawn[0].endswith("g      fulfilled")
     assert drawn[-1] == "result: 3"
 
 
@@ -196,8 +195,8 @@ def test_within_80_columns_ids_leave_out_what_they_share(
 
     assert max(map(len, drawn)) <= 80
     assert drawn[0].rstrip() == root
-    assert "bar  …:1 " in drawn[-1]
-    assert f"acquired v1 by {PID[:8]}" in drawn[-1]
+    (row,) = [line for line in drawn if "bar  …:1 " in line]
+    assert f"attempt 1 by {PID[:8]}" in row
 
 
 def test_where_the_width_is_known_each_call_has_a_bar_from_the_beginning_of_the_chain(
@@ -211,8 +210,8 @@ def test_where_the_width_is_known_each_call_has_a_bar_from_the_beginning_of_the_
     header, *drawn = tree(root, COLUMNS="120").stdout.splitlines()
     begin = header.rindex(" 0 ") + 1
 
-    assert drawn[0][begin:] == "━" * (120 - begin)
-    assert re.fullmatch(" +━+ *", drawn[1][begin:])
+    assert drawn[0][begin:] == "▚" * (120 - begin)  # no worker of its group has ever come
+    assert re.fullmatch(" +▚+ *", drawn[1][begin:])
 
 
 def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProcess) -> None:

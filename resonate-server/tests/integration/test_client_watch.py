@@ -77,7 +77,7 @@ def next_line(watching: subprocess.Popen[str]) -> str:
 def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) -> None:
     root = create(client)
     shown = watch(root)
-    shown.wait_for("pending v0")
+    shown.wait_for("pending for")
     bar = create(client, f"{root}:1", root, "bar")
     shown.wait_for(f"└─ ● bar  {bar}")
     settle(client, bar)
@@ -93,16 +93,17 @@ def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: 
     root = create(client)
     acquire(client, root)
     shown = watch(root)
-    shown.wait_for(f"acquired v1 by {PID[:8]}")
+    shown.wait_for(f"attempt 1 by {PID[:8]}")
     shown.wait_for("█ running")
+    shown.wait_for("▚ worker gone")
     client.call("task.release", id=root, version=1)
-    shown.wait_for("░ waiting for a worker")
+    shown.wait_for("pending, attempt 1")
     acquire(client, root, version=1)
-    shown.wait_for(f"acquired v2 by {PID[:8]}")
+    shown.wait_for(f"attempt 2 by {PID[:8]}")
     settle(client, root)
 
     assert shown.wait() == 0
-    assert re.search("█+░+█+", shown.frame)
+    assert re.search("█+▚+█+", shown.frame)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
     client: Client, watch: Watch, how: str, status: int
 ) -> None:
     shown = watch(root := create(client))
-    shown.wait_for("pending v0")
+    shown.wait_for("pending for")
     assert HIDE_CURSOR in shown.raw
     if how == "Ctrl-C":
         shown.press(CTRL_C)
@@ -143,12 +144,27 @@ def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
+def test_a_server_that_does_not_tell_the_lives_of_calls_is_watched_without(tmp_path: Path, watch: Watch) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
+    try:
+        root = create(server.client())
+        acquire(server.client(), root)
+        shown = watch(root, server.url)
+        shown.wait_for(f"attempt 1 by {PID[:8]}")
+        settle(server.client(), root)
+
+        assert shown.wait() == 0
+        assert "━━━" in shown.frame
+    finally:
+        server.stop()
+
+
 def test_it_outlives_a_restart_of_the_server(tmp_path: Path, watch: Watch) -> None:
     server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
     try:
         root = create(server.client())
         shown = watch(root, server.url)
-        shown.wait_for("pending v0")
+        shown.wait_for("pending for")
         server.kill()
         shown.wait_for("server away for ")
         server.start()
@@ -164,7 +180,7 @@ def test_a_server_that_stands_still_counts_as_away(tmp_path: Path, watch: Watch)
     try:
         root = create(server.client())
         shown = watch(root, server.url)
-        shown.wait_for("pending v0")
+        shown.wait_for("pending for")
         server.freeze()
         shown.wait_for("no answer within 5 s")
         server.thaw()

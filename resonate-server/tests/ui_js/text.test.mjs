@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { STATIC, detail, events, everybody } from "./build.mjs";
+import { STATIC, detail, phase } from "./build.mjs";
 
 const { asked, coarse, duration, mark } = await import(new URL("text/durations.js", STATIC));
 const { cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
@@ -87,15 +87,15 @@ test("a promise that is its own parent has a name all the same", () => {
   assert.equal(told("task.released", { id: "loop", pid: null, version: 1 }), "a step of loop handed back");
 });
 
-const claimed = events([0, "promise.created", { id: "foo" }], [10, "task.claimed", { id: "foo", version: 2, pid: "9c1e0000" }]);
-const rowsWhile = (presence) => rowsOf(new Chain(detail({ foo: { func: "bar", group: "service-bar", task: { state: "acquired", version: 2 } } }, claimed)), presence);
+const rowsWith = (...phases) => rowsOf(new Chain(detail({ foo: { role: "call", func: "bar", group: "service-bar", phases } })));
+const running = phase("running", 10, null, { attempt: 2, pid: "9c1e0000" });
 
 test("a row is told in one sentence", () => {
-  assert.equal(rowSentence(rowsWhile(everybody)[0], 1210, String), "bar, attempt 2, running for 1.2 s on worker 9c1e");
+  assert.equal(rowSentence(rowsWith(running)[0], 1210, String), "bar, attempt 2, running for 1.2 s on worker 9c1e");
 });
 
 test("the headline says what happens, and what is wrong before anything else", () => {
-  assert.deepEqual(headline(rowsWhile(everybody), 1210, String), { tone: "busy", text: "Bar runs on worker 9c1e, attempt 2" });
-  const gone = headline(rowsWhile({ ...everybody, away: () => [[500, Infinity]] }), 1210, String);
+  assert.deepEqual(headline(rowsWith(running), 1210, String), { tone: "busy", text: "Bar runs on worker 9c1e, attempt 2" });
+  const gone = headline(rowsWith({ ...running, to: 500, broken: true }, phase("gap", 500, null, { reason: "silent" })), 1210, String);
   assert.deepEqual(gone, { tone: "gap", text: "Bar is gone in the middle of its work" });
 });

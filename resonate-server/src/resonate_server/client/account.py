@@ -241,11 +241,14 @@ def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
 
 
 def _counts(case: Case) -> Iterator[str]:
-    """How often each function ran; with that of its steps."""
+    """How often each function ran, in how many attempts if there were fewer; with that of its steps."""
     for part in case.parts:
         if part.caller is None:
-            steps = [f"its {each.name}: {len(each.runs)}" for each in case.parts if each.caller is part]
-            yield f"{part.name} {len(part.runs)}" + (f" ({', '.join(steps)})" if steps else "")
+            notes = [f"its {each.name}: {len(each.runs)}" for each in case.parts if each.caller is part]
+            attempts = max((run.attempt for run in part.runs), default=0)
+            if attempts < len(part.runs):
+                notes.insert(0, f"in {attempts} attempt{'s' if attempts > 1 else ''}")
+            yield f"{part.name} {len(part.runs)}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _when_the_answer_came(case: Case) -> Iterator[str]:

@@ -7,27 +7,42 @@ promise that does not follow it is shown without.
 import base64
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, field
 
 from resonate_server.client.connection import CallFailed, Connection
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.payload import NOT_JSON
 from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 
 PAGE = 100
+
+
+class Phase(Struct, frozen=True):
+    """What a call did from ``begin`` on (ms), as the server tells it."""
+
+    kind: str
+    begin: int = field(name="from")
+
+
+type Lives = dict[str, list[Phase]]
+"""By promise, oldest phase first."""
 
 
 class Call(Struct, frozen=True):
     """One promise in its place.
 
     ``more``: for each level from the root down to it, whether a sibling follows; empty for the root.
+    ``phases``: its life, oldest first; empty if the server does not tell.
     """
 
     promise: Promise
     task: TaskRecord | None
     more: tuple[bool, ...]
+    phases: list[Phase] = []
 
     @property
     def is_settled(self) -> bool:
@@ -83,6 +98,15 @@ class Call(Struct, frozen=True):
         return message if isinstance(message, str) else None
 
 
+class _Life(Struct):
+    id: str
+    phases: list[Phase]
+
+
+class _Lives(Struct):
+    promises: list[_Life]
+
+
 class Chain:
     """The tree below promise ``id``, to be read once or again and again.
 
@@ -93,6 +117,7 @@ class Chain:
         self._connection = connection
         self._id = id
         self._fulfilled: dict[str, TaskRecord] = {}
+        self._has_lives = True
 
     def read(self) -> list[Call]:
         """The promise itself first, every parent before its children. Raises :class:`CallFailed`."""
@@ -106,10 +131,27 @@ class Chain:
         origin = top.origin or self._id
         promises = {promise.id: promise for promise in self._of_origin(origin)}
         promises.setdefault(self._id, top)
+        tasks = {promise.id: self._task(promise) for promise in promises.values()}
+        lives = self._lives()
         return [
-            Call(promise=promise, task=self._task(promise), more=more)
+            Call(promise=promise, task=tasks[promise.id], more=more, phases=lives.get(promise.id, []))
             for promise, more in _walk(promises, origin, self._id)
         ]
+
+    def _lives(self) -> Lives:
+        """As this server's page is told them. Others do not know the request, and are asked once."""
+        if not self._has_lives:
+            return {}
+        try:
+            answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
+            return {life.id: life.phases for life in msgspec.json.decode(answer, type=_Lives).promises}
+        except CallFailed as error:
+            if not 400 <= error.status < 500:
+                raise
+        except NOT_JSON:
+            pass
+        self._has_lives = False
+        return {}
 
     def _of_origin(self, origin: str) -> Iterator[Promise]:
         query: dict[str, Any] = {"tags": {"resonate:origin": origin}, "limit": PAGE}

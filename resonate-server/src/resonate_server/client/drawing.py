@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from resonate_server.client.calls import Call
-from resonate_server.client.stripes import Axis, Sightings, legend
+from resonate_server.client.stripes import Axis, legend
 from resonate_server.client.values import printable, shown_duration
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
 
 PID_SHOWN = 8
 """Characters of a process id: enough to tell processes apart."""
@@ -70,12 +70,11 @@ class Drawing:
     Where it would be too wide, the root's id stands above it, and the others leave out what they share with it.
     """
 
-    def __init__(self, calls: list[Call], console: Console, now: int, sightings: Sightings | None = None) -> None:
+    def __init__(self, calls: list[Call], console: Console, now: int) -> None:
         self._calls = calls
         self._rows = calls
         self._console = console
         self._now = now
-        self._sightings = sightings or {}
         self._folding = True
         self._ascii_only = not console.encoding.startswith("utf")
         self._root = calls[0].promise.id
@@ -134,7 +133,7 @@ class Drawing:
             yield self._group(call)
         yield self._task(call)
         if axis is not None:
-            yield axis.stripe(call, self._sightings.get(call.promise.id, ()))
+            yield axis.stripe(call)
 
     def _axis(self, width: int) -> Axis:
         """From the beginning of the topmost call to the last end, or to now."""
@@ -187,14 +186,19 @@ class Drawing:
         task = call.task
         if task is None or call.is_timer:
             return Text()
-        holder = f" by {self._shown(task.pid[:PID_SHOWN])}" if isinstance(task.pid, str) else ""
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
-        return Text(f"{task.state} v{task.version}{holder}", highlighted.get(task.state, "dim"))
+        return Text(self._attempt(task), highlighted.get(task.state, "dim"))
+
+    def _attempt(self, task: TaskRecord) -> str:
+        """The latest attempt, whose number is the task's version, and who is at work at it or what else is the case."""
+        if isinstance(task.pid, str):
+            return f"attempt {task.version} by {self._shown(task.pid[:PID_SHOWN])}"
+        return f"{task.state}, attempt {task.version}" if task.version else task.state
 
     # ── below the table ──
 
     def _legend(self) -> list[Text]:
-        meaning = legend(self._sightings, self._ascii_only)
+        meaning = legend(self._rows, self._ascii_only)
         return [Text(), meaning] if meaning and self._layout()[0].stripe else []
 
     def _outcomes(self) -> list[Text]:

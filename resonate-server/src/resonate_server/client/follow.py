@@ -16,7 +16,6 @@ from resonate_server.client.calls import Call, Chain
 from resonate_server.client.commands import fail
 from resonate_server.client.connection import CallFailed
 from resonate_server.client.drawing import Drawing
-from resonate_server.client.stripes import Sightings, noted
 from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
@@ -115,7 +114,6 @@ class Watching:
         self.calls: list[Call] = chain.read()
         self._chain = chain
         self._away_why = ""
-        self._sightings: Sightings = noted({}, self.calls, now_ms())
 
     def until_settled(self, tell: Callable[[str], None]) -> None:
         """Look again and again; ``tell`` hears when the server goes away and when it is back."""
@@ -137,11 +135,9 @@ class Watching:
                 self.away_since = now_ms()
                 tell(self.away_line(self.away_since).plain)
             return
-        now = now_ms()
         if self.away_since is not None:
-            tell(f"the server is back after {shown_duration(now - self.away_since)}")
+            tell(f"the server is back after {shown_duration(now_ms() - self.away_since)}")
             self.away_since = None
-        self._sightings = noted(self._sightings, calls, now)
         self.calls = calls
 
     def away_line(self, now: int) -> Text:
@@ -151,7 +147,7 @@ class Watching:
         return line
 
     def drawing(self, console: Console) -> Drawing:
-        return Drawing(self.calls, console, now_ms(), self._sightings)
+        return Drawing(self.calls, console, now_ms())
 
 
 def is_passing(error: CallFailed) -> bool:

@@ -20,13 +20,13 @@ from resonate_server.client.values import now_ms
 def tree(id: str, watch: bool) -> None:
     """Draw the calls of a chain: what was called, in which state it is and since when, and who runs it.
 
-    ID is the promise that started the chain, or any one below it to see only that part. "acquired v2 by 3f2a91c0"
-    is the second attempt, held by that worker; "pending v2" waits for a worker that begins the third. A terminal
-    that is wide enough shows a stripe for each call, from the beginning of ID until now.
+    ID is the promise that started the chain, or any one below it to see only that part. "attempt 2 by 3f2a91c0" is the
+    second attempt, at which that worker is; "pending, attempt 2" waits for a worker that begins the third. A terminal
+    that is wide enough shows a stripe for each call, from the beginning of ID until now: the life of the call as the
+    live page shows it. (Only this server tells it.)
 
-    With --watch, a terminal shows the tree as it grows, and what its calls are seen to do from then on. What is no
-    terminal gets it once, at the end; what is waited for is told on standard error. A server that goes away is
-    waited for. Ctrl-C ends the watching; the chain goes on.
+    With --watch, a terminal shows the tree as it grows. What is no terminal gets it once, at the end; what is waited
+    for is told on standard error. A server that goes away is waited for. Ctrl-C ends the watching; the chain goes on.
 
     \b
     Exit status with --watch:

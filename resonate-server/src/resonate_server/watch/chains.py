@@ -4,11 +4,11 @@ Rows are read in small portions, each of them a piece of work in the engine's or
 long for somebody who only looks.
 """
 
+import asyncio
 import binascii
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -17,13 +17,15 @@ from msgspec import UNSET, Struct
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.weight import weight
-from resonate_server.protocol.payload import Payload, excerpt, function_name, readable
+from resonate_server.protocol.payload import excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
+from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of, group_of
-from resonate_server.watch.events import ChainEvent, Event
-from resonate_server.watch.feed import visible
+from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
+from resonate_server.watch.spells import Spells
+from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
 
 PORTION = 500
 """Rows that are looked at in one piece of work."""
@@ -48,11 +50,8 @@ SHORT_TEXT = 128
 MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 """Of one chain's promises with their texts, tags and ids; it is cut there."""
 
-MAX_EVENTS_BYTES = 4 * 1_024 * 1_024
-"""Of the events that come with a chain: the latest."""
-
-EVENT_BYTES = 200
-"""Of an event beside its texts."""
+MAX_STEPS = 200
+"""Of deriving the lives of calls, before others have a turn."""
 
 MAX_COUNTED = 1_000
 """Pending chains are counted up to here."""
@@ -101,50 +100,6 @@ class ChainPage(Struct, frozen=True):
     total_pending: int | None
 
 
-class TaskView(Struct, frozen=True):
-    state: TaskState
-    version: int
-    pid: str | None
-    ttl: int | None
-    resumes: int
-    lease_ends: int | None
-    retry_at: int | None
-    trouble: str
-
-
-class PromiseView(Struct, frozen=True):
-    id: str
-    parent: str | None
-    func: str | None
-    group: str | None
-    timer: bool
-    state: PromiseState
-    created_at: int
-    settled_at: int | None
-    timeout_at: int
-    param: Payload | None
-    value: Payload | None
-    tags: dict[str, str]
-    task: TaskView | None
-    awaits: list[str]
-
-
-class ChainView(Struct, frozen=True):
-    """``promises`` are at least as new as event ``seq``; ``events`` are those up to it.
-
-    ``known_from``: time from which on all events are here.
-    """
-
-    id: str
-    at: int
-    epoch: str
-    seq: int
-    promises: list[PromiseView]
-    cut: bool
-    events: list[Event]
-    known_from: int
-
-
 class _Slim(Struct, frozen=True):
     """A root without its payloads."""
 
@@ -172,9 +127,11 @@ class _Portion(Struct, frozen=True):
 class Chains:
     """``now`` tells the time in ms since the epoch."""
 
-    def __init__(self, reader: Reader, ring: Ring, now: Callable[[], int]) -> None:
+    def __init__(self, reader: Reader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
         self._reader = reader
         self._ring = ring
+        self._spells = spells
+        self._outages = outages
         self._now = now
 
     # --- the list ---------------------------------------------------------------------------------------------------
@@ -199,11 +156,6 @@ class Chains:
         return store.count_pending_roots(MAX_COUNTED, self._now())
 
     def _with_activity(self, found: list[_Slim]) -> list[Chain]:
-        times: dict[str, list[int]] = defaultdict(list)
-        wanted = {slim.id for slim in found}
-        for event in self._ring.up_to(self._ring.last):
-            if isinstance(event, ChainEvent) and event.chain in wanted:
-                times[event.chain].append(event.at)
         now = self._now()
         return [
             Chain(
@@ -213,7 +165,9 @@ class Chains:
                 state=slim.state,
                 created_at=slim.created_at,
                 settled_at=slim.settled_at,
-                activity=_buckets(times.get(slim.id, []), slim.created_at, slim.settled_at or now),
+                activity=_buckets(
+                    [event.at for event in self._ring.of(slim.id)], slim.created_at, slim.settled_at or now
+                ),
             )
             for slim in found
         ]
@@ -222,27 +176,16 @@ class Chains:
 
     async def view(self, id: str, prefix: str = "") -> ChainView | None:
         """The chain that promise ``id`` belongs to, as far as its ids begin with ``prefix``."""
-        seq, at = self._ring.last, self._now()
         promise = await self._reader.read(lambda store: _promise(store, id))
         if promise is None:
             return None
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
-        ids = {view.id for view in promises}
-        kept = self._ring.up_to(seq)
-        known_from = kept[0].at if kept else at
-        found = [event for event in kept if isinstance(event, ChainEvent) and (event.chain == root or event.id in ids)]
-        events = _latest(found)
-        return ChainView(
-            id=root,
-            at=at,
-            epoch=self._ring.epoch,
-            seq=seq,
-            promises=promises,
-            cut=cut,
-            events=visible([*events], prefix),
-            known_from=known_from if len(events) == len(found) else events[0].at,
-        )
+        lives = Lives(self._ring.since or self._spells.since)
+        await _in_turns(map(lives.take, self._ring.of(root)))
+        await _in_turns(fill_in(promises, lives, self._spells))
+        begin = min((view.created_at for view in promises), default=0)
+        return ChainView(root, [_granted(view, prefix) for view in promises], cut, self._outages.after(begin))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """What is shown of it, and whether there is more."""
@@ -257,8 +200,14 @@ class Chains:
             after = portion[-1].id
             room -= sum(len(payload.text) for view in portion for payload in (view.param, view.value) if payload)
             left -= sum(map(_view_weight, portion))
-            shown += [_granted(view, prefix) for view in portion if view.id.startswith(prefix)]
+            shown += [view for view in portion if view.id.startswith(prefix)]
         return shown[:MAX_PROMISES], len(shown) > MAX_PROMISES or left <= 0
+
+
+async def _in_turns(steps: Iterable[None]) -> None:
+    for number, _ in enumerate(steps, 1):
+        if number % MAX_STEPS == 0:
+            await asyncio.sleep(0)
 
 
 # --- inside the engine's queue --------------------------------------------------------------------------------------
@@ -290,17 +239,6 @@ def _tree(store: View, root: str, after: str, now: int, room: int) -> list[Promi
 
 def _promise(store: View, id: str) -> Promise | None:
     return store.load(Footprint(ids=(id,))).promises.get(id)
-
-
-def _latest(events: list[ChainEvent]) -> list[ChainEvent]:
-    """As many of the last ones as fit into one answer."""
-    room = MAX_EVENTS_BYTES
-    for index in range(len(events) - 1, -1, -1):
-        event = events[index]
-        room -= EVENT_BYTES + event.weight() + len(event.id) + len(event.chain or "")
-        if room < 0:
-            return events[index + 1 :]
-    return events
 
 
 def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
@@ -340,10 +278,10 @@ def _view(branch: Branch, room: int) -> PromiseView:
     param, value = excerpt(promise.param), excerpt(promise.value)
     return PromiseView(
         id=promise.id,
+        role=_role(promise),
         parent=None if promise.parent == promise.id else promise.parent,
         func=function_name(param),
         group=group_of(promise.target),
-        timer=promise.is_timer,
         state=promise.state,
         created_at=promise.created_at,
         settled_at=None if promise.settled_at is UNSET else promise.settled_at,
@@ -356,17 +294,23 @@ def _view(branch: Branch, room: int) -> PromiseView:
     )
 
 
+def _role(promise: Promise) -> Role:
+    if promise.is_timer:
+        return Role.TIMER
+    if promise.target is not None:
+        return Role.CALL
+    is_below = promise.parent not in (None, promise.id)
+    return Role.STEP if is_below and promise.tags.get("resonate:scope") != "global" else Role.PROMISE
+
+
 def _task_view(branch: Branch) -> TaskView | None:
     task = branch.task
     if task is None:
         return None
     return TaskView(
         state=task.state,
-        version=task.version,
+        attempt=task.version,
         pid=task.pid,
-        ttl=task.ttl,
-        resumes=task.resumes,
-        lease_ends=task.timer_at if task.state is TaskState.ACQUIRED else None,
         retry_at=task.timer_at if task.state is TaskState.PENDING else None,
         trouble=task.report().trouble,
     )
@@ -381,9 +325,11 @@ def _granted(view: PromiseView, prefix: str) -> PromiseView:
     """Without ids that somebody may not see."""
     if not prefix:
         return view
-    parent = view.parent if view.parent is not None and view.parent.startswith(prefix) else None
-    awaits = [id for id in view.awaits if id.startswith(prefix)]
-    return msgspec.structs.replace(view, parent=parent, awaits=awaits)
+    if view.parent is not None and not view.parent.startswith(prefix):
+        view.parent = None
+    for ids in (view.awaits, *(phase.on for phase in view.phases)):
+        ids[:] = [id for id in ids if id.startswith(prefix)]
+    return view
 
 
 def _buckets(times: list[int], begin: int, end: int) -> list[int]:

@@ -49,7 +49,7 @@ def events(decided: Decided) -> list[ChainEvent]:
         if promise.id not in rows.promises:
             found.append(_created(promise, decided.now))
         if promise.state is not PENDING_PROMISE:
-            found.append(_settled(promise, decided.now))
+            found.append(_settled(promise, rows.tasks.get(promise.id), decided.now))
     for task in changes.tasks.values():
         before = rows.tasks.get(task.id)
         if before is None or before.state is not task.state or _is_offered_anew(before, task):
@@ -98,7 +98,7 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
     )
 
 
-def _settled(promise: Promise, now: int) -> PromiseSettled:
+def _settled(promise: Promise, before: Task | None, now: int) -> PromiseSettled:
     settled_at, value = promise.settled_at, promise.value.data
     return PromiseSettled(
         0,
@@ -109,6 +109,8 @@ def _settled(promise: Promise, now: int) -> PromiseSettled:
         Excerpt(value) if value else None,
         promise.created_at,
         settled_at or now,
+        None if before is None else before.pid,
+        0 if before is None else before.version,
     )
 
 

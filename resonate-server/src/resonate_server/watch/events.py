@@ -44,10 +44,14 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
+    """``pid``: who was at work at it, in attempt ``version``."""
+
     state: PromiseState
     value: Excerpt | None
     created_at: int
     settled_at: int
+    pid: str | None = None
+    version: int = 0
 
     def weight(self) -> int:
         return 0 if self.value is None else self.value.weight
@@ -115,6 +119,12 @@ class TaskRefused(ChainEvent, tag="task.refused", gc=False):
 
     version: int
     request: str
+
+
+class ServerBack(Event, tag="server.back", gc=False):
+    """This server runs again, after an outage that began at ``since``."""
+
+    since: int
 
 
 class WorkerEvent(Event, gc=False):

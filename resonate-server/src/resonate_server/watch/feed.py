@@ -45,12 +45,15 @@ class Feed:
         self._latest: tuple[tuple[str, int, int], bytes] = (("", 0, 0), b"")
         self.closed = False
 
-    def open(self, prefix: str, after: str) -> tuple[Viewer, bool]:
-        """A new viewer, and whether it goes on where ``after`` (``EPOCH:SEQ``, or empty) says."""
+    def open(self, prefix: str, after: str, past: int = 0) -> tuple[Viewer, bool]:
+        """A new viewer, and whether it goes on where ``after`` (``EPOCH:SEQ``, or empty) says.
+
+        One that does not is told up to ``past`` earlier events first.
+        """
         if len(self._viewers) >= MAX_VIEWERS:
             self._send_away(min(self._viewers, key=lambda viewer: self._ring.last - viewer.seq < MAX_LINES))
         seq = self._place(after)
-        viewer = Viewer(prefix, self._ring.last if seq is None else seq)
+        viewer = Viewer(prefix, max(self._ring.last - past, self._ring.first - 1) if seq is None else seq)
         self._viewers[viewer] = None
         viewer.is_welcome = not self.closed
         return viewer, seq is not None

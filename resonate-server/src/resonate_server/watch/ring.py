@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 
-from resonate_server.watch.events import Event
+from resonate_server.watch.events import ChainEvent, Event
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -22,6 +22,10 @@ class Ring:
         self._last = 0
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
+        self._chains: dict[str, list[int]] = {}
+        """Numbers of the events of each chain, up to ``_indexed``: whoever asks brings it up to date."""
+        self._indexed = self._begun = 0
+        """``_begun``: where the index begins."""
         self._max_weight = max_weight
         self._weight = 0
 
@@ -36,6 +40,13 @@ class Ring:
         """Number of the oldest event that is kept, or of the next one if there is none."""
         self.catch_up()
         return self._first
+
+    @property
+    def since(self) -> int | None:
+        """Time of the oldest event that is kept, if there were earlier ones; in ms."""
+        self.catch_up()
+        event = self._events[self._first % len(self._events)]
+        return None if self._first == 1 or event is None else event.at
 
     def append(self, event: Event) -> None:
         """Number it and keep it."""
@@ -61,10 +72,23 @@ class Ring:
         begin = max(seq + 1, self._first)
         return self._range(begin, min(self._last + 1, begin + limit))
 
-    def up_to(self, seq: int) -> list[Event]:
-        """All that are kept, until number ``seq``."""
+    def of(self, chain: str) -> list[ChainEvent]:
+        """All that are kept of one chain."""
         self.catch_up()
-        return self._range(self._first, min(seq, self._last) + 1)
+        self._index()
+        events = (
+            self._events[number % len(self._events)] for number in self._chains.get(chain, ()) if number >= self._first
+        )
+        return [event for event in events if isinstance(event, ChainEvent)]
+
+    def _index(self) -> None:
+        if self._last - self._begun > 2 * len(self._events):  # Most of it is of events that are forgotten.
+            self._chains.clear()
+            self._begun = self._indexed = self._first - 1
+        for event in self._range(max(self._indexed + 1, self._first), self._last + 1):
+            if isinstance(event, ChainEvent) and event.chain is not None:
+                self._chains.setdefault(event.chain, []).append(event.seq)
+        self._indexed = self._last
 
     def _range(self, begin: int, end: int) -> list[Event]:
         size = len(self._events)

@@ -222,6 +222,10 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         working(fault(), broken_off(), 16.5),
         ["Runs of each function, counted in the logs: foo 1, bar 2 (its work: 2), baz 1."],
     ),
+    "that an attempt had several runs": (
+        sleeping(runs=[*OTHERS, BAR_WAITED, run("a.1", 0.3, 0.4), run("a.1", 10, 10.05, attempt=2)]),
+        ["Runs of each function, counted in the logs: foo 1, bar 3 (in 2 attempts), baz 1."],
+    ),
     "why work ran again": (
         working(fault(), broken_off(), 16.5),
         [

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise, transaction
-from unit.watch.scene import settled
 
 from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Value
@@ -23,14 +22,14 @@ from resonate_server.watch.chains import (
     SHORT_TEXT,
     BadCursor,
     Chains,
-    ChainView,
-    PromiseView,
     Wanted,
     decode_place,
     encode_place,
 )
-from resonate_server.watch.events import ChainEvent
+from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
+from resonate_server.watch.spells import Spells
+from resonate_server.watch.views import ChainView, Kind, PromiseView
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
@@ -62,7 +61,10 @@ class Scene:
         self.store = Counting(store)
         self.driver = Driver(store)
         self.ring = Ring()
-        self.chains = Chains(self, self.ring, lambda: self.driver.now)
+        self.spells = Spells(START)
+        self.spells.connected("workers", PID, START)
+        outages = Outages(None, lambda: self.driver.now, lambda _: None)
+        self.chains = Chains(self, self.ring, self.spells, outages, lambda: self.driver.now)
         self.reads = 0
 
     async def read[T](self, query: Callable[[View], T]) -> T:
@@ -182,14 +184,14 @@ class TestChain:
         assert shown.value is not None and shown.value.text == '{"message":"no"}'
         assert shown.tags["resonate:timer"] == "false"
 
-    async def test_a_held_task_tells_by_whom_and_until_when(self, scene: Scene) -> None:
+    async def test_a_held_task_tells_by_whom_and_which_attempt_it_is(self, scene: Scene) -> None:
         scene.driver.create_task(promise_create("t"), ttl=5 * SECOND)
 
         task = (await scene.promise("t")).task
 
         assert task is not None
-        assert (task.state, task.version, task.pid) == ("acquired", 1, PID)
-        assert (task.lease_ends, task.retry_at) == (START + 5 * SECOND, None)
+        assert (task.state, task.attempt, task.pid) == ("acquired", 1, PID)
+        assert task.retry_at is None
 
     async def test_a_suspended_task_tells_what_it_waits_for(self, scene: Scene) -> None:
         scene.driver.suspended("t", "a", "b")
@@ -198,18 +200,15 @@ class TestChain:
         scene.driver.settle("b")
         assert (await scene.promise("t")).awaits == ["a"]
 
-    async def test_events_of_the_chain_are_those_up_to_the_place_it_tells(self, three: Scene) -> None:
+    async def test_each_of_its_calls_has_the_phases_that_the_ring_tells(self, three: Scene) -> None:
+        three.driver.acquire("foo-b")
         three.remember()
-        view = await three.view("foo-a")
+        call = await three.promise("foo-b")
 
-        assert [(event.seq, type(event).__name__) for event in view.events] == [
-            (1, "PromiseCreated"),
-            (2, "TaskQueued"),
-            (3, "PromiseCreated"),
-            (4, "TaskQueued"),
-            (13, "PromiseSettled"),
+        assert [(phase.kind, phase.begin, phase.end) for phase in call.phases] == [
+            (Kind.WAITING, START + SECOND, START + 3 * SECOND),
+            (Kind.RUNNING, START + 3 * SECOND, None),
         ]
-        assert (view.seq, view.epoch, view.known_from) == (13, three.ring.epoch, START)
 
     async def test_a_prefix_leaves_out_what_belongs_to_others(self, scene: Scene) -> None:
         scene.driver.create("yours")
@@ -218,7 +217,14 @@ class TestChain:
         view = await scene.view("yours:mine", prefix="yours:")
 
         assert [(each.id, each.parent) for each in view.promises] == [("yours:mine", None)]
-        assert {getattr(event, "id", None) for event in view.events} == {"yours:mine"}
+
+    async def test_nor_does_it_tell_of_others_for_which_a_call_waits(self, scene: Scene) -> None:
+        scene.driver.suspended("mine", "yours", "mine-too")
+        scene.remember()
+        view = await scene.view("mine", prefix="mine")
+
+        (call,) = [each for each in view.promises if each.id == "mine"]
+        assert call.awaits == call.phases[-1].on == ["mine-too"]
 
     async def test_a_megabyte_is_cut(self, scene: Scene) -> None:
         scene.driver.create("p", param=value(b64encode(b"x" * 1_000_000).decode()))
@@ -257,19 +263,6 @@ class TestChain:
 
         assert view.cut
         assert 100 < len(view.promises) < 400  # as many as 6 MiB hold, and the rest of the last portion
-
-    async def test_of_very_many_events_the_latest_are_told(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chains_module, "MAX_EVENTS_BYTES", 2_000)
-        scene.driver.create("p")
-        for number in range(20):
-            scene.ring.append(settled(f"p:{number}", chain="p"))
-
-        view = await scene.view("p")
-
-        assert [event.id for event in view.events if isinstance(event, ChainEvent)] == [
-            f"p:{number}" for number in range(11, 20)
-        ]
-        assert view.known_from == view.events[0].at
 
 
 @pytest.fixture(scope="module")

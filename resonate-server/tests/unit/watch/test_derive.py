@@ -258,7 +258,8 @@ class TestAttempts:
         driver.acquired("t")
         driver.fulfill("t", 1)
 
-        assert kinds(driver) == ["promise.settled"]
+        (settled,) = told(driver)
+        assert (settled["kind"], settled["pid"], settled["version"]) == ("promise.settled", PID, 1)
 
     def test_a_late_result_is_told_as_refused(self, driver: Driver) -> None:
         driver.acquired("t")

@@ -27,7 +27,7 @@ class Scene:
         self.driver.decided.clear()
 
     def events(self) -> list[Event]:
-        return self.ring.up_to(self.ring.last)
+        return self.ring.after(0, 1_000)
 
     def kinds(self) -> list[str]:
         return [type(event).__name__ for event in self.events()]

@@ -39,8 +39,22 @@ def test_no_more_than_asked_for_is_given() -> None:
     assert numbers(filled(25), after=18, limit=2) == [19, 20]
 
 
-def test_events_up_to_a_number() -> None:
-    assert [event.seq for event in filled(25).up_to(18)] == [16, 17, 18]
+def test_those_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
+    ring = Ring(max_events=3)
+    for chain in ("a", "b", "a", "b", "a"):
+        ring.append(settled(f"{chain}:1", chain=chain))
+
+    assert [[event.seq for event in ring.of(chain)] for chain in ("a", "b", "c")] == [[3, 5], [4], []]
+
+
+def test_chains_of_which_nothing_is_kept_take_no_room_in_the_end() -> None:
+    ring = Ring(max_events=3)
+    for number in range(100):
+        ring.append(settled(f"chain-{number}"))
+        assert [event.seq for event in ring.of(f"chain-{number}")] == [number + 1]
+        assert ring.of(f"chain-{number - 3}") == []
+
+    assert len(ring._chains) < 10
 
 
 def test_it_reaches_back_to_the_oldest_event_and_not_further() -> None:

@@ -16,6 +16,12 @@ from resonate_server.watch.roster import Group
 BEAT_S = 5.0
 """A line is written at least this often."""
 
+NEWS_BEAT_S = 0.5
+"""After something has happened, the workers are told as they are so soon."""
+
+MAX_PAST = 1_000
+"""Earlier events that a new viewer is told."""
+
 WRITE_TIMEOUT_S = 20.0
 """A viewer that takes nothing for so long is gone."""
 
@@ -24,7 +30,8 @@ STREAM_S = 600.0
 
 
 class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
-    """``resumed``: everything after what the viewer has seen will follow."""
+    """``resumed``: everything after what the viewer has seen will follow. Else everything after ``seq``, and before
+    that as much of the past as it has asked for."""
 
     epoch: str
     seq: int
@@ -49,7 +56,7 @@ class Live:
         self._auth = auth
 
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
-        viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""))
+        viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""), _past(request))
         try:
             hello = await self._hello(viewer, resumed)
             response = web.StreamResponse(
@@ -76,6 +83,8 @@ class Live:
         while viewer.is_welcome and not (self._auth and loop.time() > end):
             await self._watch.feed.wait(viewer, next_beat - loop.time())
             lines = self._watch.feed.take(viewer)
+            if lines:
+                next_beat = min(next_beat, loop.time() + NEWS_BEAT_S)
             if loop.time() >= next_beat:
                 next_beat = loop.time() + BEAT_S
                 lines += _line(Beat(self._watch.now(), await self._groups(viewer)))
@@ -86,7 +95,7 @@ class Live:
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
         return Hello(
             epoch=self._watch.ring.epoch,
-            seq=viewer.seq,
+            seq=viewer.seq if resumed else self._watch.ring.last,
             at=self._watch.now(),
             resumed=resumed,
             auth=self._auth,
@@ -102,6 +111,11 @@ class Live:
             replace(group, waiting=None, workers=[replace(worker, held=None) for worker in group.workers])
             for group in groups
         ]
+
+
+def _past(request: web.Request) -> int:
+    text = request.query.get("past", "0")
+    return min(int(text), MAX_PAST) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _line(data: Struct) -> bytes:

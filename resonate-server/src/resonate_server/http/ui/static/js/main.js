@@ -1,13 +1,13 @@
 // The page's wiring: what comes from the server goes into the models, what changed goes to the views.
 //
 // Hooks that tests and pictures rely on:
-//   #status[data-state=live|stale|connecting]   body[data-pane=chains|timeline|workers] (narrow screens)
+//   #status[data-state=live|stale|connecting|failed]   body[data-pane=chains|timeline|workers] (narrow screens)
 //   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
 //   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
 //   #timeline [data-promise][data-state] with .row-name .row-result and
 //     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
-//   #now (hidden unless something is pending)   #detail   #legend
+//   #outages .outage   #now (hidden unless something is pending)   #detail   #legend
 //   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
@@ -34,8 +34,9 @@ const LIST_EVERY = 250;
 const TYPING = 250;
 /** Following the newest chain, each one is shown for so long at least. */
 const DWELL = 2000;
-/** After a chain's end its detail is read again: events say nothing of arguments and tags. */
-const AFTER_END = 400;
+/** Between two looks at a chain that changes; long chains, that take their time, are looked at less often. */
+const REREAD_PAUSE = 100;
+const REREAD_SHARE = 4;
 
 class Page {
   clock = new Clock();
@@ -44,7 +45,7 @@ class Page {
   list = new ChainList();
   chain = null;
   wanted = null;
-  early = [];
+  liveFrom = 0;
   dirty = new Set();
   followedAt = 0;
 
@@ -58,7 +59,7 @@ class Page {
     this.stream = new Stream({
       hello: (message) => this.hello(message),
       event: (event) => this.event(event),
-      beat: ({ at }) => this.heard(at),
+      beat: (message) => this.heard(message),
       lost: (why) => this.lost(why),
       refused: (error) => this.refused(error),
     });
@@ -81,24 +82,28 @@ class Page {
   // ── from the stream ──
 
   async hello(message) {
-    this.heard(message.at);
-    this.roster.hello(message);
-    this.change("groups", "timeline");
+    this.heard(message);
     this.loadActions();
+    if (!message.resumed) this.liveFrom = message.seq;
     if (message.resumed && this.list.loaded) return;
     await this.loadList(true);
     this.openWanted();
   }
 
-  heard(at) {
+  heard({ at, groups }) {
     this.clock.heard(at);
+    this.roster.heard(groups);
+    this.change("groups");
     this.heardAt = Date.now();
+    this.timeline.awaySince = null;
     showStatus("live");
   }
 
   lost(why) {
     this.clock.freeze();
-    if (this.heardAt) showStatus("stale", this.heardAt, why);
+    if (!this.heardAt) return;
+    this.timeline.awaySince ??= Date.now();
+    showStatus("stale", this.heardAt, why);
   }
 
   refused(error) {
@@ -117,13 +122,13 @@ class Page {
 
   event(event) {
     if (event.kind === "promise.created") this.names.learn(event);
-    if (event.at > this.clock.now()) this.clock.heard(event.at);
-    if (this.roster.apply(event)) this.change("groups");
-    if (event.kind.startsWith("worker.") && event.kind !== "worker.heard") this.change("timeline");
-    if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
-    this.chainEvent(event);
     const text = this.isOldNews(event) ? null : sentence(event, this.names);
     if (text) this.log.add(event, text);
+    if (event.seq <= this.liveFrom) return; // From before: list and chain know of it.
+    if (event.at > this.clock.now()) this.clock.heard(event.at);
+    if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
+    this.chainEvent(event);
+    if (text) this.log.announce(event, text);
   }
 
   /** A worker that is gone lets its leases lapse, too. */
@@ -132,18 +137,10 @@ class Page {
   }
 
   chainEvent(event) {
-    if (!event.chain) return;
-    if (this.loading) this.early.push(event);
-    if (this.chain?.apply(event)) this.change("timeline", ...this.endOf(event));
+    if (this.loading || this.chain?.isTouchedBy(event)) this.keepUp();
     if (event.kind !== "promise.created" || event.id !== event.chain) return;
     if (this.wanted === event.id && this.chain?.id !== event.id) this.open(event.id);
     if (this.wanted === null) this.follow(event.id);
-  }
-
-  endOf(event) {
-    if (event.kind !== "promise.settled" || event.id !== this.chain.id) return [];
-    setTimeout(() => this.reread(), AFTER_END);
-    return ["title"];
   }
 
   // ── the list ──
@@ -217,11 +214,10 @@ class Page {
     this.showDetail(this.picked);
   }
 
-  /** The detail of chain `id`, unless another one was asked for meanwhile; events that come meanwhile are kept. */
+  /** The detail of chain `id`, unless another one was asked for meanwhile. */
   async read(id) {
     this.loading?.abort();
     const loading = (this.loading = new AbortController());
-    this.early = [];
     try {
       return await api.chain(id, loading.signal);
     } catch (error) {
@@ -236,8 +232,6 @@ class Page {
   take(detail) {
     const chain = new Chain(detail);
     if (!chain.root) return;
-    if (this.chain?.id === chain.id) chain.graft(this.chain);
-    for (const event of this.early) chain.apply(event);
     for (const promise of detail.promises) this.names.learn({ ...promise, chain: detail.id });
     this.chain = chain;
     document.body.dataset.chain = "shown";
@@ -245,8 +239,23 @@ class Page {
     this.showTimeline();
   }
 
+  /** The chain has changed: look again, and once more if it changes meanwhile. */
+  async keepUp() {
+    this.isBehind = true;
+    if (this.keepingUp) return;
+    this.keepingUp = true;
+    while (this.isBehind) {
+      const begun = performance.now();
+      if (!this.loading) await this.reread();
+      const pause = Math.max(REREAD_PAUSE, REREAD_SHARE * (performance.now() - begun));
+      await new Promise((wake) => setTimeout(wake, pause));
+    }
+    this.keepingUp = false;
+  }
+
   async reread() {
-    if (!this.chain || this.loading) return;
+    this.isBehind = false;
+    if (!this.chain) return;
     const id = this.chain.id;
     const detail = await this.read(id);
     if (detail && this.chain.id === id) this.take(detail);
@@ -269,15 +278,12 @@ class Page {
 
   showTimeline() {
     if (!this.chain) return;
-    this.timeline.show(this.chain, this.roster);
+    this.timeline.show(this.chain);
     if (this.pointed) this.showDetail(this.timeline.byId.get(this.pointed.promise.id) ?? this.picked);
   }
 
   pick(row, pinned) {
-    if (pinned) {
-      this.picked = row;
-      if (row.promise.tags === null) this.reread();
-    }
+    if (pinned) this.picked = row;
     this.showDetail(row);
   }
 
@@ -323,8 +329,6 @@ class Page {
   draw() {
     this.frame = null;
     const { dirty } = this;
-    if (dirty.delete("timeline")) this.showTimeline();
-    if (dirty.delete("title") && this.chain) this.showTitle();
     if (dirty.delete("groups")) this.groups.show(this.roster.shown(this.clock.now()), this.clock.now());
     if (dirty.delete("list")) this.listLater();
   }
@@ -396,3 +400,4 @@ const page = new Page();
 wireTopbar();
 wire(page);
 page.start();
+document.documentElement.dataset.started = "";

@@ -1,26 +1,22 @@
-// The rows of a chain: its promises in the order of the call tree, each with its depth and segments. Pure.
+// The rows of a chain: its promises in the order of the call tree, each with its depth. Pure.
 
 import { isCall } from "./chain.js";
-import { segmentsOf } from "./segments.js";
 
 /** Rows of `chain`: parents before children, siblings by age. `group`: who runs it; for a step, who runs its host. */
-export function rowsOf(chain, presence) {
+export function rowsOf(chain) {
   const children = childrenOf(chain);
   const rows = [];
   const seen = new Set();
-  const stack = [{ promise: chain.root, depth: 0, host: null, group: null, more: [] }];
+  const stack = [{ promise: chain.root, depth: 0, group: null, more: [] }];
   while (stack.length) {
-    const { promise, depth, host, group, more } = stack.pop();
+    const { promise, depth, group, more } = stack.pop();
     if (!promise || seen.has(promise.id)) continue;
     seen.add(promise.id);
-    const segments = segmentsOf(promise, presence, host);
-    const called = isCall(promise);
-    const owner = called ? promise.group : group;
-    rows.push({ promise, depth, segments, group: owner, more });
-    const hosting = called ? segments : host;
+    const owner = isCall(promise) ? promise.group : group;
+    rows.push({ promise, phases: promise.phases, depth, group: owner, more });
     const below = children.get(promise.id) ?? [];
     for (let index = below.length - 1; index >= 0; index -= 1) {
-      stack.push({ promise: below[index], depth: depth + 1, host: hosting, group: owner, more: [...more.slice(-7), index < below.length - 1] });
+      stack.push({ promise: below[index], depth: depth + 1, group: owner, more: [...more.slice(-7), index < below.length - 1] });
     }
   }
   return rows;

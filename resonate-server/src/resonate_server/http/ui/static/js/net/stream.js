@@ -6,6 +6,9 @@ import { Refused, request } from "./api.js";
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 2000;
 
+/** Events from before the page was opened, for the log. */
+const PAST = "1000";
+
 /** The server sends a beat every 5 s; a stream that is silent for longer is dead, whatever the socket says. */
 const SILENCE = 12_000;
 
@@ -41,7 +44,7 @@ export class Stream {
     this.#abort = new AbortController();
     try {
       this.#watch();
-      const response = await request("events", { after: this.#after }, { signal: this.#abort.signal });
+      const response = await request("events", { after: this.#after, past: PAST }, { signal: this.#abort.signal });
       await this.#read(response.body);
       this.on.lost("the server ended the stream");
     } catch (error) {

@@ -59,6 +59,7 @@ const SENTENCES = {
   "task.unclaimed": (event, name) => `${name}: ${event.trouble}`,
   "task.halted": (_event, name) => `${name} halted by an operator`,
   "task.refused": (event, name) => `${name}: a late write of attempt ${event.version} was refused`,
+  "server.back": (event) => `the server is back after ${duration(event.at - event.since)}`,
   "worker.connected": (event) => `${workerOf(event)} connected${event.again ? " again" : ""}`,
   "worker.left": (event) => (event.planned ? `${workerOf(event)}: stream ended by the server` : `${workerOf(event)} gone: connection closed`),
   "worker.silent": (event) => `${workerOf(event)} silent: a lease of its ended`,
@@ -86,36 +87,36 @@ function waitsFor(ids, name) {
 }
 
 /** What a gap says: who is missing, and for whom it waits. */
-export function gapText(segment, group) {
+export function gapText(phase, group) {
   const who = cut(shortGroup(group), 24);
-  const by = segment.pid ? ` ${shortPid(segment.pid)}` : "";
-  if (segment.step) return "broken off";
-  if (segment.reason === "absent") return `no ${who} connected, nothing is lost`;
-  if (segment.reason === "nobody") return `no ${who} connected, waiting for ${group}`;
-  if (segment.reason === "silent") return `${who}${by} gone, its lease runs out`;
-  if (segment.reason === "lease") return `lease of ${who}${by} ended, waiting for ${group}`;
+  const by = phase.pid ? ` ${shortPid(phase.pid)}` : "";
+  if (phase.step) return "broken off";
+  if (phase.reason === "absent") return `no ${who} connected, nothing is lost`;
+  if (phase.reason === "nobody") return `no ${who} connected, waiting for ${group}`;
+  if (phase.reason === "silent") return `${who}${by} gone, its lease runs out`;
+  if (phase.reason === "lease") return `lease of ${who}${by} ended, waiting for ${group}`;
   return `${who} gone, waiting for ${group}`;
 }
 
 const WAITING = { retry: "offered again", released: "handed back", resumed: "can go on", outside: "settled from outside" };
 
-/** What is written into a segment. `nameOfId` names what it is suspended on. */
-export function segmentText(segment, row, nameOfId) {
-  switch (segment.kind) {
+/** What is written into a phase. `nameOfId` names what it is suspended on. */
+export function phaseText(phase, row, nameOfId) {
+  switch (phase.kind) {
     case "running":
-      return segment.step ? "at work" : `attempt ${segment.attempt}${segment.pid ? ` · ${shortPid(segment.pid)}` : ""}`;
+      return phase.step ? "at work" : `attempt ${phase.attempt}${phase.pid ? ` · ${shortPid(phase.pid)}` : ""}`;
     case "suspended":
-      return `suspended${waitsFor(segment.on, nameOfId).replace(":", ",")}`;
+      return `suspended${waitsFor(phase.on, nameOfId).replace(":", ",")}`;
     case "waiting":
-      return segment.reason === "outside" ? "waits to be settled from outside" : segment.trouble || (WAITING[segment.reason] ?? `waits for ${row.promise.group}`);
+      return phase.reason === "outside" ? "waits to be settled from outside" : phase.trouble || (WAITING[phase.reason] ?? `waits for ${row.promise.group}`);
     case "gap":
-      return gapText(segment, row.group ?? "");
+      return gapText(phase, row.group ?? "");
     case "timer":
       return "holds nothing, the server keeps the time";
     case "halted":
       return "halted by an operator";
     default:
-      return segment.attempt ? `${segment.attempt} ${segment.attempt === 1 ? "attempt" : "attempts"}, details no longer kept` : "details no longer kept";
+      return phase.attempt ? `${phase.attempt} ${phase.attempt === 1 ? "attempt" : "attempts"}, details no longer kept` : "details no longer kept";
   }
 }
 
@@ -124,15 +125,15 @@ export function rowSentence(row, now, nameOfId) {
   const promise = row.promise;
   const name = nameOf(promise);
   if (promise.state !== "pending") return `${name} ${settledWords(promise)}`;
-  const segment = row.segments[row.segments.length - 1];
-  if (!segment) return `${name}, pending`;
-  const lasting = `for ${duration((segment.to ?? now) - segment.from)}`;
-  if (segment.kind === "running") {
-    const attempt = segment.step ? "" : `, attempt ${segment.attempt}`;
-    return `${name}${attempt}, running ${lasting}${segment.pid ? ` on worker ${shortPid(segment.pid)}` : ""}`;
+  const phase = row.phases[row.phases.length - 1];
+  if (!phase) return `${name}, pending`;
+  const lasting = `for ${duration((phase.to ?? now) - phase.from)}`;
+  if (phase.kind === "running") {
+    const attempt = phase.step ? "" : `, attempt ${phase.attempt}`;
+    return `${name}${attempt}, running ${lasting}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}`;
   }
-  if (segment.kind === "timer") return `${name}, ${coarse(promise.timeoutAt - now)} to go`;
-  return `${name}, ${segmentText(segment, row, nameOfId)}, ${lasting}`;
+  if (phase.kind === "timer") return `${name}, ${coarse(promise.timeoutAt - now)} to go`;
+  return `${name}, ${phaseText(phase, row, nameOfId)}, ${lasting}`;
 }
 
 function settledWords(promise) {
@@ -147,8 +148,8 @@ export function headline(rows, now, nameOfId) {
   const root = rows[0].promise;
   if (root.state === "resolved") return { tone: "good", text: `Resolved: ${brief(root.value, 60)} after ${duration(root.settledAt - root.createdAt)}` };
   if (root.state !== "pending") return { tone: "bad", text: capital(settledWords(root)) };
-  const active = rows.filter((row) => row.promise.state === "pending" && row.segments.length);
-  const ending = (kind) => active.findLast((row) => row.segments[row.segments.length - 1].kind === kind);
+  const active = rows.filter((row) => row.promise.state === "pending" && row.phases.length);
+  const ending = (kind) => active.findLast((row) => row.phases[row.phases.length - 1].kind === kind);
   const gap = active.findLast((row) => isGap(row) && isCall(row.promise)) ?? ending("gap");
   if (gap) return { tone: "gap", text: gapHeadline(gap) };
   const running = ending("running");
@@ -156,26 +157,26 @@ export function headline(rows, now, nameOfId) {
   const timer = ending("timer");
   if (timer) return { tone: "calm", text: sleepHeadline(timer, rows, now) };
   const waiting = ending("waiting");
-  if (waiting) return { tone: "calm", text: `${capital(nameOf(waiting.promise))}: ${segmentText(waiting.segments.at(-1), waiting, nameOfId)}` };
+  if (waiting) return { tone: "calm", text: `${capital(nameOf(waiting.promise))}: ${phaseText(waiting.phases.at(-1), waiting, nameOfId)}` };
   const other = active[active.length - 1];
-  return { tone: "calm", text: other ? `${capital(nameOf(other.promise))} is ${segmentText(other.segments.at(-1), other, nameOfId)}` : "Pending" };
+  return { tone: "calm", text: other ? `${capital(nameOf(other.promise))} is ${phaseText(other.phases.at(-1), other, nameOfId)}` : "Pending" };
 }
 
-const isGap = (row) => row.segments[row.segments.length - 1].kind === "gap";
+const isGap = (row) => row.phases[row.phases.length - 1].kind === "gap";
 
 function gapHeadline(row) {
-  const segment = row.segments[row.segments.length - 1];
+  const phase = row.phases[row.phases.length - 1];
   const who = cut(shortGroup(row.group ?? ""), 24);
-  if (segment.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
-  if (segment.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
-  if (segment.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
+  if (phase.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
+  if (phase.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
+  if (phase.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
   return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 
 function runningHeadline(row) {
-  const segment = row.segments[row.segments.length - 1];
-  const host = segment.step ? `A step of ${cut(shortGroup(row.group ?? ""), 24)} is at work` : `${capital(nameOf(row.promise))} runs`;
-  return `${host}${segment.pid ? ` on worker ${shortPid(segment.pid)}` : ""}, attempt ${segment.attempt}`;
+  const phase = row.phases[row.phases.length - 1];
+  const host = phase.step ? `A step of ${cut(shortGroup(row.group ?? ""), 24)} is at work` : `${capital(nameOf(row.promise))} runs`;
+  return `${host}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}, attempt ${phase.attempt}`;
 }
 
 function sleepHeadline(row, rows, now) {

@@ -4,7 +4,7 @@ import { isCall } from "../model/chain.js";
 import { asked, duration, fullTime } from "../text/durations.js";
 import { readable } from "../text/payloads.js";
 import { lines, shorten } from "../text/safe.js";
-import { nameOf, segmentText, stateWord } from "../text/sentences.js";
+import { nameOf, phaseText, stateWord } from "../text/sentences.js";
 import { bdi, byId, copy, el, stateIcon } from "./dom.js";
 
 const FEW = 600;
@@ -23,9 +23,9 @@ export class DetailView {
   /** Show `row`; nothing is rebuilt unless something of it changed, so that one can read and select. */
   show(row) {
     const promise = row.promise;
-    const signature = [promise.id, promise.state, promise.revision, row.segments.length, this.#expanded.size].join("\u0000");
+    const signature = JSON.stringify([promise, this.#expanded.size]);
     if (signature === this.#signature) return;
-    if (!this.#signature.startsWith(`${promise.id}\u0000`)) this.node.scrollTop = 0;
+    if (this.row?.promise.id !== promise.id) this.node.scrollTop = 0;
     this.#signature = signature;
     this.row = row;
     const parts = [this.#head(promise), this.#facts(promise), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
@@ -65,10 +65,9 @@ export class DetailView {
     const task = promise.task;
     if (!task) return [];
     return [
-      ["Task", `${task.state}, version ${task.version}`],
+      ["Task", task.attempt ? `${task.state}, attempt ${task.attempt}` : task.state],
       task.pid && ["Worker", bdi(shorten(task.pid, 80), { class: "mono" })],
       task.trouble && ["Trouble", task.trouble],
-      task.lease_ends && ["Lease ends", this.#moment(task.lease_ends)],
       task.retry_at && ["Offered again", this.#moment(task.retry_at)],
     ];
   }
@@ -79,18 +78,18 @@ export class DetailView {
 
   #attempts(row) {
     if (!isCall(row.promise)) return null;
-    const items = row.segments.map((segment) => this.#phase(segment, row));
+    const items = row.phases.map((phase) => this.#phase(phase, row));
     return section("What happened", el("ol", { class: "phases" }, items));
   }
 
-  #phase(segment, row) {
-    const length = segment.to === null ? "until now" : duration(segment.to - segment.from);
-    const broke = segment.broken ? ", broken off" : "";
+  #phase(phase, row) {
+    const length = phase.to === null ? "until now" : duration(phase.to - phase.from);
+    const broke = phase.broken ? ", broken off" : "";
     return el(
       "li",
-      { "data-kind": segment.kind },
-      el("span", { class: "when", title: fullTime(segment.from) }, `+${duration(segment.from - this.begin())}`),
-      el("span", {}, bdi(segmentText(segment, row, this.nameOfId)), el("small", {}, `${broke} (${length})`)),
+      { "data-kind": phase.kind },
+      el("span", { class: "when", title: fullTime(phase.from) }, `+${duration(phase.from - this.begin())}`),
+      el("span", {}, bdi(phaseText(phase, row, this.nameOfId)), el("small", {}, `${broke} (${length})`)),
     );
   }
 
@@ -118,7 +117,7 @@ export class DetailView {
   }
 
   #tags(promise) {
-    const tags = Object.entries(promise.tags ?? {});
+    const tags = Object.entries(promise.tags);
     if (!tags.length) return null;
     const shown = tags.slice(0, MOST_TAGS).map(([name, value]) => [bdi(shorten(name, 80)), bdi(shorten(value, 200), { class: "mono" })]);
     return section("Tags", facts(shown));

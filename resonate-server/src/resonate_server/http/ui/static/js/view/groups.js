@@ -60,8 +60,8 @@ function updateWorker(item, worker, now) {
 
 const WORDS = {
   connected: (worker, now) => `for ${rough(now - worker.since)}`,
-  silent: (worker, now) => `silent ${rough(now - (worker.goneAt ?? worker.heard))}`,
-  gone: (worker, now) => `gone ${rough(now - worker.goneAt)} ago`,
+  silent: (worker, now) => `silent ${rough(now - (worker.gone_at ?? worker.heard))}`,
+  gone: (worker, now) => `gone ${rough(now - worker.gone_at)} ago`,
 };
 
 const heardWords = (ago) => (ago < 1500 ? "heard now" : `heard ${rough(ago)} ago`);

@@ -5,7 +5,7 @@ import { byId, bdi, el, say } from "./dom.js";
 
 const MOST = 200;
 const GULP = 200;
-const ANNOUNCED = ["worker.left", "worker.gone", "worker.connected", "task.lost", "promise.settled"];
+const ANNOUNCED = ["server.back", "worker.left", "worker.gone", "worker.connected", "task.lost", "promise.settled"];
 const ANNOUNCE_EVERY = 3000;
 
 export class LogView {
@@ -27,7 +27,6 @@ export class LogView {
     this.#waiting.push({ at: event.at, kind: event.kind, state: event.state ?? null, text });
     if (this.#waiting.length > MOST) this.#waiting.shift();
     this.#later();
-    if (ANNOUNCED.includes(event.kind)) this.#announce(text);
   }
 
   #later() {
@@ -69,7 +68,8 @@ export class LogView {
   }
 
   /** Only the last sentence of a while is read aloud: a screen reader cannot keep up with a busy server. */
-  #announce(text) {
+  announce(event, text) {
+    if (!ANNOUNCED.includes(event.kind)) return;
     this.#toAnnounce = text;
     this.#announcing ||= setTimeout(() => {
       this.#announcing = 0;

@@ -1,11 +1,11 @@
-// The chosen chain as a timeline: one row per promise, its segments as stripes, and a cursor "now" while it lasts.
+// The chosen chain as a timeline: one row per promise, its phases as stripes, and a cursor "now" while it lasts.
 
 import { expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
 import { rowsOf } from "../model/rows.js";
 import { duration, fullTime, mark } from "../text/durations.js";
 import { brief } from "../text/payloads.js";
 import { ownPart, shorten, shortPid } from "../text/safe.js";
-import { gapText, headline, nameOf, rowSentence, segmentText, stateWord } from "../text/sentences.js";
+import { gapText, headline, nameOf, rowSentence, phaseText, stateWord } from "../text/sentences.js";
 import { attribute, bdi, byId, el, icon, say, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
 
@@ -13,6 +13,9 @@ import { Virtual } from "./virtual.js";
 const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
+
+/** A stream that begins again within this time was no outage. */
+const NOTICEABLE = 1000;
 
 /** Who asked for less motion gets steps instead of frames. */
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -25,6 +28,9 @@ export class TimelineView {
   #focused = null;
   #wasPending = false;
   #count = 0;
+
+  /** Since when the server is not heard of, by this machine's clock; null while it is. */
+  awaySince = null;
 
   /** `pick(row, pinned)` when a row is hovered, focused or chosen; `now()`. */
   constructor({ pick, now }) {
@@ -43,10 +49,9 @@ export class TimelineView {
   }
 
   /** Show `chain` as it is now; another one than before begins at the top. */
-  show(chain, presence) {
+  show(chain) {
     if (this.chain?.id !== chain.id) this.#reset();
     this.chain = chain;
-    this.presence = presence;
     this.refresh();
   }
 
@@ -59,9 +64,10 @@ export class TimelineView {
 
   refresh() {
     if (!this.chain?.root) return;
-    this.rows = rowsOf(this.chain, this.presence);
+    this.rows = rowsOf(this.chain);
     this.byId = new Map(this.rows.map((row) => [row.promise.id, row]));
     this.#rescale();
+    this.#drawOutages();
     this.virtual.items = this.rows;
     this.#tellHeadline();
     byId("timeline-cut").hidden = !this.chain.cut;
@@ -122,6 +128,16 @@ export class TimelineView {
     return placed(node, share);
   }
 
+  /** A band across all rows for each time in which the server was away. */
+  #drawOutages() {
+    byId("outages").replaceChildren(...this.chain.outages.map(({ from, to }) => {
+      const begin = Math.max(from, this.begin);
+      const node = placed(el("span", { class: "outage" }, el("b", {}, `server away ${duration(to - from)}`)), (begin - this.begin) / this.#span);
+      node.style.width = percent((to - begin) / this.#span);
+      return node;
+    }));
+  }
+
   // ── rows ──
 
   #create() {
@@ -162,7 +178,7 @@ export class TimelineView {
 
   /** From the second attempt on, its number and shade beside the name: stripes may be too short for words. */
   #attempt(node, row) {
-    const attempt = Math.max(0, ...row.segments.map((segment) => (segment.step ? 0 : (segment.attempt ?? 0))));
+    const attempt = row.promise.task?.attempt ?? 0;
     node.hidden = attempt < 2;
     attribute(node, "data-shade", shade(attempt));
     attribute(node, "title", `attempt ${attempt}`);
@@ -249,7 +265,8 @@ export class TimelineView {
   }
 
   #tellHeadline() {
-    const told = headline(this.rows, this.now(), this.nameOfId);
+    const away = this.awaySince === null ? 0 : Date.now() - this.awaySince;
+    const told = away > NOTICEABLE ? { tone: "gap", text: `The server is away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.rows, this.now(), this.nameOfId);
     const root = this.chain.root;
     attribute(byId("headline"), "data-tone", told.tone);
     say(byId("headline-text"), told.text);
@@ -312,55 +329,55 @@ function resultOf(promise) {
 
 // ── stripes ──
 
-/** Everything drawn in a row's track: segments, torn edges, what a timer has yet to go, the end. */
+/** Everything drawn in a row's track: phases, torn edges, what a timer has yet to go, the end. */
 function barsOf(row, view) {
-  const stripes = row.segments.map((segment) => segmentStripe(segment, row, view));
-  for (const segment of row.segments) if (segment.broken && segment.to !== null) stripes.push(breakMark(segment, row, view));
+  const stripes = row.phases.map((phase) => phaseStripe(phase, row, view));
+  for (const phase of row.phases) if (phase.broken && phase.to !== null) stripes.push(breakMark(phase, row, view));
   const promise = row.promise;
   if (promise.timer && promise.state === "pending") stripes.push(aheadStripe(promise, view));
   if (promise.settledAt !== null) stripes.push(endMark(promise, view));
   return stripes;
 }
 
-function segmentStripe(segment, row, view) {
-  const text = segmentText(segment, row, view.nameOfId);
+function phaseStripe(phase, row, view) {
+  const text = phaseText(phase, row, view.nameOfId);
   return {
-    key: `${segment.kind}:${segment.from}`,
-    from: segment.from,
-    to: segment.to,
+    key: `${phase.kind}:${phase.from}`,
+    from: phase.from,
+    to: phase.to,
     text,
     attributes: {
-      "data-kind": segment.kind,
-      "data-attempt": segment.attempt,
-      "data-shade": segment.kind === "running" ? shade(segment.attempt) : null,
-      "data-step": segment.step ?? null,
-      "data-broken": segment.broken,
-      "data-known": String(segment.known),
-      "data-open": segment.to === null,
-      "data-reason": segment.reason,
-      title: title(segment, text, view),
+      "data-kind": phase.kind,
+      "data-attempt": phase.attempt,
+      "data-shade": phase.kind === "running" ? shade(phase.attempt) : null,
+      "data-step": phase.step,
+      "data-broken": phase.broken,
+      "data-known": String(phase.known),
+      "data-open": phase.to === null,
+      "data-reason": phase.reason || null,
+      title: title(phase, text, view),
     },
   };
 }
 
-const shade = (attempt) => ((Math.max(1, attempt ?? 1) - 1) % SHADES) + 1;
+const shade = (attempt) => ((Math.max(1, attempt) - 1) % SHADES) + 1;
 
-function title(segment, text, view) {
-  const from = `${segment.known ? "" : "begin not known, at the earliest "}${fullTime(segment.from)}`;
-  const length = segment.to === null ? "" : `, ${duration(segment.to - segment.from)}`;
-  const after = `+${duration(segment.from - view.begin)}`;
-  return `${text}\n${after} (${from})${length}${segment.pid ? `\nworker ${shortPid(segment.pid)}` : ""}`;
+function title(phase, text, view) {
+  const from = `${phase.known ? "" : "begin not known, at the latest "}${fullTime(phase.from)}`;
+  const length = phase.to === null ? "" : `, ${duration(phase.to - phase.from)}`;
+  const after = `+${duration(phase.from - view.begin)}`;
+  return `${text}\n${after} (${from})${length}${phase.pid ? `\n${phase.kind === "waiting" ? "offered to " : ""}worker ${shortPid(phase.pid)}` : ""}`;
 }
 
-function breakMark(segment, row, view) {
-  const text = `attempt ${segment.attempt} broke off: ${gapText({ ...segment, reason: "silent" }, row.group ?? "").replace(/,.*/, "")}`;
+function breakMark(phase, row, view) {
+  const text = `attempt ${phase.attempt} broke off: ${gapText({ ...phase, reason: "silent" }, row.group ?? "").replace(/,.*/, "")}`;
   return {
-    key: `broken:${segment.to}`,
-    from: segment.to,
-    to: segment.to,
+    key: `broken:${phase.to}`,
+    from: phase.to,
+    to: phase.to,
     width: false,
     icon: "broken",
-    attributes: { "data-kind": "broken", "data-attempt": segment.attempt, title: `${text}\n+${duration(segment.to - view.begin)} (${fullTime(segment.to)})` },
+    attributes: { "data-kind": "broken", "data-attempt": phase.attempt, title: `${text}\n+${duration(phase.to - view.begin)} (${fullTime(phase.to)})` },
   };
 }
 

@@ -1,0 +1,26 @@
+// A module that does not load stops the page before it can say anything. This script is no module, and says it instead.
+{
+  const PATIENCE = 10_000;
+
+  const hasStarted = () => "started" in document.documentElement.dataset;
+
+  const tell = (why) => {
+    document.getElementById("status").dataset.state = "failed";
+    document.getElementById("status-text").textContent = `This page did not load: ${why}. Reload it`;
+  };
+
+  const whenThere = (act) => (document.readyState === "loading" ? addEventListener("DOMContentLoaded", act) : act());
+  const failed = (why) => hasStarted() || whenThere(() => tell(why));
+
+  /** What was asked for in vain; a browser that does not say which leaves it at "a module". */
+  const missing = () => {
+    const files = performance.getEntriesByType("resource").filter(({ name, responseStatus }) => name.endsWith(".js") && !(responseStatus < 400 && responseStatus > 0));
+    return files.map(({ name, responseStatus }) => `${name.split("/").pop()} ${responseStatus ? `is answered with status ${responseStatus}` : "has not come"}`)[0];
+  };
+
+  addEventListener("error", ({ target, message, filename }) => {
+    if (target instanceof HTMLScriptElement) failed(missing() ?? "a module is missing");
+    else failed(`${message} (${filename.split("/").pop()})`);
+  }, true);
+  setTimeout(() => failed(missing() ?? `a module has not come within ${PATIENCE / 1000} s`), PATIENCE);
+}

@@ -1,0 +1,290 @@
+"""What became of each call of a chain: the one derivation of it, which the page and the terminal draw. Pure.
+
+An *attempt* is one claim of a call's task; its number is the task's version. (A *run* is one execution of the function,
+told by the worker's log: an attempt has one, and one more each time that it goes on without giving the task up.) The
+life of a call is a list of phases: it waits, runs, is suspended, or lacks a worker.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any
+
+from msgspec.structs import replace
+
+from resonate_server.protocol.records import TaskState
+from resonate_server.watch.events import (
+    ChainEvent,
+    PromiseCreated,
+    PromiseSettled,
+    TaskClaimed,
+    TaskHalted,
+    TaskLost,
+    TaskQueued,
+    TaskReleased,
+    TaskSent,
+    TaskSuspended,
+    TaskUnclaimed,
+)
+from resonate_server.watch.spells import FOREVER, Spells
+from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+
+
+class Lives:
+    """The lives of a chain's calls, by what has happened: all there is of it since ``since`` (ms), oldest first."""
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        self._phases: dict[str, list[Phase]] = {}
+        self._born: set[str] = set()
+        """Promises whose creation was seen."""
+
+    def take(self, event: ChainEvent) -> None:
+        if isinstance(event, PromiseCreated):
+            self._born.add(event.id)
+        elif (step := _STEPS.get(type(event))) is not None:
+            phases = self._phases.setdefault(event.id, [])
+            if not phases and event.id not in self._born:
+                phases.append(_before(event, self._since))
+            step(phases, event)
+
+    def of(self, call: PromiseView) -> list[Phase]:
+        """What was seen. For what was before that, there is its record alone."""
+        if call.id in self._born:
+            return self._phases.get(call.id) or [_recorded(call, call.created_at)]
+        if call.id not in self._phases and call.settled_at is not None:
+            return [_unknown(call, call.settled_at, 0 if call.task is None else call.task.attempt)]
+        begin = max(self._since, call.created_at)
+        phases = self._phases.get(call.id) or [replace(_recorded(call, begin), known=False)]
+        first = phases[0] = replace(phases[0], begin=begin)
+        if begin == call.created_at:
+            return phases
+        return [_unknown(call, begin, first.attempt - (first.kind is Kind.RUNNING)), *phases]
+
+
+def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
+    return Phase(Kind.UNKNOWN, call.created_at, until, attempt=max(attempts, 0), known=False)
+
+
+def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterator[None]:
+    """Give each promise of a chain its phases, one a step. ``spells`` tell when workers were there."""
+    away, absent = cache(spells.away), cache(spells.absent)
+    by_id = {promise.id: promise for promise in promises}
+    for promise in promises:
+        if promise.role is Role.CALL:
+            promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
+            yield
+    for promise in promises:
+        host = _host(promise, by_id) if promise.role is Role.STEP else None
+        if host is not None:
+            promise.phases = _of_step(promise, host.phases)
+        elif promise.role is Role.TIMER:
+            promise.phases = [_whole(Kind.TIMER, promise)]
+        elif promise.role is not Role.CALL:
+            promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
+        yield
+
+
+# ── by events ──
+
+
+def _begin(phases: list[Phase], phase: Phase) -> None:
+    _end(phases, phase.begin)
+    phases.append(phase)
+
+
+def _end(phases: list[Phase], at: int) -> None:
+    if phases and phases[-1].end is None:
+        phases[-1].end = max(at, phases[-1].begin)
+
+
+def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
+    """The phase that lasts, if it is of one of these kinds."""
+    return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
+
+
+def _queued(phases: list[Phase], event: TaskQueued) -> None:
+    waiting = _open(phases, Kind.WAITING, Kind.GAP)
+    if waiting is None:
+        _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
+    elif event.reason == "retry":
+        waiting.reason = event.reason
+
+
+def _sent(phases: list[Phase], event: TaskSent) -> None:
+    if (waiting := _open(phases, Kind.WAITING)) is not None:
+        waiting.pid = event.pid
+
+
+def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
+    _begin(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
+
+
+def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
+    _begin(phases, Phase(Kind.SUSPENDED, event.at, attempt=event.version, pid=event.pid, on=event.on))
+
+
+def _lost(phases: list[Phase], event: TaskLost) -> None:
+    """The attempt ends in a break, and what follows is a gap until somebody claims the task."""
+    if (running := _open(phases, Kind.RUNNING)) is not None:
+        running.broken = True
+    _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
+
+
+def _released(phases: list[Phase], event: TaskReleased) -> None:
+    """Handed back by a worker that ends in order: no break."""
+    _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason="released", trouble=event.trouble))
+
+
+def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
+    """Still waiting: a worker was told of it, and did not claim it."""
+    if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
+        waiting.trouble = event.trouble
+
+
+def _halted(phases: list[Phase], event: TaskHalted) -> None:
+    _begin(phases, Phase(Kind.HALTED, event.at, attempt=event.version))
+
+
+def _settled(phases: list[Phase], event: PromiseSettled) -> None:
+    _end(phases, event.settled_at)
+
+
+_STEPS: dict[type[ChainEvent], Callable[[list[Phase], Any], None]] = {
+    TaskQueued: _queued,
+    TaskSent: _sent,
+    TaskClaimed: _claimed,
+    TaskSuspended: _suspended,
+    TaskLost: _lost,
+    TaskReleased: _released,
+    TaskUnclaimed: _unclaimed,
+    TaskHalted: _halted,
+    PromiseSettled: _settled,
+}
+
+
+# ── by records ──
+
+_KINDS = {
+    TaskState.PENDING: Kind.WAITING,
+    TaskState.ACQUIRED: Kind.RUNNING,
+    TaskState.SUSPENDED: Kind.SUSPENDED,
+    TaskState.HALTED: Kind.HALTED,
+}
+
+
+def _recorded(call: PromiseView, begin: int) -> Phase:
+    """What goes on, and has since ``begin`` if nothing has happened."""
+    task = call.task
+    if task is None:
+        return Phase(Kind.UNKNOWN, begin, call.settled_at)
+    return Phase(
+        _KINDS.get(task.state, Kind.UNKNOWN),
+        begin,
+        call.settled_at,
+        attempt=task.attempt,
+        pid=task.pid,
+        trouble=task.trouble,
+        on=[*call.awaits],
+    )
+
+
+def _before(event: Any, since: int) -> Phase:
+    """What must have been the case before the first event that was seen of a call."""
+    match event:
+        case TaskClaimed():
+            return Phase(Kind.WAITING, since, attempt=event.version - 1, known=False)
+        case TaskQueued(reason="resumed"):
+            return Phase(Kind.SUSPENDED, since, attempt=event.version, known=False)
+        case TaskQueued() | TaskSent() | TaskUnclaimed():
+            return Phase(Kind.WAITING, since, attempt=event.version, known=False)
+        case TaskSuspended() | TaskLost() | TaskReleased() | PromiseSettled(pid=str()):
+            return Phase(Kind.RUNNING, since, attempt=event.version, pid=event.pid, known=False)
+        case _:
+            return Phase(Kind.UNKNOWN, since, attempt=event.version, known=False)
+
+
+def _whole(kind: Kind, promise: PromiseView) -> Phase:
+    return Phase(kind, promise.created_at, promise.settled_at)
+
+
+# ── gaps: workers that were away ──
+
+type Holes = list[tuple[int, int]]
+
+_LACK = {Kind.RUNNING: "silent", Kind.SUSPENDED: "absent", Kind.WAITING: "nobody"}
+"""Why there is a gap in a phase."""
+
+
+def _with_gaps(
+    phases: list[Phase], away: Callable[[str], Holes], absent: Callable[[str], Holes], group: str
+) -> list[Phase]:
+    """Running depends on one worker; anything else on there being one in the group."""
+    pieces: list[Phase] = []
+    for phase in phases:
+        holes: Holes = []
+        if phase.kind is Kind.RUNNING:
+            holes = away(phase.pid) if phase.pid else []
+        elif phase.kind in (Kind.WAITING, Kind.SUSPENDED, Kind.GAP):
+            holes = absent(group)
+        pieces += _pierced(phase, holes) if holes else (phase,)
+    return _joined(pieces)
+
+
+def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
+    """``phase`` with gaps where ``holes`` are; what a gap cuts short is broken."""
+    end = FOREVER if phase.end is None else phase.end
+    at = phase.begin
+    for hole_begin, hole_end in holes:
+        begin, until = max(hole_begin, at), min(hole_end, end)
+        if begin >= until:
+            continue
+        if begin > at:
+            yield replace(phase, begin=at, end=begin, broken=phase.kind in (Kind.RUNNING, Kind.SUSPENDED))
+        reason = phase.reason if phase.kind is Kind.GAP else _LACK[phase.kind]
+        yield replace(phase, kind=Kind.GAP, begin=begin, end=_or_open(until), reason=reason, broken=False)
+        at = until
+    if at < end or at == phase.begin:
+        yield replace(phase, begin=at)
+
+
+def _joined(pieces: Iterable[Phase]) -> list[Phase]:
+    """Gaps that follow one another are one: it is told by what was known last, and begins when it began."""
+    joined: list[Phase] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if last is not None and last.kind is piece.kind is Kind.GAP:
+            joined[-1] = replace(piece, begin=last.begin, attempt=last.attempt, pid=last.pid or piece.pid)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _or_open(end: int) -> int | None:
+    return None if end == FOREVER else end
+
+
+# ── steps: they have no task of their own ──
+
+
+def _host(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | None:
+    """The call that it runs in. Parents are free text, and may go round in circles."""
+    passed: set[str] = set()
+    at = by_id.get(step.parent or "")
+    while at is not None and at.role is not Role.CALL and at.id not in passed:
+        passed.add(at.id)
+        at = by_id.get(at.parent or "")
+    return at if at is not None and at.role is Role.CALL else None
+
+
+def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:
+    """It runs while its host runs, and breaks with it."""
+    whole = _whole(Kind.RUNNING, step)
+    end = FOREVER if whole.end is None else whole.end
+    pieces = []
+    for phase in host:
+        begin, host_end = max(phase.begin, whole.begin), FOREVER if phase.end is None else phase.end
+        until = min(host_end, end)
+        if begin < until:
+            broken = phase.broken and until == host_end
+            pieces.append(replace(phase, begin=begin, end=_or_open(until), broken=broken, step=True))
+    return pieces or [replace(whole, step=True)]

@@ -1,0 +1,81 @@
+"""When this server did not run, or stood still: it looks at the clock all the time, and finds that time is missing.
+
+The times are kept in a small file beside the database, so that a restart knows how long it took. Nothing depends on it:
+without the file, or if it cannot be written, outages before the last start are not known.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from resonate_server.protocol.payload import NOT_JSON
+
+BEAT_S = 0.25
+NOTICEABLE_MS = 1_000
+"""What is missing for less time is no outage."""
+
+MAX_OUTAGES = 20
+"""The latest are kept."""
+
+
+class Outage(Struct, frozen=True):
+    """From ``begin`` to ``end``, in ms."""
+
+    begin: int = field(name="from")
+    end: int = field(name="to")
+
+
+class _Record(Struct):
+    """``alive``: when the server last ran (ms)."""
+
+    alive: int
+    outages: list[Outage]
+
+
+class Outages:
+    """``path`` of the file; ``None`` for none. ``now`` tells the time in ms, ``ended`` is told of each outage."""
+
+    def __init__(self, path: Path | None, now: Callable[[], int], ended: Callable[[Outage], None]) -> None:
+        self._path = path
+        self._now = now
+        self._ended = ended
+        self._record = _read(path) or _Record(now(), [])
+        self.look()
+
+    def after(self, at: int) -> list[Outage]:
+        """Those that ended after ``at``, oldest first."""
+        return [outage for outage in self._record.outages if outage.end > at]
+
+    def look(self) -> None:
+        now, record = self._now(), self._record
+        if now - record.alive >= NOTICEABLE_MS:
+            record.outages = [*record.outages, Outage(record.alive, now)][-MAX_OUTAGES:]
+            self._ended(record.outages[-1])
+        record.alive = now
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        try:
+            while True:
+                await asyncio.to_thread(self._write)
+                await asyncio.sleep(BEAT_S)
+                self.look()
+        finally:
+            self._record.alive = self._now()
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.write_bytes(msgspec.json.encode(self._record))
+
+
+def _read(path: Path | None) -> _Record | None:
+    try:
+        return None if path is None else msgspec.json.decode(path.read_bytes(), type=_Record)
+    except (OSError, *NOT_JSON):
+        return None

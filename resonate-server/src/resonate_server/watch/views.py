@@ -1,0 +1,89 @@
+"""A chain as page and terminal are told of it, with the life of each of its calls."""
+
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from resonate_server.protocol.payload import Payload
+from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.watch.outages import Outage
+
+
+class Role(StrEnum):
+    """What a promise stands for. A ``call`` has a task; a ``step`` runs inside the call above it; a ``promise`` is
+    settled by somebody else."""
+
+    CALL = "call"
+    TIMER = "timer"
+    STEP = "step"
+    PROMISE = "promise"
+
+
+class Kind(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    GAP = "gap"
+    HALTED = "halted"
+    TIMER = "timer"
+    UNKNOWN = "unknown"
+
+
+class Phase(Struct, gc=False):
+    """What was the case from ``begin`` to ``end`` (ms; ``None``: until now).
+
+    ``attempt``: the latest one, 0 before the first. ``pid``: who runs it, ran it before a gap, or was told of it.
+    ``reason``: why it waits or lacks a worker; ``trouble``: what is wrong, in words. ``broken``: it was cut off.
+    ``known``: its beginning was seen. ``step``: it is that of the call in which a step runs.
+    """
+
+    kind: Kind
+    begin: int = field(name="from")
+    end: int | None = field(name="to", default=None)
+    attempt: int = 0
+    pid: str | None = None
+    reason: str = ""
+    trouble: str = ""
+    on: list[str] = []
+    broken: bool = False
+    known: bool = True
+    step: bool = False
+
+
+class TaskView(Struct, frozen=True):
+    """``attempt``: the latest one, 0 before the first."""
+
+    state: TaskState
+    attempt: int
+    pid: str | None
+    retry_at: int | None
+    trouble: str
+
+
+class PromiseView(Struct):
+    """``phases``: its life, oldest first."""
+
+    id: str
+    role: Role
+    parent: str | None
+    func: str | None
+    group: str | None
+    state: PromiseState
+    created_at: int
+    settled_at: int | None
+    timeout_at: int
+    param: Payload | None
+    value: Payload | None
+    tags: dict[str, str]
+    task: TaskView | None
+    awaits: list[str]
+    phases: list[Phase] = []
+
+
+class ChainView(Struct, frozen=True):
+    """``promises`` in the order of their ids; ``cut``: there are more. ``outages`` of the server since it began."""
+
+    id: str
+    promises: list[PromiseView]
+    cut: bool
+    outages: list[Outage]

@@ -1,0 +1,236 @@
+"""The life of a call as it is derived from events, from its record, and from when workers were there."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.watch.attempts import Lives, fill_in
+from resonate_server.watch.events import (
+    ChainEvent,
+    PromiseCreated,
+    PromiseSettled,
+    TaskClaimed,
+    TaskHalted,
+    TaskLost,
+    TaskQueued,
+    TaskReleased,
+    TaskSent,
+    TaskSuspended,
+    TaskUnclaimed,
+)
+from resonate_server.watch.spells import Spells
+from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
+
+GROUP = "bar"
+SINCE = 400
+"""The server's memory of events begins here; promises are from 0."""
+
+WAITING, RUNNING, SUSPENDED, GAP, UNKNOWN = Kind.WAITING, Kind.RUNNING, Kind.SUSPENDED, Kind.GAP, Kind.UNKNOWN
+
+
+def view(id: str = "bar", role: Role = Role.CALL, **more: Any) -> PromiseView:
+    group = GROUP if role is Role.CALL else None
+    made = PromiseView(id, role, None, None, group, PromiseState.PENDING, 0, None, 10_000, None, None, {}, None, [])
+    return replace(made, **more)
+
+
+def task(state: TaskState, attempt: int, pid: str | None = None) -> TaskView:
+    return TaskView(state, attempt, pid, None, "")
+
+
+def queued(at: int, reason: str = "created", version: int = 0) -> TaskQueued:
+    return TaskQueued(0, at, "bar", "bar", GROUP, version, reason)
+
+
+def claimed(at: int, version: int = 1) -> TaskClaimed:
+    return TaskClaimed(0, at, "bar", "bar", GROUP, f"p{version}", version)
+
+
+def suspended(at: int, *on: str) -> TaskSuspended:
+    return TaskSuspended(0, at, "bar", "bar", "p1", 1, [*on])
+
+
+def lost(at: int, reason: str = "gone") -> TaskLost:
+    return TaskLost(0, at, "bar", "bar", "p1", 1, reason)
+
+
+def released(at: int, trouble: str = "") -> TaskReleased:
+    return TaskReleased(0, at, "bar", "bar", "p1", 1, trouble)
+
+
+def settled(at: int) -> PromiseSettled:
+    return PromiseSettled(0, at, "bar", "bar", PromiseState.RESOLVED, None, 0, at)
+
+
+BORN = PromiseCreated(0, 0, "bar", "bar", None, None, GROUP, False, 10_000, 0)
+RAN = (BORN, queued(0), claimed(10))
+
+
+def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> Spells:
+    """Workers of the group by when they came and left; unless told, p1 and p2 are there from the beginning."""
+    spells = Spells(0)
+    for pid, at in comings or (("p1", 0), ("p2", 0)):
+        spells.connected(GROUP, pid, at)
+    for pid, at in (left or {}).items():
+        spells.left(GROUP, pid, at)
+    return spells
+
+
+def lives(*events: ChainEvent) -> Lives:
+    made = Lives(SINCE)
+    for event in events:
+        made.take(event)
+    return made
+
+
+def fill(promises: list[PromiseView], lives: Lives, spells: Spells | None = None) -> None:
+    for _ in fill_in(promises, lives, spells or workers()):
+        pass
+
+
+def life(*events: ChainEvent, call: PromiseView | None = None, spells: Spells | None = None) -> list[Phase]:
+    call = call or view(task=task(TaskState.PENDING, 0))
+    fill([call], lives(*events), spells)
+    return call.phases
+
+
+def spans(phases: list[Phase]) -> list[tuple[Kind, int, int | None]]:
+    return [(phase.kind, phase.begin, phase.end) for phase in phases]
+
+
+class TestByEvents:
+    def test_a_call_waits_for_a_worker_runs_and_ends_when_its_promise_is_settled(self) -> None:
+        assert spans(life(*RAN, settled(50))) == [(WAITING, 0, 10), (RUNNING, 10, 50)]
+
+    def test_a_running_attempt_has_a_number_and_a_worker(self) -> None:
+        phase = life(*RAN)[-1]
+
+        assert (phase.attempt, phase.pid, phase.end) == (1, "p1", None)
+
+    def test_a_suspended_call_says_what_it_waits_for(self) -> None:
+        assert life(*RAN, suspended(20, "baz"))[-1].on == ["baz"]
+
+    def test_an_attempt_that_is_lost_is_broken_and_the_gap_lasts_until_the_next(self) -> None:
+        _, first, gap, second = life(*RAN, lost(40), queued(40, "gone", 1), claimed(90, 2))
+
+        assert (first.attempt, first.broken, second.attempt, second.broken) == (1, True, 2, False)
+        assert (gap.kind, gap.begin, gap.end, gap.reason) == (GAP, 40, 90, "gone")
+
+    def test_what_a_worker_hands_back_is_no_break(self) -> None:
+        _, running, waiting = life(*RAN, released(40, "given back each time"), queued(40, "released", 1))
+
+        assert (running.broken, waiting.kind, waiting.reason) == (False, WAITING, "released")
+        assert waiting.trouble == "given back each time"
+
+    def test_a_task_that_nobody_claims_says_who_was_told_and_what_is_wrong_until_somebody_does(self) -> None:
+        told = (TaskSent(0, 5, "bar", "bar", GROUP, "p1", 0), TaskUnclaimed(0, 20, "bar", "bar", GROUP, 0, "nobody"))
+        (waiting,) = life(BORN, queued(0), *told, queued(40, "retry"))
+        assert (waiting.pid, waiting.trouble, waiting.reason) == ("p1", "nobody", "retry")
+
+        assert life(BORN, queued(0), *told, claimed(60))[-1].trouble == ""
+
+    def test_a_halted_task_keeps_the_number_of_its_attempt(self) -> None:
+        phase = life(*RAN, TaskHalted(0, 30, "bar", "bar", "p1", 1))[-1]
+
+        assert (phase.kind, phase.attempt) == (Kind.HALTED, 1)
+
+
+class TestGaps:
+    def test_a_running_attempt_breaks_the_moment_the_stream_of_its_worker_breaks(self) -> None:
+        phases = life(*RAN, spells=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
+
+        assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
+        assert (phases[1].broken, phases[2].reason) == (True, "silent")
+
+    def test_the_lost_lease_goes_on_with_the_gap_that_the_stream_s_break_began(self) -> None:
+        phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 30}))
+
+        assert spans(phases)[-1] == (GAP, 30, None)
+        assert phases[-1].reason == "gone"
+
+    def test_a_suspended_call_lacks_a_worker_while_nobody_of_its_group_is_there_and_is_suspended_again(self) -> None:
+        spells = workers(("p1", 0), left={"p1": 40})
+        spells.connected(GROUP, "p2", 70)
+        phases = life(*RAN, suspended(20), spells=spells)
+
+        assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
+        assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
+
+    def test_a_call_for_a_group_that_nobody_is_in_waits_for_one(self) -> None:
+        (phase,) = life(BORN, queued(0), spells=Spells(0))
+
+        assert (phase.kind, phase.reason) == (GAP, "nobody")
+
+
+class TestByRecord:
+    """What happened before the server's memory of events begins."""
+
+    def test_earlier_attempts_are_told_by_number_alone(self) -> None:
+        phases = life(claimed(500, 3))
+
+        assert [(phase.kind, phase.attempt, phase.known) for phase in phases] == [
+            (UNKNOWN, 2, False),
+            (WAITING, 2, False),
+            (RUNNING, 3, True),
+        ]
+
+    @pytest.mark.parametrize(
+        ("event", "kind"),
+        [
+            (queued(500, "resumed", 1), SUSPENDED),
+            (queued(500, "retry"), WAITING),
+            (claimed(500), WAITING),
+            (suspended(500), RUNNING),
+            (lost(500), RUNNING),
+            (released(500), RUNNING),
+            (replace(settled(500), pid="p1", version=1), RUNNING),
+            (settled(500), UNKNOWN),
+        ],
+    )
+    def test_the_first_event_says_what_was_before_it(self, event: ChainEvent, kind: Kind) -> None:
+        first, second, *_ = spans(life(event))
+
+        assert first == (UNKNOWN, 0, SINCE)
+        assert second[:2] == (kind, SINCE)
+
+    @pytest.mark.parametrize(
+        ("state", "kind"),
+        [(TaskState.ACQUIRED, RUNNING), (TaskState.SUSPENDED, SUSPENDED), (TaskState.HALTED, Kind.HALTED)],
+    )
+    def test_without_any_event_the_task_says_what_goes_on(self, state: TaskState, kind: Kind) -> None:
+        phases = life(call=view(task=task(state, 4, "p1")))
+
+        assert spans(phases) == [(UNKNOWN, 0, SINCE), (kind, SINCE, None)]
+        assert (phases[1].attempt, phases[1].pid, phases[1].known) == (4, "p1", False)
+
+    def test_of_a_settled_call_only_its_span_is_known(self) -> None:
+        call = view(task=task(TaskState.FULFILLED, 2), state=PromiseState.RESOLVED, settled_at=70)
+
+        assert spans(life(call=call)) == [(UNKNOWN, 0, 70)]
+
+    def test_one_whose_creation_was_seen_has_waited_since(self) -> None:
+        assert life(BORN)[0].known
+
+
+class TestOthers:
+    @pytest.mark.parametrize(
+        ("role", "kind"), [(Role.TIMER, Kind.TIMER), (Role.PROMISE, WAITING), (Role.STEP, WAITING)]
+    )
+    def test_what_no_worker_runs_has_one_phase(self, role: Role, kind: Kind) -> None:
+        assert spans(life(call=view("p", role, settled_at=9))) == [(kind, 0, 9)]
+
+    def test_a_step_runs_and_breaks_with_the_call_that_it_is_a_part_of(self) -> None:
+        call, step = view(), view("bar.1", Role.STEP, parent="bar", created_at=20)
+        fill([step, call], lives(*RAN, lost(40, "lease"), claimed(90, 2)))
+
+        assert spans(step.phases) == [(RUNNING, 20, 40), (GAP, 40, 90), (RUNNING, 90, None)]
+        assert [phase.broken for phase in step.phases] == [True, False, False]
+        assert all(phase.step for phase in step.phases)
+
+    def test_parents_may_go_round_in_circles(self) -> None:
+        circle = [view("a", Role.STEP, parent="b"), view("b", Role.STEP, parent="a")]
+        fill(circle, lives())
+
+        assert [spans(each.phases) for each in circle] == [[(WAITING, 0, None)]] * 2

@@ -1,0 +1,96 @@
+"""When the server did not run, or stood still, by the clock alone."""
+
+from pathlib import Path
+
+import pytest
+
+from resonate_server.watch.outages import MAX_OUTAGES, NOTICEABLE_MS, Outage, Outages
+
+
+class Scene:
+    """A server that is started again and again; ``told``: outages that ended."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.now = 1_000_000
+        self.told: list[Outage] = []
+        self.outages = self.start()
+
+    def start(self) -> Outages:
+        self.outages = Outages(self.path, lambda: self.now, self.told.append)
+        return self.outages
+
+    def passes(self, ms: int) -> None:
+        self.now += ms
+        self.outages.look()
+
+    def write(self) -> None:
+        self.outages._write()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path / "alive")
+
+
+def test_a_server_that_runs_has_no_outages(scene: Scene) -> None:
+    for _ in range(10):
+        scene.passes(NOTICEABLE_MS - 1)
+
+    assert scene.outages.after(0) == scene.told == []
+
+
+def test_one_that_stood_still_knows_from_when_to_when(scene: Scene) -> None:
+    begin = scene.now
+    scene.passes(5_000)
+
+    assert scene.outages.after(0) == scene.told == [Outage(begin, begin + 5_000)]
+
+
+def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> None:
+    scene.passes(2_000)
+    scene.write()
+    begin = scene.now
+    scene.now += 7_000
+    outages = scene.start().after(0)
+
+    assert outages == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
+
+
+def test_those_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
+    scene.passes(2_000)
+
+    assert [len(scene.outages.after(at)) for at in (scene.now - 1, scene.now)] == [1, 0]
+
+
+def test_only_the_latest_are_kept(scene: Scene) -> None:
+    for _ in range(MAX_OUTAGES + 3):
+        scene.passes(2_000)
+
+    kept = scene.outages.after(0)
+    assert (len(kept), kept[-1].end) == (MAX_OUTAGES, scene.now)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{", b'{"alive": "x"}'])
+def test_a_file_that_says_nothing_is_no_obstacle(tmp_path: Path, left: bytes | None) -> None:
+    path = tmp_path / "alive"
+    if left is not None:
+        path.write_bytes(left)
+
+    assert Scene(path).outages.after(0) == []
+
+
+def test_nor_is_one_that_cannot_be_written(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "nowhere" / "alive")
+    scene.write()
+    scene.passes(2_000)
+
+    assert len(scene.told) == 1
+
+
+def test_without_a_file_only_what_was_since_the_start_is_known() -> None:
+    scene = Scene(None)
+    scene.write()
+    scene.now += 5_000
+
+    assert scene.start().after(0) == []

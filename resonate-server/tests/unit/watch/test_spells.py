@@ -1,0 +1,68 @@
+"""Spells: when workers were connected, and when nobody of a group was."""
+
+from resonate_server.watch.spells import FOREVER, MAX_SPELLS, MAX_WORKERS, Spells
+
+SINCE = 100
+
+
+def spells() -> Spells:
+    """Worker p1 of group bar has been there since 200."""
+    made = Spells(SINCE)
+    made.connected("bar", "p1", 200)
+    return made
+
+
+def test_while_its_last_worker_is_away_nobody_of_the_group_is_there() -> None:
+    bar = spells()
+    bar.left("bar", "p1", 300)
+    assert bar.absent("bar") == [(300, FOREVER)]
+
+    bar.connected("bar", "p2", 500)
+    assert bar.absent("bar") == [(300, 500)]
+
+
+def test_with_another_worker_there_the_group_is_not_deserted() -> None:
+    bar = spells()
+    bar.connected("bar", "p2", 250)
+    bar.left("bar", "p1", 300)
+
+    assert (bar.absent("bar"), bar.away("p1")) == ([], [(300, FOREVER)])
+
+
+def test_a_worker_that_has_two_streams_is_there_until_it_leaves() -> None:
+    bar = spells()
+    bar.connected("bar", "p1", 300)
+
+    assert bar.away("p1") == []
+
+
+def test_a_process_is_there_as_long_as_it_is_in_one_of_its_groups() -> None:
+    bar = spells()
+    bar.connected("baz", "p1", 250)
+    bar.left("bar", "p1", 300)
+
+    assert (bar.away("p1"), bar.absent("bar")) == ([], [(300, FOREVER)])
+
+
+def test_a_group_that_never_had_a_worker_is_deserted_for_as_long_as_anybody_looked() -> None:
+    assert spells().absent("baz") == [(SINCE, FOREVER)]
+
+
+def test_nobody_is_missed_at_a_url_that_is_told_by_http() -> None:
+    assert spells().absent("https://example.com/hook") == []
+
+
+def test_of_a_worker_that_was_never_seen_nothing_is_known() -> None:
+    assert spells().away("stranger") == []
+
+
+def test_who_comes_and_goes_very_often_or_in_very_great_number_takes_no_more_room() -> None:
+    bar = Spells(SINCE)
+    for number in range(MAX_SPELLS + 5):
+        bar.connected("bar", "p1", 10 * number)
+        bar.left("bar", "p1", 10 * number + 5)
+    assert len(bar.away("p1")) == MAX_SPELLS
+
+    for number in range(MAX_WORKERS):
+        bar.connected("baz", f"p{number}", 1_000)
+    assert bar.absent("bar") == [(SINCE, FOREVER)]

@@ -1,0 +1,48 @@
+"""What the page shows as soon as it is opened, or says if it cannot be."""
+
+from collections.abc import Callable
+
+import pytest
+from harness.basics import wait_until
+from playwright.sync_api import Route, expect
+
+from ui.browser import Tab
+from ui.demo import Demo
+
+pytestmark = pytest.mark.alone
+
+
+@pytest.fixture
+def broken(tab: Tab) -> Tab:
+    """It will have something in its console."""
+    tab.may_fail = True
+    return tab
+
+
+FAULTS: dict[str, tuple[Callable[[Route], None], str]] = {
+    "missing": (lambda route: route.fulfill(status=404), "rows.js is answered with status 404"),
+    "cut off": (lambda route: route.abort(), "rows.js has not come"),
+    "no script": (lambda route: route.fulfill(body="export const = 1", content_type="text/javascript"), "(rows.js)"),
+    "of another version": (lambda route: route.fulfill(body="", content_type="text/javascript"), "rowsOf"),
+    "never answered": (lambda _: None, "has not come"),
+}
+
+
+@pytest.mark.parametrize(("fault", "told"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_module_that_fails_to_load_is_told(broken: Tab, fault: Callable[[Route], None], told: str) -> None:
+    broken.page.route("**/model/rows.js", fault)
+    broken.page.goto(broken.home, wait_until="commit")
+
+    expect(broken.find("#status-text")).to_contain_text("This page did not load")
+    expect(broken.find("#status-text")).to_contain_text(told)
+    broken.page.unroute_all(behavior="ignoreErrors")
+
+
+def test_the_log_tells_what_happened_before_the_page_was_opened(demo: Demo, tab: Tab, id: str) -> None:
+    demo.request(id)
+    wait_until(lambda: demo.client().call("promise.get", id=id).data["promise"]["state"] == "resolved", "foo answers")
+    tab.open()
+
+    for said in (f"foo called: {id}", "bar runs", "foo resolved: 3"):
+        expect(tab.find("#log li", said).first).to_be_visible()
+    expect(tab.find("#announce")).to_be_empty()

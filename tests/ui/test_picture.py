@@ -1,0 +1,225 @@
+"""One history: in every crash that scripts/crash.sh plays, the page that watched it and one that is opened only now
+show the same, row by row."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from harness.basics import wait_until
+from playwright.sync_api import Browser, expect
+
+from resonate_server.client import main
+from ui.browser import Tab
+from ui.conftest import OpenTab
+from ui.demo import LEASE_SECONDS, Demo
+
+pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+
+SERVER = "resonate-server"
+LONG = 60
+"""Seconds: such a pause ends when the test ends it."""
+
+WORK = 5
+PAUSE_MS = 2_000
+FREEZE_MS = 1_000 * (int(LEASE_SECONDS) + 3)
+
+SCENARIOS = [
+    *((service, fault, when) for service in ("foo", "bar", "baz", SERVER) for fault in ("kill", "pause", "freeze")
+      for when in ("suspended", "running")),
+    *((service, fault, "idle") for service in ("bar", "baz") for fault in ("kill", "pause", "freeze")),
+]  # fmt: skip
+
+PICTURE = """() => {
+  const rows = [...document.querySelectorAll("#timeline .row")].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet);
+  const stripe = ({ dataset, title, textContent }) => ({ ...dataset, title, text: textContent });
+  const row = (node) => [
+    ...[".row-name", ".row-id", ".row-attempt", ".row-result"].map((part) => node.querySelector(part).textContent),
+    node.dataset.state,
+    ...[...node.querySelectorAll(".stripe")].map(stripe).sort((a, b) => (a.title < b.title ? -1 : 1)),
+  ];
+  const outages = [...document.querySelectorAll("#outages .outage")].map((node) => node.textContent);
+  return [document.querySelector("#headline").dataset.tone, ...outages, ...rows.map(row)];
+}"""
+"""Everything that is drawn of the chain, with all its times."""
+
+
+class Twins:
+    """``live`` has watched all the time; ``fresh`` is loaded again for each look."""
+
+    def __init__(self, live: Tab, fresh: Tab, id: str) -> None:
+        self.live = live
+        self.id = id
+        self._fresh = fresh
+        self._fresh.may_lack_answers = True  # what it loads is given up with the next look
+
+    def agree(self, when: str) -> None:
+        self._fresh.visit(self.id)
+        pictures: list[Any] = []
+
+        def look() -> bool:
+            self._fresh.page.reload()
+            self._fresh.find("#chain-id", self.id).or_(self._fresh.find("#status[data-state=failed]")).wait_for()
+            pictures[:] = [self.live.script(PICTURE), self._fresh.script(PICTURE)]
+            return bool(pictures[0] == pictures[1])
+
+        try:
+            wait_until(look, f"both show the same {when}")
+        except AssertionError:
+            assert pictures[0] == pictures[1], when
+            raise
+
+
+@pytest.fixture
+def twins(demo: Demo, open_tab: OpenTab, id: str) -> Twins:
+    live = open_tab(demo.page)
+    live.await_chain(id)
+    return Twins(live, open_tab(demo.page), id)
+
+
+class Struck:
+    """A service, and what one does to it: to all its processes, as it has some."""
+
+    def __init__(self, demo: Demo, service: str) -> None:
+        self._demo = demo
+        self._service = service
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        if self._service == SERVER:
+            self._demo.server.kill()
+        else:
+            self._demo.kill(self._service)
+
+    def start(self) -> None:
+        if self._service == SERVER:
+            self._demo.server.start()
+        else:
+            self._demo.begin(self._service)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._demo.server if self._service == SERVER else self._demo.workers[self._service]
+        parent = psutil.Process(process.pid)
+        for each in [parent, *parent.children(recursive=True)]:
+            each.send_signal(number)
+
+
+@pytest.fixture
+def second(demo: Demo) -> Iterator[Callable[[str], None]]:
+    """Starts another worker of a kind, which stands by; it is killed after the test."""
+    started: list[str] = []
+
+    def start(name: str) -> None:
+        started.append(f"{name}-2")
+        demo.begin(name, started[-1])
+        wait_until(lambda: demo.connected()[f"service-{name}"] == 2, "it stands by")
+
+    yield start
+    for name in started:
+        demo.kill(name)
+
+
+@pytest.mark.parametrize(("service", "fault", "when"), SCENARIOS, ids=lambda part: part)
+def test_who_watched_and_who_comes_later_see_the_same(
+    demo: Demo, twins: Twins, second: Callable[[str], None], service: str, fault: str, when: str
+) -> None:
+    struck, live, id = Struck(demo, service), twins.live, twins.id
+    length = {"running": WORK} if when == "running" else {"pause": LONG}
+    if fault == "freeze" and service in ("bar", "baz"):
+        second(service)
+
+    if when != "idle":
+        demo.request(id, **length)
+        kind = "running" if when == "running" else "suspended"
+        expect(live.row("bar").locator(f".stripe[data-kind={kind}][data-open]")).to_be_visible()
+        expect(live.row("baz").locator(".row-result")).to_have_text("1")
+        twins.agree("before the fault")
+    if fault == "kill":
+        struck.kill()
+    else:
+        struck.freeze()
+    if when == "idle":
+        demo.request(id, **length)
+    if service != SERVER:
+        twins.agree("while the fault lasts")
+    if fault == "kill":
+        struck.start()
+    else:
+        live.page.wait_for_timeout(PAUSE_MS if fault == "pause" else FREEZE_MS)
+        struck.thaw()
+    expect(live.find("#status")).to_have_attribute("data-state", "live")
+    twins.agree("after the fault")
+    if when != "running":
+        demo.client().end_sleep(id)
+    expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
+    twins.agree("at the end")
+
+
+def test_a_worker_that_was_killed_at_work_is_away_for_both_long_before_it_is_given_up(
+    browser: Browser,  # noqa: ARG001
+    open_tab: OpenTab,
+    tmp_path: Path,
+    id: str,
+) -> None:
+    demo = Demo(tmp_path, grace_ms=300_000)
+    try:
+        demo.start()
+        twins = Twins(open_tab(demo.page), open_tab(demo.page), id)
+        twins.live.await_chain(id)
+        demo.request(id, running=LONG)
+        expect(twins.live.row("bar").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+
+        demo.kill("bar")
+
+        expect(twins.live.row("bar").locator(".stripe[data-kind=gap][data-open]")).to_be_visible()
+        twins.agree("in the grace period")
+        expect(twins.live.row("bar").locator(".stripe[data-kind=gap][data-reason=silent]")).to_be_visible()
+    finally:
+        demo.stop()
+
+
+def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_back_by_itself(
+    demo: Demo, twins: Twins
+) -> None:
+    live = twins.live
+    demo.request(twins.id, pause=LONG)
+    expect(live.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
+    live.script("window.loaded = 'once'")
+
+    demo.server.kill()
+    expect(live.find("#headline-text")).to_contain_text("The server is away for")
+    demo.server.start()
+
+    expect(live.find("#status")).to_have_attribute("data-state", "live")
+    expect(live.find("#outages .outage")).to_contain_text("server away")
+    expect(live.find("#log li", "the server is back after").first).to_be_visible()
+    twins.agree("after the outage")
+    demo.client().end_sleep(twins.id)
+    expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
+    assert live.script("window.loaded") == "once"
+
+
+def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twins: Twins) -> None:
+    live, id = twins.live, twins.id
+    demo.request(id, running=WORK)
+    expect(live.row("bar").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+    demo.kill("bar")
+    demo.begin("bar")
+    expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
+
+    tree = CliRunner().invoke(main, ["tree", id, "-S", demo.server.url]).stdout
+    logs = "".join((demo.folder / f"{name}.log").read_text() for name in ("foo", "bar", "baz"))
+    report = CliRunner().invoke(main, ["report", id, "-S", demo.server.url], input=logs).stdout
+
+    expect(live.row("bar").locator(".row-attempt")).to_have_text("2")
+    assert "fulfilled, attempt 2" in next(line for line in tree.splitlines() if "bar" in line)
+    assert "bar 2 (its work: 2)" in report  # two runs, one in each attempt
