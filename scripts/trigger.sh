@@ -5,6 +5,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 usage() {
     cat <<'USAGE'
 usage: scripts/trigger.sh [--id ID] [--pause SECONDS | --running SECONDS] [--async] [--max-time SECONDS]
+       scripts/trigger.sh --flow fan-out|detached [--id ID]
 
 Sends POST /foo, prints the JSON it answers with, and the elapsed time. Ends with 0 if the answer is a success.
 
@@ -14,6 +15,8 @@ Sends POST /foo, prints the JSON it answers with, and the elapsed time. Ends wit
   --running SECONDS   bar works for so long instead, holding its lease
   --async             do not wait for the result, but say where it will be
   --max-time SECONDS  wait no longer than that; the request continues anyway
+  --flow FLOW         chain, which is the above, or an example: fan-out, a hundred calls of bar at once, or detached, a call
+                      of bar that nobody waits for (see scripts/example.sh)
 
 Variable: FOO_PORT, the port of foo (else the one the running stack has, else 5000).
 USAGE
@@ -41,9 +44,14 @@ explain() { # STATUS MESSAGE: why curl has brought no answer
     esac
 }
 
-id="" body="{}" prefer=() max_time=0
+id="" body="{}" prefer=() max_time=0 flow=chain only_chain=""
 while [ $# -gt 0 ]; do
     case "$1" in
+        --pause | --running | --max-time | --async) only_chain=$1 ;;
+    esac
+    case "$1" in
+        --flow) need_value "$1" $#
+            case "$2" in chain | fan-out | detached) flow=$2 && shift ;; *) bad_usage "--flow is chain, fan-out or detached, not '$2'" ;; esac ;;
         --id) need_value "$1" $#
             [ -n "$2" ] && [[ ! "$2" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id, of one line at that" # it becomes a header
             id=$2 && shift ;;
@@ -57,6 +65,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+if [ "$flow" != chain ]; then
+    [ -z "$only_chain" ] || bad_usage "$only_chain is for the chain only"
+    exec scripts/example.sh "$flow" ${id:+--id "$id"}
+fi
 
 need_commands ps=procps curl=curl
 find_stack

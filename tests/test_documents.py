@@ -11,7 +11,18 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 README_LINES = 100
-FOLDERS = ("services/", "scripts/", "docs/", "tests/", "worker/", "resonate-server/", "bench/", "chaos/", ".ci/")
+FOLDERS = (
+    ".ci/",
+    "bench/",
+    "chaos/",
+    "docs/",
+    "examples/",
+    "resonate-server/",
+    "scripts/",
+    "services/",
+    "tests/",
+    "worker/",
+)
 
 
 @cache

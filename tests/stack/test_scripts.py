@@ -67,6 +67,18 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("trigger.sh", "--id", "a\r\nPrefer: respond-async"),
         ("trigger.sh", "--id", "a\n"),
         ("trigger.sh", "--max-time", "0"),
+        ("trigger.sh", "--flow"),
+        ("trigger.sh", "--flow", "saga"),
+        ("trigger.sh", "--flow", "fan-out", "--pause", "1"),
+        ("trigger.sh", "--async", "--flow", "detached"),
+        ("example.sh",),
+        ("example.sh", "quux"),
+        ("example.sh", "../services/bar/bar"),
+        ("example.sh", "saga", "fan-out"),
+        ("example.sh", "saga", ""),
+        ("example.sh", "saga", "--id"),
+        ("example.sh", "saga", "--id", "a:b"),
+        ("example.sh", "schedule", "--id", "a"),
         ("crash-bar.sh", "--down", "x"),
         ("crash-bar.sh", "--running", "2", "--pause", "2"),
         ("crash-bar.sh", "--pause", "0"),
@@ -109,9 +121,13 @@ def test_an_unknown_service_is_answered_with_those_there_are() -> None:
     assert "no service 'quux', only foo, bar, baz and resonate-server" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["trigger.sh", "watch.sh"])
-def test_without_a_stack_there_is_nobody_to_ask(nowhere: dict[str, str], name: str) -> None:
-    done = script(name, **nowhere)
+@pytest.mark.parametrize(
+    "arguments",
+    [("trigger.sh",), ("watch.sh",), ("trigger.sh", "--flow", "fan-out"), ("example.sh", "saga")],
+    ids=" ".join,
+)
+def test_without_a_stack_there_is_nobody_to_ask(nowhere: dict[str, str], arguments: tuple[str, ...]) -> None:
+    done = script(*arguments, **nowhere)
     assert done.returncode == 1
     assert "scripts/up.sh" in done.stderr
 

@@ -1,0 +1,190 @@
+"""What each example promises when it is killed in the middle: with a real server, real workers, and SIGKILL."""
+
+import base64
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.basics import wait_until
+from harness.process import Process
+from harness.server import FAR, Client, ServerProcess
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class Site:
+    """A server, and workers whose leases are short."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = ServerProcess(folder / "server.log", folder / "state.sqlite").start()
+        self.workers: list[Process] = []
+
+    @property
+    def client(self) -> Client:
+        return self.server.client()
+
+    def start(self, name: str) -> Process:
+        """A worker that runs one of the examples, or a service."""
+        file = EXAMPLES / f"{name}.py"
+        command = [sys.executable, *([str(file)] if file.exists() else ["-m", name])]
+        log = self.folder / f"{name}-{len(self.workers)}.log"
+        env = {"RESONATE_URL": self.server.url, "RESONATE_TOKEN": "", "LEASE_SECONDS": "2"}  # as in a container
+        worker = Process(command, log, env)
+        worker.launch()
+        self.workers.append(worker)
+        return worker
+
+    def call(self, id: str, function: str, *arguments: Any) -> None:
+        param = {"data": encoded({"func": function, "args": arguments, "version": 1})}
+        tags = {"resonate:target": f"poll://any@example-{function.replace('_', '-')}"}
+        assert self.client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
+
+    def is_resolved(self, id: str) -> bool:
+        reply = self.client.call("promise.get", id=id)
+        return reply.status == 200 and bool(reply.data["promise"]["state"] == "resolved")
+
+    def result(self, id: str) -> Any:
+        """Once it is there."""
+        wait_until(lambda: self.is_resolved(id), f"{id} is resolved")
+        return json.loads(base64.b64decode(self.client.call("promise.get", id=id).data["promise"]["value"]["data"]))
+
+    def printed(self) -> str:
+        """By all workers, in the order in which they were started."""
+        return "".join(worker.output() for worker in self.workers)
+
+    def counted(self, pattern: str) -> Counter[str]:
+        return Counter(re.findall(pattern, self.printed()))
+
+    def close(self) -> None:
+        for program in (*self.workers, self.server):
+            program.kill()
+
+
+def encoded(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+def test_fan_out_has_its_sum_though_one_of_three_bars_dies_at_work(site: Site) -> None:
+    *_, struck = [site.start(name) for name in ("fan_out", "baz", "bar", "bar", "bar")]
+    wait_until(lambda: all("connected to server" in worker.output() for worker in site.workers), "all are there")
+    site.call("fan", "fan_out", 100, 1)
+    wait_until(lambda: "running function work" in struck.output(), "the third bar is at work")
+    struck.kill()
+
+    assert site.result("fan") == 200
+    assert Counter(site.counted(r"running function baz  promise=(\S+)").values()) == {1: 100}, "each baz ran once"
+    assert set(site.counted(r"ended function bar  promise=(\S+) .* result: 2").values()) == {1}, "no answer twice"
+
+
+def test_detached_has_answered_long_before_the_call_that_it_began_survives_the_death_of_all(site: Site) -> None:
+    baz, bar, example = (site.start(name) for name in ("baz", "bar", "detached"))
+    site.call("fire", "detached", 3600)
+    call = site.result("fire")
+    wait_until(lambda: "suspended" in bar.output(), "bar sleeps")
+    for worker in (baz, bar, example):
+        worker.kill()
+
+    assert not site.is_resolved(call)
+    site.client.end_sleep("fire")
+    for service in ("baz", "bar"):
+        site.start(service)
+    assert site.result(call) == 2
+    assert site.counted(r"running function (baz) ") == {"baz": 1}
+
+
+def decide_by_command(site: Site, promise: str) -> None:
+    command = [sys.executable, "-m", "resonate_server", "--server", site.server.url, "promises", "resolve", promise]
+    resolving = Process([*command, "--value", '{"data": true}'], site.folder / "resolve.log", {})
+    resolving.launch()
+    wait_until(lambda: not resolving.is_running, "the command has ended")
+    assert resolving.exit_status == 0, resolving.output()
+
+
+def decide_by_curl(site: Site, promise: str) -> None:
+    """As the example says it."""
+    body = re.search(r"-d '(\{.*\})'", (EXAMPLES / "approval.py").read_text(), re.DOTALL)
+    assert body
+    assert site.client.post(body[1].replace("PROMISE", promise).encode()).status == 200
+
+
+@pytest.mark.parametrize("decide", [decide_by_command, decide_by_curl])
+def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
+    site: Site, decide: Callable[[Site, str], None]
+) -> None:
+    example = site.start("approval")
+    site.call("pay", "approval")
+    wait_until(lambda: "suspended" in example.output(), "it waits for a person")
+    example.kill()
+    site.server.kill()
+    site.server.start()
+    [promise] = site.counted(r"Resolve the promise (\S+)")
+    decide(site, promise)
+    assert not site.is_resolved("pay")
+
+    site.start("approval")
+    assert site.result("pay") == "paid"
+    assert site.counted("shall (100) be paid") == {"100": 1}
+
+
+def test_a_saga_that_dies_twice_undoes_in_order_what_it_did_and_repeats_nothing_that_was_finished(site: Site) -> None:
+    flight, cancelled_hotel = "trip:1", "trip:4"
+    site.call("trip", "saga", "car", 0.3)
+    for step in (flight, cancelled_hotel):
+        worker = site.start("saga")
+        wait_until(partial(site.is_resolved, step), f"{step} is done", every=0.01)
+        worker.kill()
+    site.start("saga")
+
+    assert site.result("trip") == "nothing is booked: the car is sold out"
+    effects = re.findall(r"(?:booked|cancelled) the \w+  key=\S+", site.printed())
+    assert [effect for effect, _ in groupby(effects)] == [
+        "booked the flight  key=trip:1",
+        "booked the hotel  key=trip:2",
+        "cancelled the hotel  key=trip:4",
+        "cancelled the flight  key=trip:5",
+    ]
+    assert effects.count("booked the flight  key=trip:1") == effects.count("cancelled the hotel  key=trip:4") == 1
+
+
+def test_a_saga_in_which_everything_can_be_had_cancels_nothing(site: Site) -> None:
+    site.start("saga")
+    site.call("trip", "saga", "nothing", 0)
+
+    assert site.result("trip") == "booked: flight, hotel, car"
+    assert "cancelled" not in site.printed()
+
+
+def test_a_schedule_makes_up_for_the_calls_that_fell_due_while_its_worker_was_dead(site: Site) -> None:
+    worker = site.start("schedule")
+    wait_until(lambda: "ended function tick" in worker.output(), "it was called")
+    worker.kill()
+    early = site.counted(r"ended function tick  promise=(\S+)")
+    wait_until(lambda: len(pending(site)) >= 2, "two calls are due")
+    due = pending(site)
+    site.start("schedule")
+
+    for id in due:
+        assert site.result(id) == id.rpartition("-")[2]
+    ended = site.counted(r"ended function tick  promise=(\S+)")
+    assert [ended[id] for id in due] == [1] * len(due)
+    assert [ended[id] for id in early] == [1] * len(early), "what was done before is not done again"
+
+
+def pending(site: Site) -> list[str]:
+    tags = {"resonate:target": "poll://any@example-schedule"}
+    return [found["id"] for found in site.client.call("promise.search", state="pending", tags=tags).data["promises"]]

@@ -1,0 +1,50 @@
+"""The examples, started by their one command against a stack of either kind."""
+
+import re
+import subprocess
+
+from stack.driver import Stack, new_id
+
+
+def lines_until(example: subprocess.Popen[str], pattern: str) -> str:
+    """What it says, to the line that matches."""
+    assert example.stderr is not None
+    said = ""
+    while not re.search(pattern, said):
+        line = example.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def test_an_example_says_how_to_kill_its_worker_and_how_to_go_on(stack: Stack) -> None:
+    example = stack.begin("scripts/example.sh", "saga", "--id", id := new_id())
+    said = lines_until(example, "booked the flight")
+    kill = re.search(r"to kill the worker: (.*)", said)
+    assert kill
+    stack.succeed(*kill[1].split())
+    _, rest = example.communicate(timeout=60)
+
+    assert example.returncode == 1
+    assert f"the worker has ended. To go on: scripts/example.sh saga --id {id}\n" in rest
+    done = stack.run("scripts/example.sh", "saga", "--id", id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"data": "nothing is booked: the car is sold out"' in done.stdout
+    assert re.findall(r"cancelled the (\w+)", done.stderr) == ["hotel", "flight"]
+
+
+def test_a_flow_is_started_like_a_request(stack: Stack) -> None:
+    done = stack.run("scripts/trigger.sh", "--flow", "detached", "--id", id := new_id())
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf'"data": "{id}:d\w+"', done.stdout), "the id by which the result can be looked up"
+
+
+def test_an_example_that_is_interrupted_says_how_to_go_on(stack: Stack) -> None:
+    example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
+    lines_until(example, "Resolve the promise")
+    example.terminate()
+    _, rest = example.communicate(timeout=60)
+
+    assert example.returncode == 130
+    assert rest.endswith(f"interrupted. To go on: scripts/example.sh approval --id {id}\n")
