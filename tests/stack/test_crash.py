@@ -67,7 +67,7 @@ def test_crash_by_partition(stack: Stack, arguments: str) -> None:
 def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stack) -> None:
     shown = assert_ends_well(stack, "bar --freeze --for 4")
     for expected in (
-        "the other bar does the work",
+        "its lease has ended: the other bar",
         "lease lost, leaving the task to others",
         "code=409",
         "(its work: 2)",
@@ -75,7 +75,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
     ):
         assert expected in shown
     assert shown.index("a second bar is started") < shown.index("a caller sends"), "the request does not wait for it"
-    assert shown.index("the other bar does the work") < shown.index("bar is thawed") < shown.index("lease lost")
+    assert shown.index("its lease has ended: the other bar") < shown.index("bar is thawed") < shown.index("lease lost")
     assert instances(stack, "bar") == 1, "the second bar is gone"
 
 

@@ -168,23 +168,53 @@ def test_both_ports_the_same_are_refused(nowhere: dict[str, str]) -> None:
     assert "must differ" in done.stderr
 
 
+def play(tmp_path: Path, commands: str) -> subprocess.CompletedProcess[str]:
+    """What crash.sh does at some moment of a crash of bar at work, while the stack is as ``commands`` say."""
+    script = f"""
+        . scripts/lib.sh; . scripts/lib-crash.sh
+        work={tmp_path} kind=processes service=bar when=running fault=freeze id=x began=0 down=0 struck_at=0
+        strike=freeze struck_how=frozen
+        {commands}
+    """
+    return subprocess.run(
+        ["bash", "-euc", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
 def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(tmp_path: Path) -> None:
     """The first one had an earlier attempt, which ended when it suspended."""
     (tmp_path / "reached").write_text("settled\t1\tpid\tx:1:1\nrunning\t2\tpid\tx:1:2\n")
     for instance, attempt in (("bar-1", 1), ("bar-2", 2), ("bar-3", 22)):
         (tmp_path / instance).write_text(f"12:00 running function bar  promise=x:1  attempt={attempt}\n")
-    play = f"""
-        . scripts/lib.sh; . scripts/lib-crash.sh
-        instances() {{ printf '%s\\n' bar-1 bar-3 bar-2; }}
-        instance_log() {{ cat "$work/$2"; }}
-        freeze() {{ echo "frozen: $2"; }}
-        work={tmp_path} kind=processes service=bar when=running fault=freeze id=x began=0
-        strike=freeze struck_how=frozen
-        strike
-    """
 
-    done = subprocess.run(
-        ["bash", "-euc", play], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+    done = play(
+        tmp_path,
+        """
+        instances() { printf '%s\\n' bar-1 bar-3 bar-2; }
+        instance_log() { cat "$work/$2"; }
+        freeze() { echo "frozen: $2"; }
+        strike
+        """,
     )
 
     assert "frozen: bar-2" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(0, "the other bar does the work"), (3, "the other bar has done the work")]
+)
+def test_the_other_bar_may_be_done_before_one_has_looked(tmp_path: Path, status: int, told: str) -> None:
+    (tmp_path / "reached").write_text("running\t1\tpid\tx:1:2\n")
+
+    done = play(tmp_path, f"resonate_command() {{ return {status}; }}; let_it_last")
+
+    assert (done.returncode, told in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_if_no_other_bar_takes_over_it_says_what_was_seen(tmp_path: Path) -> None:
+    (tmp_path / "reached").write_text("running\t1\tpid\tx:1:2\n")
+
+    done = play(tmp_path, "resonate_command() { echo 'Error: the time is over' >&2; return 4; }; let_it_last")
+
+    assert done.returncode == 1
+    assert "no other bar took over within 60 s (Error: the time is over)" in done.stderr
