@@ -67,7 +67,7 @@ say "mypy ..."
 mypy
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not alone" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not alone and not browser" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)
@@ -94,10 +94,12 @@ else
 fi
 
 results=""
-for marks in "not alone" alone; do
-    # Most tests wait most of the time; two for each core keep it busy.
-    processes=$((cores * 2))
-    [ "$marks" != alone ] || processes=0
+for marks in "not alone and not browser" browser alone; do
+    case "$marks" in
+        not*) processes=$((cores * 2)) ;; # most tests wait most of the time; two for each core keep it busy
+        browser) processes=$cores ;;
+        alone) processes=0 ;;
+    esac
     [ "$size" = all ] || marks="$marks and not long"
     run_pytest "$processes" "$marks" "$@"
 done

@@ -1,7 +1,8 @@
 """A plugin of pytest: what pytest-xdist gives to which of its processes, and in which order.
 
 The tests of a file stay together, because they share what its fixtures start. The two kinds of stack are two files in
-this respect. What takes longest begins first, so that no process is left alone with it in the end.
+this respect, and so are the faults by which the page is tried. What takes longest begins first, so that no process is
+left alone with it in the end.
 """
 
 import os
@@ -14,15 +15,15 @@ from xdist.scheduler import LoadScopeScheduling
 FIRST = ("tests/stack/", "tests/ui/", "tests/", "bench/", "resonate-server/tests/integration/", "")
 """Folders, by how long their files take."""
 
-_KIND = re.compile(r"\[(processes|containers)\b")
+_PART = re.compile(r"\[(processes|containers)\b|-(kill|pause|freeze)-")
 
 
 class ByFile(LoadScopeScheduling):
     """Deals out one file after the other."""
 
     def _split_scope(self, nodeid: str) -> str:
-        kind = _KIND.search(nodeid)
-        return nodeid.split("::")[0] + (kind[0] if kind else "")
+        part = _PART.search(nodeid)
+        return nodeid.split("::")[0] + (part[0] if part else "")
 
 
 def pytest_configure(config: pytest.Config) -> None:

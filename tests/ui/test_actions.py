@@ -15,7 +15,7 @@ from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.test_strangers import HOSTILE, assert_nothing_ran
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 MARKUP = "<img src=x onerror=window.ran=1>"
 NUMBER = {"name": "size", "label": "Size", "type": "number", "default": 2, "min": 1, "max": 9, "unit": "cm"}

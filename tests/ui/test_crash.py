@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from ui.browser import Tab
 from ui.demo import Demo
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 LONG = 60
 """Seconds: such a pause ends when the test ends it."""

@@ -11,7 +11,7 @@ from ui.browser import PATIENCE_MS, Tab
 from ui.conftest import OpenTab
 from ui.demo import create, settle
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 MANY = 1_000
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Route, expect
 from ui.browser import Tab
 from ui.demo import Demo
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

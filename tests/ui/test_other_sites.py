@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 from ui.browser import REBOUND
 from ui.demo import create
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 WAYS = Path(__file__).with_name("ways.js")
 

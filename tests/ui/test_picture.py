@@ -17,7 +17,7 @@ from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import LEASE_SECONDS, Demo
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 SERVER = "resonate-server"
 LONG = 60

@@ -9,7 +9,7 @@ from ui.browser import Tab
 from ui.conftest import OpenTab
 from ui.demo import Demo, create
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 NARROW = {"viewport": {"width": 380, "height": 800}}
 CONTRAST = """

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from ui.browser import Tab
 from ui.demo import Demo, create, settle
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 HOSTILE = {
     "markup": "<img src=x onerror=window.ran=1>",

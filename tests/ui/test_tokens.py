@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 from ui.browser import Tab
 from ui.conftest import OpenTab
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]  # a browser gives up what it loads when Docker adds a network
+pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 
 class Guarded:
