@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from resonate_server.client.commands import as_json, fail, where, with_server
-from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.requests import KINDS, Millis
 
 TIMES = {"timeoutAt", "createdAt", "settledAt", "nextRunAt", "lastRunAt"}
@@ -24,13 +24,13 @@ NOT_COMPARABLE = 2
 NO_ANSWER, UNAUTHORIZED = 0, 401
 
 
-class _Head(Struct):
+class _TracedHead(Struct):
     status: int
     corr_id: str = field(name="corrId", default="replay")
 
 
-class _Answer(Struct):
-    head: _Head
+class _TracedAnswer(Struct):
+    head: _TracedHead
     data: Any = None
 
 
@@ -40,7 +40,7 @@ class Line(Struct):
     kind: str
     now: Millis
     req: Raw
-    res: _Answer
+    res: _TracedAnswer
     undone: Millis | None = None
 
 
@@ -75,7 +75,7 @@ def replay(file: BinaryIO) -> None:
 
 
 @contextmanager
-def _time_by_hand(connection: Connection) -> Iterator[bool]:
+def _time_by_hand(connection: ServerConnection) -> Iterator[bool]:
     """Whether the server lets its clock be set. What it does by itself, it then does at the times of the lines."""
     try:
         connection.call("debug.start", {})
@@ -109,7 +109,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
             yield number, line
 
 
-def _compare(connection: Connection, number: int, line: Line, is_set: bool) -> None:
+def _compare(connection: ServerConnection, number: int, line: Line, is_set: bool) -> None:
     head: dict[str, Any] = {"corrId": line.res.head.corr_id}
     if is_set:
         head["resonate:debug_time"] = line.now

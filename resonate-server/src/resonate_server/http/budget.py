@@ -31,7 +31,7 @@ class Full(Exception):
     """There is no room, and too many wait for it already."""
 
 
-class Room:
+class Quota:
     """``limit`` bytes, given out in the order in which they are asked for; ``may_wait``: bytes that wait at most."""
 
     def __init__(self, limit: int, may_wait: int) -> None:
@@ -105,16 +105,16 @@ class Budget(Struct, frozen=True):
     """
 
     unfinished: Unfinished
-    small: Room
-    large: Room
-    strangers: Room
+    small: Quota
+    large: Quota
+    strangers: Quota
 
 
 def budget(max_body: int) -> Budget:
     """``max_body``: bytes of the largest body."""
     return Budget(
         unfinished=Unfinished(),
-        small=Room(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
-        large=Room(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
-        strangers=Room(max_body, may_wait=MAX_LARGE_WAITING * max_body),
+        small=Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
+        large=Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
+        strangers=Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body),
     )

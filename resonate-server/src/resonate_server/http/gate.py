@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from msgspec import Struct
 
-from resonate_server.config import Server
+from resonate_server.config import ServerSettings
 from resonate_server.http.cors import admits
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
@@ -93,7 +93,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _names(server: Server) -> set[str | None]:
+def _names(server: ServerSettings) -> set[str | None]:
     """All that others may call this server by, besides loopback."""
     listens_on = [] if server.bind in EVERYWHERE else [server.bind]
     in_messages = server.public_url.partition("://")[2].partition("/")[0]
@@ -117,7 +117,7 @@ _JSON = re.compile(r"application/(?:[a-z0-9._-]+\+)?json\s*(?:;|$)", re.IGNORECA
 class Gate:
     """``pages``: paths to which any site may link."""
 
-    def __init__(self, server: Server, pages: Collection[str] = ()) -> None:
+    def __init__(self, server: ServerSettings, pages: Collection[str] = ()) -> None:
         self._any_host = ANY in server.other_hosts
         self._names = _names(server)
         self._origins = server.cors.origins

@@ -66,7 +66,7 @@ from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.runs import end_run, log_of
+from resonate_server.store.sqlite.sessions import end_session, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 _AHEAD = {
@@ -239,15 +239,15 @@ class Database(View):
         """Release files and locks; the database cannot be used afterwards."""
         self._closing.set()
         with self._copying:
-            self._end_run()
+            self._end_session()
             self._db.close()
         self._unlock()
 
-    def _end_run(self) -> None:
+    def _end_session(self) -> None:
         """If that fails, the next start finds the log as it is after a crash."""
         with suppress(sqlite3.Error):
             self.rollback()
-            end_run(self._db)
+            end_session(self._db)
 
     def _unlock(self) -> None:
         if self._lock is not None:

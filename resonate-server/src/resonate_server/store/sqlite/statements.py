@@ -139,8 +139,8 @@ CREATE TABLE schedule_params (
     data     BLOB NOT NULL
 );
 
--- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores. room: bytes that were written
--- to see whether they can be.
+-- Of the server itself, in one row: see sessions.py, and ClockMark in the contract of stores. run: number of the
+-- session. room: bytes that were written to see whether they can be.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,

@@ -59,7 +59,7 @@ MAX_COUNTED = 1_000
 BUCKETS = 12
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """Where rows are read."""
 
     async def read[T](self, query: Callable[[View], T]) -> T:
@@ -80,7 +80,7 @@ class Wanted(Struct, frozen=True):
     prefix: str = ""
 
 
-class Chain(Struct, frozen=True):
+class ChainSummary(Struct, frozen=True):
     """One line of the list. ``activity``: events in each twelfth of its life, as far as the ring reaches."""
 
     id: str
@@ -95,7 +95,7 @@ class Chain(Struct, frozen=True):
 class ChainPage(Struct, frozen=True):
     """``total_pending`` is ``None`` for those who may not see all of them."""
 
-    chains: list[Chain]
+    chains: list[ChainSummary]
     next: str | None
     total_pending: int | None
 
@@ -124,10 +124,10 @@ class _Portion(Struct, frozen=True):
     last: Place | None
 
 
-class Chains:
+class ChainReader:
     """``now`` tells the time in ms since the epoch."""
 
-    def __init__(self, reader: Reader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
+    def __init__(self, reader: RowReader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
         self._reader = reader
         self._ring = ring
         self._spells = spells
@@ -155,10 +155,10 @@ class Chains:
     def _count_pending(self, store: View) -> int:
         return store.count_pending_roots(MAX_COUNTED, self._now())
 
-    def _with_activity(self, found: list[_Slim]) -> list[Chain]:
+    def _with_activity(self, found: list[_Slim]) -> list[ChainSummary]:
         now = self._now()
         return [
-            Chain(
+            ChainSummary(
                 id=slim.id,
                 func=slim.func,
                 group=slim.group,
