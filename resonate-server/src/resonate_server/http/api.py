@@ -29,11 +29,9 @@ from resonate_server.protocol.envelope import (
 )
 from resonate_server.protocol.errors import Forbidden, ProtocolError
 from resonate_server.protocol.requests import KINDS
+from resonate_server.store.outgoing import LARGE_BYTES
 
 logger = logging.getLogger(__name__)
-
-LARGE_BYTES = 64 * 1_024
-"""An answer up to this is written at once, whatever waits for other clients."""
 
 
 class Backpressure(Protocol):
@@ -145,7 +143,7 @@ class Exchange:
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
-        """A large answer that has to wait is encoded again then, rather than kept."""
+        """A large answer that has to wait is encoded again then, rather than kept; others are written at once."""
         body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
         if len(body) > LARGE_BYTES and not self._backpressure.has_room():
             self._backpressure.when_room(lambda: self.end(answer))

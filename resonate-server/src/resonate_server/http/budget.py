@@ -2,6 +2,10 @@
 
 What is small needs no place in advance: it comes whole at once, and what does not makes way. What is large waits for
 its turn before it is read.
+
+Answers have a budget of their own, :mod:`resonate_server.store.outgoing`. One for both would stand still: a request
+keeps its bytes until it is answered, so requests could fill it, and all would wait for room for their answers. Nor are
+the two asked at the same time or place: here, before anything is read; there, on the store's thread, before a rule is.
 """
 
 import asyncio
