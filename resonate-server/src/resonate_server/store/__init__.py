@@ -242,9 +242,6 @@ class View(Protocol):
         With their params; their values need not be read.
         """
 
-    def count_pending_roots(self, limit: int, now: int) -> int:
-        """How many roots are pending, of the newest ``limit`` external and as many internal ones; at most ``limit``."""
-
     def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         """The promises of a tree, ascending by id from after ``after`` on, one by one."""
 

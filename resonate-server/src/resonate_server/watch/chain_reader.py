@@ -53,9 +53,6 @@ MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 MAX_STEPS = 200
 """Of deriving the lives of calls, before others have a turn."""
 
-MAX_COUNTED = 1_000
-"""Pending chains are counted up to here."""
-
 BUCKETS = 12
 
 
@@ -93,11 +90,10 @@ class ChainSummary(Struct, frozen=True):
 
 
 class ChainPage(Struct, frozen=True):
-    """``total_pending`` is ``None`` for those who may not see all of them."""
+    """``next``: where the next one begins."""
 
     chains: list[ChainSummary]
     next: str | None
-    total_pending: int | None
 
 
 class _Slim(Struct, frozen=True):
@@ -146,14 +142,10 @@ class ChainReader:
             last = portion.last
             if last is None or len(found) == wanted.limit:
                 break
-        counted = None if wanted.prefix else await self._reader.read(self._count_pending)
-        return ChainPage(self._with_activity(found), None if last is None else encode_place(last), counted)
+        return ChainPage(self._with_activity(found), None if last is None else encode_place(last))
 
     async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
         return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
-
-    def _count_pending(self, store: View) -> int:
-        return store.count_pending_roots(MAX_COUNTED, self._now())
 
     def _with_activity(self, found: list[_Slim]) -> list[ChainSummary]:
         now = self._now()

@@ -662,10 +662,6 @@ class Database(View):
         }
         return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
 
-    def count_pending_roots(self, limit: int, now: int) -> int:
-        (count,) = self._query(statements.COUNT_PENDING_ROOTS, {"limit": limit, "now": now}).fetchone()
-        return min(int(count), limit)
-
     def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
             promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()

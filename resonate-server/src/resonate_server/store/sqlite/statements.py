@@ -336,16 +336,6 @@ SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
-COUNT_PENDING_ROOTS = """
-SELECT (SELECT count(*) FROM (
-    SELECT 1 FROM promises INDEXED BY roots_by_creation
-    WHERE state = 'pending' AND armed = 1 AND (origin IS NULL OR origin = id) LIMIT :limit
-)) + (SELECT count(*) FROM (
-    SELECT timeout_at FROM promises INDEXED BY roots_by_creation
-    WHERE state = 'pending' AND armed = 0 AND (origin IS NULL OR origin = id)
-    ORDER BY created_at DESC, id DESC LIMIT :limit
-) WHERE timeout_at > :now)
-"""
 # The root need not name itself as its origin.
 TREE = """
 SELECT id FROM promises WHERE id = :root AND id > :after AND origin IS NULL
