@@ -117,14 +117,16 @@ def _compare(connection: ServerConnection, number: int, line: Line, is_set: bool
     elif line.kind.startswith("debug."):
         _end(number, f"{line.kind} needs a server with debug = true")
     response = connection.ask(line.kind, line.req, **head)
-    was, now = _told(line.res.head.status, line.res.data, is_set), _told(response.head.status, response.data, is_set)
+    was = _comparable(line.res.head.status, line.res.data, is_set)
+    now = _comparable(response.head.status, response.data, is_set)
     if was["status"] != now["status"] or (was != now and was["status"] < 400):
         click.echo(f"line {number}, {line.kind}: another answer")
         click.echo(_difference(was, now))
         raise SystemExit(1)
 
 
-def _told(status: int, data: Any, is_set: bool) -> dict[str, Any]:
+def _comparable(status: int, data: Any, is_set: bool) -> dict[str, Any]:
+    """``is_set``: time is told by the trace, so that its times must come out again."""
     return {"status": status, "data": data if is_set else _without_times(data)}
 
 

@@ -75,11 +75,11 @@ class _Seat(Struct):
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``told_at``: when it was last told that
-    it was heard of; ``grace``: runs while it is missed."""
+    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``reported_at``: when it was last
+    reported that it was heard of; ``grace``: runs while it is missed."""
 
     heard: int
-    told_at: int = 0
+    reported_at: int = 0
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     seats: dict[str, _Seat] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class _Process(Struct):
     def has_stream(self) -> bool:
         return any(seat.left_at is None for seat in self.seats.values())
 
-    def lives(self, now: int) -> None:
+    def seen(self, now: int) -> None:
         self.heard, self.silent_at = now, None
         self.miss_no_more()
 
@@ -140,7 +140,7 @@ class Presence:
         """It has a new stream. Tells whether this is its return from an end that was planned."""
         now = self._now()
         process = self._processes.setdefault(pid, _Process(now))
-        process.lives(now)
+        process.seen(now)
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -171,9 +171,9 @@ class Presence:
         if process is None:
             return
         now, was_silent = self._now(), process.silent_at is not None
-        process.lives(now)
-        if was_silent or now - process.told_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
-            process.told_at = now
+        process.seen(now)
+        if was_silent or now - process.reported_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
+            process.reported_at = now
             for group in process.seats:
                 self.observer.worker_heard(group, pid)
 

@@ -73,7 +73,7 @@ class Unblocks:
         self._listeners: dict[WorkerStream, _Listener] = {}
         self._hungry: dict[_Listener, None] = {}
         """Behind, and without room when last looked at."""
-        self._told: set[UnblockKey] = set()
+        self._handed_over: set[UnblockKey] = set()
         """Waiting for a stream, or in doubt."""
         self._bytes = 0
 
@@ -87,14 +87,14 @@ class Unblocks:
         self._hungry.pop(listener, None)
         self._bytes -= stream.unblock_bytes
         lost = stream.undelivered()
-        self._told.difference_update(lost)
+        self._handed_over.difference_update(lost)
         self._feed_the_hungry()
         return lost
 
     def send(self, unblock: Unblock, address: PollAddress) -> None:
         """Give it to a listener that is there and has caught up; else the store remembers it."""
         stream = self._find(address)
-        if stream is None or unblock.key in self._told:
+        if stream is None or unblock.key in self._handed_over:
             return
         listener, weight = self._listeners[stream], weight_of(unblock)
         if listener.behind:
@@ -112,7 +112,7 @@ class Unblocks:
             return
         listener.asked = False
         for each in owed:
-            if each.unblock.key not in self._told:
+            if each.unblock.key not in self._handed_over:
                 weight = weight_of(each.unblock)
                 if not self._has_room(stream, weight):
                     self._wait_for_room(listener, weight)
@@ -132,7 +132,7 @@ class Unblocks:
     def confirm(self, stream: WorkerStream) -> None:
         """Report what the peer has read without doubt."""
         delivered = stream.take_delivered(CONFIRMED_AT_ONCE)
-        self._told.difference_update(delivered)
+        self._handed_over.difference_update(delivered)
         for key in delivered:
             self._source.delivered(key)
 
@@ -144,16 +144,16 @@ class Unblocks:
 
     def reset(self) -> None:
         """Nothing is owed to anybody any more."""
-        self._told.clear()
+        self._handed_over.clear()
         self._hungry.clear()
         self._bytes = 0
         for stream in self._listeners:
             self._listeners[stream] = _Listener(stream, behind=False)
 
     def _push(self, stream: WorkerStream, unblock: Unblock, weight: int) -> None:
-        self._told.add(unblock.key)
+        self._handed_over.add(unblock.key)
         self._bytes += weight
-        stream.tell(unblock, weight)
+        stream.queue(unblock, weight)
 
     def _wait_for_room(self, listener: _Listener, weight: int) -> None:
         listener.needs = weight

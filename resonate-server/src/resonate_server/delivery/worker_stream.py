@@ -113,7 +113,7 @@ class WorkerStream:
 
     # --- unblocks ---------------------------------------------------------------------------------------------------
 
-    def tell(self, unblock: Unblock, weight: int) -> None:
+    def queue(self, unblock: Unblock, weight: int) -> None:
         """Queue it, of so many bytes, for the stream."""
         self.unblock_bytes += weight
         self._unblocks.append(unblock)

@@ -183,7 +183,7 @@ def _declares_json(headers: Headers) -> bool:
 
 # ── before the routes of aiohttp ──
 
-MAX_TOLD = 100
+MAX_LOGGED = 100
 """Kinds of refusals that are logged; whoever makes up more of them shall not fill the log."""
 
 MAX_SHOWN = 200
@@ -201,7 +201,7 @@ def gated(gate: Gate, metrics: Metrics) -> Middleware:
         if refusal is None:
             return await handler(request)
         metrics.refused(refusal.reason)
-        journal.tell(refusal, headers)
+        journal.log(refusal, headers)
         return _answer(request, refusal)
 
     return middleware
@@ -211,16 +211,16 @@ class Journal:
     """Logs a refusal once for each reason, host and origin."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, ...]] = set()
+        self._logged: set[tuple[str, ...]] = set()
 
-    def tell(self, refusal: Refusal, headers: Headers) -> None:
+    def log(self, refusal: Refusal, headers: Headers) -> None:
         kind = (refusal.reason, *(headers.get(name, "")[:MAX_SHOWN] for name in ("host", "origin")))
-        if kind in self._told or len(self._told) > MAX_TOLD:
+        if kind in self._logged or len(self._logged) > MAX_LOGGED:
             return
-        self._told.add(kind)
-        if len(self._told) > MAX_TOLD:
+        self._logged.add(kind)
+        if len(self._logged) > MAX_LOGGED:
             logger.warning(
-                "refused requests of %d kinds: further ones are only counted (resonate_refused_total)", MAX_TOLD
+                "refused requests of %d kinds: further ones are only counted (resonate_refused_total)", MAX_LOGGED
             )
         else:
             logger.warning("refused a request for host %a from origin %a: %s", *kind[1:], refusal.message)

@@ -78,6 +78,6 @@ async def test_a_closed_connection_has_no_room() -> None:
 async def test_both_kinds_of_message_share_the_stream() -> None:
     connection = worker()
     connection.offer(execute("t"))
-    connection.tell(unblock("p"), 1)
+    connection.queue(unblock("p"), 1)
 
     assert await received(connection) == ["t", "p"]

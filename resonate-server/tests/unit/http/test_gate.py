@@ -9,7 +9,7 @@ from resonate_server.http.gate import (
     FOREIGN_ORIGIN,
     FOREIGN_SITE,
     MALFORMED_HOST,
-    MAX_TOLD,
+    MAX_LOGGED,
     UNDECLARED_BODY,
     UNKNOWN_HOST,
     Gate,
@@ -267,9 +267,9 @@ class TestJournal:
     def test_each_reason_host_and_origin_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
         for _ in range(3):
-            journal.tell(UNKNOWN_HOST, {"host": "evil.test"})
-            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "http://evil.test"})
-            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "null"})
+            journal.log(UNKNOWN_HOST, {"host": "evil.test"})
+            journal.log(FOREIGN_ORIGIN, {"host": "localhost", "origin": "http://evil.test"})
+            journal.log(FOREIGN_ORIGIN, {"host": "localhost", "origin": "null"})
 
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
         assert "'evil.test'" in caplog.messages[0]
@@ -277,7 +277,7 @@ class TestJournal:
         assert "'http://evil.test'" in caplog.messages[1]
 
     def test_a_value_stays_on_its_line_and_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
-        Journal().tell(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
+        Journal().log(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
 
         (message,) = caplog.messages
         assert message.isascii()
@@ -286,9 +286,9 @@ class TestJournal:
 
     def test_whoever_makes_up_names_does_not_fill_log_or_memory(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
-        for number in range(10 * MAX_TOLD):
-            journal.tell(UNKNOWN_HOST, {"host": f"{number}.test"})
+        for number in range(10 * MAX_LOGGED):
+            journal.log(UNKNOWN_HOST, {"host": f"{number}.test"})
 
-        assert len(caplog.messages) == MAX_TOLD + 1
+        assert len(caplog.messages) == MAX_LOGGED + 1
         assert "resonate_refused_total" in caplog.messages[-1]
-        assert len(journal._told) == MAX_TOLD + 1
+        assert len(journal._logged) == MAX_LOGGED + 1

@@ -184,7 +184,7 @@ class Database(View):
         The one method that waits for the disk.
         """
         if self._db.in_transaction:
-            with _told():
+            with _as_store_failures():
                 self._db.execute("COMMIT")
         self._check_identity()
         self._absent.clear()
@@ -201,7 +201,7 @@ class Database(View):
     def check(self) -> None:
         """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
         self._check_identity()
-        with _told():
+        with _as_store_failures():
             self._db.execute(statements.CHECK).fetchone()
 
     def try_to_write(self) -> None:
@@ -260,7 +260,7 @@ class Database(View):
         if not self._unwritten:
             return
         self._lost = True
-        with _told():
+        with _as_store_failures():
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             self._unwritten.execute(self._db)
@@ -590,7 +590,7 @@ class Database(View):
         pages, free = self._query(statements.COUNT_PAGES).fetchone()
         if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
             return False
-        with _told():
+        with _as_store_failures():
             self._db.execute(statements.GIVE_BACK).fetchall()
             self._db.execute(statements.CHECKPOINT).fetchall()
         self._identity.has_shrunk()
@@ -727,7 +727,7 @@ class Database(View):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_store_failures() -> Iterator[None]:
     """What SQLite says of its trouble, as the contract has it."""
     try:
         yield
