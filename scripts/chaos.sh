@@ -6,7 +6,7 @@ usage() {
     cat <<'USAGE'
 usage: scripts/chaos.sh [--chains NUMBER] [--seconds SECONDS] [--seed NUMBER]
 
-Sends requests to foo, one after the other without waiting for answers, while instances of foo, bar, baz and
+Sends requests to foo, one after the other without waiting for answers, while instances of all services and
 resonate-server are killed (SIGKILL) and started again, frozen (SIGSTOP, docker pause) and thawed, and, as
 containers, cut off from the network and connected again; one or several at a time. A request whose connection
 dies with foo is repeated with the same Idempotency-Key, as a client would.
@@ -40,5 +40,5 @@ done
 
 require_stack
 scripts/venv.sh
-PYTHONPATH=chaos/src exec "$VENV/bin/python" -m chaos --kind "$kind" --foo-port "$FOO_PORT" --lease "$LEASE_SECONDS" \
-    --chains "$chains" --seconds "$seconds" --seed "$seed"
+PYTHONPATH=chaos/src exec "$VENV/bin/python" -m chaos --kind "$kind" --services "$SERVICES" --foo-port "$FOO_PORT" \
+    --lease "$LEASE_SECONDS" --chains "$chains" --seconds "$seconds" --seed "$seed"

@@ -10,7 +10,7 @@ from harness.server import FAR
 from harness.stack import Stack
 
 from bench import chain, load, meters, overload, server
-from bench.load import Job, WrongAnswers
+from bench.load import Workload, WrongAnswers
 from bench.report import Report, Table
 from bench.server import copy_chain
 from bench.stack import OtherServer, OwnServer, PlainStack
@@ -96,16 +96,16 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 
 def test_an_answer_that_is_not_the_right_one_is_no_measurement(tmp_path: Path) -> None:
     with PlainStack(tmp_path) as plain, pytest.raises(WrongAnswers, match='"message":3'):
-        load.run(Job("request to foo", plain.urls["bar"], in_flight=1))
+        load.run(Workload("request to foo", plain.urls["bar"], in_flight=1))
 
 
 def test_a_server_that_wants_a_token_is_no_measurement_without_it(guarded: OwnServer) -> None:
     with pytest.raises(WrongAnswers, match="401"):
-        load.run(Job("workers", guarded.url, in_flight=1))
+        load.run(Workload("workers", guarded.url, in_flight=1))
 
 
 def test_the_sdk_alone_answers_as_the_services_do() -> None:
-    played = load.run(Job("SDK alone", seconds=SHORT, in_flight=8))
+    played = load.run(Workload("SDK alone", seconds=SHORT, in_flight=8))
 
     assert played.chains == played.requests >= 8
 
@@ -118,13 +118,13 @@ def kinds(server: OwnServer) -> dict[str, float]:
 
 def test_what_is_sent_for_a_chain_is_what_the_services_send(own: OwnServer, tmp_path: Path) -> None:
     """They send something else when a call is over before its caller waits for it, which a busy machine may bring."""
-    load.run(Job("workers", own.url, in_flight=1))
+    load.run(Workload("workers", own.url, in_flight=1))
     real = OwnServer(tmp_path / "real")
     seen: list[dict[str, float]] = []
     with Stack(tmp_path, real) as stack:
         while kinds(own) not in seen and len(seen) < 20:
             before = kinds(real)
-            load.run(Job("request to foo", stack.foo_url, in_flight=1, seed=len(seen)))
+            load.run(Workload("request to foo", stack.foo_url, in_flight=1, seed=len(seen)))
             seen.append({kind: count - before[kind] for kind, count in kinds(real).items()})
 
     assert kinds(own) in seen
@@ -136,7 +136,7 @@ def test_what_is_sent_for_a_chain_is_what_the_services_send(own: OwnServer, tmp_
 def test_a_prefilled_database_holds_so_many_chains(
     kind: load.ChainKind, state: str, callbacks: int, own: OwnServer
 ) -> None:
-    load.run(Job(kind, own.url, in_flight=1))
+    load.run(Workload(kind, own.url, in_flight=1))
     own.stop()
 
     copy_chain(own.db, copies=49, seed=2)

@@ -33,7 +33,7 @@ def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(mo
     report = start.measure(repeats=1, container_repeats=1)
 
     sizes = [figure.value or 0 for figure in report.figures if figure.name.startswith("image size")]
-    assert len(sizes) == len(start.SERVICES) and min(sizes) > 0
+    assert len(sizes) == len(start.IMAGES) and min(sizes) > 0
     assert {UP, DOWN} <= {samples.name for samples in report.samples}
     for kind in ("container", "volume", "network", "image"):
         everything = ["--all"] if kind in ("container", "image") else []

@@ -1,9 +1,14 @@
-"""The demo's own worker processes, started against a given server."""
+"""The demo's own services: which there are, and their processes, started against a given server."""
 
 import sys
 from pathlib import Path
 
 from harness.process import Process
+
+_LIST = (Path(__file__).parents[2] / "services/services.txt").read_text().splitlines()
+LISTED = [line.split() for line in _LIST if line and not line.startswith("#")]
+"""Name, group, kind and image of each."""
+SERVICES = tuple(name for name, *_ in LISTED)
 
 
 class ServiceProcess(Process):

@@ -7,10 +7,10 @@ from typing import Protocol, Self, override
 
 from harness.basics import answers_200, free_port, wait_until
 from harness.process import Process
+from harness.services import SERVICES
 
 CONNECTED = "connected to server"
 """What a worker prints once its stream is established."""
-SERVICES = ("foo", "bar", "baz")
 
 
 class Server(Protocol):
@@ -64,7 +64,7 @@ class Programs:
 
 
 class Stack(Programs):
-    """A server, and ``foo``, ``bar`` and ``baz``; ``env`` is for these: LEASE_SECONDS and the like."""
+    """A server, and the services; ``env`` is for these: LEASE_SECONDS and the like."""
 
     def __init__(self, folder: Path, server: Server, env: Mapping[str, str] | None = None) -> None:
         self.server = server

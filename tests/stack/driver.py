@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness import services
 from harness.basics import answers_200, free_port, wait_until
 from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
-LISTED = [line.split() for line in (REPOSITORY / "services/services.txt").read_text().splitlines() if line[0] != "#"]
-SERVICES = ("resonate-server", *(name for name, *_ in LISTED))
+SERVICES = ("resonate-server", *services.SERVICES)
 # .ci/run finds by this prefix what a run that was ended from outside has left behind.
 PREFIX = "durable-rpc-test-"
 ANSWER_SECONDS = 60.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness.basics import wait_until
-from stack.driver import LEASE_SECONDS, Answer, Stack, new_id
+from stack.driver import LEASE_SECONDS, SERVICES, Answer, Stack, new_id
 
 from chaos import plan
 from chaos.stack import faults_of
@@ -66,7 +66,7 @@ def seed_that_begins_with(struck: str, kind: str) -> int:
     """A random one, whose first wave of faults has that fault."""
 
     def begins_with_it(seed: int) -> bool:
-        wave = next(plan.waves(seed, faults_of(kind), LEASE_SECONDS))
+        wave = next(plan.waves(seed, SERVICES, faults_of(kind), LEASE_SECONDS))
         return any(strike.kind.struck == struck for strike in wave.strikes)
 
     return next(filter(begins_with_it, itertools.count(random.randrange(1_000_000))))

@@ -1,5 +1,6 @@
 """One list of services, which scripts and tests read, and to which a script adds."""
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,9 +8,14 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+from harness.services import LISTED, SERVICES
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
-from stack.driver import LISTED, REPOSITORY
+from stack.driver import REPOSITORY
+
+from chaos import plan
+from chaos.records import FaultKind
+from chaos.stack import faults_of
 
 TOOLS = Path(sys.executable).parent
 
@@ -49,12 +55,12 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(params=["processes", "containers"])
-def with_qux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkout]:
+@pytest.fixture(scope="module", params=["processes", "containers"])
+def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A running stack in a checkout of its own, to which a service was added."""
     if request.param == "containers":
         require_docker()
-    checkout = Checkout.make(tmp_path / "checkout")
+    checkout = Checkout.make(tmp_path_factory.mktemp("qux") / "checkout")
     if (REPOSITORY / ".local/uv").exists():
         (checkout.folder / ".local").mkdir()
         (checkout.folder / ".local/uv").symlink_to(REPOSITORY / ".local/uv")
@@ -78,6 +84,20 @@ def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout
     assert "result: 1" in succeed(with_qux, "scripts/watch.sh", "qux-1")
     assert "running function qux  promise=qux-1" in succeed(with_qux, "scripts/logs.sh", "qux")
     assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
+
+
+def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
+    services = ("resonate-server", *SERVICES, "qux")
+
+    def strikes_qux(seed: int) -> bool:
+        """With its first wave, on either kind of stack."""
+        waves = [next(plan.waves(seed, services, faults_of(kind), lease=10)) for kind in ("processes", "containers")]
+        return all(("qux", FaultKind.KILL) in [(each.service, each.kind) for each in wave.strikes] for wave in waves)
+
+    seed = next(filter(strikes_qux, itertools.count()))
+    ledger = succeed(with_qux, "scripts/chaos.sh", "--chains", "5", "--seconds", "5", "--seed", str(seed))
+
+    assert "qux killed, started again" in ledger
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 
 from chaos import ledger
 from chaos.__main__ import exit_status
-from chaos.records import Chain, Fault, FaultKind, Record
+from chaos.records import Fault, FaultKind, Record, SentChain
 
 
-def record(*faults: Fault, chain: Chain | None = None, **runs: int) -> Record:
+def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:
     """One chain, from second 10 to 11 unless said otherwise, with the usual runs unless said otherwise."""
     return with_runs(Counter({"foo": 2, "bar": 2, "baz": 1} | runs), *faults, chain=chain or answered())
 
 
-def with_runs(runs: Counter[str], *faults: Fault, chain: Chain) -> Record:
+def with_runs(runs: Counter[str], *faults: Fault, chain: SentChain) -> Record:
     return Record("processes", 1, [chain], list(faults), {chain.id: runs})
 
 
@@ -23,12 +23,14 @@ def ran(function: str, times: int) -> Record:
     return with_runs(Counter({"foo": 2, "bar": 2, "baz": 1} | {function: times}), chain=answered())
 
 
-def answered(*, pause: float = 0, running: float = 0, at: float = 11, status: int = 200, message: object = 3) -> Chain:
-    return Chain("c", pause, running, 10, 1, at, status, message)
+def answered(
+    *, pause: float = 0, running: float = 0, at: float = 11, status: int = 200, message: object = 3
+) -> SentChain:
+    return SentChain("c", pause, running, 10, 1, at, status, message)
 
 
-def lost() -> Chain:
-    return Chain("c", sent=10, attempts=1)
+def lost() -> SentChain:
+    return SentChain("c", sent=10, attempts=1)
 
 
 def fault(service: str, began: float = 10.2, ended: float | None = 10.4) -> Fault:
@@ -151,7 +153,9 @@ def test_the_text_tells_every_chain_every_fault_the_rule_and_the_seed() -> None:
         (answered(), False, ["bar"], 1),
     ],
 )
-def test_the_exit_status_tells_the_judgement(chain: Chain, *, interrupted: bool, down: list[str], status: int) -> None:
+def test_the_exit_status_tells_the_judgement(
+    chain: SentChain, *, interrupted: bool, down: list[str], status: int
+) -> None:
     run = record(chain=chain)
     run.interrupted, run.down = interrupted, down
 

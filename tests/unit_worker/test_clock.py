@@ -1,6 +1,6 @@
 """The worker's clock is the server's, whatever the clock of its machine says."""
 
-from worker.clock import HeardClock
+from worker.clock import ServerClock
 
 HOUR_MS = 3_600_000
 
@@ -11,7 +11,7 @@ class Machine:
     def __init__(self) -> None:
         self.uptime = 5_000
         self.wall = 1_000_000
-        self.clock = HeardClock(lambda: self.uptime, lambda: self.wall)
+        self.clock = ServerClock(lambda: self.uptime, lambda: self.wall)
 
     def pass_ms(self, ms: int) -> None:
         self.uptime += ms
@@ -24,7 +24,7 @@ def test_before_the_server_has_told_its_time_it_is_that_of_the_machine() -> None
 
 def test_a_wall_clock_that_jumps_changes_nothing() -> None:
     machine = Machine()
-    machine.clock.heard(2_000_000)
+    machine.clock.synchronise(2_000_000)
     machine.wall -= HOUR_MS
     machine.pass_ms(30_000)
     assert machine.clock() == 2_030_000
@@ -33,25 +33,25 @@ def test_a_wall_clock_that_jumps_changes_nothing() -> None:
 def test_time_that_was_told_late_does_not_set_the_clock_back() -> None:
     machine = Machine()
     machine.clock.connection_changed(True)
-    machine.clock.heard(2_000_000)
+    machine.clock.synchronise(2_000_000)
     machine.pass_ms(10_000)
-    machine.clock.heard(2_007_000)
+    machine.clock.synchronise(2_007_000)
     assert machine.clock() == 2_010_000
 
 
 def test_time_that_was_told_late_at_first_is_put_right_by_the_next() -> None:
     machine = Machine()
     machine.clock.connection_changed(True)
-    machine.clock.heard(1_997_000)
+    machine.clock.synchronise(1_997_000)
     machine.pass_ms(10_000)
-    machine.clock.heard(2_010_000)
+    machine.clock.synchronise(2_010_000)
     assert machine.clock() == 2_010_000
 
 
 def test_a_new_connection_counts_also_if_its_server_is_behind() -> None:
     machine = Machine()
-    machine.clock.heard(2_000_000)
+    machine.clock.synchronise(2_000_000)
     machine.clock.connection_changed(False)
     machine.clock.connection_changed(True)
-    machine.clock.heard(1_500_000)
+    machine.clock.synchronise(1_500_000)
     assert machine.clock() == 1_500_000

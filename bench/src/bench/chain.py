@@ -5,9 +5,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.load import Job
+from bench.load import Workload
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Table, Target
-from bench.rounds import Phase, Rounds, Subject
+from bench.rounds import LoadPhase, Rounds, Subject
 from bench.stack import OtherServer, OurServices, OwnServer, PlainStack
 
 OWN = "our stack"
@@ -32,11 +32,11 @@ def measure(
         if server_url:
             stacks[OtherServer.name] = OurServices(folder / "other", OtherServer(server_url))
         own, *others = [
-            Subject(name, _job(running.enter_context(stack)), stack.pids, stack.metrics_url)
+            Subject(name, _workload(running.enter_context(stack)), stack.pids, stack.metrics_url)
             for name, stack in stacks.items()
         ]
         plain = running.enter_context(PlainStack(folder / "plain"))
-        beside = [Subject(PLAIN, _job(plain), plain.pids), Subject(IN_PROCESS, Job("SDK alone"))]
+        beside = [Subject(PLAIN, _workload(plain), plain.pids), Subject(IN_PROCESS, Workload("SDK alone"))]
         measured = Rounds([own, *beside, *others], random.Random(seed))
         measured.play(rounds, loads, seconds, left_out={(IN_PROCESS, load) for load in loads if load != COMPARED_LOAD})
     report = Report("chain", seed, tables=[table(measured, loads) for table in (_speed, _cost, _requests)])
@@ -48,8 +48,8 @@ def measure(
     return report
 
 
-def _job(stack: OurServices | PlainStack) -> Job:
-    return Job("request to foo", stack.foo_url)
+def _workload(stack: OurServices | PlainStack) -> Workload:
+    return Workload("request to foo", stack.foo_url)
 
 
 # ── the report ──
@@ -59,13 +59,15 @@ def _figures_one_at_a_time(measured: Rounds) -> list[Figure]:
     when, targets = "one at a time", {PLAIN: Target(8)}
     return [
         *(
-            measured.ratio(f"chain median / {name} median, {when}", OWN, name, 1, Phase.median_ms, targets.get(name))
+            measured.ratio(
+                f"chain median / {name} median, {when}", OWN, name, 1, LoadPhase.median_ms, targets.get(name)
+            )
             for name in measured.subjects
             if name not in (OWN, IN_PROCESS)
         ),
-        measured.figure(f"chain p99 / chain median, {when}", "x", OWN, 1, Phase.tail, Target(3)),
-        measured.figure(f"server CPU per chain, {when}", "ms", OWN, 1, Phase.cpu_ms_per_chain, Target(6)),
-        measured.figure(f"requests per chain, {when}", "", OWN, 1, Phase.requests_per_chain, Target(18)),
+        measured.figure(f"chain p99 / chain median, {when}", "x", OWN, 1, LoadPhase.tail, Target(3)),
+        measured.figure(f"server CPU per chain, {when}", "ms", OWN, 1, LoadPhase.cpu_ms_per_chain, Target(6)),
+        measured.figure(f"requests per chain, {when}", "", OWN, 1, LoadPhase.requests_per_chain, Target(18)),
     ]
 
 
@@ -73,13 +75,17 @@ def _figures_under_load(measured: Rounds) -> list[Figure]:
     load, targets = COMPARED_LOAD, {IN_PROCESS: Target(0.20, "at least")}
     return [
         *(
-            measured.ratio(f"throughput at {load} in flight / {name}", OWN, name, load, Phase.rate, targets.get(name))
+            measured.ratio(
+                f"throughput at {load} in flight / {name}", OWN, name, load, LoadPhase.rate, targets.get(name)
+            )
             for name in measured.subjects
             if name != OWN
         ),
-        measured.figure(f"server CPU per chain, {load} in flight", "ms", OWN, load, Phase.cpu_ms_per_chain, Target(6)),
         measured.figure(
-            f"commits per request, {load} in flight", "", OWN, load, Phase.commits_per_request, Target(0.35)
+            f"server CPU per chain, {load} in flight", "ms", OWN, load, LoadPhase.cpu_ms_per_chain, Target(6)
+        ),
+        measured.figure(
+            f"commits per request, {load} in flight", "", OWN, load, LoadPhase.commits_per_request, Target(0.35)
         ),
     ]
 
@@ -88,7 +94,7 @@ def _speed(measured: Rounds, loads: tuple[int, ...]) -> Table:
     table = Table("latency and throughput", ["in flight", "contender", "median ms", "p99 ms", "chains/s"])
     for load in loads:
         for name in filter(lambda name: measured.of(name, load), measured.subjects):
-            row = measured.medians(name, load, Phase.median_ms, Phase.p99_ms, Phase.rate)
+            row = measured.medians(name, load, LoadPhase.median_ms, LoadPhase.p99_ms, LoadPhase.rate)
             table.rows.append([load, name, *row])
     return table
 
@@ -101,7 +107,7 @@ def _cost(measured: Rounds, loads: tuple[int, ...]) -> Table:
         phases = [phase for load in loads for phase in measured.of(name, load)]
         for process in phases[0].usage if phases else ():
 
-            def cpu(phase: Phase, process: str = process) -> float:
+            def cpu(phase: LoadPhase, process: str = process) -> float:
                 return phase.cpu_ms_per_chain(process)
 
             peak = max(phase.usage[process].peak_bytes for phase in phases) / MEGABYTE
@@ -111,6 +117,6 @@ def _cost(measured: Rounds, loads: tuple[int, ...]) -> Table:
 
 def _requests(measured: Rounds, loads: tuple[int, ...]) -> Table:
     table = Table("what our server was asked", ["in flight", "requests/chain", "commits/chain", "commits/request"])
-    values = (Phase.requests_per_chain, Phase.commits_per_chain, Phase.commits_per_request)
+    values = (LoadPhase.requests_per_chain, LoadPhase.commits_per_chain, LoadPhase.commits_per_request)
     table.rows = [[load, *measured.medians(OWN, load, *values)] for load in loads]
     return table

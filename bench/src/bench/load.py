@@ -1,7 +1,7 @@
 """Load on foo, on a Resonate server, or on the SDK alone, from a process of its own (`python -m bench.load`).
 
-`run` starts the process, hands it a job and returns what it measured. Chains share connections: one request is under
-way on each, and others wait for their turn; the time of a request counts from when it is sent.
+`run` starts the process, hands it a workload and returns what it measured. Chains share connections: one request is
+under way on each, and others wait for their turn; the time of a request counts from when it is sent.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct, field
 
-from bench.workers import GROUPS, Chain
+from bench.workers import GROUPS, ChainPlayer
 
 DRAIN_SECONDS = 120.0
 """After the last chain was begun: those that have not ended by then are counted as unfinished."""
@@ -39,7 +39,7 @@ type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SD
 """What a chain is: a request to foo, the requests of `bench.workers`, or a call within the load's own process."""
 
 
-class Job(Struct, frozen=True):
+class Workload(Struct, frozen=True):
     """Begin chains for ``seconds``: a new one whenever fewer than ``in_flight`` go on, or so many ``per_second``."""
 
     chain: ChainKind
@@ -83,13 +83,13 @@ class Played(Struct):
         return self.requests / self.elapsed_s
 
 
-def run(job: Job) -> Played:
+def run(workload: Workload) -> Played:
     """Raises :class:`WrongAnswers`."""
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=msgspec.json.encode(job), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, input=msgspec.json.encode(workload), stdout=subprocess.PIPE, check=True)
     played = msgspec.json.decode(done.stdout, type=Played)
     if played.failure:
-        raise WrongAnswers(f"{job.chain} {job.url}: {played.failure}")
+        raise WrongAnswers(f"{workload.chain} {workload.url}: {played.failure}")
     return played
 
 
@@ -103,34 +103,34 @@ class _Refused(Exception):
 class _Load:
     """``play_chain`` gets an id for it."""
 
-    def __init__(self, job: Job, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
-        self._job = job
+    def __init__(self, workload: Workload, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
+        self._workload = workload
         self._played = played
         self._play_chain = play_chain
-        self._chance = random.Random(job.seed)
+        self._chance = random.Random(workload.seed)
         self._began = time.perf_counter()
 
     async def play(self) -> None:
         played, cpu_before = self._played, time.process_time()
         try:
-            async with asyncio.timeout(self._job.seconds + DRAIN_SECONDS):
-                await (self._keep_pace() if self._job.per_second else self._keep_in_flight())
+            async with asyncio.timeout(self._workload.seconds + DRAIN_SECONDS):
+                await (self._keep_pace() if self._workload.per_second else self._keep_in_flight())
         except TimeoutError:
             played.unfinished = played.begun - played.refused - played.chains
         played.elapsed_s, played.cpu_seconds = self._now(), time.process_time() - cpu_before
 
     async def _keep_in_flight(self) -> None:
-        await asyncio.gather(*(self._one_after_another() for _ in range(self._job.in_flight)))
+        await asyncio.gather(*(self._one_after_another() for _ in range(self._workload.in_flight)))
 
     async def _one_after_another(self) -> None:
         await self._play_one()
-        while self._now() < self._job.seconds:
+        while self._now() < self._workload.seconds:
             await self._play_one()
 
     async def _keep_pace(self) -> None:
         chains: list[asyncio.Task[None]] = []
-        while (now := self._now()) < self._job.seconds:
-            while len(chains) < now * self._job.per_second:
+        while (now := self._now()) < self._workload.seconds:
+            while len(chains) < now * self._workload.per_second:
                 chains.append(asyncio.create_task(self._play_one()))
             await asyncio.sleep(TICK_SECONDS)
         await asyncio.gather(*chains)
@@ -155,9 +155,9 @@ class _Load:
 class _Connection:
     """HTTP/1.1 with as little work per request as possible: the load must cost less than what it measures."""
 
-    def __init__(self, job: Job) -> None:
-        address = urlsplit(job.url)
-        fields = {"Host": address.netloc, "Content-Type": "application/json"} | _authorization(job)
+    def __init__(self, workload: Workload) -> None:
+        address = urlsplit(workload.url)
+        fields = {"Host": address.netloc, "Content-Type": "application/json"} | _authorization(workload)
         lines = [f"POST {address.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         self._head = "\r\n".join(lines)
         self._address = address.hostname, address.port
@@ -183,21 +183,21 @@ class _Connection:
         return int(head[9:12]), answer
 
 
-def _authorization(job: Job) -> dict[str, str]:
-    return {"Authorization": f"Bearer {job.token}"} if job.token else {}
+def _authorization(workload: Workload) -> dict[str, str]:
+    return {"Authorization": f"Bearer {workload.token}"} if workload.token else {}
 
 
 class _Requests:
-    """Requests to the job's URL over its connections."""
+    """Requests to the workload's URL over its connections."""
 
-    def __init__(self, job: Job, played: Played) -> None:
-        self._job = job
+    def __init__(self, workload: Workload, played: Played) -> None:
+        self._workload = workload
         self._played = played
         self._free: asyncio.Queue[_Connection] = asyncio.Queue()
 
     async def open(self, _: AsyncExitStack) -> None:
-        for _number in range(self._job.connections or self._job.in_flight):
-            self._free.put_nowait(await _Connection(self._job).open())
+        for _number in range(self._workload.connections or self._workload.in_flight):
+            self._free.put_nowait(await _Connection(self._workload).open())
 
     async def play(self, id: str) -> None:
         """One request to foo."""
@@ -218,10 +218,10 @@ class _Requests:
 
 
 class _Workers(_Requests):
-    """One of each group: a `bench.workers.Server`."""
+    """One of each group: a `bench.workers.ServerUnderLoad`."""
 
-    def __init__(self, job: Job, played: Played) -> None:
-        super().__init__(job, played)
+    def __init__(self, workload: Workload, played: Played) -> None:
+        super().__init__(workload, played)
         self._numbers = count(1)
         self._told: defaultdict[tuple[str, int | None], asyncio.Future[None]] = defaultdict(asyncio.Future)
 
@@ -229,9 +229,9 @@ class _Workers(_Requests):
     async def open(self, opened: AsyncExitStack) -> None:
         await super().open(opened)
         endless = aiohttp.ClientTimeout(total=None)
-        session = await opened.enter_async_context(aiohttp.ClientSession(self._job.url, timeout=endless))
+        session = await opened.enter_async_context(aiohttp.ClientSession(self._workload.url, timeout=endless))
         for group in GROUPS:
-            stream = await session.get(f"/poll/{group}/{self.pid(group)}", headers=_authorization(self._job))
+            stream = await session.get(f"/poll/{group}/{self.pid(group)}", headers=_authorization(self._workload))
             if stream.status != 200:
                 raise WrongAnswers(f"the stream of {group} is refused with {stream.status}")
             listening = asyncio.create_task(self._listen(stream))
@@ -239,11 +239,11 @@ class _Workers(_Requests):
 
     @override
     async def play(self, id: str) -> None:
-        chain = Chain(id, self)
-        await (chain.play() if self._job.chain == "workers" else chain.play_until_it_pauses())
+        chain = ChainPlayer(id, self)
+        await (chain.play() if self._workload.chain == "workers" else chain.play_until_it_pauses())
 
     def pid(self, group: str) -> str:
-        return f"{group}-{self._job.seed}"
+        return f"{group}-{self._workload.seed}"
 
     async def ask(self, chain_id: str, kind: str, data: Any) -> None:
         corr_id = f"sr-{next(self._numbers):032x}"
@@ -270,7 +270,7 @@ class _Workers(_Requests):
 class _Sdk:
     """foo, bar and baz of the services in this process, on the SDK's own connection, without a server."""
 
-    def __init__(self, _: Job, played: Played) -> None:
+    def __init__(self, _: Workload, played: Played) -> None:
         self._played = played
 
     async def open(self, opened: AsyncExitStack) -> None:
@@ -299,29 +299,29 @@ class _Sdk:
             raise WrongAnswers(f"answered {answer!r}")
 
 
-async def _play(job: Job) -> Played:
+async def _play(workload: Workload) -> Played:
     played = Played()
     kinds: dict[str, type[_Requests | _Sdk]] = {"request to foo": _Requests, "SDK alone": _Sdk}
-    chain = kinds.get(job.chain, _Workers)(job, played)
+    chain = kinds.get(workload.chain, _Workers)(workload, played)
     async with AsyncExitStack() as opened:
         try:
             await chain.open(opened)
-            await _Load(job, played, chain.play).play()
+            await _Load(workload, played, chain.play).play()
         except (WrongAnswers, OSError, EOFError) as error:
             played.failure = str(error)
     return played
 
 
 def main() -> None:
-    """A job on stdin, what was measured on stdout; what functions print goes nowhere."""
+    """A workload on stdin, what was measured on stdout; what functions print goes nowhere."""
     import uvloop
 
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    if job.core is not None:
-        os.sched_setaffinity(0, {job.core})
-    loop_factory = None if job.chain == "SDK alone" else uvloop.new_event_loop  # services have that of asyncio
+    workload = msgspec.json.decode(sys.stdin.buffer.read(), type=Workload)
+    if workload.core is not None:
+        os.sched_setaffinity(0, {workload.core})
+    loop_factory = None if workload.chain == "SDK alone" else uvloop.new_event_loop  # services have that of asyncio
     with asyncio.Runner(loop_factory=loop_factory) as runner, redirect_stdout(StringIO()):
-        played = runner.run(_play(job))
+        played = runner.run(_play(workload))
     sys.stdout.buffer.write(msgspec.json.encode(played))
 
 

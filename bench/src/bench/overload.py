@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import load, meters
-from bench.load import Job, Played
+from bench.load import Played, Workload
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Samples, Table, Target, median, quantile
 from bench.rounds import SEEDS
 from bench.stack import OwnServer
@@ -30,10 +30,10 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3, connections: int = CON
             url = server.start().url
             meters.tie(server.pid, server_core)
             first, second = chance.sample(range(SEEDS), 2)
-            borne = load.run(Job("workers", url, seconds, in_flight=BEARABLE, seed=first, core=core))
+            borne = load.run(Workload("workers", url, seconds, in_flight=BEARABLE, seed=first, core=core))
             pace = FACTOR * borne.chains / borne.elapsed_s
             overload = load.run(
-                Job("workers", url, seconds, per_second=pace, connections=connections, seed=second, core=core)
+                Workload("workers", url, seconds, per_second=pace, connections=connections, seed=second, core=core)
             )
             alive = server.is_running and server.is_ready()
             return _report(borne, overload, alive, meters.usage(server.pid).peak_bytes, seed)

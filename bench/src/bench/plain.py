@@ -14,6 +14,7 @@ THREADS = 512
 CALL_SECONDS = 60
 
 foo, bar, baz = Flask("foo"), Flask("bar"), Flask("baz")
+NAMES = tuple(service.name for service in (foo, bar, baz))
 
 _session = requests.Session()
 _session.trust_env = False  # looking for proxies in the environment would cost every call

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bench import load, meters
-from bench.load import Job, Played
+from bench.load import Played, Workload
 from bench.meters import Usage
 from bench.report import Cell, Figure, Samples, Target, median, quantile
 from bench.stack import SERVER
@@ -17,11 +17,11 @@ SEEDS = 2**32
 WARM_UP_LOAD = 8
 WARM_UP_SECONDS = 1.0
 
-type Value = Callable[[Phase], float]
+type Value = Callable[[LoadPhase], float]
 """Something that can be read off a phase."""
 
 
-class Phase(Struct, frozen=True):
+class LoadPhase(Struct, frozen=True):
     """One subject under one load. ``usage``: by process, of this phase; ``counts``: of our server, else empty."""
 
     played: Played
@@ -68,20 +68,20 @@ class Phase(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """What can be put under load. ``job`` is what its phases have in common; ``metrics_url``: of our server."""
+    """What can be put under load. ``workload`` is what its phases have in common; ``metrics_url``: of our server."""
 
     name: str
-    job: Job
+    workload: Workload
     pids: Callable[[], Mapping[str, int]] = dict
     metrics_url: str = ""
 
-    def phase(self, in_flight: int, seconds: float, seed: int) -> Phase:
+    def phase(self, in_flight: int, seconds: float, seed: int) -> LoadPhase:
         """Raises :class:`bench.load.WrongAnswers`."""
         usage, counts = self._now()
-        played = load.run(msgspec.structs.replace(self.job, in_flight=in_flight, seconds=seconds, seed=seed))
+        played = load.run(msgspec.structs.replace(self.workload, in_flight=in_flight, seconds=seconds, seed=seed))
         usage_after, counts_after = self._now()
         used = {name: after.since(usage[name]) for name, after in usage_after.items()}
-        return Phase(played, used, {name: after - counts[name] for name, after in counts_after.items()})
+        return LoadPhase(played, used, {name: after - counts[name] for name, after in counts_after.items()})
 
     def _now(self) -> tuple[dict[str, Usage], Mapping[str, float]]:
         usage = {name: meters.usage(pid) for name, pid in self.pids().items()}
@@ -95,7 +95,7 @@ class Rounds:
         self.subjects = [subject.name for subject in subjects]
         self._subjects = subjects
         self._chance = chance
-        self._phases: dict[tuple[str, int], list[Phase]] = {}
+        self._phases: dict[tuple[str, int], list[LoadPhase]] = {}
 
     def play(
         self, rounds: int, loads: Iterable[int], seconds: float, left_out: Container[tuple[str, int]] = ()
@@ -109,7 +109,7 @@ class Rounds:
                     phase = subject.phase(in_flight, seconds, self._chance.randrange(SEEDS))
                     self._phases.setdefault((subject.name, in_flight), []).append(phase)
 
-    def of(self, subject: str, in_flight: int) -> list[Phase]:
+    def of(self, subject: str, in_flight: int) -> list[LoadPhase]:
         return self._phases.get((subject, in_flight), [])
 
     def medians(self, subject: str, in_flight: int, *values: Value) -> list[Cell]:
@@ -133,7 +133,7 @@ class Rounds:
         return Figure.of_rounds(name, "x", [value(phase) / value(beside) for phase, beside in pairs], target)
 
 
-def _median_or_none(phases: list[Phase], value: Value) -> float | None:
+def _median_or_none(phases: list[LoadPhase], value: Value) -> float | None:
     try:
         return median([value(phase) for phase in phases]) if phases else None
     except KeyError:

@@ -11,9 +11,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from bench import load, meters
-from bench.load import ChainKind, Job
+from bench.load import ChainKind, Workload
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Table, Target
-from bench.rounds import SEEDS, Phase, Rounds, Subject
+from bench.rounds import SEEDS, LoadPhase, Rounds, Subject
 from bench.stack import OtherServer, OwnServer
 
 IN_FLIGHT = 32
@@ -56,10 +56,10 @@ def measure(
         others = {OtherServer.name: OtherServer(server_url)} if server_url else {}
         for name, server in (own | others).items():
             running.callback(server.kill)
-            job = Job("workers", server.start().url, connections=IN_FLIGHT, token=server.token, core=cores[1])
+            workload = Workload("workers", server.start().url, connections=IN_FLIGHT, token=server.token, core=cores[1])
             for pid in server.pids().values():
                 meters.tie(pid, cores[0])
-            subjects.append(Subject(name, job, server.pids, server.metrics_url))
+            subjects.append(Subject(name, workload, server.pids, server.metrics_url))
         measured = Rounds(subjects, chance)
         measured.play(rounds, (IN_FLIGHT, 1), seconds)
         table = _table(measured, subjects, chance)
@@ -78,7 +78,7 @@ def measure(
 def _filled(folder: Path, chain: ChainKind, chains: int, seed: int) -> OwnServer:
     """One that has so many chains in its database."""
     server = OwnServer(folder)
-    load.run(Job(chain, server.start().url, in_flight=1, seed=seed))
+    load.run(Workload(chain, server.start().url, in_flight=1, seed=seed))
     server.stop()
     copy_chain(server.db, chains - 1, seed)
     return server
@@ -109,19 +109,21 @@ def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
             "requests/s",
             EMPTY,
             IN_FLIGHT,
-            Phase.rate,
+            LoadPhase.rate,
             Target(4_000, "at least"),
         ),
         measured.figure(
-            "what the load generator could do / did", "x", EMPTY, IN_FLIGHT, Phase.headroom, Target(3, "at least")
+            "what the load generator could do / did", "x", EMPTY, IN_FLIGHT, LoadPhase.headroom, Target(3, "at least")
         ),
     ]
     for name in measured.subjects[1:]:
         # Of our own server the question is how little what is stored matters; of others how much they differ.
         target, names = Target(1.3) if name in own else None, f"{name} / {EMPTY}"
         figures += [
-            measured.ratio(f"median of a request under load, {names}", name, EMPTY, IN_FLIGHT, Phase.median_ms, target),
-            measured.ratio(f"median of a chain alone, {names}", name, EMPTY, 1, Phase.chain_ms, target),
+            measured.ratio(
+                f"median of a request under load, {names}", name, EMPTY, IN_FLIGHT, LoadPhase.median_ms, target
+            ),
+            measured.ratio(f"median of a chain alone, {names}", name, EMPTY, 1, LoadPhase.chain_ms, target),
         ]
     return figures
 
@@ -131,9 +133,9 @@ def _table(measured: Rounds, subjects: list[Subject], chance: random.Random) -> 
     columns = ["server", "requests/s", "p50 ms", "p99 ms", "chain alone ms", "CPU ms/request", "commits/request"]
     table = Table("the server alone", [*columns, "fsyncs/request", "RSS MB"])
     for subject in subjects:
-        row = measured.medians(subject.name, IN_FLIGHT, Phase.rate, Phase.median_ms, Phase.p99_ms)
-        row += measured.medians(subject.name, 1, Phase.chain_ms)
-        row += measured.medians(subject.name, IN_FLIGHT, Phase.cpu_ms_per_request, Phase.commits_per_request)
+        row = measured.medians(subject.name, IN_FLIGHT, LoadPhase.rate, LoadPhase.median_ms, LoadPhase.p99_ms)
+        row += measured.medians(subject.name, 1, LoadPhase.chain_ms)
+        row += measured.medians(subject.name, IN_FLIGHT, LoadPhase.cpu_ms_per_request, LoadPhase.commits_per_request)
         row += _disk_calls_and_memory(subject, chance.randrange(SEEDS))
         table.rows.append([subject.name, *row])
     return table

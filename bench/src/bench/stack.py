@@ -7,9 +7,9 @@ from typing import Self, override
 
 from harness.basics import free_port
 from harness.server import ServerProcess
-from harness.stack import SERVICES, Programs, Stack, wait_until_healthy
+from harness.stack import Programs, Stack, wait_until_healthy
 
-from bench.plain import THREADS
+from bench.plain import NAMES, THREADS
 
 SERVER = "resonate-server"
 """The name of the process of a Resonate server."""
@@ -70,7 +70,7 @@ class PlainStack(Programs):
     """foo, bar and baz of `bench.plain`, under gunicorn with threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._ports = {name: free_port() for name in SERVICES}
+        self._ports = {name: free_port() for name in NAMES}
         super().__init__(folder, {f"PLAIN_{name.upper()}_PORT": str(port) for name, port in self._ports.items()})
         self.urls = {name: f"http://127.0.0.1:{port}/{name}" for name, port in self._ports.items()}
         self.foo_url = self.urls["foo"]

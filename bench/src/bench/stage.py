@@ -49,7 +49,7 @@ class Timing(Struct, frozen=True):
     """A worker is killed so long after it has begun its work, at most."""
 
 
-class Call(Struct, frozen=True):
+class FooRequest(Struct, frozen=True):
     """A request to foo. ``answered``: the moment of the right answer, as soon as there is one."""
 
     id: str
@@ -110,18 +110,18 @@ class Stage(Stack):
 
     # ── chains ──
 
-    def call(self, **body: float) -> Call:
+    def call(self, **body: float) -> FooRequest:
         """Send a request to foo; its id is new."""
         return self._send(f"{self.folder.name}-{next(self._numbers)}", body, patience_s=0)
 
-    def ask_again(self, call: Call) -> Call:
+    def ask_again(self, call: FooRequest) -> FooRequest:
         """Send the same request once more, again and again until foo is there."""
         return self._send(call.id, call.body, ANSWER_SECONDS)
 
-    def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> Call:
-        return Call(id, body, self._callers.submit(_ask, self.foo_port, id, body, patience_s))
+    def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> FooRequest:
+        return FooRequest(id, body, self._callers.submit(_ask, self.foo_port, id, body, patience_s))
 
-    def answered(self, call: Call, runs_of_baz: int) -> float:
+    def answered(self, call: FooRequest, runs_of_baz: int) -> float:
         """The moment of its answer. Raises :class:`WrongAnswers` if it is wrong or missing, or for baz's other runs."""
         try:
             at = call.answered.result(self.timing.lease_seconds + ANSWER_SECONDS)
@@ -132,14 +132,14 @@ class Stage(Stack):
             raise WrongAnswers(f"{call.id}: baz ran {seen} times instead of {runs_of_baz}; see {self.folder}")
         return at
 
-    def _wait_for(self, call: Call, condition: Callable[[], object], what: str) -> None:
+    def _wait_for(self, call: FooRequest, condition: Callable[[], object], what: str) -> None:
         """Raises :class:`TooLate` if the call is over before the condition is true, or what broke it."""
         moment_when(lambda: call.answered.done() or condition(), what)
         if call.answered.done():
             call.answered.result()
             raise TooLate
 
-    def pause_end(self, call: Call) -> float:
+    def pause_end(self, call: FooRequest) -> float:
         """When the pause of its bar ends, as soon as bar has begun it and nobody holds a lease for it."""
         server, tags = self.own_server.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
 
@@ -155,7 +155,7 @@ class Stage(Stack):
         self._wait_for(call, sees_timer, "bar is suspended")
         return seen[0]["timeoutAt"] / 1_000
 
-    def who_runs(self, function: str, call: Call, promise_id: str) -> str:
+    def who_runs(self, function: str, call: FooRequest, promise_id: str) -> str:
         """The name of the program that runs the function for a promise of the call, as soon as one does."""
 
         def runners() -> list[str]:

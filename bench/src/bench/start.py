@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.basics import answers_200, free_port
+from harness.services import SERVICES
 from harness.stack import Stack
 
 from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Samples, Table, Target, median, quantile
@@ -22,7 +23,7 @@ from bench.stack import OwnServer
 from bench.stage import moment_when
 
 REPOSITORY = Path(__file__).parents[3]
-SERVICES = ("foo", "bar", "baz", "resonate-server")
+IMAGES = (*SERVICES, "resonate-server")
 COMMAND_SECONDS = 600
 
 SERVER = "server exec to ready"
@@ -146,7 +147,7 @@ def _start_containers(repeats: int) -> tuple[Seconds, dict[str, int]]:
         for _ in range(repeats):
             seconds[UP].append(compose.run("up", "--detach", "--no-build", "--wait"))
             seconds[DOWN].append(compose.run("down"))
-        return seconds, {service: compose.bytes_beyond_base(service) for service in SERVICES}
+        return seconds, {service: compose.bytes_beyond_base(service) for service in IMAGES}
 
 
 def docker_obstacle() -> str:

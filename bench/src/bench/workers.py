@@ -15,7 +15,7 @@ CALL = "eyJhcmdzIjpbMC4wLDAuMF0sImt3YXJncyI6e30sImZ1bmMiOiJiYXIiLCJ2ZXJzaW9uIjox
 """A function's name and arguments; the server does not look into it."""
 
 
-class Server(Protocol):
+class ServerUnderLoad(Protocol):
     """The Resonate server, and what its workers are told."""
 
     def pid(self, group: str) -> str:
@@ -28,10 +28,10 @@ class Server(Protocol):
         """Until a worker was told of this task in this version, or (``None``) of the end of this promise."""
 
 
-class Chain:
+class ChainPlayer:
     """One chain, to be played once."""
 
-    def __init__(self, id: str, server: Server) -> None:
+    def __init__(self, id: str, server: ServerUnderLoad) -> None:
         self._foo, self._bar, self._baz = id, f"{id}:1", f"{id}:1.1"
         self._server = server
 

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from chaos import ledger
+from chaos.experiment import Experiment, Settings
 from chaos.records import Record
-from chaos.run import Run, Settings
 from chaos.stack import StackError
 
 INTERRUPTED = 130
@@ -32,15 +32,16 @@ def exit_status(record: Record, judgements: list[ledger.Judgement]) -> int:
 
 
 async def _play(settings: Settings) -> Record:
-    run = Run(settings)
+    experiment = Experiment(settings)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, run.interrupt)
-    return await run.play()
+        asyncio.get_running_loop().add_signal_handler(number, experiment.interrupt)
+    return await experiment.play()
 
 
 def _settings() -> Settings:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--kind", choices=["processes", "containers"], required=True)
+    parser.add_argument("--services", type=str.split, required=True)
     parser.add_argument("--foo-port", type=int, required=True)
     parser.add_argument("--lease", type=float, required=True)
     parser.add_argument("--chains", type=int, required=True)

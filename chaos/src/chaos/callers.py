@@ -7,7 +7,7 @@ import time
 import aiohttp
 import msgspec
 
-from chaos.records import Chain
+from chaos.records import SentChain
 
 ATTEMPT_S = 20.0
 """A client that has heard nothing for so long tries again."""
@@ -36,7 +36,7 @@ class Callers:
     async def close(self) -> None:
         await self._session.close()
 
-    async def call(self, chain: Chain) -> None:
+    async def call(self, chain: SentChain) -> None:
         """Return once the chain has its answer, right or wrong."""
         chain.sent = time.monotonic() - self._began
         while True:
@@ -49,7 +49,7 @@ class Callers:
                 return
             await asyncio.sleep(again_after)
 
-    async def _try(self, chain: Chain) -> float:
+    async def _try(self, chain: SentChain) -> float:
         """If there is no answer yet, after how many seconds to ask again."""
         body = {"pause": chain.pause} if chain.pause else {"running": chain.running} if chain.running else {}
         async with self._session.post(self._url, json=body, headers={"Idempotency-Key": chain.id}) as response:

@@ -1,4 +1,4 @@
-"""What is shown while the run goes on: events, a line each, and one line that says how far it is."""
+"""What is shown while the experiment goes on: events, a line each, and one line that says how far it is."""
 
 import shutil
 import sys

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from chaos.records import Chain, Fault, FaultKind, Record
+from chaos.records import Fault, FaultKind, Record, SentChain
 
 RIGHT = 3
 SERVER = "resonate-server"
 
 FUNCTIONS = {"foo": "foo", "bar": "bar", "work": "bar", "baz": "baz"}
-"""Each function, and the service that runs it."""
+"""Each function of a chain, and the service that runs it."""
 
 RULE = """\
 How often a function may run for a chain: baz and bar's work once. foo and bar run from their top each time they go on:
@@ -22,7 +22,7 @@ hit the service that runs the function, or the server. A chain meets a fault if 
 class Judgement(Struct, frozen=True):
     """``wrongs``: what is wrong with the chain, in words; ``recovery``: seconds, ``None`` if it met no fault."""
 
-    chain: Chain
+    chain: SentChain
     met: list[Fault]
     wrongs: list[str]
     recovery: float | None
@@ -37,7 +37,7 @@ def is_as_it_should_be(record: Record, judgements: list[Judgement]) -> bool:
     return not record.down and not any(judgement.wrongs for judgement in judgements)
 
 
-def usual_runs(chain: Chain, function: str) -> int:
+def usual_runs(chain: SentChain, function: str) -> int:
     """How often it may run for the chain if nothing fails."""
     match function:
         case "foo":
@@ -47,19 +47,19 @@ def usual_runs(chain: Chain, function: str) -> int:
     return 1
 
 
-def _judge(record: Record, chain: Chain) -> Judgement:
+def _judge(record: Record, chain: SentChain) -> Judgement:
     met = [fault for fault in record.faults if _meets(chain, fault)]
     wrongs = [*_wrong_answer(record, chain), *_wrong_runs(record, chain, met)]
     return Judgement(chain, met, wrongs, _recovery(record, chain, met))
 
 
-def _meets(chain: Chain, fault: Fault) -> bool:
+def _meets(chain: SentChain, fault: Fault) -> bool:
     ends_before = fault.ended is not None and fault.ended < chain.sent
     begins_after = chain.answered is not None and fault.began > chain.answered
     return not ends_before and not begins_after
 
 
-def _wrong_answer(record: Record, chain: Chain) -> Iterator[str]:
+def _wrong_answer(record: Record, chain: SentChain) -> Iterator[str]:
     if chain.answered is None:
         if not record.interrupted:
             yield "LOST"
@@ -67,7 +67,7 @@ def _wrong_answer(record: Record, chain: Chain) -> Iterator[str]:
         yield f"WRONG: HTTP {chain.status}, {chain.message}"
 
 
-def _wrong_runs(record: Record, chain: Chain, met: list[Fault]) -> Iterator[str]:
+def _wrong_runs(record: Record, chain: SentChain, met: list[Fault]) -> Iterator[str]:
     runs = record.runs.get(chain.id, Counter())
     for function, service in FUNCTIONS.items():
         count = runs.get(function, 0)
@@ -78,7 +78,7 @@ def _wrong_runs(record: Record, chain: Chain, met: list[Fault]) -> Iterator[str]
             yield f"MISSING: {function} has not run, by the logs"
 
 
-def _recovery(record: Record, chain: Chain, met: list[Fault]) -> float | None:
+def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | None:
     """From the end of the last fault it met, or of bar's own time if that is later; work done again is not counted."""
     if not met or chain.answered is None:
         return None
@@ -98,7 +98,7 @@ def render(record: Record, judgements: list[Judgement]) -> str:
 
 def _chain_lines(record: Record, judgements: list[Judgement]) -> list[str]:
     titles = f"{'chain':<28} {'sent':>7}  {'bar':<13} {'answer':>6} {'after':>8} {'tries':>5}"
-    heading = f"{titles}  runs: foo bar work baz  faults met"
+    heading = f"{titles}  runs: {' '.join(FUNCTIONS)}  faults met"
     return [heading, *(_chain_line(record, judgement) for judgement in judgements)]
 
 

@@ -1,13 +1,11 @@
 """What is to happen, by the seed alone: which chains are sent when, and which faults strike whom, and for how long."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from msgspec import Struct
 
 from chaos.records import FaultKind
-
-SERVICES = ("resonate-server", "baz", "bar", "foo")
 
 LONGEST_SPEND_S = 3.0
 BRIEF_S = 2.0
@@ -68,13 +66,13 @@ def _chain(rng: Random, at: float) -> PlannedChain:
     return PlannedChain(at)
 
 
-def waves(seed: int, kinds: dict[FaultKind, int], lease: float) -> Iterator[Wave]:
+def waves(seed: int, services: Sequence[str], kinds: dict[FaultKind, int], lease: float) -> Iterator[Wave]:
     """Without end. ``kinds``: which faults there are, with their weights; ``lease``: of the workers, in seconds."""
     rng = Random(f"faults {seed}")
     while True:
         (at_once,) = rng.choices(list(FAULTS_AT_ONCE), list(FAULTS_AT_ONCE.values()))
-        services = rng.sample(SERVICES, at_once)
-        strikes = tuple(_strike(rng, service, kinds, lease) for service in services)
+        struck = rng.sample(services, at_once)
+        strikes = tuple(_strike(rng, service, kinds, lease) for service in struck)
         yield Wave(strikes, quiet=_seconds(rng, 0, LONGEST_QUIET_S), patient=rng.random() < 0.7)
 
 

@@ -1,4 +1,4 @@
-"""What happened: data alone. Times are seconds since the run began."""
+"""What happened: data alone. Times are seconds since the experiment began."""
 
 from collections import Counter
 from enum import StrEnum
@@ -33,7 +33,7 @@ class Fault(Struct):
     ended: float | None = None
 
 
-class Chain(Struct):
+class SentChain(Struct):
     """One request, with all its attempts. ``pause`` and ``running``: how bar is to spend its time, in seconds."""
 
     id: str
@@ -56,11 +56,11 @@ type Runs = dict[str, Counter[str]]
 
 
 class Record(Struct):
-    """A whole run. ``interrupted``: somebody ended it early. ``down``: services that did not come back."""
+    """A whole experiment. ``interrupted``: somebody ended it early. ``down``: services that did not come back."""
 
     kind: str
     seed: int
-    chains: list[Chain] = field(default_factory=list)
+    chains: list[SentChain] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     runs: Runs = field(default_factory=dict)
     interrupted: bool = False

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.plan import SERVICES
 from chaos.records import FaultKind, Runs
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,14 @@ def faults_of(kind: str) -> dict[FaultKind, int]:
 class Stack:
     """One that is up. The environment has the variables by which the scripts find it."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, services: Sequence[str]) -> None:
         self._kind = kind
+        self.services = services
         self.fault_kinds = faults_of(kind)
 
     async def instances(self) -> dict[str, list[str]]:
         """Of each service."""
-        return {service: (await self._call("instances", service)).split() for service in SERVICES}
+        return {service: (await self._call("instances", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:
         await self._call(_STRIKES[kind], instance)
@@ -68,7 +69,7 @@ class Stack:
     async def runs(self) -> Runs:
         """How often each function ran for each chain, by the logs. A call's id begins with that of its chain."""
         runs: Runs = {}
-        for service in SERVICES:
+        for service in self.services:
             for function, id in _RUN.findall(await self._call("service_log", service)):
                 runs.setdefault(id, Counter())[function] += 1
         return runs

@@ -1,4 +1,4 @@
-"""Carries out the faults of a plan, and undoes each of them, however the run ends."""
+"""Carries out the faults of a plan, and undoes each of them, however the experiment ends."""
 
 import asyncio
 import contextlib

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings
-from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Outbound, Presence, Push
+from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
@@ -84,7 +84,7 @@ def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> 
 async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
-    parts.engine.start(Outbound(parts.hub, server.push, parts.metrics))
+    parts.engine.start(Dispatcher(parts.hub, server.push, parts.metrics))
     duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
     duties += [parts.watch.outages.run()] if parts.watch else []
     tasks = [asyncio.ensure_future(each) for each in duties]

@@ -21,7 +21,7 @@ from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
 from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
-from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, runs
+from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
 from resonate_server.trace import TraceUnusable
@@ -93,7 +93,7 @@ def recover(db: Path | None) -> None:
     if not path.exists():
         _fail(f"{path} does not exist")
     try:
-        runs.recover(path)
+        sessions.recover(path)
     except (PathTaken, StoreFailed, OSError) as error:
         _fail(f"cannot recover {path}: {error}")
     click.echo(f"{path} can be served again, as of its last checkpoint")

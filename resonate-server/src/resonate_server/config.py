@@ -72,7 +72,7 @@ class Cors(Section, frozen=True, kw_only=True):
         return _each(self.allow_origins)
 
 
-class Server(Section, frozen=True, kw_only=True):
+class ServerSettings(Section, frozen=True, kw_only=True):
     """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
     ``*`` for any; ``bind``: the address it listens on; ``published_on``: the one of the machine on which a container's
     port is published, if it is: others reach this server there, and not at ``bind``.
@@ -223,7 +223,7 @@ class Settings(Section, frozen=True, kw_only=True):
     log_file: str = ""
     trace: str = ""
     debug: bool = False
-    server: Server = Server()
+    server: ServerSettings = ServerSettings()
     storage: Storage = Storage()
     tasks: Tasks = Tasks()
     schedules: Schedules = Schedules()

@@ -14,7 +14,7 @@ from resonate_server.engine import Engine, EngineSettings
 from resonate_server.kernel.model import Footprint, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import VERSION, Call, Refusal, decode_call, open_envelope
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, decode_request, open_envelope
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.store.sqlite import IN_MEMORY, Database
@@ -88,14 +88,14 @@ class Kernel:
 
     def _answer(self, body: bytes) -> Answer:
         envelope = open_envelope(body)
-        if isinstance(envelope, Refusal):
+        if isinstance(envelope, UnreadableRequest):
             return Answer(status=400, data=envelope.message)
         try:
-            return LOOP.run_until_complete(self._submit(decode_call(envelope)))
+            return LOOP.run_until_complete(self._submit(decode_request(envelope)))
         except ProtocolError as error:
             return Answer(status=error.status, data=error.message)
 
-    async def _submit(self, call: Call) -> Answer:
+    async def _submit(self, call: CheckedRequest) -> Answer:
         return await self._engine.submit(call)
 
     # --- engine.Outbound --------------------------------------------------------------------------------------------
@@ -121,8 +121,8 @@ class Kernel:
     def reset(self) -> None:
         self._sent.clear()
 
-    def silent(self, pid: str) -> None:
+    def fell_silent(self, pid: str) -> None:
         pass
 
-    def heard(self, pid: str) -> None:
+    def heard_from(self, pid: str) -> None:
         pass

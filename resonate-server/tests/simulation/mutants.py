@@ -12,7 +12,7 @@ from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.kernel import moves, promises, settlement, states, tasks
 from resonate_server.kernel.apply import _RULES
 from resonate_server.kernel.model import PutCallback, Task
-from resonate_server.kernel.states import Event, Move
+from resonate_server.kernel.states import Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.records import Promise, PromiseState, TaskState, Value
@@ -40,7 +40,7 @@ def _nothing(*_: object, **__: object) -> None:
 def no_request_checks_the_version() -> Patch:
     original = moves.move_for
 
-    def careless(event: Event, task: Task, version: int | None = None) -> Move:  # noqa: ARG001
+    def careless(event: TaskEvent, task: Task, version: int | None = None) -> Move:  # noqa: ARG001
         return original(event, task)
 
     return mock.patch.object(moves, "move_for", careless)
@@ -50,15 +50,15 @@ def no_request_checks_the_version() -> Patch:
 def acquire_does_not_check_the_version() -> Patch:
     original = moves.move_for
 
-    def careless(event: Event, task: Task, version: int | None = None) -> Move:
-        return original(event, task, None if event is Event.ACQUIRE else version)
+    def careless(event: TaskEvent, task: Task, version: int | None = None) -> Move:
+        return original(event, task, None if event is TaskEvent.ACQUIRE else version)
 
     return mock.patch.object(moves, "move_for", careless)
 
 
 @mutant
 def an_acquired_task_can_be_acquired() -> Patch:
-    return mock.patch.dict(states.MOVES[Event.ACQUIRE], {TaskState.ACQUIRED: Move.CLAIM})
+    return mock.patch.dict(states.MOVES[TaskEvent.ACQUIRE], {TaskState.ACQUIRED: Move.CLAIM})
 
 
 @mutant
@@ -71,7 +71,7 @@ def a_claim_is_repeated_for_the_process_alone() -> Patch:
 
 @mutant
 def a_fence_needs_no_lease() -> Patch:
-    return mock.patch.dict(states.MOVES[Event.FENCE], dict.fromkeys(TaskState, Move.KEEP))
+    return mock.patch.dict(states.MOVES[TaskEvent.FENCE], dict.fromkeys(TaskState, Move.KEEP))
 
 
 @mutant
@@ -137,7 +137,7 @@ def suspend_does_not_look_whether_something_is_settled() -> Patch:
     def blind(work: Workspace, request: TaskSuspend) -> Answer:
         settlement.touch(work, [request.id])
         task = work.task_or_404(request.id)
-        moves.move_for(Event.SUSPEND, task, request.version)
+        moves.move_for(TaskEvent.SUSPEND, task, request.version)
         for id in request.awaited:
             work.link(PutCallback(awaited=id, awaiter=task.id))
         moves.park(work, task)
@@ -148,7 +148,7 @@ def suspend_does_not_look_whether_something_is_settled() -> Patch:
 
 @mutant
 def a_pending_task_is_not_sent_again() -> Patch:
-    return mock.patch.dict(states.MOVES[Event.RETRY_DUE], clear=True)
+    return mock.patch.dict(states.MOVES[TaskEvent.RETRY_DUE], clear=True)
 
 
 @mutant

@@ -11,7 +11,7 @@ from simulation.run import Run
 from unit.engines import HandClock
 
 from resonate_server.config import HttpPush
-from resonate_server.delivery import UNBLOCK_KEPT_S, Connection, Hub, Outbound, Presence, Push
+from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.kernel.model import (
     Changes,
@@ -26,7 +26,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Refusal, decode_call, open_envelope
+from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
 from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
@@ -227,7 +227,7 @@ class WatchedEngine(Engine):
         self._stepped.run_state.happened[type(notice).__name__] += 1
 
 
-class CheckedOutbound(Outbound):
+class CheckedOutbound(Dispatcher):
     """Nobody is addressed by HTTP here."""
 
     def __init__(self, hub: Hub, store: WatchedDatabase) -> None:
@@ -285,8 +285,8 @@ class Server:
 
     async def _answer(self, body: bytes, answer: asyncio.Future[Answer]) -> None:
         envelope = open_envelope(body)
-        assert not isinstance(envelope, Refusal), envelope
-        decided = await self.engine.submit(decode_call(envelope))
+        assert not isinstance(envelope, UnreadableRequest), envelope
+        decided = await self.engine.submit(decode_request(envelope))
         if decided.status == 500:
             self.run.broken.append(f"answered 500: {body.decode()}")
         if not answer.done():
@@ -317,7 +317,7 @@ class Server:
         finally:
             self._end(stream, connection, planned)
 
-    def _end(self, stream: Stream, connection: Connection, planned: bool) -> None:
+    def _end(self, stream: Stream, connection: WorkerStream, planned: bool) -> None:
         if not self.alive:
             return
         self._streams.pop(stream, None)

@@ -14,8 +14,8 @@ from simulation.run import Run
 from simulation.server import RETRY_S, Server, WatchedDatabase
 from simulation.worker import LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
 
-from resonate_server.delivery import connection as connection_module
 from resonate_server.delivery import hub as hub_module
+from resonate_server.delivery import worker_stream
 from resonate_server.store.sqlite import store as store_module
 
 FAULTS = (
@@ -72,7 +72,7 @@ def virtual_time(loop: VirtualLoop) -> Iterator[None]:
     time = ModuleTime(loop)
     with (
         mock.patch.object(hub_module, "time", time),
-        mock.patch.object(connection_module, "time", time),
+        mock.patch.object(worker_stream, "time", time),
         mock.patch.object(store_module, "time", time),
     ):
         yield

@@ -23,7 +23,7 @@ from resonate_server.kernel.model import (
     Withdraw,
 )
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Value
 from resonate_server.protocol.requests import (
@@ -100,11 +100,11 @@ class Driver:
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
         """Load, decide, write; messages are not stored."""
-        return self._decide(*kernel.answering(Call(corr_id=corr_id, request=request), self.rules))
+        return self._decide(*kernel.answering(CheckedRequest(corr_id=corr_id, request=request), self.rules))
 
     def write_only(self, request: Request) -> None:
         """Decide and write, within a transaction that is not ours; messages are not kept."""
-        self.store.decide(*kernel.answering(Call(corr_id=CORR_ID, request=request), self.rules), self.now)
+        self.store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), self.rules), self.now)
 
     def tick(self, due: Due | None = None) -> None:
         """Do what is due now, or what ``due`` claims to be."""

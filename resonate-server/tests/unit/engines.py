@@ -15,10 +15,10 @@ from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
 from resonate_server.protocol.requests import Request
-from resonate_server.store import Listener
+from resonate_server.store import DecisionListener
 from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.store.sqlite.clock import ClockMark
@@ -93,7 +93,7 @@ class WatchedDatabase(Database):
 class InstantStore(SQLiteStore):
     """Whatever is asked of it is done at once, in a transaction of its own; nothing happens by itself."""
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: DecisionListener) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
 
@@ -162,10 +162,10 @@ class Notes:
     def refresh(self) -> None:
         self.refreshes += 1
 
-    def silent(self, pid: str) -> None:
+    def fell_silent(self, pid: str) -> None:
         self.silent_workers.add(pid)
 
-    def heard(self, pid: str) -> None:
+    def heard_from(self, pid: str) -> None:
         self.silent_workers.discard(pid)
 
 
@@ -198,7 +198,7 @@ class Bench:
 
     async def call(self, request: Request, debug_time: int | None = None) -> Answer:
         async with asyncio.timeout(PATIENCE_S):
-            return await self.engine.submit(Call(corr_id=CORR_ID, request=request, debug_time=debug_time))
+            return await self.engine.submit(CheckedRequest(corr_id=CORR_ID, request=request, debug_time=debug_time))
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)

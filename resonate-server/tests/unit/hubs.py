@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from resonate_server.delivery import Connection, Hub, Presence
+from resonate_server.delivery import Hub, Presence, WorkerStream
 from resonate_server.engine import Engine
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
@@ -53,7 +53,7 @@ class Scene:
         self.pushed: list[tuple[Message, str]] = []
         self.hub = Hub(self, push=lambda message, url: self.pushed.append((message, url)), presence=self.presence)
 
-    # --- delivery.hub.Owner -----------------------------------------------------------------------------------------
+    # --- delivery.hub.MessageSource ---------------------------------------------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
         self.refills.append((group, limit))
@@ -81,7 +81,7 @@ class Scene:
 
     # --- short spellings --------------------------------------------------------------------------------------------
 
-    def worker(self, id: str = "w1", group: str = "workers") -> Connection:
+    def worker(self, id: str = "w1", group: str = "workers") -> WorkerStream:
         """A worker that connects to a group for which the store holds nothing."""
         connection = self.hub.connect(group, id)
         self.hub.refill(group, [], complete=True)
@@ -107,7 +107,7 @@ class Scene:
             self.hub.withdraw(task_id)
 
 
-async def received(connection: Connection) -> list[str]:
+async def received(connection: WorkerStream) -> list[str]:
     """Ids in the messages that wait for the stream, which takes them."""
     return [_id(message) for message in await connection.wait(0)]
 

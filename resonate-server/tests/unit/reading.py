@@ -1,15 +1,15 @@
 """Reading a request body up to the state, with every refusal as a value. No assertions in here."""
 
-from resonate_server.protocol.envelope import Call, Refusal, decode_call, open_envelope
+from resonate_server.protocol.envelope import CheckedRequest, UnreadableRequest, decode_request, open_envelope
 from resonate_server.protocol.errors import Malformed
 
 
-def read(body: bytes) -> Call | Refusal:
+def read(body: bytes) -> CheckedRequest | UnreadableRequest:
     """As the server does: first what concerns every kind, then the members of the kind."""
     envelope = open_envelope(body)
-    if isinstance(envelope, Refusal):
+    if isinstance(envelope, UnreadableRequest):
         return envelope
     try:
-        return decode_call(envelope)
+        return decode_request(envelope)
     except Malformed as error:
-        return Refusal(kind=envelope.kind, corr_id=envelope.head.corr_id, message=error.message)
+        return UnreadableRequest(kind=envelope.kind, corr_id=envelope.head.corr_id, message=error.message)

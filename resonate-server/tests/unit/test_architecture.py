@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -60,10 +61,20 @@ PATHS = {
 """Of each module, by its dotted name."""
 
 PARTS = {
-    "SQLiteStore", "Engine", "Presence", "Hub", "Push", "Outbound", "Watch", "Survey", "Guard", "Metrics",
+    "SQLiteStore", "Engine", "Presence", "Hub", "Push", "Dispatcher", "Watch", "Survey", "Guard", "Metrics",
     "Pulse", "Trace",
 }  # fmt: skip
 """Of which a server has one each."""
+
+SAME_CLASSES = {"Phase"}
+"""What this server tells of a call's life, and as much of it as the command line reads of any server's answer."""
+
+SAME_MODULES = {
+    "backup",  # the command, the route that it asks, and the copy of the file
+    "errors",  # of the wire, and of stores
+    "promises", "schedules", "tasks",  # the rules for the protocol's objects, and the commands for them
+}  # fmt: skip
+"""Which stand in several layers, each with its layer's share of one thing."""
 
 
 def name_of(module: Path) -> str:
@@ -149,6 +160,26 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
     }
 
     assert made == {("build.py", part) for part in PARTS}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """Whether it is for its module alone (``_Name``) or not."""
+    trees = [ast.parse(module.read_text()) for module in MODULES]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+    assert repeated(node.name.lstrip("_") for node in classes) == SAME_CLASSES
+
+
+def test_a_module_has_a_name_of_its_own_but_for_the_shares_of_one_thing() -> None:
+    assert repeated(module.stem for module in MODULES if not module.stem.startswith("__")) == SAME_MODULES
+
+
+def test_shares_of_one_thing_are_in_different_layers() -> None:
+    assert not repeated(f"{layer_of(module)}: {module.stem}" for module in MODULES if module.stem in SAME_MODULES)
+
+
+def repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, times in Counter(names).items() if times > 1}
 
 
 @below

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resonate_server import official
-from resonate_server.config import SETTINGS, Cors, Server, Settings, WrongSetting, load
+from resonate_server.config import SETTINGS, Cors, ServerSettings, Settings, WrongSetting, load
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_they_are_understood_in_the_file_too(empty_folder: Path) -> None:
 def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> None:
     environment = {"RESONATE_GATEWAYS__GATEWAY_HTTP__BIND": "0.0.0.0:3000"}
 
-    assert load({"server.port": "4000"}, environment).server == Server(bind="0.0.0.0", port=4_000)
+    assert load({"server.port": "4000"}, environment).server == ServerSettings(bind="0.0.0.0", port=4_000)
 
 
 @pytest.mark.parametrize("name", official.WITHOUT_EFFECT)

@@ -30,7 +30,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadGateway, HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
 from foo_web.actions import offer_actions
-from foo_web.chains import Chain, Chains
+from foo_web.chains import Chains, ChainStatus
 from foo_web.flask_async import MAX_BODY_BYTES, AsyncFlask
 from foo_web.gate import guard
 from foo_web.inputs import KEY, parse_body, parse_key, parse_preference
@@ -119,7 +119,7 @@ def _problem(error: HTTPException) -> Response:
     return Response(msgspec.json.encode(document) + b"\n", status.value, headers)
 
 
-def _json(answer: Chain | dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _json(answer: ChainStatus | dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
     document = msgspec.json.encode(answer)
     if len(document) > MAX_ANSWER_BYTES:
         raise BadGateway(f"the result is too large to be shown: {len(document)} bytes")

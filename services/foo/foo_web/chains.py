@@ -35,7 +35,7 @@ class _Call(msgspec.Struct):
     kwargs: dict[str, Any] = {}
 
 
-class Chain(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known about a chain, as it is shown."""
 
     id: str
@@ -59,11 +59,11 @@ class Chains:
     def is_connected(self) -> bool:
         return self._worker.stream.connected and self._stopping is None
 
-    async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> Chain:
+    async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
         return await self._call(self._start(id, spend, seconds, may_exist=may_exist))
 
-    async def look_up(self, id: str) -> Chain:
+    async def look_up(self, id: str) -> ChainStatus:
         promise = await self._call(self._find(id))
         if promise is None or self._arguments(promise) is None:
             raise NotFound("no chain has this id")
@@ -99,7 +99,7 @@ class Chains:
         running.stream.watch(self._connection_changed)
         return running
 
-    async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> Chain:
+    async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         # Looked up first: to begin with the id of another service's call would take that call from its workers.
         promise = await self._find(id) if may_exist else None
         if promise is None:
@@ -107,12 +107,12 @@ class Chains:
         elif (chain := self._joined(promise, spend)).state != "pending":
             return chain
         if seconds == 0:
-            return Chain(id, "pending")
+            return ChainStatus(id, "pending")
         try:
             async with asyncio.timeout(seconds):
                 return self._joined(await self._settled(id), spend)
         except TimeoutError:
-            return Chain(id, "pending")
+            return ChainStatus(id, "pending")
 
     async def _begin(self, id: str, spend: Spend) -> None:
         await self._worker.resonate.run(id, self._function, *spend.arguments).id()
@@ -173,7 +173,7 @@ class Chains:
         while connected and self._news:
             self._news.popitem()[1].set_result(None)
 
-    def _joined(self, promise: PromiseRecord, spend: Spend) -> Chain:
+    def _joined(self, promise: PromiseRecord, spend: Spend) -> ChainStatus:
         """The chain for a request that asks for `spend`."""
         arguments = self._arguments(promise)
         if arguments is None:
@@ -197,13 +197,13 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
 
-def _chain(promise: PromiseRecord) -> Chain:
+def _chain(promise: PromiseRecord) -> ChainStatus:
     """Errors are shown by their message."""
     match promise.state:
         case "pending":
-            return Chain(promise.id, promise.state)
+            return ChainStatus(promise.id, promise.state)
         case "resolved":
-            return Chain(promise.id, promise.state, message=_value(promise))
+            return ChainStatus(promise.id, promise.state, message=_value(promise))
         case "rejected_timedout":
             error = "the chain did not end before its deadline"
         case "rejected_canceled":
@@ -212,7 +212,7 @@ def _chain(promise: PromiseRecord) -> Chain:
             value = _value(promise)
             message = value.get("message") if isinstance(value, dict) else None
             error = str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS]
-    return Chain(promise.id, promise.state, error=error)
+    return ChainStatus(promise.id, promise.state, error=error)
 
 
 def _value(promise: PromiseRecord) -> Any:

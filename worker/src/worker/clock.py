@@ -19,7 +19,7 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class HeardClock:
+class ServerClock:
     """A clock for the SDK. Until a server has told its time (only ours does), it is that of the machine."""
 
     def __init__(self, uptime: Callable[[], int] = uptime_ms, wall: Callable[[], int] = wall_ms) -> None:
@@ -36,7 +36,7 @@ class HeardClock:
         """What a new connection tells may come from another server, or from one that was restarted."""
         self._is_new_stream = connected
 
-    def heard(self, server_ms: int) -> None:
+    def synchronise(self, server_ms: int) -> None:
         """The server has told its time. A message that was on its way for long tells too little, so the most counts."""
         ahead = server_ms - self._uptime()
         if self._is_new_stream or self._ahead is None or ahead > self._ahead:

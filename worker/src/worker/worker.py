@@ -18,7 +18,7 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from worker.beside import Beside
-from worker.clock import HeardClock
+from worker.clock import ServerClock
 from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
@@ -77,9 +77,9 @@ class RunningWorker:
         pid = uuid.uuid4().hex
         adapt_sdk()
         self.stream = Stream(url, worker.group, pid, token)
-        clock = HeardClock()
+        clock = ServerClock()
         self.stream.watch(clock.connection_changed)
-        self.stream.watch_time(clock.heard)
+        self.stream.watch_time(clock.synchronise)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
         network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())

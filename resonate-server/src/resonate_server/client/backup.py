@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from resonate_server.client.commands import fail, where, with_server
-from resonate_server.client.connection import CallFailed
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.store.sqlite.backup import BackupUnusable, check_backup, sync
 
 STANDARD_OUTPUT = Path("-")

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET, Struct, field
 
-from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.payload import NOT_JSON
@@ -103,17 +103,17 @@ class _Life(Struct):
     phases: list[Phase]
 
 
-class _Lives(Struct):
+class _ChainLives(Struct):
     promises: list[_Life]
 
 
-class Chain:
+class CallTree:
     """The tree below promise ``id``, to be read once or again and again.
 
     A task is final once its promise is settled, and is not asked for again.
     """
 
-    def __init__(self, connection: Connection, id: str) -> None:
+    def __init__(self, connection: ServerConnection, id: str) -> None:
         self._connection = connection
         self._id = id
         self._fulfilled: dict[str, TaskRecord] = {}
@@ -144,7 +144,7 @@ class Chain:
             return {}
         try:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
-            return {life.id: life.phases for life in msgspec.json.decode(answer, type=_Lives).promises}
+            return {life.id: life.phases for life in msgspec.json.decode(answer, type=_ChainLives).promises}
         except CallFailed as error:
             if not 400 <= error.status < 500:
                 raise

@@ -5,16 +5,16 @@ import msgspec
 from msgspec import Struct
 
 from resonate_server.client.commands import fail, where, with_server
-from resonate_server.client.connection import CallFailed
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import printable
 
 
-class _Chain(Struct):
+class _ListedChain(Struct):
     id: str
 
 
-class _Page(Struct):
-    chains: list[_Chain]
+class _ChainList(Struct):
+    chains: list[_ListedChain]
 
 
 @click.command(short_help="List the newest chains.")
@@ -26,7 +26,7 @@ def chains(limit: int) -> None:
     Only this server tells which are the newest: others answer that they do not know the request.
     """
     try:
-        page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_Page)
+        page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
     except CallFailed as error:
         fail(str(error))
     except msgspec.DecodeError:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 from msgspec import Struct
 
-from resonate_server.client.connection import TIMEOUT_S, CallFailed, Connection
+from resonate_server.client.server_connection import TIMEOUT_S, CallFailed, ServerConnection
 from resonate_server.client.values import printable
 
 DEFAULT_SERVER = "http://localhost:8001"
@@ -20,15 +20,15 @@ class Where(Struct):
     server: str = DEFAULT_SERVER
     token: str | None = None
 
-    def connection(self, timeout_s: float = TIMEOUT_S) -> Connection:
+    def connection(self, timeout_s: float = TIMEOUT_S) -> ServerConnection:
         """A connection that ends the command if the URL makes no sense."""
         try:
-            return Connection(self.server, self.token, timeout_s)
+            return ServerConnection(self.server, self.token, timeout_s)
         except CallFailed as error:
             fail(str(error))
 
 
-class Family(click.Group):
+class AliasedGroup(click.Group):
     """A group whose commands may also be called by the names in ``aliases``, which help does not list."""
 
     def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:

@@ -12,10 +12,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from resonate_server.client.calls import Call, Chain
+from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail
-from resonate_server.client.connection import CallFailed
 from resonate_server.client.drawing import Drawing
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
@@ -36,16 +36,16 @@ EXIT_STATUS = {
 }
 
 
-def follow(chain: Chain, console: Console) -> int:
-    """Draw ``chain`` until its topmost call is settled; the exit status that says how."""
+def follow(tree: CallTree, console: Console) -> int:
+    """Draw ``tree`` until its topmost call is settled; the exit status that says how."""
     with ended_by_signals():
         try:
-            watching = Watching(chain)
+            follower = Follower(tree)
             draw = _draw_live if _can_redraw(console) else _draw_at_the_end
-            draw(watching, console)
+            draw(follower, console)
         except CallFailed as error:
             fail(str(error), UNWATCHED)
-    return EXIT_STATUS[watching.calls[0].promise.state]
+    return EXIT_STATUS[follower.calls[0].promise.state]
 
 
 def _can_redraw(console: Console) -> bool:
@@ -53,30 +53,30 @@ def _can_redraw(console: Console) -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
-def _draw_live(watching: "Watching", console: Console) -> None:
+def _draw_live(follower: "Follower", console: Console) -> None:
     """Frames come from a thread of their own: stripes go on growing while the server keeps us waiting."""
 
     def frame() -> RenderableType:
         if live_is_over.is_set():
-            return watching.drawing(console).whole()
-        lines = [watching.away_line(now_ms())] if watching.away_since is not None else []
-        return Group(watching.drawing(console).within(console.height - len(lines)), *lines)
+            return follower.drawing(console).whole()
+        lines = [follower.away_line(now_ms())] if follower.away_since is not None else []
+        return Group(follower.drawing(console).within(console.height - len(lines)), *lines)
 
     live_is_over = threading.Event()
     with Live(get_renderable=frame, console=console, refresh_per_second=FRAMES_PER_S):
         try:
-            watching.until_settled(_keep_quiet)
+            follower.until_settled(_keep_quiet)
         finally:
             live_is_over.set()
 
 
-def _draw_at_the_end(watching: "Watching", console: Console) -> None:
-    if not watching.calls[0].is_settled:
-        _tell(f"waiting until {printable(watching.calls[0].promise.id)} is settled")
+def _draw_at_the_end(follower: "Follower", console: Console) -> None:
+    if not follower.calls[0].is_settled:
+        _tell(f"waiting until {printable(follower.calls[0].promise.id)} is settled")
     try:
-        watching.until_settled(_tell)
+        follower.until_settled(_tell)
     finally:
-        console.print(watching.drawing(console).whole())
+        console.print(follower.drawing(console).whole())
 
 
 def _keep_quiet(_line: str) -> None:
@@ -106,13 +106,13 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Watching:
+class Follower:
     """What is known of a chain so far. The first look must succeed; raises :class:`CallFailed`."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, tree: CallTree) -> None:
         self.away_since: int | None = None
-        self.calls: list[Call] = chain.read()
-        self._chain = chain
+        self.calls: list[Call] = tree.read()
+        self._tree = tree
         self._away_why = ""
 
     def until_settled(self, tell: Callable[[str], None]) -> None:
@@ -126,7 +126,7 @@ class Watching:
 
     def _look(self, tell: Callable[[str], None]) -> None:
         try:
-            calls = self._chain.read()
+            calls = self._tree.read()
         except CallFailed as error:
             if not is_passing(error):
                 raise

@@ -5,7 +5,7 @@ import click
 from resonate_server import __version__
 from resonate_server.client.backup import backup
 from resonate_server.client.chains import chains
-from resonate_server.client.commands import Family, fail, with_server
+from resonate_server.client.commands import AliasedGroup, fail, with_server
 from resonate_server.client.invoke import invoke
 from resonate_server.client.promises import promises
 from resonate_server.client.replay import replay
@@ -19,7 +19,7 @@ from resonate_server.official import REFUSED
 SERVER = ("dev", "serve")
 
 
-class Root(Family):
+class Root(AliasedGroup):
     """With the commands that run a server; all of that is loaded only if it is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from resonate_server.client.commands import as_json, fail, where, with_server
-from resonate_server.client.connection import CallFailed, Connection
+from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.requests import KINDS, Millis
 
 TIMES = {"timeoutAt", "createdAt", "settledAt", "nextRunAt", "lastRunAt"}
@@ -24,13 +24,13 @@ NOT_COMPARABLE = 2
 NO_ANSWER, UNAUTHORIZED = 0, 401
 
 
-class _Head(Struct):
+class _TracedHead(Struct):
     status: int
     corr_id: str = field(name="corrId", default="replay")
 
 
-class _Answer(Struct):
-    head: _Head
+class _TracedAnswer(Struct):
+    head: _TracedHead
     data: Any = None
 
 
@@ -40,7 +40,7 @@ class Line(Struct):
     kind: str
     now: Millis
     req: Raw
-    res: _Answer
+    res: _TracedAnswer
     undone: Millis | None = None
 
 
@@ -75,7 +75,7 @@ def replay(file: BinaryIO) -> None:
 
 
 @contextmanager
-def _time_by_hand(connection: Connection) -> Iterator[bool]:
+def _time_by_hand(connection: ServerConnection) -> Iterator[bool]:
     """Whether the server lets its clock be set. What it does by itself, it then does at the times of the lines."""
     try:
         connection.call("debug.start", {})
@@ -109,7 +109,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
             yield number, line
 
 
-def _compare(connection: Connection, number: int, line: Line, is_set: bool) -> None:
+def _compare(connection: ServerConnection, number: int, line: Line, is_set: bool) -> None:
     head: dict[str, Any] = {"corrId": line.res.head.corr_id}
     if is_set:
         head["resonate:debug_time"] = line.now
@@ -117,14 +117,16 @@ def _compare(connection: Connection, number: int, line: Line, is_set: bool) -> N
     elif line.kind.startswith("debug."):
         _end(number, f"{line.kind} needs a server with debug = true")
     response = connection.ask(line.kind, line.req, **head)
-    was, now = _told(line.res.head.status, line.res.data, is_set), _told(response.head.status, response.data, is_set)
+    was = _comparable(line.res.head.status, line.res.data, is_set)
+    now = _comparable(response.head.status, response.data, is_set)
     if was["status"] != now["status"] or (was != now and was["status"] < 400):
         click.echo(f"line {number}, {line.kind}: another answer")
         click.echo(_difference(was, now))
         raise SystemExit(1)
 
 
-def _told(status: int, data: Any, is_set: bool) -> dict[str, Any]:
+def _comparable(status: int, data: Any, is_set: bool) -> dict[str, Any]:
+    """``is_set``: time is told by the trace, so that its times must come out again."""
     return {"status": status, "data": data if is_set else _without_times(data)}
 
 

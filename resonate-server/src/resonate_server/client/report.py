@@ -8,10 +8,10 @@ import msgspec
 from rich.console import Console
 
 from resonate_server.client.account import Case, Fault, FaultKind, account, parts_of, verdict, wrongs
-from resonate_server.client.calls import Call, Chain
+from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where, with_server
-from resonate_server.client.connection import CallFailed
 from resonate_server.client.runs import read_runs
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.payload import NOT_JSON
 
@@ -84,7 +84,7 @@ def _logs() -> BinaryIO:
 
 def _settled_calls(id: str) -> list[Call]:
     try:
-        calls = Chain(where().connection(), id).read()
+        calls = CallTree(where().connection(), id).read()
     except CallFailed as error:
         fail(str(error))
     if not calls[0].is_settled:

@@ -5,11 +5,11 @@ import os
 import click
 from rich.console import Console
 
-from resonate_server.client.calls import Chain
+from resonate_server.client.calls import CallTree
 from resonate_server.client.commands import fail, where, with_server
-from resonate_server.client.connection import CallFailed
 from resonate_server.client.drawing import UNBOUNDED, Drawing
 from resonate_server.client.follow import ANSWER_S, follow
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms
 
 
@@ -39,9 +39,9 @@ def tree(id: str, watch: bool) -> None:
     """
     console = _console()
     if watch:
-        raise SystemExit(follow(Chain(where().connection(ANSWER_S), id), console))
+        raise SystemExit(follow(CallTree(where().connection(ANSWER_S), id), console))
     try:
-        calls = Chain(where().connection(), id).read()
+        calls = CallTree(where().connection(), id).read()
     except CallFailed as error:
         fail(str(error))
     console.print(Drawing(calls, console, now_ms()).whole())

@@ -6,10 +6,10 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from resonate_server.client.calls import Call, Chain
+from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where, with_server
-from resonate_server.client.connection import CallFailed
 from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_passing
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.records import TaskRecord, TaskState
 
@@ -103,19 +103,19 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
       130  Ctrl-C
     """
     limit_s = float("inf") if timeout is None else timeout / 1_000
-    waiting = Waiting(
-        Chain(where().connection(min(ANSWER_S, max(limit_s, 0.1))), id), after, time.monotonic() + limit_s
+    waiter = Waiter(
+        CallTree(where().connection(min(ANSWER_S, max(limit_s, 0.1))), id), after, time.monotonic() + limit_s
     )
     with ended_by_signals():
         for goal in goals:
-            click.echo(waiting.until(goal).line())
+            click.echo(waiter.until(goal).line())
 
 
-class Waiting:
+class Waiter:
     """``after``: an attempt; ``end``: when the time is over, by the monotonic clock."""
 
-    def __init__(self, chain: Chain, after: int, end: float) -> None:
-        self._chain = chain
+    def __init__(self, tree: CallTree, after: int, end: float) -> None:
+        self._tree = tree
         self._after = after
         self._end = end
         self._server_was_there = False
@@ -136,7 +136,7 @@ class Waiting:
     def _look(self) -> list[Call]:
         """Nothing while there is nothing to see."""
         try:
-            calls = self._chain.read()
+            calls = self._tree.read()
         except CallFailed as error:
             if error.status != NOT_FOUND and not (self._server_was_there and is_passing(error)):
                 fail(str(error))
@@ -151,7 +151,7 @@ class Waiting:
 
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
-    """The first call that has reached it, of those that ``Chain.read`` gives."""
+    """The first call that has reached it, of those that ``CallTree.read`` gives."""
     tasks: list[TaskRecord | None] = []
     for call in calls:
         del tasks[len(call.more) :]

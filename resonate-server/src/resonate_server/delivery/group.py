@@ -9,23 +9,23 @@ from itertools import count
 
 from msgspec import Struct
 
-from resonate_server.delivery.connection import WINDOW, Connection
+from resonate_server.delivery.worker_stream import WINDOW, WorkerStream
 from resonate_server.protocol.messages import Execute
 
 ANYBODY = ""
 """Recipient of what every member of a group may get."""
 
 
-class _Entry(Struct):
+class _QueuedTask(Struct):
     number: int
     execute: Execute
 
 
-class Waiting:
+class TaskQueue:
     """Tasks in the order in which they came, by recipient: a member's id, or :data:`ANYBODY`."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, OrderedDict[str, _Entry]] = {}
+        self._queues: dict[str, OrderedDict[str, _QueuedTask]] = {}
         self._recipients: dict[str, str] = {}
         self._last = count(1)
         self._first = count(0, -1)
@@ -40,13 +40,13 @@ class Waiting:
         """At the end; in its old place if it waits already."""
         queue = self._queues.setdefault(recipient, OrderedDict())
         earlier = queue.get(execute.task_id)
-        queue[execute.task_id] = _Entry(next(self._last) if earlier is None else earlier.number, execute)
+        queue[execute.task_id] = _QueuedTask(next(self._last) if earlier is None else earlier.number, execute)
         self._recipients[execute.task_id] = recipient
 
     def put_back(self, execute: Execute, recipient: str) -> None:
         """At the beginning: it has waited before."""
         queue = self._queues.setdefault(recipient, OrderedDict())
-        queue[execute.task_id] = _Entry(next(self._first), execute)
+        queue[execute.task_id] = _QueuedTask(next(self._first), execute)
         queue.move_to_end(execute.task_id, last=False)
         self._recipients[execute.task_id] = recipient
 
@@ -87,48 +87,48 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.connections: dict[str, Connection] = {}
-        self.waiting = Waiting()
+        self.streams: dict[str, WorkerStream] = {}
+        self.waiting = TaskQueue()
         self.more_in_store = False
         self.refilling = False
-        self._levels: list[dict[Connection, None]] = [{} for _ in range(WINDOW)]
+        self._levels: list[dict[WorkerStream, None]] = [{} for _ in range(WINDOW)]
         """Those with room, by how many tasks they have not claimed; in the order in which they came to that."""
-        self._level: dict[Connection, int] = {}
+        self._level: dict[WorkerStream, int] = {}
 
-    def join(self, connection: Connection) -> None:
-        self.connections[connection.id] = connection
-        self.sort_in(connection)
+    def join(self, stream: WorkerStream) -> None:
+        self.streams[stream.id] = stream
+        self.sort_in(stream)
 
-    def leave(self, connection: Connection) -> None:
-        del self.connections[connection.id]
-        self._sort_out(connection)
+    def leave(self, stream: WorkerStream) -> None:
+        del self.streams[stream.id]
+        self._sort_out(stream)
 
-    def sort_in(self, connection: Connection) -> None:
+    def sort_in(self, stream: WorkerStream) -> None:
         """It has been told of a task, or has claimed one."""
-        self._sort_out(connection)
-        level = len(connection.unclaimed)
+        self._sort_out(stream)
+        level = len(stream.unclaimed)
         if level < WINDOW:
-            self._levels[level][connection] = None
-            self._level[connection] = level
+            self._levels[level][stream] = None
+            self._level[stream] = level
 
-    def _sort_out(self, connection: Connection) -> None:
-        level = self._level.pop(connection, None)
+    def _sort_out(self, stream: WorkerStream) -> None:
+        level = self._level.pop(stream, None)
         if level is not None:
-            del self._levels[level][connection]
+            del self._levels[level][stream]
 
     @property
     def has_room(self) -> bool:
         """Whether some worker may be told of another task."""
         return self.least_loaded(lambda _: False) is not None
 
-    def least_loaded(self, is_doubtful: Callable[[Connection], bool]) -> Connection | None:
+    def least_loaded(self, is_doubtful: Callable[[WorkerStream], bool]) -> WorkerStream | None:
         """Of those with room; one that is doubtful only if there is no other."""
-        doubtful: Connection | None = None
+        doubtful: WorkerStream | None = None
         for level in self._levels:
-            for connection in level:
-                if connection.closed:
+            for stream in level:
+                if stream.closed:
                     continue
-                if not is_doubtful(connection):
-                    return connection
-                doubtful = doubtful or connection
+                if not is_doubtful(stream):
+                    return stream
+                doubtful = doubtful or stream
         return doubtful

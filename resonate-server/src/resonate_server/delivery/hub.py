@@ -6,7 +6,7 @@ group without any worker nothing is kept here: the store knows which tasks are q
 connects. How ``unblock`` messages travel is told in :mod:`resonate_server.delivery.unblocks`.
 
 A worker need not be able to claim what it is told of, and must not lose its places to that. After
-:data:`~resonate_server.delivery.connection.UNCLAIMED_S` seconds the hub forgets what was not claimed and reports it.
+:data:`~resonate_server.delivery.worker_stream.UNCLAIMED_S` seconds the hub forgets what was not claimed and reports it.
 The kernel then sets the task aside: it comes again after a pause, which doubles each time. How often a task was handed
 out in vain stands in its row, so that it survives whatever happens to streams, hubs and servers, and ends with the
 first claim. A worker that connects ends the pauses of its group: it may be the one that can.
@@ -27,11 +27,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from resonate_server.delivery import unblocks
-from resonate_server.delivery.connection import Connection
 from resonate_server.delivery.group import ANYBODY, Group
-from resonate_server.delivery.observer import Nobody, Observer
 from resonate_server.delivery.presence import Presence
 from resonate_server.delivery.unblocks import Unblocks
+from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.delivery.worker_stream import WorkerStream
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
 
@@ -56,7 +56,7 @@ SLICE_S = 0.005
 """After so long a round lets others have the event loop for a moment."""
 
 
-class Owner(unblocks.Owner, Protocol):
+class MessageSource(unblocks.UnblockSource, Protocol):
     """Who knows what is owed."""
 
     def request_refill(self, group: str, limit: int) -> None:
@@ -73,100 +73,100 @@ class Owner(unblocks.Owner, Protocol):
 
 
 class Hub:
-    """Used on the event loop only; ``owner`` is told what happens, ``push`` delivers to HTTP addresses, ``presence``
-    knows who lives."""
+    """Used on the event loop only; ``source`` is asked for what is owed, and told what becomes of it; ``push`` delivers
+    to HTTP addresses; ``presence`` knows who lives."""
 
-    def __init__(self, owner: Owner, push: Callable[[Message, str], None], presence: Presence) -> None:
-        self._owner = owner
+    def __init__(self, source: MessageSource, push: Callable[[Message, str], None], presence: Presence) -> None:
+        self._source = source
         self._push = push
         self._presence = presence
-        self.heard = presence.heard
-        self.observer: Observer = Nobody()
+        self.heard_from = presence.heard_from
+        self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
-        self._streams: dict[str, set[Connection]] = defaultdict(set)
+        self._streams: dict[str, set[WorkerStream]] = defaultdict(set)
         """Of each process: it may have one in several groups."""
-        self._holders: dict[str, Connection] = {}
+        self._holders: dict[str, WorkerStream] = {}
         """Who was told of a task and has not claimed it."""
         self._waiting: dict[str, Group] = {}
         """Where a task waits for a worker with room."""
         self._waiting_characters = 0
-        self._unblocks = Unblocks(owner, self._listener)
+        self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
-        self._to_visit: list[Connection] = []
+        self._to_visit: list[WorkerStream] = []
         """Those whom the present round has not come to yet."""
 
     # --- workers come and go ----------------------------------------------------------------------------------------
 
     @property
-    def connections(self) -> int:
+    def streams(self) -> int:
         """Streams that are open now."""
         return sum(map(len, self._streams.values()))
 
     def workers(self) -> dict[str, int]:
         """How many are connected, of each group that has any."""
-        return {group.name: len(group.connections) for group in self._groups.values()}
+        return {group.name: len(group.streams) for group in self._groups.values()}
 
-    def connect(self, group_name: str, id: str) -> Connection:
+    def connect(self, group_name: str, id: str) -> WorkerStream:
         """A worker's new stream. If it already has one, that is stale: the newest wins."""
         group = self._groups.setdefault(group_name, Group(group_name))
-        stale = group.connections.get(id)
+        stale = group.streams.get(id)
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        connection = Connection(group_name, id, self._unblocks.taken)
-        group.join(connection)
-        self._streams[id].add(connection)
+        stream = WorkerStream(group_name, id, self._unblocks.taken)
+        group.join(stream)
+        self._streams[id].add(stream)
         group.more_in_store = group.more_in_store or not group.refilling
         again = self._presence.connected(group_name, id)
         if not again:
-            self._owner.request_recall(group_name)
+            self._source.request_recall(group_name)
         # That a worker is back after its stream was ended as planned is nothing that people want to read.
-        logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", connection)
-        self._unblocks.join(connection)
+        logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
+        self._unblocks.join(stream)
         self._pump_all(group)
         if self._round is None:
             self._come_round_in(ROUND_S)
-        return connection
+        return stream
 
-    def disconnect(self, connection: Connection, planned: bool) -> None:
+    def disconnect(self, stream: WorkerStream, planned: bool) -> None:
         """The stream has ended, ``planned`` by this server or not.
 
         What it was sent but did not claim goes to the others.
         """
-        group = self._groups.get(connection.group)
-        if group is None or group.connections.get(connection.id) is not connection:
+        group = self._groups.get(stream.group)
+        if group is None or group.streams.get(stream.id) is not stream:
             return
-        unclaimed = len(connection.unclaimed)
-        self._detach(group, connection)
+        unclaimed = len(stream.unclaimed)
+        self._detach(group, stream)
         again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
-        logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", connection, again)
-        self._presence.left(connection.group, connection.id, planned)
+        logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", stream, again)
+        self._presence.left(stream.group, stream.id, planned)
         self._pump_all(group)
         self._drop_if_deserted(group)
 
-    def silent(self, pid: str) -> None:
+    def fell_silent(self, pid: str) -> None:
         """It let a lease lapse, and may be frozen with its stream open.
 
         Until it is heard of again others are preferred, and get what it was sent but did not claim.
         """
-        self._presence.silent(pid)
-        for connection in list(self._streams.get(pid, ())):
-            if len(self._groups[connection.group].connections) > 1:
-                for offer in list(connection.unclaimed.values()):
+        self._presence.fell_silent(pid)
+        for stream in list(self._streams.get(pid, ())):
+            if len(self._groups[stream.group].streams) > 1:
+                for offer in list(stream.unclaimed.values()):
                     self._send_execute(offer.execute, _poll_address(offer.execute))
 
     def is_at_work(self, pid: str) -> None:
         """The process holds tasks, and so may be full."""
-        for connection in self._streams.get(pid, ()):
-            connection.is_at_work()
+        for stream in self._streams.get(pid, ()):
+            stream.is_at_work()
 
-    def _is_silent(self, connection: Connection) -> bool:
-        return self._presence.is_silent(connection.id)
+    def _is_silent(self, stream: WorkerStream) -> bool:
+        return self._presence.is_silent(stream.id)
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
-        for connection in self._all():
-            connection.close()
+        for stream in self._all():
+            stream.close()
 
     def stop(self) -> None:
         """Do nothing by itself any more."""
@@ -176,9 +176,9 @@ class Hub:
 
     def reset(self) -> None:
         """Everything there was is deleted: nobody is told of it any more."""
-        for connection in self._all():
-            connection.drop_everything()
-            self._groups[connection.group].sort_in(connection)
+        for stream in self._all():
+            stream.drop_everything()
+            self._groups[stream.group].sort_in(stream)
         for group in self._groups.values():
             group.waiting.clear()
             group.more_in_store = group.refilling = False
@@ -187,26 +187,26 @@ class Hub:
         self._waiting_characters = 0
         self._unblocks.reset()
 
-    def _all(self) -> list[Connection]:
-        return [connection for connections in self._streams.values() for connection in connections]
+    def _all(self) -> list[WorkerStream]:
+        return [stream for streams in self._streams.values() for stream in streams]
 
-    def _detach(self, group: Group, connection: Connection) -> None:
-        group.leave(connection)
-        self._streams[connection.id].discard(connection)
-        if not self._streams[connection.id]:
-            del self._streams[connection.id]
-        for offer in reversed(connection.unclaimed.values()):
+    def _detach(self, group: Group, stream: WorkerStream) -> None:
+        group.leave(stream)
+        self._streams[stream.id].discard(stream)
+        if not self._streams[stream.id]:
+            del self._streams[stream.id]
+        for offer in reversed(stream.unclaimed.values()):
             del self._holders[offer.execute.task_id]
             self._put_back(group, offer.execute)
-        for execute in group.waiting.drop(connection.id):
+        for execute in group.waiting.drop(stream.id):
             self._waits_no_more(execute)
-        lost = self._unblocks.leave(connection)
+        lost = self._unblocks.leave(stream)
         other = _open_member(group)
         if other is not None and any(map(_is_for_anybody, lost)):
             self._unblocks.ask_again(other)
 
     def _drop_if_deserted(self, group: Group) -> None:
-        if not group.connections:
+        if not group.streams:
             for execute in group.waiting.clear():
                 self._waits_no_more(execute)
             self._groups.pop(group.name, None)
@@ -226,22 +226,22 @@ class Hub:
         if self._streams:
             self._come_round_in(SLICE_S if self._to_visit else ROUND_S)
 
-    def _visit(self, connection: Connection) -> None:
-        if connection in self._streams.get(connection.id, ()):
-            self._take_overdue(connection)
-            self._unblocks.confirm(connection)
+    def _visit(self, stream: WorkerStream) -> None:
+        if stream in self._streams.get(stream.id, ()):
+            self._take_overdue(stream)
+            self._unblocks.confirm(stream)
 
-    def _take_overdue(self, connection: Connection) -> None:
-        overdue = connection.take_overdue()
+    def _take_overdue(self, stream: WorkerStream) -> None:
+        overdue = stream.take_overdue()
         if not overdue:
             return
         for execute in overdue:
             del self._holders[execute.task_id]
-        logger.debug("%d tasks were not claimed by %s, others get their places", len(overdue), connection)
-        self._owner.unclaimed(connection.id, overdue)
-        group = self._groups[connection.group]
-        group.sort_in(connection)
-        self._pump(group, connection)
+        logger.debug("%d tasks were not claimed by %s, others get their places", len(overdue), stream)
+        self._source.unclaimed(stream.id, overdue)
+        group = self._groups[stream.group]
+        group.sort_in(stream)
+        self._pump(group, stream)
         self._refill_if_needed(group)
 
     # --- execute ----------------------------------------------------------------------------------------------------
@@ -270,12 +270,12 @@ class Hub:
 
     def refresh(self) -> None:
         """Ask again for everything that is owed, because some of it was not sent."""
-        self._owner.request_pushes(after=0)
+        self._source.request_pushes(after=0)
         for group in list(self._groups.values()):
             group.more_in_store, group.refilling = True, False
             self._refill_if_needed(group)
-        for connection in self._all():
-            self._unblocks.ask_again(connection)
+        for stream in self._all():
+            self._unblocks.ask_again(stream)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
         """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""
@@ -284,7 +284,7 @@ class Hub:
             return
         group.refilling = False
         unknown = [each for each in messages if each.task_id not in self._holders and each.task_id not in self._waiting]
-        if unknown and group.connections:
+        if unknown and group.streams:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
         taken = sum([self._hand_over_or_wait(group, message, _poll_address(message)) for message in unknown])
         if taken and not complete:  # If none was for anybody here, asking again would give the same ones.
@@ -293,7 +293,7 @@ class Hub:
 
     def _send_execute(self, execute: Execute, address: PollAddress) -> None:
         group = self._groups.get(address.group)
-        if group is None or not group.connections:
+        if group is None or not group.streams:
             return
         earlier = self._holders.pop(execute.task_id, None)
         if earlier is None:
@@ -301,7 +301,7 @@ class Hub:
         else:
             self._move(group, execute, address, earlier)
 
-    def _move(self, group: Group, execute: Execute, address: PollAddress, earlier: Connection) -> None:
+    def _move(self, group: Group, execute: Execute, address: PollAddress, earlier: WorkerStream) -> None:
         """Rather to another worker; that does not make it any newer."""
         offer = earlier.forget(execute.task_id)
         group.sort_in(earlier)
@@ -335,17 +335,17 @@ class Hub:
     def _put_back(self, group: Group, execute: Execute) -> None:
         """To wait first, unless that is for the store to do."""
         address = _poll_address(execute)
-        if not address.exact or address.id in group.connections:
+        if not address.exact or address.id in group.streams:
             self._count_waiting(group, execute)
             group.waiting.put_back(execute, _recipient(address))
 
-    def _hand_over(self, group: Group, receiver: Connection, execute: Execute, since: float | None = None) -> None:
+    def _hand_over(self, group: Group, receiver: WorkerStream, execute: Execute, since: float | None = None) -> None:
         self._holders[execute.task_id] = receiver
         receiver.offer(execute, since)
         group.sort_in(receiver)
-        self.observer.sent(group.name, receiver.id, execute)
+        self.observer.task_sent(group.name, receiver.id, execute)
 
-    def _pump(self, group: Group, member: Connection) -> None:
+    def _pump(self, group: Group, member: WorkerStream) -> None:
         """Hand out tasks that wait, as long as ``member`` has room."""
         while member.room and (execute := group.waiting.take(member.id)) is not None:
             self._waits_no_more(execute)
@@ -353,30 +353,30 @@ class Hub:
 
     def _pump_all(self, group: Group) -> None:
         if group.waiting:
-            for member in list(group.connections.values()):
+            for member in list(group.streams.values()):
                 self._pump(group, member)
         self._refill_if_needed(group)
 
     def _refill_if_needed(self, group: Group) -> None:
-        if not group.more_in_store or group.refilling or not group.connections:
+        if not group.more_in_store or group.refilling or not group.streams:
             return
         few = len(group.waiting) < MAX_WAITING // 2 and self._waiting_characters < MAX_WAITING_CHARACTERS // 2
         if few or (not group.waiting and group.has_room):
             group.refilling, group.more_in_store = True, False
-            unclaimed = sum(len(connection.unclaimed) for connection in group.connections.values())
-            self._owner.request_refill(group.name, MAX_WAITING + unclaimed)
+            unclaimed = sum(len(stream.unclaimed) for stream in group.streams.values())
+            self._source.request_refill(group.name, MAX_WAITING + unclaimed)
 
-    def _choose(self, group: Group, address: PollAddress, avoid: Connection | None = None) -> Connection | None:
-        """The connection an address names, else the least loaded member, the one served longest ago first.
+    def _choose(self, group: Group, address: PollAddress, avoid: WorkerStream | None = None) -> WorkerStream | None:
+        """The stream an address names, else the least loaded member, the one served longest ago first.
 
         Rather not one that is to be avoided, or is silent.
         """
-        named = group.connections.get(address.id)
+        named = group.streams.get(address.id)
         if address.exact:
             return named if named is not None and named.room else None
         if named is not None and named.room and named is not avoid and not self._is_silent(named):
             return named
-        return group.least_loaded(lambda connection: connection is avoid or self._is_silent(connection))
+        return group.least_loaded(lambda stream: stream is avoid or self._is_silent(stream))
 
     # --- tasks that wait --------------------------------------------------------------------------------------------
 
@@ -404,28 +404,28 @@ class Hub:
         """What the store has for a member of a group, as asked for; for HTTP addresses if ``group`` is empty."""
         if group:
             listening = self._groups.get(group)
-            connection = None if listening is None else listening.connections.get(pid)
-            if connection is not None:
-                self._unblocks.give(connection, after, owed, complete)
+            stream = None if listening is None else listening.streams.get(pid)
+            if stream is not None:
+                self._unblocks.give(stream, after, owed, complete)
             return
         for each in owed:
             self.send(each.unblock)
         if not complete:
-            self._owner.request_pushes(after=owed[-1].place)
+            self._source.request_pushes(after=owed[-1].place)
 
-    def _listener(self, address: PollAddress) -> Connection | None:
+    def _listener(self, address: PollAddress) -> WorkerStream | None:
         """The one it names, else any member."""
         group = self._groups.get(address.group)
         if group is None:
             return None
-        named = group.connections.get(address.id)
+        named = group.streams.get(address.id)
         if address.exact or (named is not None and not named.closed):
             return named
         return _open_member(group)
 
 
-def _open_member(group: Group) -> Connection | None:
-    return next((each for each in group.connections.values() if not each.closed), None)
+def _open_member(group: Group) -> WorkerStream | None:
+    return next((each for each in group.streams.values() if not each.closed), None)
 
 
 def _poll_address(execute: Execute) -> PollAddress:
@@ -444,7 +444,7 @@ def _recipient(address: PollAddress) -> str:
 
 
 def _is_for_somebody(group: Group, address: PollAddress) -> bool:
-    return address.id in group.connections if address.exact else bool(group.connections)
+    return address.id in group.streams if address.exact else bool(group.streams)
 
 
 def _characters(execute: Execute) -> int:

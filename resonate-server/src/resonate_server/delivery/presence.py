@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from resonate_server.delivery.observer import Nobody, Observer
+from resonate_server.delivery.worker_observer import WorkerObserver
 
 SILENT_MS = 30_000
 """How long a process that let a lease lapse is avoided, unless it is heard of before: as long as it takes until an
@@ -75,11 +75,11 @@ class _Seat(Struct):
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``told_at``: when it was last told that
-    it was heard of; ``grace``: runs while it is missed."""
+    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``reported_at``: when it was last
+    reported that it was heard of; ``grace``: runs while it is missed."""
 
     heard: int
-    told_at: int = 0
+    reported_at: int = 0
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     seats: dict[str, _Seat] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class _Process(Struct):
     def has_stream(self) -> bool:
         return any(seat.left_at is None for seat in self.seats.values())
 
-    def lives(self, now: int) -> None:
+    def seen(self, now: int) -> None:
         self.heard, self.silent_at = now, None
         self.miss_no_more()
 
@@ -110,7 +110,7 @@ class Presence:
         self._grace_seconds = grace_seconds
         self._now = now
         self._gone = gone
-        self.observer: Observer = Nobody()
+        self.observer = WorkerObserver()
         self._processes: dict[str, _Process] = {}
         self._away: dict[str, None] = {}
         """Processes without a stream, the longest away first."""
@@ -140,7 +140,7 @@ class Presence:
         """It has a new stream. Tells whether this is its return from an end that was planned."""
         now = self._now()
         process = self._processes.setdefault(pid, _Process(now))
-        process.lives(now)
+        process.seen(now)
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -148,7 +148,7 @@ class Presence:
             process.seats[group] = _Seat(now)
         else:
             seat.left_at, seat.planned = None, False
-        self.observer.connected(group, pid, again)
+        self.observer.worker_connected(group, pid, again)
         return again
 
     def left(self, group: str, pid: str, planned: bool) -> None:
@@ -156,7 +156,7 @@ class Presence:
         process = self._processes[pid]
         seat = process.seats[group]
         seat.left_at, seat.planned = self._now(), planned
-        self.observer.left(group, pid, planned)
+        self.observer.worker_left(group, pid, planned)
         if process.has_stream:  # One that is left, in another group, proves that it lives.
             return
         self._away[pid] = None
@@ -165,19 +165,19 @@ class Presence:
             process.grace = asyncio.get_running_loop().call_later(self._grace_seconds, self._give_up, pid)
         self._forget_those_longest_away()
 
-    def heard(self, pid: str) -> None:
+    def heard_from(self, pid: str) -> None:
         """It has sent a request of its own. Comes with most requests."""
         process = self._processes.get(pid)
         if process is None:
             return
         now, was_silent = self._now(), process.silent_at is not None
-        process.lives(now)
-        if was_silent or now - process.told_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
-            process.told_at = now
+        process.seen(now)
+        if was_silent or now - process.reported_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
+            process.reported_at = now
             for group in process.seats:
-                self.observer.heard(group, pid)
+                self.observer.worker_heard(group, pid)
 
-    def silent(self, pid: str) -> None:
+    def fell_silent(self, pid: str) -> None:
         """It let a lease lapse, and may be frozen with its stream open."""
         process = self._processes.get(pid)
         if process is None:
@@ -185,7 +185,7 @@ class Presence:
         now = process.silent_at = self._now()
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
-                self.observer.silent(group, pid)
+                self.observer.worker_silent(group, pid)
 
     def _give_up(self, pid: str) -> None:
         process, now = self._processes[pid], self._now()
@@ -193,7 +193,7 @@ class Presence:
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
                 seat.given_up_at = now
-                self.observer.gone(group, pid)
+                self.observer.worker_gone(group, pid)
         self._gone(pid)
 
     # --- by the clock -----------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Delivery(Struct, eq=False):
     size: int
 
 
-class Target(Struct, eq=False):
+class PushTarget(Struct, eq=False):
     """Scheme, host and port, and what is to go there.
 
     ``window``: requests that may be under way at a time; 1 as long as nothing is known of it, or nothing good.
@@ -85,11 +85,11 @@ class Push:
         self._server_url = server_url
         self._metrics = metrics
         self._delivered = delivered
-        self._targets: OrderedDict[tuple[str, str], Target] = OrderedDict()
-        self._target_of: dict[str, Target] = {}
+        self._targets: OrderedDict[tuple[str, str], PushTarget] = OrderedDict()
+        self._target_of: dict[str, PushTarget] = {}
         """By the key of each message that is queued or under way."""
-        self._proven: deque[Target] = deque()
-        self._untried: deque[Target] = deque()
+        self._proven: deque[PushTarget] = deque()
+        self._untried: deque[PushTarget] = deque()
         """Those that have something to send, in the order in which they get a turn."""
         self._size = 0
         self._under_way = self._on_trial = 0
@@ -138,14 +138,14 @@ class Push:
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
-    def _target(self, url: str) -> Target | None:
+    def _target(self, url: str) -> PushTarget | None:
         """``None`` if there are too many that have something to do."""
         origin = _origin(url)
         target = self._targets.get(origin)
         if target is None:
             if len(self._targets) >= MAX_TARGETS and not self._forget_an_idle_target():
                 return None
-            target = self._targets[origin] = Target(origin)
+            target = self._targets[origin] = PushTarget(origin)
         self._targets.move_to_end(origin)
         return target
 
@@ -155,7 +155,7 @@ class Push:
             del self._targets[idle]
         return idle is not None
 
-    def _make_room(self, delivery: Delivery, target: Target) -> bool:
+    def _make_room(self, delivery: Delivery, target: PushTarget) -> bool:
         """Whoever has most waiting gives way."""
         while self._size and self._size + delivery.size > MAX_WAITING_BYTES:
             largest = max((each for each in self._targets.values() if each.queue), key=_weight, default=target)
@@ -166,17 +166,17 @@ class Push:
             self._metrics.delivery("dropped")
         return True
 
-    def _forget(self, target: Target, delivery: Delivery) -> None:
+    def _forget(self, target: PushTarget, delivery: Delivery) -> None:
         del self._target_of[delivery.key]
         self._weigh(target, -delivery.size)
 
-    def _weigh(self, target: Target, size: int) -> None:
+    def _weigh(self, target: PushTarget, size: int) -> None:
         target.size += size
         self._size += size
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _line_up(self, target: Target) -> None:
+    def _line_up(self, target: PushTarget) -> None:
         if target.has_next and not target.in_line:
             target.in_line = True
             (self._proven if target.window > 1 else self._untried).append(target)
@@ -189,20 +189,20 @@ class Push:
         while self._untried and self._under_way < slots and self._on_trial < max(slots // 2, 1):
             self._take_turn(self._untried.popleft())
 
-    def _take_turn(self, target: Target) -> None:
+    def _take_turn(self, target: PushTarget) -> None:
         target.in_line = False
         if target.has_next:
             self._begin(target, target.queue.popitem(last=False)[1])
         self._line_up(target)
 
-    def _begin(self, target: Target, delivery: Delivery) -> None:
+    def _begin(self, target: PushTarget, delivery: Delivery) -> None:
         on_trial = target.window == 1
         self._under_way += 1
         self._on_trial += on_trial
         target.under_way[delivery.key] = task = asyncio.create_task(self._deliver(target, delivery))
         task.add_done_callback(lambda _: self._ended(target, delivery, on_trial))
 
-    def _ended(self, target: Target, delivery: Delivery, on_trial: bool) -> None:
+    def _ended(self, target: PushTarget, delivery: Delivery, on_trial: bool) -> None:
         """In a callback, because a delivery that is cancelled before its first step runs no code of its own."""
         self._under_way -= 1
         self._on_trial -= on_trial
@@ -211,7 +211,7 @@ class Push:
         self._line_up(target)
         self._pump()
 
-    async def _deliver(self, target: Target, delivery: Delivery) -> None:
+    async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
         trouble = await self._post(delivery)
         self._metrics.delivery("error" if trouble else "success")
         if trouble:
@@ -232,13 +232,13 @@ class Push:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return str(error) or type(error).__name__
 
-    def _succeeded(self, target: Target) -> None:
+    def _succeeded(self, target: PushTarget) -> None:
         target.window = min(target.window + 1, MAX_AT_A_TIME)
         if target.failures:
             logger.info("delivers again: %r, after %d failures", "://".join(target.origin), target.failures)
             target.failures = 0
 
-    def _failed(self, target: Target, delivery: Delivery, trouble: str) -> None:
+    def _failed(self, target: PushTarget, delivery: Delivery, trouble: str) -> None:
         """Told once, with one message as an example, and not again before it has recovered."""
         target.window = 1
         target.failures += 1
@@ -280,5 +280,5 @@ def _texts_size(texts: dict[str, str]) -> int:
     return sum(len(name) + len(text) for name, text in texts.items())
 
 
-def _weight(target: Target) -> int:
+def _weight(target: PushTarget) -> int:
     return target.size

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.delivery.connection import UNBLOCK_WINDOW, Connection
+from resonate_server.delivery.worker_stream import UNBLOCK_WINDOW, WorkerStream
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
@@ -31,7 +31,7 @@ OVERHEAD_BYTES = 1_024
 """Of a message, beside its promise."""
 
 CONFIRMED_AT_ONCE = 5_000
-"""Messages beyond doubt that the owner is told of in one go: a few milliseconds."""
+"""Messages beyond doubt that the source is told of in one go: a few milliseconds."""
 
 
 def weight_of(unblock: Unblock) -> int:
@@ -39,7 +39,7 @@ def weight_of(unblock: Unblock) -> int:
     return OVERHEAD_BYTES + weight(unblock.promise)
 
 
-class Owner(Protocol):
+class UnblockSource(Protocol):
     """Who knows what is owed."""
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
@@ -56,7 +56,7 @@ class _Listener(Struct, eq=False):
     since then. ``needs``: bytes of the message that there was no room for.
     """
 
-    connection: Connection
+    stream: WorkerStream
     place: int = 0
     behind: bool = True
     asked: bool = False
@@ -65,103 +65,103 @@ class _Listener(Struct, eq=False):
 
 
 class Unblocks:
-    """``find`` tells the open connection for an address, if there is one."""
+    """``find`` tells the open stream for an address, if there is one."""
 
-    def __init__(self, owner: Owner, find: Callable[[PollAddress], Connection | None]) -> None:
-        self._owner = owner
+    def __init__(self, source: UnblockSource, find: Callable[[PollAddress], WorkerStream | None]) -> None:
+        self._source = source
         self._find = find
-        self._listeners: dict[Connection, _Listener] = {}
+        self._listeners: dict[WorkerStream, _Listener] = {}
         self._hungry: dict[_Listener, None] = {}
         """Behind, and without room when last looked at."""
-        self._told: set[UnblockKey] = set()
+        self._handed_over: set[UnblockKey] = set()
         """Waiting for a stream, or in doubt."""
         self._bytes = 0
 
-    def join(self, connection: Connection) -> None:
-        listener = self._listeners[connection] = _Listener(connection)
+    def join(self, stream: WorkerStream) -> None:
+        listener = self._listeners[stream] = _Listener(stream)
         self._feed(listener)
 
-    def leave(self, connection: Connection) -> list[UnblockKey]:
+    def leave(self, stream: WorkerStream) -> list[UnblockKey]:
         """The stream has ended; tells what its peer may not have read, which stays owed."""
-        listener = self._listeners.pop(connection)
+        listener = self._listeners.pop(stream)
         self._hungry.pop(listener, None)
-        self._bytes -= connection.unblock_bytes
-        lost = connection.undelivered()
-        self._told.difference_update(lost)
+        self._bytes -= stream.unblock_bytes
+        lost = stream.undelivered()
+        self._handed_over.difference_update(lost)
         self._feed_the_hungry()
         return lost
 
     def send(self, unblock: Unblock, address: PollAddress) -> None:
         """Give it to a listener that is there and has caught up; else the store remembers it."""
-        connection = self._find(address)
-        if connection is None or unblock.key in self._told:
+        stream = self._find(address)
+        if stream is None or unblock.key in self._handed_over:
             return
-        listener, weight = self._listeners[connection], weight_of(unblock)
+        listener, weight = self._listeners[stream], weight_of(unblock)
         if listener.behind:
             listener.missed = True
-        elif self._has_room(connection, weight):
-            self._push(connection, unblock, weight)
+        elif self._has_room(stream, weight):
+            self._push(stream, unblock, weight)
         else:
             listener.behind = True
             self._wait_for_room(listener, weight)
 
-    def give(self, connection: Connection, after: int, owed: list[OwedUnblock], complete: bool) -> None:
+    def give(self, stream: WorkerStream, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         """What the store has for it from after that place on, as asked for; ``complete`` if that is all."""
-        listener = self._listeners.get(connection)
+        listener = self._listeners.get(stream)
         if listener is None or not listener.asked or listener.place != after:
             return
         listener.asked = False
         for each in owed:
-            if each.unblock.key not in self._told:
+            if each.unblock.key not in self._handed_over:
                 weight = weight_of(each.unblock)
-                if not self._has_room(connection, weight):
+                if not self._has_room(stream, weight):
                     self._wait_for_room(listener, weight)
                     return
-                self._push(connection, each.unblock, weight)
+                self._push(stream, each.unblock, weight)
             listener.place = each.place
         listener.behind = not complete or listener.missed
         self._feed(listener)
 
-    def taken(self, connection: Connection, weight: int) -> None:
+    def taken(self, stream: WorkerStream, weight: int) -> None:
         """Its stream has taken all that waited for it."""
-        if connection in self._listeners:
+        if stream in self._listeners:
             self._bytes -= weight
-            self._feed(self._listeners[connection])
+            self._feed(self._listeners[stream])
             self._feed_the_hungry()
 
-    def confirm(self, connection: Connection) -> None:
+    def confirm(self, stream: WorkerStream) -> None:
         """Report what the peer has read without doubt."""
-        delivered = connection.take_delivered(CONFIRMED_AT_ONCE)
-        self._told.difference_update(delivered)
+        delivered = stream.take_delivered(CONFIRMED_AT_ONCE)
+        self._handed_over.difference_update(delivered)
         for key in delivered:
-            self._owner.delivered(key)
+            self._source.delivered(key)
 
-    def ask_again(self, connection: Connection) -> None:
+    def ask_again(self, stream: WorkerStream) -> None:
         """There may be something owed to it that it was not told of."""
-        listener = self._listeners[connection]
+        listener = self._listeners[stream]
         listener.place, listener.behind, listener.asked = 0, True, False
         self._feed(listener)
 
     def reset(self) -> None:
         """Nothing is owed to anybody any more."""
-        self._told.clear()
+        self._handed_over.clear()
         self._hungry.clear()
         self._bytes = 0
-        for connection in self._listeners:
-            self._listeners[connection] = _Listener(connection, behind=False)
+        for stream in self._listeners:
+            self._listeners[stream] = _Listener(stream, behind=False)
 
-    def _push(self, connection: Connection, unblock: Unblock, weight: int) -> None:
-        self._told.add(unblock.key)
+    def _push(self, stream: WorkerStream, unblock: Unblock, weight: int) -> None:
+        self._handed_over.add(unblock.key)
         self._bytes += weight
-        connection.tell(unblock, weight)
+        stream.queue(unblock, weight)
 
     def _wait_for_room(self, listener: _Listener, weight: int) -> None:
         listener.needs = weight
         self._hungry[listener] = None
 
-    def _has_room(self, connection: Connection, weight: int) -> bool:
-        own = connection.unblock_bytes
-        if connection.closed or connection.unblocks_waiting >= UNBLOCK_WINDOW:
+    def _has_room(self, stream: WorkerStream, weight: int) -> bool:
+        own = stream.unblock_bytes
+        if stream.closed or stream.unblocks_waiting >= UNBLOCK_WINDOW:
             return False
         if own + weight <= ASSURED_BYTES:
             return True
@@ -172,13 +172,13 @@ class Unblocks:
     def _feed(self, listener: _Listener) -> None:
         """Ask for more, once most of what it had is taken."""
         self._hungry.pop(listener, None)
-        connection = listener.connection
-        if not listener.behind or listener.asked or connection.closed:
+        stream = listener.stream
+        if not listener.behind or listener.asked or stream.closed:
             return
-        if connection.unblocks_waiting:
+        if stream.unblocks_waiting:
             return  # Its stream will take them; then it is its turn again.
         listener.asked, listener.missed = True, False
-        self._owner.request_unblocks(connection.group, connection.id, listener.place)
+        self._source.request_unblocks(stream.group, stream.id, listener.place)
 
     def _feed_the_hungry(self) -> None:
         while self._hungry:

@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from resonate_server import kernel
 from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import debug, notices
-from resonate_server.engine.observer import Nobody, Observer
+from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.engine.outbound import Outbound
 from resonate_server.engine.search import find
 from resonate_server.kernel.model import Footprint, HandedOutInVain, LeaseLost, Notice, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer, Nothing
-from resonate_server.protocol.envelope import Call, Envelope
+from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
 from resonate_server.protocol.records import TaskState
@@ -83,7 +83,7 @@ class Engine:
         """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
         self._outbound: Outbound
-        self.observer: Observer = Nobody()
+        self.observer = DecisionObserver()
         self.trace: Trace | None = None
         """Both to be set before :meth:`start`."""
 
@@ -103,31 +103,31 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    def submit(self, call: Call, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
-        """The answer to ``call``, once everything it changed is durable. Status 503 if the store failed.
+    def submit(self, checked: CheckedRequest, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
+        """The answer to ``checked``, once everything it changed is durable. Status 503 if the store failed.
 
         ``envelope``: how it was asked, for the trace.
         """
         if self.trace is None or envelope is None:
-            return self._submit(call)
-        trace, request = self.trace, call.request
+            return self._submit(checked)
+        trace, request = self.trace, checked.request
         trace.asks(request, envelope)
-        answer = self._submit(call)
+        answer = self._submit(checked)
         answer.add_done_callback(lambda _: trace.forget(request))
         return answer
 
-    def _submit(self, call: Call) -> asyncio.Future[Answer]:
-        request = call.request
+    def _submit(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
+        request = checked.request
         if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._outbound.heard(request.pid)
+            self._outbound.heard_from(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._go(self._answer(call, self._search(request, call.debug_time)))
+                return self._go(self._answer(checked, self._search(request, checked.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._go(self._answer(call, self._beat_in_portions(call, request)))
+                return self._go(self._answer(checked, self._beat_in_portions(checked, request)))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
-                return self._go(self._answer(call, self._debug(request, call.debug_time)))
-        return self._store.decide(*kernel.answering(call, self._rules))
+                return self._go(self._answer(checked, self._debug(request, checked.debug_time)))
+        return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
         """It is written out, and its data not needed any more: to be called once for every answer."""
@@ -150,25 +150,25 @@ class Engine:
 
     # --- requests that are more than one question -------------------------------------------------------------------
 
-    async def _answer(self, call: Call, work: Awaitable[Answer]) -> Answer:
+    async def _answer(self, checked: CheckedRequest, work: Awaitable[Answer]) -> Answer:
         try:
             answer = await work
         except ReadFailed as error:
             return Answer(status=503, data=str(error))
         if self.trace is not None:
-            self.trace.answers(call.request, self._time_of(call), answer, self._store.due_at)
+            self.trace.answers(checked.request, self._time_of(checked), answer, self._store.due_at)
         return answer
 
-    def _time_of(self, call: Call) -> int:
-        match call:
-            case Call(request=DebugTick(time=time)) | Call(debug_time=int(time)):
+    def _time_of(self, checked: CheckedRequest) -> int:
+        match checked:
+            case CheckedRequest(request=DebugTick(time=time)) | CheckedRequest(debug_time=int(time)):
                 return time
         return self.now()
 
-    async def _beat_in_portions(self, call: Call, beat: TaskHeartbeat) -> Answer:
+    async def _beat_in_portions(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Answer:
         """Each lease stands for itself, so it does not matter that they are extended one after the other."""
         for tasks in batched(beat.tasks, MAX_LEASES):
-            portion = replace(call, request=replace(beat, tasks=list(tasks)))
+            portion = replace(checked, request=replace(beat, tasks=list(tasks)))
             answer = await self._store.decide(*kernel.answering(portion, self._rules))
             if answer.status != 200:
                 break
@@ -258,7 +258,7 @@ class Engine:
         for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
             await self._act_surely(*kernel.releasing(pid, ids, self._rules))
 
-    # --- what delivery reports (delivery.Owner) ---------------------------------------------------------------------
+    # --- what delivery asks for and reports (delivery.hub.MessageSource) --------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
         self._go(self._refill(group, limit))
@@ -334,7 +334,7 @@ class Engine:
 
     def _take_notice(self, notice: Notice) -> None:
         if isinstance(notice, LeaseLost):
-            self._outbound.silent(notice.pid)
+            self._outbound.fell_silent(notice.pid)
         if isinstance(notice, HandedOutInVain):
             self._go(self._tell_of_trouble(notice.task))
         else:

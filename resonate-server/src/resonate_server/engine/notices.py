@@ -4,14 +4,14 @@ import logging
 from datetime import UTC, datetime
 
 from resonate_server.kernel.model import (
+    ClaimNotice,
     LeaseLost,
     Notice,
-    PromiseSettled,
     RunsSkipped,
     ScheduledForNobody,
     ScheduleFired,
+    SettlementNotice,
     Task,
-    TaskClaimed,
 )
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.payload import excerpt, function_name
@@ -25,9 +25,9 @@ def tell(notice: Notice, metrics: Metrics) -> None:
         case LeaseLost(task_id=task_id, pid=pid):
             metrics.lease_lost()
             logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
-        case TaskClaimed(waited_ms=waited_ms, recovery_ms=recovery_ms):
+        case ClaimNotice(waited_ms=waited_ms, recovery_ms=recovery_ms):
             metrics.claimed(waited_ms, recovery_ms)
-        case PromiseSettled(pending_ms=pending_ms):
+        case SettlementNotice(pending_ms=pending_ms):
             metrics.settled(pending_ms)
         case ScheduleFired():
             metrics.schedule_fired()

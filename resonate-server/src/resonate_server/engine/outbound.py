@@ -17,10 +17,10 @@ class Outbound(Protocol):
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         """The answer to a request for the queued tasks of a group."""
 
-    def silent(self, pid: str) -> None:
+    def fell_silent(self, pid: str) -> None:
         """The process let a lease lapse: tell others rather than it, until it is heard of."""
 
-    def heard(self, pid: str) -> None:
+    def heard_from(self, pid: str) -> None:
         """The process has sent a request of its own."""
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:

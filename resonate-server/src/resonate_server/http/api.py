@@ -14,22 +14,27 @@ from aiohttp import web
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
+from resonate_server.http.bodies import BodyReader
 from resonate_server.http.connections import expect
-from resonate_server.http.intake import Intake
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call, Envelope, Refusal, decode_call, encode_response, open_envelope
+from resonate_server.protocol.envelope import (
+    CheckedRequest,
+    Envelope,
+    UnreadableRequest,
+    decode_request,
+    encode_response,
+    open_envelope,
+)
 from resonate_server.protocol.errors import Forbidden, ProtocolError
 from resonate_server.protocol.requests import KINDS
+from resonate_server.store.outgoing import LARGE_BYTES
 
 logger = logging.getLogger(__name__)
 
-LARGE_BYTES = 64 * 1_024
-"""An answer up to this is written at once, whatever waits for other clients."""
 
-
-class Room(Protocol):
+class Backpressure(Protocol):
     """Where large answers may have to wait."""
 
     def has_room(self) -> bool:
@@ -40,19 +45,27 @@ class Room(Protocol):
 
 
 class Api:
-    """Turns request bodies into calls and answers into responses. ``debug`` allows the ``debug.*`` kinds."""
+    """Checks requests and encodes their answers. ``debug`` allows the ``debug.*`` kinds."""
 
-    def __init__(self, engine: Engine, guard: Guard, metrics: Metrics, intake: Intake, room: Room, debug: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        guard: Guard,
+        metrics: Metrics,
+        bodies: BodyReader,
+        backpressure: Backpressure,
+        debug: bool,
+    ) -> None:
         self._engine = engine
-        self._room = room
+        self._backpressure = backpressure
         self._guard = guard
         self._metrics = metrics
-        self._intake = intake
+        self._bodies = bodies
         self._debug = debug
 
     async def post(self, request: web.Request) -> web.Response:
         """Content-Type is not looked at."""
-        body, release = await self._intake.read(request)
+        body, release = await self._bodies.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
         def respond(status: int, answer: bytes) -> None:
@@ -68,7 +81,7 @@ class Api:
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body by calling ``respond``, at once or later, whatever happens."""
-        exchange = Exchange(respond, self._engine.answered, self._metrics, self._room)
+        exchange = Exchange(respond, self._engine.answered, self._metrics, self._backpressure)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -79,7 +92,7 @@ class Api:
 
     def _begin(self, exchange: "Exchange", body: bytes, authorization: str | None) -> None:
         envelope = open_envelope(body)
-        if isinstance(envelope, Refusal):
+        if isinstance(envelope, UnreadableRequest):
             exchange.kind, exchange.corr_id = envelope.kind, envelope.corr_id
             exchange.end(Answer(status=400, data=envelope.message))
             return
@@ -87,31 +100,33 @@ class Api:
         exchange.access = self._guard.authenticate(envelope.head.auth, authorization)
         if envelope.kind.startswith("debug.") and not self._debug:
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-        call = self._decode(envelope)
-        exchange.access.check(call.request)
-        self._engine.submit(self._without_debug_time(call), envelope).add_done_callback(exchange.decided)
+        checked = self._decode(envelope)
+        exchange.access.check(checked.request)
+        self._engine.submit(self._without_debug_time(checked), envelope).add_done_callback(exchange.decided)
 
-    def _decode(self, envelope: Envelope) -> Call:
+    def _decode(self, envelope: Envelope) -> CheckedRequest:
         try:
-            return decode_call(envelope)
+            return decode_request(envelope)
         except ProtocolError as error:
             if self._engine.trace is not None and envelope.kind in KINDS:
                 self._engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
             raise
 
-    def _without_debug_time(self, call: Call) -> Call:
-        return call if self._debug else Call(corr_id=call.corr_id, request=call.request)
+    def _without_debug_time(self, checked: CheckedRequest) -> CheckedRequest:
+        return checked if self._debug else CheckedRequest(corr_id=checked.corr_id, request=checked.request)
 
 
 class Exchange:
     """One request on its way: what its answer needs to be told of it, and whom it goes to."""
 
-    __slots__ = ("_answered", "_began", "_metrics", "_respond", "_room", "access", "corr_id", "kind")
+    __slots__ = ("_answered", "_backpressure", "_began", "_metrics", "_respond", "access", "corr_id", "kind")
 
-    def __init__(self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, room: Room) -> None:
+    def __init__(
+        self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, backpressure: Backpressure
+    ) -> None:
         self._respond = respond
         self._answered = answered
-        self._room = room
+        self._backpressure = backpressure
         self._metrics = metrics
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
@@ -128,10 +143,10 @@ class Exchange:
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
-        """A large answer that has to wait is encoded again then, rather than kept."""
+        """A large answer that has to wait is encoded again then, rather than kept; others are written at once."""
         body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
-        if len(body) > LARGE_BYTES and not self._room.has_room():
-            self._room.when_room(lambda: self.end(answer))
+        if len(body) > LARGE_BYTES and not self._backpressure.has_room():
+            self._backpressure.when_room(lambda: self.end(answer))
             return
         kind = self.kind if self.kind in KINDS else "unknown"
         self._metrics.request(kind, answer.status, time.perf_counter() - self._began)

@@ -12,6 +12,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.backup import Backups
+from resonate_server.http.bodies import BodyReader
 from resonate_server.http.budget import budget
 from resonate_server.http.connections import (
     MAX_BESIDE_STREAMS,
@@ -24,8 +25,7 @@ from resonate_server.http.connections import (
 )
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.gate import Gate, gated
-from resonate_server.http.intake import Intake
-from resonate_server.http.lane import Lanes
+from resonate_server.http.lane import LaneFactory
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
@@ -40,7 +40,7 @@ GONE = ("promises", "schedules", "tasks")
 """Paths of the REST API of servers before 0.9."""
 
 
-LANES = web.AppKey("lanes", Lanes)
+LANES = web.AppKey("lanes", LaneFactory)
 CONNECTIONS = web.AppKey("connections", Connections)
 
 KEEP_ALIVE_S = 75.0
@@ -74,8 +74,8 @@ def build_app(parts: Parts) -> web.Application:
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_BESIDE_STREAMS)
     connections = _bound(app, settings, limit)
     bytes_held = budget(settings.server.max_body_bytes)
-    intake = Intake(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
-    api = Api(engine, guard, parts.metrics, intake, connections, settings.debug)
+    bodies = BodyReader(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
+    api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
         app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
@@ -87,7 +87,7 @@ def build_app(parts: Parts) -> web.Application:
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    app[LANES] = Lanes(api.handle, gate.goes_by, connections, bytes_held)
+    app[LANES] = LaneFactory(api.handle, gate.goes_by, connections, bytes_held)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     app.on_response_prepare.append(add_origin)

@@ -2,6 +2,10 @@
 
 What is small needs no place in advance: it comes whole at once, and what does not makes way. What is large waits for
 its turn before it is read.
+
+Answers have a budget of their own, :mod:`resonate_server.store.outgoing`. One for both would stand still: a request
+keeps its bytes until it is answered, so requests could fill it, and all would wait for room for their answers. Nor are
+the two asked at the same time or place: here, before anything is read; there, on the store's thread, before a rule is.
 """
 
 import asyncio
@@ -31,7 +35,7 @@ class Full(Exception):
     """There is no room, and too many wait for it already."""
 
 
-class Room:
+class Quota:
     """``limit`` bytes, given out in the order in which they are asked for; ``may_wait``: bytes that wait at most."""
 
     def __init__(self, limit: int, may_wait: int) -> None:
@@ -105,16 +109,16 @@ class Budget(Struct, frozen=True):
     """
 
     unfinished: Unfinished
-    small: Room
-    large: Room
-    strangers: Room
+    small: Quota
+    large: Quota
+    strangers: Quota
 
 
 def budget(max_body: int) -> Budget:
     """``max_body``: bytes of the largest body."""
     return Budget(
         unfinished=Unfinished(),
-        small=Room(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
-        large=Room(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
-        strangers=Room(max_body, may_wait=MAX_LARGE_WAITING * max_body),
+        small=Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
+        large=Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
+        strangers=Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body),
     )

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from msgspec import Struct
 
-from resonate_server.config import Server
+from resonate_server.config import ServerSettings
 from resonate_server.http.cors import admits
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
@@ -93,7 +93,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _names(server: Server) -> set[str | None]:
+def _names(server: ServerSettings) -> set[str | None]:
     """All that others may call this server by, besides loopback."""
     listens_on = [] if server.bind in EVERYWHERE else [server.bind]
     in_messages = server.public_url.partition("://")[2].partition("/")[0]
@@ -117,7 +117,7 @@ _JSON = re.compile(r"application/(?:[a-z0-9._-]+\+)?json\s*(?:;|$)", re.IGNORECA
 class Gate:
     """``pages``: paths to which any site may link."""
 
-    def __init__(self, server: Server, pages: Collection[str] = ()) -> None:
+    def __init__(self, server: ServerSettings, pages: Collection[str] = ()) -> None:
         self._any_host = ANY in server.other_hosts
         self._names = _names(server)
         self._origins = server.cors.origins
@@ -183,7 +183,7 @@ def _declares_json(headers: Headers) -> bool:
 
 # ── before the routes of aiohttp ──
 
-MAX_TOLD = 100
+MAX_LOGGED = 100
 """Kinds of refusals that are logged; whoever makes up more of them shall not fill the log."""
 
 MAX_SHOWN = 200
@@ -201,7 +201,7 @@ def gated(gate: Gate, metrics: Metrics) -> Middleware:
         if refusal is None:
             return await handler(request)
         metrics.refused(refusal.reason)
-        journal.tell(refusal, headers)
+        journal.log(refusal, headers)
         return _answer(request, refusal)
 
     return middleware
@@ -211,16 +211,16 @@ class Journal:
     """Logs a refusal once for each reason, host and origin."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, ...]] = set()
+        self._logged: set[tuple[str, ...]] = set()
 
-    def tell(self, refusal: Refusal, headers: Headers) -> None:
+    def log(self, refusal: Refusal, headers: Headers) -> None:
         kind = (refusal.reason, *(headers.get(name, "")[:MAX_SHOWN] for name in ("host", "origin")))
-        if kind in self._told or len(self._told) > MAX_TOLD:
+        if kind in self._logged or len(self._logged) > MAX_LOGGED:
             return
-        self._told.add(kind)
-        if len(self._told) > MAX_TOLD:
+        self._logged.add(kind)
+        if len(self._logged) > MAX_LOGGED:
             logger.warning(
-                "refused requests of %d kinds: further ones are only counted (resonate_refused_total)", MAX_TOLD
+                "refused requests of %d kinds: further ones are only counted (resonate_refused_total)", MAX_LOGGED
             )
         else:
             logger.warning("refused a request for host %a from origin %a: %s", *kind[1:], refusal.message)

@@ -41,7 +41,7 @@ type GoesBy = Callable[[str], bool]
 """Whether a ``Host`` may say so."""
 
 
-class Head(Struct, frozen=True):
+class HttpHead(Struct, frozen=True):
     """All of a head that matters. ``length``: bytes of the body."""
 
     length: int
@@ -61,7 +61,7 @@ _ORIGIN_VALUE = b"origin: "
 """SDKs send ``resonate:origin: ID``, which HTTP reads as a field named ``resonate``. Nobody looks at it."""
 
 
-def read_head(head: bytes, goes_by: GoesBy) -> Head | None:
+def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
     """The head of a plain request, without its last two line ends; ``None`` if somebody else should judge it."""
     if not head.startswith(REQUEST_LINE):
         return None
@@ -80,10 +80,10 @@ def read_head(head: bytes, goes_by: GoesBy) -> Head | None:
         return None
     if not goes_by(fields[b"host"].decode()):
         return None
-    return Head(length=int(length), authorization=None if authorization is None else authorization.decode())
+    return HttpHead(length=int(length), authorization=None if authorization is None else authorization.decode())
 
 
-class Lanes:
+class LaneFactory:
     """What all lanes share. ``fallback`` makes the protocol that serves a connection once it has left the lane."""
 
     def __init__(self, handle: Handle, goes_by: GoesBy, connections: Connections, budget: Budget) -> None:
@@ -92,14 +92,14 @@ class Lanes:
         self.budget = budget
         self._goes_by = goes_by
         self.fallback: Callable[[], asyncio.Protocol]
-        self._heads: dict[bytes, Head | None] = {}
+        self._heads: dict[bytes, HttpHead | None] = {}
         self._date = (0, b"")
 
     def connect(self) -> "Lane":
         """The protocol of a new connection."""
         return Lane(self)
 
-    def head(self, raw: bytes) -> Head | None:
+    def head(self, raw: bytes) -> HttpHead | None:
         """See :func:`read_head`."""
         if raw in self._heads:
             return self._heads[raw]
@@ -119,7 +119,7 @@ class Lanes:
 class Lane(Connection):
     """One connection: its requests are answered one after the other, in their order."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: LaneFactory) -> None:
         super().__init__(lanes.connections)
         self._lanes = lanes
         self._received = b""

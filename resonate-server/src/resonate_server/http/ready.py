@@ -50,7 +50,7 @@ class Checks(msgspec.Struct, frozen=True):
     loop: str
 
 
-class Report(msgspec.Struct, frozen=True, rename="camel"):
+class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     """The body. Bytes, and seconds; ``None`` where there is nothing to measure."""
 
     ready: bool
@@ -66,7 +66,7 @@ async def report(store: Store, pulse: Pulse) -> web.Response:
     disk, free = _disk(store)
     checks = Checks(await _state(store), disk, _commit(store), _loop(pulse))
     commit = store.last_commit
-    body = Report(
+    body = Readiness(
         ready=set(msgspec.structs.astuple(checks)) == {OK},
         checks=checks,
         free_disk_bytes=free,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiohttp import ClientConnectionError, web
 
 from resonate_server.config import Settings
-from resonate_server.delivery import Connection, Hub
+from resonate_server.delivery import Hub, WorkerStream
 from resonate_server.http.auth import Guard
 from resonate_server.http.connections import end_with_peer
 from resonate_server.protocol.errors import ProtocolError
@@ -47,28 +47,28 @@ class Streams:
             self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
         except ProtocolError as error:
             return web.Response(status=error.status, text=f"{error.message}\n")
-        if self._hub.connections >= self._max_connections:
+        if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         end_with_peer(request)
-        connection = self._hub.connect(group, id)
+        stream = self._hub.connect(group, id)
         ended_by_us = False
         try:
-            await self._serve(response, connection)
+            await self._serve(response, stream)
             ended_by_us = True
         except (ClientConnectionError, TimeoutError):
             pass  # The peer is gone; what it was sent but did not claim goes to others.
         finally:
-            self._hub.disconnect(connection, planned=ended_by_us)
+            self._hub.disconnect(stream, planned=ended_by_us)
         return response
 
-    async def _serve(self, response: web.StreamResponse, connection: Connection) -> None:
+    async def _serve(self, response: web.StreamResponse, stream: WorkerStream) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
         await _write(response, self._comment())
-        while not connection.closed and (remaining := end - loop.time()) > 0:
-            messages = await connection.wait(min(KEEP_ALIVE_S, remaining))
+        while not stream.closed and (remaining := end - loop.time()) > 0:
+            messages = await stream.wait(min(KEEP_ALIVE_S, remaining))
             await _write(response, self._frames(messages) or self._comment())
 
     def _comment(self) -> bytes:

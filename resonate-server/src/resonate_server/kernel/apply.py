@@ -19,10 +19,10 @@ from resonate_server.kernel.model import (
     Spreading,
     Task,
 )
-from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import PromiseState
@@ -75,11 +75,11 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
 }
 
 
-def answering(call: Call, rules: Rules) -> tuple[Footprint, Rule]:
-    """What answers ``call``."""
-    touched = footprint(call.request)
-    decide = _seeing_links(touched, lambda rows, now: apply(call, rows, now, rules), rules)
-    return touched, Rule(decide, call.request, call.debug_time)
+def answering(checked: CheckedRequest, rules: Rules) -> tuple[Footprint, Rule]:
+    """What answers ``checked``."""
+    touched = footprint(checked.request)
+    decide = _seeing_links(touched, lambda rows, now: apply(checked, rows, now, rules), rules)
+    return touched, Rule(decide, checked.request, checked.debug_time)
 
 
 def due(rules: Rules, request: Request | None = None, at: int | None = None) -> tuple[Footprint, Rule]:
@@ -188,14 +188,14 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> 
     return LinkFootprint((*settling, *footprint.spreading), rules.told_at_once)
 
 
-def apply(call: Call, rows: Rows, now: int, rules: Rules) -> Decision:
-    """Decide ``call`` at time ``now`` (ms), given the rows of its footprint.
+def apply(checked: CheckedRequest, rows: Rows, now: int, rules: Rules) -> Decision:
+    """Decide ``checked`` at time ``now`` (ms), given the rows of its footprint.
 
     A refusal is a decision too: deadlines that it ran into stay settled.
     """
-    work = Workspace(rows, now, rules, call.corr_id)
+    work = Workspace(rows, now, rules, checked.corr_id)
     try:
-        answer = _RULES[type(call.request)](work, call.request)
+        answer = _RULES[type(checked.request)](work, checked.request)
     except ProtocolError as error:
         answer = Answer(status=error.status, data=error.message)
     return work.decide(answer)
@@ -222,7 +222,7 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
 def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
     for id in task_ids:
         task = work.task(id)
-        if task is not None and task.pid == pid and MOVES[Event.HOLDER_GONE].get(task.state) is Move.REQUEUE:
+        if task is not None and task.pid == pid and MOVES[TaskEvent.HOLDER_GONE].get(task.state) is Move.REQUEUE:
             moves.take_back(work, task)
 
 
@@ -231,14 +231,14 @@ def _set_aside(work: Workspace, executes: Iterable[Execute]) -> None:
         task = work.task(execute.task_id)
         if task is None or not task.queued or task.version != execute.version:
             continue
-        if MOVES[Event.PASSED_OVER].get(task.state) is Move.SET_ASIDE:
+        if MOVES[TaskEvent.PASSED_OVER].get(task.state) is Move.SET_ASIDE:
             moves.set_aside(work, task)
 
 
 def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
     for id in task_ids:
         task = work.task(id)
-        if task is not None and not task.queued and MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
+        if task is not None and not task.queued and MOVES[TaskEvent.RETRY_DUE].get(task.state) is Move.RESEND:
             moves.queue(work, task)
 
 
@@ -246,13 +246,13 @@ def _renew_leases(rows: Rows, now: int, rules: Rules) -> Decision:
     work = Workspace(rows, now, rules)
     for id in rows.leased:
         task = work.task(id)
-        if task is not None and MOVES[Event.HEARTBEAT][task.state] is Move.EXTEND:
+        if task is not None and MOVES[TaskEvent.HEARTBEAT][task.state] is Move.EXTEND:
             moves.extend(work, task)
     return work.decide(Answer(status=200, data=Nothing()))
 
 
 def _fire_timer(work: Workspace, task: Task) -> None:
-    if MOVES[Event.RETRY_DUE].get(task.state) is Move.RESEND:
+    if MOVES[TaskEvent.RETRY_DUE].get(task.state) is Move.RESEND:
         moves.queue(work, task)
-    elif MOVES[Event.LEASE_DUE].get(task.state) is Move.REQUEUE:
+    elif MOVES[TaskEvent.LEASE_DUE].get(task.state) is Move.REQUEUE:
         moves.take_back(work, task)

@@ -232,7 +232,7 @@ class LeaseLost(Struct, frozen=True):
     pid: str
 
 
-class TaskClaimed(Struct, frozen=True):
+class ClaimNotice(Struct, frozen=True):
     """``waited_ms`` from creation to this first claim.
 
     ``recovery_ms`` from the loss of the last lease; else ``None``.
@@ -242,7 +242,7 @@ class TaskClaimed(Struct, frozen=True):
     recovery_ms: int | None
 
 
-class PromiseSettled(Struct, frozen=True):
+class SettlementNotice(Struct, frozen=True):
     """``pending_ms`` from creation to settlement."""
 
     pending_ms: int
@@ -273,7 +273,7 @@ class ScheduledForNobody(Struct, frozen=True):
 
 
 type Notice = (
-    HandedOutInVain | LeaseLost | TaskClaimed | PromiseSettled | ScheduleFired | RunsSkipped | ScheduledForNobody
+    HandedOutInVain | LeaseLost | ClaimNotice | SettlementNotice | ScheduleFired | RunsSkipped | ScheduledForNobody
 )
 """What operators want to know of; no rule depends on it."""
 

@@ -3,8 +3,8 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import DropCallbacks, HandedOutInVain, LeaseLost, Task, TaskClaimed
-from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.model import ClaimNotice, DropCallbacks, HandedOutInVain, LeaseLost, Task
+from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.errors import Conflict
 from resonate_server.protocol.records import TaskState
@@ -31,7 +31,7 @@ class Claim(Struct, frozen=True):
         return MIN_UNIQUE_CHARACTERS <= len(self.id) <= MAX_UNIQUE_CHARACTERS
 
 
-def move_for(event: Event, task: Task, version: int | None = None) -> Move:
+def move_for(event: TaskEvent, task: Task, version: int | None = None) -> Move:
     """The table's move, or :class:`Conflict` if it refuses or the caller acts on another ``version``."""
     move = MOVES[event][task.state]
     if move is Move.REFUSE:
@@ -41,7 +41,7 @@ def move_for(event: Event, task: Task, version: int | None = None) -> Move:
     return move
 
 
-def require(move: Move, event: Event, task: Task, version: int | None = None) -> None:
+def require(move: Move, event: TaskEvent, task: Task, version: int | None = None) -> None:
     """For rules that can carry out but one move: :class:`Conflict` as in :func:`move_for`.
 
     Raises ``AssertionError`` if the table has come to say something else, so that it stays the place where that is
@@ -189,9 +189,9 @@ def _unheld(task: Task, state: TaskState) -> Task:
     return replace(task, state=state, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
 
 
-def _claimed(work: Workspace, task: Task) -> TaskClaimed:
+def _claimed(work: Workspace, task: Task) -> ClaimNotice:
     promise = work.promise_or_404(task.id)
-    return TaskClaimed(
+    return ClaimNotice(
         waited_ms=work.now - promise.created_at if task.version == 0 else None,
         recovery_ms=None if task.lost_at is None else work.now - task.lost_at,
     )

@@ -13,11 +13,11 @@ from resonate_server.kernel.model import (
     DropCallback,
     DropListener,
     DropSpreading,
-    PromiseSettled,
     PutSpreading,
+    SettlementNotice,
     Spreading,
 )
-from resonate_server.kernel.states import MOVES, Event, Move
+from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Value
@@ -58,7 +58,7 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
     """First all own tasks, then the awaiters: a task that ends in this very step must not be woken by it."""
     for promise in settled:
         work.put_promise(promise)
-        work.notice(PromiseSettled(pending_ms=(promise.settled_at or 0) - promise.created_at))
+        work.notice(SettlementNotice(pending_ms=(promise.settled_at or 0) - promise.created_at))
         _finish_own_task(work, promise.id)
     for promise in settled:
         _tell(work, promise)
@@ -92,7 +92,7 @@ def _go_on_later(work: Workspace, spreading: Spreading) -> None:
 
 def _finish_own_task(work: Workspace, id: str) -> None:
     task = work.task(id)
-    if task is not None and MOVES[Event.OWN_SETTLED][task.state] is Move.FINISH:
+    if task is not None and MOVES[TaskEvent.OWN_SETTLED][task.state] is Move.FINISH:
         moves.finish(work, task)
 
 
@@ -114,7 +114,7 @@ def notify_awaiter(work: Workspace, awaited: str, awaiter: str) -> None:
     if task is None:
         return
     work.link(DropCallback(awaited=awaited, awaiter=awaiter))
-    match MOVES[Event.AWAITED_SETTLED][task.state]:
+    match MOVES[TaskEvent.AWAITED_SETTLED][task.state]:
         case Move.RESUME:
             moves.queue(work, replace(task, resumes=1))
         case Move.COUNT:

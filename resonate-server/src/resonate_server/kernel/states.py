@@ -9,7 +9,7 @@ from enum import Enum, auto
 from resonate_server.protocol.records import TaskState
 
 
-class Event(Enum):
+class TaskEvent(Enum):
     """What can happen to a task."""
 
     CREATE = auto()  # task.create on an existing promise
@@ -47,25 +47,25 @@ class Move(Enum):
 
 
 # fmt: off
-MOVES: dict[Event, dict[TaskState, Move]] = {
+MOVES: dict[TaskEvent, dict[TaskState, Move]] = {
     event: {state: move for state, move in zip(TaskState, row, strict=True) if move is not None}
     for event, row in {
         # event:                 pending      acquired      suspended    halted        fulfilled
-        Event.CREATE:          (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.KEEP),
-        Event.ACQUIRE:         (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
-        Event.RELEASE:         (Move.REFUSE, Move.REQUEUE, Move.REFUSE, Move.REFUSE,  Move.REFUSE),
-        Event.SUSPEND:         (Move.REFUSE, Move.PARK,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
-        Event.FULFILL:         (Move.REFUSE, Move.FINISH,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
-        Event.FENCE:           (Move.REFUSE, Move.KEEP,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
-        Event.HEARTBEAT:       (Move.KEEP,   Move.EXTEND,  Move.KEEP,   Move.KEEP,    Move.KEEP),
-        Event.HALT:            (Move.HALT,   Move.HALT,    Move.HALT,   Move.KEEP,    Move.REFUSE),
-        Event.CONTINUE:        (Move.REFUSE, Move.REFUSE,  Move.REFUSE, Move.REQUEUE, Move.REFUSE),
-        Event.AWAITED_SETTLED: (Move.COUNT,  Move.COUNT,   Move.RESUME, Move.COUNT,   Move.KEEP),
-        Event.OWN_SETTLED:     (Move.FINISH, Move.FINISH,  Move.FINISH, Move.FINISH,  Move.KEEP),
-        Event.RETRY_DUE:       (Move.RESEND, None,         None,        None,         None),
-        Event.PASSED_OVER:     (Move.SET_ASIDE, None,      None,        None,         None),
-        Event.LEASE_DUE:       (None,        Move.REQUEUE, None,        None,         None),
-        Event.HOLDER_GONE:     (None,        Move.REQUEUE, None,        None,         None),
+        TaskEvent.CREATE:          (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.KEEP),
+        TaskEvent.ACQUIRE:         (Move.CLAIM,  Move.REFUSE,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        TaskEvent.RELEASE:         (Move.REFUSE, Move.REQUEUE, Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        TaskEvent.SUSPEND:         (Move.REFUSE, Move.PARK,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        TaskEvent.FULFILL:         (Move.REFUSE, Move.FINISH,  Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        TaskEvent.FENCE:           (Move.REFUSE, Move.KEEP,    Move.REFUSE, Move.REFUSE,  Move.REFUSE),
+        TaskEvent.HEARTBEAT:       (Move.KEEP,   Move.EXTEND,  Move.KEEP,   Move.KEEP,    Move.KEEP),
+        TaskEvent.HALT:            (Move.HALT,   Move.HALT,    Move.HALT,   Move.KEEP,    Move.REFUSE),
+        TaskEvent.CONTINUE:        (Move.REFUSE, Move.REFUSE,  Move.REFUSE, Move.REQUEUE, Move.REFUSE),
+        TaskEvent.AWAITED_SETTLED: (Move.COUNT,  Move.COUNT,   Move.RESUME, Move.COUNT,   Move.KEEP),
+        TaskEvent.OWN_SETTLED:     (Move.FINISH, Move.FINISH,  Move.FINISH, Move.FINISH,  Move.KEEP),
+        TaskEvent.RETRY_DUE:       (Move.RESEND, None,         None,        None,         None),
+        TaskEvent.PASSED_OVER:     (Move.SET_ASIDE, None,      None,        None,         None),
+        TaskEvent.LEASE_DUE:       (None,        Move.REQUEUE, None,        None,         None),
+        TaskEvent.HOLDER_GONE:     (None,        Move.REQUEUE, None,        None,         None),
     }.items()
 }
 # fmt: on

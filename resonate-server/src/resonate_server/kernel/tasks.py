@@ -3,7 +3,7 @@
 from resonate_server.kernel import moves, promises, settlement
 from resonate_server.kernel.model import PutCallback, Task
 from resonate_server.kernel.preload import preload
-from resonate_server.kernel.states import Event, Move
+from resonate_server.kernel.states import Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import (
     Answer,
@@ -55,7 +55,7 @@ def task_create(work: Workspace, request: TaskCreate) -> Answer:
         raise Unprocessable(f"promise {promise.id} exists without a target: it has no task")
     if moves.is_repeated(task, claim, task.version - 1):
         return _acquired(work, task, promise)
-    if moves.move_for(Event.CREATE, task) is Move.CLAIM:
+    if moves.move_for(TaskEvent.CREATE, task) is Move.CLAIM:
         return _acquired(work, moves.acquire(work, task, claim), promise)
     return _without_preload(task, promise)
 
@@ -75,7 +75,7 @@ def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
     if not moves.is_repeated(task, claim, request.version):
-        moves.require(Move.CLAIM, Event.ACQUIRE, task, request.version)
+        moves.require(Move.CLAIM, TaskEvent.ACQUIRE, task, request.version)
         task = moves.acquire(work, task, claim)
     return _acquired(work, task, work.promise_or_404(request.id))
 
@@ -83,7 +83,7 @@ def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
 def task_release(work: Workspace, request: TaskRelease) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.require(Move.REQUEUE, Event.RELEASE, task, request.version)
+    moves.require(Move.REQUEUE, TaskEvent.RELEASE, task, request.version)
     moves.release(work, task, request.reason)
     return _DONE
 
@@ -92,7 +92,7 @@ def task_fulfill(work: Workspace, request: TaskFulfill) -> Answer:
     """Settle the task's own promise. If that expired meanwhile, the touch has ended the task: 409."""
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.require(Move.FINISH, Event.FULFILL, task, request.version)
+    moves.require(Move.FINISH, TaskEvent.FULFILL, task, request.version)
     settle = request.action.data
     promise = settlement.settle(work, work.promise_or_404(request.id), settle.state, settle.value)
     return Answer(status=200, data=PromiseData(promise=promise))
@@ -102,7 +102,7 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
     """Wait for all of ``awaited``; if one is settled already, say so (300) and let the worker go on."""
     settlement.touch(work, [request.id, *request.awaited])
     task = work.task_or_404(request.id)
-    moves.require(Move.PARK, Event.SUSPEND, task, request.version)
+    moves.require(Move.PARK, TaskEvent.SUSPEND, task, request.version)
     own = work.promise_or_404(request.id)
     awaited = [_awaited_or_422(work, own, id) for id in request.awaited]
     if any(promise.state is not PromiseState.PENDING for promise in awaited):
@@ -127,7 +127,7 @@ def task_fence(work: Workspace, request: TaskFence) -> Answer:
     """Run a promise request only while the caller still holds the task."""
     settlement.touch(work, [request.id, request.action.data.id])
     task = work.task_or_404(request.id)
-    moves.require(Move.KEEP, Event.FENCE, task, request.version)
+    moves.require(Move.KEEP, TaskEvent.FENCE, task, request.version)
     existing = work.promise(request.action.data.id)
     if existing is not None:
         promises.require_in_reach(work.promise_or_404(request.id), existing)
@@ -160,14 +160,14 @@ def _beat(work: Workspace, ref: TaskRef, pid: str) -> None:
         return
     if settlement.is_expired(promise, work.now):
         return
-    if moves.move_for(Event.HEARTBEAT, task) is Move.EXTEND:
+    if moves.move_for(TaskEvent.HEARTBEAT, task) is Move.EXTEND:
         moves.extend(work, task)
 
 
 def task_halt(work: Workspace, request: TaskHalt) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    if moves.move_for(Event.HALT, task) is Move.HALT:
+    if moves.move_for(TaskEvent.HALT, task) is Move.HALT:
         moves.halt(work, task)
     return _DONE
 
@@ -175,7 +175,7 @@ def task_halt(work: Workspace, request: TaskHalt) -> Answer:
 def task_continue(work: Workspace, request: TaskContinue) -> Answer:
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
-    moves.require(Move.REQUEUE, Event.CONTINUE, task)
+    moves.require(Move.REQUEUE, TaskEvent.CONTINUE, task)
     moves.queue(work, task)
     return _DONE
 

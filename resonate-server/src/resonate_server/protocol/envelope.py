@@ -47,7 +47,7 @@ class Envelope(Struct, frozen=True):
     data: Raw
 
 
-class Refusal(Struct, frozen=True):
+class UnreadableRequest(Struct, frozen=True):
     """A request without a readable envelope: as much of it as could be recovered, and what is wrong."""
 
     kind: str
@@ -55,7 +55,7 @@ class Refusal(Struct, frozen=True):
     message: str
 
 
-class Call(Struct, frozen=True):
+class CheckedRequest(Struct, frozen=True):
     """A request that passed every check that needs no state.
 
     ``debug_time`` (ms) replaces the clock where that is allowed.
@@ -76,7 +76,7 @@ _envelopes = msgspec.json.Decoder(Envelope)
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
-def open_envelope(body: bytes) -> Envelope | Refusal:
+def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
     """Read a request body as far as it concerns every kind.
 
     The first failing check decides, in the order of section 1.3.
@@ -89,13 +89,13 @@ def open_envelope(body: bytes) -> Envelope | Refusal:
     return envelope
 
 
-def decode_call(envelope: Envelope) -> Call:
+def decode_request(envelope: Envelope) -> CheckedRequest:
     """Read ``data`` as the kind demands. Raises :class:`Malformed`, or :class:`Unsupported`."""
     decoder = _requests.get(envelope.kind)
     if decoder is None:
         raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
     time = envelope.head.debug_time
-    return Call(
+    return CheckedRequest(
         corr_id=envelope.head.corr_id,
         request=_decode(decoder, envelope.data),
         debug_time=None if time is UNSET else time,
@@ -172,7 +172,7 @@ def _readable(message: str) -> str:
     return message
 
 
-def _refuse(body: bytes, error: Malformed) -> Refusal:
+def _refuse(body: bytes, error: Malformed) -> UnreadableRequest:
     """Recover what a client needs to match the answer with its request, where it can be recovered."""
     kind, corr_id = "unknown", "0"
     try:
@@ -183,7 +183,7 @@ def _refuse(body: bytes, error: Malformed) -> Refusal:
         head = raw.get("head")
         kind = _text_or(raw.get("kind"), kind)
         corr_id = _text_or(head.get("corrId"), corr_id) if isinstance(head, dict) else corr_id
-    return Refusal(kind=kind, corr_id=corr_id, message=error.message)
+    return UnreadableRequest(kind=kind, corr_id=corr_id, message=error.message)
 
 
 def _text_or(value: Any, default: str) -> str:

@@ -86,11 +86,11 @@ def function_name(excerpt: Excerpt | None) -> str | None:
     return _found(_bytes(excerpt.head)) or _found(_bytes(excerpt.tail))
 
 
-class _Call(Struct):
+class _Invocation(Struct):
     func: Any = None
 
 
-_calls = msgspec.json.Decoder(_Call)
+_calls = msgspec.json.Decoder(_Invocation)
 
 
 def _called(data: bytes | None) -> str | None:

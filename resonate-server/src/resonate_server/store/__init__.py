@@ -114,7 +114,7 @@ class Decided(Struct, frozen=True):
     request: Request | None = None
 
 
-class Listener(Protocol):
+class DecisionListener(Protocol):
     """Who is told of everything that was decided; called on the event loop, after the commit, in its order."""
 
     def decided(self, decided: Decided) -> None:
@@ -141,7 +141,7 @@ class Store(Protocol):
     lost: asyncio.Future[str]
     """Its result is for people: the store was taken away, and there is nothing to go on with."""
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: DecisionListener) -> None:
         """Begin to work."""
 
     async def close(self) -> None:
@@ -241,9 +241,6 @@ class View(Protocol):
 
         With their params; their values need not be read.
         """
-
-    def count_pending_roots(self, limit: int, now: int) -> int:
-        """How many roots are pending, of the newest ``limit`` external and as many internal ones; at most ``limit``."""
 
     def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         """The promises of a tree, ascending by id from after ``after`` on, one by one."""

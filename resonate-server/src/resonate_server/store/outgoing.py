@@ -1,7 +1,8 @@
 """How many bytes of large answers are under way: decided, and not yet written out to those who asked.
 
 Requests are decided many at a time, and a small one may be answered with megabytes, which are in memory several times
-over (texts, rows, JSON). Who finds no room waits for some of them to leave.
+over (texts, rows, JSON). Who finds no room waits for some of them to leave. Why this is not one with the budget of the
+requests is said there, in :mod:`resonate_server.http.budget`.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ MAX_WORKERS = 1_000
 """Workers that are shown. Those that are gone, and the youngest, are left out first."""
 
 
-class Worker(Struct, gc=False):
+class WorkerView(Struct, gc=False):
     """One process in one group. ``held`` is ``None`` where it must not be told."""
 
     pid: str
@@ -23,22 +23,22 @@ class Worker(Struct, gc=False):
     gone_at: int | None
 
 
-class Group(Struct, frozen=True):
+class GroupView(Struct, frozen=True):
     """``waiting``: tasks that are owed to a worker of the group."""
 
     name: str
     waiting: int | None
-    workers: list[Worker]
+    workers: list[WorkerView]
 
 
-def groups(members: Iterable[Member], occupation: Occupation) -> list[Group]:
+def groups(members: Iterable[Member], occupation: Occupation) -> list[GroupView]:
     """Everybody, and what waits for them, ascending by name."""
-    workers: dict[str, list[Worker]] = {name: [] for name in occupation.queued}
+    workers: dict[str, list[WorkerView]] = {name: [] for name in occupation.queued}
     for each in sorted(members, key=_by_arrival)[:MAX_WORKERS]:
         held = occupation.held.get(each.pid, 0)
-        worker = Worker(each.pid, each.group, each.since, each.heard, each.state, held, each.gone_at)
+        worker = WorkerView(each.pid, each.group, each.since, each.heard, each.state, held, each.gone_at)
         workers.setdefault(each.group, []).append(worker)
-    return [Group(name, occupation.queued.get(name, 0), workers[name]) for name in sorted(workers)]
+    return [GroupView(name, occupation.queued.get(name, 0), workers[name]) for name in sorted(workers)]
 
 
 def _by_arrival(member: Member) -> tuple[bool, int, str]:

@@ -14,7 +14,7 @@ from functools import partial
 from resonate_server.engine import ReadFailed
 from resonate_server.metrics import GroupFigures
 from resonate_server.store import Backlog, Holding, OpenTask, View
-from resonate_server.watch.watch import Reader
+from resonate_server.watch.chain_reader import RowReader
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Survey:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: RowReader,
         workers: Callable[[], dict[str, int]],
         now: Callable[[], int],
         uptime: Callable[[], float] = time.monotonic,

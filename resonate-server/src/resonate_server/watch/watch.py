@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
 
-from resonate_server.delivery.observer import Observer as DeliveryObserver
 from resonate_server.delivery.presence import Member
-from resonate_server.engine.observer import Observer as EngineObserver
+from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
-from resonate_server.store import Decided, View
-from resonate_server.watch.chains import Chains
+from resonate_server.store import Decided
+from resonate_server.watch.chain_reader import ChainReader, RowReader
 from resonate_server.watch.derive import is_worth_telling
 from resonate_server.watch.events import (
     Event,
@@ -22,40 +21,37 @@ from resonate_server.watch.events import (
     WorkerSilent,
 )
 from resonate_server.watch.feed import Feed
-from resonate_server.watch.intake import Intake
 from resonate_server.watch.outages import Outage, Outages
+from resonate_server.watch.report_buffer import ReportBuffer
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.roster import Group, groups
+from resonate_server.watch.roster import GroupView, groups
 from resonate_server.watch.spells import Spells
 
 
-class Reader(Protocol):
-    """Where rows are read."""
-
-    async def read[T](self, query: Callable[[View], T]) -> T:
-        """What ``query`` finds among the committed rows."""
-
-
-class Watch(EngineObserver, DeliveryObserver):
+class Watch(DecisionObserver, WorkerObserver):
     """Used on the event loop only. ``members`` tells who is there, ``now`` the time in ms since the epoch.
 
     ``alive``: the file by which a restart knows how long it took.
     """
 
     def __init__(
-        self, reader: Reader, members: Callable[[], Iterable[Member]], now: Callable[[], int], alive: Path | None = None
+        self,
+        reader: RowReader,
+        members: Callable[[], Iterable[Member]],
+        now: Callable[[], int],
+        alive: Path | None = None,
     ) -> None:
         self.ring = Ring()
         self.feed = Feed(self.ring)
         self._spells = Spells(now())
         self.outages = Outages(alive, now, self._ended)
-        self.chains = Chains(reader, self.ring, self._spells, self.outages, now)
+        self.chains = ChainReader(reader, self.ring, self._spells, self.outages, now)
         self.now = now
         self._reader = reader
         self._members = members
-        self._intake = Intake(self.ring)
+        self._buffer = ReportBuffer(self.ring)
 
-    async def groups(self) -> list[Group]:
+    async def groups(self) -> list[GroupView]:
         """All groups with their workers."""
         occupation = await self._reader.read(lambda store: store.occupation())
         return groups(self._members(), occupation)
@@ -64,31 +60,31 @@ class Watch(EngineObserver, DeliveryObserver):
 
     def decided(self, decided: Decided) -> None:
         if is_worth_telling(decided):
-            self._intake.put(decided)
+            self._buffer.put(decided)
             self.feed.reported()
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
-    def connected(self, group: str, pid: str, again: bool) -> None:
+    def worker_connected(self, group: str, pid: str, again: bool) -> None:
         self._spells.connected(group, pid, self.now())
         self._happened(WorkerConnected(0, self.now(), group, pid, again))
 
-    def left(self, group: str, pid: str, planned: bool) -> None:
+    def worker_left(self, group: str, pid: str, planned: bool) -> None:
         if not planned:  # An end that the server planned says nothing about the worker.
             self._spells.left(group, pid, self.now())
         self._happened(WorkerLeft(0, self.now(), group, pid, planned))
 
-    def silent(self, group: str, pid: str) -> None:
+    def worker_silent(self, group: str, pid: str) -> None:
         self._happened(WorkerSilent(0, self.now(), group, pid))
 
-    def gone(self, group: str, pid: str) -> None:
+    def worker_gone(self, group: str, pid: str) -> None:
         self._spells.left(group, pid, self.now())
         self._happened(WorkerGone(0, self.now(), group, pid))
 
-    def heard(self, group: str, pid: str) -> None:
+    def worker_heard(self, group: str, pid: str) -> None:
         self._happened(WorkerHeard(0, self.now(), group, pid))
 
-    def sent(self, group: str, pid: str, execute: Execute) -> None:
+    def task_sent(self, group: str, pid: str, execute: Execute) -> None:
         self._happened(TaskSent(0, self.now(), None, execute.task_id, group, pid, execute.version))
 
     def _ended(self, outage: Outage) -> None:
@@ -96,5 +92,5 @@ class Watch(EngineObserver, DeliveryObserver):
         self.feed.reported()
 
     def _happened(self, event: Event) -> None:
-        self._intake.put(event)
+        self._buffer.put(event)
         self.feed.reported()

@@ -14,5 +14,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Moves by hand what the hub and its connections take for the time."""
     clock = Clock()
     monkeypatch.setattr("resonate_server.delivery.hub.time", clock)
-    monkeypatch.setattr("resonate_server.delivery.connection.time", clock)
+    monkeypatch.setattr("resonate_server.delivery.worker_stream.time", clock)
     return clock

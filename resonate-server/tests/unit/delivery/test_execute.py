@@ -6,9 +6,9 @@ import time
 import pytest
 from unit.hubs import PORTION, Clock, Scene, execute, received, unblock
 
-from resonate_server.delivery.connection import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
 from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SLICE_S
 from resonate_server.delivery.presence import SILENT_MS
+from resonate_server.delivery.worker_stream import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
 from resonate_server.protocol.messages import Execute
 
 
@@ -278,7 +278,7 @@ class TestDeadWorker:
         scene.hub.disconnect(worker, planned=False)
 
         assert [member.state for member in scene.presence.members()] == ["connected"]
-        assert scene.hub.connections == 0
+        assert scene.hub.streams == 0
 
 
 class TestNewestWins:
@@ -326,7 +326,7 @@ class TestNewestWins:
         scene.worker("w1")
         scene.worker("w2")
 
-        assert scene.hub.connections == 2
+        assert scene.hub.streams == 2
 
 
 class TestChoice:
@@ -509,7 +509,7 @@ class TestSilentWorker:
     @pytest.mark.parametrize("target", ["poll://any@workers", "poll://any@workers/w1"])
     async def test_it_is_passed_over_though_it_was_its_turn(self, scene: Scene, target: str) -> None:
         silent, other = scene.worker("w1"), scene.worker("w2")
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
 
         scene.send(execute("t", target))
 
@@ -521,7 +521,7 @@ class TestSilentWorker:
         await received(silent)
         other = scene.worker("w2")
 
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
 
         assert (await received(silent), await received(other)) == ([], ["t"])
 
@@ -529,7 +529,7 @@ class TestSilentWorker:
         silent = scene.worker("w1")
         scene.send(execute("early"))
         await received(silent)
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
 
         scene.send(execute("late"))
 
@@ -537,7 +537,7 @@ class TestSilentWorker:
 
     async def test_a_uni_address_still_means_it(self, scene: Scene) -> None:
         silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
 
         scene.send(execute("t", "poll://uni@workers/w1"))
 
@@ -545,8 +545,8 @@ class TestSilentWorker:
 
     async def test_once_it_is_heard_of_it_takes_its_turn(self, scene: Scene) -> None:
         once_silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.silent("w1")
-        scene.hub.heard("w1")
+        scene.hub.fell_silent("w1")
+        scene.hub.heard_from("w1")
 
         scene.send(execute("t"))
 
@@ -554,7 +554,7 @@ class TestSilentWorker:
 
     async def test_a_new_stream_is_a_sign_of_life(self, scene: Scene) -> None:
         scene.worker("w1"), scene.worker("w2")
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
         back = scene.worker("w1")
 
         scene.send(*many(2))
@@ -563,7 +563,7 @@ class TestSilentWorker:
 
     async def test_it_is_not_passed_over_for_ever(self, scene: Scene) -> None:
         silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.silent("w1")
+        scene.hub.fell_silent("w1")
         scene.now += SILENT_MS
 
         scene.send(execute("t"))
@@ -598,7 +598,7 @@ class TestUnclaimed:
 
     async def test_it_comes_by_itself(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.01)
-        monkeypatch.setattr("resonate_server.delivery.connection.UNCLAIMED_S", 0.02)
+        monkeypatch.setattr("resonate_server.delivery.worker_stream.UNCLAIMED_S", 0.02)
         worker = scene.worker()
         scene.hub.connect("workers", "w2")  # The first to be connected has begun the rounds at the usual pace.
         scene.hub.stop()

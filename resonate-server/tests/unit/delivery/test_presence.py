@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from resonate_server.delivery.observer import Observer
 from resonate_server.delivery.presence import (
     ABSENT_MS,
     GONE_KEPT_MS,
@@ -15,13 +14,14 @@ from resonate_server.delivery.presence import (
     Presence,
     State,
 )
+from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.protocol.messages import Execute
 
 GRACE_S = 0.03
 PATIENCE_S = 10.0
 
 
-class Scene(Observer):
+class Scene(WorkerObserver):
     """Presence at a time that moves by hand, but for the grace period, and what it has told."""
 
     def __init__(self, grace_seconds: float) -> None:
@@ -31,22 +31,22 @@ class Scene(Observer):
         self.presence = Presence(grace_seconds, lambda: self.now, self.judged.append)
         self.presence.observer = self
 
-    def connected(self, group: str, pid: str, again: bool) -> None:
+    def worker_connected(self, group: str, pid: str, again: bool) -> None:
         self.told.append(("back" if again else "connected", group, pid))
 
-    def left(self, group: str, pid: str, planned: bool) -> None:
+    def worker_left(self, group: str, pid: str, planned: bool) -> None:
         self.told.append(("ended" if planned else "left", group, pid))
 
-    def silent(self, group: str, pid: str) -> None:
+    def worker_silent(self, group: str, pid: str) -> None:
         self.told.append(("silent", group, pid))
 
-    def gone(self, group: str, pid: str) -> None:
+    def worker_gone(self, group: str, pid: str) -> None:
         self.told.append(("gone", group, pid))
 
-    def heard(self, group: str, pid: str) -> None:
+    def worker_heard(self, group: str, pid: str) -> None:
         self.told.append(("heard", group, pid))
 
-    def sent(self, group: str, pid: str, _: Execute) -> None:
+    def task_sent(self, group: str, pid: str, _: Execute) -> None:
         self.told.append(("sent", group, pid))
 
     @property
@@ -108,7 +108,7 @@ class TestABrokenStream:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
 
-        strict.presence.heard("pid")
+        strict.presence.heard_from("pid")
         await asyncio.sleep(3 * GRACE_S)
 
         assert strict.judged == []
@@ -175,25 +175,25 @@ class TestAPlannedEnd:
 class TestALapsedLease:
     async def test_it_makes_silent_and_a_request_takes_it_back(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
-        patient.presence.silent("pid")
+        patient.presence.fell_silent("pid")
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, True)
         patient.now += 1
 
-        patient.presence.heard("pid")
+        patient.presence.heard_from("pid")
 
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.CONNECTED, False)
         assert patient.told[1:] == [("silent", "bar", "pid"), ("heard", "bar", "pid")]
 
     async def test_who_is_silent_is_not_avoided_for_ever(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
-        patient.presence.silent("pid")
+        patient.presence.fell_silent("pid")
         patient.now += SILENT_MS
 
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, False)
 
     async def test_a_new_stream_is_a_sign_of_life(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
-        patient.presence.silent("pid")
+        patient.presence.fell_silent("pid")
 
         patient.presence.connected("bar", "pid")
 
@@ -204,7 +204,7 @@ class TestALapsedLease:
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
 
-        strict.presence.silent("pid")
+        strict.presence.fell_silent("pid")
 
         assert strict.only.state is State.GONE
         assert strict.told[-1] == ("gone", "bar", "pid")
@@ -215,7 +215,7 @@ class TestHeardOf:
         patient.presence.connected("bar", "pid")
         for later in (1, 500, HEARD_EVERY_MS - 501, 1):
             patient.now += later
-            patient.presence.heard("pid")
+            patient.presence.heard_from("pid")
 
         assert patient.told[1:] == [("heard", "bar", "pid")] * 2
         assert patient.only.heard == patient.now
@@ -227,14 +227,14 @@ class TestHeardOf:
         patient.told.clear()
         for later in (0, 4_999, 1):
             patient.now += later
-            patient.presence.heard("pid-7")
+            patient.presence.heard_from("pid-7")
 
         assert patient.told == [("heard", "bar", "pid-7")] * 2
 
 
 async def test_of_processes_without_a_stream_nothing_is_known(patient: Scene) -> None:
-    patient.presence.heard("pid")
-    patient.presence.silent("pid")
+    patient.presence.heard_from("pid")
+    patient.presence.fell_silent("pid")
 
     assert (patient.told, patient.presence.members(), patient.presence.is_silent("pid")) == ([], [], False)
 

@@ -6,16 +6,16 @@ import pytest
 from msgspec.structs import replace
 from unit.hubs import Clock, Scene, execute, received, unblock
 
-from resonate_server.delivery import Connection
-from resonate_server.delivery.connection import DOUBT_S, UNBLOCK_WINDOW, WINDOW
+from resonate_server.delivery import WorkerStream
 from resonate_server.delivery.unblocks import ALL_BYTES, STREAM_BYTES
+from resonate_server.delivery.worker_stream import DOUBT_S, UNBLOCK_WINDOW, WINDOW
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Value
 
 ANY = "poll://any@callers"
 
 
-async def all_received(connection: Connection) -> list[str]:
+async def all_received(connection: WorkerStream) -> list[str]:
     """Also what its stream is given once it has taken what there was."""
     seen: list[str] = []
     while batch := await received(connection):

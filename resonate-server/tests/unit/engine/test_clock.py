@@ -1,6 +1,6 @@
 """The server's time goes on whatever happens to the clock of the machine."""
 
-from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, Machine, ServerClock
+from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, MachineClock, ServerClock
 
 HOUR_MS = 3_600_000
 NOON = 1_700_000_000_000
@@ -13,7 +13,7 @@ class Clocks:
         self.wall = NOON
         self.uptime = 7_000
         self.boot = "first"
-        self.machine = Machine(lambda: self.wall, lambda: self.uptime, lambda: self.boot)
+        self.machine = MachineClock(lambda: self.wall, lambda: self.uptime, lambda: self.boot)
 
     def pass_ms(self, ms: int) -> None:
         self.wall += ms

@@ -6,7 +6,7 @@ import pytest
 from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle
 from unit.engines import Bench
 
-from resonate_server.engine.observer import Nobody
+from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire
@@ -16,7 +16,7 @@ LISTENER = "poll://uni@callers/c1"
 DEADLINE = START + 60 * SECOND
 
 
-class Witness(Nobody):
+class Witness(DecisionObserver):
     def __init__(self) -> None:
         self.seen: list[Decided] = []
 

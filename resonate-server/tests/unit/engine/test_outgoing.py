@@ -7,7 +7,7 @@ from unit.driver import CORR_ID, promise_create, value
 from unit.engines import Bench
 
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, TaskAcquire
 from resonate_server.store import outgoing
 from resonate_server.store.outgoing import MAX_OUTGOING_BYTES
@@ -18,7 +18,7 @@ FITTING = 4
 
 
 def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
-    return bench.engine.submit(Call(corr_id=CORR_ID, request=request))
+    return bench.engine.submit(CheckedRequest(corr_id=CORR_ID, request=request))
 
 
 async def filled(bench: Bench, more: int = 0) -> list[asyncio.Future[Answer]]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from resonate_server.http.budget import Full, Room, Unfinished
+from resonate_server.http.budget import Full, Quota, Unfinished
 
 
 class Sender:
@@ -18,14 +18,14 @@ class Sender:
 
 
 async def test_what_fits_has_its_place_at_once() -> None:
-    room = Room(10, may_wait=10)
+    room = Quota(10, may_wait=10)
 
     assert room.ask(4) is None
     assert room.ask(6) is None
 
 
 async def test_what_does_not_fit_waits_until_enough_is_given_back() -> None:
-    room = Room(10, may_wait=10)
+    room = Quota(10, may_wait=10)
     room.ask(4)
     room.ask(6)
     place = room.ask(5)
@@ -38,7 +38,7 @@ async def test_what_does_not_fit_waits_until_enough_is_given_back() -> None:
 
 
 async def test_nobody_is_overtaken_by_somebody_smaller() -> None:
-    room = Room(10, may_wait=20)
+    room = Quota(10, may_wait=20)
     room.ask(8)
     large, small = room.ask(9), room.ask(1)
     assert large is not None
@@ -49,7 +49,7 @@ async def test_nobody_is_overtaken_by_somebody_smaller() -> None:
 
 
 async def test_one_that_no_longer_waits_is_passed_over() -> None:
-    room = Room(10, may_wait=20)
+    room = Quota(10, may_wait=20)
     room.ask(10)
     first, second = room.ask(10), room.ask(10)
     assert first is not None
@@ -61,11 +61,11 @@ async def test_one_that_no_longer_waits_is_passed_over() -> None:
 
 
 async def test_more_than_the_whole_room_is_given_alone() -> None:
-    assert Room(10, may_wait=0).ask(11) is None
+    assert Quota(10, may_wait=0).ask(11) is None
 
 
 async def test_there_is_a_limit_of_what_may_wait() -> None:
-    room = Room(10, may_wait=10)
+    room = Quota(10, may_wait=10)
     room.ask(10)
     room.ask(10)
 
@@ -74,7 +74,7 @@ async def test_there_is_a_limit_of_what_may_wait() -> None:
 
 
 async def test_a_place_that_was_given_up_counts_no_more() -> None:
-    room = Room(10, may_wait=10)
+    room = Quota(10, may_wait=10)
     room.ask(10)
     place = room.ask(10)
     assert isinstance(place, asyncio.Future)

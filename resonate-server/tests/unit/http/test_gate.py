@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from resonate_server.config import Cors, Server
+from resonate_server.config import Cors, ServerSettings
 from resonate_server.http.gate import (
     FOREIGN_ORIGIN,
     FOREIGN_SITE,
     MALFORMED_HOST,
-    MAX_TOLD,
+    MAX_LOGGED,
     UNDECLARED_BODY,
     UNKNOWN_HOST,
     Gate,
@@ -20,7 +20,7 @@ from resonate_server.http.gate import (
 
 OURS, THEIRS, LISTED = "http://localhost:8001", "http://localhost:3000", "https://listed.example"
 PAGES = ("/", "/ui/")
-SERVER = Server(
+SERVER = ServerSettings(
     bind="192.168.1.5",
     hosts="resonate-server, Fancy.Example., fd00::1, with-port.example:9",
     url="https://public.example:444/resonate",
@@ -32,7 +32,7 @@ def judge(
     headers: dict[str, str],
     method: str = "POST",
     path: str = "/",
-    server: Server = SERVER,
+    server: ServerSettings = SERVER,
     host: str = "localhost:8001",
 ) -> Refusal | None:
     """``headers`` come on top of a ``Host``."""
@@ -49,7 +49,7 @@ class TestHosts:
         ],
     )  # fmt: skip
     def test_every_server_goes_by_loopback(self, host: str) -> None:
-        assert judge({}, server=Server(), host=host) is None
+        assert judge({}, server=ServerSettings(), host=host) is None
 
     @pytest.mark.parametrize(
         "host",
@@ -60,7 +60,7 @@ class TestHosts:
     )  # fmt: skip
     def test_it_goes_by_the_names_it_was_given(self, host: str) -> None:
         assert judge({}, host=host) is None
-        assert judge({}, server=Server(), host=host) is UNKNOWN_HOST
+        assert judge({}, server=ServerSettings(), host=host) is UNKNOWN_HOST
 
     @pytest.mark.parametrize(
         "host",
@@ -82,17 +82,17 @@ class TestHosts:
             "localhost\t", "localhost:\N{ARABIC-INDIC DIGIT EIGHT}",
         ],
     )  # fmt: skip
-    @pytest.mark.parametrize("server", [SERVER, Server(hosts="*")], ids=["names", "any"])
-    def test_what_is_no_host_is_refused_by_all(self, host: str, server: Server) -> None:
+    @pytest.mark.parametrize("server", [SERVER, ServerSettings(hosts="*")], ids=["names", "any"])
+    def test_what_is_no_host_is_refused_by_all(self, host: str, server: ServerSettings) -> None:
         assert judge({}, server=server, host=host) is MALFORMED_HOST
 
     def test_a_star_takes_any_name(self) -> None:
-        assert judge({}, server=Server(hosts=["*"]), host="whatever.example:1") is None
+        assert judge({}, server=ServerSettings(hosts=["*"]), host="whatever.example:1") is None
 
     def test_listening_everywhere_is_no_name(self) -> None:
         """By these a browser reaches this machine, and does not say whose page asks."""
-        assert judge({}, server=Server(bind="0.0.0.0"), host="0.0.0.0:8001") is UNKNOWN_HOST
-        assert judge({}, server=Server(bind="::"), host="[::]:8001") is UNKNOWN_HOST
+        assert judge({}, server=ServerSettings(bind="0.0.0.0"), host="0.0.0.0:8001") is UNKNOWN_HOST
+        assert judge({}, server=ServerSettings(bind="::"), host="[::]:8001") is UNKNOWN_HOST
 
     def test_a_program_of_old_sends_none(self) -> None:
         assert Gate(SERVER).judge("GET", "/health", {}) is None
@@ -161,7 +161,7 @@ class TestOrigins:
         assert judge({"Origin": LISTED, **site}, "OPTIONS") is None
 
     def test_a_star_lists_all(self) -> None:
-        server = Server(cors=Cors(allow_origins="*"))
+        server = ServerSettings(cors=Cors(allow_origins="*"))
         for origin in (THEIRS, "null"):
             assert judge({"Origin": origin, **JSON, "Sec-Fetch-Site": "cross-site"}, server=server) is None
 
@@ -267,9 +267,9 @@ class TestJournal:
     def test_each_reason_host_and_origin_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
         for _ in range(3):
-            journal.tell(UNKNOWN_HOST, {"host": "evil.test"})
-            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "http://evil.test"})
-            journal.tell(FOREIGN_ORIGIN, {"host": "localhost", "origin": "null"})
+            journal.log(UNKNOWN_HOST, {"host": "evil.test"})
+            journal.log(FOREIGN_ORIGIN, {"host": "localhost", "origin": "http://evil.test"})
+            journal.log(FOREIGN_ORIGIN, {"host": "localhost", "origin": "null"})
 
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
         assert "'evil.test'" in caplog.messages[0]
@@ -277,7 +277,7 @@ class TestJournal:
         assert "'http://evil.test'" in caplog.messages[1]
 
     def test_a_value_stays_on_its_line_and_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
-        Journal().tell(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
+        Journal().log(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
 
         (message,) = caplog.messages
         assert message.isascii()
@@ -286,9 +286,9 @@ class TestJournal:
 
     def test_whoever_makes_up_names_does_not_fill_log_or_memory(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
-        for number in range(10 * MAX_TOLD):
-            journal.tell(UNKNOWN_HOST, {"host": f"{number}.test"})
+        for number in range(10 * MAX_LOGGED):
+            journal.log(UNKNOWN_HOST, {"host": f"{number}.test"})
 
-        assert len(caplog.messages) == MAX_TOLD + 1
+        assert len(caplog.messages) == MAX_LOGGED + 1
         assert "resonate_refused_total" in caplog.messages[-1]
-        assert len(journal._told) == MAX_TOLD + 1
+        assert len(journal._logged) == MAX_LOGGED + 1

@@ -8,18 +8,18 @@ from resonate.connections import HttpConnection
 from resonate.send import Sender
 from resonate.transport import Transport
 
-from resonate_server.http.lane import MAX_BODY_BYTES, Head, read_head
+from resonate_server.http.lane import MAX_BODY_BYTES, HttpHead, read_head
 
 HOST = "Host: localhost:8001"
 LENGTH = "Content-Length: 12"
 
 
-def head(*lines: str, request: str = "POST / HTTP/1.1") -> Head | None:
+def head(*lines: str, request: str = "POST / HTTP/1.1") -> HttpHead | None:
     return read_head("\r\n".join([request, *lines]).encode("latin-1"), "localhost:8001".__eq__)
 
 
 def test_a_plain_request_stays() -> None:
-    assert head(HOST, LENGTH) == Head(length=12, authorization=None)
+    assert head(HOST, LENGTH) == HttpHead(length=12, authorization=None)
 
 
 async def test_what_the_sdk_sends_stays(unused_tcp_port: int) -> None:
@@ -46,7 +46,7 @@ def test_an_unknown_field_of_an_sdk_leaves(line: str) -> None:
 
 
 def test_space_around_a_value_is_none_of_it() -> None:
-    assert head(HOST, "Content-Length: \t 12 \t", "authorization:Bearer x ") == Head(12, "Bearer x")
+    assert head(HOST, "Content-Length: \t 12 \t", "authorization:Bearer x ") == HttpHead(12, "Bearer x")
 
 
 @pytest.mark.parametrize(

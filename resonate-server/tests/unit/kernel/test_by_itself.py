@@ -9,7 +9,7 @@ from unit.rows import transaction
 from resonate_server import kernel
 from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
 from resonate_server.protocol.answers import Answer, Nothing
-from resonate_server.protocol.envelope import Call
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import DebugTick, PromiseGet
@@ -78,7 +78,7 @@ def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
 
 def test_a_rule_tells_who_asks_and_as_of_when() -> None:
     tick, get = DebugTick(time=5), PromiseGet(id="p")
-    call = Call(corr_id="1", request=get, debug_time=7)
+    call = CheckedRequest(corr_id="1", request=get, debug_time=7)
 
     rules = [rule for _, rule in (kernel.due(RULES), kernel.due(RULES, tick, 5), kernel.answering(call, RULES))]
 

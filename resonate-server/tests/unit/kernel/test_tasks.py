@@ -19,7 +19,7 @@ from unit.driver import (
     value,
 )
 
-from resonate_server.kernel.model import Task, TaskClaimed
+from resonate_server.kernel.model import ClaimNotice, Task
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
@@ -260,10 +260,10 @@ class TestAcquire:
 
     @pytest.mark.parametrize(
         ("version", "lost_at", "expected"),
-        [(0, None, TaskClaimed(60, None)), (1, None, TaskClaimed(None, None)), (1, 40, TaskClaimed(None, 20))],
+        [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
     )
     def test_tells_how_long_a_task_has_waited_for_its_first_worker_or_since_it_lost_one(
-        self, server: Driver, version: int, lost_at: int | None, expected: TaskClaimed
+        self, server: Driver, version: int, lost_at: int | None, expected: ClaimNotice
     ) -> None:
         server.create("t")
         if version:

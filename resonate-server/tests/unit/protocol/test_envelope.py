@@ -9,7 +9,7 @@ from msgspec import UNSET
 from unit.reading import read
 
 from resonate_server.protocol.answers import Answer, ClaimData, Nothing, PromiseData, PromisePage, TaskData, TaskPage
-from resonate_server.protocol.envelope import VERSION, Call, Refusal, encode_response
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, encode_response
 from resonate_server.protocol.errors import Unsupported
 from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 from resonate_server.protocol.requests import KINDS, PromiseCreate, PromiseGet
@@ -21,22 +21,22 @@ def body(kind: Any = "promise.get", head: Any = HEAD, data: Any = None, **more: 
     return json.dumps({"kind": kind, "head": head, "data": {"id": "p"} if data is None else data, **more}).encode()
 
 
-def refused(raw: bytes) -> Refusal:
+def refused(raw: bytes) -> UnreadableRequest:
     result = read(raw)
-    assert isinstance(result, Refusal)
+    assert isinstance(result, UnreadableRequest)
     assert result.message
     return result
 
 
-def accepted(raw: bytes) -> Call:
+def accepted(raw: bytes) -> CheckedRequest:
     result = read(raw)
-    assert isinstance(result, Call), result
+    assert isinstance(result, CheckedRequest), result
     return result
 
 
 class TestAccepted:
     def test_a_complete_envelope(self) -> None:
-        assert accepted(body()) == Call(corr_id="c-1", request=PromiseGet(id="p"))
+        assert accepted(body()) == CheckedRequest(corr_id="c-1", request=PromiseGet(id="p"))
 
     def test_unknown_members_are_ignored_everywhere(self) -> None:
         raw = body(head=HEAD | {"resonate:origin": "x", "n": 1}, data={"id": "p", "x": [1.5, None, {}]}, more=[None])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from unit.reading import read
 
-from resonate_server.protocol.envelope import VERSION, Call, Refusal
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest
 from resonate_server.protocol.records import EMPTY, PromiseState, Value
 from resonate_server.protocol.requests import (
     MAX_ID_CHARACTERS,
@@ -69,13 +69,13 @@ def raw(kind: str, data: Any) -> bytes:
 
 def accepted(kind: str, data: Any) -> Request:
     result = read(raw(kind, data))
-    assert isinstance(result, Call), result
+    assert isinstance(result, CheckedRequest), result
     return result.request
 
 
 def refused(kind: str, data: Any) -> str:
     result = read(raw(kind, data))
-    assert isinstance(result, Refusal), result
+    assert isinstance(result, UnreadableRequest), result
     return result.message
 
 
@@ -192,12 +192,12 @@ class TestIds:
         """They have no UTF-8 and could neither be stored nor sent."""
         body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
 
-        assert isinstance(read(body), Refusal)
+        assert isinstance(read(body), UnreadableRequest)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
     def test_what_is_not_utf_8_is_refused(self, invalid: bytes) -> None:
         result = read(raw("promise.get", {"id": "X"}).replace(b"X", invalid))
-        assert isinstance(result, Refusal)
+        assert isinstance(result, UnreadableRequest)
 
 
 class TestIntegers:
@@ -217,7 +217,7 @@ class TestIntegers:
     )
     def test_what_is_no_number_is_refused(self, number: bytes) -> None:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', number))
-        assert isinstance(result, Refusal)
+        assert isinstance(result, UnreadableRequest)
 
     @pytest.mark.parametrize(("kind", "path"), EVERY)
     def test_integral_floats_are_integers(self, kind: str, path: tuple[str | int, ...]) -> None:
@@ -226,7 +226,7 @@ class TestIntegers:
 
     def test_an_exponent_makes_an_integer_too(self) -> None:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', b"1.7e12"))
-        assert isinstance(result, Call)
+        assert isinstance(result, CheckedRequest)
         assert result.request == PromiseCreate("p", 1_700_000_000_000)
 
     @pytest.mark.parametrize(("kind", "path"), EVERY)
@@ -590,10 +590,10 @@ class TestDepth:
             "param": raw("promise.create", CREATE | {"param": "DEEP"}).replace(b'"DEEP"', deep),
         }
 
-        assert isinstance(read(bodies[place]), Refusal)
+        assert isinstance(read(bodies[place]), UnreadableRequest)
 
     def test_nesting_without_end(self) -> None:
-        assert isinstance(read(b'{"kind":"promise.get","data":' + b"[" * 1_000_000), Refusal)
+        assert isinstance(read(b'{"kind":"promise.get","data":' + b"[" * 1_000_000), UnreadableRequest)
 
     def test_wide_is_not_deep(self) -> None:
         accepted("promise.get", {"id": "p", "x": [[]] * 10_000})

@@ -14,7 +14,7 @@ from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseSearch
 from resonate_server.store.errors import StoreFailed
-from resonate_server.store.sqlite import Database, StoreUnusable, runs
+from resonate_server.store.sqlite import Database, StoreUnusable, sessions
 from resonate_server.store.sqlite.lock import PathTaken
 
 
@@ -103,7 +103,7 @@ class TestDiskUse:
 
         assert use is not None
         assert use.file == path.stat().st_size
-        assert use.log == runs.log_of(path).stat().st_size > 0
+        assert use.log == sessions.log_of(path).stat().st_size > 0
         assert use.free > 0
         store.close()
 
@@ -113,7 +113,7 @@ class TestDiskUse:
             with transaction(store):
                 large = promise(f"p-{number}", PromiseState.RESOLVED, value=Value(data="x" * 1_000_000))
                 store.write(changes(large))
-        full = path.stat().st_size + runs.log_of(path).stat().st_size
+        full = path.stat().st_size + sessions.log_of(path).stat().st_size
 
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 100)
@@ -151,20 +151,20 @@ class TestRecover:
         path.write_text("no database\n" * 1_000)
 
         with pytest.raises(StoreFailed):
-            runs.recover(path)
+            sessions.recover(path)
 
     def test_one_in_use_is_left_alone(self, path: Path) -> None:
         store = Database(path)
 
         with pytest.raises(PathTaken):
-            runs.recover(path)
+            sessions.recover(path)
         store.close()
 
     def test_a_run_has_a_number_of_its_own(self, path: Path) -> None:
         numbers = []
         for _ in range(3):
             Database(path).close()
-            run = runs.run_in_file(path)
+            run = sessions.session_in_file(path)
             assert run is not None
             numbers.append((run.number, run.is_open))
 
@@ -175,7 +175,7 @@ class TestRecover:
         if content is not None:
             path.write_bytes(content)
 
-        assert runs.run_in_file(path) is None
+        assert sessions.session_in_file(path) is None
 
     def test_a_file_that_was_refused_is_let_go_of(self, path: Path) -> None:
         path.write_text("no database\n" * 1_000)

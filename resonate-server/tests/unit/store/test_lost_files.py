@@ -11,7 +11,7 @@ from unit.rows import transaction
 from resonate_server.kernel.model import Changes, Footprint
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
 from resonate_server.store.errors import StoreLost
-from resonate_server.store.sqlite import Database, StoreUnusable, runs
+from resonate_server.store.sqlite import Database, StoreUnusable, sessions
 from resonate_server.store.sqlite.clock import ClockMark
 
 FAR = 4_102_444_800_000
@@ -112,33 +112,33 @@ def test_a_crashed_file_that_has_lost_its_log_is_refused_until_it_is_recovered(
     left = path.with_name("left.db")
     crash(path, left)
     store.close()
-    harm(runs.log_of(left))
+    harm(sessions.log_of(left))
     before = left.read_bytes()
     with pytest.raises(StoreUnusable, match=f"resonate-server recover --db {left}"):
         Database(left)
     assert left.read_bytes() == before
 
-    runs.recover(left)
+    sessions.recover(left)
     Database(left).close()
 
 
 def test_a_log_of_an_earlier_run_is_refused_and_put_aside_by_recovery(path: Path) -> None:
     store = Database(path)
     put(store, "a")
-    old_log = runs.log_of(path).read_bytes()
+    old_log = sessions.log_of(path).read_bytes()
     store.close()
     store = Database(path)
     put(store, "b")
     left = path.with_name("left.db")
     crash(path, left)
     store.close()
-    runs.log_of(left).write_bytes(old_log)
+    sessions.log_of(left).write_bytes(old_log)
     before = left.read_bytes()
     with pytest.raises(StoreUnusable, match="is an old one"):
         Database(left)
     assert left.read_bytes() == before
 
-    runs.recover(left)
+    sessions.recover(left)
     assert left.with_name("left.db-wal.old").read_bytes() == old_log
     Database(left).close()
 
@@ -147,7 +147,7 @@ def test_a_file_that_was_closed_needs_no_log(path: Path) -> None:
     store = Database(path)
     put(store, "a")
     store.close()
-    assert not runs.log_of(path).exists()
+    assert not sessions.log_of(path).exists()
     store = Database(path)
     assert has(store, "a")
     store.close()

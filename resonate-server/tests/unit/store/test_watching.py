@@ -101,18 +101,6 @@ class TestRoots:
 
         assert ids(store, state) == ["open" if state is PENDING else "over"]
 
-    def test_one_whose_deadline_has_passed_unnoticed_is_not_counted_as_pending(self, store: Database) -> None:
-        write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1), root("called"))
-
-        with transaction(store):
-            assert store.count_pending_roots(9, NOW) == 2
-
-    def test_pending_ones_are_counted_up_to_a_limit(self, store: Database) -> None:
-        write(store, *[root(f"{number}") for number in range(5)], root("r", state=RESOLVED), root("c", origin="1"))
-
-        with transaction(store):
-            assert [store.count_pending_roots(limit, NOW) for limit in (3, 5, 9)] == [3, 5, 5]
-
 
 class TestTree:
     def test_its_promises_are_shown_as_they_read_at_the_time(self, store: Database) -> None:

@@ -2,7 +2,7 @@
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation
-from resonate_server.watch.roster import MAX_WORKERS, Worker, groups
+from resonate_server.watch.roster import MAX_WORKERS, WorkerView, groups
 
 NOBODY_AT_WORK = Occupation(queued={}, held={})
 
@@ -15,7 +15,7 @@ def test_groups_tell_what_waits_and_workers_what_they_hold() -> None:
     bar, baz = groups([member("pid")], Occupation(queued={"bar": 2, "baz": 1}, held={"pid": 3, "other": 1}))
 
     assert (bar.name, bar.waiting) == ("bar", 2)
-    assert bar.workers == [Worker("pid", "bar", 7, 9, State.CONNECTED, held=3, gone_at=None)]
+    assert bar.workers == [WorkerView("pid", "bar", 7, 9, State.CONNECTED, held=3, gone_at=None)]
     assert (baz.name, baz.waiting, baz.workers) == ("baz", 1, [])
 
 

@@ -51,7 +51,7 @@ class Command(Struct, frozen=True):
     text: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
-class Action(Struct, frozen=True):
+class PageAction(Struct, frozen=True):
     """With ``commands`` it shows them, else it is posted to the address followed by ``/`` and ``name``, with what the
     fields hold as a JSON object."""
 
@@ -61,13 +61,13 @@ class Action(Struct, frozen=True):
     commands: Annotated[list[Command], Meta(max_length=16)] = []
 
 
-class Offer(Struct, frozen=True):
+class ActionList(Struct, frozen=True):
     """What the address answers."""
 
-    actions: Annotated[list[Action], Meta(max_length=16)] = []
+    actions: Annotated[list[PageAction], Meta(max_length=16)] = []
 
 
-class Shown(Offer, frozen=True):
+class ShownActions(ActionList, frozen=True):
     """The same for the page. ``trouble``: why there is nothing, in one sentence; empty if that is as it should be."""
 
     trouble: str = ""
@@ -85,7 +85,7 @@ class Done(Struct, frozen=True):
     id: Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 
-class _Refusal(Struct, frozen=True):
+class _ProblemDetails(Struct, frozen=True):
     """As RFC 9457 has it."""
 
     detail: str
@@ -97,7 +97,7 @@ class Actions:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._session: aiohttp.ClientSession
-        self._reading: asyncio.Task[Shown] | None = None
+        self._reading: asyncio.Task[ShownActions] | None = None
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(
@@ -111,7 +111,7 @@ class Actions:
     async def get(self, _: web.Request, access: Access) -> web.StreamResponse:
         """Nothing for those who may not click."""
         if access.prefix or not self._url:
-            return json(Shown())
+            return json(ShownActions())
         return json(await self._read())
 
     async def post(self, request: web.Request, access: Access) -> web.StreamResponse:
@@ -122,23 +122,23 @@ class Actions:
         click = _click(await _body(request))
         return json(await self._pass_on(request.match_info["name"], click), status=202)
 
-    async def _read(self) -> Shown:
+    async def _read(self) -> ShownActions:
         """Whoever asks while the address is being asked hears the same."""
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._offer())
+            self._reading = asyncio.create_task(self._fetch())
         return await asyncio.shield(self._reading)
 
-    async def _offer(self) -> Shown:
+    async def _fetch(self) -> ShownActions:
         try:
             status, answer = await self._ask("GET", self._url)
             if status != 200:
-                return Shown(trouble=f"{self._url} answers with status {status}")
-            offer = msgspec.json.decode(answer, type=Offer)
+                return ShownActions(trouble=f"{self._url} answers with status {status}")
+            listed = msgspec.json.decode(answer, type=ActionList)
         except Problem as problem:
-            return Shown(trouble=str(problem))
+            return ShownActions(trouble=str(problem))
         except NOT_JSON as error:
-            return Shown(trouble=f"{self._url} does not answer with a list of actions: {error}")
-        return Shown(offer.actions)
+            return ShownActions(trouble=f"{self._url} does not answer with a list of actions: {error}")
+        return ShownActions(listed.actions)
 
     async def _pass_on(self, name: str, click: Click) -> Done:
         status, answer = await self._ask("POST", f"{self._url}/{name}", msgspec.json.encode(click.fields))
@@ -201,6 +201,6 @@ def _click(body: bytes) -> Click:
 
 def _reason(status: int, answer: bytes) -> str:
     try:
-        return msgspec.json.decode(answer, type=_Refusal).detail[:MAX_REASON]
+        return msgspec.json.decode(answer, type=_ProblemDetails).detail[:MAX_REASON]
     except NOT_JSON:
         return f"it was refused with status {status}"

@@ -11,7 +11,7 @@ from resonate_server.http.connections import end_with_peer
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
-from resonate_server.watch.roster import Group
+from resonate_server.watch.roster import GroupView
 
 BEAT_S = 5.0
 """A line is written at least this often."""
@@ -38,14 +38,14 @@ class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
     at: int
     resumed: bool
     auth: bool
-    groups: list[Group]
+    groups: list[GroupView]
 
 
 class Beat(Struct, frozen=True, tag_field="kind", tag="beat"):
     """A sign of life, and the workers as they are, so that a viewer's own count cannot drift away."""
 
     at: int
-    groups: list[Group]
+    groups: list[GroupView]
 
 
 class Live:
@@ -102,7 +102,7 @@ class Live:
             groups=await self._groups(viewer),
         )
 
-    async def _groups(self, viewer: Viewer) -> list[Group]:
+    async def _groups(self, viewer: Viewer) -> list[GroupView]:
         """How much there is to do is told only to those who may see all of it."""
         groups = await self._watch.groups()
         if not viewer.prefix:

@@ -6,7 +6,7 @@ from resonate_server.config import Settings
 from resonate_server.http.auth import Guard
 from resonate_server.http.ui.access import add_headers, protected, tell_problems
 from resonate_server.http.ui.actions import Actions
-from resonate_server.http.ui.chains import ChainPages
+from resonate_server.http.ui.chain_routes import ChainRoutes
 from resonate_server.http.ui.files import Files
 from resonate_server.http.ui.live import Live
 from resonate_server.watch import Watch
@@ -26,7 +26,7 @@ def add_ui(app: web.Application, watch: Watch, guard: Guard, settings: Settings)
 
 def _build(watch: Watch, guard: Guard, settings: Settings) -> web.Application:
     ui = web.Application(middlewares=[tell_problems])
-    chains, actions = ChainPages(watch.chains), Actions(settings.ui.actions_url)
+    chains, actions = ChainRoutes(watch.chains), Actions(settings.ui.actions_url)
     live = Live(watch, settings.auth.enabled)
     ui.router.add_get("/api/events", protected(guard, live.get), allow_head=False)
     ui.router.add_get("/api/chains", protected(guard, chains.list))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
-from resonate_server.store.sqlite.runs import END_RUN
+from resonate_server.store.sqlite.sessions import END_SESSION
 
 PAGES_PER_STEP = 256
 """1 MiB: between two steps, transactions of the server go on."""
@@ -46,7 +46,7 @@ def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable
         copy.execute("PRAGMA synchronous = OFF")  # whoever keeps the file makes sure that it is on disk
         source.backup(copy, pages=PAGES_PER_STEP, progress=look, sleep=STEP_PAUSE_S)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, also for those who open it
-        copy.execute(END_RUN)
+        copy.execute(END_SESSION)
         copy.commit()
 
 

@@ -40,7 +40,7 @@ class Clock(Protocol):
         """What a restart goes on from."""
 
 
-class Machine(Struct, frozen=True):
+class MachineClock(Struct, frozen=True):
     """What the clock reads: wall time and uptime in ms; ``boot`` names the time since the machine was booted."""
 
     wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -51,8 +51,8 @@ class Machine(Struct, frozen=True):
 class ServerClock:
     """Goes on from ``mark``, or begins with the wall clock if there is none."""
 
-    def __init__(self, mark: ClockMark | None, machine: Machine | None = None) -> None:
-        self._machine = machine or Machine()
+    def __init__(self, mark: ClockMark | None, machine: MachineClock | None = None) -> None:
+        self._machine = machine or MachineClock()
         self._ahead = self._start(mark) - self._machine.uptime()
 
     def __call__(self) -> int:

@@ -66,7 +66,7 @@ from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
 from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.runs import end_run, log_of
+from resonate_server.store.sqlite.sessions import end_session, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 _AHEAD = {
@@ -184,7 +184,7 @@ class Database(View):
         The one method that waits for the disk.
         """
         if self._db.in_transaction:
-            with _told():
+            with _as_store_failures():
                 self._db.execute("COMMIT")
         self._check_identity()
         self._absent.clear()
@@ -201,7 +201,7 @@ class Database(View):
     def check(self) -> None:
         """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
         self._check_identity()
-        with _told():
+        with _as_store_failures():
             self._db.execute(statements.CHECK).fetchone()
 
     def try_to_write(self) -> None:
@@ -239,15 +239,15 @@ class Database(View):
         """Release files and locks; the database cannot be used afterwards."""
         self._closing.set()
         with self._copying:
-            self._end_run()
+            self._end_session()
             self._db.close()
         self._unlock()
 
-    def _end_run(self) -> None:
+    def _end_session(self) -> None:
         """If that fails, the next start finds the log as it is after a crash."""
         with suppress(sqlite3.Error):
             self.rollback()
-            end_run(self._db)
+            end_session(self._db)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -260,7 +260,7 @@ class Database(View):
         if not self._unwritten:
             return
         self._lost = True
-        with _told():
+        with _as_store_failures():
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             self._unwritten.execute(self._db)
@@ -590,7 +590,7 @@ class Database(View):
         pages, free = self._query(statements.COUNT_PAGES).fetchone()
         if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
             return False
-        with _told():
+        with _as_store_failures():
             self._db.execute(statements.GIVE_BACK).fetchall()
             self._db.execute(statements.CHECKPOINT).fetchall()
         self._identity.has_shrunk()
@@ -662,10 +662,6 @@ class Database(View):
         }
         return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
 
-    def count_pending_roots(self, limit: int, now: int) -> int:
-        (count,) = self._query(statements.COUNT_PENDING_ROOTS, {"limit": limit, "now": now}).fetchone()
-        return min(int(count), limit)
-
     def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
         for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
             promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
@@ -731,7 +727,7 @@ class Database(View):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_store_failures() -> Iterator[None]:
     """What SQLite says of its trouble, as the contract has it."""
     try:
         yield

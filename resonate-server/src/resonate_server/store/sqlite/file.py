@@ -9,7 +9,7 @@ from typing import Literal
 
 from resonate_server.store.sqlite import migrations, statements
 from resonate_server.store.sqlite.rows import has_tags, is_external, member_of, recipient_of
-from resonate_server.store.sqlite.runs import LogLost, Run, begin_run, check_log, run_in_file
+from resonate_server.store.sqlite.sessions import LogLost, Session, begin_session, check_log, session_in_file
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class StoreUnusable(Exception):
 
 def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    run = None if path == IN_MEMORY else _last_run(path)
+    session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
@@ -42,7 +42,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
-        begin_run(db, path, run)
+        begin_session(db, path, session)
     except LogLost as error:
         db.close()
         raise StoreUnusable(str(error)) from error
@@ -52,13 +52,13 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return db
 
 
-def _last_run(path: Path) -> Run | None:
+def _last_session(path: Path) -> Session | None:
     try:
-        run = run_in_file(path)
-        check_log(path, run)
+        session = session_in_file(path)
+        check_log(path, session)
     except LogLost as error:
         raise StoreUnusable(str(error)) from error
-    return run
+    return session
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

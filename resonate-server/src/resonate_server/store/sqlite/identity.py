@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from resonate_server.store.errors import StoreLost
-from resonate_server.store.sqlite.runs import log_of
+from resonate_server.store.sqlite.sessions import log_of
 
 
 class Seen(Struct, frozen=True):

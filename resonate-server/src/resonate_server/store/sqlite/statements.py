@@ -139,8 +139,8 @@ CREATE TABLE schedule_params (
     data     BLOB NOT NULL
 );
 
--- Of the server itself, in one row: see runs.py, and ClockMark in the contract of stores. room: bytes that were written
--- to see whether they can be.
+-- Of the server itself, in one row: see sessions.py, and ClockMark in the contract of stores. run: number of the
+-- session. room: bytes that were written to see whether they can be.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,
@@ -335,16 +335,6 @@ RECENT_ROOTS = f"""
 SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
-"""
-COUNT_PENDING_ROOTS = """
-SELECT (SELECT count(*) FROM (
-    SELECT 1 FROM promises INDEXED BY roots_by_creation
-    WHERE state = 'pending' AND armed = 1 AND (origin IS NULL OR origin = id) LIMIT :limit
-)) + (SELECT count(*) FROM (
-    SELECT timeout_at FROM promises INDEXED BY roots_by_creation
-    WHERE state = 'pending' AND armed = 0 AND (origin IS NULL OR origin = id)
-    ORDER BY created_at DESC, id DESC LIMIT :limit
-) WHERE timeout_at > :now)
 """
 # The root need not name itself as its origin.
 TREE = """

@@ -27,8 +27,8 @@ from resonate_server.protocol.records import TaskState
 from resonate_server.store import (
     CommitAge,
     Decided,
+    DecisionListener,
     DiskUse,
-    Listener,
     Store,
     View,
 )
@@ -114,11 +114,11 @@ class SQLiteStore(Store):
         """That, as it was before what is being decided, or was last."""
         self._bell: asyncio.Future[None] | None = None
         """Of whoever waits for that."""
-        self._listener: Listener
+        self._listener: DecisionListener
         self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[None]
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: DecisionListener) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self._listener = listener

@@ -35,7 +35,7 @@ class Response(Struct):
     data: Any
 
 
-class Connection:
+class ServerConnection:
     """``server`` is an http(s) URL; ``token`` goes both ways: in the request's head and in its Authorization header."""
 
     def __init__(self, server: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:

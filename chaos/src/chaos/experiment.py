@@ -1,4 +1,4 @@
-"""The whole run: chains are sent while faults strike; then everything comes back, and the record is complete."""
+"""The whole experiment: chains are sent while faults strike; then everything comes back, and the record is complete."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from msgspec import Struct
 from chaos import plan
 from chaos.callers import Callers
 from chaos.display import Display
-from chaos.records import Chain, Record
+from chaos.records import Record, SentChain
 from chaos.stack import Stack
 from chaos.wrecker import Wrecker
 
@@ -23,9 +23,10 @@ STATUS_S = 0.2
 
 
 class Settings(Struct, frozen=True):
-    """``lease`` and ``seconds`` are seconds."""
+    """``services``: what the stack consists of; ``lease`` and ``seconds`` are seconds."""
 
     kind: str
+    services: list[str]
     foo_port: int
     lease: float
     chains: int
@@ -33,8 +34,8 @@ class Settings(Struct, frozen=True):
     seed: int
 
 
-class Run:
-    """One run. ``interrupt`` ends it early: what is struck comes back all the same."""
+class Experiment:
+    """``interrupt`` ends it early: what is struck comes back all the same."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -43,7 +44,7 @@ class Run:
         self._stop = asyncio.Event()
         self._record = Record(settings.kind, settings.seed)
         self._callers = Callers(settings.foo_port, self._began)
-        self._stack = Stack(settings.kind)
+        self._stack = Stack(settings.kind, settings.services)
         self._wrecker = Wrecker(self._stack, self._stop, self._began, self._display.event)
         self._calls: list[asyncio.Task[None]] = []
 
@@ -72,7 +73,7 @@ class Run:
         return self._record
 
     async def _strike_and_send(self) -> None:
-        waves = plan.waves(self._settings.seed, self._stack.fault_kinds, self._settings.lease)
+        waves = plan.waves(self._settings.seed, self._stack.services, self._stack.fault_kinds, self._settings.lease)
         wrecking = asyncio.create_task(self._wrecker.wreak(waves))
         sending = asyncio.create_task(
             self._send(plan.chains(self._settings.seed, self._settings.chains, self._settings.seconds))
@@ -82,13 +83,13 @@ class Run:
         await wrecking
 
     async def _send(self, chains: Sequence[plan.PlannedChain]) -> None:
-        """All of them, however many wait; but none once the run is to end."""
+        """All of them, however many wait; but none once it is to end."""
         mark = time.strftime("%H%M%S")
         for number, planned in enumerate(chains):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), max(planned.at - self._now(), 0))
                 return
-            chain = Chain(f"chaos-{self._settings.seed}-{mark}-{number:04}", planned.pause, planned.running)
+            chain = SentChain(f"chaos-{self._settings.seed}-{mark}-{number:04}", planned.pause, planned.running)
             self._record.chains.append(chain)
             self._calls.append(asyncio.create_task(self._callers.call(chain)))
 

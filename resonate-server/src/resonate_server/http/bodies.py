@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from resonate_server.http.auth import Guard
-from resonate_server.http.budget import SMALL_BYTES, Budget, Full, Room
+from resonate_server.http.budget import SMALL_BYTES, Budget, Full, Quota
 from resonate_server.protocol.errors import ProtocolError
 
 CONTENDED_S = 2.0
@@ -22,7 +22,7 @@ type Received = tuple[bytes, Callable[[], None]]
 """A whole body, and what is to be called once its request is answered."""
 
 
-class Intake:
+class BodyReader:
     """``max_body``: bytes; ``patience_s``: for a body to get its turn, and then to come."""
 
     def __init__(self, max_body: int, patience_s: float, budget: Budget, guard: Guard) -> None:
@@ -30,13 +30,13 @@ class Intake:
         self.patience_s = patience_s
         self.budget = budget
         self._guard = guard
-        self._reading: dict[Room, set[Reading]] = {budget.large: set(), budget.strangers: set()}
+        self._reading: dict[Quota, set[Reading]] = {budget.large: set(), budget.strangers: set()}
 
     async def read(self, request: web.Request) -> Received:
         """Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
         return await Reading(self, request).read()
 
-    def room_for(self, request: web.Request) -> Room:
+    def quota_for(self, request: web.Request) -> Quota:
         """A large body's. Whoever shows no token can fill only the strangers' one."""
         try:
             self._guard.authenticate(None, request.headers.get("Authorization"))
@@ -44,9 +44,9 @@ class Intake:
             return self.budget.strangers
         return self.budget.large
 
-    def began(self, reading: "Reading", room: Room) -> None:
-        self._reading[room].add(reading)
-        if room.is_contended:
+    def began(self, reading: "Reading", quota: Quota) -> None:
+        self._reading[quota].add(reading)
+        if quota.is_contended:
             reading.hurry()
 
     def ended(self, reading: "Reading") -> None:
@@ -54,19 +54,19 @@ class Intake:
         for readings in self._reading.values():
             readings.discard(reading)
 
-    def hurry(self, room: Room) -> None:
-        for reading in self._reading[room]:
+    def hurry(self, quota: Quota) -> None:
+        for reading in self._reading[quota]:
             reading.hurry()
 
 
 class Reading:
     """One body on its way in."""
 
-    def __init__(self, intake: Intake, request: web.Request) -> None:
-        self._intake = intake
+    def __init__(self, reader: BodyReader, request: web.Request) -> None:
+        self._reader = reader
         self._request = request
-        self._deadline = asyncio.timeout(intake.patience_s)
-        self._taken: tuple[Room, int] | None = None
+        self._deadline = asyncio.timeout(reader.patience_s)
+        self._taken: tuple[Quota, int] | None = None
         self._waits = False
 
     async def read(self) -> Received:
@@ -84,7 +84,7 @@ class Reading:
             self._release()
             raise
         finally:
-            self._intake.ended(self)
+            self._reader.ended(self)
         self._release()
         raise refusal
 
@@ -110,49 +110,49 @@ class Reading:
             if self._taken is None:
                 await self._grow(len(body))
         if self._taken is None:
-            await self._take(self._intake.budget.small, len(body))
+            await self._take(self._reader.budget.small, len(body))
         return bytes(body)
 
     def _check(self, size: int) -> None:
-        if size > self._intake.max_body:
-            raise web.HTTPRequestEntityTooLarge(self._intake.max_body, size)
+        if size > self._reader.max_body:
+            raise web.HTTPRequestEntityTooLarge(self._reader.max_body, size)
 
     async def _grow(self, size: int) -> None:
         """A body in chunks may turn out to be large."""
         if size > SMALL_BYTES:
-            self._intake.budget.unfinished.drop(self)
-            await self._take_large(self._intake.max_body)
+            self._reader.budget.unfinished.drop(self)
+            await self._take_large(self._reader.max_body)
         else:
-            self._intake.budget.unfinished.hold(self, size)
+            self._reader.budget.unfinished.hold(self, size)
 
     async def _take_large(self, size: int) -> None:
-        room = self._intake.room_for(self._request)
-        await self._take(room, size)
-        self._deadline.reschedule(asyncio.get_running_loop().time() + self._intake.patience_s)
-        self._intake.began(self, room)
+        quota = self._reader.quota_for(self._request)
+        await self._take(quota, size)
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._reader.patience_s)
+        self._reader.began(self, quota)
 
-    async def _take(self, room: Room, size: int) -> None:
-        place = room.ask(size)
+    async def _take(self, quota: Quota, size: int) -> None:
+        place = quota.ask(size)
         if place is not None:
             self._waits = True
-            self._intake.hurry(room)
-            await _granted(place, room, size)
+            self._reader.hurry(quota)
+            await _granted(place, quota, size)
             self._waits = False
-        self._taken = room, size
+        self._taken = quota, size
 
     def _release(self) -> None:
         if self._taken is not None:
-            room, size = self._taken
+            quota, size = self._taken
             self._taken = None
-            room.give_back(size)
+            quota.give_back(size)
 
 
-async def _granted(place: asyncio.Future[None], room: Room, size: int) -> None:
+async def _granted(place: asyncio.Future[None], quota: Quota, size: int) -> None:
     try:
         await place
     except asyncio.CancelledError:
         if not place.cancelled():
-            room.give_back(size)
+            quota.give_back(size)
         raise
 
 

@@ -36,13 +36,13 @@ class Offer(Struct, eq=False):
     since: float
 
 
-class Connection:
+class WorkerStream:
     """``group`` and ``id`` name a worker process; :meth:`wait` hands its messages to whoever writes the stream.
 
     ``taken`` is called when it has handed over ``unblock`` messages, with how many bytes they had.
     """
 
-    def __init__(self, group: str, id: str, taken: Callable[["Connection", int], None]) -> None:
+    def __init__(self, group: str, id: str, taken: Callable[["WorkerStream", int], None]) -> None:
         self.group = group
         self.id = id
         self.unclaimed: dict[str, Offer] = {}
@@ -113,7 +113,7 @@ class Connection:
 
     # --- unblocks ---------------------------------------------------------------------------------------------------
 
-    def tell(self, unblock: Unblock, weight: int) -> None:
+    def queue(self, unblock: Unblock, weight: int) -> None:
         """Queue it, of so many bytes, for the stream."""
         self.unblock_bytes += weight
         self._unblocks.append(unblock)

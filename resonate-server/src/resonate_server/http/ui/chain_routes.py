@@ -7,7 +7,7 @@ from aiohttp import web
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import Problem, json
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.chains import BadCursor, Chains, Wanted, decode_place
+from resonate_server.watch.chain_reader import BadCursor, ChainReader, Wanted, decode_place
 
 MAX_PAGE = 200
 USUAL_PAGE = 50
@@ -16,10 +16,10 @@ MAX_VIEWS = 2
 """Chains that are collected at a time: each may have some MiB."""
 
 
-class ChainPages:
+class ChainRoutes:
     """Reads query parameters, and answers with what is found."""
 
-    def __init__(self, chains: Chains) -> None:
+    def __init__(self, chains: ChainReader) -> None:
         self._chains = chains
         self._views = asyncio.Semaphore(MAX_VIEWS)
 

@@ -1,4 +1,4 @@
-"""The intake: reports become events when somebody reads, in the order in which they came, or a moment later."""
+"""The report buffer: reports become events when somebody reads, in the order in which they came, or a moment later."""
 
 import asyncio
 
@@ -6,24 +6,24 @@ import pytest
 from unit.driver import LEASE, Driver
 from unit.watch.scene import gone
 
-from resonate_server.watch import derive, intake
+from resonate_server.watch import derive, report_buffer
 from resonate_server.watch.events import Event, TaskSent
-from resonate_server.watch.intake import MAX_REPORTS, Intake
+from resonate_server.watch.report_buffer import MAX_REPORTS, ReportBuffer
 from resonate_server.watch.ring import Ring
 
 
 class Scene:
-    """An intake with its ring."""
+    """A buffer with its ring."""
 
     def __init__(self) -> None:
         self.ring = Ring()
-        self.intake = Intake(self.ring)
+        self.buffer = ReportBuffer(self.ring)
         self.driver = Driver()
 
     def report(self) -> None:
         """What the driver has decided since."""
         for decided in self.driver.decided:
-            self.intake.put(decided)
+            self.buffer.put(decided)
         self.driver.decided.clear()
 
     def events(self) -> list[Event]:
@@ -48,7 +48,7 @@ async def test_who_reads_finds_everything_that_was_reported(scene: Scene) -> Non
 async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
     scene.driver.create("t")
     scene.report()
-    scene.intake.put(gone())
+    scene.buffer.put(gone())
     scene.driver.acquire("t")
     scene.report()
 
@@ -56,12 +56,12 @@ async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
 
 
 async def test_it_is_cleared_soon_even_if_nobody_reads(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CLEARED_AFTER_S", 0.01)
+    monkeypatch.setattr(report_buffer, "CLEARED_AFTER_S", 0.01)
     taken: list[Event] = []
     monkeypatch.setattr(scene.ring, "append", taken.append)
     for _ in range(2):
         taken.clear()
-        scene.intake.put(gone())
+        scene.buffer.put(gone())
         async with asyncio.timeout(30):
             while not taken:
                 await asyncio.sleep(0.005)
@@ -71,7 +71,7 @@ async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest
     taken: list[Event] = []
     monkeypatch.setattr(scene.ring, "append", taken.append)
     for _ in range(2 * MAX_REPORTS + 1):
-        scene.intake.put(gone())
+        scene.buffer.put(gone())
 
     assert len(taken) == 2 * MAX_REPORTS
 
@@ -79,8 +79,8 @@ async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest
 async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
     scene.driver.create("foo:1", origin="foo")
     scene.report()
-    scene.intake.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
-    scene.intake.put(TaskSent(0, 1, None, "unknown", "workers", "pid", 0))
+    scene.buffer.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
+    scene.buffer.put(TaskSent(0, 1, None, "unknown", "workers", "pid", 0))
 
     sent = [event for event in scene.events() if isinstance(event, TaskSent)]
 
@@ -94,7 +94,7 @@ async def test_a_decision_that_cannot_be_told_does_not_keep_the_others_from_bein
     scene.driver.wait(LEASE)
     scene.report()
     monkeypatch.setattr(derive, "events", lambda _: 1 / 0)
-    scene.intake.put(gone())
+    scene.buffer.put(gone())
 
     assert scene.kinds() == ["WorkerGone"]
     assert "could not be told" in caplog.text

@@ -53,13 +53,10 @@ MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 MAX_STEPS = 200
 """Of deriving the lives of calls, before others have a turn."""
 
-MAX_COUNTED = 1_000
-"""Pending chains are counted up to here."""
-
 BUCKETS = 12
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """Where rows are read."""
 
     async def read[T](self, query: Callable[[View], T]) -> T:
@@ -80,7 +77,7 @@ class Wanted(Struct, frozen=True):
     prefix: str = ""
 
 
-class Chain(Struct, frozen=True):
+class ChainSummary(Struct, frozen=True):
     """One line of the list. ``activity``: events in each twelfth of its life, as far as the ring reaches."""
 
     id: str
@@ -93,11 +90,10 @@ class Chain(Struct, frozen=True):
 
 
 class ChainPage(Struct, frozen=True):
-    """``total_pending`` is ``None`` for those who may not see all of them."""
+    """``next``: where the next one begins."""
 
-    chains: list[Chain]
+    chains: list[ChainSummary]
     next: str | None
-    total_pending: int | None
 
 
 class _Slim(Struct, frozen=True):
@@ -124,10 +120,10 @@ class _Portion(Struct, frozen=True):
     last: Place | None
 
 
-class Chains:
+class ChainReader:
     """``now`` tells the time in ms since the epoch."""
 
-    def __init__(self, reader: Reader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
+    def __init__(self, reader: RowReader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
         self._reader = reader
         self._ring = ring
         self._spells = spells
@@ -146,19 +142,15 @@ class Chains:
             last = portion.last
             if last is None or len(found) == wanted.limit:
                 break
-        counted = None if wanted.prefix else await self._reader.read(self._count_pending)
-        return ChainPage(self._with_activity(found), None if last is None else encode_place(last), counted)
+        return ChainPage(self._with_activity(found), None if last is None else encode_place(last))
 
     async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
         return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
 
-    def _count_pending(self, store: View) -> int:
-        return store.count_pending_roots(MAX_COUNTED, self._now())
-
-    def _with_activity(self, found: list[_Slim]) -> list[Chain]:
+    def _with_activity(self, found: list[_Slim]) -> list[ChainSummary]:
         now = self._now()
         return [
-            Chain(
+            ChainSummary(
                 id=slim.id,
                 func=slim.func,
                 group=slim.group,

@@ -4,11 +4,11 @@ import asyncio
 
 from unit.hubs import execute, received, unblock
 
-from resonate_server.delivery import Connection
+from resonate_server.delivery import WorkerStream
 
 
-def worker() -> Connection:
-    return Connection("workers", "w1", taken=lambda *_: None)
+def worker() -> WorkerStream:
+    return WorkerStream("workers", "w1", taken=lambda *_: None)
 
 
 async def test_waiting_gives_all_messages_at_once_and_in_order() -> None:
@@ -78,6 +78,6 @@ async def test_a_closed_connection_has_no_room() -> None:
 async def test_both_kinds_of_message_share_the_stream() -> None:
     connection = worker()
     connection.offer(execute("t"))
-    connection.tell(unblock("p"), 1)
+    connection.queue(unblock("p"), 1)
 
     assert await received(connection) == ["t", "p"]

@@ -1,4 +1,4 @@
-"""The intake: what is reported is put on a pile, and made into events when somebody reads, or soon after.
+"""The report buffer: what is reported is put on a pile, and made into events when somebody reads, or soon after.
 
 A report comes with every request, so it costs next to nothing; and many reports at once are made into events in less
 time than one by one. The pile stays small: it is cleared after a moment even if nobody looks.
@@ -23,7 +23,7 @@ MAX_OFFERED = 20_000
 """Tasks whose chain is remembered while they wait for a worker: who sends them does not know it."""
 
 
-class Intake:
+class ReportBuffer:
     """Fills ``ring``, which has it clear the pile before it is read."""
 
     def __init__(self, ring: Ring) -> None:

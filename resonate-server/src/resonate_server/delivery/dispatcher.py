@@ -6,7 +6,7 @@ from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Execute, Message
 
 
-class Outbound:
+class Dispatcher:
     """The engine's way out, see :class:`resonate_server.engine.Outbound`."""
 
     def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
@@ -15,8 +15,8 @@ class Outbound:
         self._metrics = metrics
         self.refill = hub.refill
         self.refresh = hub.refresh
-        self.silent = hub.silent
-        self.heard = hub.heard
+        self.fell_silent = hub.fell_silent
+        self.heard_from = hub.heard_from
         self.give = hub.give
         self.is_at_work = hub.is_at_work
         self.reset = hub.reset
