@@ -385,10 +385,11 @@ class TestOwed:
         await bench.call(promise_settle("p"))
         bench.now += 60 * SECOND
 
-        bench.engine.forget_stale_unblocks(kept_seconds=61)
+        bench.engine.forget_stale_unblocks(kept_seconds=60)
         await bench.settle_down()
         assert kept(bench) == ["p"]
-        bench.engine.forget_stale_unblocks(kept_seconds=59)
+        bench.now += 1
+        bench.engine.forget_stale_unblocks(kept_seconds=60)
         await bench.settle_down()
         assert kept(bench) == []
 

@@ -10,7 +10,7 @@ from unit.engines import PATIENCE_S, Bench
 
 from resonate_server.engine import engine as engine_module
 from resonate_server.engine import search
-from resonate_server.kernel.model import Rules
+from resonate_server.kernel.model import Changes, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import (
@@ -213,6 +213,39 @@ class TestManyIds:
         assert (await beat).status == 200
         bench.now += LEASE_MS - 1
         assert await self.acquired(bench) == MANY
+
+    async def test_a_long_heartbeat_extends_a_portion_of_its_leases_at_a_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
+        ids = await fill(bench, 25)
+        await acquire(bench, ids)
+        portions: list[int] = []
+        write = bench.store.write
+
+        def noting(changes: Changes) -> None:
+            portions.append(len(changes.tasks))
+            write(changes)
+
+        monkeypatch.setattr(bench.store, "write", noting)
+        bench.now += 1
+        await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+
+        assert portions == [10, 10, 5]
+
+    async def test_one_that_the_store_does_not_take_fails_and_is_not_gone_on_with(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
+        ids = await fill(bench, 25)
+        await acquire(bench, ids)
+        bench.store.down, before = True, bench.store.attempts
+
+        answer = await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+        asked = bench.store.attempts - before
+        bench.store.down = False
+
+        assert (answer.status, asked) == (503, 1)
 
     async def test_a_process_that_is_gone_loses_all_its_leases(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
