@@ -415,6 +415,12 @@ class TestOwed:
         async with again.at_work(hub_of(again.engine, lambda _, url: pushed.append(url))):
             await again.until(lambda: pushed == ["http://callers/"])
 
+    async def test_pushes_are_given_as_those_of_nobody_in_particular(self, bench: Bench) -> None:
+        bench.engine.request_pushes(7)
+
+        await bench.until(lambda: bool(bench.notes.given))
+        assert bench.notes.given == [("", "", 7, [], True)]
+
     async def test_what_is_owed_is_given_in_portions_of_a_limited_size(self, bench: Bench) -> None:
         for id in "abc":
             await bench.call(promise_create(id, target=None))
