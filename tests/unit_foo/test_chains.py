@@ -225,6 +225,23 @@ async def test_whoever_waits_asks_again_when_the_server_is_back(
     assert (await waiting).json["message"] == 7
 
 
+async def test_a_result_that_is_told_of_is_not_asked_for_again(
+    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = shared._worker.sender.promise_register_listener, []
+
+    async def register(id: str, address: str) -> Any:
+        asked.append(id)
+        return await ask(id, address)
+
+    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(lambda: asked == [key] and exists(client, f"{key}:1")())
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).json["message"] == 7
+    assert asked == [key]
+
+
 async def test_a_server_that_is_busy_is_asked_again(
     web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
