@@ -579,6 +579,19 @@ async def test_each_request_is_a_line_of_the_log_but_good_health(
     assert all(0 <= float(line.partition("seconds=")[2]) < 60 for line in lines)
 
 
+async def test_a_mistake_in_foo_is_told_as_one_and_logged_with_its_traceback(
+    web: Foo, shared: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: str) -> Any:
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(shared, "look_up", fail)
+    status, detail = problem(await web.get("/foo/a"))
+    assert (status, "mistake" in detail) == (500, False)
+    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert [str(error) for error in logged] == ["a mistake"]
+
+
 async def test_headers_that_come_twice_are_joined(web: Foo) -> None:
     client = asking.Client(b"")
     await web.begin(client, "POST", "/foo", [("Prefer", "respond-async"), ("Prefer", "wait=30")])
