@@ -16,6 +16,7 @@ import pytest
 import resonate.core
 from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
+from flask import request
 from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 from resonate.context import Context
@@ -27,6 +28,7 @@ from foo_web import chains as chains_module
 from foo_web import flask_async
 from foo_web.app import create_app
 from foo_web.chains import Chains
+from foo_web.flask_async import AsyncFlask
 from worker import Settings, Worker, worker
 
 from . import asking
@@ -550,6 +552,25 @@ async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(w
     with suppress(asyncio.CancelledError):
         await request
     assert request.cancelled() and client.sent == []
+
+
+async def test_an_answer_that_is_made_in_pieces_is_sent_whole() -> None:
+    app = AsyncFlask("pieces")
+    app.add_url_rule("/", view_func=lambda: iter(["one ", "and ", "two"]))
+    assert (await Foo(app).get("/")).body == b"one and two"
+
+
+async def test_who_asks_for_the_head_gets_no_body(web: Foo) -> None:
+    reply = await web.request("HEAD", "/health")
+    assert (reply.status, reply.body) == (200, b"")
+    assert int(reply.headers["Content-Length"]) > 0
+
+
+async def test_a_path_may_have_any_letters_and_a_query_is_no_part_of_it() -> None:
+    app = AsyncFlask("letters")
+    app.add_url_rule("/<name>", view_func=lambda name: f"{name} {request.args.get('a')} {request.url}")
+    text = (await Foo(app).get("/ü€?a=1")).body.decode()
+    assert text == "ü€ 1 http://localhost:5000/ü€?a=1"
 
 
 async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixture) -> None:
