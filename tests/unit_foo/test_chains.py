@@ -573,6 +573,16 @@ async def test_a_path_may_have_any_letters_and_a_query_is_no_part_of_it() -> Non
     assert text == "ü€ 1 http://localhost:5000/ü€?a=1"
 
 
+@pytest.mark.parametrize(("declared", "status"), [("application/json", 200), ("text/plain", 415), (None, 415)])
+async def test_a_page_of_its_own_has_to_declare_its_body(web: Foo, declared: str | None, status: int) -> None:
+    headers = {"Origin": "http://localhost:5000"} | ({"Content-Type": declared} if declared else {})
+    assert (await web.post(b"{}", **headers)).status == status
+
+
+async def test_whoever_calls_it_by_another_name_is_refused(web: Foo) -> None:
+    assert problem(await web.post(Host="evil.example"))[0] == 421
+
+
 async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     client = asking.Client()
