@@ -2,7 +2,7 @@
 
 import pytest
 from flask import Flask
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from foo_web.gate import guard
 
@@ -52,6 +52,15 @@ def refusal(headers: Headers, hosts: str = "", body: bytes | None = None) -> tup
 )
 def test_foo_is_known_by_its_names_only(hosts: str, host: str, is_known: bool) -> None:
     assert status({"Host": host}, hosts) == (200 if is_known else 421)
+
+
+def test_whoever_names_no_host_is_refused() -> None:
+    app = Flask(__name__)
+    guard(app, "")
+    environ = create_environ()
+    del environ["HTTP_HOST"]
+    _, status_line, _ = run_wsgi_app(app, environ)
+    assert status_line.startswith("421 ")
 
 
 def test_a_name_that_is_not_known_is_told_with_the_variable_for_it() -> None:
