@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import resonate.core
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from harness.server import FAR, ServerProcess
 from resonate.context import Context
 from resonate.durable import DurableFunction
@@ -22,6 +24,7 @@ from resonate.error import ResonateError
 
 from worker import RunningWorker, Settings, Worker, log_run, worker
 from worker.beside import Beside
+from worker.clock import HeardClock
 from worker.replay import FUNCTION_TAG
 
 _numbers = itertools.count(1)
@@ -305,6 +308,79 @@ async def test_a_lease_is_kept_for_as_long_as_its_function_runs(group: Group) ->
     assert group.task(id)["version"] == 1
     go_on.set()
     assert await group.result(id) == 1
+
+
+async def test_its_deadlines_are_in_the_servers_time_whatever_its_own_clock_says(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = HeardClock(uptime=lambda: 0, wall=lambda: 0)
+    monkeypatch.setattr(worker, "HeardClock", lambda: clock)
+
+    async def wait(ctx: Context) -> str:
+        await ctx.sleep(timedelta(seconds=1))
+        return "done"
+
+    await group.work(wait)
+    await until(lambda: clock() > 0)
+    began = clock()
+    id = group.begin("wait")
+    assert await group.result(id) == "done"
+    assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
+
+
+async def test_a_new_connection_tells_the_time_anew(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: list[bool] = []
+    clock = HeardClock()
+    monkeypatch.setattr(clock, "connection_changed", changes.append)
+    monkeypatch.setattr(worker, "HeardClock", lambda: clock)
+    running = await group.work(double)
+    await running.stop()
+    assert changes == [True, False]
+
+
+async def test_it_shows_its_token_wherever_it_asks() -> None:
+    asked: list[tuple[str, str | None]] = []
+    bodies: list[dict[str, Any]] = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        asked.append((request.path.rpartition("/")[0], request.headers.get("Authorization")))
+        bodies.append({"pid": request.path.rpartition("/")[2]})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
+        await response.write(f"data: {json.dumps(task)}\n\n".encode())
+        await asyncio.sleep(3600)
+        return response
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        bodies.append(body)
+        asked.append((body["kind"], request.headers.get("Authorization")))
+        head = {"corrId": body["head"]["corrId"], "status": 403}
+        return web.json_response({"kind": body["kind"], "head": head, "data": "no"}, status=403)
+
+    application = web.Application()
+    application.router.add_get("/poll/{group}/{id}", stream)
+    application.router.add_post("/", answer)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        running = RunningWorker(
+            Worker("orders", double), Settings(url, "secret", timedelta(seconds=2.5), 8, health_file=None)
+        )
+        with pytest.raises(ResonateError):
+            await running.sender.promise_get("b")
+        await until(lambda: len(asked) == 3)
+        await running.stop()
+    asked.sort()
+    assert asked == [
+        ("/poll/orders", "Bearer secret"),
+        ("promise.get", "Bearer secret"),
+        ("task.acquire", "Bearer secret"),
+    ]
+    claim = next(body for body in bodies if body.get("kind") == "task.acquire")
+    listener = next(body for body in bodies if "pid" in body)
+    assert claim["data"] == {"id": "a", "version": 0, "pid": listener["pid"], "ttl": 2_500}
+    assert {body["head"].get("auth") for body in bodies if "head" in body} == {"secret"}
 
 
 async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, told: Callable[[str], bool]) -> None:
