@@ -339,12 +339,24 @@ async def test_a_new_connection_tells_the_time_anew(group: Group, monkeypatch: p
 
 
 async def test_it_shows_its_token_wherever_it_asks() -> None:
-    asked: list[tuple[str, str | None]] = []
-    bodies: list[dict[str, Any]] = []
+    shown: dict[str, str | None] = {}
+    claims: list[dict[str, Any]] = []
+    tags = {"resonate:target": "poll://any@orders"}
+    param = encoded({"func": "take_long", "args": [], "kwargs": {}, "version": 1})
+    promise = {"id": "a", "state": "pending", "param": param, "value": {}, "tags": tags, "timeoutAt": FAR}
+    grant = {
+        "task": {"id": "a", "state": "acquired", "version": 1, "resumes": 0},
+        "promise": promise | {"createdAt": 1},
+        "preload": [],
+    }
+
+    async def take_long(ctx: Context) -> None:  # noqa: ARG001
+        await asyncio.sleep(3600)
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        asked.append((request.path.rpartition("/")[0], request.headers.get("Authorization")))
-        bodies.append({"pid": request.path.rpartition("/")[2]})
+        *_, group, pid = request.path.split("/")
+        shown[f"stream of {group}"] = request.headers.get("Authorization")
+        claims.append({"id": "a", "version": 0, "pid": pid, "ttl": 2_500})
         response = web.StreamResponse()
         await response.prepare(request)
         task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
@@ -354,33 +366,30 @@ async def test_it_shows_its_token_wherever_it_asks() -> None:
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
-        bodies.append(body)
-        asked.append((body["kind"], request.headers.get("Authorization")))
-        head = {"corrId": body["head"]["corrId"], "status": 403}
-        return web.json_response({"kind": body["kind"], "head": head, "data": "no"}, status=403)
+        kind = body["kind"]
+        shown[kind] = request.headers.get("Authorization")
+        assert body["head"]["auth"] == "secret"
+        if kind == "task.acquire":
+            claims.append(body["data"])
+        data = grant if kind == "task.acquire" else {}
+        head = {"corrId": body["head"]["corrId"], "status": 200}
+        return web.json_response({"kind": kind, "head": head, "data": data})
 
     application = web.Application()
     application.router.add_get("/poll/{group}/{id}", stream)
     application.router.add_post("/", answer)
     async with TestServer(application) as server:
         url = str(server.make_url("")).rstrip("/")
-        running = RunningWorker(
-            Worker("orders", double), Settings(url, "secret", timedelta(seconds=2.5), 8, health_file=None)
-        )
-        with pytest.raises(ResonateError):
-            await running.sender.promise_get("b")
-        await until(lambda: len(asked) == 3)
+        settings = Settings(url, "secret", timedelta(seconds=2.5), 8, None)
+        running = RunningWorker(Worker("orders", take_long), settings)
+        await running.sender.task_heartbeat("nobody", [])
+        del shown["task.heartbeat"]
+        await until(lambda: "task.heartbeat" in shown)
         await running.stop()
-    asked.sort()
-    assert asked == [
-        ("/poll/orders", "Bearer secret"),
-        ("promise.get", "Bearer secret"),
-        ("task.acquire", "Bearer secret"),
-    ]
-    claim = next(body for body in bodies if body.get("kind") == "task.acquire")
-    listener = next(body for body in bodies if "pid" in body)
-    assert claim["data"] == {"id": "a", "version": 0, "pid": listener["pid"], "ttl": 2_500}
-    assert {body["head"].get("auth") for body in bodies if "head" in body} == {"secret"}
+    kinds = ["stream of orders", "task.acquire", "task.heartbeat"]
+    assert shown == dict.fromkeys(kinds, "Bearer secret")
+    expected, claim = claims
+    assert claim == expected
 
 
 async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, told: Callable[[str], bool]) -> None:
