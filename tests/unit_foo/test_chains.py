@@ -13,15 +13,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import resonate.core
 from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
 from flask import request
 from harness.basics import free_port
+from harness.sdk import adaptable_sdk
 from harness.server import FAR, Client, ServerProcess
 from resonate.context import Context
-from resonate.durable import DurableFunction
 from resonate.error import ConnectorError, ServerError
+from resonate.retry import Constant
 
 from foo_web import app as app_module
 from foo_web import chains as chains_module
@@ -62,14 +62,9 @@ def client(server: ServerProcess) -> Client:
 
 @pytest.fixture(scope="module")
 def sdk() -> Iterator[None]:
-    """Afterwards it is as it was."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resonate.core, "ResonateEffects", resonate.core.ResonateEffects)  # type: ignore[attr-defined]
-        patch.setattr(Context, "run", Context.run)
-        patch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
-        patch.setattr(worker, "RETRY_POLICY", resonate.retry.Constant(max_retries=0, delay=0))
-        for name in ("resonate", "asyncio"):
-            patch.setattr(logging.getLogger(name), "level", logging.getLogger(name).level)
+    """Nothing is tried twice."""
+    with adaptable_sdk() as patch:
+        patch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
         yield
 
 

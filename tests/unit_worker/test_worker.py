@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import resonate.core
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from harness.sdk import adaptable_sdk
 from harness.server import FAR, ServerProcess
 from resonate.context import Context
-from resonate.durable import DurableFunction
 from resonate.error import ResonateError
 
 from worker import RunningWorker, Settings, Worker, log_run, worker
@@ -46,14 +45,10 @@ class BesideOneLoop(Beside):
 
 
 @pytest.fixture(autouse=True)
-def sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Afterwards it is as it was, and so are its loggers."""
-    monkeypatch.setattr(worker, "Beside", BesideOneLoop)
-    monkeypatch.setattr(resonate.core, "ResonateEffects", resonate.core.ResonateEffects)  # type: ignore[attr-defined]
-    monkeypatch.setattr(Context, "run", Context.run)
-    monkeypatch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
-    for name in ("resonate", "asyncio"):
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.getLogger(name).level)
+def sdk() -> Iterator[None]:
+    with adaptable_sdk() as patch:
+        patch.setattr(worker, "Beside", BesideOneLoop)
+        yield
 
 
 class Group:

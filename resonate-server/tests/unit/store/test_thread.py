@@ -46,7 +46,7 @@ async def test_one_that_gives_up_disturbs_nobody(thread: WorkThread, caplog: pyt
 
 
 async def test_the_end_waits_for_what_was_begun() -> None:
-    thread, gate, done = WorkThread("beside"), threading.Event(), list[int]()
+    thread, gate, done = WorkThread("ending"), threading.Event(), list[int]()
 
     def finish() -> None:
         gate.wait(60)
@@ -57,7 +57,7 @@ async def test_the_end_waits_for_what_was_begun() -> None:
     threading.Timer(0.1, gate.set).start()
     thread.stop()
     assert done == [1]
-    assert "beside" not in [each.name for each in threading.enumerate()]
+    assert "ending" not in [each.name for each in threading.enumerate()]
 
 
 async def test_it_does_not_keep_a_process_from_ending(thread: WorkThread) -> None:
