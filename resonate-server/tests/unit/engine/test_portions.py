@@ -263,6 +263,19 @@ class TestManyIds:
         found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
         return len(found.data.tasks)
 
+    async def test_others_are_answered_before_one_that_names_many(self, bench: Bench) -> None:
+        ids = await fill(bench)
+        await bench.call(promise_create("t"))
+        await acquire(bench, ["t"])
+        actions = [Action(SuspendAction(awaited=id, awaiter="t")) for id in ids]
+        order: list[str] = []
+        suspending, getting = asked(bench, TaskSuspend(id="t", version=1, actions=actions)), asked(bench, TaskGet("t"))
+        for name, request in (("many", suspending), ("one", getting)):
+            request.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+
+        assert (await suspending).status == (await getting).status == 200
+        assert order == ["one", "many"]
+
     async def test_a_long_suspension_is_one(self, bench: Bench) -> None:
         ids = await fill(bench)
         await bench.call(promise_create("t"))
