@@ -6,8 +6,8 @@ usage() {
     cat <<'USAGE'
 usage: scripts/mutants.sh [--sample N] [--seed NUMBER] [PACKAGE...]
 
-Has mutmut make mutants of a PACKAGE (kernel, engine, store, delivery, worker; without any: of all), runs the fast
-tests of that package against each, and prints those that no test notices, then a table with the scores. Mutants of
+Has mutmut make mutants of a PACKAGE (kernel, engine, store, delivery, worker, foo; without any: of all), runs the
+fast tests of that package against each, and prints those that no test notices, then a table with the scores. Mutants of
 which tests/mutants/equivalent.txt says why they change nothing do not count as survivors. Nothing in src is touched:
 it works on copies in .local/mutants.
 

@@ -24,7 +24,7 @@ need from their registries; REQUIRE_CLIENTS=1 demands that this succeeds for tho
 USAGE
 }
 
-readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_worker tests/test_documents.py
+readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_foo tests/unit_worker tests/test_documents.py
     tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
 
 size=usual

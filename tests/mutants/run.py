@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 WORKPLACE = REPOSITORY / ".local/mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 
-SOURCES = ["resonate-server/src/resonate_server", "worker/src/worker"]
+SOURCES = ["resonate-server/src/resonate_server", "worker/src/worker", "services/foo/foo_web"]
 UNIT = "resonate-server/tests/unit"
 
 TEXT_FOR_PEOPLE = [r"\blogger\.", r"^\s*raise\b"]
@@ -38,6 +38,8 @@ class Package(Struct, frozen=True):
     tests: list[str]
     options: list[str] = []
     """For pytest."""
+    spared: list[str] = []
+    """What runs in a process of its own, where no fast test sees it."""
 
 
 PACKAGES = {
@@ -45,7 +47,8 @@ PACKAGES = {
     "engine": Package("resonate_server/engine/*", [f"{UNIT}/engine"]),
     "store": Package("resonate_server/store/*", [f"{UNIT}/store", f"{UNIT}/engine"], ["--hypothesis-profile=mutants"]),
     "delivery": Package("resonate_server/delivery/*", [f"{UNIT}/delivery"]),
-    "worker": Package("worker/*", ["tests/unit_worker"]),
+    "worker": Package("worker/*", ["tests/unit_worker"], ["--ignore=tests/unit_worker/test_changed_code.py"]),
+    "foo": Package("foo_web/*", ["tests/unit_foo"], spared=["foo_web/server.py", "foo_web/connections.py"]),
 }
 
 
@@ -82,6 +85,7 @@ class Workshop:
         settings = {
             "source_paths": ["src"],
             "only_mutate": [f"src/{self._package.code}"],
+            "do_not_mutate": [f"src/{file}" for file in self._package.spared],
             "also_copy": ["resonate-server/tests"],
             "pytest_add_cli_args_test_selection": self._package.tests,
             "pytest_add_cli_args": [*OPTIONS, f"--basetemp={self._folder}/tmp", *self._package.options],

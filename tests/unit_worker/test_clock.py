@@ -1,6 +1,10 @@
 """The worker's clock is the server's, whatever the clock of its machine says."""
 
-from worker.clock import ServerClock
+import time
+
+import pytest
+
+from worker.clock import ServerClock, uptime_ms, wall_ms
 
 HOUR_MS = 3_600_000
 
@@ -55,3 +59,18 @@ def test_a_new_connection_counts_also_if_its_server_is_behind() -> None:
     machine.clock.connection_changed(True)
     machine.clock.synchronise(1_500_000)
     assert machine.clock() == 1_500_000
+
+
+def test_where_a_system_cannot_tell_how_long_it_slept_its_time_goes_on_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    before = time.monotonic_ns() // 1_000_000
+    assert before <= uptime_ms() <= time.monotonic_ns() // 1_000_000
+
+
+def test_times_of_the_machine_are_in_milliseconds() -> None:
+    before, up = time.time(), uptime_ms()
+    time.sleep(0.05)
+    assert before * 1_000 - 1 <= wall_ms() <= time.time() * 1_000 + 1
+    assert 50 <= uptime_ms() - up < 60_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -19,15 +20,20 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {"task.release": (200, {})}
         self.released: list[tuple[str, int]] = []
+        self.headers: list[dict[str, str] | None] = []
+        self.is_started = False
         self.reasons: list[str | None] = []
         self.answering = asyncio.Event()
         self.answering.set()
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        self.is_started = True
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        self.is_started = False
 
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        self.headers.append(headers)
         request = json.loads(req)
         await self.answering.wait()
         status, data = self.answers[request["kind"]]
@@ -187,3 +193,86 @@ async def test_a_release_of_which_nobody_knows_why_is_passed_on_as_it_is(network
     await network.send("task.release", "a", 1)
 
     assert network.server.reasons == [None]
+
+
+async def test_what_it_does_not_watch_it_passes_on(network: Network) -> None:
+    network.server.answers["promise.get"] = (200, {"a": 1})
+    await network.keeper.start()
+    assert network.server.is_started
+    request = {"kind": "promise.get", "head": {"corrId": "1"}, "data": {"id": 7}}
+    answer = await network.keeper.send(json.dumps(request), {"X-Trace": "t"})
+    assert json.loads(answer)["data"] == {"a": 1}
+    assert network.server.headers == [{"X-Trace": "t"}]
+    await network.keeper.stop()
+    assert not network.server.is_started
+
+
+async def test_a_claim_that_times_out_is_an_error_of_the_connection_and_holds_nothing(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: Any) -> str:
+        raise TimeoutError
+
+    monkeypatch.setattr(network.server, "send", late)
+    with pytest.raises(ConnectorError) as failed:
+        await network.send("task.acquire")
+    assert isinstance(failed.value.__cause__, TimeoutError)
+    assert network.keeper.leases() == {}
+    async with asyncio.timeout(30):
+        await network.keeper.close(60)  # nothing is under way any more
+
+
+async def test_how_many_leases_the_server_took_back_is_told(network: Network) -> None:
+    for id in "ab":
+        await network.acquire(id)
+    sender = Sender(Transport(network.server), None)
+    assert await network.keeper.release_all(sender, 10) == 2
+    network.server.answers["task.release"] = (500, "disk full")
+    assert await network.keeper.release_all(sender, 10) == 0
+
+
+async def test_without_leases_none_is(network: Network) -> None:
+    assert await network.keeper.release_all(Sender(Transport(network.server), None), 10) == 0
+
+
+async def test_closing_waits_for_no_longer_than_it_may(network: Network) -> None:
+    network.server.answering.clear()
+    acquiring = asyncio.create_task(network.acquire())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await network.keeper.close(0.05)
+    assert not acquiring.done()
+    acquiring.cancel()
+
+
+async def test_a_creation_that_is_refused_names_no_task(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    network.server.answers["task.create"] = (400, "no")
+    await network.send("task.create", "")
+    assert [message.partition(" failed")[0] for message in caplog.messages] == ["claiming a task"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "told"),
+    [
+        ("task.suspend", 200, ["suspended, waits for a.1, a.2"]),
+        ("task.suspend", 300, ["suspended, waits for a.1, a.2, which is there already"]),
+        ("task.suspend", 409, ["lease lost, leaving the task to others (code=409): no"]),
+        ("task.fulfill", 200, ["result: 3"]),
+        ("task.fulfill", 500, []),
+        ("task.release", 200, ["given back: result: 3"]),
+        ("task.release", 400, []),
+    ],
+)
+async def test_what_the_server_makes_of_an_end_is_told(
+    network: Network, caplog: pytest.LogCaptureFixture, kind: str, status: int, told: list[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    await network.acquire()
+    network.runs.begin("bar", "a", TaskRef(id="a", version=1))
+    network.runs.returned("a", 1, 3)
+    network.server.answers[kind] = (status, "no")
+    awaited = [{"kind": "promise.register_callback", "data": {"awaited": id, "awaiter": "a"}} for id in ("a.1", "a.2")]
+    data = {"id": "a", "version": 1, "actions": awaited}
+    await network.keeper.send(json.dumps({"kind": kind, "head": {"corrId": "1"}, "data": data}))
+    ends = [message for message in caplog.messages if message.startswith("ended")]
+    assert [message.split("  ")[-1] for message in ends] == told

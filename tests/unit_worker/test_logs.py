@@ -5,13 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
 import pytest
 from resonate.error import PlatformError, ServerError
 
-from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter
+from worker import configure_logging, logs
+from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, filter_sdk
 from worker.seams import is_worth_telling
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
@@ -212,3 +216,102 @@ def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> No
     assert printed("", LOG_FILE=str(tmp_path / "none" / "log")).startswith(
         "LOG_FILE names a file that cannot be written:"
     )
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is one whose logging a test may configure: in the end it is as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # else those of pytest would be closed
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.usefixtures("program")
+def test_lines_go_to_stdout_from_informations_upwards(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    logging.getLogger("bar").debug("small talk")
+    logging.getLogger("bar").info("connected")
+    logging.getLogger("bar").warning("odd")
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"{TIME}connected\n{TIME}WARNING: odd\n", printed.out)
+    assert printed.err == ""
+
+
+@pytest.mark.usefixtures("program")
+def test_what_was_configured_before_gives_way(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.basicConfig()
+    configure_logging()
+    logging.getLogger("bar").warning("odd")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("program")
+def test_or_to_a_file_that_is_kept_aside_once_when_it_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("LOG_FILE", str(log))
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
+    configure_logging()
+    inode = log.stat().st_ino
+    for number in range(30):
+        logging.getLogger("bar").info("line %d %s", number, "x" * 100)
+    assert {path.name for path in tmp_path.iterdir()} == {"log", "log.1"}
+    kept = (tmp_path / "log.1").read_text() + log.read_text()
+    assert re.findall(r"line (\d+)", kept) == [str(number) for number in range(21, 30)]
+    assert log.stat().st_ino == inode
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("program")
+def test_the_program_names_the_file_that_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_FILE", str(tmp_path / "none" / "log"))
+    with pytest.raises(SystemExit, match=r"^LOG_FILE names a file that cannot be written: .*none/log"):
+        configure_logging()
+
+
+@pytest.mark.usefixtures("program")
+def test_whatever_is_uncaught_or_warned_of_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    failing = threading.Thread(target=lambda: int("none"))
+    failing.start()
+    failing.join()
+    sys.excepthook(ValueError, ValueError("why"), None)
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    warnings.warn("old", stacklevel=1)
+    told = capsys.readouterr().out
+    begins = [line.partition(" ")[2] for line in told.splitlines() if not line.startswith("  ")]
+    assert begins[:2] == ["CRITICAL: uncaught exception"] * 2
+    assert "UserWarning: old" in begins[2] and len(begins) == 3
+    assert "  ValueError: invalid literal" in told and "  ValueError: why" in told
+
+
+@pytest.mark.usefixtures("program")
+def test_of_the_sdk_it_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    is_connected = True
+    configure_logging()
+    filter_sdk(lambda: is_connected)
+    http = logging.getLogger("resonate.connections.http")
+    http.warning("first")
+    http.info("small talk")
+    is_connected = False
+    http.warning("second")
+    logging.getLogger("resonate.core").warning("third")
+    logging.getLogger("bar").info("connected")
+    shown = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["WARNING: first", "WARNING: third", "connected"]
+
+
+def test_a_traceback_as_long_as_may_be_is_whole_and_a_longer_one_keeps_both_its_ends() -> None:
+    whole, longer = "a" * MAX_TRACEBACK_CHARACTERS, "a" * MAX_TRACEBACK_CHARACTERS + "b"
+    assert logs._limited(whole) == whole
+    half = MAX_TRACEBACK_CHARACTERS // 2
+    assert logs._limited(longer) == "a" * half + "\n…\n" + "a" * (half - 1) + "b"

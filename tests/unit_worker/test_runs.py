@@ -117,6 +117,51 @@ def test_or_from_a_step_that_could_not_be_taken(log: Log) -> None:
     assert log.told() == [end("given back: server error (code=500): disk full")]
 
 
+def test_or_none_that_anybody_knows(log: Log) -> None:
+    log.runs.released(BAR)
+    assert log.told() == [end("given back")]
+
+
+def test_of_what_was_given_back_before_nothing_more_is_told(log: Log) -> None:
+    log.runs.released(BAR)
+    log.told()
+    log.runs.released(BAR)
+    assert log.told() == []
+
+
+def test_the_reason_is_kept_for_the_server_until_it_is_told(log: Log) -> None:
+    log.runs.refused(BAR, 500, "disk full")
+    assert [log.runs.take_reason(BAR), log.runs.take_reason(BAR)] == ["disk full", ""]
+
+
+def test_a_message_of_two_hundred_characters_is_whole_and_a_longer_one_is_cut(log: Log) -> None:
+    whole, longer = "x" * MAX_SHOWN_CHARACTERS, "x" * (MAX_SHOWN_CHARACTERS + 1)
+    log.runs.refused(BAR, 500, whole)
+    log.runs.released(BAR)
+    assert log.told() == [end(f"given back: {whole}")]
+    log.runs.begin("bar", "a:1", BAR)
+    log.told()
+    log.runs.refused(BAR, 500, longer)
+    log.runs.released(BAR)
+    assert log.told() == [end(f"given back: {whole[1:]}…")]
+
+
+@pytest.mark.parametrize(("count", "more"), [(5, ""), (6, " and 1 more")])
+def test_up_to_five_that_it_waits_for_are_all_told(log: Log, count: int, more: str) -> None:
+    log.runs.suspended(BAR, list("abcdef"[:count]), goes_on=False)
+    assert log.told() == [end(f"suspended, waits for a, b, c, d, e{more}")]
+
+
+def test_of_runs_that_nobody_told_of_nothing_is_said(log: Log) -> None:
+    other = TaskRef(id="b:1", version=1)
+    log.runs.returned("b:1", 1, 3)
+    log.runs.raised("b:1", 1, ValueError("no number today"))
+    log.runs.fulfilled(other)
+    log.runs.released(other)
+    log.runs.step_settled("b:1")
+    assert log.told() == []
+
+
 def test_a_worker_that_stops_tells_what_becomes_of_its_runs(log: Log) -> None:
     other = TaskRef(id="b:1", version=1)
     log.runs.begin("bar", "b:1", other)

@@ -1,18 +1,22 @@
 """What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
 
 import inspect
+import logging
 import time
+import warnings
 from importlib.metadata import version
 
 import pytest
 import resonate.core
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from resonate.connections import http
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.error import ConnectorError
+from resonate.error import ConnectorError, ResonateError
 
-from worker.seams import hasty_sender
+from worker.seams import ComparingEffects, adapt_sdk, hasty_sender, silence_sdk
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
@@ -65,3 +69,52 @@ def test_what_the_filter_of_the_log_knows_is_there() -> None:
     assert http.logger.name == "resonate.connections.http"
     source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
     assert "except (ResonateError, PlatformError) as exc:\n                logger.exception(" in source
+
+
+@pytest.fixture
+def loggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("resonate", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.getLogger(name).level)
+
+
+@pytest.mark.usefixtures("loggers")
+def test_a_worker_that_ends_keeps_to_itself_what_its_end_cuts_short(caplog: pytest.LogCaptureFixture) -> None:
+    async def cut_short() -> None: ...
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        silence_sdk()
+        for name in ("resonate.core", "asyncio"):
+            logging.getLogger(name).critical("cut short")
+        cut_short()  # type: ignore[unused-coroutine]
+        warnings.warn("something else", RuntimeWarning, stacklevel=1)
+        warnings.warn("coroutine 'f' was never awaited", UserWarning, stacklevel=1)
+    assert caplog.messages == []
+    assert [str(warning.message) for warning in warned] == ["something else", "coroutine 'f' was never awaited"]
+
+
+def test_the_seams_are_put_in_once_however_often_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resonate.core, "ResonateEffects", ResonateEffects)
+    monkeypatch.setattr(Context, "run", Context.run)
+    monkeypatch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
+    adapt_sdk()
+    run, invoke = Context.run, DurableFunction.invoke
+    adapt_sdk()
+    assert vars(resonate.core)["ResonateEffects"] is ComparingEffects
+    assert (Context.run, DurableFunction.invoke) == (run, invoke)
+
+
+async def test_a_hasty_request_shows_its_token() -> None:
+    shown: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        shown.append(request.headers.get("Authorization"))
+        shown.append((await request.json())["head"].get("auth"))
+        return web.Response(status=500)
+
+    application = web.Application()
+    application.router.add_post("/", answer)
+    async with TestServer(application) as server:
+        with pytest.raises(ResonateError):
+            await hasty_sender(str(server.make_url("")).rstrip("/"), "secret").promise_get("a")
+    assert set(shown) == {"Bearer secret", "secret"}

@@ -30,7 +30,17 @@ def test_an_empty_variable_is_not_set() -> None:
     assert Settings.from_environment(environment) == Settings.from_environment({})
 
 
-@pytest.mark.parametrize("text", ["ten", "0", "-1", "nan", "inf", "1e9", "10s"])
+@pytest.mark.parametrize("seconds", ["1", "1.", "1.5", "86400"])
+def test_a_lease_lasts_from_a_second_to_a_day(seconds: str) -> None:
+    assert Settings.from_environment({"LEASE_SECONDS": seconds}).lease == timedelta(seconds=float(seconds))
+
+
+@pytest.mark.parametrize("tasks", ["1", "1000"])
+def test_a_worker_has_from_one_place_to_a_thousand(tasks: str) -> None:
+    assert Settings.from_environment({"MAX_TASKS": tasks}).max_tasks == int(tasks)
+
+
+@pytest.mark.parametrize("text", ["ten", "0", "0.9", "86400.1", "-1", "nan", "inf", "1e9", "10s"])
 def test_a_lease_that_is_no_lease(text: str) -> None:
     with pytest.raises(SystemExit, match="LEASE_SECONDS"):
         Settings.from_environment({"LEASE_SECONDS": text})

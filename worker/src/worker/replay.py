@@ -6,6 +6,7 @@ and arguments. (Not the duration of a sleep: its deadline was fixed when it bega
 task goes back to the server, is offered again after growing pauses, and completes once fitting code is there.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -41,7 +42,7 @@ class StepChangedError(ResonateError):
     """The code asks for another step than it did when this call began."""
 
     def __init__(self, caller: str, id: str, then: Step, now: Step) -> None:
-        parent, _, position = id.replace(":", ".").rpartition(".")
+        parent, position = re.split("[:.](?=[^:.]*$)", id)
         super().__init__(
             f"the code of {caller} changed while {parent} was under way: step {position} was {then}, "
             f"it is {now} now; this call completes once the code fits again"

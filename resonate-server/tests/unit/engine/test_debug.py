@@ -78,6 +78,16 @@ async def test_a_tick_does_what_is_due_then_and_sends_nothing(still: Bench) -> N
     assert still.notes.unblocks == []
 
 
+async def test_nor_does_it_while_things_happen_by_themselves(bench: Bench) -> None:
+    await bench.call(promise_create("p", target=None, timeout_at=START + 10))
+    await bench.call(PromiseRegisterListener(awaited="p", address=ADDRESS))
+
+    await bench.call(DebugTick(time=START + 10))
+    await bench.settle_down()
+
+    assert bench.notes.unblocks == []
+
+
 @pytest.mark.parametrize(("head", "status"), [(None, 200), (5, 200), (6, 400)])
 async def test_a_tick_must_agree_with_the_time_in_the_head(still: Bench, head: int | None, status: int) -> None:
     answer = await still.call(DebugTick(time=5), debug_time=head)
@@ -104,8 +114,10 @@ async def test_a_snapshot_shows_everything(still: Bench) -> None:
     await still.call(PromiseRegisterListener(awaited="done", address=ADDRESS))
     done = await still.call(promise_settle("done", result=value("y")))
 
-    snap = seen(await still.call(DebugSnap()))
+    answer = await still.call(DebugSnap())
+    snap = seen(answer)
 
+    assert answer.status == 200
     assert [each["id"] for each in snap["promises"]] == ["dep", "done", "held", "waiting"]
     assert snap.pop("promises")[1] == seen(done)["promise"]
     assert snap == {
@@ -140,12 +152,15 @@ async def test_a_snapshot_shows_everything(still: Bench) -> None:
 
 async def test_a_state_that_is_too_large_is_not_shown(still: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await still.call(promise_create("p", param=value("x" * 1_000)))
-    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", 500)
+    size = still.store.snapshot_bytes()
 
+    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", size)
+    assert (await still.call(DebugSnap())).status == 200
+    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", size - 1)
     answer = await still.call(DebugSnap())
 
     assert answer.status == 413
-    assert "at most 500" in answer.data
+    assert answer.data == f"the state has about {size} bytes; debug.snap shows at most {size - 1}"
 
 
 async def test_a_reset_leaves_nothing_and_counts_nothing(still: Bench) -> None:

@@ -385,10 +385,11 @@ class TestOwed:
         await bench.call(promise_settle("p"))
         bench.now += 60 * SECOND
 
-        bench.engine.forget_stale_unblocks(kept_seconds=61)
+        bench.engine.forget_stale_unblocks(kept_seconds=60)
         await bench.settle_down()
         assert kept(bench) == ["p"]
-        bench.engine.forget_stale_unblocks(kept_seconds=59)
+        bench.now += 1
+        bench.engine.forget_stale_unblocks(kept_seconds=60)
         await bench.settle_down()
         assert kept(bench) == []
 
@@ -413,6 +414,12 @@ class TestOwed:
         pushed: list[str] = []
         async with again.at_work(hub_of(again.engine, lambda _, url: pushed.append(url))):
             await again.until(lambda: pushed == ["http://callers/"])
+
+    async def test_pushes_are_given_as_those_of_nobody_in_particular(self, bench: Bench) -> None:
+        bench.engine.request_pushes(7)
+
+        await bench.until(lambda: bool(bench.notes.given))
+        assert bench.notes.given == [("", "", 7, [], True)]
 
     async def test_what_is_owed_is_given_in_portions_of_a_limited_size(self, bench: Bench) -> None:
         for id in "abc":

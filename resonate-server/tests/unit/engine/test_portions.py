@@ -10,7 +10,7 @@ from unit.engines import PATIENCE_S, Bench
 
 from resonate_server.engine import engine as engine_module
 from resonate_server.engine import search
-from resonate_server.kernel.model import Rules
+from resonate_server.kernel.model import Changes, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import (
@@ -214,6 +214,39 @@ class TestManyIds:
         bench.now += LEASE_MS - 1
         assert await self.acquired(bench) == MANY
 
+    async def test_a_long_heartbeat_extends_a_portion_of_its_leases_at_a_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
+        ids = await fill(bench, 25)
+        await acquire(bench, ids)
+        portions: list[int] = []
+        write = bench.store.write
+
+        def noting(changes: Changes) -> None:
+            portions.append(len(changes.tasks))
+            write(changes)
+
+        monkeypatch.setattr(bench.store, "write", noting)
+        bench.now += 1
+        await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+
+        assert portions == [10, 10, 5]
+
+    async def test_one_that_the_store_does_not_take_fails_and_is_not_gone_on_with(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
+        ids = await fill(bench, 25)
+        await acquire(bench, ids)
+        bench.store.down, before = True, bench.store.attempts
+
+        answer = await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+        asked = bench.store.attempts - before
+        bench.store.down = False
+
+        assert (answer.status, asked) == (503, 1)
+
     async def test_a_process_that_is_gone_loses_all_its_leases(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -229,6 +262,19 @@ class TestManyIds:
     async def acquired(self, bench: Bench) -> int:
         found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
         return len(found.data.tasks)
+
+    async def test_others_are_answered_before_one_that_names_many(self, bench: Bench) -> None:
+        ids = await fill(bench)
+        await bench.call(promise_create("t"))
+        await acquire(bench, ["t"])
+        actions = [Action(SuspendAction(awaited=id, awaiter="t")) for id in ids]
+        order: list[str] = []
+        suspending, getting = asked(bench, TaskSuspend(id="t", version=1, actions=actions)), asked(bench, TaskGet("t"))
+        for name, request in (("many", suspending), ("one", getting)):
+            request.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+
+        assert (await suspending).status == (await getting).status == 200
+        assert order == ["one", "many"]
 
     async def test_a_long_suspension_is_one(self, bench: Bench) -> None:
         ids = await fill(bench)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from unit.rows import changes, promise, transaction
 
-from resonate_server.kernel.model import Footprint, PutCallback, PutListener
+from resonate_server.kernel.model import DropCallback, DropListener, Footprint, PutCallback, PutListener
 from resonate_server.kernel.preload import is_read
-from resonate_server.protocol.records import Value
+from resonate_server.protocol.records import Promise, Value
 from resonate_server.store.sqlite import Database
-from resonate_server.store.sqlite.cache import Cache, Entry, new_entry
+from resonate_server.store.sqlite.cache import MAX_LINKS, Cache, Entry, new_entry
 
 PAYLOAD = Value(data="x" * 50_000)
 LARGE = Value(data="x" * 100_000)
@@ -141,3 +142,109 @@ def test_after_a_rollback_nothing_of_it_is_remembered(tmp_path: Path) -> None:
     store.rollback()
 
     assert set(store.load(Footprint(ids=("p", "q"))).promises) == {"p"}
+
+
+@pytest.fixture
+def linked() -> Cache:
+    """``p`` is awaited by ``w``, and listened to at ``a``."""
+    cache = Cache(1_000_000)
+    for id in "pw":
+        cache.put(new_entry(promise(id)))
+    cache.apply(PutCallback("p", "w"))
+    cache.apply(PutListener("p", "a"))
+    return cache
+
+
+def links(cache: Cache) -> tuple[list[str], list[str], list[str]]:
+    """Who is woken by ``p``, who listens to it, and what ``w`` awaits."""
+    awaited, awaiter = cache.get("p"), cache.get("w")
+    assert awaited is not None and awaiter is not None
+    assert awaited.callbacks is not None and awaited.listeners is not None and awaiter.awaits is not None
+    return list(awaited.callbacks), list(awaited.listeners), list(awaiter.awaits)
+
+
+def test_links_are_kept_on_both_sides(linked: Cache) -> None:
+    assert links(linked) == (["w"], ["a"], ["p"])
+
+
+@pytest.mark.parametrize(
+    ("drop", "left"),
+    [
+        (DropCallback("p", "w"), ([], ["a"], [])),
+        (DropListener("p", "a"), (["w"], [], ["p"])),
+        (DropCallback("p", "others"), (["w"], ["a"], ["p"])),
+        (DropListener("p", "others"), (["w"], ["a"], ["p"])),
+        (DropListener("others", "a"), (["w"], ["a"], ["p"])),
+    ],
+)
+def test_one_that_is_dropped_is_gone_on_both_sides(
+    linked: Cache, drop: DropCallback | DropListener, left: tuple[list[str], list[str], list[str]]
+) -> None:
+    linked.apply(drop)
+    assert links(linked) == left
+
+
+def test_all_that_would_wake_somebody_can_be_dropped_at_once(linked: Cache) -> None:
+    linked.drop_callbacks("w", ["p", "others"])
+    assert links(linked) == ([], ["a"], [])
+
+
+def test_links_that_are_not_known_stay_so() -> None:
+    cache = Cache(1_000_000)
+    for id in "pw":
+        cache.put(Entry(promise=promise(id)))
+    for link in (PutCallback("p", "w"), PutListener("p", "a"), DropCallback("p", "w"), DropListener("p", "a")):
+        cache.apply(link)
+    for entry in (cache.get("p"), cache.get("w")):
+        assert entry is not None
+        assert (entry.callbacks, entry.listeners, entry.awaits) == (None, None, None)
+
+
+def test_so_many_links_are_kept_and_no_more() -> None:
+    cache = Cache(1_000_000)
+    entry = new_entry(promise("p"))
+    cache.put(entry)
+    for number in range(MAX_LINKS):
+        cache.apply(PutListener("p", str(number)))
+    cache.apply(PutListener("p", "0"))
+    assert entry.listeners is not None and len(entry.listeners) == MAX_LINKS
+    cache.apply(PutListener("p", "one more"))
+    assert entry.listeners is None
+
+
+def member(id: str, branch: str, parent: str) -> Promise:
+    return promise(id, tags={"resonate:branch": branch, "resonate:parent": parent})
+
+
+def test_a_family_is_remembered_by_its_id() -> None:
+    cache = Cache(1_000_000)
+    cache.add_to_families(member("c", "b", "r"))
+    cache.add_to_families(promise("alone"))
+    assert cache.branch("b").ids == cache.children("r").ids == {"c"}
+    assert cache.branch("r").ids == cache.children("b").ids == cache.branch("").ids == set()
+    cache.branch("b").complete = True
+    assert cache.branch("b").complete and not cache.branch("r").complete
+
+
+def test_one_that_is_too_large_is_not_kept() -> None:
+    family = Cache(1_000_000).branch("b")
+    family.add("c")
+    family.complete = True
+    family.give_up()
+    family.add("d")
+    assert (family.ids, family.complete, family.large) == (set(), False, True)
+
+
+def test_families_that_nobody_asks_for_are_forgotten() -> None:
+    cache = Cache(1_000_000)
+    cache.add_to_families(member("c", "b", "r"))
+    for number in range(20_000):
+        cache.add_to_families(member(f"p-{number}", f"b-{number % 50}", f"r-{number % 50}"))
+        cache.age()
+    assert cache.branch("b").ids == cache.children("r").ids == set()
+
+
+def test_a_cache_that_is_cleared_knows_nothing(linked: Cache) -> None:
+    linked.add_to_families(member("c", "b", "r"))
+    linked.clear()
+    assert (linked.get("p"), linked.branch("b").ids, linked.children("r").ids) == (None, set(), set())

@@ -1,0 +1,68 @@
+"""Whether the store can be written to, and how that is told."""
+
+import logging
+
+import pytest
+
+from resonate_server.store.errors import StoreFailed
+from resonate_server.store.sqlite.health import StoreHealth
+
+
+@pytest.fixture
+def health(caplog: pytest.LogCaptureFixture) -> StoreHealth:
+    caplog.set_level(logging.INFO)
+    return StoreHealth()
+
+
+def test_before_the_first_commit_none_has_an_age(health: StoreHealth) -> None:
+    assert (health.commit, health.trouble) == (None, "")
+
+
+def test_the_age_of_a_commit_counts_from_its_beginning_whether_it_ended_or_not(health: StoreHealth) -> None:
+    health.commits()
+    assert health.commit is not None
+    assert health.commit.is_under_way and 0 <= health.commit.seconds < 60
+
+    health.worked()
+    assert health.commit is not None and not health.commit.is_under_way
+
+    health.commits()
+    health.failed(StoreFailed("disk full"))
+    assert health.commit is not None and not health.commit.is_under_way
+
+
+def test_a_trouble_is_told_once_and_so_is_its_end(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        health.failed(StoreFailed("disk full"))
+    assert health.trouble == "disk full"
+    health.failed(StoreFailed("disk broken"))
+    for _ in range(3):
+        health.worked()
+    assert health.trouble == ""
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "nothing can be stored, requests are answered 503: disk full"),
+        (logging.ERROR, "nothing can be stored, requests are answered 503: disk broken"),
+        (logging.INFO, "the store works again"),
+    ]
+
+
+def test_a_store_that_works_says_nothing(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
+    health.commits()
+    health.worked()
+    assert caplog.messages == []
+
+
+def test_a_trouble_without_words_is_told_by_its_kind(health: StoreHealth) -> None:
+    health.failed(ZeroDivisionError())
+    assert health.trouble == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_traced"), [(StoreFailed("full"), False), (OSError("full"), False), (ValueError("a mistake"), True)]
+)
+def test_only_what_may_be_a_mistake_of_ours_has_a_traceback(
+    health: StoreHealth, caplog: pytest.LogCaptureFixture, error: Exception, is_traced: bool
+) -> None:
+    health.failed(error)
+    (record,) = caplog.records
+    assert record.exc_info == ((type(error), error, None) if is_traced else None)

@@ -1,0 +1,93 @@
+"""Requests to foo without a network: what gunicorn would hand to the application, and what that sends back."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from foo_web.flask_async import AsyncFlask
+
+type Headers = Iterable[tuple[str, str]]
+
+
+class Reply(Struct, frozen=True):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """One connection. Of its request's ``chunks`` it sends the first ``sends``, and it leaves when it is told to."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = list(chunks)
+        self.sends = len(chunks)
+        self._left = asyncio.Event()
+        self.sent: list[dict[str, Any]] = []
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def receive(self) -> dict[str, Any]:
+        if self.sends:
+            self.sends -= 1
+            body = self._chunks.pop(0)
+            return {"type": "http.request", "body": body, "more_body": bool(self._chunks)}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: dict[str, Any]) -> None:
+        self.sent.append(event)
+
+    def reply(self) -> Reply:
+        start, body = self.sent
+        assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
+        headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        return Reply(start["status"], headers, body["body"])
+
+
+def scope(method: str, path: str, headers: Headers = ()) -> dict[str, Any]:
+    path, _, query = path.partition("?")
+    encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    if not any(name == b"host" for name, _ in encoded):
+        encoded.append((b"host", b"localhost:5000"))
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": encoded,
+        "server": ("127.0.0.1", 5000),
+    }
+
+
+class Foo:
+    """The application, and a client for each request."""
+
+    def __init__(self, app: AsyncFlask) -> None:
+        self.app = app
+
+    def begin(self, client: Client, method: str, path: str, headers: Headers = ()) -> "asyncio.Task[None]":
+        call: Callable[..., Awaitable[None]] = self.app.__call__
+        return asyncio.ensure_future(call(scope(method, path, headers), client.receive, client.send))
+
+    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        if body:
+            named.append(("Content-Length", str(len(body))))
+        client = Client(body)
+        async with asyncio.timeout(60):
+            await self.begin(client, method, path, named)
+        return client.reply()
+
+    async def post(self, body: bytes = b"", **headers: str) -> Reply:
+        return await self.request("POST", "/foo", body, **headers)
+
+    async def get(self, path: str) -> Reply:
+        return await self.request("GET", path)

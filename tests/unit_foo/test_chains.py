@@ -1,0 +1,640 @@
+"""foo in this process with a real server: the chains that clients begin, join and wait for, and what they are told."""
+
+import asyncio
+import itertools
+import json
+import logging
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web as web_server
+from aiohttp.test_utils import TestServer
+from flask import request
+from harness.basics import free_port
+from harness.sdk import adaptable_sdk
+from harness.server import FAR, Client, ServerProcess
+from resonate.context import Context
+from resonate.error import ConnectorError, ServerError
+from resonate.retry import Constant
+
+from foo_web import app as app_module
+from foo_web import chains as chains_module
+from foo_web import flask_async
+from foo_web.app import create_app
+from foo_web.chains import Chains
+from foo_web.flask_async import AsyncFlask
+from worker import Settings, Worker, worker
+
+from . import asking
+from .asking import Foo, Reply
+
+FAILS, LARGE = 1.0, 2.0
+_numbers = itertools.count(1)
+
+
+async def foo(ctx: Context, pause: float = 0, running: float = 0) -> Any:
+    """With a pause it waits for whoever settles its first step."""
+    if running == FAILS:
+        raise ValueError("no number today")
+    if running == LARGE:
+        return "x" * 70_000
+    return await ctx.promise() if pause else 3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path_factory.mktemp("server") / "log").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Client:
+    """What others do at the server."""
+    return server.client()
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[None]:
+    """Nothing is tried twice."""
+    with adaptable_sdk() as patch:
+        patch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
+        yield
+
+
+def connect(url: str) -> Chains:
+    settings = Settings(url, None, timedelta(seconds=60), 64, None)
+    return Chains(Worker(f"foo-{next(_numbers)}", foo), settings)
+
+
+@pytest.fixture(scope="module")
+def shared(server: ServerProcess, sdk: None) -> Iterator[Chains]:  # noqa: ARG001
+    chains = connect(server.url)
+    yield chains
+    chains.stop().result(10)
+
+
+@pytest.fixture
+def chains(server: ServerProcess, sdk: None) -> Iterator[Chains]:  # noqa: ARG001
+    """Those of one test, which may stop them."""
+    chains = connect(server.url)
+    yield chains
+    chains.stop().result(10)
+
+
+@pytest.fixture
+def alone(sdk: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Foo]:  # noqa: ARG001
+    """Without a server."""
+    monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
+    chains = connect(f"http://127.0.0.1:{free_port()}")
+    yield Foo(create_app(chains, ""))
+    chains.stop().result(10)
+
+
+@pytest.fixture
+async def web(shared: Chains) -> Foo:
+    async with asyncio.timeout(60):
+        while not shared.is_connected():
+            await asyncio.sleep(0.01)
+    return Foo(create_app(shared, ""))
+
+
+@pytest.fixture
+def key() -> str:
+    return f"chain-{next(_numbers)}"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def problem(reply: Reply) -> tuple[int, str]:
+    document = reply.json
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert reply.body.endswith(b"\n")
+    assert document["status"] == reply.status and document["title"]
+    return reply.status, document["detail"]
+
+
+def settle(client: Client, id: str, value: Any, state: str = "resolved") -> None:
+    data = {"data": b64encode(json.dumps(value).encode()).decode()}
+    assert client.call("promise.settle", id=id, state=state, value=data).status == 200
+
+
+def create(
+    client: Client, id: str, group: str, func: str, timeout_at: int = FAR, delay: int = 0, **members: Any
+) -> None:
+    """A call, made by somebody else. ``delay``: when it may begin, in ms since the epoch."""
+    param = {"data": b64encode(json.dumps({"func": func, **members}).encode()).decode()}
+    tags = {"resonate:target": f"poll://any@{group}"} | ({"resonate:delay": str(delay)} if delay else {})
+    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=tags).status == 200
+
+
+def exists(client: Client, id: str) -> Callable[[], bool]:
+    return lambda: client.call("promise.get", id=id).status == 200
+
+
+# ── chains ──
+
+
+async def test_a_request_is_answered_with_the_result(web: Foo) -> None:
+    reply = await web.post()
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+    assert reply.json == {"id": reply.json["id"], "message": 3}
+    assert reply.body.endswith(b"\n")
+    assert "Preference-Applied" not in reply.headers
+
+
+async def test_a_repetition_joins_the_chain(web: Foo, client: Client, key: str) -> None:
+    first = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    second = asyncio.create_task(web.post(Idempotency_Key=key))
+    settle(client, f"{key}:1", 7)
+    assert (await first).json == (await second).json == {"id": key, "message": 7}
+    assert (await web.post(b'{"pause": 60}', Idempotency_Key=key)).json == {"id": key, "message": 7}
+
+
+async def test_one_that_asks_for_something_else_under_the_same_key_is_refused(web: Foo, key: str) -> None:
+    await web.post(Idempotency_Key=key)
+    told = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
+    assert problem(await web.post(b'{"pause": 1}', Idempotency_Key=key)) == (422, told)
+
+
+async def test_a_chain_may_be_begun_without_waiting_and_followed(web: Foo, client: Client, key: str) -> None:
+    begun = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
+    assert (begun.status, begun.json) == (202, {"id": key, "state": "pending"})
+    assert begun.headers["Location"] == f"/foo/{key}"
+    assert begun.headers["Preference-Applied"] == "respond-async"
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": "pending"}
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", {"a": None})
+    while (reply := await web.get(f"/foo/{key}")).json["state"] == "pending":
+        await asyncio.sleep(0.02)
+    assert reply.json == {"id": key, "state": "resolved", "message": {"a": None}}
+
+
+async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
+    began = time.monotonic()
+    reply = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=1")
+    assert time.monotonic() - began >= 1
+    assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
+
+
+async def test_a_result_is_asked_for_again_if_nobody_tells_of_it(
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, shared: Chains
+) -> None:
+    monkeypatch.setattr(chains_module, "ASK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(shared._news, "pop", lambda *_: None)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).json["message"] == 7
+
+
+async def test_whoever_waits_asks_again_when_the_server_is_back(
+    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_receive", lambda _: None)
+    ask, asked = shared._worker.sender.promise_register_listener, []
+
+    async def register(id: str, address: str) -> Any:
+        asked.append((id, address))
+        return await ask(id, address)
+
+    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(lambda: len(asked) == 1)
+    shared._loop.call_soon_threadsafe(shared._connection_changed, False)
+    await asyncio.sleep(0.1)
+    assert len(asked) == 1
+    shared._loop.call_soon_threadsafe(shared._connection_changed, True)
+    await until(lambda: len(asked) == 2)
+    assert asked == [(key, shared._worker.stream.unicast())] * 2
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).json["message"] == 7
+
+
+async def test_a_result_that_is_told_of_is_not_asked_for_again(
+    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = shared._worker.sender.promise_register_listener, []
+
+    async def register(id: str, address: str) -> Any:
+        asked.append(id)
+        return await ask(id, address)
+
+    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(lambda: asked == [key] and exists(client, f"{key}:1")())
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).json["message"] == 7
+    assert asked == [key]
+
+
+async def test_a_server_that_is_busy_is_asked_again(
+    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains_module, "ASK_AGAIN_SECONDS", 0.05)
+    ask, errors = (
+        shared._worker.sender.promise_register_listener,
+        [ServerError(503, "busy"), ConnectorError(OSError("away"))],
+    )
+
+    async def register(id: str, address: str) -> Any:
+        if errors:
+            raise errors.pop()
+        return await ask(id, address)
+
+    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(lambda: not errors and exists(client, f"{key}:1")())
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).json["message"] == 7
+
+
+# ── chains that fail ──
+
+
+async def test_a_function_that_fails_is_told_with_its_message(web: Foo, key: str) -> None:
+    reply = await web.post(b'{"running": 1}', Idempotency_Key=key)
+    assert problem(reply) == (500, "no number today")
+    assert reply.json["id"] == key
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": "rejected", "error": "no number today"}
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "error"),
+    [
+        ("rejected", {"message": "no"}, "no"),
+        ("rejected", {"message": "x" * 9_000}, "x" * 8_000),
+        ("rejected", "no", "the chain failed without a message"),
+        ("rejected", {}, "the chain failed without a message"),
+        ("rejected_canceled", None, "the chain was cancelled"),
+    ],
+)
+async def test_so_is_whatever_else_ended_it(
+    web: Foo, client: Client, key: str, state: str, value: Any, error: str
+) -> None:
+    await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
+    settle(client, key, value, state)
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": state, "error": error}
+
+
+async def test_a_deadline_that_passed_is_told(web: Foo, client: Client, key: str, shared: Chains) -> None:
+    create(client, key, shared._group, "foo", timeout_at=1)
+    reply = await web.get(f"/foo/{key}")
+    assert reply.json["error"] == "the chain did not end before its deadline"
+
+
+async def test_a_result_that_nobody_can_read_is_told(web: Foo, client: Client, key: str) -> None:
+    await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
+    assert client.call("promise.settle", id=key, state="resolved", value={"data": "!"}).status == 200
+    status, detail = problem(await web.get(f"/foo/{key}"))
+    assert status == 502
+    assert detail.startswith("the chain is resolved, but its stored result cannot be read, as base64 of JSON: ")
+
+
+async def test_a_result_that_is_too_large_to_be_shown_is_told(web: Foo, key: str) -> None:
+    status, detail = problem(await web.post(b'{"running": 2}', Idempotency_Key=key))
+    assert (status, detail[:39]) == (502, "the result is too large to be shown: 70")
+
+
+@pytest.mark.parametrize(
+    ("is_own_group", "func", "members"), [(True, "bar", {}), (False, "foo", {}), (True, "foo", {"args": "none"})]
+)
+async def test_what_is_no_chain_is_not_shown_and_not_joined(
+    web: Foo, client: Client, key: str, shared: Chains, is_own_group: bool, func: str, members: dict[str, Any]
+) -> None:
+    create(client, key, shared._group if is_own_group else "others", func, **members)
+    assert problem(await web.get(f"/foo/{key}")) == (404, "no chain has this id")
+    told = "this id belongs to something else than a call of foo; choose another one"
+    assert problem(await web.post(Idempotency_Key=key)) == (409, told)
+
+
+@pytest.mark.parametrize(
+    ("body", "members"),
+    [
+        (b'{"pause": 60}', {"args": [60]}),
+        (b'{"running": 60}', {"args": [0, 60]}),
+        (b'{"running": 60}', {"kwargs": {"running": 60}}),
+        (b'{"pause": 0}', {}),
+    ],
+)
+async def test_a_call_of_foo_that_says_the_same_in_another_way_is_joined(
+    web: Foo, client: Client, key: str, shared: Chains, body: bytes, members: dict[str, Any]
+) -> None:
+    create(client, key, shared._group, "foo", delay=FAR - 1, **members)
+    assert (await web.post(body, Idempotency_Key=key, Prefer="respond-async")).status == 202
+    assert (await web.post(b'{"pause": 1}', Idempotency_Key=key)).status == 422
+    settle(client, key, 5)
+    assert (await web.post(body, Idempotency_Key=key)).json["message"] == 5
+
+
+@pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/bar", "/foo/"])
+async def test_what_is_not_there(web: Foo, path: str) -> None:
+    assert problem(await web.get(path))[0] == 404
+
+
+# ── what the server says, or does not say ──
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail", "retry"),
+    [
+        (ServerError(404, "gone"), 404, "no chain has this id", None),
+        (
+            ServerError(422, "no"),
+            409,
+            "this id belongs to something else than a call of foo; choose another one",
+            None,
+        ),
+        (ServerError(429, "busy"), 503, "the Resonate server refuses for now: busy", "2"),
+        (ServerError(503, "disk full"), 503, "the Resonate server refuses for now: disk full", "2"),
+        (ServerError(500, "odd"), 502, "the Resonate server refuses: odd", None),
+        (ConnectorError(OSError("odd")), 503, "the Resonate server gives no usable answer: ", "2"),
+    ],
+)
+async def test_a_refusal_of_the_server_is_told(
+    web: Foo,
+    shared: Chains,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    detail: str,
+    retry: str | None,
+) -> None:
+    async def refuse(id: str) -> Any:  # noqa: ARG001
+        raise error
+
+    monkeypatch.setattr(shared._worker.sender, "promise_get", refuse)
+    reply = await web.get("/foo/a")
+    assert problem(reply)[0] == status
+    assert problem(reply)[1].startswith(detail)
+    assert reply.headers.get("Retry-After") == retry
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for(
+    web: Foo, shared: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(id: str) -> Any:  # noqa: ARG001
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(shared._worker.sender, "promise_get", never)
+    monkeypatch.setattr(chains_module, "ANSWER_SECONDS", 0.1)
+    assert problem(await web.get("/foo/a")) == (503, "the Resonate server does not answer")
+
+
+async def test_while_the_server_is_away_clients_are_told_to_come_back(alone: Foo, key: str) -> None:
+    reply = await alone.post(Idempotency_Key=key)
+    away = "the Resonate server cannot be reached"
+    assert problem(reply) == (503, f"{away}. Repeat the request with the header Idempotency-Key: {key}")
+    assert reply.headers["Retry-After"] == "2"
+    assert problem(await alone.get("/foo/a")) == (503, away)
+    assert problem(await alone.get("/health")) == (503, "not connected to the Resonate server")
+
+
+@pytest.mark.usefixtures("sdk")
+async def test_that_it_refuses_foo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
+
+    async def refuse(_: web_server.Request) -> web_server.Response:
+        return web_server.Response(status=401)
+
+    refusing = web_server.Application()
+    refusing.router.add_get("/{path:.*}", refuse)
+    async with TestServer(refusing) as server:
+        chains = connect(str(server.make_url("")).rstrip("/"))
+        await until(lambda: bool(chains._worker.stream.refusal))
+        told = problem(await Foo(create_app(chains, "")).get("/foo/a"))
+        chains.stop()
+    reason = "it asks for a token, and RESONATE_TOKEN is not set"
+    assert told == (503, f"the Resonate server refuses foo: {reason}")
+
+
+async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
+    reply = await web.get("/health")
+    assert (reply.status, reply.json) == (200, {"status": "ok"})
+
+
+async def test_a_foo_that_ends_sends_its_clients_away(chains: Chains, client: Client, key: str) -> None:
+    web = Foo(create_app(chains, ""))
+    await until(chains.is_connected)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    ended: Future[None] = chains.stop()
+    assert chains.stop() is ended
+    told = "foo is shutting down; a chain that has begun goes on"
+    for reply in (await waiting, await web.post(Idempotency_Key=key)):
+        assert problem(reply) == (503, f"{told}. Repeat the request with the header Idempotency-Key: {key}")
+        assert reply.headers["Retry-After"] == "1"
+    assert (await web.get("/health")).status == 503
+
+
+# ── clients that wait, leave, or are many ──
+
+
+async def test_a_client_that_leaves_gives_its_place_back_and_the_chain_goes_on(
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(app_module, "MAX_WAITING", 1)
+    leaving = asking.Client(b'{"pause": 60}')
+    headers = [("Idempotency-Key", key), ("Content-Length", "13")]
+    request = web.begin(leaving, "POST", "/foo", headers)
+    await until(exists(client, f"{key}:1"))
+    assert (await web.post()).status == 503
+    leaving.leave()
+    await request
+    assert leaving.sent == []
+    await until(lambda: f"the client of {key} has left, the chain goes on" in caplog.messages)
+    assert (await web.post()).status == 200
+    settle(client, f"{key}:1", 7)
+    assert (await web.post(Idempotency_Key=key)).json["message"] == 7
+
+
+async def test_where_too_many_wait_the_next_is_told_when_to_come_back(
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "MAX_WAITING", 2)
+    waiting = [
+        asyncio.create_task(web.post(b'{"pause": %d}' % pause, Idempotency_Key=f"{key}-{pause}")) for pause in (50, 80)
+    ]
+    await until(exists(client, f"{key}-50:1"))
+    await until(exists(client, f"{key}-80:1"))
+    reply = await web.post(Idempotency_Key=key)
+    assert problem(reply) == (
+        503,
+        "2 requests wait already. With the header Prefer: respond-async a request does not wait. "
+        f"Repeat the request with the header Idempotency-Key: {key}",
+    )
+    assert 30 < int(reply.headers["Retry-After"]) <= 50
+    assert (await web.post(Idempotency_Key=f"{key}-b", Prefer="respond-async")).status == 202
+    for pause in (50, 80):
+        settle(client, f"{key}-{pause}:1", 7)
+    assert [(await each).status for each in waiting] == [200, 200]
+    assert (await web.post(Idempotency_Key=key)).status == 200
+
+
+async def test_who_waits_for_a_while_only_holds_a_place_for_so_long(
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "MAX_WAITING", 1)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=3"))
+    await until(exists(client, f"{key}:1"))
+    assert int((await web.post()).headers["Retry-After"]) <= 3
+    settle(client, f"{key}:1", 7)
+    assert (await waiting).status == 200
+
+
+async def test_one_that_has_more_to_do_than_it_can_still_tells_its_health(
+    web: Foo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flask_async, "MAX_AT_WORK", 1)
+    assert (await web.get("/foo/a")).status == 404
+    monkeypatch.setattr(flask_async, "MAX_AT_WORK", 0)
+    reply = await web.get("/foo/a")
+    assert problem(reply) == (503, "foo has more to do than it can")
+    assert reply.headers["Retry-After"] == "1"
+    assert (await web.get("/health")).status == 200
+    assert web.app.at_work == 0
+
+
+# ── HTTP ──
+
+
+async def test_a_method_that_is_not_allowed(web: Foo) -> None:
+    reply = await web.get("/foo")
+    assert problem(reply)[0] == 405
+    assert "POST" in reply.headers["Allow"]
+
+
+async def test_a_body_may_come_in_pieces(web: Foo) -> None:
+    client = asking.Client(b'{"pa', b'use": ', b"0}")
+    await web.begin(client, "POST", "/foo", [("Transfer-Encoding", "chunked")])
+    assert client.reply().json["message"] == 3
+
+
+@pytest.mark.parametrize(("size", "status"), [(16 * 1024, 200), (16 * 1024 + 1, 413)])
+async def test_a_body_has_a_limit(web: Foo, size: int, status: int) -> None:
+    assert (await web.post(b" " * size)).status == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "read"), [([("Transfer-Encoding", "chunked")], 2), ([("Content-Length", "100000")], 0)]
+)
+async def test_of_one_that_is_too_large_no_more_is_read_than_tells_so(
+    web: Foo, headers: list[tuple[str, str]], read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 0.1)
+    client = asking.Client(*[b" " * 10_000] * 10)
+    client.sends = read
+    await web.begin(client, "POST", "/foo", headers)
+    assert client.reply().status == 413
+
+
+async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(web: Foo) -> None:
+    client = asking.Client()
+    client.leave()
+    request = web.begin(client, "POST", "/foo", [("Content-Length", "13")])
+    with suppress(asyncio.CancelledError):
+        await request
+    assert request.cancelled() and client.sent == []
+
+
+async def test_an_answer_that_is_made_in_pieces_is_sent_whole() -> None:
+    app = AsyncFlask("pieces")
+    app.add_url_rule("/", view_func=lambda: iter(["one ", "and ", "two"]))
+    assert (await Foo(app).get("/")).body == b"one and two"
+
+
+async def test_who_asks_for_the_head_gets_no_body(web: Foo) -> None:
+    reply = await web.request("HEAD", "/health")
+    assert (reply.status, reply.body) == (200, b"")
+    assert int(reply.headers["Content-Length"]) > 0
+
+
+async def test_a_path_may_have_any_letters_and_a_query_is_no_part_of_it() -> None:
+    app = AsyncFlask("letters")
+    app.add_url_rule("/<name>", view_func=lambda name: f"{name} {request.args.get('a')} {request.url}")
+    text = (await Foo(app).get("/ü€?a=1")).body.decode()
+    assert text == "ü€ 1 http://localhost:5000/ü€?a=1"
+
+
+@pytest.mark.parametrize(("declared", "status"), [("application/json", 200), ("text/plain", 415), (None, 415)])
+async def test_a_page_of_its_own_has_to_declare_its_body(web: Foo, declared: str | None, status: int) -> None:
+    headers = {"Origin": "http://localhost:5000"} | ({"Content-Type": declared} if declared else {})
+    assert (await web.post(b"{}", **headers)).status == status
+
+
+async def test_whoever_calls_it_by_another_name_is_refused(web: Foo) -> None:
+    assert problem(await web.post(Host="evil.example"))[0] == 421
+
+
+async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    client = asking.Client()
+    call: Any = web.app.__call__
+    await call({"type": "websocket", "path": "/foo"}, client.receive, client.send)
+    assert client.sent == [{"type": "websocket.close"}]
+    assert "WebSocket /foo  id=-  status=403  seconds=0.000" in caplog.messages
+
+
+async def test_each_request_is_a_line_of_the_log_but_good_health(
+    web: Foo, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "foo_web.flask_async")
+    await web.post(Idempotency_Key=key)
+    await web.get("/health")
+    await web.get("/" + "x" * 200)
+    await web.request("POST", "/health")
+    lines = [message for message in caplog.messages if "  status=" in message]
+    begins = [line.partition("seconds=")[0] for line in lines]
+    assert begins == [
+        f"POST /foo  id={key}  status=200  ",
+        f"GET /{'x' * 127}  id=-  status=404  ",
+        "POST /health  id=-  status=405  ",
+    ]
+    assert all(0 <= float(line.partition("seconds=")[2]) < 60 for line in lines)
+
+
+async def test_a_mistake_in_foo_is_told_as_one_and_logged_with_its_traceback(
+    web: Foo, shared: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: str) -> Any:
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(shared, "look_up", fail)
+    status, detail = problem(await web.get("/foo/a"))
+    assert (status, "mistake" in detail) == (500, False)
+    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert [str(error) for error in logged] == ["a mistake"]
+
+
+async def test_headers_that_come_twice_are_joined(web: Foo) -> None:
+    client = asking.Client(b"")
+    await web.begin(client, "POST", "/foo", [("Prefer", "respond-async"), ("Prefer", "wait=30")])
+    assert client.reply().headers["Preference-Applied"] == "respond-async, wait=30"
+
+
+# ── the page's actions ──
+
+
+async def test_the_page_is_told_what_it_may_do(web: Foo) -> None:
+    reply = await web.get("/actions")
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+    assert [action["name"] for action in reply.json["actions"]] == ["request", "break"]
+
+
+async def test_its_click_begins_a_chain_and_does_not_wait(web: Foo, client: Client) -> None:
+    reply = await web.request("POST", "/actions/request", b'{"pause": 60}')
+    assert reply.status == 202
+    assert reply.json["id"].startswith("foo-")
+    await until(exists(client, f"{reply.json['id']}:1"))

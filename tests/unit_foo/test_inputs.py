@@ -1,0 +1,112 @@
+"""What a client may send, and how it is told what is wrong."""
+
+import pytest
+from werkzeug.exceptions import BadRequest
+
+from foo_web.inputs import Preference, Spend, parse_body, parse_key, parse_preference
+
+
+@pytest.mark.parametrize(
+    ("body", "spend", "arguments"),
+    [
+        (b"", Spend(), (0, 0)),
+        (b" \n", Spend(), (0, 0)),
+        (b"{}", Spend(), (0, 0)),
+        (b'{"pause": 0}', Spend(pause=0), (0, 0)),
+        (b'{"pause": 3600}', Spend(pause=3600), (3600, 0)),
+        (b'{"running": 1.5}', Spend(running=1.5), (0, 1.5)),
+    ],
+)
+def test_a_body_says_how_time_is_spent(body: bytes, spend: Spend, arguments: tuple[float, float]) -> None:
+    assert parse_body(body) == spend
+    assert parse_body(body).arguments == arguments
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"pause=1", "JSON is malformed"),
+        (b'{"pause": "\xff"}', "the body must be a JSON object like"),
+        (b"[" * 10_000, 'like {"pause": 10} or {"running": 10}, in seconds: '),
+        (b"[]", "object"),
+        (b'{"pause": -0.1}', "pause"),
+        (b'{"pause": 3600.1}', "pause"),
+        (b'{"sleep": 1}', "sleep"),
+        (b'{"pause": 0, "running": 0}', "the body must have either pause or running, not both"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told(body: bytes, complaint: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_body(body)
+    assert complaint in str(refused.value.description)
+
+
+@pytest.mark.parametrize(
+    ("spend", "arguments", "may"),
+    [
+        (Spend(pause=1), (1, 0), True),
+        (Spend(pause=1), (2, 0), False),
+        (Spend(pause=1), (0, 1), False),
+        (Spend(running=1), (0, 1), True),
+        (Spend(), (5, 0), True),
+        (Spend(pause=0), (0, 0), True),
+        (Spend(pause=0), (5, 0), False),
+    ],
+)
+def test_a_repetition_says_the_same_or_nothing(spend: Spend, arguments: tuple[float, float], may: bool) -> None:
+    assert spend.may_join(arguments) is may
+
+
+def test_without_a_key_each_chain_has_an_id_of_its_own() -> None:
+    ids = {parse_key(None) for _ in range(100)}
+    assert len(ids) == 100
+    assert {(id[:4], len(id)) for id in ids} == {("foo-", 20)}
+
+
+@pytest.mark.parametrize(
+    ("header", "key"), [("a", "a"), (" a-1.b_c~d ", "a-1.b_c~d"), ('"a"', "a"), ("x" * 128, "x" * 128), ("0", "0")]
+)
+def test_a_key_may_be_quoted(header: str, key: str) -> None:
+    assert parse_key(header) == key
+
+
+@pytest.mark.parametrize("header", ["", "a b", "a/b", ".", "-a", "ü", '"', '""', '"a', "a,b", "x" * 129, "a\nb"])
+def test_a_key_that_is_none_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_key(header)
+    assert refused.value.description == (
+        "an Idempotency-Key has 1 to 128 characters: letters, digits and . _ ~ -, a letter or digit first"
+    )
+
+
+def test_it_is_told_why_a_colon_is_none_of_them() -> None:
+    with pytest.raises(BadRequest, match="a letter or digit first; a colon separates the ids of a chain"):
+        parse_key("a:1")
+
+
+@pytest.mark.parametrize(
+    ("header", "wait", "applied"),
+    [
+        ("", None, ""),
+        ("return=minimal", None, ""),
+        ("respond-async", 0, "respond-async"),
+        ("Respond-Async, return=minimal", 0, "respond-async"),
+        ("wait=10", 10, "wait=10"),
+        ("wait=0", 0, "wait=0"),
+        ("respond-async, wait=30", 30, "respond-async, wait=30"),
+        ("wait=999999999", 999_999_999, "wait=999999999"),
+        ("wait=1000000000", None, ""),
+        ("wait=-1", None, ""),
+        ("wait=1.5", None, ""),
+        ("wait", None, ""),
+        ("respond-async, wait=soon", 0, "respond-async"),
+    ],
+)
+def test_preferences_that_are_understood_are_applied(header: str, wait: float | None, applied: str) -> None:
+    assert parse_preference(header) == Preference(wait, applied)
+
+
+def test_seconds_are_read_as_numbers_only() -> None:
+    for text in (b'"1"', b"true", b"null"):
+        with pytest.raises(BadRequest):
+            parse_body(b'{"pause": ' + text + b"}")

@@ -1,0 +1,87 @@
+"""Which step a promise stands for, which two are the same, and how a difference is told."""
+
+from typing import Any
+
+import pytest
+
+from worker.replay import FUNCTION_TAG, MAX_SHOWN_CHARACTERS, Step, StepChangedError, is_same, step_of
+
+TARGET = {"resonate:scope": "global", "resonate:target": "poll://any@prices"}
+CALL = {"func": "price", "args": ["tea", 2], "kwargs": {"vat": True}, "version": 3}
+
+
+@pytest.mark.parametrize(
+    ("tags", "param", "step"),
+    [
+        ({"resonate:scope": "local", FUNCTION_TAG: "pack"}, None, Step("run", "pack")),
+        ({"resonate:scope": "local"}, None, Step("run")),
+        ({"resonate:scope": "global", "resonate:timer": "true"}, None, Step("sleep")),
+        ({"resonate:scope": "global", "resonate:timer": "false"}, None, Step("promise")),
+        ({"resonate:scope": "global"}, {"func": "price"}, Step("promise")),
+        ({}, None, Step("promise")),
+        (TARGET, CALL, Step("rpc", "price", "poll://any@prices", [["tea", 2], {"vat": True}, 3])),
+        (TARGET, {"func": "price"}, Step("rpc", "price", "poll://any@prices", [[], {}, 1])),
+        (
+            TARGET,
+            {"func": "price", "args": None, "kwargs": None},
+            Step("rpc", "price", "poll://any@prices", [[], {}, 1]),
+        ),
+        (TARGET, "no call", Step("rpc", "", "poll://any@prices", [[], {}, 1])),
+    ],
+)
+def test_a_promise_tells_the_step_it_stands_for(tags: dict[str, str], param: Any, step: Step) -> None:
+    assert step_of(tags, param) == step
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        (Step("run", "pack"), Step("run", "pack"), True),
+        (Step("run", "pack"), Step("run", "wrap"), False),
+        (Step("run"), Step("run", "wrap"), True),
+        (Step("run", "pack"), Step("run"), False),
+        (Step("run"), Step("sleep"), False),
+        (Step("sleep"), Step("run"), False),
+        (Step("rpc", "price", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 1]), True),
+        (Step("rpc", "price", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 2]), False),
+        (Step("rpc", "", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 1]), False),
+    ],
+)
+def test_steps_that_were_named_are_compared_in_all_they_say(then: Step, now: Step, same: bool) -> None:
+    assert is_same(then, now) is same
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Step("run", "pack"), "run pack"),
+        (Step("run"), "run a function"),
+        (Step("sleep"), "sleep"),
+        (Step("promise"), "promise"),
+        (Step("rpc", "price", "shop", [[], {}, 1]), "rpc price() to shop"),
+        (
+            Step("rpc", "price", "shop", [["tea", None], {"vat": 2, "of": [1]}, 1]),
+            'rpc price("tea", null, vat=2, of=[1]) to shop',
+        ),
+    ],
+)
+def test_a_step_is_told_as_code_would_ask_for_it(step: Step, text: str) -> None:
+    assert str(step) == text
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(MAX_SHOWN_CHARACTERS, True), (MAX_SHOWN_CHARACTERS + 1, False)])
+def test_long_arguments_are_cut(length: int, is_whole: bool) -> None:
+    text = f'"{"x" * (length - 2)}"'
+    shown = text if is_whole else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    assert str(Step("rpc", "price", "shop", [["x" * (length - 2)], {}, 1])) == f"rpc price({shown}) to shop"
+
+
+@pytest.mark.parametrize(
+    ("id", "parent", "position"), [("tea:2", "tea", "2"), ("tea:2.14", "tea:2", "14"), ("a.b:1", "a.b", "1")]
+)
+def test_a_difference_names_the_function_the_call_the_step_then_and_now(id: str, parent: str, position: str) -> None:
+    error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
+    assert str(error) == (
+        f"the code of order changed while {parent} was under way: step {position} was run pack, it is sleep now; "
+        "this call completes once the code fits again"
+    )

@@ -1,0 +1,458 @@
+"""A worker in this process and a real server: what is called runs, what is held is given back, and the log tells."""
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import signal
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from harness.sdk import adaptable_sdk
+from harness.server import FAR, ServerProcess
+from resonate.context import Context
+from resonate.error import ResonateError
+
+from worker import RunningWorker, Settings, Worker, log_run, worker
+from worker.beside import Beside
+from worker.clock import ServerClock
+from worker.replay import FUNCTION_TAG
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path_factory.mktemp("server") / "log").start()
+    yield server
+    server.stop()
+
+
+class BesideOneLoop(Beside):
+    """A worker lasts as long as its process, and so does the thread beside it. The loops of these tests end before."""
+
+    async def run(self) -> None:
+        with suppress(RuntimeError):
+            await super().run()
+
+
+@pytest.fixture(autouse=True)
+def sdk() -> Iterator[None]:
+    with adaptable_sdk() as patch:
+        patch.setattr(worker, "Beside", BesideOneLoop)
+        yield
+
+
+class Group:
+    """Its workers, and what others ask of them."""
+
+    def __init__(self, server: ServerProcess, health_file: Path) -> None:
+        """With a name of its own: the server is everybody's."""
+        self.server, self.health_file = server, health_file
+        self.name = f"group-{next(_numbers)}"
+        self._client = server.client()
+        self._workers: list[RunningWorker] = []
+
+    async def work(self, *functions: Callable[..., Any], lease: float = 60, places: int = 8) -> RunningWorker:
+        settings = Settings(self.server.url, None, timedelta(seconds=lease), places, self.health_file)
+        running = RunningWorker(Worker(self.name, *functions), settings)
+        self._workers.append(running)
+        await running.stream.wait_until_connected()
+        return running
+
+    def begin(self, function: str, *args: Any) -> str:
+        id = f"{function}-{next(_numbers)}"
+        tags = {"target": f"poll://any@{self.name}", "branch": id, "parent": id, "origin": id, "scope": "global"}
+        param = encoded({"func": function, "args": args, "kwargs": {}, "version": 1})
+        named = {f"resonate:{tag}": text for tag, text in tags.items()}
+        assert self._client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
+        return id
+
+    async def result(self, id: str) -> Any:
+        await until(lambda: self.promise(id)["state"] != "pending")
+        return json.loads(b64decode(self.promise(id)["value"]["data"]))
+
+    def promise(self, id: str) -> dict[str, Any]:
+        promise: dict[str, Any] = self._client.call("promise.get", id=id).data["promise"]
+        return promise
+
+    def task(self, id: str) -> dict[str, Any]:
+        task: dict[str, Any] = self._client.call("task.get", id=id).data["task"]
+        return task
+
+    async def waits(self, id: str) -> None:
+        await until(lambda: self.task(id)["state"] == "suspended")
+
+    def settle(self, id: str, value: Any) -> None:
+        settled = self._client.call("promise.settle", id=id, state="resolved", value=encoded(value))
+        assert settled.status == 200
+
+    async def close(self) -> None:
+        for running in self._workers:
+            await running.stop()
+
+
+@pytest.fixture
+async def group(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Group]:
+    group = Group(server, tmp_path / "health")
+    yield group
+    await group.close()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], bool]:
+    """Whether a line of the log contains a text."""
+    caplog.set_level(logging.INFO)
+    return lambda text: any(text in message for message in caplog.messages)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def encoded(value: Any) -> dict[str, str]:
+    return {"data": b64encode(json.dumps(value).encode()).decode()}
+
+
+async def double(ctx: Context, number: int) -> int:
+    log_run(ctx)
+    return 2 * number
+
+
+async def test_a_function_that_is_called_runs_and_its_result_is_stored(group: Group) -> None:
+    await group.work(double)
+    assert await group.result(group.begin("double", 21)) == 42
+
+
+async def test_the_log_tells_when_it_begins_and_what_it_came_to(group: Group, told: Callable[[str], bool]) -> None:
+    await group.work(double)
+    id = group.begin("double", 21)
+    await until(lambda: told("result: 42"))
+    assert told(f"running function double  promise={id}  attempt=1")
+    assert told(f"ended function double  promise={id}  attempt=1  seconds=0.")
+
+
+async def test_one_that_fails_is_tried_three_times_and_then_its_caller_is_told(
+    group: Group, told: Callable[[str], bool]
+) -> None:
+    attempts = 0
+
+    async def fail(ctx: Context) -> None:
+        nonlocal attempts
+        attempts += 1
+        log_run(ctx)
+        raise ValueError("no number today")
+
+    await group.work(fail)
+    id = group.begin("fail")
+    assert (await group.result(id))["message"] == "no number today"
+    assert attempts == 3
+    await until(lambda: told("attempt=1  seconds=0.") and told("ValueError: no number today"))
+    assert told("ValueError: no number today; it is tried again")
+
+
+async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> None:
+    async def order(ctx: Context) -> int:
+        by_itself: int = await ctx.run(double, 1)
+        by_name: int = await ctx.run("double", 2)
+        return by_itself + by_name
+
+    await group.work(order, double)
+    id = group.begin("order")
+    assert await group.result(id) == 6
+    tags = [group.promise(f"{id}:{number}")["tags"] for number in (1, 2)]
+    assert [each[FUNCTION_TAG] for each in tags] == ["double", "double"]
+    assert {each["resonate:scope"] for each in tags} == {"local"}
+
+
+async def test_a_step_is_told_when_its_result_is_stored(group: Group, told: Callable[[str], bool]) -> None:
+    until_told = asyncio.Event()
+
+    async def order(ctx: Context) -> int:
+        doubled: int = await ctx.run(double, 1)
+        await until_told.wait()
+        return doubled
+
+    await group.work(order)
+    id = group.begin("order")
+    await until(lambda: told(f"ended function double  promise={id}:1  attempt=1"))
+    assert told("result: 2")
+    until_told.set()
+    assert await group.result(id) == 2
+
+
+async def test_a_call_that_waits_tells_for_what_and_goes_on_in_a_further_attempt(
+    group: Group, told: Callable[[str], bool]
+) -> None:
+    async def order(ctx: Context) -> list[Any]:
+        log_run(ctx)
+        return [await ctx.options(target="prices").rpc("price", {"of": ("tea", 2)})]
+
+    await group.work(order)
+    id = group.begin("order")
+    await group.waits(id)
+    await until(lambda: told(f"suspended, waits for {id}:1"))
+    group.settle(f"{id}:1", 7)
+    assert await group.result(id) == [7]
+    assert told(f"running function order  promise={id}  attempt=2")
+
+
+async def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(
+    group: Group, told: Callable[[str], bool]
+) -> None:
+    is_changed = False
+
+    async def order(ctx: Context) -> Any:
+        log_run(ctx)
+        try:
+            return await ctx.options(target="prices").rpc("cost" if is_changed else "price", "tea")
+        except Exception:
+            return "caught"
+
+    await group.work(order)
+    id = group.begin("order")
+    await group.waits(id)
+    is_changed = True
+    group.settle(f"{id}:1", 7)
+    difference = 'step 1 was rpc price("tea") to poll://any@prices, it is rpc cost("tea") to poll://any@prices now'
+    await until(lambda: told(f"given back: the code of order changed while {id} was under way: {difference}"))
+    assert group.promise(id)["state"] == "pending", "functions cannot catch it"
+
+    is_changed = False
+    assert await group.result(id) == 7
+
+
+async def test_a_step_that_is_another_one_now_does_nothing_more(group: Group, told: Callable[[str], bool]) -> None:
+    is_changed, ran = False, []
+
+    async def note(ctx: Context, what: str) -> None:  # noqa: ARG001
+        ran.append(what)
+
+    async def order(ctx: Context) -> None:
+        log_run(ctx)
+        if is_changed:
+            changed = ctx.run(double, 1)
+            await asyncio.gather(changed, ctx.run(note, "behind it"), return_exceptions=True)
+        await ctx.run(note, "first")
+        await ctx.promise()
+
+    await group.work(order)
+    id = group.begin("order")
+    await group.waits(id)
+    is_changed = True
+    group.settle(f"{id}:2", None)
+    await until(lambda: told("step 1 was run note, it is run double now"))
+    assert ran == ["first"]
+
+
+async def test_a_result_that_nothing_can_store_is_given_back_and_told(
+    group: Group, told: Callable[[str], bool]
+) -> None:
+    async def give(ctx: Context) -> Any:
+        log_run(ctx)
+        return object()
+
+    await group.work(give)
+    id = group.begin("give")
+    await until(lambda: told("given back: ") and told("object"))
+    assert group.promise(id)["state"] == "pending"
+
+
+async def test_no_more_run_at_a_time_than_there_are_places(group: Group, told: Callable[[str], bool]) -> None:
+    running, go_on = 0, asyncio.Event()
+
+    async def count(ctx: Context) -> str:  # noqa: ARG001
+        nonlocal running
+        running += 1
+        await go_on.wait()
+        return "done"
+
+    await group.work(count, places=2)
+    ids = [group.begin("count") for _ in range(4)]
+    await until(lambda: told("all 2 places are taken"))
+    assert running == 2
+    go_on.set()
+    for id in ids:
+        await group.result(id)
+    assert running == 4
+
+
+async def test_a_lease_is_kept_for_as_long_as_its_function_runs(group: Group) -> None:
+    go_on, attempts = asyncio.Event(), 0
+
+    async def take_long(ctx: Context) -> int:  # noqa: ARG001
+        nonlocal attempts
+        attempts += 1
+        await go_on.wait()
+        return attempts
+
+    await group.work(take_long, lease=1)
+    id = group.begin("take_long")
+    await until(lambda: attempts == 1)
+    await asyncio.sleep(2)
+    assert group.task(id)["version"] == 1
+    go_on.set()
+    assert await group.result(id) == 1
+
+
+async def test_its_deadlines_are_in_the_servers_time_whatever_its_own_clock_says(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ServerClock(uptime=lambda: 0, wall=lambda: 0)
+    monkeypatch.setattr(worker, "ServerClock", lambda: clock)
+
+    async def wait(ctx: Context) -> str:
+        await ctx.sleep(timedelta(seconds=1))
+        return "done"
+
+    await group.work(wait)
+    await until(lambda: clock() > 0)
+    began = clock()
+    id = group.begin("wait")
+    assert await group.result(id) == "done"
+    assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
+
+
+async def test_a_new_connection_tells_the_time_anew(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: list[bool] = []
+    clock = ServerClock()
+    monkeypatch.setattr(clock, "connection_changed", changes.append)
+    monkeypatch.setattr(worker, "ServerClock", lambda: clock)
+    running = await group.work(double)
+    await running.stop()
+    assert changes == [True, False]
+
+
+async def test_it_shows_its_token_wherever_it_asks() -> None:
+    shown: dict[str, str | None] = {}
+    claims: list[dict[str, Any]] = []
+    tags = {"resonate:target": "poll://any@orders"}
+    param = encoded({"func": "take_long", "args": [], "kwargs": {}, "version": 1})
+    promise = {"id": "a", "state": "pending", "param": param, "value": {}, "tags": tags, "timeoutAt": FAR}
+    grant = {
+        "task": {"id": "a", "state": "acquired", "version": 1, "resumes": 0},
+        "promise": promise | {"createdAt": 1},
+        "preload": [],
+    }
+
+    async def take_long(ctx: Context) -> None:  # noqa: ARG001
+        await asyncio.sleep(3600)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        *_, group, pid = request.path.split("/")
+        shown[f"stream of {group}"] = request.headers.get("Authorization")
+        claims.append({"id": "a", "version": 0, "pid": pid, "ttl": 2_500})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
+        await response.write(f"data: {json.dumps(task)}\n\n".encode())
+        await asyncio.sleep(3600)
+        return response
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        kind = body["kind"]
+        shown[kind] = request.headers.get("Authorization")
+        assert body["head"]["auth"] == "secret"
+        if kind == "task.acquire":
+            claims.append(body["data"])
+        data = grant if kind == "task.acquire" else {}
+        head = {"corrId": body["head"]["corrId"], "status": 200}
+        return web.json_response({"kind": kind, "head": head, "data": data})
+
+    application = web.Application()
+    application.router.add_get("/poll/{group}/{id}", stream)
+    application.router.add_post("/", answer)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        settings = Settings(url, "secret", timedelta(seconds=2.5), 8, None)
+        running = RunningWorker(Worker("orders", take_long), settings)
+        await running.sender.task_heartbeat("nobody", [])
+        del shown["task.heartbeat"]
+        await until(lambda: "task.heartbeat" in shown)
+        await running.stop()
+    kinds = ["stream of orders", "task.acquire", "task.heartbeat"]
+    assert shown == dict.fromkeys(kinds, "Bearer secret")
+    expected, claim = claims
+    assert claim == expected
+
+
+async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, told: Callable[[str], bool]) -> None:
+    is_running, cleaned_up = asyncio.Event(), False
+
+    async def take_long(ctx: Context) -> None:
+        nonlocal cleaned_up
+        log_run(ctx)
+        is_running.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cleaned_up = True
+
+    running = await group.work(take_long)
+    id = group.begin("take_long")
+    await is_running.wait()
+    await running.stop()
+    assert group.task(id)["state"] == "pending"
+    assert cleaned_up
+    assert not running.stream.connected
+    assert told("shutting down")
+    assert told("given back: the worker stops")
+    assert told("released 1 task for other workers")
+    with pytest.raises(ResonateError):
+        await running.sender.promise_get(id)
+
+
+async def test_one_that_holds_nothing_stops_without_a_word_of_it(group: Group, told: Callable[[str], bool]) -> None:
+    running = await group.work(double)
+    await running.stop()
+    assert not told("released")
+
+
+async def test_its_health_file_is_there_while_it_is_connected(group: Group) -> None:
+    running = await group.work(double)
+    assert group.health_file.exists()
+    os.utime(group.health_file, (0, 0))
+    await until(lambda: group.health_file.stat().st_mtime > 0)
+    await running.stop()
+    assert not group.health_file.exists()
+
+
+class Ended(Exception):
+    """Instead of the end of this process."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_serves_until_it_is_told_to_end_and_then_does_so_at_once(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    async def finish(ctx: Context) -> str:  # noqa: ARG001
+        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), number)
+        return "done"
+
+    configured: list[None] = []
+    monkeypatch.setenv("RESONATE_URL", server.url)
+    monkeypatch.setenv("MAX_TASKS", "1")
+    monkeypatch.setattr(worker, "configure_logging", lambda: configured.append(None))
+    monkeypatch.setattr(os, "_exit", end)
+    caplog.set_level(logging.INFO)
+    outside = Group(server, Path())
+    id = outside.begin("finish")
+    with pytest.raises(Ended, match=r"^0$"):
+        Worker(outside.name, finish).run()
+    assert outside.promise(id)["state"] == "resolved"
+    assert configured == [None]
+    assert "shutting down" in caplog.messages
