@@ -82,12 +82,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-need_commands ps=procps curl=curl
-find_stack
-kind=$(stack_kind)
-[ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
-service_is_up "$kind" resonate-server || die "resonate-server is not running; scripts/up.sh starts it."
-adopt_token "$kind"
+require_server
 LEASE_SECONDS=$(lease_seconds "$kind")
 export LEASE_SECONDS
 if [ "$name" != schedule ]; then

@@ -404,12 +404,22 @@ adopt_token() { # KIND: that of the stack, for whatever asks its server or start
     export RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}}
 }
 
-require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
-    local missing
+find_running() { # sets kind
     need_commands ps=procps curl=curl
     find_stack
     kind=$(stack_kind)
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
+}
+
+require_server() { # sets kind, for those who ask it, whatever else is up
+    find_running
+    service_is_up "$kind" resonate-server || die "resonate-server is not running; scripts/up.sh starts it."
+    adopt_token "$kind"
+}
+
+require_stack() { # sets kind, and the variables by which a service that is started again becomes what it was
+    local missing
+    find_running
     missing=$(missing_service "$kind")
     [ -z "$missing" ] || die "$missing is not running; scripts/up.sh starts it."
     FOO_PORT=$(foo_port)

@@ -1,25 +1,14 @@
 """Requests to foo without a network: what gunicorn would hand to the application, and what that sends back."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from msgspec import Struct
+from harness.page import Got
 
 from foo_web.flask_async import AsyncFlask
 
 type Headers = Iterable[tuple[str, str]]
-
-
-class Reply(Struct, frozen=True):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Client:
@@ -45,11 +34,11 @@ class Client:
     async def send(self, event: dict[str, Any]) -> None:
         self.sent.append(event)
 
-    def reply(self) -> Reply:
+    def reply(self) -> Got:
         start, body = self.sent
         assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
         headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Reply(start["status"], headers, body["body"])
+        return Got(start["status"], headers, body["body"])
 
 
 def scope(method: str, path: str, headers: Headers = ()) -> dict[str, Any]:
@@ -77,7 +66,7 @@ class Foo:
         call: Callable[..., Awaitable[None]] = self.app.__call__
         return asyncio.ensure_future(call(scope(method, path, headers), client.receive, client.send))
 
-    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Got:
         named = [(name.replace("_", "-"), value) for name, value in headers.items()]
         if body:
             named.append(("Content-Length", str(len(body))))
@@ -86,8 +75,8 @@ class Foo:
             await self.begin(client, method, path, named)
         return client.reply()
 
-    async def post(self, body: bytes = b"", **headers: str) -> Reply:
+    async def post(self, body: bytes = b"", **headers: str) -> Got:
         return await self.request("POST", "/foo", body, **headers)
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str) -> Got:
         return await self.request("GET", path)

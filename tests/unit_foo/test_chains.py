@@ -17,6 +17,7 @@ from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
 from flask import request
 from harness.basics import free_port
+from harness.page import Got
 from harness.sdk import adaptable_sdk
 from harness.server import FAR, Client, ServerProcess
 from resonate.context import Context
@@ -32,7 +33,7 @@ from foo_web.flask_async import AsyncFlask
 from worker import Settings, Worker, worker
 
 from . import asking
-from .asking import Foo, Reply
+from .asking import Foo
 
 FAILS, LARGE = 1.0, 2.0
 _numbers = itertools.count(1)
@@ -116,7 +117,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def problem(reply: Reply) -> tuple[int, str]:
+def problem(reply: Got) -> tuple[int, str]:
     document = reply.json
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert reply.body.endswith(b"\n")
