@@ -53,6 +53,10 @@ def test_the_workers_own_lines_are_plain() -> None:
     assert shown(record("worker", logging.WARNING, "odd")) == "WARNING: odd"
 
 
+def test_those_of_a_package_whose_name_begins_like_the_sdk_s_are_shown() -> None:
+    assert shown(record("resonate_shop", logging.INFO, "sold")) == "sold"
+
+
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
 def test_the_sdk_keeps_its_small_talk(level: int) -> None:
     assert shown(record("resonate.core", level, "core: task acquired")) is None

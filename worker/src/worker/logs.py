@@ -23,8 +23,6 @@ logger = logging.getLogger("worker")
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_TRACEBACK_CHARACTERS: Final = 20_000
 
-_SDK = "resonate"
-
 
 def log_run(ctx: Context) -> None:
     """Tell in the log that a function runs, and, once it has ended, what it came to."""
@@ -54,7 +52,7 @@ def filter_sdk(connected: Callable[[], bool]) -> None:
     """`connected` tells whether the server is known to be reachable."""
 
     def is_shown(record: logging.LogRecord) -> bool:
-        return not record.name.startswith(_SDK) or is_worth_telling(record, connected=connected())
+        return not _is_by_sdk(record) or is_worth_telling(record, connected=connected())
 
     for handler in logging.getLogger().handlers:
         handler.addFilter(is_shown)
@@ -83,13 +81,17 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        is_by_sdk = record.name.startswith(_SDK)
+        is_by_sdk = _is_by_sdk(record)
         reason = f": {record.exc_info[1]}" if is_by_sdk and record.exc_info else ""
         lines = [f"{time} {level}{printable(record.getMessage() + reason)}"]
         if record.exc_info and not is_by_sdk:
             # The text of an exception is anybody's, too: a line of it could be taken for one of ours.
             lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
         return "\n".join(lines)
+
+
+def _is_by_sdk(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == "resonate"
 
 
 def printable(text: str) -> str:

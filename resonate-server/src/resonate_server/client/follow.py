@@ -27,6 +27,8 @@ FRAMES_PER_S = 4.0
 ANSWER_S = 5.0
 """A server that takes longer to answer counts as away."""
 
+UNKNOWN_KIND = 501
+
 UNWATCHED = 2
 EXIT_STATUS = {
     PromiseState.RESOLVED: 0,
@@ -152,4 +154,4 @@ class Follower:
 
 def is_passing(error: CallFailed) -> bool:
     """No answer, one from something that stands before the server, or a server that is not ready."""
-    return error.status in (0, 429) or error.status >= 500
+    return error.status in (0, 429) or (error.status >= 500 and error.status != UNKNOWN_KIND)

@@ -1,0 +1,16 @@
+"""Which failures pass by themselves, so that one who follows a chain waits."""
+
+import pytest
+
+from resonate_server.client.follow import is_passing
+from resonate_server.client.server_connection import CallFailed
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
+def test_a_server_that_is_away_busy_or_not_ready_is_waited_for(status: int) -> None:
+    assert is_passing(CallFailed("no answer", status))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
+def test_a_refusal_is_final_as_is_a_server_that_does_not_know_the_kind(status: int) -> None:
+    assert not is_passing(CallFailed("refused", status))
