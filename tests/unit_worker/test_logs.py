@@ -15,16 +15,14 @@ import pytest
 from resonate.error import PlatformError, ServerError
 
 from worker import configure_logging, logs
-from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, filter_sdk
-from worker.seams import is_worth_telling
+from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, filter_sdk, is_shown
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def shown(record: logging.LogRecord, *, connected: bool = True) -> str | None:
     """Without the time."""
-    is_shown = not record.name.startswith("resonate") or is_worth_telling(record, connected=connected)
-    return _Formatter().format(record).partition(" ")[2] if is_shown else None
+    return _Formatter().format(record).partition(" ")[2] if is_shown(record, connected=connected) else None
 
 
 def record(

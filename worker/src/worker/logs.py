@@ -50,12 +50,12 @@ def configure_logging() -> None:
 
 def filter_sdk(connected: Callable[[], bool]) -> None:
     """`connected` tells whether the server is known to be reachable."""
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        return not _is_by_sdk(record) or is_worth_telling(record, connected=connected())
-
     for handler in logging.getLogger().handlers:
-        handler.addFilter(is_shown)
+        handler.addFilter(lambda record: is_shown(record, connected=connected()))
+
+
+def is_shown(record: logging.LogRecord, *, connected: bool) -> bool:
+    return not _is_by_sdk(record) or is_worth_telling(record, connected=connected)
 
 
 def _copy_and_empty(file: str, old: str) -> None:
