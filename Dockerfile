@@ -2,7 +2,7 @@
 #   docker build --target server .
 #   docker build --target foo .
 #   docker build --target worker --build-arg SERVICE=bar .
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON_IMAGE} AS base
 RUN useradd --uid 10001 --create-home app

@@ -151,7 +151,7 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 # ── Docker and Debian ───────────────────────────────────────────────────────────────────────────────────────
 
 # shellcheck disable=SC2034 # for the scripts
-readonly OFFICIAL_IMAGE=python:3.13-slim # what docker-compose.yml builds on if nothing else is said
+readonly OFFICIAL_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
 readonly ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
 

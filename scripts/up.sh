@@ -20,7 +20,7 @@ and what is frozen or cut off from the network is brought back.
 
 Variables, of which those in the file .env count, too, as for docker compose by hand:
 FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
-PYTHON_IMAGE (python:3.13-slim), the image to build on; LEASE_SECONDS (10), the lease of the workers;
+PYTHON_IMAGE (python:3.13-slim, by digest), the image to build on; LEASE_SECONDS (10), the lease of the workers;
 MAX_TASKS (64), how many tasks a worker runs at a time.
 An image other than that is noted in .env, so that docker compose by hand builds on it, too.
 RESONATE_TOKEN, the token (else the one that the running stack has; set to nothing: none).

@@ -60,6 +60,17 @@ def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
     assert "wget" in server["healthcheck"]["test"]
 
 
+def test_the_base_image_is_pinned_by_its_digest_and_the_same_wherever_it_is_named() -> None:
+    named = {
+        image
+        for file in ("Dockerfile", "docker-compose.yml", "scripts/lib.sh")
+        for image in re.findall(r"\bpython:[\w.@:-]+", (REPOSITORY / file).read_text())
+    }
+
+    assert len(named) == 1
+    assert re.fullmatch(r"python:3\.13-slim@sha256:[0-9a-f]{64}", named.pop())
+
+
 def test_every_action_is_pinned_to_a_commit() -> None:
     used = [name for path in WORKFLOWS for name in re.findall(r"uses: (\S+)", path.read_text())]
 
