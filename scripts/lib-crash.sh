@@ -197,8 +197,9 @@ show_request() { # while the fault lasts
 let_it_last() { # the fault
     local left=$((${down%%.*} * 1000)) status=0 work_is="does the work"
     [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
-    resonate_command "$kind" wait "$id" --until bar=running --after "$(reached_attempt)" \
-        --timeout "${TAKEOVER_SECONDS}s" >/dev/null 2>"$work/takeover" || status=$?
+    in_background resonate_command "$kind" wait "$id" --until bar=running --after "$(reached_attempt)" \
+        --timeout "${TAKEOVER_SECONDS}s" >/dev/null 2>"$work/takeover"
+    wait $! || status=$? # told to leave, the script does so at once
     case "$status" in
         0) ;;
         "$SETTLED_BEFORE") work_is="has done the work" ;; # the look at it took longer
