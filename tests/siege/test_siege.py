@@ -38,7 +38,7 @@ TRIES = 3
 """Something else on the machine may slow one siege down; a fault of ours slows down each."""
 MAX_MEMORY_BYTES = 200 * 2**20
 MAX_GROWTH_BYTES = 32 * 2**20
-MAX_NEW_FILES = 16
+MAX_NEW_FILES = 48
 """Connections of the pools that the processes keep among themselves."""
 BACK_TO_NORMAL_SECONDS = 60.0
 
