@@ -21,6 +21,8 @@ class Settings(NamedTuple):
     """MAX_TASKS: how many tasks run in this process at a time; one that waits for a call or a time does not count."""
     health_file: Path | None
     """HEALTH_FILE: a file that is fresh while the server can reach this worker."""
+    offers_faults: bool = False
+    """DEMO_FAULTS: 1 for a worker that can be called to die or to freeze (`faults`)."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -34,7 +36,10 @@ class Settings(NamedTuple):
             raise SystemExit(f"LEASE_SECONDS must be a number of seconds from 1 to 86400, not {lease!r}")
         if not (re.fullmatch("[0-9]{1,4}", tasks) and 1 <= int(tasks) <= 1000):
             raise SystemExit(f"MAX_TASKS must be a whole number from 1 to 1000, not {tasks!r}")
-        return cls(url, token, timedelta(seconds=float(lease)), int(tasks), _writable(environment.get("HEALTH_FILE")))
+        if (faults := environment.get("DEMO_FAULTS") or "0") not in ("0", "1"):
+            raise SystemExit(f"DEMO_FAULTS must be 1 or 0, not {faults!r}")
+        health_file = _writable(environment.get("HEALTH_FILE"))
+        return cls(url, token, timedelta(seconds=float(lease)), int(tasks), health_file, faults == "1")
 
 
 def _writable(name: str | None) -> Path | None:
