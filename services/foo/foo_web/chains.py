@@ -25,7 +25,7 @@ ANSWER_SECONDS = 30.0
 ASK_AGAIN_SECONDS = 15.0
 STOP_SECONDS = 1.0
 # A worker that was killed and that nobody starts again leaves its call pending for so long.
-FAULT_TIMEOUT = timedelta(seconds=60)
+FAULT_TIMEOUT = timedelta(minutes=2)
 MAX_ERROR_CHARACTERS = 8_000
 
 _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, RecursionError)
