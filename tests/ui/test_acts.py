@@ -85,7 +85,7 @@ class TestSettling:
             tab.find("#detail [data-act=approve]").click()
             expect(tab.find("#act-title")).to_have_text("Approve: promise?")
             if leave == "Enter":
-                tab.find("#act button", "Leave it").focus()
+                tab.find("#act button", "Go back").focus()
             tab.press(leave)
             expect(tab.find("#act")).to_be_hidden()
             expect(tab.find("#detail [data-act=approve]")).to_be_focused()

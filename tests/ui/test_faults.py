@@ -121,4 +121,4 @@ def test_every_button_is_whole_and_readable(demo: Demo, open_tab: OpenTab, schem
 def test_the_page_says_where_that_is_switched(tab: Tab, demo: Demo) -> None:  # noqa: ARG001
     tab.open()
     tab.find("#action-break").click()
-    expect(tab.find("#commands-break")).to_contain_text("DEMO_FAULTS=0 takes them away")
+    expect(tab.find("#commands-break")).to_contain_text("DEMO_FAULTS=0 scripts/up.sh")

@@ -23,22 +23,22 @@ _COMMANDS = [
     {"label": "Start whatever is dead", "text": "scripts/up.sh"},
 ]
 _BREAK = {"name": "break", "label": "Break it", "commands": _COMMANDS}
-_ON = "Beside each worker are buttons that kill or freeze it. DEMO_FAULTS=0 takes them away."
-_OFF = "With DEMO_FAULTS=1, there are buttons beside each worker that kill or freeze it."
-_BACK = "A container comes back by itself; a process is started again by scripts/up.sh."
+_ON = "The buttons beside each worker kill or freeze it. To remove them: DEMO_FAULTS=0 scripts/up.sh --recreate"
+_OFF = "For buttons beside each worker that kill or freeze it: DEMO_FAULTS=1 scripts/up.sh --recreate"
+_BACK = "Docker restarts it by itself; where the stack runs as processes, scripts/up.sh does."
 _FAULTS = [
-    {"name": "kill", "label": "Kill", "workers": "service-", "note": f"It dies, as by kill -9. {_BACK}"},
+    {"name": "kill", "label": "Kill", "workers": "service-", "note": f"It dies at once, as by kill -9. {_BACK}"},
     {
         "name": "kill-at-work",
         "label": "Kill at work",
         "workers": "service-bar",
-        "note": f"It dies as soon as it works; “Have bar work” gives it something to do. {_BACK}",
+        "note": f"It dies as soon as it works: “Have bar work” gives it something to do. {_BACK}",
     },
     {
         "name": "freeze",
         "label": "Freeze 15 s",
         "workers": "service-",
-        "note": "It stands still for 15 s, longer than its lease: others may take over what it was doing.",
+        "note": "It stands still for 15 s, longer than its lease, so other workers may take over what it was doing.",
     },
 ]
 

@@ -18,7 +18,7 @@ const ACTS = [
     name: "approve",
     label: "Approve",
     fits: isAwaited,
-    text: "Whoever waits for it goes on with this value.",
+    text: "Whoever waits for it continues with this value.",
     field: { label: "Value, as JSON or as text", value: () => "true" },
     act: (ask, { id }, text) => ask("promise.settle", { id, state: "resolved", value: payload(jsonOr(text)) }),
   },
@@ -34,14 +34,14 @@ const ACTS = [
     name: "cancel",
     label: "Cancel",
     fits: (promise) => isCall(promise) && isPending(promise),
-    text: "Its caller gets an error, and what a worker still does for it is in vain. What it has called itself goes on.",
+    text: "Its caller gets an error, and what a worker still does for it is discarded. Calls that it has made continue.",
     act: (ask, { id }) => ask("promise.settle", { id, state: "rejected_canceled", value: {} }),
   },
   {
     name: "again",
     label: "Call again",
     fits: isCall,
-    text: "The same function is called with the same arguments, by itself.",
+    text: "The same function is called with the same arguments, under a new id.",
     field: { label: "New id", value: ({ id }) => `${id.replaceAll(":", "-").slice(0, 4000)}-${Math.random().toString(16).slice(2, 6)}` },
     act: callAgain,
   },
@@ -77,7 +77,7 @@ export class ActsView {
       ...(input ? [el("label", { for: input.id }, act.field.label), input] : []),
       el("div", { class: "acts" },
         el("button", { type: "submit", class: "main", id: "act-do" }, act.label),
-        el("button", { type: "submit", value: "no", formnovalidate: true }, "Leave it")),
+        el("button", { type: "submit", value: "no", formnovalidate: true }, "Go back")),
     );
     this.dialog.showModal();
   }
