@@ -133,7 +133,7 @@ def test_a_call_is_cancelled_and_its_caller_is_told(demo: Demo, tab: Tab, id: st
     do(tab, "cancel")
 
     expect(tab.find("#detail .state").first).to_have_text("cancelled")
-    expect(tab.find("#chain-state")).to_have_text("rejected")
+    expect(tab.find("#headline-text")).to_contain_text("Rejected: cancelled by a person")
     expect(tab.find("#detail [data-act=cancel]")).to_have_count(0)
 
 

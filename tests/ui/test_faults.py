@@ -115,6 +115,8 @@ def test_every_button_is_whole_and_readable(demo: Demo, open_tab: OpenTab, schem
     expect(button(tab, "kill")).to_be_visible()
     cut = "[...document.querySelectorAll('.acts button')].filter((node) => node.scrollWidth > node.clientWidth)"
     assert tab.script(f"{cut}.length") == 0
+    wide = "[...document.querySelectorAll('#groups, #groups li')].filter((node) => node.scrollWidth > node.clientWidth)"
+    assert tab.script(f"{wide}.length") == 0
     assert tab.script("document.documentElement.scrollWidth") <= width
 
 

@@ -28,14 +28,14 @@ const ACTS = [
     fits: isAwaited,
     text: "Whoever waits for it gets an error with this message.",
     field: { label: "Message", value: () => "rejected by a person" },
-    act: (ask, { id }, text) => ask("promise.settle", { id, state: "rejected", value: payload({ __type: "error", message: text }) }),
+    act: (ask, { id }, text) => ask("promise.settle", { id, state: "rejected", value: error(text) }),
   },
   {
     name: "cancel",
-    label: "Cancel",
+    label: "Cancel call",
     fits: (promise) => isCall(promise) && isPending(promise),
     text: "Its caller gets an error, and what a worker still does for it is discarded. Calls that it has made continue.",
-    act: (ask, { id }) => ask("promise.settle", { id, state: "rejected_canceled", value: {} }),
+    act: (ask, { id }) => ask("promise.settle", { id, state: "rejected_canceled", value: error("cancelled by a person") }),
   },
   {
     name: "again",
@@ -110,6 +110,9 @@ function jsonOr(text) {
     return text;
   }
 }
+
+/** As SDKs write errors. */
+const error = (message) => payload({ __type: "error", message });
 
 /** As SDKs write values: JSON, in base64. */
 function payload(value) {
