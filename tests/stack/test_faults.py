@@ -63,7 +63,7 @@ def test_bar_dies_while_it_works_and_its_work_is_done_again(stack: Stack) -> Non
     call = click(stack, "kill-at-work", before)
     wait_until(lambda: call in stack.log("bar"), "it waits for its moment")
     id = new_id()
-    caller = stack.post_in_background(id, {"running": 5})
+    caller = stack.post_in_background(id, {"running": 10})
     wait_until(lambda: before not in workers(stack, "service-bar"), "it is gone")
     if stack.kind == "processes":
         stack.start("bar")

@@ -53,7 +53,7 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
     expect(tab.find("#log li", "fail runs on")).not_to_have_count(0)
     expect(tab.find("#notice-text")).to_contain_text("as soon as it works")
 
-    tab.find("#field-work-running").fill("5")
+    tab.find("#field-work-running").fill("10")
     tab.find("#action-work").click()
 
     expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
@@ -64,7 +64,7 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
 
 def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, running=5)
+    demo.request(id, running=10)
     expect(tab.row("step").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
 
     button(tab, "freeze").click()
