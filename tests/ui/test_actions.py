@@ -81,7 +81,7 @@ def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab
 def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Tab) -> None:
     adapter.replies["GET"] = offer(action("order"))
     held: list[Route] = []
-    tab.page.route("**/api/actions", lambda route: held.append(route))  # noqa: PLW0108 (it sets a mark on it)
+    tab.page.route("**/api/actions", lambda route: held.append(route))
     tab.visit()
     expect(tab.find("#status")).to_have_attribute("data-state", "live")
     expect(tab.find("#actions")).to_have_attribute("aria-busy", "true")
