@@ -1,7 +1,8 @@
 """The composition root: every part of the server is made here, once, and told of those that it needs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -20,6 +21,8 @@ from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.trace import Trace
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
+
+logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 60
 
@@ -48,7 +51,7 @@ def build(settings: Settings) -> Server:
         metrics,
         lambda unblock: engine.delivered(unblock.key),
     )
-    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
+    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone, _count_misjudged(metrics))
     hub = Hub(engine, push.send, presence)
     watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
     survey = Survey(engine, hub.workers, engine.now)
@@ -71,6 +74,14 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
         keep_settled_ms=settings.retention.settled_after,
     )
     return Engine(store, engine_settings, metrics)
+
+
+def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
+    def misjudged(pid: str) -> None:
+        metrics.worker_misjudged()
+        logger.warning("worker %s is alive: it was given up too early, and what it held was offered to others", pid[:8])
+
+    return misjudged
 
 
 def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:

@@ -28,6 +28,7 @@ export class ActionsView {
     byId("actions-trouble").hidden = !trouble;
     say(byId("actions-trouble"), trouble && `No actions: ${trouble}`);
     byId("actions-trouble").title = byId("actions-trouble").textContent;
+    byId("actions").removeAttribute("aria-busy");
     const key = JSON.stringify(actions);
     if (key === this.#shown) return;
     this.#shown = key;
