@@ -122,7 +122,8 @@ def _telling(invoke: Any) -> Any:
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions.setdefault(id, ctx.info.func_name)
         try:
-            result = await invoke(function, ctx, packed, **options)
+            with runs.surround(ctx.info.func_name, id, task):
+                result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
             runs.raised(id, task.version, error)
             if isinstance(error, PlatformError) and id == task.id:
