@@ -1,7 +1,9 @@
 """The composition root: every part of the server is made here, once, and told of those that it needs."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
@@ -22,6 +24,7 @@ from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
 
 HOUSEKEEPING_S = 60
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Server(Struct, frozen=True):
@@ -51,6 +54,7 @@ def build(settings: Settings) -> Server:
     presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
     hub = Hub(engine, push.send, presence)
     watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
+    _trace_lost_attempts(engine)
     survey = Survey(engine, hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
@@ -81,6 +85,18 @@ def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> 
     return watch
 
 
+def _trace_lost_attempts(engine: Engine) -> None:
+    """Where OpenTelemetry's variables name a collector. Loaded only then: it is an extra."""
+    given = [name for name in COLLECTORS if os.environ.get(name)]
+    if not given:
+        return
+    if find_spec("opentelemetry") is None:
+        raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
+    from resonate_server.watch.lost_attempts import LostAttempts
+
+    engine.observer = LostAttempts(engine, engine.observer)
+
+
 async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
@@ -96,6 +112,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
+    parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
 

@@ -23,8 +23,7 @@ class Settings(NamedTuple):
     health_file: Path | None
     """HEALTH_FILE: a file that is fresh while the server can reach this worker."""
     tracing: bool = False
-    """OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: where spans are sent to, unless
-    OTEL_SDK_DISABLED is true."""
+    """OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: where spans are sent to."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -46,11 +45,9 @@ def _is_traced(environment: Mapping[str, str]) -> bool:
     """By the variables of OpenTelemetry, to which an empty one is none."""
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     given = [name for name in endpoints if environment.get(name)]
-    if not given or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    if find_spec("opentelemetry") is None:
+    if given and find_spec("opentelemetry") is None:
         raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
-    return True
+    return bool(given)
 
 
 def _writable(name: str | None) -> Path | None:

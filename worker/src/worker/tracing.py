@@ -6,10 +6,11 @@ each try. The id of an attempt's span follows from promise and attempt, so the n
 worker was killed. What its worker does not end, the server does, and tells (`watch/lost_attempts.py` there).
 """
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from hashlib import sha256
 from http import HTTPStatus
@@ -23,10 +24,11 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 from resonate.send import TaskRef
+from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
 from worker.leases import CLAIMS, GIVES_UP
@@ -62,6 +64,7 @@ def span_id(promise: str, attempt: int) -> int:
 
 def make_provider(group: str, pid: str) -> TracerProvider:
     """As OpenTelemetry's variables say; the service is named after the group unless they do that."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # not of what is tried again
     own = Resource.create({"service.name": group, "service.instance.id": pid})
     provider = TracerProvider(
         resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False, id_generator=Ids()
@@ -88,11 +91,15 @@ class Tracing:
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         request = msgspec.json.decode(req)
-        if (creation := _creation(request)) is not None and _sign(creation):
+        kind, data = request["kind"], request["data"]
+        if _sign(request):
             req = msgspec.json.encode(request).decode()
         answer = await self._network.send(req, headers)
-        if request["kind"] in CLAIMS | GIVES_UP:
-            self._note(request["kind"], request["data"], msgspec.json.decode(answer))
+        with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+            if kind in CLAIMS:
+                self._claimed(msgspec.json.decode(answer, type=_Claimed))
+            elif kind in GIVES_UP:
+                self._given_up(kind, data, msgspec.json.decode(answer, type=_Answer).head.status)
         return answer
 
     @contextmanager
@@ -121,65 +128,71 @@ class Tracing:
         sending.start()
         sending.join(seconds)
 
-    def _note(self, kind: str, asked: dict[str, Any], answer: dict[str, Any]) -> None:
-        status, said = answer["head"]["status"], answer["data"]
-        if kind in CLAIMS:
-            if status == HTTPStatus.OK and _is_held(said):
-                task = TaskRef(id=said["task"]["id"], version=said["task"]["version"])
-                self._attempts[task] = self._begin(task, said["promise"])
-        elif status in {HTTPStatus.OK, *LEASE_IS_GONE}:
+    def _claimed(self, answer: "_Claimed") -> None:
+        task, promise = answer.data.task, answer.data.promise
+        is_timer = promise.tags.get("resonate:timer") == "true"  # the SDK drops these
+        if task.state == "acquired" and not is_timer:
+            self._attempts[TaskRef(id=task.id, version=task.version)] = self._begin(task, promise)
+
+    def _given_up(self, kind: str, asked: dict[str, Any], status: int) -> None:
+        if status in {HTTPStatus.OK, *LEASE_IS_GONE}:
             attempt = self._attempts.pop(TaskRef(id=asked["id"], version=asked["version"]), None)
             if attempt is not None and status == HTTPStatus.OK:
                 _end(attempt, kind, asked)
 
-    def _begin(self, task: TaskRef, promise: dict[str, Any]) -> Span:
-        parent = W3C.extract(promise["param"].get("headers") or {}, Context())
-        caller = trace.get_current_span(parent).get_span_context()
-        own_trace = caller.trace_id or trace_id(promise["tags"].get("resonate:origin", task.id))
-        before = SpanContext(own_trace, span_id(task.id, task.version - 1), True, TraceFlags(TraceFlags.SAMPLED))
-        token = _given.set((own_trace, span_id(task.id, task.version)))
+    def _begin(self, task: TaskRecord, promise: PromiseRecord) -> Span:
+        origin = promise.tags.get("resonate:origin", task.id)
+        token = _given.set((trace_id(origin), span_id(task.id, task.version)))
         try:
-            return self.tracer.start_span(
-                "attempt",  # until its function begins
-                parent,
-                SpanKind.CONSUMER,
-                _attributes(task.id, task.version),
-                [Link(before)] if task.version > 1 else [],
-            )
+            parent = W3C.extract(promise.param.headers or {}, Context())
+            span = self.tracer.start_span(
+                "attempt", parent, SpanKind.CONSUMER
+            )  # until the name of its function is known
         finally:
             _given.reset(token)
+        span.set_attributes(_attributes(task.id, task.version))
+        if task.version > 1:
+            before = span_id(task.id, task.version - 1)
+            span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
+        return span
+
+
+class _Head(msgspec.Struct):
+    status: int
+
+
+class _Answer(msgspec.Struct):
+    head: _Head
+
+
+class _Claim(msgspec.Struct):
+    task: TaskRecord
+    promise: PromiseRecord
+
+
+class _Claimed(msgspec.Struct):
+    """The answer to a claim, unless it is refused."""
+
+    data: _Claim
 
 
 def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
     return {"resonate.promise.id": promise, "resonate.attempt": attempt}
 
 
-def _is_held(claim: dict[str, Any]) -> bool:
-    """The SDK drops the tasks of timers."""
-    is_timer = claim["promise"]["tags"].get("resonate:timer") == "true"
-    return claim["task"]["state"] == "acquired" and not is_timer
-
-
-def _creation(request: dict[str, Any]) -> dict[str, Any] | None:
-    """The promise that is to be created, if it is a request for one."""
-    match request:
-        case {"kind": "promise.create", "data": dict(creation)} | {
-            "data": {"action": {"kind": "promise.create", "data": dict(creation)}}
-        }:
-            return creation
-    return None
-
-
-def _sign(creation: dict[str, Any]) -> bool:
-    """Put the current span into the headers, unless there is none, or one that was put there before."""
+def _sign(request: Any) -> bool:
+    """Put the current span into the headers of the promise that is to be created: if there are both, and none yet."""
     carrier: dict[str, str] = {}
     W3C.inject(carrier)
-    param = creation.setdefault("param", {})
-    headers = param.get("headers") or {}
-    if not carrier or "traceparent" in headers:
-        return False
-    param["headers"] = headers | carrier
-    return True
+    match request:
+        case {"kind": "promise.create", "data": creation} | {
+            "data": {"action": {"kind": "promise.create", "data": creation}}
+        } if carrier:
+            param = creation.setdefault("param", {})
+            given = param.get("headers") or {}
+            param["headers"] = carrier | given if "traceparent" not in given else given
+            return True
+    return False
 
 
 def _end(attempt: Span, kind: str, asked: dict[str, Any]) -> None:
