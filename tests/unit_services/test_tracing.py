@@ -120,8 +120,8 @@ def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_li
     own.program("bar").wait_for("running function work")
     baz = attempt(receiver, "baz", 1, id)
     own.program("bar").end(signal.SIGKILL)
-    own.start_worker("bar").wait_for("running function work")
-    own.program("bar").end()
+    own.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})  # the work, done by others
+    own.start_worker("bar")
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 1, id)
     killed, second = (attempt(receiver, "bar", number, id) for number in (1, 2))
     assert {span.trace for span in (baz, foo, killed, second)} == {request.trace}
@@ -130,7 +130,7 @@ def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_li
     assert killed.failed
     assert killed.begin < baz.end < killed.end < second.end
     assert second.links == ((killed.trace, killed.id),)
-    assert second.attributes["resonate.outcome"] == "given back"
+    assert second.attributes["resonate.outcome"] == "resolved"
 
 
 def test_a_step_is_a_child_of_the_attempt_that_ran_it(running: Stack, receiver: Receiver, id: str) -> None:
@@ -163,10 +163,14 @@ def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, r
     assert (second.trace, second.parent) == (request.trace, request.id)
 
 
-def test_a_worker_that_is_told_to_stop_sends_its_last_spans(own: Stack, receiver: Receiver, id: str) -> None:
-    own.post({"running": LONG}, key=id, prefer="respond-async")
-    own.program("bar").wait_for("running function work")
-    own.program("bar").end()
+def test_a_worker_that_is_told_to_stop_sends_its_last_spans(stack: Stack, receiver: Receiver, id: str) -> None:
+    stack.start_server()
+    bar = stack.start_worker("patient_bar")
+    stack.start_worker("baz")
+    stack.start_foo()
+    stack.post({"running": LONG}, key=id, prefer="respond-async")
+    bar.wait_for("running function work")
+    bar.end()
     assert attempt(receiver, "bar", 1, id).attributes["resonate.outcome"] == "given back"
 
 

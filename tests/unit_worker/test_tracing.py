@@ -1,13 +1,14 @@
 """What a worker makes of what passes between the SDK and a server: attempts as spans, and who caused them."""
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_span_id, format_trace_id
 from resonate.error import Suspended
@@ -308,3 +309,37 @@ async def test_other_requests_pass_as_they_are(traced: Traced) -> None:
     with traced.tracing.surround("bar", "a", task):
         await traced.tracing.send(asked)
     assert traced.server.asked[-1] == asked
+
+
+# ── the end ──
+
+
+class Collector(InMemorySpanExporter):
+    """Takes nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lets = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.lets.wait()
+        return super().export(spans)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.lets.set()
+
+
+def test_at_the_end_what_has_ended_is_sent_for_as_long_as_there_is_time(collector: Collector) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(collector, schedule_delay_millis=3_600_000))
+    tracing = Tracing(Server(), provider)
+    tracing.tracer.start_span("last").end()
+    tracing.flush(0.01)
+    assert not collector.get_finished_spans()
+    collector.lets.set()
+    tracing.flush(60)
+    assert [span.name for span in collector.get_finished_spans()] == ["last"]

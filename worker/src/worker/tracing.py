@@ -28,6 +28,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 from resonate.send import TaskRef
+from resonate.transport import Response
 from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
@@ -92,14 +93,12 @@ class Tracing:
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         request = msgspec.json.decode(req)
         kind, data = request["kind"], request["data"]
-        if _sign(request):
+        if (creation := _creation(request)) is not None and _sign(creation):
             req = msgspec.json.encode(request).decode()
         answer = await self._network.send(req, headers)
-        with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
-            if kind in CLAIMS:
-                self._claimed(msgspec.json.decode(answer, type=_Claimed))
-            elif kind in GIVES_UP:
-                self._given_up(kind, data, msgspec.json.decode(answer, type=_Answer).head.status)
+        if kind in CLAIMS | GIVES_UP:
+            with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+                self._note(kind, data, msgspec.json.decode(answer, type=Response))
         return answer
 
     @contextmanager
@@ -128,71 +127,64 @@ class Tracing:
         sending.start()
         sending.join(seconds)
 
-    def _claimed(self, answer: "_Claimed") -> None:
-        task, promise = answer.data.task, answer.data.promise
-        is_timer = promise.tags.get("resonate:timer") == "true"  # the SDK drops these
-        if task.state == "acquired" and not is_timer:
-            self._attempts[TaskRef(id=task.id, version=task.version)] = self._begin(task, promise)
-
-    def _given_up(self, kind: str, asked: dict[str, Any], status: int) -> None:
-        if status in {HTTPStatus.OK, *LEASE_IS_GONE}:
+    def _note(self, kind: str, asked: dict[str, Any], answer: Response) -> None:
+        status = answer.head.status
+        if kind in CLAIMS:
+            claim = msgspec.convert(answer.data, _Claim)
+            is_timer = claim.promise.tags.get("resonate:timer") == "true"  # the SDK drops these
+            if claim.task.state == "acquired" and not is_timer:
+                task = TaskRef(id=claim.task.id, version=claim.task.version)
+                self._attempts[task] = self._begin(task, claim.promise)
+        elif status in {HTTPStatus.OK, *LEASE_IS_GONE}:
             attempt = self._attempts.pop(TaskRef(id=asked["id"], version=asked["version"]), None)
             if attempt is not None and status == HTTPStatus.OK:
                 _end(attempt, kind, asked)
 
-    def _begin(self, task: TaskRecord, promise: PromiseRecord) -> Span:
-        origin = promise.tags.get("resonate:origin", task.id)
-        token = _given.set((trace_id(origin), span_id(task.id, task.version)))
+    def _begin(self, task: TaskRef, promise: PromiseRecord) -> Span:
+        """Named after its function as soon as that runs."""
+        parent = W3C.extract(promise.param.headers or {}, Context())
+        token = _given.set((trace_id(promise.tags.get("resonate:origin", task.id)), span_id(task.id, task.version)))
         try:
-            parent = W3C.extract(promise.param.headers or {}, Context())
-            span = self.tracer.start_span(
-                "attempt", parent, SpanKind.CONSUMER
-            )  # until the name of its function is known
+            span = self.tracer.start_span("attempt", parent, SpanKind.CONSUMER, _attributes(task.id, task.version))
         finally:
             _given.reset(token)
-        span.set_attributes(_attributes(task.id, task.version))
         if task.version > 1:
             before = span_id(task.id, task.version - 1)
             span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
         return span
 
 
-class _Head(msgspec.Struct):
-    status: int
-
-
-class _Answer(msgspec.Struct):
-    head: _Head
-
-
 class _Claim(msgspec.Struct):
+    """What the answer to one says, unless it is refused."""
+
     task: TaskRecord
     promise: PromiseRecord
-
-
-class _Claimed(msgspec.Struct):
-    """The answer to a claim, unless it is refused."""
-
-    data: _Claim
 
 
 def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
     return {"resonate.promise.id": promise, "resonate.attempt": attempt}
 
 
-def _sign(request: Any) -> bool:
-    """Put the current span into the headers of the promise that is to be created: if there are both, and none yet."""
+def _creation(request: Any) -> dict[str, Any] | None:
+    """The promise that is to be created, if that is asked."""
+    match request:
+        case {"kind": "promise.create", "data": dict(creation)}:
+            return creation
+        case {"data": {"action": {"kind": "promise.create", "data": dict(creation)}}}:
+            return creation
+    return None
+
+
+def _sign(creation: dict[str, Any]) -> bool:
+    """Put the current span into its headers, unless there is no span, or one stands there already."""
     carrier: dict[str, str] = {}
     W3C.inject(carrier)
-    match request:
-        case {"kind": "promise.create", "data": creation} | {
-            "data": {"action": {"kind": "promise.create", "data": creation}}
-        } if carrier:
-            param = creation.setdefault("param", {})
-            given = param.get("headers") or {}
-            param["headers"] = carrier | given if "traceparent" not in given else given
-            return True
-    return False
+    param = creation.setdefault("param", {})
+    given = param.get("headers") or {}
+    if not carrier or "traceparent" in given:
+        return False
+    param["headers"] = given | carrier
+    return True
 
 
 def _end(attempt: Span, kind: str, asked: dict[str, Any]) -> None:
