@@ -47,10 +47,16 @@ def attempt(receiver: Receiver, name: str, number: int, id: str) -> Seen:
     return receiver.wait(name, promise_id=ids[name], attempt=number)
 
 
-def end_sleep(stack: Stack, id: str) -> None:
-    """Wake the bar of a chain."""
-    sleep = f"{id}:1.2"
-    stack.ask_server("promise.settle", id=sleep, state="resolved", value={})
+def suspend(stack: Stack, receiver: Receiver, id: str) -> None:
+    """Begin a chain, and return once its foo and its bar have given up their tasks: else they might go on at once."""
+    stack.post({"pause": LONG}, key=id, prefer="respond-async")
+    for name in ("foo", "bar"):
+        assert attempt(receiver, name, 1, id).attributes["resonate.outcome"] == "suspended"
+
+
+def wake(stack: Stack, id: str) -> None:
+    """End the sleep of its bar."""
+    stack.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})
 
 
 def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_that_made_it(
@@ -73,9 +79,9 @@ def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_tha
 
 
 def test_an_attempt_tells_how_it_ended_and_what_for(running: Stack, receiver: Receiver, id: str) -> None:
-    running.post(key=id)
+    suspend(running, receiver, id)
+    wake(running, id)
     first, second = (attempt(receiver, "foo", number, id) for number in (1, 2))
-    assert first.attributes["resonate.outcome"] == "suspended"
     assert first.attributes["resonate.awaits"] == [f"{id}:1"]
     assert second.attributes["resonate.outcome"] == "resolved"
     assert second.links == ((first.trace, first.id),)
@@ -97,7 +103,7 @@ def test_a_caller_that_is_not_recorded_has_nothing_recorded_of_its_request(
     headers = {"Idempotency-Key": id, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
     assert running.request("POST", "/foo", headers=headers).status == 200
     assert running.post(key=f"{id}-next").status == 200
-    attempt(receiver, "foo", 2, f"{id}-next")
+    attempt(receiver, "foo", 1, f"{id}-next")
     assert not receiver.find("foo", promise_id=id)
 
 
@@ -141,11 +147,11 @@ def test_a_step_is_a_child_of_the_attempt_that_ran_it(running: Stack, receiver: 
 
 
 def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
-    own.post({"pause": LONG}, key=id, prefer="respond-async")
+    suspend(own, receiver, id)
     bar = attempt(receiver, "bar", 1, id)
     own.program("server").end(signal.SIGKILL)
     own.start_server()
-    end_sleep(own, id)
+    wake(own, id)
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
     second = attempt(receiver, "bar", 2, id)
     assert {span.trace for span in (bar, second, foo)} == {request.trace}
@@ -154,11 +160,11 @@ def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receive
 
 
 def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, receiver: Receiver, id: str) -> None:
-    own.post({"pause": LONG}, key=id, prefer="respond-async")
+    suspend(own, receiver, id)
     request = receiver.wait("POST /foo", promise_id=id)
     own.program("foo").kill()
     own.start_foo()
-    end_sleep(own, id)
+    wake(own, id)
     second = attempt(receiver, "foo", 2, id)
     assert (second.trace, second.parent) == (request.trace, request.id)
 

@@ -1,6 +1,7 @@
 """Spans of attempts that their workers did not end, as a receiver of OpenTelemetry's protocol gets to see them."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,17 +131,16 @@ def test_an_end_that_comes_too_late_changes_nothing(server: ServerProcess, recei
     assert told(receiver, id) == span
 
 
-def test_of_a_claim_from_before_its_start_the_server_tells_what_it_knows(
-    tmp_path: Path, receiver: Receiver, id: str
-) -> None:
+def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path, receiver: Receiver, id: str) -> None:
     server = ServerProcess(tmp_path / "log", tmp_path / "state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url).start()
     claim(server.client(), id, **SIGNED)
     server.kill()
+    killed_at = time.time_ns()
     server.start()
     server.client().call("task.halt", id=id)
     span = told(receiver, id)
     assert (span.trace, span.parent) == (TRACE, CALLER)
-    assert span.begin <= span.end
+    assert killed_at < span.begin <= span.end
     server.stop()
 
 

@@ -26,9 +26,10 @@ from resonate_server.engine import Engine
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.kernel.model import Footprint, Task
 from resonate_server.protocol.payload import excerpt, function_name
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.records import Promise, TaskState
 from resonate_server.protocol.requests import TaskFulfill, TaskRelease, TaskSuspend
-from resonate_server.store import Decided
+from resonate_server.store import Decided, View
+from resonate_server.store.errors import ReadFailed
 from resonate_server.watch.derive import chain_of
 
 OUTCOMES: Final = {
@@ -50,8 +51,8 @@ class LostAttempts(DecisionObserver):
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_MS))
         self._tracer = self._provider.get_tracer("resonate_server")
-        self._claimed_at: dict[str, int] = {}
-        """Of tasks that somebody holds, in ms; of those that were claimed before this server began it is not known."""
+        self._held_since: dict[str, int] = {}
+        """By task, in ms; of those that were claimed before, since this server began."""
         self._telling: set[asyncio.Task[None]] = set()
 
     @override
@@ -59,12 +60,10 @@ class LostAttempts(DecisionObserver):
         self._others.decided(decided)
         for task in decided.decision.changes.tasks.values():
             before = decided.rows.tasks.get(task.id)
-            if before is None or before.state is not TaskState.ACQUIRED:
-                if task.state is TaskState.ACQUIRED:
-                    self._claimed_at[task.id] = decided.now
-            elif task.state is not TaskState.ACQUIRED:
-                heard_at = (before.timer_at or decided.now) - (before.ttl or 0)
-                begin = self._claimed_at.pop(task.id, heard_at)
+            if task.state is TaskState.ACQUIRED:
+                self._held_since.setdefault(task.id, decided.now)
+            elif before is not None and before.state is TaskState.ACQUIRED:
+                begin = self._held_since.pop(task.id, decided.now)
                 if not _is_by_holder(decided, task.id):
                     telling = asyncio.ensure_future(self._tell(before, OUTCOMES[task.state], begin, decided.now))
                     self._telling.add(telling)
@@ -79,19 +78,23 @@ class LostAttempts(DecisionObserver):
     async def _tell(self, task: Task, outcome: str, begin: int, end: int) -> None:
         """Times in ms, by the server's clock; collectors are told those of the machine's, as by workers."""
         ahead = time.time_ns() - self._engine.now() * 1_000_000
-        footprint = Footprint(ids=(task.id,), shown=(task.id,))
-        promise = (await self._engine.read(lambda view: view.load(footprint))).promises.get(task.id)
+        try:
+            promise = await self._engine.read(lambda view: _promise(view, task.id))
+        except ReadFailed:  # those who need the store say so
+            return
         if promise is None or promise.is_timer:  # SDKs drop claims of those
             return
         headers = {} if promise.param.headers is UNSET else promise.param.headers
         parent = TraceContextTextMapPropagator().extract(headers, Context())
-        function = function_name(excerpt(promise.param)) or "attempt"
+        function = function_name(excerpt(promise.param))
         self._ids.next = trace_id(chain_of(promise)), span_id(task.id, task.version)
-        span = self._tracer.start_span(function, parent, SpanKind.CONSUMER, start_time=begin * 1_000_000 + ahead)
+        span = self._tracer.start_span(
+            function or "attempt", parent, SpanKind.CONSUMER, start_time=begin * 1_000_000 + ahead
+        )
         if task.version > 1:
             before = span_id(task.id, task.version - 1)
             span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
-        span.set_attributes({"resonate.promise.id": task.id, "resonate.function": function})
+        span.set_attributes({"resonate.promise.id": task.id, "resonate.function": function or ""})
         span.set_attributes({"resonate.attempt": task.version, "resonate.outcome": outcome})
         span.set_status(StatusCode.ERROR, f"{outcome}; it was held by {task.pid}")
         span.end(end * 1_000_000 + ahead)
@@ -118,6 +121,11 @@ def trace_id(origin: str) -> int:
 
 def span_id(promise: str, attempt: int) -> int:
     return int.from_bytes(sha256(f"{promise}/{attempt}".encode()).digest()[:8])
+
+
+def _promise(view: View, id: str) -> Promise | None:
+    """With its parameter."""
+    return view.load(Footprint(ids=(id,), shown=(id,))).promises.get(id)
 
 
 def _is_by_holder(decided: Decided, id: str) -> bool:
