@@ -11,7 +11,8 @@ import asyncio
 import logging
 import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 
 _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
+
+
+type Surrounding = Callable[[str, str, TaskRef], AbstractContextManager[None]]
+"""What a run takes place in: by its function, the id of its promise, and the task in which it runs."""
 
 
 class _Run(msgspec.Struct):
@@ -48,7 +53,8 @@ class RunLog:
     Two attempts may be under way at once: that of a lease which this worker lost unawares, and the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, surround: Surrounding = lambda *_: nullcontext()) -> None:
+        self.surround = surround
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: those whose end is not told yet."""
         self._reasons: dict[tuple[str, int], str] = {}
