@@ -70,7 +70,7 @@ def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, 
 
 def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
     tab.open()
-    expect(tab.find("#actions form")).to_be_visible()
+    expect(tab.find("#action-request")).to_be_visible()
     while focused(tab) != "field-request-pause":
         tab.press("Tab")
     tab.press("0", "Enter")

@@ -56,7 +56,7 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
     async def begin() -> str:
         return (await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)).id
 
-    offer_actions(app, begin)
+    offer_actions(app, begin, chains.fail if chains.offers_faults else None)
 
     @app.post("/foo")
     async def start() -> Response:

@@ -90,6 +90,9 @@ class RunLog:
         if run.id != run.task.id:  # of a step nobody hears any more; of what is called, the server is told
             self._tell(run, f"broken off: {run.outcome}")
 
+    def has_step_at_work(self) -> bool:
+        return any(run.id != run.task.id and run.ended is None for run in self._runs.values())
+
     # ── what the server says to it ──
 
     def step_settled(self, id: str) -> None:

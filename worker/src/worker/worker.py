@@ -20,6 +20,7 @@ from resonate_base.connections import Network
 
 from worker.beside import Beside
 from worker.clock import ServerClock
+from worker.faults import Faults
 from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
@@ -118,6 +119,8 @@ class RunningWorker:
         ).with_dependency(self._runs)
         for function in worker.functions:
             self.resonate.register(function)
+        if settings.offers_faults:
+            self.resonate.register(Faults(pid, self._runs).fail)
         if settings.health_file:
             health = HealthFile(settings.health_file)
             self.stream.watch(health.show)

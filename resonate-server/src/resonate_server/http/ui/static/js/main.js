@@ -7,8 +7,8 @@
 //   #timeline [data-promise][data-state] with .row-name .row-result and
 //     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
-//   #outages .outage   #now (hidden unless something is pending)   #detail   #legend
-//   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
+//   #outages .outage   #now (hidden unless something is pending)   #detail [data-act]   #act #act-field #act-do   #legend
+//   #groups [data-group] [data-worker][data-state=connected|silent|gone] [data-action]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
 
@@ -19,9 +19,10 @@ import { Roster } from "./model/roster.js";
 import * as api from "./net/api.js";
 import { Clock } from "./net/clock.js";
 import { Stream } from "./net/stream.js";
-import { shorten } from "./text/safe.js";
+import { addressOf, shorten } from "./text/safe.js";
 import { nameOf, sentence, stateWord } from "./text/sentences.js";
 import { ActionsView } from "./view/actions.js";
+import { ActsView } from "./view/acts.js";
 import { DetailView } from "./view/detail.js";
 import { attribute, byId, say, stateIcon } from "./view/dom.js";
 import { GroupsView } from "./view/groups.js";
@@ -52,8 +53,13 @@ class Page {
   constructor() {
     this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
     this.timeline = new TimelineView({ pick: (row, pinned) => this.pick(row, pinned), now: this.clock.now });
-    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id) });
-    this.groups = new GroupsView();
+    this.acts = new ActsView({ ask: api.ask, now: this.clock.now, done: choose, failed: (error) => this.failed(error) });
+    this.detail = new DetailView({
+      begin: () => this.timeline.begin,
+      nameOfId: (id) => this.timeline.nameOfId(id),
+      acts: (promise) => this.acts.buttons(promise),
+    });
+    this.groups = new GroupsView({ act: (action, worker, button) => this.actOn(action, worker, button) });
     this.log = new LogView();
     this.actions = new ActionsView({ act: (name, fields, button) => this.act(name, fields, button) });
     this.stream = new Stream({
@@ -73,7 +79,10 @@ class Page {
   /** At every contact: they may be others after a restart, or be there again. */
   async loadActions() {
     try {
-      this.actions.show(await api.actions());
+      const { actions, trouble } = await api.actions();
+      this.actions.show({ trouble, actions: actions.filter(({ workers }) => workers === null) });
+      this.groups.offer(actions.filter(({ workers }) => workers !== null));
+      this.change("groups");
     } catch (error) {
       this.failed(error);
     }
@@ -267,7 +276,7 @@ class Page {
 
   showTitle() {
     const root = this.chain.root;
-    const hash = `#/chain/${encodeURIComponent(root.id)}`;
+    const hash = hashOf(root.id);
     say(byId("chain-title"), nameOf(root));
     say(byId("chain-id"), shorten(root.id, 200));
     attribute(byId("chain-id"), "title", shorten(root.id, 400));
@@ -302,12 +311,27 @@ class Page {
   async act(name, fields, button) {
     button.disabled = true;
     try {
-      const { id } = await api.act(name, fields);
+      const { id } = await api.act(name, { fields });
       choose(id);
     } catch (error) {
       this.failed(error);
     } finally {
       button.disabled = false;
+    }
+  }
+
+  /** What becomes of the chain that is shown is what one wants to see, not the call that begins now. */
+  async actOn({ name, note }, worker, button) {
+    if (button.ariaDisabled) return;
+    button.ariaDisabled = "true";
+    if (this.chain) location.hash = hashOf(this.chain.id);
+    try {
+      await api.act(name, { worker: addressOf(worker) });
+      if (note) notice(note);
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      button.ariaDisabled = null;
     }
   }
 
@@ -345,6 +369,7 @@ class Page {
 // ── the address ──
 
 const PREFIX = "#/chain/";
+const hashOf = (id) => PREFIX + encodeURIComponent(id.toWellFormed());
 
 function routed() {
   if (!location.hash.startsWith(PREFIX)) return null;
@@ -357,7 +382,7 @@ function routed() {
 
 function choose(id) {
   showPane("timeline");
-  const hash = PREFIX + encodeURIComponent(id.toWellFormed());
+  const hash = hashOf(id);
   if (location.hash === hash) page.openWanted();
   else location.hash = hash;
 }

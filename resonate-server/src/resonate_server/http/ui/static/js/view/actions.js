@@ -48,10 +48,11 @@ export class ActionsView {
 }
 
 /** A button, and what it opens. */
-function commands({ name, label, commands }) {
+function commands({ name, label, commands, note }) {
   const list = el("div", { popover: true, class: "commands", id: `commands-${name}` },
     el("h2", {}, label),
-    el("p", {}, "This page can run nothing. Run these in a terminal:"),
+    note && el("p", {}, note),
+    el("p", {}, "Run these in a terminal:"),
     el("ul", {}, commands.map(command)));
   return [el("button", { type: "button", id: `action-${name}`, popovertarget: list.id, title: label }, label), list];
 }

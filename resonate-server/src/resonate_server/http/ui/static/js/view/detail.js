@@ -15,8 +15,9 @@ export class DetailView {
   #signature = "";
   #expanded = new Set();
 
-  constructor({ begin, nameOfId }) {
-    Object.assign(this, { begin, nameOfId });
+  /** `acts(promise)` is what may be done with it. */
+  constructor({ begin, nameOfId, acts }) {
+    Object.assign(this, { begin, nameOfId, acts });
     this.node = byId("detail");
   }
 
@@ -28,13 +29,20 @@ export class DetailView {
     if (this.row?.promise.id !== promise.id) this.node.scrollTop = 0;
     this.#signature = signature;
     this.row = row;
-    const parts = [this.#head(promise), this.#facts(promise), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
-    this.node.replaceChildren(...parts.filter(Boolean));
+    const parts = [this.#head(promise), this.acts(promise), this.#facts(promise), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
+    this.#fill(parts.filter(Boolean));
   }
 
   clear() {
     this.#signature = "";
-    this.node.replaceChildren();
+    this.#fill([]);
+  }
+
+  /** Whoever was here with the keyboard stays here. */
+  #fill(parts) {
+    const isHere = this.node.contains(document.activeElement);
+    this.node.replaceChildren(...parts);
+    if (isHere) this.node.focus();
   }
 
   #head(promise) {
