@@ -9,7 +9,8 @@ usage: scripts/lock.sh [--upgrade]
 
 Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
 resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock,
-tests/clients/sdk-*.requirements.lock and tests/mutants/mutmut.requirements.lock from the .in files beside them.
+tests/clients/sdk-*.requirements.lock, tests/mutants/mutmut.requirements.lock and
+tests/own/applications.requirements.lock from the .in files beside them.
 Versions that are locked already stay as they are unless one of these files asks for another one.
 
   --upgrade   take the newest versions that the pyproject.toml files allow
@@ -48,3 +49,4 @@ for version in 0.7.4 0.8.0; do
     compile "tests/clients/sdk-$version.requirements.lock" "tests/clients/sdk-$version.in"
 done
 compile tests/mutants/mutmut.requirements.lock tests/mutants/mutmut.in -c requirements.lock
+compile tests/own/applications.requirements.lock tests/own/applications.in -c requirements.lock

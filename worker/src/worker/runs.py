@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
+MAX_REASON_CHARACTERS: Final = 400
+"""Of what stopped an attempt: of a step that changed, what it was and what it is."""
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
@@ -81,7 +83,7 @@ class RunLog:
             case Suspended():
                 return  # the request to suspend its task says what for
             case PlatformError():
-                run.outcome = _shortened(str(error.cause))
+                run.outcome = _shortened(str(error.cause), MAX_REASON_CHARACTERS)
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
@@ -158,5 +160,5 @@ class RunLog:
         logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+def _shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
