@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -330,16 +330,23 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver, **variables: str) -> trace.TracerProvider:
-    """What functions find that make spans of their own."""
-    found: list[trace.TracerProvider] = []
-    monkeypatch.setattr(trace, "set_tracer_provider", found.append)
+@pytest.fixture
+def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> Iterator[Callable[..., TracerProvider]]:
+    """What functions find that make spans of their own, with these variables."""
+    made: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", made.append)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    provider = make_provider("group", "pid")
-    assert found == [provider]
-    return provider
+
+    def provide(**variables: str) -> TracerProvider:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        provider = make_provider("group", "pid")
+        assert made[-1] is provider
+        return provider
+
+    yield provide
+    for provider in made:
+        provider.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -351,17 +358,17 @@ def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver, **variables: s
     ],
 )
 def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
-    monkeypatch: pytest.MonkeyPatch, receiver: Receiver, variables: dict[str, str], service: str
+    provided: Callable[..., TracerProvider], receiver: Receiver, variables: dict[str, str], service: str
 ) -> None:
-    provider = provided(monkeypatch, receiver, **variables)
+    provider = provided(**variables)
     provider.get_tracer("test").start_span(f"of {service}").end()
     assert receiver.wait(f"of {service}").service == service
 
 
-def test_how_often_spans_are_sent_can_be_chosen(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:
-    provider = provided(monkeypatch, receiver, OTEL_BSP_SCHEDULE_DELAY="3600000")
+def test_how_often_spans_are_sent_can_be_chosen(provided: Callable[..., TracerProvider], receiver: Receiver) -> None:
+    provider = provided(OTEL_BSP_SCHEDULE_DELAY="3600000")
     provider.get_tracer("test").start_span("kept").end()
-    other = provided(monkeypatch, receiver, OTEL_BSP_SCHEDULE_DELAY="1")
+    other = provided(OTEL_BSP_SCHEDULE_DELAY="1")
     other.get_tracer("test").start_span("sent").end()
     receiver.wait("sent")
     assert not receiver.find("kept")
