@@ -154,7 +154,7 @@ class Page {
       const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
       if (this.paging !== paging) return;
       for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
-      this.list.page(answer, first, this.clock.now());
+      this.list.page(answer, first);
     } catch (error) {
       this.failed(error);
     } finally {
