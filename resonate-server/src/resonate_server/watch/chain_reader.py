@@ -283,6 +283,8 @@ def _task_view(branch: Branch) -> TaskView | None:
         retry_at=task.timer_at if task.state is TaskState.PENDING and not task.queued else None,
         trouble=task.report().trouble,
         ttl=task.ttl,
+        unclaimed=task.unclaimed,
+        why=task.reason or "",
     )
 
 

@@ -154,7 +154,7 @@ class _Story:
         first = broken[0]
         assert first.before is not None
         who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
-        what = _listed([f"{name_of(each.call)} in attempt {each.gap.attempt}" for each in broken])
+        what = _listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
         if first.gap.reason == "lease":
             return f"{who} stood still, and lost its lease {self._when(fault.at)}: it had {what} under way."
         return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."

@@ -55,7 +55,8 @@ class Phase(Struct, gc=False):
 
 class TaskView(Struct, frozen=True):
     """``attempt``: the latest one, 0 before the first. ``retry_at``: when the next one may begin, if it has to pause
-    until then. ``ttl``: length of the lease that somebody holds; both in ms."""
+    until then. ``ttl``: length of the lease that somebody holds; both in ms. ``unclaimed``: how often in a row it was
+    handed out and not claimed; ``why``: what the worker said that gave it back last."""
 
     state: TaskState
     attempt: int
@@ -63,6 +64,8 @@ class TaskView(Struct, frozen=True):
     retry_at: int | None
     trouble: str
     ttl: int | None = None
+    unclaimed: int = 0
+    why: str = ""
 
 
 class PromiseView(Struct):

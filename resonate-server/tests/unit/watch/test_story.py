@@ -74,7 +74,7 @@ def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> N
 
 def test_killed_at_work_who_died_what_was_kept_who_went_on_what_ran_twice_and_how_long_it_took() -> None:
     assert told(FOO, bar(*KILLED), BAZ, WORK) == [
-        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar in attempt 1.",
+        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
         "Worker 4ed9 went on with bar in attempt 2, 2.3 s later.",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
         "work, a step of bar, ran again from the beginning, because the first run had not finished.",
@@ -116,7 +116,7 @@ def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_la
 
     assert sentences[0] == (
         "Worker 1a42 of service-bar stood still, and lost its lease 6.0 s after the chain began: "
-        "it had bar in attempt 1 under way."
+        "it had bar (attempt 1) under way."
     )
     assert "What the first worker sent late of bar was refused." in sentences
 
@@ -133,7 +133,7 @@ def test_while_it_lasts_it_says_who_waits_for_whom_and_nothing_of_the_end() -> N
     dead = bar(running(10, 1_700, broken=True), gap(1_700, None), end=None)
 
     assert told(pending, dead, BAZ) == [
-        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar in attempt 1.",
+        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
         "bar waits for a worker of service-bar.",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
     ]
@@ -154,7 +154,7 @@ def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
 
     assert sentences[0] == (
         "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of "
-        "bar0 in attempt 1, bar1 in attempt 1, bar2 in attempt 1 and 6 more."
+        "bar0 (attempt 1), bar1 (attempt 1), bar2 (attempt 1) and 6 more."
     )
     assert sum("was gone" in sentence for sentence in sentences) == 1
 

@@ -23,7 +23,7 @@ import { shorten } from "./text/safe.js";
 import { nameOf, sentence, stateWord } from "./text/sentences.js";
 import { ActionsView } from "./view/actions.js";
 import { DetailView } from "./view/detail.js";
-import { attribute, byId, say, stateIcon } from "./view/dom.js";
+import { attribute, byId, copy, say, sayId, stateIcon } from "./view/dom.js";
 import { GroupsView } from "./view/groups.js";
 import { ListView } from "./view/list.js";
 import { LogView } from "./view/log.js";
@@ -51,8 +51,12 @@ class Page {
 
   constructor() {
     this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
-    this.timeline = new TimelineView({ pick: (row, pinned) => this.pick(row, pinned), now: this.clock.now });
-    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id) });
+    this.timeline = new TimelineView({
+      pick: (row, pinned) => this.pick(row, pinned),
+      isLate: (worker, ttl) => this.roster.isLate(worker, ttl),
+      now: this.clock.now,
+    });
+    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id), rows: () => this.timeline.rows });
     this.groups = new GroupsView();
     this.log = new LogView();
     this.actions = new ActionsView({ act: (name, fields, button) => this.act(name, fields, button) });
@@ -92,7 +96,7 @@ class Page {
 
   heard({ at, groups }) {
     this.clock.heard(at);
-    this.roster.heard(groups);
+    this.roster.heard(groups, at);
     this.change("groups");
     this.heardAt = Date.now();
     this.timeline.awaySince = null;
@@ -232,7 +236,7 @@ class Page {
   take(detail) {
     const chain = new Chain(detail);
     if (!chain.root) return;
-    for (const promise of detail.promises) this.names.learn({ ...promise, chain: detail.id });
+    for (const promise of detail.promises) this.names.learn({ ...promise, timer: promise.role === "timer", chain: detail.id });
     this.chain = chain;
     document.body.dataset.chain = "shown";
     this.showTitle();
@@ -269,7 +273,7 @@ class Page {
     const root = this.chain.root;
     const hash = `#/chain/${encodeURIComponent(root.id)}`;
     say(byId("chain-title"), nameOf(root));
-    say(byId("chain-id"), shorten(root.id, 200));
+    sayId(byId("chain-id"), shorten(root.id, 200));
     attribute(byId("chain-id"), "title", shorten(root.id, 400));
     attribute(byId("copy-link"), "data-hash", hash);
     attribute(byId("chain-state"), "data-state", root.state);
@@ -373,6 +377,8 @@ function wire(page) {
   byId("state-filter").addEventListener("change", (event) => page.filter({ state: event.target.value }));
   byId("older").addEventListener("click", () => page.older());
   byId("follow").addEventListener("click", () => followNewest(page));
+  byId("copy-id").addEventListener("click", (event) => copy(page.chain.root.id, event.currentTarget));
+  byId("story-copy").addEventListener("click", (event) => copy(page.chain.story.join(" "), event.currentTarget));
   byId("timeline").addEventListener("pointerleave", () => page.unpoint());
   addEventListener("hashchange", () => (api.takeToken() ? location.reload() : page.openWanted()));
   document.addEventListener("keydown", shortcut);

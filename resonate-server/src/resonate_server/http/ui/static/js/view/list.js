@@ -3,7 +3,7 @@
 import { clockTime, coarse, duration, fullTime, rough } from "../text/durations.js";
 import { shorten } from "../text/safe.js";
 import { stateWord } from "../text/sentences.js";
-import { attribute, bdi, byId, el, say, stateIcon } from "./dom.js";
+import { attribute, bdi, byId, el, say, sayId, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
 
 export class ListView {
@@ -56,7 +56,7 @@ export class ListView {
       "div",
       { class: "chain", role: "option", id: `chain-row-${this.#count}` },
       el("span", { class: "chain-icon" }),
-      el("span", { class: "chain-name" }, bdi("", { class: "func" }), bdi("", { class: "id" })),
+      el("span", { class: "chain-name" }, bdi("", { class: "func" }), bdi("", { class: "id middle" })),
       el("span", { class: "chain-duration" }),
       el("span", { class: "chain-state" }),
       el("time", { class: "chain-time" }),
@@ -77,7 +77,7 @@ export class ListView {
     attribute(row, "title", shorten(item.id, 300));
     attribute(row, "aria-label", `${item.func ?? "promise"}, ${shorten(item.id, 60)}, ${stateWord(item.state)} ${pending ? "since" : "after"} ${took}`);
     say(row.querySelector(".func"), item.func ? shorten(item.func, 60) : "promise");
-    say(row.querySelector(".id"), shorten(item.id, 80));
+    sayId(row.querySelector(".id"), shorten(item.id, 200));
     say(row.querySelector(".chain-state"), stateWord(item.state));
     say(row.querySelector(".chain-duration"), shortDuration((item.settledAt ?? now) - item.createdAt, pending));
     say(row.querySelector(".chain-time"), clockTime(item.createdAt));

@@ -5,11 +5,12 @@ import { rowsOf } from "../model/rows.js";
 import { duration, fullTime, mark } from "../text/durations.js";
 import { brief } from "../text/payloads.js";
 import { ownPart, shorten, shortPid } from "../text/safe.js";
-import { gapText, headline, nameOf, rowSentence, phaseText, stateWord } from "../text/sentences.js";
-import { attribute, bdi, byId, el, icon, say, stateIcon } from "./dom.js";
+import { flagOf, markOf, phaseParts, phaseText } from "../text/phases.js";
+import { headline, nameOf, rowSentence, stateWord } from "../text/sentences.js";
+import { attribute, bdi, byId, el, icon, say, sayId, sayParts, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
 
-/** Attempts have so many shades; they are told apart from their neighbours, not all from one another. */
+/** What is begun again has another shade; so many are told apart from their neighbours, not all from one another. */
 const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
@@ -32,9 +33,9 @@ export class TimelineView {
   /** Since when the server is not heard of, by this machine's clock; null while it is. */
   awaySince = null;
 
-  /** `pick(row, pinned)` when a row is hovered, focused or chosen; `now()`. */
-  constructor({ pick, now }) {
-    Object.assign(this, { pick, now, chain: null, rows: [] });
+  /** `pick(row, pinned)` when a row is hovered, focused or chosen; `isLate(worker, ttl)` as the roster tells; `now()`. */
+  constructor({ pick, isLate, now }) {
+    Object.assign(this, { pick, isLate, now, chain: null, rows: [] });
     this.tree = byId("timeline");
     this.virtual = new Virtual({
       scroller: this.tree,
@@ -70,12 +71,17 @@ export class TimelineView {
     this.#drawOutages();
     this.virtual.items = this.rows;
     this.#tellHeadline();
+    tellStory(this.chain.story);
     byId("timeline-cut").hidden = !this.chain.cut;
     this.#run();
   }
 
   get begin() {
     return this.chain.root.createdAt;
+  }
+
+  get end() {
+    return this.begin + this.#span;
   }
 
   nameOfId = (id) => {
@@ -145,9 +151,9 @@ export class TimelineView {
     return el(
       "div",
       { class: "row", role: "treeitem", id: `row-${this.#count}` },
-      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id" })),
+      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id middle" })),
       el("span", { class: "row-track" }),
-      el("span", { class: "row-result" }, bdi("")),
+      el("span", { class: "row-result" }, bdi("", { class: "parts" })),
     );
   }
 
@@ -161,13 +167,18 @@ export class TimelineView {
     attribute(element, "aria-setsize", this.rows.length);
     attribute(element, "aria-selected", String(promise.id === this.#focused));
     attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
-    attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+    attribute(element, "aria-label", this.#sentence(row));
     say(element.querySelector(".row-name"), nameOf(promise));
-    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 40));
+    sayId(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 200));
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
-    this.#result(element.querySelector(".row-result"), promise);
+    this.#outcome(element, row);
     this.#stripes(element.querySelector(".row-track"), row);
+  }
+
+  #sentence(row) {
+    const flag = flagOf(row, this.isLate);
+    return `${rowSentence(row, this.now(), this.nameOfId)}${flag ? ` (${flag.words})` : ""}`;
   }
 
   /** What its id has that its parent's, or at least the root's, has not. */
@@ -176,12 +187,14 @@ export class TimelineView {
     return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
-  /** From the second attempt on, its number and shade beside the name: stripes may be too short for words. */
+  /** From the second attempt on, its number beside the name, with a mark and a shade: stripes may be too short. */
   #attempt(node, row) {
     const attempt = row.promise.task?.attempt ?? 0;
+    const latest = row.phases.findLast((phase) => phase.kind === "running");
     node.hidden = attempt < 2;
-    attribute(node, "data-shade", shade(attempt));
-    attribute(node, "title", `attempt ${attempt}`);
+    attribute(node, "data-shade", shade(latest));
+    attribute(node, "data-mark", latest && markOf(latest));
+    attribute(node, "title", latest ? phaseText(latest, row, this.nameOfId) : `attempt ${attempt}`);
     say(node, String(attempt));
   }
 
@@ -192,10 +205,14 @@ export class TimelineView {
     node.replaceChildren(...row.more.map((more, index) => el("i", { class: guide(more, index === row.more.length - 1) })));
   }
 
-  #result(node, promise) {
+  /** What became of it, or what keeps it from going on. */
+  #outcome(element, row) {
+    const { promise } = row;
+    const node = element.querySelector(".row-result");
+    const flag = flagOf(row, this.isLate);
+    attribute(element, "data-flag", flag?.kind);
     attribute(node, "data-state", promise.state);
-    const text = resultOf(promise);
-    say(node.firstChild, text);
+    sayParts(node.firstChild, flag ? [flag.words] : outcomeParts(promise));
     attribute(node, "title", promise.state === "pending" ? null : shorten(brief(promise.value, 300), 300));
   }
 
@@ -212,7 +229,7 @@ export class TimelineView {
 
   #draw(node, stripe) {
     for (const [name, value] of Object.entries(stripe.attributes)) attribute(node, name, value);
-    if (node.firstChild?.classList?.contains("stripe-text")) say(node.firstChild, stripe.text);
+    if (node.firstChild?.classList?.contains("stripe-text")) sayParts(node.firstChild, stripe.parts);
     node.style.left = percent((stripe.from - this.begin) / this.#span);
     node.openFrom = stripe.to === null ? stripe.from : null;
     if (stripe.width !== false) this.#widen(node, stripe.from, stripe.to ?? this.now());
@@ -260,7 +277,10 @@ export class TimelineView {
     for (const row of this.rows.slice(...this.virtual.range)) {
       if (row.promise.state !== "pending") continue;
       const element = this.virtual.element(row.promise.id);
-      if (element) attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+      if (!element) continue;
+      attribute(element, "aria-label", this.#sentence(row));
+      this.#outcome(element, row);
+      if (row.promise.task?.retry_at) this.#stripes(element.querySelector(".row-track"), row);
     }
   }
 
@@ -308,6 +328,13 @@ export class TimelineView {
   }
 }
 
+/** The first sentence is always seen. */
+function tellStory([first = "", ...others]) {
+  byId("story").hidden = !first;
+  say(byId("story-first"), first);
+  say(byId("story-more"), others.join(" "));
+}
+
 const percent = (share) => `${(share * 100).toFixed(3)}%`;
 
 function placed(node, share) {
@@ -320,11 +347,12 @@ function guide(more, isLast) {
   return more ? "branch" : "end";
 }
 
-function resultOf(promise) {
-  if (promise.state === "pending") return "";
-  if (promise.timer && promise.state === "resolved") return "over";
-  if (promise.state === "resolved" || promise.state === "rejected") return brief(promise.value, 80);
-  return stateWord(promise.state);
+/** Of one that failed, that it did stands before why: it is shown in any case. */
+function outcomeParts(promise) {
+  if (promise.state === "pending") return [];
+  if (promise.timer && promise.state === "resolved") return ["over"];
+  if (promise.state === "resolved") return [brief(promise.value, 80)];
+  return promise.value ? [stateWord(promise.state), `: ${brief(promise.value, 80)}`] : [stateWord(promise.state)];
 }
 
 // ── stripes ──
@@ -336,31 +364,33 @@ function barsOf(row, view) {
   const promise = row.promise;
   if (promise.timer && promise.state === "pending") stripes.push(aheadStripe(promise, view));
   if (promise.settledAt !== null) stripes.push(endMark(promise, view));
+  if (promise.state === "rejected") stripes.push(saidStripe(promise, view));
   return stripes;
 }
 
 function phaseStripe(phase, row, view) {
-  const text = phaseText(phase, row, view.nameOfId);
+  const parts = phaseParts(phase, row, view.nameOfId, view.now());
   return {
     key: `${phase.kind}:${phase.from}`,
     from: phase.from,
     to: phase.to,
-    text,
+    parts,
     attributes: {
       "data-kind": phase.kind,
       "data-attempt": phase.attempt,
-      "data-shade": phase.kind === "running" ? shade(phase.attempt) : null,
+      "data-shade": phase.kind === "running" ? shade(phase) : null,
+      "data-mark": markOf(phase),
       "data-step": phase.step,
       "data-broken": phase.broken,
       "data-known": String(phase.known),
       "data-open": phase.to === null,
       "data-reason": phase.reason || null,
-      title: title(phase, text, view),
+      title: title(phase, phaseText(phase, row, view.nameOfId), view),
     },
   };
 }
 
-const shade = (attempt) => ((Math.max(1, attempt) - 1) % SHADES) + 1;
+const shade = (phase) => ((phase?.retries ?? 0) % SHADES) + 1;
 
 function title(phase, text, view) {
   const from = `${phase.known ? "" : "begin not known, at the latest "}${fullTime(phase.from)}`;
@@ -370,7 +400,7 @@ function title(phase, text, view) {
 }
 
 function breakMark(phase, row, view) {
-  const text = `attempt ${phase.attempt} broke off: ${gapText({ ...phase, reason: "silent" }, row.group ?? "").replace(/,.*/, "")}`;
+  const text = phase.kind === "running" ? `attempt ${phase.attempt} broke off` : "its last worker was gone; nothing broke off";
   return {
     key: `broken:${phase.to}`,
     from: phase.to,
@@ -391,8 +421,12 @@ function endMark(promise, view) {
   return { key: "settled", from: promise.settledAt, to: promise.settledAt, width: false, attributes: { "data-kind": "settled", "data-state": promise.state, title: text } };
 }
 
+function saidStripe(promise, view) {
+  return { key: "said", from: promise.settledAt, to: view.end, parts: [brief(promise.value, 80)], attributes: { "data-kind": "said", "data-state": promise.state } };
+}
+
 function newStripe(stripe) {
-  const inside = stripe.icon ? icon(stripe.icon) : stripe.text === undefined ? null : el("span", { class: "stripe-text" });
+  const inside = stripe.icon ? icon(stripe.icon) : stripe.parts ? el("span", { class: "stripe-text parts" }) : null;
   return el("span", { class: "stripe", "data-key": stripe.key }, inside);
 }
 
