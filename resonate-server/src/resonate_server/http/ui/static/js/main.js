@@ -28,6 +28,7 @@ import { GroupsView } from "./view/groups.js";
 import { ListView } from "./view/list.js";
 import { LogView } from "./view/log.js";
 import { TimelineView } from "./view/timeline.js";
+import { Tools } from "./view/tools.js";
 import { askForToken, notice, showPane, showStatus, wireTopbar } from "./view/topbar.js";
 
 const LIST_EVERY = 250;
@@ -54,9 +55,11 @@ class Page {
     this.timeline = new TimelineView({
       pick: (row, pinned) => this.pick(row, pinned),
       isLate: (worker, ttl) => this.roster.isLate(worker, ttl),
+      changed: () => this.tools.update(),
       now: this.clock.now,
     });
-    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id), rows: () => this.timeline.rows });
+    this.tools = new Tools(this.timeline);
+    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id), rows: () => this.timeline.all });
     this.groups = new GroupsView();
     this.log = new LogView();
     this.actions = new ActionsView({ act: (name, fields, button) => this.act(name, fields, button) });
@@ -214,7 +217,7 @@ class Page {
     byId("notice").hidden = true;
     this.take(detail);
     this.listView.mark(this.chain.id);
-    this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];
+    this.picked = this.timeline.byId.get(id) ?? this.timeline.all[0];
     this.showDetail(this.picked);
   }
 

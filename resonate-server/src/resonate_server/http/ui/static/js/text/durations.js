@@ -47,7 +47,7 @@ export function mark(ms) {
   return coarse(ms);
 }
 
-const trimmed = (number) => String(Math.round(number * 100) / 100);
+const trimmed = (number) => String(Math.round(number * 1000) / 1000);
 
 /** Time of day, "14:03:07". */
 export function clockTime(at) {
