@@ -42,7 +42,8 @@ PICTURE = """() => {
     ...[...node.querySelectorAll(".stripe")].map(stripe).sort((a, b) => (a.title < b.title ? -1 : 1)),
   ];
   const outages = [...document.querySelectorAll("#outages .outage")].map((node) => node.textContent);
-  return [document.querySelector("#headline").dataset.tone, ...outages, ...rows.map(row)];
+  const story = [...document.querySelectorAll("#story bdi")].map((node) => node.textContent);
+  return [document.querySelector("#headline").dataset.tone, ...story, ...outages, ...rows.map(row)];
 }"""
 """Everything that is drawn of the chain, with all its times."""
 
