@@ -5,8 +5,11 @@
 //   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
 //   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
 //   #timeline [data-promise][data-state] with .row-name .row-result and
-//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
+//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled|said|fold]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
+//         [data-mark=on|again]
+//   #timeline .row[data-flag=gap|late|unclaimed|misfit|returned|halted|person][data-found]   #story #story-first #story-more #story-copy
+//   #tools #find #find-count #faults #fold[aria-pressed] #dense[aria-pressed] #zoom-in #zoom-out #zoom-all   #copy-id
 //   #outages .outage   #now (hidden unless something is pending)   #detail   #legend
 //   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice

@@ -14,7 +14,7 @@ const SHADES = 4;
 export function barsOf(row, view) {
   if (row.members) return [foldStripe(row)];
   const stripes = row.phases.map((phase) => phaseStripe(phase, row, view));
-  for (const phase of row.phases) if (phase.broken && phase.to !== null) stripes.push(breakMark(phase, row, view));
+  for (const phase of row.phases) if (isBrokenOff(phase) && phase.to !== null) stripes.push(breakMark(phase, view));
   const promise = row.promise;
   if (promise.timer && promise.state === "pending") stripes.push(aheadStripe(promise, view));
   if (promise.settledAt !== null) stripes.push(endMark(promise, view));
@@ -35,7 +35,7 @@ function phaseStripe(phase, row, view) {
       "data-shade": phase.kind === "running" ? shade(phase) : null,
       "data-mark": markOf(phase),
       "data-step": phase.step,
-      "data-broken": phase.broken,
+      "data-broken": isBrokenOff(phase),
       "data-known": String(phase.known),
       "data-open": phase.to === null,
       "data-reason": phase.reason || null,
@@ -53,8 +53,11 @@ function title(phase, text, view) {
   return `${text}\n${after} (${from})${length}${phase.pid ? `\n${phase.kind === "waiting" ? "offered to " : ""}worker ${shortPid(phase.pid)}` : ""}`;
 }
 
-function breakMark(phase, row, view) {
-  const text = phase.kind === "running" ? `attempt ${phase.attempt} broke off` : "its last worker was gone; nothing broke off";
+/** What is suspended holds nothing that could break. */
+const isBrokenOff = (phase) => phase.broken && phase.kind === "running";
+
+function breakMark(phase, view) {
+  const text = `attempt ${phase.attempt} broke off`;
   return {
     key: `broken:${phase.to}`,
     from: phase.to,
