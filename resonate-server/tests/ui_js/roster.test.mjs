@@ -27,7 +27,7 @@ test("a worker is late if it was not heard of for more than half of its lease, b
     roster.heard([{ name: "service-bar", waiting: 0, workers: [{ ...there, heard, ...more }] }], at);
     return roster.isLate({ group: "service-bar", pid: "p1" }, ttl);
   };
-  assert.deepEqual([late(0, 5000, 10_000), late(0, 6001, 10_000), late(0, 6001, 60_000), late(0, 9000, null)], [false, true, false, false]);
+  assert.deepEqual([late(0, 5000, 10_000), late(0, 5001, 10_000), late(0, 5001, 60_000), late(0, 9000, null)], [false, true, false, false]);
   assert.equal(late(0, 9000, 10_000, { state: "gone" }), false);
   assert.equal(roster.isLate({ group: "service-bar", pid: "unknown" }, 10_000), false);
 });

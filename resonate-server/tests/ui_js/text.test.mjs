@@ -19,7 +19,7 @@ test("durations are as exact as one can read them", () => {
 });
 
 test("a sleep is as long as it was asked for", () => {
-  assert.deepEqual([7_930, 10_000, 700].map(asked), ["8 s", "10 s", "700 ms"]);
+  assert.deepEqual([7_930, 10_000, 700, 2_480, 59_400].map(asked), ["8 s", "10 s", "700 ms", "2.5 s", "1 min"]);
 });
 
 test("control characters and direction overrides are seen, not obeyed", () => {

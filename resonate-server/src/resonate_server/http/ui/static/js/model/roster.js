@@ -4,7 +4,7 @@
 export const GONE_SHOWN = 60_000;
 
 /** Of its lease, after which a worker that holds it should have been heard of: workers send a heartbeat at least three times in one. */
-const PATIENCE = 0.6;
+const PATIENCE = 0.5;
 
 export class Roster {
   #groups = [];

@@ -15,8 +15,9 @@ export function duration(ms) {
 
 /** The length of a sleep as it was asked for: its deadline was reckoned a moment before the server wrote it down. */
 export function asked(ms) {
-  const whole = Math.round(ms / SECOND) * SECOND;
-  return whole >= SECOND && Math.abs(ms - whole) <= 250 ? mark(whole) : duration(ms);
+  const near = Math.round(ms / SECOND) * SECOND;
+  const whole = Math.abs(ms - near) <= 250 ? near : Math.ceil(ms / SECOND) * SECOND;
+  return whole >= SECOND && Math.abs(ms - whole) <= Math.max(250, ms / 50) ? mark(whole) : duration(ms);
 }
 
 /** Without tenths, for what is told again and again: "now", "7 s", "3 min 4 s". */
