@@ -3,8 +3,9 @@
     scripts/example.sh approval
 
 It asks in its log, and names the promise that is the answer. Stop it with Ctrl-C or `kill -9`, or everything with
-`scripts/down.sh`. Decide whenever you like, whether it runs or not, with the command `resonate` (`docker compose exec
-resonate-server resonate`, or `.venv/bin/resonate`) or with curl, where `dHJ1ZQ==` is `true` in base64:
+`scripts/down.sh`. Decide whenever you like, whether it runs or not: on the live page, where its row "promise" has
+buttons; with the command `resonate` (`docker compose exec resonate-server resonate`, or `.venv/bin/resonate`); or
+with curl, where `dHJ1ZQ==` is `true` in base64:
 
     resonate promises resolve PROMISE --value '{"data": true}'
     curl localhost:8001 -H 'Content-Type: application/json' -d '{"kind": "promise.settle", "head": {"corrId": "1",

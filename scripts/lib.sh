@@ -319,7 +319,7 @@ start_process() { # NAME
     process_pid "$1" >/dev/null && return 0
     await_process_end "$1"
     RESONATE_TOKEN=$(running processes RESONATE_TOKEN) \
-        FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds processes) \
+        FOO_PORT=$(foo_port) RESONATE_PORT=$(resonate_port) LEASE_SECONDS=$(lease_seconds processes) DEMO_FAULTS=$(demo_faults processes) \
         HEALTH_FILE=$(health_file "$1") LOG_FILE=$(log_file "$1") \
         "$VENV/bin/python" -IS scripts/launch.py "$PROCESS_MARK=$COMPOSE_PROJECT_NAME/$1" "$(service_of "$1")"
 }
@@ -397,6 +397,7 @@ port_of() { # NAME USUAL
 foo_port() { port_of FOO_PORT 5000; }
 resonate_port() { port_of RESONATE_PORT 8001; }
 lease_seconds() { setting "$1" LEASE_SECONDS 10; } # KIND: the lease of the workers
+demo_faults() { setting "$1" DEMO_FAULTS 1; } # KIND: whether the page may kill and freeze them
 
 adopt_token() { # KIND: that of the stack, for whatever asks its server or starts a part of it again
     local token
@@ -425,7 +426,8 @@ require_stack() { # sets kind, and the variables by which a service that is star
     FOO_PORT=$(foo_port)
     RESONATE_PORT=$(resonate_port)
     LEASE_SECONDS=$(lease_seconds "$kind")
-    export FOO_PORT RESONATE_PORT LEASE_SECONDS
+    DEMO_FAULTS=$(demo_faults "$kind")
+    export FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS
     adopt_token "$kind"
 }
 

@@ -21,7 +21,8 @@ and what is frozen or cut off from the network is brought back.
 Variables, of which those in the file .env count, too, as for docker compose by hand:
 FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
 PYTHON_IMAGE (python:3.13-slim, by digest), the image to build on; LEASE_SECONDS (10), the lease of the workers;
-MAX_TASKS (64), how many tasks a worker runs at a time.
+MAX_TASKS (64), how many tasks a worker runs at a time;
+DEMO_FAULTS (1), whether the live page has buttons that kill and freeze workers: 1 or 0.
 An image other than that is noted in .env, so that docker compose by hand builds on it, too.
 RESONATE_TOKEN, the token (else the one that the running stack has; set to nothing: none).
 
@@ -66,19 +67,21 @@ OTHER
 choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
     local as=$up_as
     [ "$up_as" != none ] || [ "$wanted" = processes ] || as=containers # which may be there, but stopped
-    FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS)
+    FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS) DEMO_FAULTS=$(chosen DEMO_FAULTS)
     FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
     RESONATE_PORT=$(resonate_port)
     LEASE_SECONDS=$(lease_seconds "$as")
+    DEMO_FAULTS=$(demo_faults "$as")
     RESONATE_TOKEN=${RESONATE_TOKEN-$(token_of "$as")} # set to nothing: none
     # An image that up.sh has noted is chosen anew, by scripts/base-image.sh.
     [ -n "${PYTHON_IMAGE:-}" ] || image_is_ours || PYTHON_IMAGE=$(noted PYTHON_IMAGE)
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
     need_some_seconds LEASE_SECONDS "$LEASE_SECONDS"
+    [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS is 1 or 0, not '$DEMO_FAULTS'"
     if [ -n "$want_token" ] && [ -z "$RESONATE_TOKEN" ]; then
         new_token=yes RESONATE_TOKEN=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
     fi
-    export FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN PYTHON_IMAGE=${PYTHON_IMAGE:-}
+    export FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN PYTHON_IMAGE=${PYTHON_IMAGE:-}
 }
 
 token_of() { # KIND: prints the noted one, else that of the stack, else nothing
@@ -94,7 +97,7 @@ check_running() { # what is up keeps its kind and the settings that it has
     case "$wanted-$up_as" in
         docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
     esac
-    for name in FOO_PORT RESONATE_PORT LEASE_SECONDS RESONATE_TOKEN; do
+    for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(running "$up_as" "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
         [ "$name" = RESONATE_TOKEN ] || has="$has $name=$is"
@@ -200,7 +203,8 @@ start_processes() {
     local service
     scripts/venv.sh
     mkdir -p "$STACK_DIR/run"
-    printf '%s\n' "FOO_PORT=$FOO_PORT" "RESONATE_PORT=$RESONATE_PORT" "LEASE_SECONDS=$LEASE_SECONDS" >"$(settings_file)"
+    printf '%s\n' "FOO_PORT=$FOO_PORT" "RESONATE_PORT=$RESONATE_PORT" "LEASE_SECONDS=$LEASE_SECONDS" "DEMO_FAULTS=$DEMO_FAULTS" \
+        >"$(settings_file)"
     (umask 077 && echo "RESONATE_TOKEN=$RESONATE_TOKEN" >"$(token_file)")
     loosen_all processes
     say "starting the processes and waiting until all are healthy ..."

@@ -1,32 +1,37 @@
 """Ports, waiting and readiness: what every test that starts a process needs."""
 
+import fcntl
 import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection
+from pathlib import Path
 
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = range(10_000 + _WORKER % 10 * 2_000, 12_000 + _WORKER % 10 * 2_000)
+_PORTS = range(10_000, 30_000)
+"""Outside the range from which systems serve outgoing connections: no client which reconnects has one of them."""
 _given: set[int] = set()
+_locks = os.open(Path(tempfile.gettempdir()) / f"durable-rpc-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
+"""A byte for each port, which is locked by the process that was given the port, until that ends."""
 
 
 def free_port() -> int:
-    """A port nobody listens on now, and that nobody else here is given.
+    """A port nobody listens on now, and that nobody else is given: no other test, process of pytest-xdist, or checkout.
 
-    Of those that pytest-xdist's workers share out among themselves, so that a server which is away for a while finds
-    its port free; outside the range from which systems serve outgoing connections, so that no client which reconnects
-    meanwhile has it.
+    So a server that is away for a while finds its port free.
     """
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            if port not in _given or len(_given) > len(_PORTS) / 2:
-                _given.add(port)
-                return port
+            fcntl.lockf(_locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            _given.add(port)
+            return port
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.05) -> None:

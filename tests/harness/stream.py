@@ -9,9 +9,10 @@ from typing import Any
 class Stream:
     """``GET /poll/{group}/{id}`` over a plain socket. ``raw`` holds every body byte received so far."""
 
-    def __init__(self, port: int, group: str, id: str) -> None:
+    def __init__(self, port: int, group: str, id: str, **headers: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self._socket.sendall(f"GET /poll/{group}/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in {"Host": "localhost", **headers}.items()]
+        self._socket.sendall(f"GET /poll/{group}/{id} HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
         self._buffer = b""
         self.raw = b""
         self.head = self._read_head()

@@ -13,7 +13,7 @@ from stack.driver import REPOSITORY
 SECONDS = 300
 
 # Of whoever runs the tests, and of the stacks of other tests.
-_OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|PYTHON_IMAGE|CDPATH")
+_OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|DEMO_FAULTS|PYTHON_IMAGE|CDPATH")
 
 # As up.sh and down.sh want it: it has the base image, no containers, and cannot build.
 _ENGINE = {

@@ -60,9 +60,11 @@ class Tab:
         page.on("request", self._note)
 
     def open(self, id: str | None = None) -> None:
-        """The page, with the chain ``id`` chosen by the address; returns when it follows the server."""
+        """The page, with the chain ``id`` chosen by the address; returns when it follows the server and every control
+        is there."""
         self.visit(id)
         expect(self.find("#status")).to_have_attribute("data-state", "live")
+        expect(self.find("#actions")).not_to_have_attribute("aria-busy", "true")
 
     def visit(self, id: str | None = None) -> None:
         self.page.goto(self.home + ("" if id is None else f"#/chain/{quote(id, safe='')}"))

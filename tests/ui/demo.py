@@ -59,7 +59,7 @@ class Demo:
     def begin(self, name: str, instance: str = "") -> None:
         """A process of service ``name``; further ones need names of their own."""
         log = self.folder / f"{instance or name}.log"
-        env = {"FOO_PORT": str(self.foo_port), "LEASE_SECONDS": LEASE_SECONDS}
+        env = {"FOO_PORT": str(self.foo_port), "LEASE_SECONDS": LEASE_SECONDS, "DEMO_FAULTS": "1"}
         self.workers[instance or name] = ServiceProcess(name, self.server.url, log, **env)
 
     def kill(self, name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from harness.adapter import Adapter, Reply, offer, running_adapter
 from harness.basics import free_port
 from harness.server import ServerProcess
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
@@ -76,6 +76,20 @@ def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab
 
     expect(tab.find("#chain-id")).to_have_text("begun")
     assert json.loads(adapter.asked[-1].body) == {"size": 7.5, "who": "Zoë"}
+
+
+def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Tab) -> None:
+    adapter.replies["GET"] = offer(action("order"))
+    held: list[Route] = []
+    tab.page.route("**/api/actions", lambda route: held.append(route))
+    tab.visit()
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+    expect(tab.find("#actions")).to_have_attribute("aria-busy", "true")
+
+    held[0].continue_()
+
+    expect(tab.find("#action-order")).to_be_visible()
+    expect(tab.find("#actions")).not_to_have_attribute("aria-busy", "true")
 
 
 def test_what_is_left_empty_is_not_sent(adapter: Adapter, tab: Tab) -> None:

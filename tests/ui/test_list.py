@@ -53,7 +53,7 @@ def test_older_ones_come_as_one_asks_or_scrolls_and_few_rows_exist(tab: Tab) -> 
     expect(tab.find("#chains-count")).to_have_text("100+")
 
     wait_until(lambda: is_scrolled_to_the_end(tab), "all are listed", PATIENCE_MS / 1_000)
-    assert tab.find("#chains-count").inner_text() == str(MANY)
+    expect(tab.find("#chains-count")).to_have_text(str(MANY))
     expect(tab.find("#chains [data-chain=many-0000]")).to_be_visible()
     expect(tab.find("#older")).to_be_disabled()
     assert tab.find("#chains [data-chain]").count() < 60
@@ -71,7 +71,7 @@ def test_they_are_filtered_by_id_by_function_and_by_state(tab: Tab) -> None:
     tab.find("#filter").fill("")
     tab.find("#state-filter").select_option("resolved")
     expect(tab.find("#chains [data-chain=many-0990]")).to_be_visible()
-    assert tab.find("#chains [data-chain]:not([data-state=resolved])").count() == 0
+    expect(tab.find("#chains [data-chain]:not([data-state=resolved])")).to_have_count(0)
 
     tab.find("#filter").fill("such an id is not there")
     expect(tab.find("#chains-empty")).to_have_text("No chain fits the filter.")

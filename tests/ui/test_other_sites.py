@@ -52,6 +52,10 @@ def attack() -> tuple[str, ...]:
     )
 
 
+CLICK = '{"worker": "poll://any@service-foo/0123abcd"}'
+"""On a fault of a worker: whoever let it in would have that called."""
+
+
 def is_refusal(seen: str) -> bool:
     return SECRET not in seen and any(setting in seen for setting in REFUSALS)
 
@@ -68,6 +72,7 @@ SURFACES = {
     "api": [
         Surface("/", attack()),
         Surface("/ui/api/actions/request", ('{"fields": {"pause": 0}}',)),
+        Surface("/ui/api/actions/kill", (CLICK,)),
         Surface("/ui/api/actions"),
         Surface("/tasks/claim", ("{}",)),
         Surface("/"),
@@ -87,6 +92,7 @@ SURFACES = {
     "foo": [
         Surface("/foo", ('{"pause": 0}', "")),
         Surface("/actions/request", ('{"pause": 0}', "")),
+        Surface("/actions/kill", (CLICK,)),
         Surface("/actions"),
         Surface("/foo"),
         Surface(f"/foo/{SECRET}"),
@@ -124,7 +130,8 @@ class Target:
         }
         self.server = ServerProcess(folder / "log", folder / "resonate.db", None, **settings).start()
         self.ports["api"] = self.server.port
-        self.foo = ServiceProcess("foo", self.server.url, folder / "foo.log", FOO_PORT=str(self.ports["foo"]))
+        settings = {"FOO_PORT": str(self.ports["foo"]), "DEMO_FAULTS": "1"}
+        self.foo = ServiceProcess("foo", self.server.url, folder / "foo.log", **settings)
         wait_until(lambda: answers_200(self.ports["foo"], "/health"), "foo answers")
         create(self.server.client(), SECRET)
 

@@ -10,12 +10,14 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from harness.basics import wait_until
+from harness.server import ServerProcess
+from harness.stream import Stream
 from playwright.sync_api import Browser, expect
 
 from resonate_server.client import main
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import LEASE_SECONDS, Demo
+from ui.demo import LEASE_SECONDS, Demo, create
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
@@ -165,27 +167,31 @@ def test_who_watched_and_who_comes_later_see_the_same(
     twins.agree("at the end")
 
 
-def test_a_worker_that_was_killed_at_work_is_away_for_both_long_before_it_is_given_up(
+def test_a_worker_whose_stream_broke_is_away_for_both_long_before_it_is_given_up(
     browser: Browser,  # noqa: ARG001
     open_tab: OpenTab,
     tmp_path: Path,
     id: str,
 ) -> None:
-    demo = Demo(tmp_path, grace_ms=300_000)
+    """One that does not promise to be back at once."""
+    server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
     try:
-        demo.start()
-        twins = Twins(open_tab(demo.page), open_tab(demo.page), id)
+        home = f"{server.url}/ui/"
+        twins = Twins(open_tab(home), open_tab(home), id)
         twins.live.await_chain(id)
-        demo.request(id, running=LONG)
-        expect(twins.live.row("bar").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+        worker = Stream(server.port, "at-work", "stock")
+        create(server.client(), id, target="poll://any@at-work")
+        worker.message()
+        server.client().call("task.acquire", id=id, version=0, pid="stock", ttl=3_600_000)
+        row = twins.live.find("#timeline .row")
+        expect(row.locator(".stripe[data-kind=running][data-open]")).to_be_visible()
 
-        demo.kill("bar")
+        worker.close()
 
-        expect(twins.live.row("bar").locator(".stripe[data-kind=gap][data-open]")).to_be_visible()
+        expect(row.locator(".stripe[data-kind=gap][data-reason=silent][data-open]")).to_be_visible()
         twins.agree("in the grace period")
-        expect(twins.live.row("bar").locator(".stripe[data-kind=gap][data-reason=silent]")).to_be_visible()
     finally:
-        demo.stop()
+        server.stop()
 
 
 def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_back_by_itself(

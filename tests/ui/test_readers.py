@@ -58,6 +58,7 @@ def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, 
 
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.find("#timeline .row")).to_have_count(3)
     while not tab.script("document.activeElement.matches('#timeline .row')"):
         tab.press("Tab")
     tab.press("ArrowDown")
@@ -69,7 +70,7 @@ def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, 
 
 def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
     tab.open()
-    expect(tab.find("#actions form")).to_be_visible()
+    expect(tab.find("#action-request")).to_be_visible()
     while focused(tab) != "field-request-pause":
         tab.press("Tab")
     tab.press("0", "Enter")
@@ -136,7 +137,8 @@ def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: s
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     demo.client().create(f"{id}-to-log")
-    expect(tab.find("#log li").first).to_be_visible()
+    for selector in TEXTS:
+        expect(tab.find(selector).first).to_be_visible()
 
     seen = {selector: tab.page.evaluate(CONTRAST, [selector]) for selector in TEXTS}
 

@@ -35,11 +35,11 @@ class Guarded:
     def token(self, **claims: Any) -> str:
         return jwt.encode({"exp": int(time.time()) + 3_600, "role": "admin", **claims}, self._key, "EdDSA")
 
-    def create(self, id: str) -> None:
+    def create(self, id: str, **tags: str) -> None:
         envelope = {
             "kind": "promise.create",
             "head": {"corrId": id, "version": VERSION, "auth": self.token()},
-            "data": {"id": id, "timeoutAt": FAR, "param": {}, "tags": {}},
+            "data": {"id": id, "timeoutAt": FAR, "param": {}, "tags": tags},
         }
         assert Client(self.server.port).post(msgspec.json.encode(envelope)).status == 200
 
@@ -130,3 +130,25 @@ def test_one_with_a_prefix_sees_what_begins_so(guarded: Guarded, tab: Tab) -> No
     expect(tab.find("#chains [data-chain]")).to_have_count(2)
     tab.find("#chains [data-chain=mine-1]").click()
     expect(tab.find("#chain-id")).to_have_text("mine-1")
+
+
+def test_one_with_a_prefix_acts_on_what_begins_so_and_on_nothing_else(guarded: Guarded, tab: Tab) -> None:
+    guarded.create("ours-approval")
+    guarded.create("ours-call", **{"resonate:target": "poll://any@nobody"})
+    enter(tab, guarded.token(role=None, prefix="ours-"))
+    tab.find("#chains [data-chain=ours-approval]").click()
+    act(tab, "approve")
+    expect(tab.find("#chain-state")).to_have_text("resolved")
+
+    tab.find("#chains [data-chain=ours-call]").click()
+    act(tab, "again", "yours-call")
+    expect(tab.find("#notice-text")).to_contain_text("This token does not permit it")
+    act(tab, "cancel")
+    expect(tab.find("#chain-state")).to_have_text("cancelled")
+
+
+def act(tab: Tab, name: str, given: str = "") -> None:
+    tab.find(f"#detail [data-act={name}]").click()
+    if given:
+        tab.find("#act-field").fill(given)
+    tab.find("#act-do").click()

@@ -5,8 +5,8 @@ import itertools
 import json
 import logging
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
@@ -36,6 +36,7 @@ from . import asking
 from .asking import Foo
 
 FAILS, LARGE = 1.0, 2.0
+FAULTS = ["kill", "kill-at-work", "freeze"]
 _numbers = itertools.count(1)
 
 
@@ -69,8 +70,8 @@ def sdk() -> Iterator[None]:
         yield
 
 
-def connect(url: str) -> Chains:
-    settings = Settings(url, None, timedelta(seconds=60), 64, None)
+def connect(url: str, *, offers_faults: bool = False) -> Chains:
+    settings = Settings(url, None, timedelta(seconds=60), 64, None, offers_faults)
     return Chains(Worker(f"foo-{next(_numbers)}", foo), settings)
 
 
@@ -100,10 +101,16 @@ def alone(sdk: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Foo]:  # noqa:
 
 @pytest.fixture
 async def web(shared: Chains) -> Foo:
-    async with asyncio.timeout(60):
-        while not shared.is_connected():
-            await asyncio.sleep(0.01)
+    await until(shared.is_connected)
     return Foo(create_app(shared, ""))
+
+
+@pytest.fixture
+async def breakable(server: ServerProcess, sdk: None) -> AsyncIterator[Foo]:  # noqa: ARG001
+    chains = connect(server.url, offers_faults=True)
+    await until(chains.is_connected)
+    yield Foo(create_app(chains, ""))
+    chains.stop().result(10)
 
 
 @pytest.fixture
@@ -631,11 +638,58 @@ async def test_headers_that_come_twice_are_joined(web: Foo) -> None:
 async def test_the_page_is_told_what_it_may_do(web: Foo) -> None:
     reply = await web.get("/actions")
     assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
-    assert [action["name"] for action in reply.json["actions"]] == ["request", "break"]
+    assert [action["name"] for action in reply.json["actions"]] == ["request", "work", "break"]
+    assert "DEMO_FAULTS=1" in reply.json["actions"][-1]["note"]
 
 
-async def test_its_click_begins_a_chain_and_does_not_wait(web: Foo, client: Client) -> None:
-    reply = await web.request("POST", "/actions/request", b'{"pause": 60}')
+@pytest.mark.parametrize("action", ["request", "work"])
+async def test_its_click_begins_a_chain_and_does_not_wait(web: Foo, client: Client, action: str) -> None:
+    reply = await web.request("POST", f"/actions/{action}", b'{"pause": 60}')
     assert reply.status == 202
     assert reply.json["id"].startswith("foo-")
     await until(exists(client, f"{reply.json['id']}:1"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_by_default_nobody_can_be_called_to_fail(web: Foo, fault: str) -> None:
+    assert (await web.request("POST", f"/actions/{fault}", b'{"worker": "poll://any@foo-1/1"}')).status == 404
+
+
+async def test_where_faults_are_offered_it_may_have_each_worker_fail(breakable: Foo) -> None:
+    actions = (await breakable.get("/actions")).json["actions"]
+    assert [action["name"] for action in actions if "workers" in action] == FAULTS
+    assert "DEMO_FAULTS=0" in next(action["note"] for action in actions if action["name"] == "break")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_worker_is_called_to_fail_at_its_own_address_and_not_for_long(
+    breakable: Foo, client: Client, fault: str
+) -> None:
+    address = "poll://any@nobody/0123abcd"
+    reply = await breakable.request("POST", f"/actions/{fault}", json.dumps({"worker": address}).encode())
+    assert reply.status == 202
+    promise = client.call("promise.get", id=reply.json["id"]).data["promise"]
+    assert promise["tags"]["resonate:target"] == address
+    assert promise["timeoutAt"] - promise["createdAt"] <= 120_000
+    call = json.loads(b64decode(promise["param"]["data"]))
+    assert (call["func"], call["args"]) == ("fail", [fault, "0123abcd"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[" * 10_000,
+        b"\xff",
+        b'{"worker": 1}',
+        b'{"worker": "service-bar"}',
+        b'{"worker": "poll://any@service-bar"}',
+        b'{"worker": "poll://uni@service-bar/1"}',
+        b'{"worker": "http://localhost/1"}',
+    ],
+)
+async def test_a_click_that_names_no_worker_is_refused(breakable: Foo, body: bytes) -> None:
+    status, detail = problem(await breakable.request("POST", "/actions/kill", body))
+    assert status == 400
+    assert "the body must name a worker" in detail

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from worker import settings
 from worker.settings import Settings
 
 
@@ -20,14 +21,26 @@ def test_all_of_them(tmp_path: Path) -> None:
         "LEASE_SECONDS": "2.5",
         "MAX_TASKS": "128",
         "HEALTH_FILE": str(health_file),
+        "DEMO_FAULTS": "1",
     }
-    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), 128, health_file)
+    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), 128, health_file, True)
     assert Settings.from_environment(environment) == expected
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    environment = {"RESONATE_URL": "", "RESONATE_TOKEN": "", "LEASE_SECONDS": "", "MAX_TASKS": "", "HEALTH_FILE": ""}
-    assert Settings.from_environment(environment) == Settings.from_environment({})
+    names = ["RESONATE_URL", "RESONATE_TOKEN", "LEASE_SECONDS", "MAX_TASKS", "HEALTH_FILE", "DEMO_FAULTS"]
+    assert Settings.from_environment(dict.fromkeys(names, "")) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize("environment", [{}, {"DEMO_FAULTS": "0"}])
+def test_faults_are_off_unless_they_are_asked_for(environment: dict[str, str]) -> None:
+    assert not Settings.from_environment(environment).offers_faults
+
+
+@pytest.mark.parametrize("text", ["yes", "true", "2", "1 "])
+def test_what_does_not_say_whether_to_offer_faults_is_told(text: str) -> None:
+    with pytest.raises(SystemExit, match="DEMO_FAULTS must be 1 or 0"):
+        Settings.from_environment({"DEMO_FAULTS": text})
 
 
 @pytest.mark.parametrize("seconds", ["1", "1.", "1.5", "86400"])
@@ -62,3 +75,16 @@ def test_a_number_of_tasks_that_is_none(text: str) -> None:
 def test_a_health_file_that_cannot_be_written() -> None:
     with pytest.raises(SystemExit, match="HEALTH_FILE"):
         Settings.from_environment({"HEALTH_FILE": "/nowhere/health"})
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_spans_are_made_where_a_collector_is_named(name: str) -> None:
+    assert Settings.from_environment({name: "http://collector:4318"}).tracing
+    assert not Settings.from_environment({name: ""}).tracing
+
+
+def test_spans_that_cannot_be_made_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    assert not Settings.from_environment({}).tracing
+    with pytest.raises(SystemExit, match="the extra `otel`"):
+        Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"})

@@ -138,6 +138,25 @@ async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: st
     assert (headers["Accept"], headers.get("Authorization")) == ("text/event-stream", expected)
 
 
+@pytest.mark.parametrize(("lasting", "streams"), [(0, 2), (60, 1)])
+async def test_after_a_stream_that_lasted_the_next_one_is_asked_for_at_once(
+    server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch, lasting: float, streams: int
+) -> None:
+    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 3_600)
+    monkeypatch.setattr("worker.stream.LASTING_SECONDS", lasting)
+    await stream.start()
+    await stream.wait_until_connected()
+    server.end_streams()
+    await until(lambda: len(server.paths) == streams and stream.connected == (streams == 2))
+
+
+async def test_it_promises_to_be_back_sooner_than_a_dead_worker_is_given_up(server: Server, stream: Stream) -> None:
+    await stream.start()
+    await stream.wait_until_connected()
+    [headers] = server.headers
+    assert int(headers["Resonate-Back-Within"]) == 400
+
+
 async def test_between_two_attempts_there_is_a_pause(
     server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

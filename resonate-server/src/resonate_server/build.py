@@ -1,7 +1,10 @@
 """The composition root: every part of the server is made here, once, and told of those that it needs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
@@ -21,7 +24,10 @@ from resonate_server.trace import Trace
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
 
+logger = logging.getLogger(__name__)
+
 HOUSEKEEPING_S = 60
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Server(Struct, frozen=True):
@@ -48,9 +54,10 @@ def build(settings: Settings) -> Server:
         metrics,
         lambda unblock: engine.delivered(unblock.key),
     )
-    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone)
+    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone, _count_misjudged(metrics))
     hub = Hub(engine, push.send, presence)
     watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
+    _trace_lost_attempts(engine)
     survey = Survey(engine, hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
@@ -73,12 +80,32 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
     return Engine(store, engine_settings, metrics)
 
 
+def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
+    def misjudged(pid: str) -> None:
+        metrics.worker_misjudged()
+        logger.warning("worker %s is alive: it was given up too early, and what it held was offered to others", pid[:8])
+
+    return misjudged
+
+
 def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:
     path = settings.storage.sqlite.path
     alive = None if path == IN_MEMORY else path.with_name(f"{path.name}-alive")
     watch = Watch(engine, presence.members, engine.now, alive)
     engine.observer = hub.observer = presence.observer = watch
     return watch
+
+
+def _trace_lost_attempts(engine: Engine) -> None:
+    """Where OpenTelemetry's variables name a collector. Loaded only then: it is an extra."""
+    given = [name for name in COLLECTORS if os.environ.get(name)]
+    if not given:
+        return
+    if find_spec("opentelemetry") is None:
+        raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
+    from resonate_server.watch.lost_attempts import LostAttempts
+
+    engine.observer = LostAttempts(engine, engine.observer)
 
 
 async def _running(server: Server) -> AsyncIterator[None]:
@@ -96,6 +123,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
+    parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
 

@@ -54,6 +54,9 @@ class Metrics:
             "resonate_task_recovery_seconds", "From a lost lease to the next claim.", WAITING_S
         )
         self._lost = Counter("resonate_leases_lost", "Leases that ended without a word.", registry=self.registry)
+        self._misjudged = Counter(
+            "resonate_workers_misjudged", "Workers that were given up and came back.", registry=self.registry
+        )
         tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
         self._tasks = {state: tasks.labels(state.value) for state in TaskState}
 
@@ -94,6 +97,9 @@ class Metrics:
 
     def lease_lost(self) -> None:
         self._lost.inc()
+
+    def worker_misjudged(self) -> None:
+        self._misjudged.inc()
 
     def claimed(self, waited_ms: int | None, recovery_ms: int | None) -> None:
         """``None`` where there is nothing to measure: not the first claim, no lease lost before."""

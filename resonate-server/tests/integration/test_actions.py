@@ -22,7 +22,10 @@ ACTION: dict[str, Any] = {
     "label": "Order",
     "fields": [{"name": "size", "label": "Size", "type": "number", "default": 2, "min": 1, "max": 9.5, "unit": "cm"}],
     "commands": [],
+    "workers": None,
+    "note": "What <you> order.",
 }
+EACH: dict[str, Any] = {"name": "wake", "label": "Wake", "workers": "service-", "note": ""}
 NOTHING = {"actions": [], "trouble": ""}
 MARGIN_S = 15
 """For a machine that is busy with something else."""
@@ -84,10 +87,12 @@ class TestWithoutTheSetting:
 
 class TestTheList:
     def test_it_is_shown_as_it_is_told(self, page: Page, adapter: Adapter) -> None:
-        breaking = {"name": "x", "label": "<b>", "fields": [], "commands": [{"label": "Kill", "text": "kill -9 $$"}]}
-        adapter.replies["GET"] = offer(ACTION, breaking)
+        commands = [{"label": "Kill", "text": "kill -9 $$"}]
+        breaking = {**EACH, "label": "<b>", "fields": [], "commands": commands, "workers": None}
+        each = {**EACH, "fields": [], "commands": []}
+        adapter.replies["GET"] = offer(ACTION, breaking, each)
 
-        assert shown(page) == {"actions": [ACTION, breaking], "trouble": ""}
+        assert shown(page) == {"actions": [ACTION, breaking, each], "trouble": ""}
 
     def test_what_it_says_beyond_that_is_left_out(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = offer({**ACTION, "onclick": "alert(1)"})
@@ -135,6 +140,11 @@ class TestTheList:
             offer({**ACTION, "fields": [{"name": "a", "label": "a", "type": "number", "max": "9"}]}),
             offer({**ACTION, "commands": [{"label": "a", "text": "x" * 501}]}),
             offer({"label": "no name"}),
+            offer({**EACH, "workers": True}),
+            offer({**EACH, "workers": "x" * 101}),
+            offer({**EACH, "note": "x" * 301}),
+            offer({**EACH, "fields": ACTION["fields"]}),
+            offer({**EACH, "commands": [{"label": "a", "text": "a"}]}),
         ],
         ids=lambda reply: f"{reply.status} {reply.body[:40]!r}",
     )
@@ -185,6 +195,14 @@ class TestAClick:
         (asked,) = adapter.asked
         assert (asked.method, asked.path) == ("POST", "/actions/order")
         assert json.loads(asked.body) == {"size": 2.5, "whole": 3, "name": "Zoë"}
+
+    def test_one_for_a_worker_says_which(self, page: Page, adapter: Adapter) -> None:
+        address = "poll://any@service-%C3%A4/1%2F2"
+
+        got = page.act(json.dumps({"fields": {"worker": "none", "size": 1}, "worker": address}).encode(), "wake")
+
+        assert (got.status, got.json) == (202, {"id": "begun"})
+        assert json.loads(adapter.asked[0].body) == {"worker": address, "size": 1}
 
     def test_neither_token_nor_cookie_goes_along(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"].headers["Set-Cookie"] = "a=b"
@@ -237,6 +255,12 @@ class TestAClick:
             b'{"fields": {"a": null}}',
             b'{"fields": {"a b": 1}}',
             b'{"fields": {"a": "' + b"x" * 501 + b'"}}',
+            b'{"worker": 1}',
+            b'{"worker": "1"}',
+            b'{"worker": "http://elsewhere/1"}',
+            b'{"worker": "poll://any@service"}',
+            b'{"worker": "poll://some@service/1"}',
+            b'{"worker": "poll://any@service/' + b"x" * 500 + b'"}',
             b"x" * 5_000,
             b"[" * 1_000,
             json.dumps({"fields": {f"a{number}": 1 for number in range(9)}}).encode(),

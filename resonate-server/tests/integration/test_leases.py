@@ -94,6 +94,19 @@ def test_all_its_leases_and_nobody_else_s(client: Client, connect: Connect, name
     assert is_held(client, f"{name}-b", f"{name}-2")
 
 
+def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp_path: Path, name: str) -> None:
+    server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
+    dying = Stream(server.port, name, f"{name}-1", Resonate_Back_Within="150")
+    claim(server.client(), dying, name, f"{name}-1")
+    other = Stream(server.port, name, f"{name}-2")
+    dying.close()
+
+    assert other.message()["data"]["task"] == {"id": name, "version": 1}
+    server.client().call("task.heartbeat", pid=f"{name}-1", tasks=[{"id": name, "version": 1}])
+    wait_until(lambda: "was given up too early" in server.output(), "a sign of life tells that it was wrong")
+    server.stop()
+
+
 def test_a_reconnect_within_the_grace_period_keeps_the_lease(client: Client, connect: Connect, name: str) -> None:
     stream = connect(name, name)
     claim(client, stream, name, name)

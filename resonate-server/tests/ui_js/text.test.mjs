@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { STATIC, detail, phase } from "./build.mjs";
 
 const { asked, coarse, duration, mark } = await import(new URL("text/durations.js", STATIC));
-const { cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
+const { addressOf, cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
 const { argumentsOf, brief, failure, readable } = await import(new URL("text/payloads.js", STATIC));
 const { headline, rowSentence, sentence } = await import(new URL("text/sentences.js", STATIC));
 const { Names } = await import(new URL("model/names.js", STATIC));
@@ -91,6 +91,11 @@ test("the log speaks in plain sentences", () => {
   assert.equal(told("task.suspended", { id: "foo:1", on: ["foo:1.2"] }), "bar suspended: waits for sleep 10 s");
   assert.equal(told("task.lost", { id: "foo:1", pid: "3f2a000000", version: 1, reason: "lease" }), "bar, attempt 1 on 3f2a, broke off: its lease ended");
   assert.equal(told("promise.settled", { id: "foo:1.3", state: "resolved", value: null, created_at: 0, settled_at: 5 }), "a step of bar resolved: nothing after 5 ms");
+});
+
+test("a worker is reached at an address in which its group and its id are whole", () => {
+  assert.equal(addressOf({ group: "service-pay", pid: "3f2a" }), "poll://any@service-pay/3f2a");
+  assert.equal(addressOf({ group: "a/b@ü", pid: "1/2\ud800" }), "poll://any@a%2Fb%40%C3%BC/1%2F2%EF%BF%BD");
 });
 
 test("what is wrong with a task is told as the server says it", () => {

@@ -46,13 +46,17 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
     app = AsyncFlask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(HTTPException, _problem)
+    if chains.tracing is not None:
+        from foo_web.tracing import trace_requests  # only here: it is an extra
+
+        trace_requests(app, chains.tracing.tracer)
     guard(app, hosts)
     ends: list[float] = []
 
     async def begin() -> str:
         return (await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)).id
 
-    offer_actions(app, begin)
+    offer_actions(app, begin, chains.fail if chains.offers_faults else None)
 
     @app.post("/foo")
     async def start() -> Response:

@@ -1,10 +1,12 @@
 """Starting chains and waiting for them, on the SDK's event loop: a thread of its own, for functions may block it."""
 
 import asyncio
+import secrets
 import threading
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +24,8 @@ ANSWER_SECONDS = 30.0
 # A push may be lost, so those who wait ask again after this time, and after each reconnection.
 ASK_AGAIN_SECONDS = 15.0
 STOP_SECONDS = 1.0
+# A worker that was killed and that nobody starts again leaves its call pending for so long.
+FAULT_TIMEOUT = timedelta(minutes=2)
 MAX_ERROR_CHARACTERS = 8_000
 
 _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, RecursionError)
@@ -48,6 +52,7 @@ class Chains:
     def __init__(self, worker: Worker, settings: Settings) -> None:
         """Connect. To be called in the process that serves requests, not in one that forks it."""
         self._group, self._function = worker.group, worker.functions[0]
+        self.offers_faults = settings.offers_faults
         self._news: weakref.WeakValueDictionary[str, asyncio.Future[PromiseRecord | None]] = (
             weakref.WeakValueDictionary()
         )
@@ -55,9 +60,14 @@ class Chains:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="resonate", daemon=True).start()
         self._worker = asyncio.run_coroutine_threadsafe(self._connect(worker, settings), self._loop).result()
+        self.tracing = self._worker.tracing
 
     def is_connected(self) -> bool:
         return self._worker.stream.connected and self._stopping is None
+
+    def send_spans(self) -> None:
+        """The last ones, at the end of the process."""
+        self._worker.send_spans()
 
     async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
@@ -68,6 +78,10 @@ class Chains:
         if promise is None or self._arguments(promise) is None:
             raise NotFound("no chain has this id")
         return _chain(promise)
+
+    async def fail(self, how: str, worker: str) -> str:
+        """Call the worker with that address to fail (`worker.faults`); the id of that call."""
+        return await self._call(self._answered(self._fail(how, worker)))
 
     def stop(self) -> "Future[None]":
         """End every wait and give back the leases. Returns at once."""
@@ -102,6 +116,8 @@ class Chains:
     async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         # Looked up first: to begin with the id of another service's call would take that call from its workers.
         promise = await self._find(id) if may_exist else None
+        if promise is not None and self.tracing is not None:
+            self.tracing.join(promise.param.headers)
         if promise is None:
             await self._answered(self._begin(id, spend))
         elif (chain := self._joined(promise, spend)).state != "pending":
@@ -116,6 +132,10 @@ class Chains:
 
     async def _begin(self, id: str, spend: Spend) -> None:
         await self._worker.resonate.run(id, self._function, *spend.arguments).id()
+
+    async def _fail(self, how: str, worker: str) -> str:
+        call = self._worker.resonate.options(target=worker, timeout=FAULT_TIMEOUT)
+        return await call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2]).id()
 
     async def _find(self, id: str) -> PromiseRecord | None:
         try:

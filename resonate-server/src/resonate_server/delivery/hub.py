@@ -106,8 +106,9 @@ class Hub:
         """How many are connected, of each group that has any."""
         return {group.name: len(group.streams) for group in self._groups.values()}
 
-    def connect(self, group_name: str, id: str) -> WorkerStream:
-        """A worker's new stream. If it already has one, that is stale: the newest wins."""
+    def connect(self, group_name: str, id: str, back_within_s: float | None = None) -> WorkerStream:
+        """A worker's new stream. If it already has one, that is stale: the newest wins. ``back_within_s``: see
+        :meth:`~resonate_server.delivery.presence.Presence.connected`."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
@@ -117,7 +118,7 @@ class Hub:
         group.join(stream)
         self._streams[id].add(stream)
         group.more_in_store = group.more_in_store or not group.refilling
-        again = self._presence.connected(group_name, id)
+        again = self._presence.connected(group_name, id, back_within_s)
         if not again:
             self._source.request_recall(group_name)
         # That a worker is back after its stream was ended as planned is nothing that people want to read.

@@ -8,6 +8,9 @@ worker is
 * *silent* since its stream broke, or since it let a lease lapse, until there is a sign of life;
 * *gone* when it stayed away for a grace period without one (protocol section 9, item 4), or for longer than it takes
   to come back from an end that was planned.
+
+A worker that promises to be back at once, should its stream break while it lives, is held to that instead. Who is
+judged wrongly loses its leases and nothing more, as late writes are refused; that is counted.
 """
 
 import asyncio
@@ -76,12 +79,14 @@ class _Seat(Struct):
 
 class _Process(Struct):
     """``silent_at``: when it let a lease lapse, if it was not heard of since; ``reported_at``: when it was last
-    reported that it was heard of; ``grace``: runs while it is missed."""
+    reported that it was heard of; ``grace``: runs while it is missed, for ``grace_s``."""
 
     heard: int
+    grace_s: float
     reported_at: int = 0
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
+    given_up: bool = False
     seats: dict[str, _Seat] = field(default_factory=dict)
     """By group."""
 
@@ -103,13 +108,20 @@ class Presence:
     """Used on the event loop. ``now`` tells the time in ms.
 
     ``gone(pid)`` is called once for each process that stayed away for the grace period, in seconds. Only processes that
-    had a stream are ever judged, and any request of theirs acquits.
+    had a stream are ever judged, and any request of theirs acquits; ``misjudged(pid)`` is called if that comes later.
     """
 
-    def __init__(self, grace_seconds: float, now: Callable[[], int], gone: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        grace_seconds: float,
+        now: Callable[[], int],
+        gone: Callable[[str], None],
+        misjudged: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._grace_seconds = grace_seconds
         self._now = now
         self._gone = gone
+        self._misjudged = misjudged
         self.observer = WorkerObserver()
         self._processes: dict[str, _Process] = {}
         self._away: dict[str, None] = {}
@@ -136,11 +148,15 @@ class Presence:
 
     # --- what is told -----------------------------------------------------------------------------------------------
 
-    def connected(self, group: str, pid: str) -> bool:
-        """It has a new stream. Tells whether this is its return from an end that was planned."""
+    def connected(self, group: str, pid: str, back_within_s: float | None = None) -> bool:
+        """It has a new stream. ``back_within_s``: how soon it promises to be back if that breaks.
+
+        Tells whether this is its return from an end that was planned.
+        """
         now = self._now()
-        process = self._processes.setdefault(pid, _Process(now))
-        process.seen(now)
+        process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
+        process.grace_s = min(self._grace_seconds, back_within_s or self._grace_seconds)
+        self._seen(pid, process)
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -162,7 +178,7 @@ class Presence:
         self._away[pid] = None
         if not planned:
             process.miss_no_more()
-            process.grace = asyncio.get_running_loop().call_later(self._grace_seconds, self._give_up, pid)
+            process.grace = asyncio.get_running_loop().call_later(process.grace_s, self._give_up, pid)
         self._forget_those_longest_away()
 
     def heard_from(self, pid: str) -> None:
@@ -171,7 +187,7 @@ class Presence:
         if process is None:
             return
         now, was_silent = self._now(), process.silent_at is not None
-        process.seen(now)
+        self._seen(pid, process)
         if was_silent or now - process.reported_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
             process.reported_at = now
             for group in process.seats:
@@ -187,9 +203,15 @@ class Presence:
             if seat.gone_at(now) is None:
                 self.observer.worker_silent(group, pid)
 
+    def _seen(self, pid: str, process: _Process) -> None:
+        process.seen(self._now())
+        if process.given_up:
+            process.given_up = False
+            self._misjudged(pid)
+
     def _give_up(self, pid: str) -> None:
         process, now = self._processes[pid], self._now()
-        process.grace = None
+        process.grace, process.given_up = None, True
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
                 seat.given_up_at = now

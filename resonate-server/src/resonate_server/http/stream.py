@@ -29,6 +29,13 @@ KEEP_ALIVE_S = 10.0
 WRITE_TIMEOUT_S = 20.0
 """A peer that takes nothing for so long is gone."""
 
+BACK_WITHIN = "Resonate-Back-Within"
+"""A header by which a worker promises to be back in so many ms, should its stream break while it lives. SDKs, which
+promise nothing, are given the usual grace period."""
+
+
+LEAST_BACK_MS, MAX_DIGITS = 100, 6
+
 
 class Streams:
     """Serves all streams; refuses new ones above the configured number."""
@@ -52,7 +59,7 @@ class Streams:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         end_with_peer(request)
-        stream = self._hub.connect(group, id)
+        stream = self._hub.connect(group, id, _back_within_s(request.headers.get(BACK_WITHIN, "")))
         ended_by_us = False
         try:
             await self._serve(response, stream)
@@ -77,6 +84,12 @@ class Streams:
 
     def _frames(self, messages: list[Message]) -> bytes:
         return b"".join(b"data: %b\n\n" % encode_message(message, self._server_url) for message in messages)
+
+
+def _back_within_s(promised: str) -> float | None:
+    """None where nothing is promised, or nothing that can be kept."""
+    is_number = len(promised) <= MAX_DIGITS and promised.isascii() and promised.isdigit()
+    return int(promised) / 1_000 if is_number and int(promised) >= LEAST_BACK_MS else None
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

@@ -28,7 +28,8 @@ class Scene(WorkerObserver):
         self.now = 1_000
         self.judged: list[str] = []
         self.told: list[tuple[str, str, str]] = []
-        self.presence = Presence(grace_seconds, lambda: self.now, self.judged.append)
+        self.misjudged: list[str] = []
+        self.presence = Presence(grace_seconds, lambda: self.now, self.judged.append, self.misjudged.append)
         self.presence.observer = self
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
@@ -122,6 +123,41 @@ class TestABrokenStream:
         await asyncio.sleep(3 * GRACE_S)
 
         assert strict.judged == ["pid"]
+
+    async def test_who_promised_to_be_back_at_once_is_judged_by_that(self, patient: Scene) -> None:
+        patient.presence.connected("bar", "pid", back_within_s=GRACE_S)
+        patient.presence.left("bar", "pid", planned=False)
+
+        await patient.until_judged()
+
+        assert patient.judged == ["pid"]
+
+    async def test_no_promise_makes_the_grace_longer(self, strict: Scene) -> None:
+        strict.presence.connected("bar", "pid", back_within_s=3_600)
+        strict.presence.left("bar", "pid", planned=False)
+
+        await strict.until_judged()
+
+    async def test_a_promise_holds_for_the_stream_that_it_came_with(self, patient: Scene) -> None:
+        patient.presence.connected("bar", "pid", back_within_s=GRACE_S)
+        patient.presence.connected("bar", "pid")
+        patient.presence.left("bar", "pid", planned=False)
+
+        await asyncio.sleep(3 * GRACE_S)
+
+        assert patient.judged == []
+
+    @pytest.mark.parametrize("sign", ["a stream", "a request"])
+    async def test_whoever_lives_though_given_up_was_misjudged_once(self, strict: Scene, sign: str) -> None:
+        strict.presence.connected("bar", "pid")
+        strict.presence.left("bar", "pid", planned=False)
+        await strict.until_judged()
+        assert strict.misjudged == []
+
+        for _ in range(2):
+            strict.presence.connected("bar", "pid") if sign == "a stream" else strict.presence.heard_from("pid")
+
+        assert strict.misjudged == ["pid"]
 
     async def test_a_stream_in_another_group_proves_that_it_lives(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")

@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import Problem, json
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.payload import NOT_JSON
 
 TIMEOUT_S = 5.0
@@ -45,7 +47,7 @@ class Field(Struct, frozen=True):
 
 
 class Command(Struct, frozen=True):
-    """To copy into a terminal; the page itself can run nothing."""
+    """To copy into a terminal."""
 
     label: Label
     text: Annotated[str, Meta(min_length=1, max_length=500)]
@@ -53,12 +55,22 @@ class Command(Struct, frozen=True):
 
 class PageAction(Struct, frozen=True):
     """With ``commands`` it shows them, else it is posted to the address followed by ``/`` and ``name``, with what the
-    fields hold as a JSON object."""
+    fields hold as a JSON object.
+
+    With ``workers`` it is offered for each worker of the groups whose names begin so, and a click on it says for which
+    one. ``note``: what to know about it.
+    """
 
     name: Name
     label: Label
     fields: Annotated[list[Field], Meta(max_length=8)] = []
     commands: Annotated[list[Command], Meta(max_length=16)] = []
+    workers: Annotated[str, Meta(max_length=100)] | None = None
+    note: Annotated[str, Meta(max_length=300)] = ""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and (self.fields or self.commands):
+            raise ValueError("an action for each worker has neither fields nor commands")
 
 
 class ActionList(Struct, frozen=True):
@@ -74,9 +86,27 @@ class ShownActions(ActionList, frozen=True):
 
 
 class Click(Struct, frozen=True):
-    """What the page sends."""
+    """What the page sends. ``worker``: the address of the one for which it was clicked."""
 
     fields: Annotated[dict[Name, Given], Meta(max_length=8)] = {}
+    worker: Annotated[str, Meta(max_length=500)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.worker is not None and not _names_a_worker(self.worker):
+            raise ValueError("worker takes an address like poll://any@group/id")
+
+    @property
+    def body(self) -> dict[str, Given]:
+        """As it is passed on."""
+        return self.fields if self.worker is None else {**self.fields, "worker": self.worker}
+
+
+def _names_a_worker(address: str) -> bool:
+    try:
+        parsed = parse_address(address)
+    except Malformed:
+        return False
+    return isinstance(parsed, PollAddress) and bool(parsed.id)
 
 
 class Done(Struct, frozen=True):
@@ -141,7 +171,7 @@ class Actions:
         return ShownActions(listed.actions)
 
     async def _pass_on(self, name: str, click: Click) -> Done:
-        status, answer = await self._ask("POST", f"{self._url}/{name}", msgspec.json.encode(click.fields))
+        status, answer = await self._ask("POST", f"{self._url}/{name}", msgspec.json.encode(click.body))
         if not 200 <= status < 300:
             raise Problem(400 if 400 <= status < 500 else 503, _reason(status, answer))
         try:

@@ -1,4 +1,4 @@
-"""The page's files, as they lie in the package's folder ``static``: read and compressed once, when the server starts."""
+"""The page's files, as they lie in the package's folder ``static``: read and compressed once, at the server's start."""
 
 import gzip
 import re

@@ -10,8 +10,8 @@
 //         [data-mark=on|again]
 //   #timeline .row[data-flag=gap|late|unclaimed|misfit|returned|halted|person][data-found]   #story #story-first #story-more #story-copy
 //   #tools #find #find-count #faults #fold[aria-pressed] #dense[aria-pressed] #zoom-in #zoom-out #zoom-all   #copy-id
-//   #outages .outage   #now (hidden unless something is pending)   #detail   #legend
-//   #groups [data-group] [data-worker][data-state=connected|silent|gone]   #log li[data-kind]   #announce
+//   #outages .outage   #now (hidden unless something is pending)   #detail [data-act]   #act #act-field #act-do   #legend
+//   #groups [data-group] [data-worker][data-state=connected|silent|gone] [data-action]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
 
@@ -22,9 +22,10 @@ import { Roster } from "./model/roster.js";
 import * as api from "./net/api.js";
 import { Clock } from "./net/clock.js";
 import { Stream } from "./net/stream.js";
-import { shorten } from "./text/safe.js";
+import { addressOf, shorten } from "./text/safe.js";
 import { nameOf, sentence, stateWord } from "./text/sentences.js";
 import { ActionsView } from "./view/actions.js";
+import { ActsView } from "./view/acts.js";
 import { DetailView } from "./view/detail.js";
 import { attribute, byId, copy, say, sayId, stateIcon } from "./view/dom.js";
 import { GroupsView } from "./view/groups.js";
@@ -62,8 +63,14 @@ class Page {
       now: this.clock.now,
     });
     this.tools = new Tools(this.timeline);
-    this.detail = new DetailView({ begin: () => this.timeline.begin, nameOfId: (id) => this.timeline.nameOfId(id), rows: () => this.timeline.all });
-    this.groups = new GroupsView();
+    this.acts = new ActsView({ ask: api.ask, now: this.clock.now, done: choose, failed: (error) => this.failed(error) });
+    this.detail = new DetailView({
+      begin: () => this.timeline.begin,
+      nameOfId: (id) => this.timeline.nameOfId(id),
+      rows: () => this.timeline.all,
+      acts: (promise) => this.acts.buttons(promise),
+    });
+    this.groups = new GroupsView({ act: (action, worker, button) => this.actOn(action, worker, button) });
     this.log = new LogView();
     this.actions = new ActionsView({ act: (name, fields, button) => this.act(name, fields, button) });
     this.stream = new Stream({
@@ -83,7 +90,10 @@ class Page {
   /** At every contact: they may be others after a restart, or be there again. */
   async loadActions() {
     try {
-      this.actions.show(await api.actions());
+      const { actions, trouble } = await api.actions();
+      this.actions.show({ trouble, actions: actions.filter(({ workers }) => workers === null) });
+      this.groups.offer(actions.filter(({ workers }) => workers !== null));
+      this.change("groups");
     } catch (error) {
       this.failed(error);
     }
@@ -277,7 +287,7 @@ class Page {
 
   showTitle() {
     const root = this.chain.root;
-    const hash = `#/chain/${encodeURIComponent(root.id)}`;
+    const hash = hashOf(root.id);
     say(byId("chain-title"), nameOf(root));
     sayId(byId("chain-id"), shorten(root.id, 200));
     attribute(byId("chain-id"), "title", shorten(root.id, 400));
@@ -312,12 +322,27 @@ class Page {
   async act(name, fields, button) {
     button.disabled = true;
     try {
-      const { id } = await api.act(name, fields);
+      const { id } = await api.act(name, { fields });
       choose(id);
     } catch (error) {
       this.failed(error);
     } finally {
       button.disabled = false;
+    }
+  }
+
+  /** What becomes of the chain that is shown is what one wants to see, not the call that begins now. */
+  async actOn({ name, note }, worker, button) {
+    if (button.ariaDisabled) return;
+    button.ariaDisabled = "true";
+    if (this.chain) location.hash = hashOf(this.chain.id);
+    try {
+      await api.act(name, { worker: addressOf(worker) });
+      if (note) notice(note);
+    } catch (error) {
+      this.failed(error);
+    } finally {
+      button.ariaDisabled = null;
     }
   }
 
@@ -355,6 +380,7 @@ class Page {
 // ── the address ──
 
 const PREFIX = "#/chain/";
+const hashOf = (id) => PREFIX + encodeURIComponent(id.toWellFormed());
 
 function routed() {
   if (!location.hash.startsWith(PREFIX)) return null;
@@ -367,7 +393,7 @@ function routed() {
 
 function choose(id) {
   showPane("timeline");
-  const hash = PREFIX + encodeURIComponent(id.toWellFormed());
+  const hash = hashOf(id);
   if (location.hash === hash) page.openWanted();
   else location.hash = hash;
 }

@@ -3,6 +3,8 @@
 const TOKEN = "resonate-token";
 const HANDED_OVER = "#token=";
 const BASE = new URL("api/", document.baseURI);
+/** Of the protocol that `ask` speaks. */
+const VERSION = "2026-04-01";
 
 /** A request that was answered with an error: `status` 0 means that there was no answer. */
 export class Refused extends Error {
@@ -46,7 +48,8 @@ function send(url, options) {
 
 async function reason(response) {
   try {
-    return (await response.json()).error ?? response.statusText;
+    const { error, data } = await response.json();
+    return error ?? data ?? response.statusText;
   } catch {
     return response.statusText || `status ${response.status}`;
   }
@@ -57,5 +60,11 @@ const json = async (...args) => (await request(...args)).json();
 export const chains = (filter, before, signal) => json("chains", { limit: "50", before, ...filter }, { signal });
 export const chain = (id, signal) => json("chain", { id }, { signal });
 export const actions = () => json("actions");
-export const act = (name, fields) =>
-  json(`actions/${name}`, {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ fields }) });
+const post = (path, data) => json(path, {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) });
+export const act = (name, click) => post(`actions/${name}`, click);
+
+/** What the server answers to a request of the protocol. */
+export async function ask(kind, data) {
+  const head = { corrId: `page-${Date.now()}-${Math.random()}`, version: VERSION };
+  return (await post("../../", { kind, head, data })).data;
+}

@@ -46,6 +46,9 @@ export function shortPid(pid) {
 /** The name people use for a group: `service-pay` is pay. */
 export const shortGroup = (group) => String(group ?? "").replace(/^service-(?=.)/, "");
 
+/** Where a worker is reached; while it is gone, another one of its group. */
+export const addressOf = ({ group, pid }) => `poll://any@${[group, pid].map((text) => encodeURIComponent(text.toWellFormed())).join("/")}`;
+
 /** What `id` has that `parent` has not: `order:1` below `order` is `:1`. */
 export function ownPart(id, parent) {
   if (parent && id !== parent && id.startsWith(parent)) return id.slice(parent.length);

@@ -28,6 +28,7 @@ export class ActionsView {
     byId("actions-trouble").hidden = !trouble;
     say(byId("actions-trouble"), trouble && `No actions: ${trouble}`);
     byId("actions-trouble").title = byId("actions-trouble").textContent;
+    byId("actions").removeAttribute("aria-busy");
     const key = JSON.stringify(actions);
     if (key === this.#shown) return;
     this.#shown = key;
@@ -47,10 +48,11 @@ export class ActionsView {
 }
 
 /** A button, and what it opens. */
-function commands({ name, label, commands }) {
+function commands({ name, label, commands, note }) {
   const list = el("div", { popover: true, class: "commands", id: `commands-${name}` },
     el("h2", {}, label),
-    el("p", {}, "This page can run nothing. Run these in a terminal:"),
+    note && el("p", {}, note),
+    el("p", {}, "Run these in a terminal:"),
     el("ul", {}, commands.map(command)));
   return [el("button", { type: "button", id: `action-${name}`, popovertarget: list.id, title: label }, label), list];
 }

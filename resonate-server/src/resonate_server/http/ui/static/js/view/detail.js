@@ -19,8 +19,9 @@ export class DetailView {
   #whole = new Set();
   #folded = new Set();
 
-  constructor({ begin, nameOfId, rows }) {
-    Object.assign(this, { begin, nameOfId, rows });
+  /** `rows()` of the chain; `acts(promise)` is what may be done with it. */
+  constructor({ begin, nameOfId, rows, acts }) {
+    Object.assign(this, { begin, nameOfId, rows, acts });
     this.node = byId("detail");
   }
 
@@ -32,13 +33,20 @@ export class DetailView {
     if (this.row?.promise.id !== promise.id) this.node.scrollTop = 0;
     this.#signature = signature;
     this.row = row;
-    const parts = [this.#head(promise), this.#facts(promise), this.#failure(row), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
-    this.node.replaceChildren(...parts.filter(Boolean));
+    const parts = [this.#head(promise), this.acts(promise), this.#facts(promise), this.#failure(row), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
+    this.#fill(parts.filter(Boolean));
   }
 
   clear() {
     this.#signature = "";
-    this.node.replaceChildren();
+    this.#fill([]);
+  }
+
+  /** Whoever was here with the keyboard stays here. */
+  #fill(parts) {
+    const isHere = this.node.contains(document.activeElement);
+    this.node.replaceChildren(...parts);
+    if (isHere) this.node.focus();
   }
 
   #head(promise) {

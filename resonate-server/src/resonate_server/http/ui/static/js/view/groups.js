@@ -1,17 +1,53 @@
-// Groups and their workers.
+// Groups and their workers, and beside each worker what may be done with it.
 
 import { fullTime, rough } from "../text/durations.js";
 import { cut, shortGroup, shortPid, shorten } from "../text/safe.js";
 import { attribute, bdi, byId, el, say } from "./dom.js";
 
 export class GroupsView {
-  constructor() {
+  #actions = [];
+  #offered = "[]";
+
+  /** `act(action, worker, button)` does what a button beside a worker is for. */
+  constructor({ act }) {
+    this.act = act;
     this.node = byId("groups");
   }
 
+  /** Beside workers there are buttons for `actions` from now on. */
+  offer(actions) {
+    this.#actions = actions;
+    this.#offered = JSON.stringify(actions);
+  }
+
   show(groups, now) {
-    reconcile(this.node, groups, "data-group", (group) => group.name, newGroup, (node, group) => updateGroup(node, group, now));
+    reconcile(this.node, groups, "data-group", (group) => group.name, newGroup, (node, group) => this.#group(node, group, now));
     byId("groups-empty").hidden = groups.length > 0;
+  }
+
+  #group(node, group, now) {
+    updateGroup(node, group);
+    const update = (item, worker) => {
+      updateWorker(item, worker, now);
+      this.#buttons(item.lastChild, worker);
+    };
+    reconcile(node.querySelector("ul"), group.workers, "data-worker", (worker) => worker.pid, newWorker, update);
+  }
+
+  /** Nothing may be done with one that is not there. Whoever has just killed it by the keyboard goes on from the list. */
+  #buttons(node, worker) {
+    const isThere = worker.state === "connected";
+    if (!isThere && node.contains(document.activeElement)) this.node.focus();
+    node.hidden = !isThere;
+    if (node.offered === this.#offered) return;
+    node.offered = this.#offered;
+    node.replaceChildren(...this.#actions.filter(({ workers }) => worker.group.startsWith(workers)).map((action) => this.#button(action, worker)));
+  }
+
+  #button(action, worker) {
+    const label = `${cut(action.label, 24)}: ${shortGroup(worker.group)} ${shortPid(worker.pid)}`;
+    const button = el("button", { type: "button", "data-action": action.name, "aria-label": label, title: action.note, onclick: () => this.act(action, worker, button) }, action.label);
+    return button;
   }
 }
 
@@ -34,17 +70,16 @@ function newGroup() {
   return el("section", { class: "group" }, el("h3", {}, bdi(""), el("span", { class: "waiting", title: "tasks that wait for a worker" }), el("small", {})), el("ul", {}));
 }
 
-function updateGroup(node, group, now) {
+function updateGroup(node, group) {
   const here = group.workers.filter((worker) => worker.state === "connected").length;
   say(node.querySelector("h3 bdi"), cut(group.name, 60));
   say(node.querySelector("h3 small"), here === 0 ? "none connected" : `${here} connected`);
   say(node.querySelector(".waiting"), group.waiting ? `${group.waiting} waiting` : "");
   attribute(node, "data-empty", here === 0);
-  reconcile(node.querySelector("ul"), group.workers, "data-worker", (worker) => worker.pid, newWorker, (item, worker) => updateWorker(item, worker, now));
 }
 
 function newWorker() {
-  return el("li", {}, el("span", { class: "dot", "aria-hidden": "true" }), bdi("", { class: "mono" }), el("span", { class: "word" }), el("span", { class: "held" }), el("small", {}));
+  return el("li", {}, el("span", { class: "dot", "aria-hidden": "true" }), bdi("", { class: "mono" }), el("span", { class: "word" }), el("span", { class: "held" }), el("small", {}), el("div", { class: "acts" }));
 }
 
 function updateWorker(item, worker, now) {

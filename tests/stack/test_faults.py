@@ -1,0 +1,86 @@
+"""Broken from the page, on the whole stack: a click kills a worker, and whoever brings it back, the chain goes on."""
+
+import json
+from typing import Any
+
+import pytest
+from harness.basics import wait_until
+from harness.page import Page
+from stack.driver import ANSWER_SECONDS, Answer, Stack, new_id
+
+LONG = 600
+"""Seconds: such a pause ends when the test ends it."""
+
+
+def workers(stack: Stack, group: str) -> list[str]:
+    """The addresses of those that are connected, as the page makes them."""
+    with Page(stack.server_port).watch() as watching:
+        groups = watching.hello["groups"]
+    return [
+        f"poll://any@{group}/{worker['pid']}"
+        for one in groups
+        if one["name"] == group
+        for worker in one["workers"]
+        if worker["state"] == "connected"
+    ]
+
+
+def click(stack: Stack, fault: str, worker: str) -> str:
+    """A click beside that worker; the id of the call that it begins."""
+    stack.disturbed = True
+    got = Page(stack.server_port).act(json.dumps({"worker": worker}).encode(), fault)
+    assert got.status == 202, got.body
+    return str(got.json["id"])
+
+
+def result(stack: Stack, id: str) -> Any:
+    """As the page shows it; None while there is none."""
+    [call] = Page(stack.server_port).get("/ui/api/chain", id=id).json["promises"]
+    return (call["value"] or {}).get("text")
+
+
+@pytest.mark.parametrize("service", ["bar", "baz"])
+def test_a_worker_that_the_page_kills_is_brought_back_and_the_chain_goes_on(stack: Stack, service: str) -> None:
+    id = new_id()
+    caller = stack.post_in_background(id, {"pause": LONG})
+    wait_until(lambda: stack.runs("baz", id), "baz has run")
+    [before] = workers(stack, f"service-{service}")
+
+    call = click(stack, "kill", before)
+    wait_until(lambda: before not in workers(stack, f"service-{service}"), "it is gone")
+    if stack.kind == "processes":
+        stack.start(service)  # Docker does so by itself
+
+    wait_until(lambda: workers(stack, f"service-{service}"), "another one is there")
+    wait_until(lambda: result(stack, call) == '"survived"', "the call that comes again finds it alive")
+    stack.end_sleep(id)
+    assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
+    assert stack.runs("baz", id) == 1
+
+
+def test_bar_dies_while_it_works_and_its_work_is_done_again(stack: Stack) -> None:
+    [before] = workers(stack, "service-bar")
+    call = click(stack, "kill-at-work", before)
+    wait_until(lambda: call in stack.log("bar"), "it waits for its moment")
+    id = new_id()
+    caller = stack.post_in_background(id, {"running": 10})
+    wait_until(lambda: before not in workers(stack, "service-bar"), "it is gone")
+    if stack.kind == "processes":
+        stack.start("bar")
+
+    assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
+    assert stack.log("bar").count(f"running function work  promise={id}") == 2
+
+
+def test_where_it_is_switched_off_nothing_is_offered_and_nothing_is_killed(stack: Stack) -> None:
+    kind = "--docker" if stack.kind == "containers" else "--processes"
+    stack.disturbed = True
+    try:
+        stack.succeed("env", "DEMO_FAULTS=0", "scripts/up.sh", kind, "--recreate")
+        page = Page(stack.server_port)
+        assert [action for action in page.get("/ui/api/actions").json["actions"] if action["workers"] is not None] == []
+        [bar] = workers(stack, "service-bar")
+        assert page.act(json.dumps({"worker": bar}).encode(), "kill").status == 400
+        assert workers(stack, "service-bar") == [bar]
+    finally:
+        stack.succeed("env", "DEMO_FAULTS=1", "scripts/up.sh", kind, "--recreate")

@@ -1,0 +1,126 @@
+"""Broken from the page: buttons beside the workers kill and freeze them, and the chain that is shown goes on."""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from ui.browser import Tab
+from ui.conftest import OpenTab
+from ui.demo import Demo
+
+pytestmark = [pytest.mark.long, pytest.mark.browser]
+
+LONG = 60
+"""Seconds: such a pause ends when the test ends it."""
+SUSPENDED = ".stripe[data-kind=suspended][data-open]"
+GAP = ".stripe[data-kind=gap][data-open]"
+
+
+def buttons(tab: Tab, group: str) -> Locator:
+    """Beside the one worker of the group that is there."""
+    return tab.find(f"[data-group={group}] [data-state=connected] button")
+
+
+def button(tab: Tab, name: str, group: str = "service-bar") -> Locator:
+    return tab.find(f"[data-group={group}] [data-state=connected] [data-action={name}]")
+
+
+def start_again(demo: Demo, name: str) -> None:
+    demo.kill(name)  # it is dead already
+    demo.begin(name)
+
+
+def test_a_worker_is_killed_and_the_chain_that_is_shown_goes_on_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, pause=LONG)
+    expect(tab.row("bar").locator(SUSPENDED)).to_be_visible()
+
+    button(tab, "kill").click()
+
+    expect(tab.find("#notice-text")).to_contain_text("scripts/up.sh")
+    expect(tab.row("bar").locator(GAP)).to_be_visible()
+    expect(tab.find("#chain-id")).to_have_text(id)
+    expect(buttons(tab, "service-bar")).to_have_count(0)
+    start_again(demo, "bar")
+    demo.client().end_sleep(id)
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.find("#chains [role=option]", "fail-").first.click()
+    expect(tab.find("#headline-text")).to_contain_text('Resolved: "survived"')
+
+
+def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
+    tab.open()
+    button(tab, "kill-at-work").click()
+    expect(tab.find("#log li", "fail runs on")).not_to_have_count(0)
+    expect(tab.find("#notice-text")).to_contain_text("as soon as it works")
+
+    tab.find("#field-work-running").fill("10")
+    tab.find("#action-work").click()
+
+    expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
+    start_again(demo, "bar")
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.row("step").locator(".stripe[data-kind=running]")).to_have_count(2)
+
+
+def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
+    tab.await_chain(id)
+    demo.request(id, running=10)
+    expect(tab.row("step").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+
+    button(tab, "freeze").click()
+
+    expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(buttons(tab, "service-bar")).to_have_count(3)
+
+
+def test_foo_is_killed_and_its_gunicorn_starts_another(demo: Demo, tab: Tab, id: str) -> None:  # noqa: ARG001
+    tab.may_lack_answers = True  # foo may die before it has said what has begun
+    tab.open()
+    before = tab.find("[data-group=service-foo] [data-state=connected]").get_attribute("data-worker")
+
+    button(tab, "kill", "service-foo").click()
+
+    expect(tab.find(f"[data-worker='{before}'][data-state=gone]")).to_be_visible()
+    expect(buttons(tab, "service-foo")).to_have_count(2)
+
+
+def test_the_keyboard_is_enough(demo: Demo, tab: Tab) -> None:
+    tab.open()
+    expect(button(tab, "kill")).to_be_visible()
+    while not tab.script("document.activeElement.matches('[data-group=service-bar] [data-action=kill]')"):
+        tab.press("Tab")
+    tab.press("Enter")
+
+    expect(buttons(tab, "service-bar")).to_have_count(0)
+    expect(tab.find("#groups")).to_be_focused()
+    start_again(demo, "bar")
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_reader_hears_which_worker_a_button_is_for(tab: Tab) -> None:
+    tab.open()
+    pid = tab.find("[data-group=service-bar] [data-state=connected] bdi").inner_text()
+    for label in ("Kill", "Kill at work", "Freeze 15 s"):
+        expect(tab.page.get_by_role("button", name=f"{label}: bar {pid}", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_button_is_whole_and_readable(demo: Demo, open_tab: OpenTab, scheme: str, width: int) -> None:
+    tab = open_tab(demo.page, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    tab.open()
+    if width == 390:
+        tab.find("#tabs [data-pane=workers]").click()
+    expect(button(tab, "kill")).to_be_visible()
+    cut = "[...document.querySelectorAll('.acts button')].filter((node) => node.scrollWidth > node.clientWidth)"
+    assert tab.script(f"{cut}.length") == 0
+    wide = "[...document.querySelectorAll('#groups, #groups li')].filter((node) => node.scrollWidth > node.clientWidth)"
+    assert tab.script(f"{wide}.length") == 0
+    assert tab.script("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_says_where_that_is_switched(tab: Tab, demo: Demo) -> None:  # noqa: ARG001
+    tab.open()
+    tab.find("#action-break").click()
+    expect(tab.find("#commands-break")).to_contain_text("DEMO_FAULTS=0 scripts/up.sh")

@@ -1,0 +1,74 @@
+"""Faults on demand, where DEMO_FAULTS=1: an ordinary durable call has this process die, or freeze. Usually it is off.
+
+A call that comes again after that finds another process, or is known already, and does nothing any more.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import time
+from typing import Final, Literal, NoReturn
+
+from resonate.context import Context
+
+from worker.logs import log_run
+from worker.runs import RunLog
+
+logger = logging.getLogger(__name__)
+
+FREEZE_SECONDS: Final = 15
+# Whoever asks for a fault may be served by the process that is to fail: its answer leaves first.
+ANSWER_SECONDS: Final = 0.5
+WORK_SECONDS: Final = 45.0
+LOOK_SECONDS: Final = 0.02
+KILLED: Final = 137
+"""The exit status that shells and Docker tell of a process that was ended by SIGKILL."""
+
+type Fault = Literal["kill", "kill-at-work", "freeze"]
+
+
+def kill() -> NoReturn:
+    """As by SIGKILL, which the first process of a container could not send to itself: nothing is cleaned up."""
+    logger.warning("this process is killed, as it was asked for")
+    os._exit(KILLED)
+
+
+def freeze(seconds: int) -> None:
+    """As by SIGSTOP, but it ends by itself: no thread of this process runs, so no heartbeat leaves it.
+
+    A function of C that does not let go of the interpreter keeps all threads waiting. A signal ends its sleep.
+    """
+    logger.warning("this process is frozen for %d s, as it was asked for", seconds)
+    ctypes.PyDLL(None).sleep(seconds)
+
+
+class Faults:
+    """Of one process, known by its `pid` at the server. `runs` tells when it is at work."""
+
+    def __init__(self, pid: str, runs: RunLog) -> None:
+        self._pid, self._runs = pid, runs
+        self._done: set[str] = set()
+
+    async def fail(self, ctx: Context, how: Fault, worker: str) -> str:
+        """Fail, if `worker` is this process and this call is new to it; else tell that it has survived."""
+        log_run(ctx)
+        if worker != self._pid or ctx.info.id in self._done:
+            return "survived"
+        self._done.add(ctx.info.id)
+        await asyncio.sleep(ANSWER_SECONDS)
+        if how == "freeze":
+            freeze(FREEZE_SECONDS)
+            return f"frozen for {FREEZE_SECONDS} s"
+        if how == "kill-at-work" and not await self._is_at_work():
+            return f"not killed: no step has run within {WORK_SECONDS:.0f} s"
+        kill()
+
+    async def _is_at_work(self) -> bool:
+        """As soon as a step runs; False if none does for long."""
+        end = time.monotonic() + WORK_SECONDS
+        while time.monotonic() < end:
+            if self._runs.has_step_at_work():
+                return True
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
