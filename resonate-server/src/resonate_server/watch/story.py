@@ -77,7 +77,7 @@ def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[
     """``promises`` with their phases; ``refused``: those of which an attempt that had lost its lease wanted to tell
     the outcome. Nothing if there was no fault."""
     faults = _faults(promises)
-    if not faults and not outages:
+    if not promises or not (faults or outages):
         return []
     return [*_Story(promises, faults, outages, set(refused)).tell()]
 
@@ -198,11 +198,17 @@ class _Story:
     def _kept(self) -> Iterator[str]:
         """What the server knew when the first fault struck."""
         at = min([fault.at for fault in self._faults] + [outage.begin for outage in self._outages])
-        calls = [each for each in self._promises if each.role is Role.CALL and each.created_at <= at]
-        done = [each for each in calls if each.settled_at is not None and each.settled_at <= at]
-        open_calls = [name_of(each) for each in calls if each not in done]
-        kept = [f"the unfinished calls of {_listed(open_calls)}"] if open_calls else []
-        kept += [_listed([f"{name_of(each)}'s result {_brief(each)}" for each in done])] if done else []
+        done: list[str] = []
+        unfinished: list[str] = []
+        for call in self._promises:
+            if call.role is Role.CALL and call.created_at <= at:
+                if call.settled_at is not None and call.settled_at <= at:
+                    done.append(f"{name_of(call)}'s result {_brief(call)}")
+                else:
+                    unfinished.append(name_of(call))
+        calls = "call" if len(unfinished) == 1 else "calls"
+        kept = [f"the unfinished {calls} of {_listed(unfinished)}"] if unfinished else []
+        kept += [_listed(done)] if done else []
         if kept:
             yield f"The server kept {', and '.join(kept)}; no call was made a second time."
 

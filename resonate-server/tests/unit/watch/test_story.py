@@ -148,6 +148,10 @@ def test_a_call_for_which_nobody_was_there_from_the_beginning() -> None:
     ]
 
 
+def test_of_a_chain_that_nobody_may_see_nothing_is_told() -> None:
+    assert told(outages=(Outage(1_000, 4_200),)) == []
+
+
 def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
     several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(9)]
     sentences = told(FOO, *several)
