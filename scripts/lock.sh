@@ -9,7 +9,8 @@ usage: scripts/lock.sh [--upgrade]
 
 Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
 resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock,
-tests/clients/sdk-*.requirements.lock and tests/mutants/mutmut.requirements.lock from the .in files beside them.
+tests/clients/sdk-*.requirements.lock, tests/mutants/mutmut.requirements.lock and
+tests/own/applications.requirements.lock from the .in files beside them.
 Versions that are locked already stay as they are unless one of these files asks for another one.
 
   --upgrade   take the newest versions that the pyproject.toml files allow
@@ -38,12 +39,14 @@ compile() { # FILE [UV_ARGUMENTS...]
 }
 
 compile requirements.lock pyproject.toml --group dev
-for folder in $(services | sed 's|^|services/|') resonate-server; do
-    # The root lock is a constraint: an image holds the versions that were tested.
+# The root lock is a constraint: an image holds the versions that were tested.
+for folder in $(services | sed 's|^|services/|'); do
     compile "$folder/requirements.lock" "$folder/pyproject.toml" -c requirements.lock
 done
+compile resonate-server/requirements.lock resonate-server/pyproject.toml --extra otel -c requirements.lock
 compile scripts/uv.requirements.lock scripts/uv.in
 for version in 0.7.4 0.8.0; do
     compile "tests/clients/sdk-$version.requirements.lock" "tests/clients/sdk-$version.in"
 done
 compile tests/mutants/mutmut.requirements.lock tests/mutants/mutmut.in -c requirements.lock
+compile tests/own/applications.requirements.lock tests/own/applications.in -c requirements.lock

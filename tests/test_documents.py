@@ -10,6 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS += [REPOSITORY / package / "README.md" for package in ("resonate-server", "worker")]
 README_LINES = 100
 FOLDERS = (
     ".ci/",

@@ -12,6 +12,7 @@ from proselint.tools import LintFile  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS += [REPOSITORY / package / "README.md" for package in ("resonate-server", "worker")]
 
 TRANSLATED = {
     "all the same": "anyway",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,18 @@ def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
     assert "wget" in server["healthcheck"]["test"]
 
 
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+@pytest.mark.parametrize("given", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}], ids=["unset", "set"])
+def test_every_container_is_told_of_a_collector_that_is_named(given: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | given
+    command = ["docker", "compose", "config", "--format", "json"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    services = json.loads(done.stdout)["services"].values()
+    told = [{name: value for name, value in service["environment"].items() if "OTEL_" in name} for service in services]
+
+    assert [{name: value for name, value in each.items() if value is not None} for each in told] == [given] * 4
+
+
 def test_the_base_image_is_pinned_by_its_digest_and_the_same_wherever_it_is_named() -> None:
     named = {
         image
@@ -110,7 +123,8 @@ def test_every_package_names_the_licence(project: Path) -> None:
 @of_each_project
 def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path) -> None:
     content = tomllib.loads(project.read_text())
-    asked = [*content["project"]["dependencies"], *content.get("dependency-groups", {}).get("dev", [])]
+    extras = content["project"].get("optional-dependencies", {}).values()
+    asked = [*content["project"]["dependencies"], *chain(*extras), *content.get("dependency-groups", {}).get("dev", [])]
     pins = [requirement.split(";")[0].strip() for requirement in asked if "==" in requirement]
     lock = project.with_name("requirements.lock")
     locked = (lock if lock.exists() else REPOSITORY / "requirements.lock").read_text()

@@ -23,7 +23,7 @@ FAULTS: dict[str, tuple[Callable[[Route], None], str]] = {
     "missing": (lambda route: route.fulfill(status=404), "rows.js is answered with status 404"),
     "cut off": (lambda route: route.abort(), "rows.js has not come"),
     "no script": (lambda route: route.fulfill(body="export const = 1", content_type="text/javascript"), "(rows.js)"),
-    "of another version": (lambda route: route.fulfill(body="", content_type="text/javascript"), "rowsOf"),
+    "of another version": (lambda route: route.fulfill(body="", content_type="text/javascript"), "model/rows.js"),
     "never answered": (lambda _: None, "has not come"),
 }
 

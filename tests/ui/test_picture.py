@@ -44,7 +44,8 @@ PICTURE = """() => {
     ...[...node.querySelectorAll(".stripe")].map(stripe).sort((a, b) => (a.title < b.title ? -1 : 1)),
   ];
   const outages = [...document.querySelectorAll("#outages .outage")].map((node) => node.textContent);
-  return [document.querySelector("#headline").dataset.tone, ...outages, ...rows.map(row)];
+  const story = [...document.querySelectorAll("#story bdi")].map((node) => node.textContent);
+  return [document.querySelector("#headline").dataset.tone, ...story, ...outages, ...rows.map(row)];
 }"""
 """Everything that is drawn of the chain, with all its times."""
 
@@ -229,3 +230,5 @@ def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twi
     expect(live.row("bar").locator(".row-attempt")).to_have_text("2")
     assert "fulfilled, attempt 2" in next(line for line in tree.splitlines() if "bar" in line)
     assert "bar 2 (its work: 2)" in report  # two runs, one in each attempt
+    expect(live.find("#story-more")).to_contain_text("went on with bar in attempt 2")
+    assert " ".join(live.find("#story bdi").all_text_contents()) in tree

@@ -82,6 +82,6 @@ def test_long_arguments_are_cut(length: int, is_whole: bool) -> None:
 def test_a_difference_names_the_function_the_call_the_step_then_and_now(id: str, parent: str, position: str) -> None:
     error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
     assert str(error) == (
-        f"the code of order changed while {parent} was under way: step {position} was run pack, it is sleep now; "
-        "this call completes once the code fits again"
+        f"the code of order changed while {parent} was under way, or is not deterministic: "
+        f"step {position} was run pack, it is sleep now; this call completes once the code fits again"
     )

@@ -15,6 +15,7 @@ from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.error import ConnectorError, ResonateError
+from resonate.resonate import Resonate
 
 from worker.seams import ComparingEffects, adapt_sdk, hasty_sender, silence_sdk
 
@@ -43,6 +44,16 @@ def test_a_local_step_begins_only_after_run_has_returned() -> None:
     source = inspect.getsource(Context.run)
     assert "asyncio.create_task(bg())" in source
     assert "_id=req.id" in source
+
+
+def test_what_a_function_calls_is_asked_for_in_a_task_that_the_function_makes() -> None:
+    for asker in (Context.run, Context.detached):
+        assert "asyncio.create_task(bg())" in inspect.getsource(asker)
+    assert "asyncio.create_task(self._await_remote(" in inspect.getsource(Context._spawn_remote_await)
+    for remote in (Context.rpc, Context.sleep, Context.promise):
+        assert inspect.getsource(remote).count("self._remote_future(") == 1
+    assert "asyncio.create_task(coro)" in inspect.getsource(Resonate._spawn)
+    assert "self._spawn(_())" in inspect.getsource(Resonate.run)
 
 
 def test_every_function_runs_by_invoke() -> None:

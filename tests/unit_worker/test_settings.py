@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from worker import settings
 from worker.settings import Settings
 
 
@@ -22,8 +23,8 @@ def test_all_of_them(tmp_path: Path) -> None:
         "HEALTH_FILE": str(health_file),
         "DEMO_FAULTS": "1",
     }
-    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), 128, health_file, True)
-    assert Settings.from_environment(environment) == expected
+    expected = Settings("https://resonate.example", "secret", timedelta(seconds=2.5), 128, health_file)
+    assert Settings.from_environment(environment) == expected._replace(offers_faults=True)
 
 
 def test_an_empty_variable_is_not_set() -> None:
@@ -74,3 +75,16 @@ def test_a_number_of_tasks_that_is_none(text: str) -> None:
 def test_a_health_file_that_cannot_be_written() -> None:
     with pytest.raises(SystemExit, match="HEALTH_FILE"):
         Settings.from_environment({"HEALTH_FILE": "/nowhere/health"})
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_spans_are_made_where_a_collector_is_named(name: str) -> None:
+    assert Settings.from_environment({name: "http://collector:4318"}).tracing
+    assert not Settings.from_environment({name: ""}).tracing
+
+
+def test_spans_that_cannot_be_made_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    assert not Settings.from_environment({}).tracing
+    with pytest.raises(SystemExit, match="the extra `otel`"):
+        Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"})

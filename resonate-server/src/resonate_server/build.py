@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
@@ -25,6 +27,7 @@ from resonate_server.watch.survey import Survey
 logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 60
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Server(Struct, frozen=True):
@@ -54,6 +57,7 @@ def build(settings: Settings) -> Server:
     presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone, _count_misjudged(metrics))
     hub = Hub(engine, push.send, presence)
     watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
+    _trace_lost_attempts(engine)
     survey = Survey(engine, hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
@@ -92,6 +96,18 @@ def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> 
     return watch
 
 
+def _trace_lost_attempts(engine: Engine) -> None:
+    """Where OpenTelemetry's variables name a collector. Loaded only then: it is an extra."""
+    given = [name for name in COLLECTORS if os.environ.get(name)]
+    if not given:
+        return
+    if find_spec("opentelemetry") is None:
+        raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
+    from resonate_server.watch.lost_attempts import LostAttempts
+
+    engine.observer = LostAttempts(engine, engine.observer)
+
+
 async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
@@ -107,6 +123,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
+    parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
 

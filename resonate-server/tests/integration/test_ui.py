@@ -1,5 +1,6 @@
 """The live page's server side over real sockets: files, stream, list, chain, and who may see what."""
 
+import gzip
 import itertools
 import json
 import re
@@ -14,6 +15,7 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
 
+from resonate_server.http.ui.files import STATIC
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 from resonate_server.watch.feed import MAX_VIEWERS
 
@@ -72,6 +74,34 @@ class TestFiles:
         again = page.get("/ui/", headers={"If-None-Match": first.headers["etag"]})
 
         assert (first.headers["cache-control"], again.status, again.body) == ("no-cache", 304, b"")
+
+    @pytest.mark.parametrize("asked", ["gzip", "GZIP", "br, gzip;q=0.5", "gzip;q=1.0, *;q=0", "*"])
+    def test_whoever_takes_it_is_sent_it_compressed(self, page: Page, asked: str) -> None:
+        plain, small = page.get("/ui/"), page.get("/ui/", headers={"Accept-Encoding": asked})
+
+        assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding")
+        assert gzip.decompress(small.body) == plain.body
+
+    @pytest.mark.parametrize("asked", ["", "br", "identity", "gzip;q=0", "br, gzip; q=0.000", "notgzip", "gzip2"])
+    def test_others_are_sent_it_as_it_is_and_caches_are_told(self, page: Page, asked: str) -> None:
+        got = page.get("/ui/", headers={"Accept-Encoding": asked})
+
+        assert ("content-encoding" in got.headers, got.headers["vary"]) == (False, "Accept-Encoding")
+        assert b"<!doctype html>" in got.body
+
+    def test_an_unchanged_file_is_not_sent_again_in_the_form_that_is_known(self, page: Page) -> None:
+        forms = [page.get("/ui/", headers={"Accept-Encoding": asked}).headers["etag"] for asked in ("", "gzip")]
+        statuses = [
+            page.get("/ui/", headers={"Accept-Encoding": "gzip", "If-None-Match": etag}).status for etag in forms
+        ]
+
+        assert statuses == [200, 304]
+
+    def test_the_whole_page_weighs_at_most_60_kb(self) -> None:
+        """As it is sent: 1 kB is 1,000 bytes."""
+        files = [path for path in STATIC.rglob("*") if path.is_file()]
+
+        assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= 60_000
 
     @pytest.mark.parametrize(
         "path",

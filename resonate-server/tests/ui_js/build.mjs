@@ -5,7 +5,7 @@ export const STATIC = new URL("../../src/resonate_server/http/ui/static/js/", im
 /** A detail with promises by id; `created_at` 0 unless said. */
 export function detail(promises) {
   const records = Object.entries(promises).map(([id, given]) => ({ ...BLANK, id, ...given }));
-  return { id: records[0].id, promises: records, cut: false, outages: [] };
+  return { id: records[0].id, promises: records, cut: false, outages: [], story: [] };
 }
 
 const BLANK = { role: "promise", parent: null, func: null, group: null, state: "pending", created_at: 0, settled_at: null, timeout_at: 86_400_000, param: null, value: null, tags: {}, task: null, awaits: [], phases: [] };

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { STATIC, detail } from "./build.mjs";
 
 const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { originOf, rowsOf } = await import(new URL("model/rows.js", STATIC));
 
 const ids = (promises) => rowsOf(new Chain(detail(promises))).map((row) => row.promise.id);
 
@@ -32,4 +32,12 @@ test("its own events touch a chain, and what happens to workers, but not that on
   assert.ok(touches({ kind: "worker.left", group: "g", pid: "p" }));
   assert.ok(!touches({ kind: "worker.heard", group: "g", pid: "p" }));
   assert.ok(!touches({ kind: "promise.created", chain: "other", id: "other" }));
+});
+
+test("a failure comes from where it was first told, however deep that is", () => {
+  const failed = (at, text, more = {}) => ({ state: "rejected", settled_at: at, value: { text, cut: false }, ...more });
+  const promises = { foo: failed(30, "no"), "foo:1": failed(20, "no", { parent: "foo" }), "foo:1.1": failed(10, "no", { parent: "foo:1" }), "foo:2": failed(5, "other", { parent: "foo" }) };
+  const rows = rowsOf(new Chain(detail(promises)));
+  const origin = (index) => originOf(rows[index], rows).promise.id;
+  assert.deepEqual([0, 1, 2, 3].map(origin), ["foo:1.1", "foo:1.1", "foo:1.1", "foo:2"]);
 });

@@ -4,16 +4,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { STATIC } from "./build.mjs";
 
-const { ChainList, activityOf } = await import(new URL("model/list.js", STATIC));
+const { ChainList } = await import(new URL("model/list.js", STATIC));
 
-const record = (id, at, more = {}) => ({ id, func: "foo", group: "service-foo", state: "pending", created_at: at, settled_at: null, activity: [], ...more });
+const record = (id, at, more = {}) => ({ id, func: "foo", group: "service-foo", state: "pending", created_at: at, settled_at: null, ...more });
 const created = (id, at, more = {}) => ({ kind: "promise.created", id, chain: id, at, created_at: at, func: "foo", ...more });
 const settled = (id, at, more = {}) => ({ kind: "promise.settled", id, chain: id, at, created_at: 1, settled_at: at, state: "resolved", ...more });
 const ids = (list) => list.items.map((item) => item.id);
 
 function listOf(...records) {
   const list = new ChainList();
-  list.page({ chains: records, next: null }, true, 100);
+  list.page({ chains: records, next: null }, true);
   return list;
 }
 
@@ -28,7 +28,7 @@ test("what happens while a page is under way is not lost to the page", () => {
   list.expect();
   list.apply(created("b", 2));
   list.apply(settled("a", 9));
-  list.page({ chains: [record("a", 1)], next: null }, true, 100);
+  list.page({ chains: [record("a", 1)], next: null }, true);
   assert.deepEqual(list.items.map(({ id, state }) => [id, state]), [["b", "pending"], ["a", "resolved"]]);
 });
 
@@ -69,19 +69,6 @@ test("a chain older than the last page is left to its own page", () => {
 
 test("a second page goes on where the first one ends, and nothing stands there twice", () => {
   const list = listOf(record("b", 2), record("a", 1));
-  list.page({ chains: [record("a", 1), record("z", 0)], next: null }, false, 100);
+  list.page({ chains: [record("a", 1), record("z", 0)], next: null }, false);
   assert.deepEqual(ids(list), ["b", "a", "z"]);
-});
-
-test("what happens below a chain counts as its activity", () => {
-  const list = listOf(record("a", 0));
-  list.apply({ kind: "task.claimed", id: "a:1", chain: "a", at: 99 });
-  assert.equal(activityOf(list.items[0], 100)[11], 1);
-});
-
-test("the server's buckets and later events are one picture", () => {
-  const list = listOf(record("a", 0, { activity: [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] }));
-  const before = activityOf(list.items[0], 100);
-  assert.deepEqual([before[0], before[11]], [1, 0.5]);
-  assert.equal(activityOf(list.items[0], 1200)[0], 1);
 });

@@ -21,3 +21,13 @@ test("a worker that is gone leaves the list after a while", () => {
 test("whether a worker is gone is known", () => {
   assert.deepEqual([there, gone, { group: "other", pid: "p2" }].map((worker) => roster.isGone(worker)), [false, true, false]);
 });
+
+test("a worker is late if it was not heard of for more than half of its lease, by what the server told last", () => {
+  const late = (heard, at, ttl, more = {}) => {
+    roster.heard([{ name: "service-bar", waiting: 0, workers: [{ ...there, heard, ...more }] }], at);
+    return roster.isLate({ group: "service-bar", pid: "p1" }, ttl);
+  };
+  assert.deepEqual([late(0, 5000, 10_000), late(0, 5001, 10_000), late(0, 5001, 60_000), late(0, 9000, null)], [false, true, false, false]);
+  assert.equal(late(0, 9000, 10_000, { state: "gone" }), false);
+  assert.equal(roster.isLate({ group: "service-bar", pid: "unknown" }, 10_000), false);
+});

@@ -6,7 +6,7 @@ import { STATIC, detail, phase } from "./build.mjs";
 
 const { asked, coarse, duration, mark } = await import(new URL("text/durations.js", STATIC));
 const { addressOf, cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
-const { brief, readable } = await import(new URL("text/payloads.js", STATIC));
+const { argumentsOf, brief, failure, readable } = await import(new URL("text/payloads.js", STATIC));
 const { headline, rowSentence, sentence } = await import(new URL("text/sentences.js", STATIC));
 const { Names } = await import(new URL("model/names.js", STATIC));
 const { Chain } = await import(new URL("model/chain.js", STATIC));
@@ -19,7 +19,7 @@ test("durations are as exact as one can read them", () => {
 });
 
 test("a sleep is as long as it was asked for", () => {
-  assert.deepEqual([7_930, 10_000, 700].map(asked), ["8 s", "10 s", "700 ms"]);
+  assert.deepEqual([7_930, 10_000, 700, 2_480, 59_400].map(asked), ["8 s", "10 s", "700 ms", "2.5 s", "1 min"]);
 });
 
 test("control characters and direction overrides are seen, not obeyed", () => {
@@ -45,6 +45,29 @@ test("a value is told on one line, an error by its message", () => {
   assert.equal(brief({ text: "3", cut: false }), "3");
   assert.equal(brief({ text: '{"__type":"error","message":"no stock"}', cut: false }), "no stock");
   assert.equal(brief({ text: '{"a": [1,', cut: true }, 8), '{"a": […');
+});
+
+const error = (more) => ({ text: JSON.stringify({ __type: "error", message: "no stock", ...more }), cut: false });
+const PICKLE = "gASVKgAAAAAAAACMCGJ1aWx0aW5zlIwKVmFsdWVFcnJvcpSTlIwIbm8gc3RvY2uUhZRSlC4=";
+
+test("a failure is told by type, message and where it was, whichever SDK wrote it", () => {
+  assert.deepEqual(failure(error({ name: "OutOfStock", stack: "at reserve" })), { type: "OutOfStock", message: "no stock", stack: "at reserve", rest: "" });
+  assert.equal(failure(error({ code: 7 })).rest, '{\n  "code": 7\n}');
+});
+
+test("of a pickle the class is read, and its letters are never shown", () => {
+  assert.deepEqual(failure(error({ __py_pickle: PICKLE })), { type: "ValueError", message: "no stock", stack: "", rest: "" });
+  assert.equal(failure(error({ __py_pickle: "no pickle!" })).type, "");
+});
+
+test("what only looks like an error is a value", () => {
+  for (const text of ["null", "3", '"x"', '{"message":"no"}', '{"__type":"error"}', "{"]) assert.equal(failure({ text, cut: false }), null);
+});
+
+test("arguments are told without what stands around them", () => {
+  assert.equal(argumentsOf({ text: '{"func":"pay","args":[1,"x"],"version":1}' }).text, '[1,"x"]');
+  assert.equal(argumentsOf({ text: '{"func":"pay","args":[1],"kwargs":{"a":2}}' }).text, '{"args":[1],"kwargs":{"a":2}}');
+  assert.equal(argumentsOf({ text: '{"a":1}' }).text, '{"a":1}');
 });
 
 test("short JSON stays on its line, long JSON is indented, and what was cut stands as it came", () => {

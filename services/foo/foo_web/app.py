@@ -46,6 +46,10 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
     app = AsyncFlask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(HTTPException, _problem)
+    if chains.tracing is not None:
+        from foo_web.tracing import trace_requests  # only here: it is an extra
+
+        trace_requests(app, chains.tracing.tracer)
     guard(app, hosts)
     ends: list[float] = []
 

@@ -60,9 +60,14 @@ class Chains:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="resonate", daemon=True).start()
         self._worker = asyncio.run_coroutine_threadsafe(self._connect(worker, settings), self._loop).result()
+        self.tracing = self._worker.tracing
 
     def is_connected(self) -> bool:
         return self._worker.stream.connected and self._stopping is None
+
+    def send_spans(self) -> None:
+        """The last ones, at the end of the process."""
+        self._worker.send_spans()
 
     async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
@@ -111,6 +116,8 @@ class Chains:
     async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         # Looked up first: to begin with the id of another service's call would take that call from its workers.
         promise = await self._find(id) if may_exist else None
+        if promise is not None and self.tracing is not None:
+            self.tracing.join(promise.param.headers)
         if promise is None:
             await self._answered(self._begin(id, spend))
         elif (chain := self._joined(promise, spend)).state != "pending":

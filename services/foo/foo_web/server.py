@@ -82,6 +82,7 @@ class _Server(BaseApplication):
     def end(self) -> None:
         with suppress(StillRunning):
             self.chains.stop().result(STOP_SECONDS)
+        self.chains.send_spans()
 
 
 class QuickWorker(gasgi.ASGIWorker):

@@ -2,13 +2,15 @@
 
     Worker("service-bar", bar).run()
 
-Inside a function, `log_run(ctx)` has the log tell that it runs, and in the end what it came to. A program that has
-something else to do on its main thread, like foo, makes a `RunningWorker` from the same `Worker` and its `Settings`.
+Inside a function, `log_run(ctx)` has the log tell that it runs, and in the end what it came to. A program that only
+calls functions uses a `Caller`. One that serves them and has something else to do on its main thread, like foo, makes a
+`RunningWorker` from the same `Worker` and its `Settings`.
 """
 
+from worker.caller import Caller
 from worker.logs import configure_logging, log_run
 from worker.settings import Settings
 from worker.values import CODEC
 from worker.worker import RunningWorker, Worker
 
-__all__ = ["CODEC", "RunningWorker", "Settings", "Worker", "configure_logging", "log_run"]
+__all__ = ["CODEC", "Caller", "RunningWorker", "Settings", "Worker", "configure_logging", "log_run"]

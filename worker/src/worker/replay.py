@@ -39,13 +39,13 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class StepChangedError(ResonateError):
-    """The code asks for another step than it did when this call began."""
+    """The code asks for another step than it did before: it is not the same, or not deterministic."""
 
     def __init__(self, caller: str, id: str, then: Step, now: Step) -> None:
         parent, position = re.split("[:.](?=[^:.]*$)", id)
         super().__init__(
-            f"the code of {caller} changed while {parent} was under way: step {position} was {then}, "
-            f"it is {now} now; this call completes once the code fits again"
+            f"the code of {caller} changed while {parent} was under way, or is not deterministic: "
+            f"step {position} was {then}, it is {now} now; this call completes once the code fits again"
         )
 
 

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,11 +24,17 @@ logger = logging.getLogger(__name__)
 
 MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
+MAX_REASON_CHARACTERS: Final = 400
+"""Of what stopped an attempt: of a step that changed, what it was and what it is."""
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 
 _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
+
+
+type Surrounding = Callable[[str, str, TaskRef], AbstractContextManager[None]]
+"""What a run takes place in: by its function, the id of its promise, and the task in which it runs."""
 
 
 class _Run(msgspec.Struct):
@@ -48,7 +55,8 @@ class RunLog:
     Two attempts may be under way at once: that of a lease which this worker lost unawares, and the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, surround: Surrounding = lambda *_: nullcontext()) -> None:
+        self.surround = surround
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: those whose end is not told yet."""
         self._reasons: dict[tuple[str, int], str] = {}
@@ -75,7 +83,7 @@ class RunLog:
             case Suspended():
                 return  # the request to suspend its task says what for
             case PlatformError():
-                run.outcome = _shortened(str(error.cause))
+                run.outcome = _shortened(str(error.cause), MAX_REASON_CHARACTERS)
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
@@ -152,5 +160,5 @@ class RunLog:
         logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+def _shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -5,6 +5,7 @@
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
 * `HttpConnection.send` repeats a request for as long as the server is away; only one that was never started does not.
+* What a function calls is asked for in a task of its own, which has the context of the function: so it has its span.
 * Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
 
 tests/unit_worker/test_seams.py fails if another version of the SDK has these otherwise.
@@ -122,7 +123,8 @@ def _telling(invoke: Any) -> Any:
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions.setdefault(id, ctx.info.func_name)
         try:
-            result = await invoke(function, ctx, packed, **options)
+            with runs.surround(ctx.info.func_name, id, task):
+                result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
             runs.raised(id, task.version, error)
             if isinstance(error, PlatformError) and id == task.id:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ class Settings(NamedTuple):
     """MAX_TASKS: how many tasks run in this process at a time; one that waits for a call or a time does not count."""
     health_file: Path | None
     """HEALTH_FILE: a file that is fresh while the server can reach this worker."""
+    tracing: bool = False
+    """OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: where spans are sent to."""
     offers_faults: bool = False
     """DEMO_FAULTS: 1 for a worker that can be called to die or to freeze (`faults`)."""
 
@@ -38,8 +41,24 @@ class Settings(NamedTuple):
             raise SystemExit(f"MAX_TASKS must be a whole number from 1 to 1000, not {tasks!r}")
         if (faults := environment.get("DEMO_FAULTS") or "0") not in ("0", "1"):
             raise SystemExit(f"DEMO_FAULTS must be 1 or 0, not {faults!r}")
-        health_file = _writable(environment.get("HEALTH_FILE"))
-        return cls(url, token, timedelta(seconds=float(lease)), int(tasks), health_file, faults == "1")
+        return cls(
+            server_url=url,
+            token=token,
+            lease=timedelta(seconds=float(lease)),
+            max_tasks=int(tasks),
+            health_file=_writable(environment.get("HEALTH_FILE")),
+            tracing=_is_traced(environment),
+            offers_faults=faults == "1",
+        )
+
+
+def _is_traced(environment: Mapping[str, str]) -> bool:
+    """By the variables of OpenTelemetry, to which an empty one is none."""
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    given = [name for name in endpoints if environment.get(name)]
+    if given and find_spec("opentelemetry") is None:
+        raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
+    return bool(given)
 
 
 def _writable(name: str | None) -> Path | None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from resonate.connections import HttpConnection
 from resonate.heartbeat import NoopHeartbeat
@@ -16,6 +16,7 @@ from resonate.resonate import Resonate
 from resonate.retry import Constant
 from resonate.send import Sender
 from resonate.transport import Transport
+from resonate_base.connections import Network
 
 from worker.beside import Beside
 from worker.clock import ServerClock
@@ -29,6 +30,9 @@ from worker.settings import Settings
 from worker.stream import SteadyBackoff, Stream
 from worker.values import PlainValues
 
+if TYPE_CHECKING:
+    from worker.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 type DurableFunction = Callable[..., Any]
@@ -40,6 +44,7 @@ RETRY_POLICY = Constant(max_retries=2, delay=1)
 # Shutdown limits: together under one second even if the server does not answer.
 ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
+SPANS_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 
 
@@ -65,6 +70,7 @@ class Worker:
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
+        running.send_spans()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # threads that functions have started would delay a normal exit until they are done
@@ -83,9 +89,15 @@ class RunningWorker:
         self.stream.watch_time(clock.synchronise)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
-        self._releasing = Sender(Transport(network), token)
+        network: Network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
         self._runs = RunLog()
+        self.tracing: Tracing | None = None
+        if settings.tracing:
+            from worker import tracing  # only here: OpenTelemetry is an extra, and takes its time to load
+
+            network = self.tracing = tracing.Tracing(network, tracing.make_provider(worker.group, pid))
+            self._runs = RunLog(self.tracing.surround)
+        self._releasing = Sender(Transport(network), token)
         self._leases = LeaseKeeper(network, self._runs)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
@@ -133,6 +145,11 @@ class RunningWorker:
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
+
+    def send_spans(self) -> None:
+        """The last ones, at the end of the process."""
+        if self.tracing is not None:
+            self.tracing.flush(SPANS_SECONDS)
 
     def _observe(self, event: Event) -> None:
         """Background work that failed is told by the end of a run, or where its request was refused."""

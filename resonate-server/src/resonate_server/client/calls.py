@@ -105,12 +105,14 @@ class _Life(Struct):
 
 class _ChainLives(Struct):
     promises: list[_Life]
+    story: list[str] = []
 
 
 class CallTree:
     """The tree below promise ``id``, to be read once or again and again.
 
-    A task is final once its promise is settled, and is not asked for again.
+    A task is final once its promise is settled, and is not asked for again. ``story``: what became of the whole chain
+    if it met a fault, in sentences, as the server told when the tree was read last.
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -118,6 +120,7 @@ class CallTree:
         self._id = id
         self._fulfilled: dict[str, TaskRecord] = {}
         self._has_lives = True
+        self.story: list[str] = []
 
     def read(self) -> list[Call]:
         """The promise itself first, every parent before its children. Raises :class:`CallFailed`."""
@@ -144,7 +147,9 @@ class CallTree:
             return {}
         try:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
-            return {life.id: life.phases for life in msgspec.json.decode(answer, type=_ChainLives).promises}
+            told = msgspec.json.decode(answer, type=_ChainLives)
+            self.story = told.story
+            return {life.id: life.phases for life in told.promises}
         except CallFailed as error:
             if not 400 <= error.status < 500:
                 raise

@@ -65,13 +65,14 @@ UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
 
 
 class Drawing:
-    """Draws calls on ``console`` as they are at time ``now`` (ms).
+    """Draws calls on ``console`` as they are at time ``now`` (ms), and below them ``story``, a paragraph.
 
     Where it would be too wide, the root's id stands above it, and the others leave out what they share with it.
     """
 
-    def __init__(self, calls: list[Call], console: Console, now: int) -> None:
+    def __init__(self, calls: list[Call], console: Console, now: int, story: list[str]) -> None:
         self._calls = calls
+        self._story = story
         self._rows = calls
         self._console = console
         self._now = now
@@ -80,7 +81,7 @@ class Drawing:
         self._root = calls[0].promise.id
 
     def whole(self) -> Group:
-        return Group(*self._table(), *self._legend(), *self._outcomes())
+        return Group(*self._table(), *self._legend(), *self._outcomes(), *self._told())
 
     def within(self, lines: int) -> Group:
         """As many rows as there is room for; what is settled is left out first. Nothing is folded."""
@@ -219,6 +220,9 @@ class Drawing:
         if root.promise.state is PromiseState.RESOLVED and root.result is not None:
             lines[""] = self._line(f"result: {self._cut(msgspec.json.encode(root.result).decode())}")
         return [Text(), *lines.values()] if lines else []
+
+    def _told(self) -> list[Text]:
+        return [Text(), Text(self._shown(" ".join(self._story)))] if self._story else []
 
     def _line(self, *parts: str | tuple[str, str]) -> Text:
         return Text.assemble(*parts, no_wrap=not self._folding, overflow=None if self._folding else self._overflow)

@@ -149,7 +149,7 @@ class Follower:
         return line
 
     def drawing(self, console: Console) -> Drawing:
-        return Drawing(self.calls, console, now_ms())
+        return Drawing(self.calls, console, now_ms(), self._tree.story)
 
 
 def is_passing(error: CallFailed) -> bool:

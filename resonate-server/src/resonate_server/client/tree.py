@@ -23,7 +23,7 @@ def tree(id: str, watch: bool) -> None:
     ID is the promise that started the chain, or any one below it to see only that part. "attempt 2 by 3f2a91c0" is the
     second attempt, at which that worker is; "pending, attempt 2" waits for a worker that begins the third. A terminal
     that is wide enough shows a stripe for each call, from the beginning of ID until now: the life of the call as the
-    live page shows it. (Only this server tells it.)
+    live page shows it. Below stands what became of the chain if it met a fault. (Only this server tells these.)
 
     With --watch, a terminal shows the tree as it grows. What is no terminal gets it once, at the end; what is waited
     for is told on standard error. A server that goes away is waited for. Ctrl-C ends the watching; the chain goes on.
@@ -40,11 +40,12 @@ def tree(id: str, watch: bool) -> None:
     console = _console()
     if watch:
         raise SystemExit(follow(CallTree(where().connection(ANSWER_S), id), console))
+    chain = CallTree(where().connection(), id)
     try:
-        calls = CallTree(where().connection(), id).read()
+        calls = chain.read()
     except CallFailed as error:
         fail(str(error))
-    console.print(Drawing(calls, console, now_ms()).whole())
+    console.print(Drawing(calls, console, now_ms(), chain.story).whole())
 
 
 def _console() -> Console:

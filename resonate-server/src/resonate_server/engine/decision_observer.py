@@ -8,3 +8,6 @@ class DecisionObserver:
 
     def decided(self, decided: Decided) -> None:
         """It is durable; messages that it causes leave after this call."""
+
+    def close(self) -> None:
+        """There is nothing more to come."""

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from resonate_server.protocol.records import TaskState
+from resonate_server.watch.derive import RELEASED
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,
@@ -20,6 +21,7 @@ from resonate_server.watch.events import (
     TaskHalted,
     TaskLost,
     TaskQueued,
+    TaskRefused,
     TaskReleased,
     TaskSent,
     TaskSuspended,
@@ -27,6 +29,9 @@ from resonate_server.watch.events import (
 )
 from resonate_server.watch.spells import FOREVER, Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+
+DONE_AGAIN = {"gone", "lease", RELEASED}
+"""Reasons of an attempt that does again what the one before had begun; with others it goes on."""
 
 
 class Lives:
@@ -37,10 +42,14 @@ class Lives:
         self._phases: dict[str, list[Phase]] = {}
         self._born: set[str] = set()
         """Promises whose creation was seen."""
+        self.refused: set[str] = set()
+        """Calls of which an attempt wanted to tell something that had lost its lease."""
 
     def take(self, event: ChainEvent) -> None:
         if isinstance(event, PromiseCreated):
             self._born.add(event.id)
+        elif isinstance(event, TaskRefused):
+            self.refused.add(event.id)
         elif (step := _STEPS.get(type(event))) is not None:
             phases = self._phases.setdefault(event.id, [])
             if not phases and event.id not in self._born:
@@ -74,7 +83,7 @@ def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterat
             promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
             yield
     for promise in promises:
-        host = _host(promise, by_id) if promise.role is Role.STEP else None
+        host = host_of(promise, by_id) if promise.role is Role.STEP else None
         if host is not None:
             promise.phases = _of_step(promise, host.phases)
         elif promise.role is Role.TIMER:
@@ -106,7 +115,7 @@ def _queued(phases: list[Phase], event: TaskQueued) -> None:
     waiting = _open(phases, Kind.WAITING, Kind.GAP)
     if waiting is None:
         _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
-    elif event.reason == "retry":
+    elif event.reason == "retry" and waiting.kind is Kind.WAITING:
         waiting.reason = event.reason
 
 
@@ -116,7 +125,17 @@ def _sent(phases: list[Phase], event: TaskSent) -> None:
 
 
 def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
-    _begin(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
+    """The attempt goes on, or does it again: what the one before came to says which, and why."""
+    before = next((phase for phase in reversed(phases) if phase.kind is not Kind.WAITING), None)
+    reason = "" if before is None else _CAUSES.get(before.kind, before.reason)
+    retries = max((phase.retries for phase in phases), default=0) + (reason in DONE_AGAIN)
+    why = phases[-1].why if phases else ""
+    phase = Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid, reason=reason, why=why, retries=retries)
+    _begin(phases, phase)
+
+
+_CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "continued", Kind.UNKNOWN: ""}
+"""Why there is an attempt after a phase. After a gap it is the gap's own reason."""
 
 
 def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
@@ -132,7 +151,8 @@ def _lost(phases: list[Phase], event: TaskLost) -> None:
 
 def _released(phases: list[Phase], event: TaskReleased) -> None:
     """Handed back by a worker that ends in order: no break."""
-    _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason="released", trouble=event.trouble))
+    waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
+    _begin(phases, replace(waiting, why=event.why))
 
 
 def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
@@ -266,7 +286,7 @@ def _or_open(end: int) -> int | None:
 # ── steps: they have no task of their own ──
 
 
-def _host(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | None:
+def host_of(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | None:
     """The call that it runs in. Parents are free text, and may go round in circles."""
     passed: set[str] = set()
     at = by_id.get(step.parent or "")

@@ -21,10 +21,11 @@ from resonate_server.protocol.payload import excerpt, function_name, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
-from resonate_server.watch.derive import chain_of, group_of
+from resonate_server.watch.derive import chain_of, group_of, step_function
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.spells import Spells
+from resonate_server.watch.spells import FOREVER, Spells
+from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
 
 PORTION = 500
@@ -53,8 +54,6 @@ MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 MAX_STEPS = 200
 """Of deriving the lives of calls, before others have a turn."""
 
-BUCKETS = 12
-
 
 class RowReader(Protocol):
     """Where rows are read."""
@@ -78,26 +77,7 @@ class Wanted(Struct, frozen=True):
 
 
 class ChainSummary(Struct, frozen=True):
-    """One line of the list. ``activity``: events in each twelfth of its life, as far as the ring reaches."""
-
-    id: str
-    func: str | None
-    group: str | None
-    state: PromiseState
-    created_at: int
-    settled_at: int | None
-    activity: list[int]
-
-
-class ChainPage(Struct, frozen=True):
-    """``next``: where the next one begins."""
-
-    chains: list[ChainSummary]
-    next: str | None
-
-
-class _Slim(Struct, frozen=True):
-    """A root without its payloads."""
+    """One line of the list: a root without its payloads."""
 
     id: str
     func: str | None
@@ -113,10 +93,17 @@ class _Slim(Struct, frozen=True):
         return text in self.id.casefold() or text in (self.func or "").casefold()
 
 
+class ChainPage(Struct, frozen=True):
+    """``next``: where the next one begins."""
+
+    chains: list[ChainSummary]
+    next: str | None
+
+
 class _Portion(Struct, frozen=True):
     """``last``: the place of the last row that was looked at; ``None`` if there are no further ones."""
 
-    found: list[_Slim]
+    found: list[ChainSummary]
     last: Place | None
 
 
@@ -134,7 +121,7 @@ class ChainReader:
 
     async def page(self, wanted: Wanted) -> ChainPage:
         """The newest that are wanted; ``next`` is given as long as there may be more, even if none was found."""
-        found: list[_Slim] = []
+        found: list[ChainSummary] = []
         last = wanted.before
         for _ in range(MAX_PORTIONS):
             portion = await self._read_portion(wanted, last, wanted.limit - len(found))
@@ -142,27 +129,10 @@ class ChainReader:
             last = portion.last
             if last is None or len(found) == wanted.limit:
                 break
-        return ChainPage(self._with_activity(found), None if last is None else encode_place(last))
+        return ChainPage(found, None if last is None else encode_place(last))
 
     async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
         return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
-
-    def _with_activity(self, found: list[_Slim]) -> list[ChainSummary]:
-        now = self._now()
-        return [
-            ChainSummary(
-                id=slim.id,
-                func=slim.func,
-                group=slim.group,
-                state=slim.state,
-                created_at=slim.created_at,
-                settled_at=slim.settled_at,
-                activity=_buckets(
-                    [event.at for event in self._ring.of(slim.id)], slim.created_at, slim.settled_at or now
-                ),
-            )
-            for slim in found
-        ]
 
     # --- one chain --------------------------------------------------------------------------------------------------
 
@@ -176,8 +146,9 @@ class ChainReader:
         lives = Lives(self._ring.since or self._spells.since)
         await _in_turns(map(lives.take, self._ring.of(root)))
         await _in_turns(fill_in(promises, lives, self._spells))
-        begin = min((view.created_at for view in promises), default=0)
-        return ChainView(root, [_granted(view, prefix) for view in promises], cut, self._outages.after(begin))
+        outages = self._outages.between(*_span(promises))
+        shown = [_granted(view, prefix) for view in promises]
+        return ChainView(root, shown, cut, outages, story(shown, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """What is shown of it, and whether there is more."""
@@ -207,14 +178,14 @@ async def _in_turns(steps: Iterable[None]) -> None:
 
 def _look_through(store: View, wanted: Wanted, before: Place | None, now: int, limit: int) -> _Portion:
     """The next roots that are wanted, within the limits of one piece of work."""
-    found: list[_Slim] = []
+    found: list[ChainSummary] = []
     last: Place | None = None
     roots = store.recent_roots(wanted.state, before, now)
     for promise in _bounded(roots, weight):
         last = Place(created_at=promise.created_at, id=promise.id)
-        slim = _slim(promise)
-        if slim.matches(wanted):
-            found.append(slim)
+        summary = _summary(promise)
+        if summary.matches(wanted):
+            found.append(summary)
         if len(found) == limit:
             break
     there_are_more = next(roots, None) is not None
@@ -244,6 +215,12 @@ def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
             return
 
 
+def _span(promises: list[PromiseView]) -> tuple[int, int]:
+    """When a chain began, and when it was over; as far in the future as there is one, as long as it lasts."""
+    begin = min((view.created_at for view in promises), default=0)
+    return begin, max((FOREVER if view.settled_at is None else view.settled_at for view in promises), default=0)
+
+
 def _view_weight(view: PromiseView) -> int:
     texts = (view.id, view.parent or "", view.func or "", *view.tags, *view.tags.values(), *view.awaits)
     payloads = (payload.text for payload in (view.param, view.value) if payload is not None)
@@ -253,10 +230,10 @@ def _view_weight(view: PromiseView) -> int:
 # --- how rows are shown ---------------------------------------------------------------------------------------------
 
 
-def _slim(promise: Promise) -> _Slim:
-    return _Slim(
+def _summary(promise: Promise) -> ChainSummary:
+    return ChainSummary(
         id=promise.id,
-        func=function_name(excerpt(promise.param)),
+        func=function_name(excerpt(promise.param)) or step_function(promise.tags),
         group=group_of(promise.target),
         state=promise.state,
         created_at=promise.created_at,
@@ -272,7 +249,7 @@ def _view(branch: Branch, room: int) -> PromiseView:
         id=promise.id,
         role=_role(promise),
         parent=None if promise.parent == promise.id else promise.parent,
-        func=function_name(param),
+        func=function_name(param) or step_function(promise.tags),
         group=group_of(promise.target),
         state=promise.state,
         created_at=promise.created_at,
@@ -292,7 +269,7 @@ def _role(promise: Promise) -> Role:
     if promise.target is not None:
         return Role.CALL
     is_below = promise.parent not in (None, promise.id)
-    return Role.STEP if is_below and promise.tags.get("resonate:scope") != "global" else Role.PROMISE
+    return Role.STEP if is_below and not promise.is_external else Role.PROMISE
 
 
 def _task_view(branch: Branch) -> TaskView | None:
@@ -303,8 +280,11 @@ def _task_view(branch: Branch) -> TaskView | None:
         state=task.state,
         attempt=task.version,
         pid=task.pid,
-        retry_at=task.timer_at if task.state is TaskState.PENDING else None,
+        retry_at=task.timer_at if task.state is TaskState.PENDING and not task.queued else None,
         trouble=task.report().trouble,
+        ttl=task.ttl,
+        unclaimed=task.unclaimed,
+        why=task.reason or "",
     )
 
 
@@ -322,16 +302,6 @@ def _granted(view: PromiseView, prefix: str) -> PromiseView:
     for ids in (view.awaits, *(phase.on for phase in view.phases)):
         ids[:] = [id for id in ids if id.startswith(prefix)]
     return view
-
-
-def _buckets(times: list[int], begin: int, end: int) -> list[int]:
-    if not times:
-        return []
-    counts = [0] * BUCKETS
-    width = max(end - begin, 1) / BUCKETS
-    for time_ in times:
-        counts[min(max(int((time_ - begin) / width), 0), BUCKETS - 1)] += 1
-    return counts
 
 
 # --- cursors --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from resonate_server.kernel.model import PutCallback, Rows, Task
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.payload import Excerpt, Function
-from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.protocol.records import Promise, PromiseState, Tags, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
 from resonate_server.watch.events import (
@@ -30,6 +30,9 @@ from resonate_server.watch.events import (
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
 PENDING_PROMISE = PromiseState.PENDING
+
+MAX_FUNCTION = 200
+"""Characters of the name of a step's function."""
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 """What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
@@ -81,6 +84,12 @@ def group_of(target: str | None) -> str | None:
     return address.group if isinstance(address, PollAddress) else address.url
 
 
+def step_function(tags: Tags) -> str | None:
+    """The function of a step, which runs inside its caller and has no parameters: workers name it in a tag."""
+    name = tags.get("worker:function")
+    return name[:MAX_FUNCTION] if name else None
+
+
 def _created(promise: Promise, now: int) -> PromiseCreated:
     id, tags, param = promise.id, promise.tags, promise.param.data
     parent = tags.get("resonate:parent")
@@ -90,7 +99,7 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
         tags.get("resonate:origin") or id,
         id,
         None if parent == id else parent,
-        Function(param) if param else None,
+        Function(param) if param else step_function(tags),
         group_of(tags.get("resonate:target")),
         tags.get("resonate:timer") == "true",
         promise.timeout_at,
@@ -123,7 +132,8 @@ def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: st
     now, reason = decided.now, _reason(before, task, decided.now)
     if before is not None and before.state is TaskState.ACQUIRED:
         if reason == RELEASED:
-            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version, task.report().trouble))
+            trouble, why = task.report().trouble, task.reason or ""
+            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version, trouble, why))
         else:
             found.append(TaskLost(0, now, chain, task.id, before.pid, before.version, reason))
     if before is not None and task.unclaimed > before.unclaimed:

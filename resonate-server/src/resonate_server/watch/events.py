@@ -33,14 +33,14 @@ class ChainEvent(Event, gc=False):
 
 class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
     parent: str | None
-    func: Function | None
+    func: Function | str | None
     group: str | None
     timer: bool
     timeout_at: int
     created_at: int
 
     def weight(self) -> int:
-        return 0 if self.func is None else self.func.weight
+        return 0 if self.func is None else self.func.weight if isinstance(self.func, Function) else len(self.func)
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
@@ -94,11 +94,15 @@ class TaskLost(ChainEvent, tag="task.lost", gc=False):
 
 
 class TaskReleased(ChainEvent, tag="task.released", gc=False):
-    """``trouble``: what is wrong with the task, if it keeps coming back."""
+    """``trouble``: what is wrong with the task, if it keeps coming back; ``why``: what its worker said."""
 
     pid: str | None
     version: int
     trouble: str
+    why: str = ""
+
+    def weight(self) -> int:
+        return len(self.trouble) + len(self.why)
 
 
 class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):

@@ -46,9 +46,9 @@ class Outages:
         self._record = _read(path) or _Record(now(), [])
         self.look()
 
-    def after(self, at: int) -> list[Outage]:
-        """Those that ended after ``at``, oldest first."""
-        return [outage for outage in self._record.outages if outage.end > at]
+    def between(self, begin: int, end: int) -> list[Outage]:
+        """Those of which a part was between ``begin`` and ``end``, oldest first."""
+        return [outage for outage in self._record.outages if outage.end > begin and outage.begin < end]
 
     def look(self) -> None:
         now, record = self._now(), self._record

@@ -33,8 +33,9 @@ class Phase(Struct, gc=False):
     """What was the case from ``begin`` to ``end`` (ms; ``None``: until now).
 
     ``attempt``: the latest one, 0 before the first. ``pid``: who runs it, ran it before a gap, or was told of it.
-    ``reason``: why it waits or lacks a worker; ``trouble``: what is wrong, in words. ``broken``: it was cut off.
-    ``known``: its beginning was seen. ``step``: it is that of the call in which a step runs.
+    ``reason``: why it waits, runs once more, or lacks a worker; ``trouble``: what is wrong, in words; ``why``: what the
+    worker said that gave the attempt before back. ``retries``: how often it has been begun again, as far as was seen.
+    ``broken``: it was cut off. ``known``: its beginning was seen. ``step``: it is that of the call whose step it is.
     """
 
     kind: Kind
@@ -44,6 +45,8 @@ class Phase(Struct, gc=False):
     pid: str | None = None
     reason: str = ""
     trouble: str = ""
+    why: str = ""
+    retries: int = 0
     on: list[str] = []
     broken: bool = False
     known: bool = True
@@ -51,13 +54,18 @@ class Phase(Struct, gc=False):
 
 
 class TaskView(Struct, frozen=True):
-    """``attempt``: the latest one, 0 before the first."""
+    """``attempt``: the latest one, 0 before the first. ``retry_at``: when the next one may begin, if it has to pause
+    until then. ``ttl``: length of the lease that somebody holds; both in ms. ``unclaimed``: how often in a row it was
+    handed out and not claimed; ``why``: what the worker said that gave it back last."""
 
     state: TaskState
     attempt: int
     pid: str | None
     retry_at: int | None
     trouble: str
+    ttl: int | None = None
+    unclaimed: int = 0
+    why: str = ""
 
 
 class PromiseView(Struct):
@@ -81,9 +89,11 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``promises`` in the order of their ids; ``cut``: there are more. ``outages`` of the server since it began."""
+    """``promises`` in the order of their ids; ``cut``: there are more. ``outages`` of the server since it began.
+    ``story``: what became of it if it met a fault, in sentences."""
 
     id: str
     promises: list[PromiseView]
     cut: bool
     outages: list[Outage]
+    story: list[str]

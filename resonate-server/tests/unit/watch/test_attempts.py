@@ -56,8 +56,8 @@ def lost(at: int, reason: str = "gone") -> TaskLost:
     return TaskLost(0, at, "bar", "bar", "p1", 1, reason)
 
 
-def released(at: int, trouble: str = "") -> TaskReleased:
-    return TaskReleased(0, at, "bar", "bar", "p1", 1, trouble)
+def released(at: int, trouble: str = "", why: str = "") -> TaskReleased:
+    return TaskReleased(0, at, "bar", "bar", "p1", 1, trouble, why)
 
 
 def settled(at: int) -> PromiseSettled:
@@ -135,6 +135,46 @@ class TestByEvents:
         phase = life(*RAN, TaskHalted(0, 30, "bar", "bar", "p1", 1))[-1]
 
         assert (phase.kind, phase.attempt) == (Kind.HALTED, 1)
+
+
+class TestWhyThereIsAnotherAttempt:
+    """One that goes on is told from one that does it again."""
+
+    @pytest.mark.parametrize(
+        ("ended", "reason", "retries"),
+        [
+            ((suspended(20, "baz"), queued(40, "resumed", 1)), "resumed", 0),
+            ((TaskHalted(0, 20, "bar", "bar", "p1", 1), queued(40, "continued", 1)), "continued", 0),
+            ((lost(20), queued(20, "gone", 1)), "gone", 1),
+            ((lost(20, "lease"), queued(20, "lease", 1)), "lease", 1),
+            ((released(20), queued(20, "released", 1)), "released", 1),
+        ],
+        ids=["after waiting", "after a halt", "worker gone", "lease ended", "given back"],
+    )
+    def test_the_one_before_says_it(self, ended: tuple[ChainEvent, ...], reason: str, retries: int) -> None:
+        phase = life(*RAN, *ended, claimed(90, 2))[-1]
+
+        assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
+
+    def test_the_first_one_has_no_cause(self) -> None:
+        assert (life(*RAN)[-1].reason, life(*RAN)[-1].retries) == ("", 0)
+
+    def test_one_that_was_given_back_keeps_what_its_worker_said_though_nobody_claims_it_at_first(self) -> None:
+        unclaimed = TaskUnclaimed(0, 50, "bar", "bar", GROUP, 1, "handed out once, claimed by nobody")
+        phase = life(*RAN, released(20, "given back: no", "no"), unclaimed, queued(60, "retry", 1), claimed(90, 2))[-1]
+
+        assert (phase.reason, phase.why) == ("released", "no")
+
+    def test_a_lost_lease_is_still_the_cause_if_the_task_was_offered_twice(self) -> None:
+        assert life(*RAN, lost(20, "lease"), queued(50, "retry", 1), claimed(90, 2))[-1].reason == "lease"
+
+    def test_what_is_done_again_is_counted_and_goes_on_counting_after_it_has_waited(self) -> None:
+        again = (lost(20), claimed(30, 2), suspended(40, "baz"), queued(50, "resumed", 2), claimed(60, 3))
+
+        assert [phase.retries for phase in life(*RAN, *again) if phase.kind is RUNNING] == [0, 1, 1]
+
+    def test_what_was_before_the_memory_of_events_begins_is_no_cause(self) -> None:
+        assert life(claimed(500, 3))[-1].reason == ""
 
 
 class TestGaps:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise, transaction
 
@@ -28,7 +29,7 @@ from resonate_server.watch.chain_reader import (
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.spells import Spells
-from resonate_server.watch.views import ChainView, Kind, PromiseView
+from resonate_server.watch.views import ChainView, Kind, PromiseView, Role
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
@@ -150,15 +151,6 @@ class TestList:
     async def test_by_prefix(self, three: Scene) -> None:
         assert await three.ids(prefix="foo-") == ["foo-b", "foo-a"]
 
-    async def test_activity_is_what_the_ring_has_of_the_chain_s_life(self, three: Scene) -> None:
-        three.remember()
-        *_, line = (await three.chains.page(Wanted(limit=3))).chains
-
-        assert line.activity == [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-
-    async def test_of_what_the_ring_has_forgotten_there_is_no_activity(self, three: Scene) -> None:
-        assert [line.activity for line in (await three.chains.page(Wanted(limit=3))).chains] == [[], [], []]
-
 
 class TestChain:
     async def test_an_unknown_promise_has_no_chain(self, scene: Scene) -> None:
@@ -189,6 +181,45 @@ class TestChain:
         assert task is not None
         assert (task.state, task.attempt, task.pid) == ("acquired", 1, PID)
         assert task.retry_at is None
+
+    async def test_a_task_that_pauses_tells_when_it_is_offered_again(self, scene: Scene) -> None:
+        scene.driver.create("t")
+        for version in (0, 1):
+            scene.driver.acquire("t", version)
+            scene.driver.release("t", version + 1, "no such function")
+
+        task = (await scene.promise("t")).task
+
+        assert task is not None
+        assert (task.retry_at, task.trouble) == (
+            scene.driver.now + SECOND,
+            "claimed 2 times, given back each time: no such function",
+        )
+
+    async def test_one_that_is_owed_to_a_worker_pauses_for_nothing(self, scene: Scene) -> None:
+        scene.driver.create("t")
+        task = (await scene.promise("t")).task
+
+        assert task is not None
+        assert task.retry_at is None
+
+    @pytest.mark.parametrize(
+        ("tags", "role"),
+        [({"external": "false"}, Role.STEP), ({"scope": "global"}, Role.PROMISE), ({"external": "true"}, Role.PROMISE)],
+        ids=["a step", "of global scope", "external"],
+    )
+    async def test_what_somebody_else_settles_is_told_from_a_step(
+        self, scene: Scene, tags: dict[str, Any], role: Role
+    ) -> None:
+        scene.driver.create("p:1", target=None, origin="p", parent="p", **tags)
+
+        assert (await scene.promise("p:1")).role is role
+
+    async def test_a_step_is_called_by_the_function_that_its_worker_names(self, scene: Scene) -> None:
+        create = promise_create("p:1", target=None, origin="p", parent="p")
+        scene.driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
+
+        assert (await scene.promise("p:1")).func == "charge"
 
     async def test_a_suspended_task_tells_what_it_waits_for(self, scene: Scene) -> None:
         scene.driver.suspended("t", "a", "b")

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from unit.driver import FAR, LEASE, OTHER_PID, PID, RETRY, SECOND, START, Driver, promise_create, value
 
 from resonate_server.protocol.records import PromiseState
@@ -43,6 +44,12 @@ class TestPromises:
         assert (created["id"], created["chain"], created["parent"]) == ("foo:1", "foo", "foo")
         assert (created["func"], created["group"], created["timer"]) == ("bar", "workers", False)
         assert (created["created_at"], created["timeout_at"], created["at"]) == (START, FAR, START)
+
+    def test_a_new_step_is_told_with_the_function_that_its_worker_names(self, driver: Driver) -> None:
+        create = promise_create("foo:1", target=None, parent="foo", origin="foo")
+        driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
+
+        assert only(driver, "promise.created")["func"] == "charge"
 
     def test_a_root_has_no_parent_even_if_it_names_itself(self, driver: Driver) -> None:
         driver.create("foo", parent="foo", origin="foo")

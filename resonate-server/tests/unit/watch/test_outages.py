@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from resonate_server.watch.outages import MAX_OUTAGES, NOTICEABLE_MS, Outage, Outages
+from resonate_server.watch.spells import FOREVER
 
 
 class Scene:
@@ -37,14 +38,14 @@ def test_a_server_that_runs_has_no_outages(scene: Scene) -> None:
     for _ in range(10):
         scene.passes(NOTICEABLE_MS - 1)
 
-    assert scene.outages.after(0) == scene.told == []
+    assert scene.outages.between(0, FOREVER) == scene.told == []
 
 
 def test_one_that_stood_still_knows_from_when_to_when(scene: Scene) -> None:
     begin = scene.now
     scene.passes(5_000)
 
-    assert scene.outages.after(0) == scene.told == [Outage(begin, begin + 5_000)]
+    assert scene.outages.between(0, FOREVER) == scene.told == [Outage(begin, begin + 5_000)]
 
 
 def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> None:
@@ -52,7 +53,7 @@ def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> N
     scene.write()
     begin = scene.now
     scene.now += 7_000
-    outages = scene.start().after(0)
+    outages = scene.start().between(0, FOREVER)
 
     assert outages == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
 
@@ -60,14 +61,21 @@ def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> N
 def test_those_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
     scene.passes(2_000)
 
-    assert [len(scene.outages.after(at)) for at in (scene.now - 1, scene.now)] == [1, 0]
+    assert [len(scene.outages.between(at, FOREVER)) for at in (scene.now - 1, scene.now)] == [1, 0]
+
+
+def test_so_are_those_that_began_after_the_other(scene: Scene) -> None:
+    begin = scene.now
+    scene.passes(2_000)
+
+    assert [len(scene.outages.between(0, at)) for at in (begin + 1, begin)] == [1, 0]
 
 
 def test_only_the_latest_are_kept(scene: Scene) -> None:
     for _ in range(MAX_OUTAGES + 3):
         scene.passes(2_000)
 
-    kept = scene.outages.after(0)
+    kept = scene.outages.between(0, FOREVER)
     assert (len(kept), kept[-1].end) == (MAX_OUTAGES, scene.now)
 
 
@@ -77,7 +85,7 @@ def test_a_file_that_says_nothing_is_no_obstacle(tmp_path: Path, left: bytes | N
     if left is not None:
         path.write_bytes(left)
 
-    assert Scene(path).outages.after(0) == []
+    assert Scene(path).outages.between(0, FOREVER) == []
 
 
 def test_nor_is_one_that_cannot_be_written(tmp_path: Path) -> None:
@@ -93,4 +101,4 @@ def test_without_a_file_only_what_was_since_the_start_is_known() -> None:
     scene.write()
     scene.now += 5_000
 
-    assert scene.start().after(0) == []
+    assert scene.start().between(0, FOREVER) == []

@@ -1,8 +1,12 @@
-"""The page's files, as they lie in the package's folder ``static``."""
+"""The page's files, as they lie in the package's folder ``static``: read and compressed once, at the server's start."""
 
+import gzip
+import re
+from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
+from msgspec import Struct
 
 STATIC = Path(__file__).parent / "static"
 
@@ -17,20 +21,57 @@ TYPES = {
 }
 """What a page consists of. Files of other kinds are not served."""
 
+_TAKES_GZIP = re.compile(
+    r"(?:^|[,\s])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
+)
+"""``Accept-Encoding`` (RFC 9110, 12.5.3): a weight of 0 says no."""
+
+
+class _Body(Struct, frozen=True):
+    """One form of a file. ``etag`` tells it from its other forms, too (RFC 9110, 8.8.3)."""
+
+    data: bytes
+    etag: str
+    encoding: str = ""
+
+
+class _File(Struct, frozen=True):
+    media_type: str
+    plain: _Body
+    small: _Body
+
 
 class Files:
     """Which files there are is settled when the server starts, so no name can lead out of the folder."""
 
     def __init__(self, folder: Path = STATIC) -> None:
-        self._paths = {
-            path.relative_to(folder).as_posix(): path
+        self._files = {
+            path.relative_to(folder).as_posix(): _read(path)
             for path in folder.rglob("*")
             if path.is_file() and path.suffix in TYPES
         }
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """A browser asks each time whether the file has changed, and mostly hears that it has not."""
-        path = self._paths.get(request.match_info.get("name") or "index.html")
-        if path is None:
+        file = self._files.get(request.match_info.get("name") or "index.html")
+        if file is None:
             raise web.HTTPNotFound(text="there is no such file\n")
-        return web.FileResponse(path, headers={"Content-Type": TYPES[path.suffix], "Cache-Control": "no-cache"})
+        body = file.small if _TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")) else file.plain
+        is_known = any(etag.value in (body.etag, "*") for etag in request.if_none_match or ())
+        response = web.Response(status=304) if is_known else web.Response(body=body.data)
+        if not is_known:
+            response.headers["Content-Type"] = file.media_type
+            if body.encoding:
+                response.headers["Content-Encoding"] = body.encoding
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Vary"] = "Accept-Encoding"
+        response.etag = body.etag
+        return response
+
+
+def _read(path: Path) -> _File:
+    data = path.read_bytes()
+    etag = sha256(data).hexdigest()[:32]
+    plain, compressed = _Body(data, etag), gzip.compress(data, 9, mtime=0)
+    is_smaller = len(compressed) < len(data)
+    return _File(TYPES[path.suffix], plain, _Body(compressed, f"{etag}-gzip", "gzip") if is_smaller else plain)

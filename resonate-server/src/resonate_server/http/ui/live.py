@@ -13,7 +13,7 @@ from resonate_server.watch.events import encoder
 from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
 from resonate_server.watch.roster import GroupView
 
-BEAT_S = 5.0
+BEAT_S = 2.0
 """A line is written at least this often."""
 
 NEWS_BEAT_S = 0.5

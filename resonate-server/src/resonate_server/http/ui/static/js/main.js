@@ -5,8 +5,11 @@
 //   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
 //   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
 //   #timeline [data-promise][data-state] with .row-name .row-result and
-//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled]
+//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled|said|fold]
 //         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
+//         [data-mark=on|again]
+//   #timeline .row[data-flag=gap|late|unclaimed|misfit|returned|halted|person][data-found]   #story #story-first #story-more #story-copy
+//   #tools #find #find-count #faults #fold[aria-pressed] #dense[aria-pressed] #zoom-in #zoom-out #zoom-all   #copy-id
 //   #outages .outage   #now (hidden unless something is pending)   #detail [data-act]   #act #act-field #act-do   #legend
 //   #groups [data-group] [data-worker][data-state=connected|silent|gone] [data-action]   #log li[data-kind]   #announce
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
@@ -24,11 +27,12 @@ import { nameOf, sentence, stateWord } from "./text/sentences.js";
 import { ActionsView } from "./view/actions.js";
 import { ActsView } from "./view/acts.js";
 import { DetailView } from "./view/detail.js";
-import { attribute, byId, say, stateIcon } from "./view/dom.js";
+import { attribute, byId, copy, say, sayId, stateIcon } from "./view/dom.js";
 import { GroupsView } from "./view/groups.js";
 import { ListView } from "./view/list.js";
 import { LogView } from "./view/log.js";
 import { TimelineView } from "./view/timeline.js";
+import { Tools } from "./view/tools.js";
 import { askForToken, notice, showPane, showStatus, wireTopbar } from "./view/topbar.js";
 
 const LIST_EVERY = 250;
@@ -52,11 +56,18 @@ class Page {
 
   constructor() {
     this.listView = new ListView({ choose: (id) => choose(id), more: () => this.older(), now: this.clock.now });
-    this.timeline = new TimelineView({ pick: (row, pinned) => this.pick(row, pinned), now: this.clock.now });
+    this.timeline = new TimelineView({
+      pick: (row, pinned) => this.pick(row, pinned),
+      isLate: (worker, ttl) => this.roster.isLate(worker, ttl),
+      changed: () => this.tools.update(),
+      now: this.clock.now,
+    });
+    this.tools = new Tools(this.timeline);
     this.acts = new ActsView({ ask: api.ask, now: this.clock.now, done: choose, failed: (error) => this.failed(error) });
     this.detail = new DetailView({
       begin: () => this.timeline.begin,
       nameOfId: (id) => this.timeline.nameOfId(id),
+      rows: () => this.timeline.all,
       acts: (promise) => this.acts.buttons(promise),
     });
     this.groups = new GroupsView({ act: (action, worker, button) => this.actOn(action, worker, button) });
@@ -101,7 +112,7 @@ class Page {
 
   heard({ at, groups }) {
     this.clock.heard(at);
-    this.roster.heard(groups);
+    this.roster.heard(groups, at);
     this.change("groups");
     this.heardAt = Date.now();
     this.timeline.awaySince = null;
@@ -163,7 +174,7 @@ class Page {
       const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
       if (this.paging !== paging) return;
       for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
-      this.list.page(answer, first, this.clock.now());
+      this.list.page(answer, first);
     } catch (error) {
       this.failed(error);
     } finally {
@@ -219,7 +230,7 @@ class Page {
     byId("notice").hidden = true;
     this.take(detail);
     this.listView.mark(this.chain.id);
-    this.picked = this.timeline.byId.get(id) ?? this.timeline.rows[0];
+    this.picked = this.timeline.byId.get(id) ?? this.timeline.all[0];
     this.showDetail(this.picked);
   }
 
@@ -241,7 +252,7 @@ class Page {
   take(detail) {
     const chain = new Chain(detail);
     if (!chain.root) return;
-    for (const promise of detail.promises) this.names.learn({ ...promise, chain: detail.id });
+    for (const promise of detail.promises) this.names.learn({ ...promise, timer: promise.role === "timer", chain: detail.id });
     this.chain = chain;
     document.body.dataset.chain = "shown";
     this.showTitle();
@@ -278,7 +289,7 @@ class Page {
     const root = this.chain.root;
     const hash = hashOf(root.id);
     say(byId("chain-title"), nameOf(root));
-    say(byId("chain-id"), shorten(root.id, 200));
+    sayId(byId("chain-id"), shorten(root.id, 200));
     attribute(byId("chain-id"), "title", shorten(root.id, 400));
     attribute(byId("copy-link"), "data-hash", hash);
     attribute(byId("chain-state"), "data-state", root.state);
@@ -398,6 +409,8 @@ function wire(page) {
   byId("state-filter").addEventListener("change", (event) => page.filter({ state: event.target.value }));
   byId("older").addEventListener("click", () => page.older());
   byId("follow").addEventListener("click", () => followNewest(page));
+  byId("copy-id").addEventListener("click", (event) => copy(page.chain.root.id, event.currentTarget));
+  byId("story-copy").addEventListener("click", (event) => copy(page.chain.story.join(" "), event.currentTarget));
   byId("timeline").addEventListener("pointerleave", () => page.unpoint());
   addEventListener("hashchange", () => (api.takeToken() ? location.reload() : page.openWanted()));
   document.addEventListener("keydown", shortcut);

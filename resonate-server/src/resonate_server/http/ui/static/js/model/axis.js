@@ -17,11 +17,71 @@ export function stepFor(span, count) {
   return STEPS.find((step) => span / step <= count) ?? STEPS[STEPS.length - 1];
 }
 
-export function marks(span, count) {
+/** Times between `from` and `from + span` that are told on the axis. */
+export function marks(span, count, from = 0) {
   const step = stepFor(span, count);
   const found = [];
-  for (let at = 0; at <= span && found.length < 50; at += step) found.push(at);
+  for (let at = Math.ceil(from / step) * step; at <= from + span && found.length < 50; at += step) found.push(at);
   return found;
+}
+
+/** Nobody looks closer than this. */
+const CLOSEST = 10;
+
+/** From times to places: the part of a chain's span that is seen. */
+export class Scale {
+  begin = 0;
+  whole = 0;
+  #zoom = null;
+
+  get isZoomed() {
+    return this.#zoom !== null;
+  }
+
+  /** Where the part begins, in ms since the chain's begin. */
+  get from() {
+    return this.#zoom?.from ?? 0;
+  }
+
+  get span() {
+    return this.#zoom?.span ?? this.whole;
+  }
+
+  get end() {
+    return this.begin + this.from + this.span;
+  }
+
+  /** Where the time `at` is, between 0 and 1 if it is seen. */
+  share(at) {
+    return (at - this.begin - this.from) / this.span;
+  }
+
+  /** What is seen of the time between `from` and `to`: {left, width}, or null. */
+  part(from, to) {
+    const [left, right] = [this.share(from), this.share(to)];
+    if (right < 0 || left > 1) return null;
+    const seen = Math.max(0, left);
+    return { left: seen, width: Math.max(0, Math.min(1, right) - seen) };
+  }
+
+  /** `factor` times as much is seen; what is at `share` stays there. */
+  zoom(factor, share = 0.5) {
+    const span = Math.max(CLOSEST, this.span * factor);
+    this.#see(this.from + share * (this.span - span), span);
+  }
+
+  /** Move on by so much of what is seen. */
+  pan(share) {
+    if (this.#zoom) this.#see(this.from + share * this.span, this.span);
+  }
+
+  seeAll() {
+    this.#zoom = null;
+  }
+
+  #see(from, span) {
+    this.#zoom = span >= this.whole ? null : { from: Math.min(Math.max(0, from), this.whole - span), span };
+  }
 }
 
 /** The span of a chain that is over: all of it, and a little air. */

@@ -12,12 +12,9 @@ const promiseOf = ({ created_at: createdAt, settled_at: settledAt, timeout_at: t
 /** Whether workers run it: it has a task, and is no timer. */
 export const isCall = (promise) => promise.role === "call";
 
-/** Whether it runs inside its parent: a step of `ctx.run`. */
-export const isStep = (promise) => promise.role === "step";
-
 export class Chain {
-  constructor({ id, promises, cut, outages }) {
-    Object.assign(this, { id, cut, outages });
+  constructor({ id, promises, cut, outages, story }) {
+    Object.assign(this, { id, cut, outages, story });
     this.promises = new Map(promises.map((record) => [record.id, promiseOf(record)]));
   }
 

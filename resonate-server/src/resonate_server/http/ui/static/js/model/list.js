@@ -1,8 +1,5 @@
 // The chains in the list: pages from the server, kept up to date by events. Pure.
 
-const MOST_MARKS = 48;
-const BUCKETS = 12;
-
 /** So many are kept while new ones arrive; beyond, the list begins again with its first page. */
 export const MANY = 5000;
 
@@ -26,9 +23,9 @@ export class ChainList {
   }
 
   /** Take in a page, then the events that came meanwhile; `first`: it replaces what is here. */
-  page(answer, first, now) {
+  page(answer, first) {
     if (first) this.clear();
-    for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record, now));
+    for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record));
     this.next = answer.next ?? null;
     this.loaded = true;
     this.items.sort(newestFirst);
@@ -47,7 +44,6 @@ export class ChainList {
     if (!event.chain) return false;
     this.early?.push([event, name]);
     const known = this.byId.get(event.chain);
-    if (known) mark(known, event.at);
     if (event.id !== event.chain) return known !== undefined;
     if (event.kind === "promise.created" && !known) return this.#arrive(event, name);
     if (event.kind === "promise.settled") return this.#settle(event, name, known);
@@ -55,15 +51,14 @@ export class ChainList {
   }
 
   #arrive(event, name) {
-    const item = itemOf({ ...event, func: event.func ?? name?.func ?? null, state: "pending" }, event.at);
+    const item = itemOf({ ...event, func: event.func ?? name?.func ?? null, state: "pending" });
     if (!this.#matches(item)) return false;
-    mark(item, event.at);
     this.#insert(item);
     return true;
   }
 
   #settle(event, name, known) {
-    const item = known ?? itemOf({ ...event, func: name?.func ?? null, group: name?.group ?? null }, event.at);
+    const item = known ?? itemOf({ ...event, func: name?.func ?? null, group: name?.group ?? null });
     Object.assign(item, { state: event.state, settledAt: event.settled_at });
     const fits = this.#matches(item);
     if (known && !fits) this.#remove(item);
@@ -103,40 +98,11 @@ export class ChainList {
 
 const newestFirst = (a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
 
-function itemOf(record, now) {
-  const item = {
-    id: record.id,
-    func: record.func ?? null,
-    group: record.group ?? null,
-    state: record.state,
-    createdAt: record.created_at,
-    settledAt: record.settled_at ?? null,
-    marks: [],
-  };
-  item.marks = marksOf(record.activity ?? [], item.createdAt, item.settledAt ?? now);
-  return item;
-}
-
-/** Times that stand for the server's buckets, so that later events can be counted with them. */
-function marksOf(activity, from, to) {
-  const width = (to - from) / Math.max(1, activity.length);
-  return activity.flatMap((n, index) => Array(Math.min(n, 4)).fill(from + (index + 0.5) * width)).slice(0, MOST_MARKS);
-}
-
-function mark(item, at) {
-  item.marks.push(at);
-  if (item.marks.length > MOST_MARKS) item.marks.shift();
-}
-
-/** How much happened in each twelfth of the chain's life, between 0 and 1. */
-export function activityOf(item, now) {
-  const from = item.createdAt;
-  const span = Math.max(1, (item.settledAt ?? now) - from);
-  const buckets = Array(BUCKETS).fill(0);
-  for (const at of item.marks) {
-    const index = Math.floor(((at - from) / span) * BUCKETS);
-    buckets[Math.min(BUCKETS - 1, Math.max(0, index))] += 1;
-  }
-  const most = Math.max(1, ...buckets);
-  return buckets.map((n) => n / most);
-}
+const itemOf = (record) => ({
+  id: record.id,
+  func: record.func ?? null,
+  group: record.group ?? null,
+  state: record.state,
+  createdAt: record.created_at,
+  settledAt: record.settled_at ?? null,
+});

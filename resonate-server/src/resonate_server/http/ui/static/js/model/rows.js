@@ -22,6 +22,16 @@ export function rowsOf(chain) {
   return rows;
 }
 
+/** Where the failure of `row` came from: the row below it that was the first to fail with the same value. */
+export function originOf(row, rows) {
+  const begin = rows.indexOf(row);
+  const next = rows.findIndex((other, index) => index > begin && other.depth <= row.depth);
+  const below = rows.slice(begin, next < 0 ? rows.length : next);
+  const text = row.promise.value?.text;
+  const same = below.filter(({ promise }) => promise.state === "rejected" && promise.value?.text === text);
+  return same.reduce((first, other) => (other.promise.settledAt < first.promise.settledAt || other.depth > first.depth ? other : first), row);
+}
+
 /** Children by parent; what has no parent here (cut, or another's) hangs below the root, so nothing is lost. */
 function childrenOf(chain) {
   const root = chain.root;

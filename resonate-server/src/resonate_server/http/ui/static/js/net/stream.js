@@ -9,7 +9,7 @@ const LONGEST_PAUSE = 2000;
 /** Events from before the page was opened, for the log. */
 const PAST = "1000";
 
-/** The server sends a beat every 5 s; a stream that is silent for longer is dead, whatever the socket says. */
+/** The server sends a beat every 2 s; a stream that is silent for longer is dead, whatever the socket says. */
 const SILENCE = 12_000;
 
 export class Stream {

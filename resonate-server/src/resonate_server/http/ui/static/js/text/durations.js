@@ -15,8 +15,9 @@ export function duration(ms) {
 
 /** The length of a sleep as it was asked for: its deadline was reckoned a moment before the server wrote it down. */
 export function asked(ms) {
-  const whole = Math.round(ms / SECOND) * SECOND;
-  return whole >= SECOND && Math.abs(ms - whole) <= 250 ? mark(whole) : duration(ms);
+  const near = Math.round(ms / SECOND) * SECOND;
+  const whole = Math.abs(ms - near) <= 250 ? near : Math.ceil(ms / SECOND) * SECOND;
+  return whole >= SECOND && Math.abs(ms - whole) <= Math.max(250, ms / 50) ? mark(whole) : duration(ms);
 }
 
 /** Without tenths, for what is told again and again: "now", "7 s", "3 min 4 s". */
@@ -47,7 +48,7 @@ export function mark(ms) {
   return coarse(ms);
 }
 
-const trimmed = (number) => String(Math.round(number * 100) / 100);
+const trimmed = (number) => String(Math.round(number * 1000) / 1000);
 
 /** Time of day, "14:03:07". */
 export function clockTime(at) {

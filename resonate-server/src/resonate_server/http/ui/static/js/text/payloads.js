@@ -5,8 +5,7 @@ import { cut } from "./safe.js";
 /** What a promise was settled with, on one line: the value, or the message of the error. */
 export function brief(payload, most = 60) {
   if (!payload || payload.text === "") return "nothing";
-  const parsed = parse(payload);
-  return cut(messageOf(parsed) ?? payload.text.replace(/\s+/g, " "), most);
+  return cut(failure(payload)?.message ?? payload.text.replace(/\s+/g, " "), most);
 }
 
 /** JSON that fits on a line stays on one. */
@@ -19,6 +18,35 @@ export function readable(payload) {
   return JSON.stringify(parsed, null, 2);
 }
 
+/** The arguments of a call, without what stands around them: positional ones, and named ones if there are any. */
+export function argumentsOf(payload) {
+  const { func, args, kwargs } = parse(payload) ?? {};
+  if (typeof func !== "string" || !Array.isArray(args)) return payload;
+  const named = kwargs && Object.keys(kwargs).length > 0;
+  return { ...payload, text: JSON.stringify(named ? { args, kwargs } : args) };
+}
+
+/** An error as SDKs write it: {type, message, stack, rest}, or null. A pickle is read for its class alone, by its letters. */
+export function failure(payload) {
+  const value = parse(payload ?? { cut: true });
+  if (value === null || typeof value !== "object" || !("__type" in value) || typeof value.message !== "string") return null;
+  const { __type, message, name, stack, [PICKLE]: pickle, ...rest } = value;
+  const type = typeof name === "string" ? name : typeof pickle === "string" ? pickledClass(pickle) : "";
+  return { type, message, stack: typeof stack === "string" ? stack : "", rest: Object.keys(rest).length ? JSON.stringify(rest, null, 2) : "" };
+}
+
+const PICKLE = "__py_pickle";
+
+/** Module and class are the two short strings before the instruction that looks the class up. */
+function pickledClass(base64) {
+  try {
+    const [, module, name] = atob(base64).match(/\x8c[^]([\w.]+)\x94?\x8c[^]([\w.]+)\x94?\x93/) ?? [];
+    return name ? (module === "builtins" ? name : `${module}.${name}`) : "";
+  } catch {
+    return "";
+  }
+}
+
 function parse(payload) {
   if (payload.cut) return undefined;
   try {
@@ -26,9 +54,4 @@ function parse(payload) {
   } catch {
     return undefined;
   }
-}
-
-function messageOf(value) {
-  const isError = value !== null && typeof value === "object" && "__type" in value;
-  return isError && typeof value.message === "string" ? value.message : undefined;
 }

@@ -1,8 +1,9 @@
 // What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
 
-import { isCall, isStep } from "../model/chain.js";
+import { isCall } from "../model/chain.js";
 import { asked, coarse, duration } from "./durations.js";
 import { brief } from "./payloads.js";
+import { causeText, phaseText, waitsFor } from "./phases.js";
 import { cut, shortGroup, shortPid, shorten } from "./safe.js";
 
 export const STATE_WORDS = {
@@ -15,12 +16,11 @@ export const STATE_WORDS = {
 
 export const stateWord = (state) => STATE_WORDS[state] ?? cut(state, 20);
 
-/** What to call a promise: its function, "sleep 10 s", "step", or its id. */
+/** What to call a promise: its function, "sleep 10 s", "step", "promise", or its id. */
 export function nameOf(promise) {
   if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
   if (promise.func) return cut(promise.func, 40);
-  if (promise.group !== null) return shorten(promise.id, 24);
-  return isStep(promise) ? "step" : "promise";
+  return isCall(promise) ? shorten(promise.id, 24) : promise.role;
 }
 
 /** The same for a promise of which only the id, and perhaps its name, is known. */
@@ -53,7 +53,7 @@ const SENTENCES = {
   "task.queued": (event, name) => QUEUED[event.reason]?.(name),
   "task.sent": (event, name) => `execute ${shorten(event.id, 28)} → ${cut(shortGroup(event.group), 24) || name} ${shortPid(event.pid)}, attempt ${event.version + 1}`,
   "task.claimed": (event, name) => `${name} runs${onWorker(event.pid)}, attempt ${event.version}`,
-  "task.suspended": (event, name, names) => `${name} suspended${waitsFor(event.on, (id) => called(names, id))}`,
+  "task.suspended": (event, name, names) => `${name} suspended${waitsFor(event.on, (id) => called(names, id), ": waits for ")}`,
   "task.lost": (event, name) => `${name}, attempt ${event.version}${onWorker(event.pid)}, broke off: ${LOST[event.reason] ?? "it was taken back"}`,
   "task.released": (event, name) => `${name} handed back${event.pid ? ` by ${shortPid(event.pid)}` : ""}${event.trouble ? `: ${event.trouble}` : ""}`,
   "task.unclaimed": (event, name) => `${name}: ${event.trouble}`,
@@ -70,7 +70,8 @@ function created(event, name, names) {
   if (event.id === event.chain) return `${name} called: ${shorten(event.id, 28)}`;
   const caller = event.parent ? called(names, event.parent) : "somebody";
   if (event.timer) return `${caller} sleeps ${asked(event.timeout_at - event.created_at)}`;
-  return event.group === null ? `${caller} begins a step` : `${caller} calls ${name}`;
+  if (event.group !== null) return `${caller} calls ${name}`;
+  return `${caller} begins ${event.func ? `its step ${name}` : "a step"}`;
 }
 
 function settled(event, known) {
@@ -78,46 +79,6 @@ function settled(event, known) {
   if (event.state === "resolved") return known?.timer ? "is over" : `resolved: ${brief(event.value, 40)} after ${took}`;
   if (event.state === "rejected") return `rejected: ${brief(event.value, 60)} after ${took}`;
   return `${stateWord(event.state)} after ${took}`;
-}
-
-function waitsFor(ids, name) {
-  if (!ids?.length) return "";
-  const more = ids.length > 2 ? ` and ${ids.length - 2} more` : "";
-  return `: waits for ${ids.slice(0, 2).map(name).join(" and ")}${more}`;
-}
-
-/** What a gap says: who is missing, and for whom it waits. */
-export function gapText(phase, group) {
-  const who = cut(shortGroup(group), 24);
-  const by = phase.pid ? ` ${shortPid(phase.pid)}` : "";
-  if (phase.step) return "broken off";
-  if (phase.reason === "absent") return `no ${who} connected, nothing is lost`;
-  if (phase.reason === "nobody") return `no ${who} connected, waiting for ${group}`;
-  if (phase.reason === "silent") return `${who}${by} gone, its lease runs out`;
-  if (phase.reason === "lease") return `lease of ${who}${by} ended, waiting for ${group}`;
-  return `${who} gone, waiting for ${group}`;
-}
-
-const WAITING = { retry: "offered again", released: "handed back", resumed: "can go on", outside: "settled from outside" };
-
-/** What is written into a phase. `nameOfId` names what it is suspended on. */
-export function phaseText(phase, row, nameOfId) {
-  switch (phase.kind) {
-    case "running":
-      return phase.step ? "at work" : `attempt ${phase.attempt}${phase.pid ? ` · ${shortPid(phase.pid)}` : ""}`;
-    case "suspended":
-      return `suspended${waitsFor(phase.on, nameOfId).replace(":", ",")}`;
-    case "waiting":
-      return phase.reason === "outside" ? "waits to be settled from outside" : phase.trouble || (WAITING[phase.reason] ?? `waits for ${row.promise.group}`);
-    case "gap":
-      return gapText(phase, row.group ?? "");
-    case "timer":
-      return "holds nothing, the server keeps the time";
-    case "halted":
-      return "halted by an operator";
-    default:
-      return phase.attempt ? `${phase.attempt} ${phase.attempt === 1 ? "attempt" : "attempts"}, details no longer kept` : "details no longer kept";
-  }
 }
 
 /** A row as one sentence, for those who hear it. */
@@ -129,11 +90,11 @@ export function rowSentence(row, now, nameOfId) {
   if (!phase) return `${name}, pending`;
   const lasting = `for ${duration((phase.to ?? now) - phase.from)}`;
   if (phase.kind === "running") {
-    const attempt = phase.step ? "" : `, attempt ${phase.attempt}`;
+    const attempt = phase.step ? "" : `, attempt ${phase.attempt}${causeText(phase)}`;
     return `${name}${attempt}, running ${lasting}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}`;
   }
   if (phase.kind === "timer") return `${name}, ${coarse(promise.timeoutAt - now)} to go`;
-  return `${name}, ${phaseText(phase, row, nameOfId)}, ${lasting}`;
+  return `${name}, ${phaseText(phase, row, nameOfId, now)}, ${lasting}`;
 }
 
 function settledWords(promise) {
@@ -152,15 +113,19 @@ export function headline(rows, now, nameOfId) {
   const ending = (kind) => active.findLast((row) => row.phases[row.phases.length - 1].kind === kind);
   const gap = active.findLast((row) => isGap(row) && isCall(row.promise)) ?? ending("gap");
   if (gap) return { tone: "gap", text: gapHeadline(gap) };
+  const stuck = active.findLast((row) => row.phases.at(-1).trouble || row.phases.at(-1).kind === "halted");
+  if (stuck) return { tone: "gap", text: standing(stuck, now, nameOfId) };
   const running = ending("running");
   if (running) return { tone: "busy", text: runningHeadline(running) };
   const timer = ending("timer");
   if (timer) return { tone: "calm", text: sleepHeadline(timer, rows, now) };
   const waiting = ending("waiting");
-  if (waiting) return { tone: "calm", text: `${capital(nameOf(waiting.promise))}: ${phaseText(waiting.phases.at(-1), waiting, nameOfId)}` };
+  if (waiting) return { tone: "calm", text: standing(waiting, now, nameOfId) };
   const other = active[active.length - 1];
   return { tone: "calm", text: other ? `${capital(nameOf(other.promise))} is ${phaseText(other.phases.at(-1), other, nameOfId)}` : "Pending" };
 }
+
+const standing = (row, now, nameOfId) => `${capital(nameOf(row.promise))}: ${phaseText(row.phases.at(-1), row, nameOfId, now)}`;
 
 const isGap = (row) => row.phases[row.phases.length - 1].kind === "gap";
 
@@ -176,7 +141,7 @@ function gapHeadline(row) {
 function runningHeadline(row) {
   const phase = row.phases[row.phases.length - 1];
   const host = phase.step ? `A step of ${cut(shortGroup(row.group ?? ""), 24)} is at work` : `${capital(nameOf(row.promise))} runs`;
-  return `${host}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}, attempt ${phase.attempt}`;
+  return `${host}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}, attempt ${phase.attempt}${phase.step ? "" : causeText(phase)}`;
 }
 
 function sleepHeadline(row, rows, now) {

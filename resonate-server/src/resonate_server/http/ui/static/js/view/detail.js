@@ -1,11 +1,13 @@
 // Everything about one promise of the timeline: the one that is pointed at, else the one that was chosen last.
 
 import { isCall } from "../model/chain.js";
+import { originOf } from "../model/rows.js";
 import { asked, duration, fullTime } from "../text/durations.js";
-import { readable } from "../text/payloads.js";
-import { lines, shorten } from "../text/safe.js";
-import { nameOf, phaseText, stateWord } from "../text/sentences.js";
-import { bdi, byId, copy, el, stateIcon } from "./dom.js";
+import { argumentsOf, brief, failure, readable } from "../text/payloads.js";
+import { phaseText } from "../text/phases.js";
+import { lines, shorten, shortPid } from "../text/safe.js";
+import { nameOf, stateWord } from "../text/sentences.js";
+import { bdi, byId, copy, el, sayId, stateIcon } from "./dom.js";
 
 const FEW = 600;
 const MOST_IDS = 20;
@@ -13,23 +15,25 @@ const MOST_TAGS = 40;
 
 export class DetailView {
   #signature = "";
-  #expanded = new Set();
+  /** Long texts that are shown whole, and payloads that are folded; by promise and name. */
+  #whole = new Set();
+  #folded = new Set();
 
-  /** `acts(promise)` is what may be done with it. */
-  constructor({ begin, nameOfId, acts }) {
-    Object.assign(this, { begin, nameOfId, acts });
+  /** `rows()` of the chain; `acts(promise)` is what may be done with it. */
+  constructor({ begin, nameOfId, rows, acts }) {
+    Object.assign(this, { begin, nameOfId, rows, acts });
     this.node = byId("detail");
   }
 
   /** Show `row`; nothing is rebuilt unless something of it changed, so that one can read and select. */
   show(row) {
     const promise = row.promise;
-    const signature = JSON.stringify([promise, this.#expanded.size]);
+    const signature = JSON.stringify([promise, this.#whole.size]);
     if (signature === this.#signature) return;
     if (this.row?.promise.id !== promise.id) this.node.scrollTop = 0;
     this.#signature = signature;
     this.row = row;
-    const parts = [this.#head(promise), this.acts(promise), this.#facts(promise), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
+    const parts = [this.#head(promise), this.acts(promise), this.#facts(promise), this.#failure(row), this.#attempts(row), this.#payloads(promise), this.#tags(promise)];
     this.#fill(parts.filter(Boolean));
   }
 
@@ -46,14 +50,15 @@ export class DetailView {
   }
 
   #head(promise) {
-    const button = el("button", { type: "button", class: "quiet", onclick: () => copy(promise.id, button) }, "Copy id");
+    const id = bdi("", { class: "mono id middle" });
+    sayId(id, shorten(promise.id, 400));
     return el(
       "header",
       { class: "detail-head" },
       el("span", { class: "state", "data-state": promise.state }, stateIcon(promise.state), stateWord(promise.state)),
       el("strong", {}, bdi(nameOf(promise))),
-      bdi(shorten(promise.id, 400), { class: "mono id" }),
-      button,
+      id,
+      copier(promise.id, "Copy id"),
     );
   }
 
@@ -74,14 +79,24 @@ export class DetailView {
     if (!task) return [];
     return [
       ["Task", task.attempt ? `${task.state}, attempt ${task.attempt}` : task.state],
-      task.pid && ["Worker", bdi(shorten(task.pid, 80), { class: "mono" })],
+      task.pid && ["Worker", bdi(shorten(task.pid, 80), { class: "mono" }), copier(task.pid, "Copy", "Copy the worker's id")],
       task.trouble && ["Trouble", task.trouble],
-      task.retry_at && ["Offered again", this.#moment(task.retry_at)],
+      task.retry_at && ["Next attempt", this.#moment(task.retry_at)],
     ];
   }
 
   #moment(at, told = duration) {
     return el("span", { title: fullTime(at) }, `+${told(at - this.begin())}`, el("small", {}, ` ${timeOfDay(at, this.begin())}`));
+  }
+
+  /** Why it failed: type, message, and where that came from, which may be far below it. */
+  #failure(row) {
+    const told = row.promise.state === "rejected" && failure(row.promise.value);
+    if (!told) return null;
+    const origin = originOf(row, this.rows());
+    const pid = origin.phases.findLast((phase) => phase.pid)?.pid;
+    const where = `${nameOf(origin.promise)} (${shorten(origin.promise.id, 80)})${pid ? ` on worker ${shortPid(pid)}` : ""}`;
+    return section("Why it failed", facts([told.type && ["Type", bdi(told.type, { class: "mono" })], ["Message", bdi(told.message)], ["Where", bdi(where)]]));
   }
 
   #attempts(row) {
@@ -92,7 +107,7 @@ export class DetailView {
 
   #phase(phase, row) {
     const length = phase.to === null ? "until now" : duration(phase.to - phase.from);
-    const broke = phase.broken ? ", broken off" : "";
+    const broke = phase.broken && phase.kind === "running" ? ", broken off" : "";
     return el(
       "li",
       { "data-kind": phase.kind },
@@ -101,24 +116,41 @@ export class DetailView {
     );
   }
 
-  #payloads(promise) {
-    const value = promise.state === "rejected" ? "Error" : "Value";
-    return el("div", { class: "payloads" }, this.#payload("Arguments", promise.param), this.#payload(value, promise.value));
+  #payloads({ param, value, state }) {
+    const told = state === "rejected" && failure(value);
+    const error = told ? { ...value, text: told.stack || told.rest } : value;
+    return el(
+      "div",
+      { class: "payloads" },
+      this.#payload("Arguments", param && argumentsOf(param)),
+      this.#payload(state === "resolved" ? "Result" : told?.stack ? "Stack" : "Error", error),
+    );
   }
 
+  /** Under its first line. What was folded once stays so for this promise. */
   #payload(name, payload) {
-    if (!payload || !payload.text) return null;
+    if (!payload?.text) return null;
+    const key = `${this.row.promise.id}\u0000${name}`;
     const text = lines(readable(payload));
-    const whole = this.#expanded.has(`${this.row.promise.id}\u0000${name}`) || text.length <= FEW;
+    const whole = this.#whole.has(key) || text.length <= FEW;
     const pre = el("pre", { tabindex: "0", "aria-label": name });
     pre.append(whole ? text : `${text.slice(0, FEW).toWellFormed()}…`);
     const note = payload.cut ? el("small", {}, `Cut: ${payload.bytes} bytes in all`) : null;
-    return section(name, pre, whole ? null : this.#more(name), note);
+    const ontoggle = (event) => this.#folded[event.target.open ? "delete" : "add"](key);
+    return el(
+      "details",
+      { open: !this.#folded.has(key), ontoggle },
+      el("summary", {}, el("h3", {}, name), bdi(brief(payload, 80), { class: "mono" })),
+      pre,
+      copier(payload.text, "Copy", `Copy: ${name}`),
+      whole ? null : this.#more(key),
+      note,
+    );
   }
 
-  #more(name) {
+  #more(key) {
     const open = () => {
-      this.#expanded.add(`${this.row.promise.id}\u0000${name}`);
+      this.#whole.add(key);
       this.show(this.row);
     };
     return el("button", { type: "button", class: "quiet", onclick: open }, "Show more");
@@ -132,6 +164,12 @@ export class DetailView {
   }
 }
 
+/** A button that copies `text`. */
+function copier(text, label, heard = label) {
+  const button = el("button", { type: "button", class: "quiet", "aria-label": heard, onclick: () => copy(text, button) }, el("span", { class: "label" }, label));
+  return button;
+}
+
 /** The date stands there only where it is another one than the chain's. */
 function timeOfDay(at, begin) {
   const time = fullTime(at);
@@ -139,7 +177,7 @@ function timeOfDay(at, begin) {
 }
 
 function facts(pairs) {
-  return el("dl", {}, pairs.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  return el("dl", {}, pairs.filter(Boolean).map(([name, ...values]) => el("div", {}, el("dt", {}, name), el("dd", {}, values))));
 }
 
 function section(name, ...children) {

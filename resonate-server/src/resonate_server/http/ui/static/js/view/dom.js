@@ -40,6 +40,24 @@ export function say(node, text) {
   if (node.textContent !== shown) node.textContent = shown;
 }
 
+/** Show `parts` in `node`: as many as fit on its line, each of them whole. What they say together is its title elsewhere. */
+export function sayParts(node, parts) {
+  const key = parts.join("\u0000");
+  if (node.parts === key) return;
+  node.parts = key;
+  node.replaceChildren(...parts.map((part) => el("span", {}, part)));
+}
+
+/** Characters of the end that are kept of an id for which there is no room. */
+const TAIL = 6;
+
+/** Show an id in `node`: if it does not fit, its middle goes. */
+export function sayId(node, id) {
+  const chars = [...visible(id)];
+  const head = chars.length > 3 * TAIL ? chars.length - TAIL : chars.length;
+  sayParts(node, [chars.slice(0, head).join(""), chars.slice(head).join("")].filter(Boolean));
+}
+
 /** Text of unknown direction, kept from turning round what stands beside it. */
 export const bdi = (text, attributes = {}) => el("bdi", attributes, text);
 

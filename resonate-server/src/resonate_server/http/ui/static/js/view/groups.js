@@ -89,7 +89,7 @@ function updateWorker(item, worker, now) {
   say(item.querySelector(".word"), WORDS[worker.state](worker, now));
   say(item.querySelector(".held"), worker.held === null || worker.state === "gone" ? "" : `holds ${worker.held}`);
   attribute(item.querySelector(".held"), "data-some", worker.held > 0);
-  say(item.querySelector("small"), worker.state === "gone" ? "" : heardWords(now - worker.heard));
+  say(item.querySelector("small"), worker.state === "connected" ? heardWords(now - worker.heard) : "");
   attribute(item, "aria-label", `${shortGroup(worker.group)} ${shortPid(worker.pid)}, ${item.querySelector(".word").textContent}`);
 }
 

@@ -1,13 +1,10 @@
 // The list of chains: a listbox with one focus, of which only the rows in sight exist.
 
-import { activityOf } from "../model/list.js";
 import { clockTime, coarse, duration, fullTime, rough } from "../text/durations.js";
 import { shorten } from "../text/safe.js";
 import { stateWord } from "../text/sentences.js";
-import { attribute, bdi, byId, el, say, stateIcon, svg } from "./dom.js";
+import { attribute, bdi, byId, el, say, sayId, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
-
-const SPARK = { width: 60, height: 14, gap: 1 };
 
 export class ListView {
   #active = -1;
@@ -59,10 +56,9 @@ export class ListView {
       "div",
       { class: "chain", role: "option", id: `chain-row-${this.#count}` },
       el("span", { class: "chain-icon" }),
-      el("span", { class: "chain-name" }, bdi("", { class: "func" }), bdi("", { class: "id" })),
+      el("span", { class: "chain-name" }, bdi("", { class: "func" }), bdi("", { class: "id middle" })),
       el("span", { class: "chain-duration" }),
       el("span", { class: "chain-state" }),
-      spark(),
       el("time", { class: "chain-time" }),
     );
   }
@@ -81,12 +77,11 @@ export class ListView {
     attribute(row, "title", shorten(item.id, 300));
     attribute(row, "aria-label", `${item.func ?? "promise"}, ${shorten(item.id, 60)}, ${stateWord(item.state)} ${pending ? "since" : "after"} ${took}`);
     say(row.querySelector(".func"), item.func ? shorten(item.func, 60) : "promise");
-    say(row.querySelector(".id"), shorten(item.id, 80));
+    sayId(row.querySelector(".id"), shorten(item.id, 200));
     say(row.querySelector(".chain-state"), stateWord(item.state));
     say(row.querySelector(".chain-duration"), shortDuration((item.settledAt ?? now) - item.createdAt, pending));
     say(row.querySelector(".chain-time"), clockTime(item.createdAt));
     attribute(row.querySelector(".chain-time"), "title", `begun ${fullTime(item.createdAt)}`);
-    drawSpark(row.querySelector(".spark"), activityOf(item, now));
     if (index === this.#active) attribute(this.scroller, "aria-activedescendant", row.id);
   }
 
@@ -123,19 +118,4 @@ export class ListView {
 function shortDuration(ms, lasts) {
   if (ms >= 60_000) return rough(ms);
   return lasts ? coarse(ms) : duration(ms);
-}
-
-function spark() {
-  const step = SPARK.width / 12;
-  const columns = Array.from({ length: 12 }, (_, index) => svg("rect", { x: index * step, width: step - SPARK.gap, rx: 1 }));
-  return svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, "aria-hidden": "true" }, columns);
-}
-
-function drawSpark(node, heights) {
-  heights.forEach((share, index) => {
-    const height = Math.max(1.5, share * SPARK.height);
-    const column = node.children[index];
-    attribute(column, "height", height.toFixed(1));
-    attribute(column, "y", (SPARK.height - height).toFixed(1));
-  });
 }

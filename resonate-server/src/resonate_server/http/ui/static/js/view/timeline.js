@@ -1,16 +1,17 @@
 // The chosen chain as a timeline: one row per promise, its phases as stripes, and a cursor "now" while it lasts.
 
-import { expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
+import { Scale, expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
+import { fold } from "../model/fold.js";
 import { rowsOf } from "../model/rows.js";
 import { duration, fullTime, mark } from "../text/durations.js";
 import { brief } from "../text/payloads.js";
-import { ownPart, shorten, shortPid } from "../text/safe.js";
-import { gapText, headline, nameOf, rowSentence, phaseText, stateWord } from "../text/sentences.js";
-import { attribute, bdi, byId, el, icon, say, stateIcon } from "./dom.js";
+import { flagOf, markOf, phaseText } from "../text/phases.js";
+import { ownPart, shorten } from "../text/safe.js";
+import { headline, nameOf, rowSentence, stateWord } from "../text/sentences.js";
+import { barsOf, shade } from "./bars.js";
+import { attribute, bdi, byId, el, icon, say, sayId, sayParts, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
 
-/** Attempts have so many shades; they are told apart from their neighbours, not all from one another. */
-const SHADES = 4;
 const MARK_ROOM = 84;
 const SLOW = 250;
 
@@ -22,19 +23,22 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
 
 export class TimelineView {
-  #span = 0;
+  scale = new Scale();
   #frame = 0;
   #slowAt = 0;
   #focused = null;
-  #wasPending = false;
   #count = 0;
+  #folds = null;
 
   /** Since when the server is not heard of, by this machine's clock; null while it is. */
   awaySince = null;
 
-  /** `pick(row, pinned)` when a row is hovered, focused or chosen; `now()`. */
-  constructor({ pick, now }) {
-    Object.assign(this, { pick, now, chain: null, rows: [] });
+  /**
+   * `pick(row, pinned)` when a row is hovered, focused or chosen; `isLate(worker, ttl)` as the roster tells; `changed()`
+   * after rows or scale are others; `now()`.
+   */
+  constructor({ pick, isLate, changed, now }) {
+    Object.assign(this, { pick, isLate, changed, now, chain: null, all: [], rows: [], byId: new Map() });
     this.tree = byId("timeline");
     this.virtual = new Virtual({
       scroller: this.tree,
@@ -56,26 +60,37 @@ export class TimelineView {
   }
 
   #reset() {
-    this.#span = 0;
+    this.scale = new Scale();
     this.#focused = null;
-    this.#wasPending = false;
+    this.#folds?.clear();
     this.tree.scrollTop = 0;
   }
 
   refresh() {
     if (!this.chain?.root) return;
-    this.rows = rowsOf(this.chain);
-    this.byId = new Map(this.rows.map((row) => [row.promise.id, row]));
+    this.all = rowsOf(this.chain);
+    this.byId = new Map(this.all.map((row) => [row.promise.id, row]));
     this.#rescale();
     this.#drawOutages();
-    this.virtual.items = this.rows;
+    this.#showRows();
     this.#tellHeadline();
+    tellStory(this.chain.story);
     byId("timeline-cut").hidden = !this.chain.cut;
     this.#run();
   }
 
+  #showRows() {
+    this.rows = this.#folds ? fold(this.all, this.#folds, nameOf) : this.all;
+    this.virtual.items = this.rows;
+    this.changed();
+  }
+
   get begin() {
-    return this.chain.root.createdAt;
+    return this.scale.begin;
+  }
+
+  get end() {
+    return this.scale.end;
   }
 
   nameOfId = (id) => {
@@ -83,20 +98,60 @@ export class TimelineView {
     return row ? nameOf(row.promise) : shorten(id, 24);
   };
 
+  // ── what the tools do ──
+
+  /** Fold calls of one function below one caller into one row, or unfold all. */
+  set folded(is) {
+    this.#folds = is ? new Set() : null;
+    this.#showRows();
+  }
+
+  #toggle(row) {
+    if (!this.#folds.delete(row.key)) this.#folds.add(row.key);
+    this.#showRows();
+  }
+
+  /** Move on to the next of `rows`, which may be folded. */
+  jump(rows) {
+    if (!rows.length) return;
+    const at = this.all.findIndex((row) => row.promise.id === this.#focused);
+    const next = rows.find((row) => this.all.indexOf(row) > at) ?? rows[0];
+    for (let tries = 0; !this.rows.includes(next) && tries < 9; tries += 1) {
+      const folded = this.rows.find((row) => row.members && !row.isOpen && row.members.some((member) => isWithin(next, member, this.byId)));
+      if (!folded) return;
+      this.#toggle(folded);
+    }
+    this.#focus(next, true);
+    this.pick(next, true);
+  }
+
+  /** After another density: rows have another height. */
+  remeasure() {
+    this.virtual.measure();
+  }
+
+  rescaled() {
+    this.#drawAxis();
+    this.#drawOutages();
+    this.virtual.draw();
+    this.#moveNow();
+    this.changed();
+  }
+
   // ── the axis ──
 
   #rescale() {
-    const pending = this.chain.isPending;
-    const span = pending ? this.#pendingSpan() : finalSpan(this.#end() - this.begin);
-    if (span === this.#span) return;
+    this.scale.begin = this.chain.root.createdAt;
+    const whole = this.chain.isPending ? this.#pendingSpan() : finalSpan(this.#end() - this.begin);
+    if (whole === this.scale.whole) return;
     this.#glide();
-    this.#span = span;
+    this.scale.whole = whole;
     this.#drawAxis();
   }
 
   #pendingSpan() {
     const elapsed = this.now() - this.begin;
-    return runningSpan(this.#span, elapsed, expectedEnd(this.chain.promises.values(), this.begin, elapsed));
+    return runningSpan(this.scale.whole, elapsed, expectedEnd(this.chain.promises.values(), this.begin, elapsed));
   }
 
   #end() {
@@ -107,7 +162,7 @@ export class TimelineView {
 
   /** Bars glide to their places on a new scale, but never while they grow. */
   #glide() {
-    if (!this.#span) return;
+    if (!this.scale.whole) return;
     this.tree.classList.add("glide");
     clearTimeout(this.gliding);
     this.gliding = setTimeout(() => this.tree.classList.remove("glide"), 350);
@@ -115,26 +170,27 @@ export class TimelineView {
 
   #drawAxis() {
     const axis = byId("axis");
-    if (!this.#span || !axis.clientWidth) return;
+    if (!this.scale.whole || !axis.clientWidth) return;
     const count = Math.max(2, Math.floor(axis.clientWidth / MARK_ROOM));
-    const found = marks(this.#span, count);
+    const found = marks(this.scale.span, count, this.scale.from);
     axis.replaceChildren(...found.map((at) => this.#mark(at)));
-    byId("grid").replaceChildren(...found.map((at) => placed(el("i"), at / this.#span)));
+    byId("grid").replaceChildren(...found.map((at) => placed(el("i"), this.scale.share(this.begin + at))));
   }
 
   #mark(at) {
-    const share = at / this.#span;
-    const node = el("span", { class: share > 0.94 ? "mark last" : "mark", title: fullTime(this.begin + at) }, mark(at));
+    const share = this.scale.share(this.begin + at);
+    const node = el("span", { class: `mark${share > 0.94 ? " last" : share < 0.04 ? " first" : ""}`, title: fullTime(this.begin + at) }, mark(at));
     return placed(node, share);
   }
 
   /** A band across all rows for each time in which the server was away. */
   #drawOutages() {
-    byId("outages").replaceChildren(...this.chain.outages.map(({ from, to }) => {
-      const begin = Math.max(from, this.begin);
-      const node = placed(el("span", { class: "outage" }, el("b", {}, `server away ${duration(to - from)}`)), (begin - this.begin) / this.#span);
-      node.style.width = percent((to - begin) / this.#span);
-      return node;
+    byId("outages").replaceChildren(...this.chain.outages.flatMap(({ from, to }) => {
+      const part = this.scale.part(Math.max(from, this.begin), to);
+      if (!part) return [];
+      const node = placed(el("span", { class: "outage" }, el("b", {}, `server away ${duration(to - from)}`)), part.left);
+      node.style.width = percent(part.width);
+      return [node];
     }));
   }
 
@@ -145,9 +201,9 @@ export class TimelineView {
     return el(
       "div",
       { class: "row", role: "treeitem", id: `row-${this.#count}` },
-      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id" })),
+      el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id middle" })),
       el("span", { class: "row-track" }),
-      el("span", { class: "row-result" }, bdi("")),
+      el("span", { class: "row-result" }, bdi("", { class: "parts" })),
     );
   }
 
@@ -156,18 +212,26 @@ export class TimelineView {
     if (element.dataset.state !== promise.state) element.querySelector(".row-icon").replaceChildren(stateIcon(promise.state));
     attribute(element, "data-promise", promise.id);
     attribute(element, "data-state", promise.state);
+    attribute(element, "data-found", this.found?.has(promise.id));
     attribute(element, "aria-level", row.depth + 1);
     attribute(element, "aria-posinset", index + 1);
     attribute(element, "aria-setsize", this.rows.length);
+    attribute(element, "aria-expanded", row.members ? String(row.isOpen) : null);
     attribute(element, "aria-selected", String(promise.id === this.#focused));
     attribute(element, "tabindex", promise.id === (this.#focused ?? this.chain.root.id) ? "0" : "-1");
-    attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+    attribute(element, "aria-label", this.#sentence(row));
     say(element.querySelector(".row-name"), nameOf(promise));
-    say(element.querySelector(".row-id"), nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 40));
+    sayId(element.querySelector(".row-id"), row.members ? `× ${row.members.length}` : nameOf(promise) === promise.id ? "" : shorten(this.#ownPart(promise), 200));
     this.#attempt(element.querySelector(".row-attempt"), row);
     this.#guides(element.querySelector(".row-guides"), row);
-    this.#result(element.querySelector(".row-result"), promise);
+    this.#outcome(element, row);
     this.#stripes(element.querySelector(".row-track"), row);
+  }
+
+  #sentence(row) {
+    if (row.members) return `${nameOf(row.promise)}, ${barsOf(row, this)[0].parts.join("")}, ${row.isOpen ? "unfolded" : "folded"}`;
+    const flag = flagOf(row, this.isLate);
+    return `${rowSentence(row, this.now(), this.nameOfId)}${flag ? ` (${flag.words})` : ""}`;
   }
 
   /** What its id has that its parent's, or at least the root's, has not. */
@@ -176,12 +240,14 @@ export class TimelineView {
     return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
-  /** From the second attempt on, its number and shade beside the name: stripes may be too short for words. */
+  /** From the second attempt on, its number beside the name, with a mark and a shade: stripes may be too short. */
   #attempt(node, row) {
     const attempt = row.promise.task?.attempt ?? 0;
+    const latest = row.phases.findLast((phase) => phase.kind === "running");
     node.hidden = attempt < 2;
-    attribute(node, "data-shade", shade(attempt));
-    attribute(node, "title", `attempt ${attempt}`);
+    attribute(node, "data-shade", shade(latest));
+    attribute(node, "data-mark", latest && markOf(latest));
+    attribute(node, "title", latest ? phaseText(latest, row, this.nameOfId) : `attempt ${attempt}`);
     say(node, String(attempt));
   }
 
@@ -192,11 +258,15 @@ export class TimelineView {
     node.replaceChildren(...row.more.map((more, index) => el("i", { class: guide(more, index === row.more.length - 1) })));
   }
 
-  #result(node, promise) {
+  /** What became of it, or what keeps it from going on. */
+  #outcome(element, row) {
+    const { promise } = row;
+    const node = element.querySelector(".row-result");
+    const flag = flagOf(row, this.isLate);
+    attribute(element, "data-flag", flag?.kind);
     attribute(node, "data-state", promise.state);
-    const text = resultOf(promise);
-    say(node.firstChild, text);
-    attribute(node, "title", promise.state === "pending" ? null : shorten(brief(promise.value, 300), 300));
+    sayParts(node.firstChild, flag ? [flag.words] : outcomeParts(row));
+    attribute(node, "title", promise.state === "pending" || row.members ? null : shorten(brief(promise.value, 300), 300));
   }
 
   #stripes(track, row) {
@@ -212,14 +282,18 @@ export class TimelineView {
 
   #draw(node, stripe) {
     for (const [name, value] of Object.entries(stripe.attributes)) attribute(node, name, value);
-    if (node.firstChild?.classList?.contains("stripe-text")) say(node.firstChild, stripe.text);
-    node.style.left = percent((stripe.from - this.begin) / this.#span);
+    if (stripe.parts) sayParts(node.firstChild, stripe.parts);
     node.openFrom = stripe.to === null ? stripe.from : null;
-    if (stripe.width !== false) this.#widen(node, stripe.from, stripe.to ?? this.now());
+    node.isMark = stripe.mark;
+    this.#place(node, stripe.from, stripe.to ?? this.now());
   }
 
-  #widen(node, from, to) {
-    node.style.width = percent(Math.max(0, to - from) / this.#span);
+  #place(node, from, to) {
+    const part = this.scale.part(from, to);
+    node.hidden = part === null;
+    if (!part) return;
+    node.style.left = percent(part.left);
+    if (!node.isMark) node.style.width = percent(part.width);
   }
 
   // ── while it lasts ──
@@ -235,8 +309,8 @@ export class TimelineView {
   #tick() {
     this.#frame = 0;
     if (!this.chain?.isPending) return;
-    if (this.#pendingSpan() !== this.#span) this.refresh();
-    for (const node of this.tree.querySelectorAll(".stripe[data-open]")) this.#widen(node, node.openFrom, this.now());
+    if (this.#pendingSpan() !== this.scale.whole) this.refresh();
+    for (const node of this.tree.querySelectorAll(".stripe[data-open]")) this.#place(node, node.openFrom, this.now());
     this.#moveNow();
     say(byId("chain-duration"), duration(this.now() - this.begin));
     this.#everyNowAndThen();
@@ -244,11 +318,13 @@ export class TimelineView {
   }
 
   #moveNow() {
-    const elapsed = this.now() - this.begin;
-    const move = `translateX(${percent(Math.min(1, elapsed / this.#span))})`;
+    const now = this.now();
+    const share = this.scale.share(now);
+    const move = `translateX(${percent(Math.min(this.scale.isZoomed ? 2 : 1, Math.max(-1, share)))})`;
     byId("now").style.transform = move;
     byId("now-mark").style.transform = move;
-    say(byId("now-mark").firstElementChild, duration(elapsed));
+    byId("now-mark").dataset.outside = share < 0 || share > 1.01;
+    say(byId("now-mark").firstElementChild, duration(now - this.begin));
   }
 
   /** What is read rather than seen need not change with every frame. */
@@ -260,13 +336,16 @@ export class TimelineView {
     for (const row of this.rows.slice(...this.virtual.range)) {
       if (row.promise.state !== "pending") continue;
       const element = this.virtual.element(row.promise.id);
-      if (element) attribute(element, "aria-label", rowSentence(row, this.now(), this.nameOfId));
+      if (!element) continue;
+      attribute(element, "aria-label", this.#sentence(row));
+      this.#outcome(element, row);
+      if (row.promise.task?.retry_at) this.#stripes(element.querySelector(".row-track"), row);
     }
   }
 
   #tellHeadline() {
     const away = this.awaySince === null ? 0 : Date.now() - this.awaySince;
-    const told = away > NOTICEABLE ? { tone: "gap", text: `The server is away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.rows, this.now(), this.nameOfId);
+    const told = away > NOTICEABLE ? { tone: "gap", text: `The server is away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.all, this.now(), this.nameOfId);
     const root = this.chain.root;
     attribute(byId("headline"), "data-tone", told.tone);
     say(byId("headline-text"), told.text);
@@ -280,7 +359,8 @@ export class TimelineView {
     const row = element && this.rows.find((one) => this.virtual.element(one.promise.id) === element);
     if (!row) return;
     if (event.type !== "pointerover") this.#focus(row, false);
-    this.pick(row, event.type !== "pointerover");
+    if (!row.members) this.pick(row, event.type !== "pointerover");
+    else if (event.type === "click") this.#toggle(row);
   }
 
   #focus(row, move) {
@@ -296,16 +376,39 @@ export class TimelineView {
 
   #key(event) {
     const at = this.rows.findIndex((row) => row.promise.id === (this.#focused ?? this.chain?.root.id));
+    const row = this.rows[at];
+    if (row?.members && ["Enter", " ", row.isOpen ? "ArrowLeft" : "ArrowRight"].includes(event.key)) {
+      event.preventDefault();
+      this.#toggle(row);
+      return;
+    }
     const targets = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.rows.length - 1, ArrowLeft: this.#parentOf(at) };
-    const row = this.rows[targets[event.key] ?? -1];
-    if (!(event.key in targets)) return;
+    if (event.shiftKey || !(event.key in targets)) return;
     event.preventDefault();
-    if (row) this.#focus(row, true);
+    const target = this.rows[targets[event.key]];
+    if (target) this.#focus(target, true);
   }
 
   #parentOf(at) {
     return this.rows.findIndex((row) => row.promise.id === this.rows[at]?.promise.parent);
   }
+}
+
+/** Whether `row` is `member` or stands below it. */
+function isWithin(row, member, byId) {
+  const passed = new Set();
+  for (let at = row; at && !passed.has(at); at = byId.get(at.promise.parent)) {
+    if (at.promise.id === member.promise.id) return true;
+    passed.add(at);
+  }
+  return false;
+}
+
+/** The first sentence is always seen. */
+function tellStory([first = "", ...others]) {
+  byId("story").hidden = !first;
+  say(byId("story-first"), first);
+  say(byId("story-more"), others.join(" "));
 }
 
 const percent = (share) => `${(share * 100).toFixed(3)}%`;
@@ -320,79 +423,22 @@ function guide(more, isLast) {
   return more ? "branch" : "end";
 }
 
-function resultOf(promise) {
-  if (promise.state === "pending") return "";
-  if (promise.timer && promise.state === "resolved") return "over";
-  if (promise.state === "resolved" || promise.state === "rejected") return brief(promise.value, 80);
-  return stateWord(promise.state);
+/** Of one that failed, that it did stands before why: it is shown in any case. */
+function outcomeParts({ promise, members }) {
+  if (members) return outcomesOf(members);
+  if (promise.state === "pending") return [];
+  if (promise.timer && promise.state === "resolved") return ["over"];
+  if (promise.state === "resolved") return [brief(promise.value, 80)];
+  return promise.value ? [stateWord(promise.state), `: ${brief(promise.value, 80)}`] : [stateWord(promise.state)];
 }
 
-// ── stripes ──
-
-/** Everything drawn in a row's track: phases, torn edges, what a timer has yet to go, the end. */
-function barsOf(row, view) {
-  const stripes = row.phases.map((phase) => phaseStripe(phase, row, view));
-  for (const phase of row.phases) if (phase.broken && phase.to !== null) stripes.push(breakMark(phase, row, view));
-  const promise = row.promise;
-  if (promise.timer && promise.state === "pending") stripes.push(aheadStripe(promise, view));
-  if (promise.settledAt !== null) stripes.push(endMark(promise, view));
-  return stripes;
-}
-
-function phaseStripe(phase, row, view) {
-  const text = phaseText(phase, row, view.nameOfId);
-  return {
-    key: `${phase.kind}:${phase.from}`,
-    from: phase.from,
-    to: phase.to,
-    text,
-    attributes: {
-      "data-kind": phase.kind,
-      "data-attempt": phase.attempt,
-      "data-shade": phase.kind === "running" ? shade(phase.attempt) : null,
-      "data-step": phase.step,
-      "data-broken": phase.broken,
-      "data-known": String(phase.known),
-      "data-open": phase.to === null,
-      "data-reason": phase.reason || null,
-      title: title(phase, text, view),
-    },
-  };
-}
-
-const shade = (attempt) => ((Math.max(1, attempt) - 1) % SHADES) + 1;
-
-function title(phase, text, view) {
-  const from = `${phase.known ? "" : "begin not known, at the latest "}${fullTime(phase.from)}`;
-  const length = phase.to === null ? "" : `, ${duration(phase.to - phase.from)}`;
-  const after = `+${duration(phase.from - view.begin)}`;
-  return `${text}\n${after} (${from})${length}${phase.pid ? `\n${phase.kind === "waiting" ? "offered to " : ""}worker ${shortPid(phase.pid)}` : ""}`;
-}
-
-function breakMark(phase, row, view) {
-  const text = `attempt ${phase.attempt} broke off: ${gapText({ ...phase, reason: "silent" }, row.group ?? "").replace(/,.*/, "")}`;
-  return {
-    key: `broken:${phase.to}`,
-    from: phase.to,
-    to: phase.to,
-    width: false,
-    icon: "broken",
-    attributes: { "data-kind": "broken", "data-attempt": phase.attempt, title: `${text}\n+${duration(phase.to - view.begin)} (${fullTime(phase.to)})` },
-  };
-}
-
-function aheadStripe(promise, view) {
-  const end = Math.min(promise.timeoutAt, view.begin + 1e15);
-  return { key: "ahead", from: promise.createdAt, to: end, attributes: { "data-kind": "ahead", title: `due +${duration(end - view.begin)} (${fullTime(end)})` } };
-}
-
-function endMark(promise, view) {
-  const text = `${stateWord(promise.state)} +${duration(promise.settledAt - view.begin)} (${fullTime(promise.settledAt)})`;
-  return { key: "settled", from: promise.settledAt, to: promise.settledAt, width: false, attributes: { "data-kind": "settled", "data-state": promise.state, title: text } };
+/** How many of `members` came to what is worst among them. */
+function outcomesOf(members) {
+  const state = members.some(({ promise }) => promise.state === "rejected") ? "rejected" : "resolved";
+  return [`${members.filter(({ promise }) => promise.state === state).length} ${state}`];
 }
 
 function newStripe(stripe) {
-  const inside = stripe.icon ? icon(stripe.icon) : stripe.text === undefined ? null : el("span", { class: "stripe-text" });
+  const inside = stripe.icon ? icon(stripe.icon) : stripe.parts ? el("span", { class: "stripe-text parts" }) : null;
   return el("span", { class: "stripe", "data-key": stripe.key }, inside);
 }
-

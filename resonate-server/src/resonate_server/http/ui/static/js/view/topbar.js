@@ -30,6 +30,7 @@ export function askForToken(why, then) {
 }
 
 export function wireTopbar() {
+  byId("story").open = matchMedia("(min-width: 761px)").matches; // The first sentence is seen in any case.
   byId("theme").addEventListener("click", toggleTheme);
   byId("help").addEventListener("click", () => byId("help-dialog").showModal());
   byId("notice-close").addEventListener("click", () => (byId("notice").hidden = true));

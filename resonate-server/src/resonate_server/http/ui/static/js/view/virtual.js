@@ -10,11 +10,12 @@ export class Virtual {
   constructor({ scroller, canvas, key, create, update, near }) {
     Object.assign(this, { scroller, canvas, key, create, update, near });
     scroller.addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.#resize()).observe(scroller);
-    this.#resize();
+    new ResizeObserver(() => this.measure()).observe(scroller);
+    this.measure();
   }
 
-  #resize() {
+  /** Rows may have another height now. */
+  measure() {
     this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 44;
     this.draw();
   }

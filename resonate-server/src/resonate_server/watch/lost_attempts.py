@@ -1,0 +1,135 @@
+"""What the dead cannot tell: a span of OpenTelemetry for each attempt that its worker did not end.
+
+Its lease was lost, or others settled or halted the call. Workers tell of all other attempts and say nothing of these,
+so each is told once. The ids of an attempt's span follow from its promise and its number, in a worker as here, so what
+the attempt has called, and the next one, hang together with it. Loaded only where a collector is named.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from hashlib import sha256
+from typing import Final, override
+
+from msgspec import UNSET
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from resonate_server.engine import Engine
+from resonate_server.engine.decision_observer import DecisionObserver
+from resonate_server.kernel.model import Footprint, Task
+from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.protocol.requests import TaskFulfill, TaskRelease, TaskSuspend
+from resonate_server.store import Decided, View
+from resonate_server.store.errors import ReadFailed
+from resonate_server.watch.derive import chain_of
+
+OUTCOMES: Final = {
+    TaskState.PENDING: "lease lost",
+    TaskState.FULFILLED: "settled by others",
+    TaskState.HALTED: "halted",
+}
+EXPORT_MS: Final = 200
+GOODBYE_S: Final = 0.2
+
+
+class LostAttempts(DecisionObserver):
+    """Looks at what ``others`` are told of as well."""
+
+    def __init__(self, engine: Engine, others: DecisionObserver) -> None:
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # not for each time that it tries again
+        self._engine, self._others, self._ids = engine, others, _Ids()
+        resource = Resource.create({"service.name": "resonate-server"}).merge(OTELResourceDetector().detect())
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_MS))
+        self._tracer = self._provider.get_tracer("resonate_server")
+        self._held_since: dict[str, int] = {}
+        """By task, in ms; of those that were claimed before, since this server began."""
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @override
+    def decided(self, decided: Decided) -> None:
+        self._others.decided(decided)
+        for task in decided.decision.changes.tasks.values():
+            before = decided.rows.tasks.get(task.id)
+            if task.state is TaskState.ACQUIRED:
+                self._held_since.setdefault(task.id, decided.now)
+            elif before is not None and before.state is TaskState.ACQUIRED:
+                begin = self._held_since.pop(task.id, decided.now)
+                if not _is_by_holder(decided, task.id):
+                    telling = asyncio.ensure_future(self._tell(before, OUTCOMES[task.state], begin, decided.now))
+                    self._telling.add(telling)
+                    telling.add_done_callback(self._telling.discard)
+
+    @override
+    def close(self) -> None:
+        sending = threading.Thread(target=self._provider.force_flush, daemon=True)
+        sending.start()
+        sending.join(GOODBYE_S)
+
+    async def _tell(self, task: Task, outcome: str, begin: int, end: int) -> None:
+        """Times in ms, by the server's clock; collectors are told those of the machine's, as by workers."""
+        ahead = time.time_ns() - self._engine.now() * 1_000_000
+        try:
+            promise = await self._engine.read(lambda view: _promise(view, task.id))
+        except ReadFailed:  # those who need the store say so
+            return
+        if promise is None or promise.is_timer:  # SDKs drop claims of those
+            return
+        headers = {} if promise.param.headers is UNSET else promise.param.headers
+        parent = TraceContextTextMapPropagator().extract(headers, Context())
+        function = function_name(excerpt(promise.param))
+        self._ids.next = trace_id(chain_of(promise)), span_id(task.id, task.version)
+        span = self._tracer.start_span(
+            function or "attempt", parent, SpanKind.CONSUMER, start_time=begin * 1_000_000 + ahead
+        )
+        if task.version > 1:
+            before = span_id(task.id, task.version - 1)
+            span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
+        span.set_attributes({"resonate.promise.id": task.id, "resonate.function": function or ""})
+        span.set_attributes({"resonate.attempt": task.version, "resonate.outcome": outcome})
+        span.set_status(StatusCode.ERROR, f"{outcome}; it was held by {task.pid}")
+        span.end(end * 1_000_000 + ahead)
+
+
+class _Ids(IdGenerator):
+    """Hands out those of the trace, where an attempt has to begin one, and of the span."""
+
+    next = (0, 0)
+
+    @override
+    def generate_trace_id(self) -> int:
+        return self.next[0]
+
+    @override
+    def generate_span_id(self) -> int:
+        return self.next[1]
+
+
+def trace_id(origin: str) -> int:
+    """Of calls that nobody who traces has begun: one for each chain."""
+    return int.from_bytes(sha256(origin.encode()).digest()[:16])
+
+
+def span_id(promise: str, attempt: int) -> int:
+    return int.from_bytes(sha256(f"{promise}/{attempt}".encode()).digest()[:8])
+
+
+def _promise(view: View, id: str) -> Promise | None:
+    """With its parameter."""
+    return view.load(Footprint(ids=(id,), shown=(id,))).promises.get(id)
+
+
+def _is_by_holder(decided: Decided, id: str) -> bool:
+    match decided.request:
+        case TaskFulfill() | TaskRelease() | TaskSuspend() as end:
+            return end.id == id and decided.decision.answer.status == 200
+    return False

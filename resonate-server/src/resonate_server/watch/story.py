@@ -1,0 +1,285 @@
+"""What became of a chain that met a fault, in sentences that make one paragraph: who was lost and when, what was kept,
+who went on, what ran twice and why, and what it cost. Pure.
+
+Page and terminal show these sentences as they are. They tell what the phases of the chain's calls tell, so they need
+nothing but the chain; the report of the scripts says the same by the logs of the workers.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from resonate_server.protocol.records import PromiseState, times
+from resonate_server.watch.attempts import DONE_AGAIN, host_of
+from resonate_server.watch.outages import Outage
+from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+
+MAX_FAULTS = 4
+"""Of which it is told; of the others only how many they were."""
+
+MAX_NAMES = 3
+NAME_SHOWN = 40
+"""Characters of a name or a result."""
+
+NOTICEABLE_MS = 1_000
+"""A worker that was away for less time, and lost nothing by it, is not worth telling."""
+
+
+class Break(Struct, frozen=True):
+    """A call that lacked a worker. ``before`` and ``after``: what it did until then, and from then on."""
+
+    call: PromiseView
+    before: Phase | None
+    gap: Phase
+    after: Phase | None
+
+    @property
+    def broke_off(self) -> bool:
+        return self.before is not None and self.before.kind is Kind.RUNNING and self.before.broken
+
+    @property
+    def was_suspended(self) -> bool:
+        return self.before is not None and self.before.kind is Kind.SUSPENDED
+
+    @property
+    def goes_on(self) -> bool:
+        return self.after is not None and self.after.kind is Kind.RUNNING
+
+    @property
+    def is_worth_telling(self) -> bool:
+        """That there is nobody yet who ever was there is no fault."""
+        if self.broke_off or (self.was_suspended and self.gap.end is None):
+            return True
+        is_noticeable = self.gap.end is not None and self.gap.end - self.gap.begin >= NOTICEABLE_MS
+        return is_noticeable and (self.was_suspended or self.goes_on)
+
+    def delay(self, settled: dict[str, int]) -> tuple[int, int] | None:
+        """From when to when it could have run, and nobody was there. One that is suspended misses nobody until what
+        it waits for is settled."""
+        if not self.goes_on or self.after is None:
+            return None
+        begin = self.gap.begin
+        if self.was_suspended and self.before is not None:
+            begin = max([begin, *(settled[id] for id in self.before.on if id in settled)])
+        return begin, self.after.begin
+
+
+class Fault(Struct, frozen=True):
+    """What happened to the workers of ``group`` at ``at`` (ms)."""
+
+    group: str
+    at: int
+    breaks: list[Break]
+
+
+def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[str]) -> list[str]:
+    """``promises`` with their phases; ``refused``: those of which an attempt that had lost its lease wanted to tell
+    the outcome. Nothing if there was no fault."""
+    faults = _faults(promises)
+    if not promises or not (faults or outages):
+        return []
+    return [*_Story(promises, faults, outages, set(refused)).tell()]
+
+
+def _faults(promises: list[PromiseView]) -> list[Fault]:
+    """Calls of one group that lose their worker at the same moment lose the same one."""
+    found: dict[tuple[str, int], Fault] = {}
+    for call in promises:
+        if call.role is Role.CALL:
+            for each in filter(lambda each: each.is_worth_telling, _breaks(call)):
+                key = call.group or "", each.gap.begin
+                found.setdefault(key, Fault(*key, [])).breaks.append(each)
+    return sorted(found.values(), key=lambda fault: fault.at)
+
+
+def _breaks(call: PromiseView) -> Iterator[Break]:
+    phases: list[Phase | None] = [None, *call.phases, None]
+    for before, phase, after in zip(phases, phases[1:], phases[2:], strict=False):
+        if phase is not None and phase.kind is Kind.GAP:
+            yield Break(call, before, phase, after)
+
+
+def _steps_by_host(promises: list[PromiseView]) -> dict[str, list[PromiseView]]:
+    by_id = {promise.id: promise for promise in promises}
+    steps: dict[str, list[PromiseView]] = {}
+    for promise in promises:
+        if promise.role is Role.STEP and (host := host_of(promise, by_id)) is not None:
+            steps.setdefault(host.id, []).append(promise)
+    return steps
+
+
+class _Redone(Struct, frozen=True):
+    """Something that ran again from its beginning, after it had run for ``ms``."""
+
+    name: str
+    ms: int
+
+
+class _Story:
+    def __init__(
+        self, promises: list[PromiseView], faults: list[Fault], outages: list[Outage], refused: set[str]
+    ) -> None:
+        self._promises = promises
+        self._faults = faults
+        self._outages = outages
+        self._refused = refused
+        self._begin = min(promise.created_at for promise in promises)
+        self._steps = _steps_by_host(promises)
+        self._parents = {promise.parent for promise in promises}
+        self._redone = [[*self._redone_by(each)] for fault in faults for each in fault.breaks]
+
+    def tell(self) -> Iterator[str]:
+        for fault in self._faults[:MAX_FAULTS]:
+            yield self._who(fault)
+            yield from self._what_followed(fault)
+        if (more := len(self._faults) - MAX_FAULTS) > 0:
+            yield f"That happened {times(more)} more."
+        for outage in self._outages[-MAX_FAULTS:]:
+            away = f"The server itself was away for {span(outage.end - outage.begin)}, from {self._when(outage.begin)}"
+            yield f"{away}; what it had acknowledged was on disk."
+        yield from self._kept()
+        yield from self._ran_twice()
+        yield from self._cost()
+
+    def _when(self, at: int) -> str:
+        return f"{span(max(at - self._begin, 0))} after the chain began"
+
+    # ── one fault ──
+
+    def _who(self, fault: Fault) -> str:
+        broken = [each for each in fault.breaks if each.broke_off]
+        if not broken:
+            return self._nobody(fault)
+        first = broken[0]
+        assert first.before is not None
+        who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
+        what = _listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
+        if first.gap.reason == "lease":
+            return f"{who} stood still, and lost its lease {self._when(fault.at)}: it had {what} under way."
+        return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."
+
+    def _nobody(self, fault: Fault) -> str:
+        names = _listed([name_of(each.call) for each in fault.breaks])
+        if any(each.was_suspended for each in fault.breaks):
+            are = "was" if len(fault.breaks) == 1 else "were"
+            gone = f"No worker of {fault.group} was left {self._when(fault.at)}."
+            return f"{gone} {names} {are} suspended and held nothing, so nothing broke off."
+        return f"No worker of {fault.group} was there for {names} {self._when(fault.at)}."
+
+    def _what_followed(self, fault: Fault) -> Iterator[str]:
+        if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
+            yield f"{_listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
+        going_on = next((each for each in fault.breaks if each.goes_on), None)
+        if going_on is not None and going_on.after is not None:
+            after = going_on.after
+            what = f"went on with {name_of(going_on.call)} in attempt {after.attempt}"
+            yield f"Worker {short_pid(after.pid or '')} {what}, {span(after.begin - fault.at)} later."
+        elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
+            yield f"A worker was there again {span(min(ends) - fault.at)} later."
+        late = [name_of(each.call) for each in fault.breaks if each.broke_off and each.call.id in self._refused]
+        if late:
+            yield f"What the first worker sent late of {_listed(late)} was refused."
+
+    def _redone_by(self, broken: Break) -> Iterator[_Redone]:
+        """What had begun and not finished runs from its beginning. A call that has called others runs from its top,
+        too, but what it called is there already."""
+        before, after, at, call = broken.before, broken.after, broken.gap.begin, broken.call
+        if before is None or after is None or not broken.broke_off or after.reason not in DONE_AGAIN:
+            return
+        for step in self._steps.get(call.id, []):
+            if step.created_at <= at and (step.settled_at is None or step.settled_at > at):
+                yield _Redone(f"{name_of(step)}, a step of {name_of(call)},", at - max(step.created_at, before.begin))
+        if call.id not in self._parents:
+            yield _Redone(name_of(call), at - before.begin)
+
+    # ── all of it ──
+
+    def _kept(self) -> Iterator[str]:
+        """What the server knew when the first fault struck."""
+        at = min([fault.at for fault in self._faults] + [outage.begin for outage in self._outages])
+        done: list[str] = []
+        unfinished: list[str] = []
+        for call in self._promises:
+            if call.role is Role.CALL and call.created_at <= at:
+                if call.settled_at is not None and call.settled_at <= at:
+                    done.append(f"{name_of(call)}'s result {_brief(call)}")
+                else:
+                    unfinished.append(name_of(call))
+        calls = "call" if len(unfinished) == 1 else "calls"
+        kept = [f"the unfinished {calls} of {_listed(unfinished)}"] if unfinished else []
+        kept += [_listed(done)] if done else []
+        if kept:
+            yield f"The server kept {', and '.join(kept)}; no call was made a second time."
+
+    def _ran_twice(self) -> Iterator[str]:
+        if again := [redone.name for of_break in self._redone for redone in of_break]:
+            yield f"{_listed(again)} ran again from the beginning, because the first run had not finished."
+        elif self._faults and all(each.gap.end is not None for fault in self._faults for each in fault.breaks):
+            yield "Nothing that was done was done again."
+
+    def _cost(self) -> Iterator[str]:
+        root = next((each for each in self._promises if each.parent is None), self._promises[0])
+        if root.settled_at is None:
+            return
+        settled = {each.id: each.settled_at for each in self._promises if each.settled_at is not None}
+        delays = [each.delay(settled) for fault in self._faults for each in fault.breaks]
+        lost = _union([delay for delay in delays if delay is not None])
+        parts = [f"for {span(lost)} it had no worker"] if lost else []
+        twice = sum(max((redone.ms for redone in of_break), default=0) for of_break in self._redone)
+        parts += [f"{span(twice)} of work were done twice"] if twice else []
+        what = "resolved" if root.state is PromiseState.RESOLVED else "over"
+        took = f"The chain was {what} after {span(root.settled_at - root.created_at)}"
+        if parts:
+            yield f"{took}: {' and '.join(parts)}."
+        else:
+            yield f"{took}." if self._outages else f"{took}, no later than without the fault."
+
+
+# ── words ──
+
+
+def name_of(promise: PromiseView) -> str:
+    return _cut(promise.func or ("a step" if promise.role is Role.STEP else promise.id))
+
+
+def short_pid(pid: str) -> str:
+    """As on the page: generated ids differ in their first characters, chosen ones at both ends."""
+    if re.match("[0-9a-fA-F]{8}", pid):
+        return pid[:4]
+    return pid if len(pid) <= 10 else f"{pid[:5]}…{pid[-4:]}"
+
+
+def span(ms: int) -> str:
+    """A time in words, as exact as one wants to read it."""
+    if ms < 1_000:
+        return f"{ms} ms"
+    if ms < 60_000:
+        return f"{ms / 1_000:.1f} s"
+    minutes, seconds = divmod(ms // 1_000, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _brief(promise: PromiseView) -> str:
+    return "nothing" if promise.value is None else _cut(promise.value.text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= NAME_SHOWN else f"{text[: NAME_SHOWN - 1]}…"
+
+
+def _listed(words: list[str]) -> str:
+    """As a sentence has them; many are counted."""
+    shown = words if len(words) <= MAX_NAMES + 1 else [*words[:MAX_NAMES], f"{len(words) - MAX_NAMES} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _union(spans: list[tuple[int, int]]) -> int:
+    """Length of the time (ms) that at least one of ``spans`` covers."""
+    covered, until = 0, 0
+    for begin, end in sorted(spans):
+        covered += max(0, end - max(begin, until))
+        until = max(until, end)
+    return covered

@@ -1,0 +1,151 @@
+"""Spans of attempts that their workers did not end, as a receiver of OpenTelemetry's protocol gets to see them."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.basics import wait_until
+from harness.otlp import Receiver, Seen, running_receiver
+from harness.server import FAR, Client, ServerProcess
+
+TRACE, CALLER = "a" * 32, "b" * 16
+SIGNED: dict[str, Any] = {"headers": {"traceparent": f"00-{TRACE}-{CALLER}-01"}, "data": "eyJmdW5jIjogImJhciJ9"}
+"""The parameter of a call of the function bar."""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    server = ServerProcess(folder / "log", folder / "state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def id() -> str:
+    return f"call-{next(_numbers)}"
+
+
+def claim(client: Client, id: str, ttl: int = 3_600_000, **param: Any) -> None:
+    """Create a call and begin it, as a worker that nobody hears of."""
+    tags = {"resonate:target": "poll://any@group", "resonate:external": "true"}
+    data = {"id": id, "timeoutAt": FAR, "param": param, "tags": tags}
+    action = {"kind": "promise.create", "head": {}, "data": data}
+    assert client.call("task.create", pid="pid", ttl=ttl, action=action).status == 200
+
+
+def acquire(client: Client, id: str, version: int) -> None:
+    assert client.call("task.acquire", id=id, version=version, pid="pid", ttl=3_600_000).status == 200
+
+
+def told(receiver: Receiver, id: str) -> Seen:
+    """The span that tells of the only attempt at this call that there is one of."""
+    wait_until(lambda: any(span.attributes["resonate.promise.id"] == id for span in receiver.seen), f"a span of {id}")
+    (span,) = [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
+    return span
+
+
+def lose(server: ServerProcess, receiver: Receiver, id: str) -> Seen:
+    claim(server.client(), id, ttl=1_000, **SIGNED)
+    return told(receiver, id)
+
+
+def test_a_lost_lease_is_the_end_of_an_attempt(server: ServerProcess, receiver: Receiver, id: str) -> None:
+    span = lose(server, receiver, id)
+    assert (span.service, span.name, span.kind) == ("resonate-server", "bar", "CONSUMER")
+    assert (span.trace, span.parent) == (TRACE, CALLER)
+    assert span.attributes == {
+        "resonate.promise.id": id,
+        "resonate.function": "bar",
+        "resonate.attempt": 1,
+        "resonate.outcome": "lease lost",
+    }
+    assert span.failed and "pid" in span.message
+    assert span.end - span.begin >= 1_000_000_000
+
+
+def test_an_attempt_is_linked_to_the_one_before(server: ServerProcess, receiver: Receiver, id: str) -> None:
+    first = lose(server, receiver, id)
+    acquire(server.client(), id, 1)
+    server.client().call("task.halt", id=id)
+    second = receiver.wait("bar", promise_id=id, attempt=2)
+    assert second.links == ((TRACE, first.id),)
+
+
+def test_who_settles_a_call_that_is_under_way_ends_the_attempt(
+    server: ServerProcess, receiver: Receiver, id: str
+) -> None:
+    claim(server.client(), id, **SIGNED)
+    server.client().call("promise.settle", id=id, state="rejected_canceled")
+    assert told(receiver, id).attributes["resonate.outcome"] == "settled by others"
+
+
+def test_who_halts_a_task_ends_the_attempt(server: ServerProcess, receiver: Receiver, id: str) -> None:
+    claim(server.client(), id, **SIGNED)
+    server.client().call("task.halt", id=id)
+    assert told(receiver, id).attributes["resonate.outcome"] == "halted"
+
+
+def test_calls_of_a_chain_that_nobody_traces_share_a_trace(server: ServerProcess, receiver: Receiver, id: str) -> None:
+    claim(server.client(), id)
+    server.client().call("task.halt", id=id)
+    span = told(receiver, id)
+    assert (span.name, span.parent) == ("attempt", "")
+    assert span.trace != TRACE
+
+
+@pytest.mark.parametrize("end", ["fulfill", "release", "suspend"])
+def test_what_a_worker_ends_is_told_by_the_worker(server: ServerProcess, receiver: Receiver, id: str, end: str) -> None:
+    client = server.client()
+    claim(client, id, **SIGNED)
+    client.create(f"{id}-awaited")
+    data: dict[str, dict[str, Any]] = {
+        "fulfill": {"action": {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}},
+        "release": {},
+        "suspend": {
+            "actions": [
+                {"kind": "promise.register_callback", "head": {}, "data": {"awaiter": id, "awaited": f"{id}-awaited"}}
+            ]
+        },
+    }
+    assert client.call(f"task.{end}", id=id, version=1, **data[end]).status == 200
+    lose(server, receiver, f"{id}-next")
+    assert [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id] == []
+
+
+def test_an_end_that_comes_too_late_changes_nothing(server: ServerProcess, receiver: Receiver, id: str) -> None:
+    span = lose(server, receiver, id)
+    assert server.client().call("task.release", id=id, version=1).status == 409
+    lose(server, receiver, f"{id}-next")
+    assert told(receiver, id) == span
+
+
+def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path, receiver: Receiver, id: str) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url).start()
+    claim(server.client(), id, **SIGNED)
+    server.kill()
+    killed_at = time.time_ns()
+    server.start()
+    server.client().call("task.halt", id=id)
+    span = told(receiver, id)
+    assert (span.trace, span.parent) == (TRACE, CALLER)
+    assert killed_at < span.begin <= span.end
+    server.stop()
+
+
+def test_a_receiver_that_is_away_holds_up_nothing(tmp_path: Path, id: str) -> None:
+    server = ServerProcess(tmp_path / "log", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9").start()
+    claim(server.client(), id, **SIGNED)
+    assert server.client().call("task.halt", id=id).status == 200
+    assert server.stop() == 0

@@ -1,0 +1,42 @@
+"""What ``resonate tree`` draws of a chain that met a fault."""
+
+import io
+
+from rich.console import Console
+
+from resonate_server.client.calls import Call
+from resonate_server.client.drawing import Drawing
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+
+CALL = Call(
+    promise=Promise(
+        id="a", state=PromiseState.PENDING, param=EMPTY, value=EMPTY, tags={}, timeout_at=1_000_000, created_at=0
+    ),
+    task=None,
+    more=(),
+)
+
+
+def drawn(story: list[str], width: int = 80) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=width, highlight=False, emoji=False, markup=False)
+    console.print(Drawing([CALL], console, 1_000, story).whole())
+    return file.getvalue().splitlines()
+
+
+def test_the_story_is_one_paragraph_below_the_calls() -> None:
+    assert drawn(["Worker 1a42 was gone.", "[b] went on."])[-2:] == ["", "Worker 1a42 was gone. [b] went on."]
+
+
+def test_it_is_folded_where_the_terminal_ends() -> None:
+    lines = drawn(["Worker 1a42 of service-bar was gone."], width=30)
+
+    assert [line.rstrip() for line in lines[-2:]] == ["Worker 1a42 of service-bar was", "gone."]
+
+
+def test_what_steers_a_terminal_is_seen_and_does_nothing() -> None:
+    assert "\x1b" not in "".join(drawn(["a \x1b[31m red one was gone."]))
+
+
+def test_without_a_fault_nothing_stands_there() -> None:
+    assert not any("gone" in line for line in drawn([]))

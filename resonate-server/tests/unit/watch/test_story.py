@@ -1,0 +1,212 @@
+"""What is told of a chain that met a fault, by the phases of its calls: one paragraph, as page and terminal show it."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from resonate_server.protocol.payload import Payload
+from resonate_server.protocol.records import PromiseState
+from resonate_server.watch.outages import Outage
+from resonate_server.watch.story import MAX_FAULTS, short_pid, span, story
+from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+
+BAR = "service-bar"
+OLD, NEW = "1a42a9c1e77aa", "4ed9a9c1e77aa"
+
+
+def promise(id: str, begin: int, end: int | None, *phases: Phase, role: Role = Role.CALL, **more: Any) -> PromiseView:
+    """One that is settled at ``end``, if there is one; its name is the last part of its id."""
+    state = PromiseState.PENDING if end is None else PromiseState.RESOLVED
+    parent, _, name = id.rpartition(".")
+    view = PromiseView(
+        id, role, parent or None, name, f"service-{name}", state, begin, end, 90_000, None, None, {}, None, []
+    )
+    return replace(view, phases=[*phases], **more)
+
+
+def running(begin: int, end: int | None, pid: str = OLD, attempt: int = 1, **more: Any) -> Phase:
+    return Phase(Kind.RUNNING, begin, end, attempt=attempt, pid=pid, **more)
+
+
+def suspended(begin: int, end: int | None, *on: str, **more: Any) -> Phase:
+    return Phase(Kind.SUSPENDED, begin, end, attempt=1, on=[*on], **more)
+
+
+def gap(begin: int, end: int | None, reason: str = "gone", attempt: int = 1) -> Phase:
+    return Phase(Kind.GAP, begin, end, attempt=attempt, pid=OLD, reason=reason)
+
+
+FOO = promise("foo", 0, 8_000, running(0, 20, "f00f00f0"), suspended(20, 7_990, "foo.bar"))
+BAZ = promise("foo.bar.baz", 30, 50, running(32, 50, "ba2ba2ba"), value=Payload("1", cut=False, bytes=1))
+KILLED = (
+    running(10, 1_700, broken=True),
+    gap(1_700, 4_000),
+    running(4_000, 7_990, NEW, attempt=2, reason="gone", retries=1),
+)
+WORK = promise("foo.bar.work", 100, 7_980, role=Role.STEP)
+SLEEP = promise("foo.bar.sleep", 100, 6_000, role=Role.TIMER)
+
+
+def told(*promises: PromiseView, outages: tuple[Outage, ...] = (), refused: tuple[str, ...] = ()) -> list[str]:
+    return story([*promises], [*outages], refused)
+
+
+def bar(*phases: Phase, end: int | None = 7_990) -> PromiseView:
+    return promise("foo.bar", 8, end, *phases)
+
+
+def test_without_a_fault_there_is_nothing_to_tell() -> None:
+    assert told(FOO, bar(running(10, 7_990)), BAZ) == []
+
+
+def test_a_call_that_waits_for_its_first_worker_has_met_no_fault() -> None:
+    assert told(bar(gap(8, None, "nobody", attempt=0), end=None)) == []
+
+
+def test_one_that_was_given_back_when_nobody_else_was_there_has_not_lost_its_worker() -> None:
+    assert told(bar(running(10, 500), gap(500, None, "nobody"), end=None)) == []
+
+
+def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> None:
+    assert told(bar(suspended(10, 500, broken=True), gap(500, 900, "absent"), suspended(900, 7_990))) == []
+
+
+def test_killed_at_work_who_died_what_was_kept_who_went_on_what_ran_twice_and_how_long_it_took() -> None:
+    assert told(FOO, bar(*KILLED), BAZ, WORK) == [
+        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
+        "Worker 4ed9 went on with bar in attempt 2, 2.3 s later.",
+        "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
+        "work, a step of bar, ran again from the beginning, because the first run had not finished.",
+        "The chain was resolved after 8.0 s: for 2.3 s it had no worker and 1.6 s of work were done twice.",
+    ]
+
+
+def test_killed_while_it_sleeps_nothing_breaks_off_and_it_costs_nothing() -> None:
+    slept = bar(
+        suspended(20, 1_200, SLEEP.id, broken=True),
+        gap(1_200, 3_900, "absent"),
+        suspended(3_900, 6_000, SLEEP.id),
+        running(6_002, 7_990, NEW, attempt=2, reason="resumed"),
+    )
+
+    assert told(FOO, slept, BAZ, SLEEP) == [
+        "No worker of service-bar was left 1.2 s after the chain began. "
+        "bar was suspended and held nothing, so nothing broke off.",
+        "A worker was there again 2.7 s later.",
+        "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
+        "Nothing that was done was done again.",
+        "The chain was resolved after 8.0 s, no later than without the fault.",
+    ]
+
+
+def test_what_could_have_gone_on_before_a_worker_was_there_again_has_waited_for_it() -> None:
+    late = bar(
+        suspended(20, 1_200, SLEEP.id, broken=True),
+        gap(1_200, 7_500, "nobody"),
+        running(7_500, 7_990, NEW, attempt=2, reason="resumed"),
+    )
+
+    assert told(FOO, late, BAZ, SLEEP)[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
+
+
+def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_late_is_refused() -> None:
+    frozen = bar(running(10, 6_000, broken=True), gap(6_000, 6_100, "lease"), running(6_100, 7_990, NEW, 2))
+    sentences = told(FOO, frozen, refused=("foo.bar",))
+
+    assert sentences[0] == (
+        "Worker 1a42 of service-bar stood still, and lost its lease 6.0 s after the chain began: "
+        "it had bar (attempt 1) under way."
+    )
+    assert "What the first worker sent late of bar was refused." in sentences
+
+
+def test_a_call_that_calls_nobody_runs_again_itself() -> None:
+    baz = promise("foo.bar.baz", 30, 5_000, running(32, 1_000, broken=True), gap(1_000, 4_000),
+                  running(4_000, 5_000, NEW, 2, reason="gone"))  # fmt: skip
+
+    assert "baz ran again from the beginning, because the first run had not finished." in told(FOO, bar(), baz)
+
+
+def test_while_it_lasts_it_says_who_waits_for_whom_and_nothing_of_the_end() -> None:
+    pending = replace(FOO, settled_at=None)
+    dead = bar(running(10, 1_700, broken=True), gap(1_700, None), end=None)
+
+    assert told(pending, dead, BAZ) == [
+        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
+        "bar waits for a worker of service-bar.",
+        "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
+    ]
+
+
+def test_a_call_for_which_nobody_was_there_from_the_beginning() -> None:
+    called = bar(gap(8, 5_000, "nobody", attempt=0), running(5_000, 7_990, NEW))
+
+    assert told(FOO, called)[:2] == [
+        "No worker of service-bar was there for bar 8 ms after the chain began.",
+        "Worker 4ed9 went on with bar in attempt 1, 5.0 s later.",
+    ]
+
+
+def test_of_a_chain_that_nobody_may_see_nothing_is_told() -> None:
+    assert told(outages=(Outage(1_000, 4_200),)) == []
+
+
+def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
+    several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(9)]
+    sentences = told(FOO, *several)
+
+    assert sentences[0] == (
+        "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of "
+        "bar0 (attempt 1), bar1 (attempt 1), bar2 (attempt 1) and 6 more."
+    )
+    assert sum("was gone" in sentence for sentence in sentences) == 1
+
+
+def test_of_many_faults_only_the_first_are_told() -> None:
+    phases = [
+        phase
+        for n in range(MAX_FAULTS + 2)
+        for phase in (running(n * 1_000, n * 1_000 + 400, broken=True), gap(n * 1_000 + 400, n * 1_000 + 1_000))
+    ]
+    sentences = told(FOO, bar(*phases, running(6_000, 7_990, NEW, 7)))
+
+    assert sum("was gone" in sentence for sentence in sentences) == MAX_FAULTS
+    assert "That happened 2 times more." in sentences
+
+
+def test_the_server_s_own_outage_is_told_with_its_length() -> None:
+    sentences = told(FOO, bar(running(10, 7_990)), outages=(Outage(1_000, 4_200),))
+
+    assert sentences[0] == (
+        "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
+    )
+    assert sentences[-1] == "The chain was resolved after 8.0 s."
+
+
+def test_times_that_two_calls_wait_count_once() -> None:
+    several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(3)]
+
+    assert "for 2.3 s it had no worker" in told(FOO, *several)[-1]
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_240, "1.2 s"),
+        (59_999, "60.0 s"),
+        (61_000, "1 min 1 s"),
+        (7_500_000, "2 h 5 min"),
+    ],
+)
+def test_times_are_as_exact_as_one_wants_to_read_them(ms: int, words: str) -> None:
+    assert span(ms) == words
+
+
+@pytest.mark.parametrize(
+    ("pid", "shown"), [(OLD, "1a42"), ("bar-1", "bar-1"), ("a-long-name-of-a-worker-17", "a-lon…r-17")]
+)
+def test_a_worker_is_called_by_the_part_of_its_id_that_differs(pid: str, shown: str) -> None:
+    assert short_pid(pid) == shown

@@ -1,0 +1,43 @@
+"""A span for each POST: within the caller's trace, if it names one (W3C); and what the request begins is within it."""
+
+from flask import Flask, Response, g, request
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+W3C = TraceContextTextMapPropagator()
+
+
+def trace_requests(app: Flask, tracer: Tracer) -> None:
+    """To be called before other functions look at requests, so that it sees what they refuse."""
+
+    @app.before_request
+    def begin() -> None:
+        if request.method != "POST":  # a look, as a rule one of many
+            return
+        caller = {name.lower(): value for name, value in request.headers}
+        route = request.url_rule.rule if request.url_rule else ""
+        g.span = tracer.start_span(
+            f"{request.method} {route}".strip(),
+            W3C.extract(caller, Context()),
+            SpanKind.SERVER,
+            {"http.request.method": request.method, "http.route": route, "url.path": request.path},
+        )
+        g.around = attach(trace.set_span_in_context(g.span))
+
+    @app.after_request
+    def answered(response: Response) -> Response:
+        if "span" in g:
+            g.span.set_attribute("http.response.status_code", response.status_code)
+            if id := g.get("chain_id"):
+                g.span.set_attribute("resonate.promise.id", id)
+            if response.status_code >= 500:
+                g.span.set_status(StatusCode.ERROR)
+        return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        if "span" in g:
+            g.span.end()
+            detach(g.around)

@@ -1,0 +1,123 @@
+"""A receiver of spans that speaks the protocol of collectors: OTLP over HTTP, in protobuf."""
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from msgspec import Struct
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from harness.basics import wait_until
+
+
+class Seen(Struct, frozen=True):
+    """A span as it arrived; ids in hexadecimal, times in ns. ``parent`` is empty for the first span of a trace."""
+
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    kind: str
+    begin: int
+    end: int
+    failed: bool
+    message: str
+    attributes: dict[str, Any]
+    links: tuple[tuple[str, str], ...]
+    """Trace and span of each."""
+    events: tuple[str, ...]
+
+
+class Receiver:
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.seen: list[Seen] = []
+
+    def find(self, name: str, **attributes: Any) -> list[Seen]:
+        """Those of this name, with these attributes (named with ``_`` for ``.``, and without their ``resonate.``)."""
+        wanted = {f"resonate.{key.replace('_', '.')}": value for key, value in attributes.items()}
+        return [span for span in self.seen if span.name == name and wanted.items() <= span.attributes.items()]
+
+    def wait(self, name: str, **attributes: Any) -> Seen:
+        """The one span of this name, with these attributes, once it is here."""
+        wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
+        (span,) = self.find(name, **attributes)
+        return span
+
+
+@contextmanager
+def running_receiver() -> Iterator[Receiver]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    receiver = Receiver(server.server_port)
+    _Handler.take = staticmethod(receiver.seen.extend)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield receiver
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    take: Callable[[Iterator[Seen]], None]
+
+    def do_POST(self) -> None:
+        assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.take(_spans(ExportTraceServiceRequest.FromString(body)))
+        answer = ExportTraceServiceResponse().SerializeToString()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[Seen]:
+    for resource in request.resource_spans:
+        service = _values(resource.resource.attributes)["service.name"]
+        for scope in resource.scope_spans:
+            yield from (_seen(service, span) for span in scope.spans)
+
+
+def _seen(service: str, span: Span) -> Seen:
+    return Seen(
+        service,
+        span.name,
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        span.status.code == Status.STATUS_CODE_ERROR,
+        span.status.message,
+        _values(span.attributes),
+        tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
+        tuple(event.name for event in span.events),
+    )
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in attributes}
+
+
+def _value(value: AnyValue) -> Any:
+    if value.WhichOneof("value") == "array_value":
+        return [_value(each) for each in value.array_value.values]
+    return getattr(value, value.WhichOneof("value") or "string_value")

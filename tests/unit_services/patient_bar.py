@@ -1,0 +1,12 @@
+"""bar that sends no spans before its end, and then has time for that."""
+
+import os
+
+import bar
+from worker import worker
+
+os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "3600000"
+worker.SPANS_SECONDS = 60
+
+if __name__ == "__main__":
+    bar.main()

@@ -1,0 +1,206 @@
+"""One request is one trace: what a receiver of OpenTelemetry's protocol gets to see of requests and their crashes."""
+
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port, wait_until
+from harness.otlp import Receiver, Seen, running_receiver
+
+from .programs import Stack
+
+LONG = 3600
+"""Seconds that bar would spend, if the test let it."""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def variables(receiver: Receiver) -> Iterator[None]:
+    """All programs are told where it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        yield
+
+
+@pytest.fixture
+def own(stack: Stack) -> Stack:
+    """A stack in which everything runs, for a test that breaks it."""
+    stack.start_server()
+    stack.start_services()
+    return stack
+
+
+@pytest.fixture
+def id() -> str:
+    return f"chain-{secrets.token_hex(4)}"
+
+
+def attempt(receiver: Receiver, name: str, number: int, id: str) -> Seen:
+    ids = {"foo": id, "bar": f"{id}:1", "baz": f"{id}:1.1"}
+    return receiver.wait(name, promise_id=ids[name], attempt=number)
+
+
+def suspend(stack: Stack, receiver: Receiver, id: str) -> None:
+    """Begin a chain, and return once its foo and its bar have given up their tasks: else they might go on at once."""
+    stack.post({"pause": LONG}, key=id, prefer="respond-async")
+    for name in ("foo", "bar"):
+        assert attempt(receiver, name, 1, id).attributes["resonate.outcome"] == "suspended"
+
+
+def wake(stack: Stack, id: str) -> None:
+    """End the sleep of its bar."""
+    stack.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})
+
+
+def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_that_made_it(
+    running: Stack, receiver: Receiver, id: str
+) -> None:
+    assert running.post(key=id).json["message"] == 3
+    request = receiver.wait("POST /foo", promise_id=id)
+    foo, bar, baz = (attempt(receiver, name, 1, id) for name in ("foo", "bar", "baz"))
+    assert {span.trace for span in (foo, bar, baz)} == {request.trace}
+    assert [request.parent, foo.parent, bar.parent, baz.parent] == ["", request.id, foo.id, bar.id]
+    assert [span.service for span in (request, foo, bar, baz)] == [
+        "service-foo",
+        "service-foo",
+        "service-bar",
+        "service-baz",
+    ]
+    assert [span.kind for span in (request, foo)] == ["SERVER", "CONSUMER"]
+    assert request.attributes["http.response.status_code"] == 200
+    assert request.begin <= foo.begin <= bar.begin <= baz.begin < baz.end
+
+
+def test_an_attempt_tells_how_it_ended_and_what_for(running: Stack, receiver: Receiver, id: str) -> None:
+    suspend(running, receiver, id)
+    wake(running, id)
+    first, second = (attempt(receiver, "foo", number, id) for number in (1, 2))
+    assert first.attributes["resonate.awaits"] == [f"{id}:1"]
+    assert second.attributes["resonate.outcome"] == "resolved"
+    assert second.links == ((first.trace, first.id),)
+    assert not second.failed
+
+
+def test_a_request_belongs_to_the_trace_of_who_sends_it(running: Stack, receiver: Receiver, id: str) -> None:
+    trace, caller = secrets.token_hex(16), secrets.token_hex(8)
+    headers = {"Idempotency-Key": id, "traceparent": f"00-{trace}-{caller}-01"}
+    assert running.request("POST", "/foo", headers=headers).status == 200
+    request = receiver.wait("POST /foo", promise_id=id)
+    assert (request.trace, request.parent) == (trace, caller)
+    assert attempt(receiver, "baz", 1, id).trace == trace
+
+
+def test_a_caller_that_is_not_recorded_has_nothing_recorded_of_its_request(
+    running: Stack, receiver: Receiver, id: str
+) -> None:
+    headers = {"Idempotency-Key": id, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
+    assert running.request("POST", "/foo", headers=headers).status == 200
+    assert running.post(key=f"{id}-next").status == 200
+    attempt(receiver, "foo", 1, f"{id}-next")
+    assert not receiver.find("foo", promise_id=id)
+
+
+def test_a_repetition_is_linked_to_the_trace_of_the_request_that_began(
+    running: Stack, receiver: Receiver, id: str
+) -> None:
+    running.post(key=id)
+    first = receiver.wait("POST /foo", promise_id=id)
+    running.post(key=id)
+    wait_until(lambda: len(receiver.find("POST /foo", promise_id=id)) == 2, "both requests are told")
+    again = next(span for span in receiver.find("POST /foo", promise_id=id) if span.id != first.id)
+    assert again.links == ((first.trace, first.id),)
+    assert again.trace != first.trace
+
+
+def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_linked_to_it(
+    own: Stack, receiver: Receiver, id: str
+) -> None:
+    own.post({"running": LONG}, key=id, prefer="respond-async")
+    own.program("bar").wait_for("running function work")
+    baz = attempt(receiver, "baz", 1, id)
+    own.program("bar").end(signal.SIGKILL)
+    own.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})  # the work, done by others
+    own.start_worker("bar")
+    request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 1, id)
+    killed, second = (attempt(receiver, "bar", number, id) for number in (1, 2))
+    assert {span.trace for span in (baz, foo, killed, second)} == {request.trace}
+    assert (killed.parent, second.parent, baz.parent) == (foo.id, foo.id, killed.id)
+    assert (killed.service, killed.attributes["resonate.outcome"]) == ("resonate-server", "lease lost")
+    assert killed.failed
+    assert killed.begin < baz.end < killed.end < second.end
+    assert second.links == ((killed.trace, killed.id),)
+    assert second.attributes["resonate.outcome"] == "resolved"
+
+
+def test_a_step_is_a_child_of_the_attempt_that_ran_it(running: Stack, receiver: Receiver, id: str) -> None:
+    running.post({"running": 0.1}, key=id)
+    step, bar = receiver.wait("work", promise_id=f"{id}:1.2"), attempt(receiver, "bar", 1, id)
+    assert (step.parent, step.trace) == (bar.id, bar.trace)
+    assert not step.failed
+
+
+def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
+    suspend(own, receiver, id)
+    bar = attempt(receiver, "bar", 1, id)
+    own.program("server").end(signal.SIGKILL)
+    own.start_server()
+    wake(own, id)
+    request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
+    second = attempt(receiver, "bar", 2, id)
+    assert {span.trace for span in (bar, second, foo)} == {request.trace}
+    assert second.links == ((bar.trace, bar.id),)
+    assert foo.attributes["resonate.outcome"] == "resolved"
+
+
+def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, receiver: Receiver, id: str) -> None:
+    suspend(own, receiver, id)
+    request = receiver.wait("POST /foo", promise_id=id)
+    own.program("foo").kill()
+    own.start_foo()
+    wake(own, id)
+    second = attempt(receiver, "foo", 2, id)
+    assert (second.trace, second.parent) == (request.trace, request.id)
+
+
+def test_a_worker_that_is_told_to_stop_sends_its_last_spans(stack: Stack, receiver: Receiver, id: str) -> None:
+    stack.start_server()
+    bar = stack.start_worker("patient_bar")
+    stack.start_worker("baz")
+    stack.start_foo()
+    stack.post({"running": LONG}, key=id, prefer="respond-async")
+    bar.wait_for("running function work")
+    bar.end()
+    assert attempt(receiver, "bar", 1, id).attributes["resonate.outcome"] == "given back"
+
+
+def test_a_receiver_that_is_away_holds_up_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch, id: str) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    server = stack.start_server()
+    foo, bar, baz = stack.start_services()
+    assert stack.post(key=id).json["message"] == 3
+    assert [program.end()[0] for program in (bar, baz, foo, server)] == [0, 0, 0, 0]
+
+
+def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In its place stands a package that ends whoever loads it."""
+    trap = tmp_path / "trap" / "opentelemetry" / "__init__.py"
+    trap.parent.mkdir(parents=True)
+    trap.write_text("raise SystemExit('loaded')")
+    monkeypatch.syspath_prepend(str(trap.parents[1]))
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    stack.start_server()
+    stack.start_services()
+    assert stack.post({"running": 0.1}).json["message"] == 3
+    for name in ("bar", "foo"):
+        stack.start_worker(name, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", FOO_PORT=str(free_port())).wait_for(
+            "loaded"
+        )

@@ -1,0 +1,137 @@
+"""Calls from programs with and without an event loop of their own: real programs, a real server."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.process import Process
+from harness.server import ServerProcess
+
+SHOP = """
+from worker import Worker, log_run
+
+async def order(ctx, item, count=1):
+    log_run(ctx)
+    return f"{count} {item}"
+
+async def fail(ctx):
+    raise ValueError("sold out")
+
+Worker("shop", order, fail).run()
+"""
+
+
+class Shop:
+    """A server, a worker of the group ``shop``, and programs that call it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = ServerProcess(folder / "server.log").start()
+        (folder / "shop.py").write_text(SHOP)
+        command = [sys.executable, str(folder / "shop.py")]
+        self.worker = Process(command, folder / "shop.log", {"RESONATE_URL": self.server.url})
+        self.worker.launch()
+
+    def output(self, program: str) -> str:
+        """What a program prints that has a caller."""
+        program = f"import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n{program}"
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=self.worker.env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def runs(self, id: str) -> int:
+        return self.worker.output().count(f"running function order  promise={id} ")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    yield shop
+    shop.worker.stop()
+    shop.server.stop()
+
+
+def test_a_script_gets_the_result(shop: Shop) -> None:
+    assert shop.output("print(shop.call('script', 'order', 'tea', count=2).result())") == "2 tea\n"
+
+
+def test_a_program_with_an_event_loop_awaits_the_result(shop: Shop) -> None:
+    program = """
+async def main():
+    return await asyncio.wrap_future(shop.call('loop', 'order', 'tea'))
+print(asyncio.run(main()))
+"""
+    assert shop.output(program) == "1 tea\n"
+
+
+def test_the_same_id_is_the_same_call_within_a_program_and_in_the_next_one(shop: Shop) -> None:
+    program = "print({future.result() for future in [shop.call('same', 'order', 'tea') for _ in range(20)]})"
+    assert [shop.output(program) for _ in range(2)] == ["{'1 tea'}\n"] * 2
+    assert shop.runs("same") == 1
+
+
+def test_threads_share_one_connection(shop: Shop) -> None:
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(20) as threads:
+    print(len(set(threads.map(lambda n: shop.call(f'thread-{n}', 'order', f'tea-{n}').result(), range(20)))))
+"""
+    before = shop.server.output().count("worker connected: shop-callers/")
+    assert shop.output(program) == "20\n"
+    assert shop.server.output().count("worker connected: shop-callers/") == before + 1
+
+
+def test_a_program_may_fork_before_its_first_call(shop: Shop) -> None:
+    program = """
+children = []
+for number in range(2):
+    if not (child := os.fork()):
+        print(shop.call(f'fork-{number}', 'order', 'tea').result(), flush=True)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+    assert shop.output(program) == "1 tea\n1 tea\n"
+
+
+CAUGHT = """
+try:
+    {call}.result()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_function_that_failed_is_told_by_its_message(shop: Shop) -> None:
+    assert shop.output(CAUGHT.format(call="shop.call('fails', 'fail')")) == "ApplicationError sold out\n"
+
+
+def test_a_call_that_nobody_serves_ends_at_its_deadline(shop: Shop) -> None:
+    program = f"from datetime import timedelta\nnobody = Caller('nobody', timedelta(seconds=1)){CAUGHT}"
+    assert shop.output(program.format(call="nobody.call('late', 'order')")).startswith("ResonateTimeoutError")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [("'large', 'order', 'x' * 5_000_000", "Maximum request body size"), ("'tea:1', 'order'", "InvalidIdError")],
+    ids=["by the server", "by the SDK"],
+)
+def test_a_call_that_is_refused_raises(shop: Shop, call: str, reason: str) -> None:
+    assert reason in shop.output(CAUGHT.format(call=f"shop.call({call})"))
+
+
+def test_whoever_stops_waiting_disturbs_nobody_who_waits_for_the_same_call(shop: Shop) -> None:
+    program = """
+for number in range(20):
+    id = f'left-{number}'
+    early, late = shop.call(id, 'order', 'tea'), shop.call(id, 'order', 'tea')
+    time.sleep(number / 5_000)
+    early.cancel()
+    assert late.result(timeout=50) == '1 tea'
+print('done')
+"""
+    assert shop.output(program) == "done\n"

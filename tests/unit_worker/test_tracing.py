@@ -1,0 +1,408 @@
+"""What a worker makes of what passes between the SDK and a server: attempts as spans, and who caused them."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from harness.otlp import Receiver, running_receiver
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import format_span_id, format_trace_id
+from resonate.error import Suspended
+from resonate.send import TaskRef
+
+from resonate_server.watch import lost_attempts
+from worker.tracing import Ids, Tracing, make_provider, span_id, trace_id
+
+TRACE, CALLER = 0xA << 124, 0xB << 60
+TRACEPARENT = f"00-{format_trace_id(TRACE)}-{format_span_id(CALLER)}-01"
+
+
+class Server:
+    """Keeps what was asked, and answers as a test wants."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer = ""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
+        self.asked.append(req)
+        return self.answer
+
+
+class Traced:
+    """The network of a worker, and the spans that have ended."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider(id_generator=Ids())
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.server = Server()
+        self.tracing = Tracing(self.server, provider)
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self._exporter.get_finished_spans()
+
+    async def ask(self, kind: str, status: int = 200, said: Any = None, **data: Any) -> None:
+        self.server.answer = json.dumps({"kind": kind, "head": {"status": status}, "data": said or {}})
+        await self.tracing.send(json.dumps({"kind": kind, "head": {}, "data": data}))
+
+    async def claim(self, id: str, version: int = 1, traceparent: str = TRACEPARENT, **tags: str) -> TaskRef:
+        named = {f"resonate:{name}": text for name, text in tags.items()}
+        param = {"headers": {"traceparent": traceparent}} if traceparent else {}
+        promise = {"id": id, "state": "pending", "timeoutAt": 1, "tags": named, "param": param}
+        task = {"id": id, "state": "acquired", "version": version}
+        await self.ask(
+            "task.acquire", said={"task": task, "promise": promise, "preload": []}, id=id, version=version - 1
+        )
+        return TaskRef(id=id, version=version)
+
+    async def fulfill(self, task: TaskRef, state: str = "resolved", status: int = 200) -> None:
+        action = {"kind": "promise.settle", "data": {"id": task.id, "state": state}}
+        await self.ask("task.fulfill", status, id=task.id, version=task.version, action=action)
+
+    def created(self) -> dict[str, Any]:
+        """The parameter of the promise that was asked for last."""
+        data = json.loads(self.server.asked[-1])["data"]
+        param: dict[str, Any] = (data["action"]["data"] if "action" in data else data)["param"]
+        return param
+
+
+@pytest.fixture
+def traced() -> Traced:
+    return Traced()
+
+
+@pytest.fixture(autouse=True)
+def outside() -> Iterator[None]:
+    """No test begins within a span, nor leaves one behind."""
+    assert not trace.get_current_span().get_span_context().is_valid
+    yield
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def ids(span: ReadableSpan) -> tuple[int, int, int | None]:
+    """Of the trace, the span and its parent."""
+    context = span.get_span_context()
+    assert context is not None
+    return context.trace_id, context.span_id, span.parent.span_id if span.parent else None
+
+
+def outcome(span: ReadableSpan) -> tuple[Any, bool]:
+    assert span.attributes is not None
+    return span.attributes["resonate.outcome"], not span.status.is_ok
+
+
+# ── ids ──
+
+
+def test_each_attempt_has_an_id_of_its_own() -> None:
+    assert len({span_id("a", 1), span_id("a", 2), span_id("b", 1), span_id("a/1", 1)}) == 4
+
+
+@pytest.mark.parametrize("id", ["a", "chain:1.2", "Grüße/1"])
+def test_the_server_derives_the_same_ids(id: str) -> None:
+    assert lost_attempts.span_id(id, 7) == span_id(id, 7)
+    assert lost_attempts.trace_id(id) == trace_id(id)
+
+
+async def test_an_attempt_is_a_child_of_what_the_promise_names(traced: Traced) -> None:
+    await traced.fulfill(await traced.claim("a"))
+    assert [ids(span) for span in traced.spans] == [(TRACE, span_id("a", 1), CALLER)]
+
+
+@pytest.mark.parametrize("traceparent", ["", "none of ours"])
+async def test_calls_of_a_chain_that_nobody_traces_share_a_trace(traced: Traced, traceparent: str) -> None:
+    for id in ("a", "a:1"):
+        await traced.fulfill(await traced.claim(id, traceparent=traceparent, origin="a"))
+    assert [ids(span) for span in traced.spans] == [(trace_id("a"), span_id(id, 1), None) for id in ("a", "a:1")]
+
+
+async def test_an_attempt_is_linked_to_the_one_before(traced: Traced) -> None:
+    await traced.fulfill(await traced.claim("a", version=3))
+    (link,) = traced.spans[0].links
+    assert (link.context.trace_id, link.context.span_id) == (TRACE, span_id("a", 2))
+
+
+# ── ends ──
+
+
+@pytest.mark.parametrize(("state", "is_failure"), [("resolved", False), ("rejected", True)])
+async def test_a_fulfilled_attempt(traced: Traced, state: str, is_failure: bool) -> None:
+    await traced.fulfill(await traced.claim("a"), state)
+    assert outcome(traced.spans[0]) == (state, is_failure)
+
+
+async def test_a_suspended_attempt_tells_what_it_waits_for(traced: Traced) -> None:
+    task = await traced.claim("a")
+    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
+    await traced.ask("task.suspend", 300, id="a", version=1, actions=actions)
+    assert not traced.spans, "it goes on"
+    await traced.ask("task.suspend", id=task.id, version=1, actions=actions)
+    assert outcome(traced.spans[0]) == ("suspended", False)
+    assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
+
+
+async def test_an_attempt_that_comes_to_nothing_tells_why(traced: Traced) -> None:
+    await traced.claim("a")
+    await traced.ask("task.release", id="a", version=1, reason="no such function")
+    assert outcome(traced.spans[0]) == ("given back", True)
+    assert traced.spans[0].status.description == "no such function"
+
+
+async def test_an_attempt_that_ends_with_its_worker_is_no_failure(traced: Traced) -> None:
+    await traced.claim("a")
+    await traced.ask("task.release", id="a", version=1)
+    assert outcome(traced.spans[0]) == ("given back", False)
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_an_attempt_that_lost_its_lease_is_for_the_server_to_tell(traced: Traced, status: int) -> None:
+    task = await traced.claim("a")
+    await traced.fulfill(task, status=status)
+    await traced.fulfill(task)
+    assert not traced.spans
+
+
+async def test_an_end_that_is_refused_is_none_yet(traced: Traced) -> None:
+    task = await traced.claim("a")
+    await traced.fulfill(task, status=413)
+    await traced.ask("task.release", id="a", version=1, reason="too large")
+    assert [outcome(span) for span in traced.spans] == [("given back", True)]
+
+
+async def test_two_attempts_at_once_are_two_spans(traced: Traced) -> None:
+    tasks = [await traced.claim("a", version) for version in (1, 2)]
+    for task in tasks:
+        await traced.fulfill(task)
+    assert [ids(span)[1] for span in traced.spans] == [span_id("a", 1), span_id("a", 2)]
+
+
+async def test_what_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
+    await traced.fulfill(await traced.claim("a", timer="true"))
+    assert not traced.spans
+
+
+@pytest.mark.parametrize("answer", ["", "null", "{}", '{"head": {"status": 409}, "data": "a is acquired"}'])
+async def test_what_is_no_grant_passes(traced: Traced, answer: str) -> None:
+    traced.server.answer = answer
+    for kind in ("task.acquire", "task.suspend"):
+        asked = json.dumps({"kind": kind, "data": {"id": "a", "version": 1}})
+        assert await traced.tracing.send(asked) == answer
+    assert not traced.spans
+
+
+# ── runs ──
+
+
+async def test_an_attempt_is_named_after_its_function(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with traced.tracing.surround("bar", "a", task):
+        pass
+    await traced.fulfill(task)
+    assert traced.spans[0].name == "bar"
+    assert traced.spans[0].attributes == {
+        "resonate.promise.id": "a",
+        "resonate.attempt": 1,
+        "resonate.function": "bar",
+        "resonate.outcome": "resolved",
+    }
+
+
+async def test_a_function_that_succeeds_in_the_end_has_not_failed(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with pytest.raises(ValueError, match="at first"), traced.tracing.surround("bar", "a", task):
+        raise ValueError("at first")
+    with traced.tracing.surround("bar", "a", task):
+        pass
+    await traced.fulfill(task)
+    assert [event.name for event in traced.spans[0].events] == ["exception"]
+    assert outcome(traced.spans[0]) == ("resolved", False)
+
+
+async def test_a_step_is_a_span_for_each_try_within_its_attempt(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with traced.tracing.surround("bar", "a", task):
+        with pytest.raises(ValueError, match="at first"), traced.tracing.surround("work", "a:1", task):
+            raise ValueError("at first")
+        with traced.tracing.surround("work", "a:1", task):
+            pass
+    assert [(span.name, ids(span)[2], span.status.is_ok) for span in traced.spans] == [
+        ("work", span_id("a", 1), False),
+        ("work", span_id("a", 1), True),
+    ]
+
+
+async def test_a_step_that_waits_has_not_failed(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with pytest.raises(Suspended), traced.tracing.surround("work", "a:1", task):
+        raise Suspended
+    assert traced.spans[0].status.is_ok and not traced.spans[0].events
+
+
+def test_a_run_without_a_claim_goes_on_untold(traced: Traced) -> None:
+    with traced.tracing.surround("bar", "a", TaskRef(id="a", version=1)):
+        pass
+    assert not traced.spans
+
+
+# ── calls ──
+
+CREATION: dict[str, Any] = {"id": "a:1", "param": {"data": "e30="}, "tags": {}}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "promise.create": CREATION,
+    "task.create": {"pid": "p", "ttl": 1, "action": {"kind": "promise.create", "data": CREATION}},
+    "task.fence": {"id": "a", "version": 1, "action": {"kind": "promise.create", "data": CREATION}},
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_what_a_function_calls_names_its_attempt(traced: Traced, kind: str) -> None:
+    task = await traced.claim("a")
+    with traced.tracing.surround("bar", "a", task):
+        await traced.ask(kind, **REQUESTS[kind])
+    headers = {"traceparent": f"00-{format_trace_id(TRACE)}-{format_span_id(span_id('a', 1))}-01"}
+    assert traced.created() == {"data": "e30=", "headers": headers}
+
+
+async def test_a_span_of_the_functions_own_is_the_parent_of_what_is_called_within(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with traced.tracing.surround("bar", "a", task), traced.tracing.tracer.start_as_current_span("own"):
+        await traced.ask("task.fence", **REQUESTS["task.fence"])
+    (own,) = traced.spans
+    assert traced.created()["headers"]["traceparent"].split("-")[2] == format_span_id(ids(own)[1])
+    assert ids(own)[2] == span_id("a", 1)
+
+
+async def test_a_context_that_is_there_stays(traced: Traced) -> None:
+    task = await traced.claim("a")
+    param = {"data": "e30=", "headers": {"traceparent": TRACEPARENT, "other": "kept"}}
+    with traced.tracing.surround("bar", "a", task):
+        await traced.ask("promise.create", **(CREATION | {"param": param}))
+    assert traced.created() == param
+
+
+async def test_other_headers_stay_beside_it(traced: Traced) -> None:
+    task = await traced.claim("a")
+    with traced.tracing.surround("bar", "a", task):
+        await traced.ask("promise.create", **(CREATION | {"param": {"headers": {"other": "kept"}}}))
+    assert traced.created()["headers"].keys() == {"other", "traceparent"}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_outside_of_a_span_a_request_passes_as_it_is(traced: Traced, kind: str) -> None:
+    await traced.ask(kind, **REQUESTS[kind])
+    assert "headers" not in traced.created()
+
+
+async def test_other_requests_pass_as_they_are(traced: Traced) -> None:
+    task = await traced.claim("a")
+    asked = '{ "kind": "task.fence", "data": { "action": {"kind": "promise.settle", "data": {"id": "a:1"}} } }'
+    with traced.tracing.surround("bar", "a", task):
+        await traced.tracing.send(asked)
+    assert traced.server.asked[-1] == asked
+
+
+async def test_who_joins_a_call_is_linked_to_who_began_it(traced: Traced) -> None:
+    with traced.tracing.tracer.start_as_current_span("repetition"):
+        traced.tracing.join({"traceparent": TRACEPARENT})
+        traced.tracing.join({})
+        traced.tracing.join(None)
+    (link,) = traced.spans[0].links
+    assert (link.context.trace_id, link.context.span_id) == (TRACE, CALLER)
+
+
+# ── the way to the collector ──
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> Iterator[Callable[..., TracerProvider]]:
+    """What functions find that make spans of their own, with these variables."""
+    made: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", made.append)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+
+    def provide(**variables: str) -> TracerProvider:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        provider = make_provider("group", "pid")
+        assert made[-1] is provider
+        return provider
+
+    yield provide
+    for provider in made:
+        provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("variables", "service"),
+    [
+        ({}, "group"),
+        ({"OTEL_SERVICE_NAME": "named"}, "named"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=described"}, "described"),
+    ],
+)
+def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
+    provided: Callable[..., TracerProvider], receiver: Receiver, variables: dict[str, str], service: str
+) -> None:
+    provider = provided(**variables)
+    provider.get_tracer("test").start_span(f"of {service}").end()
+    assert receiver.wait(f"of {service}").service == service
+
+
+def test_how_often_spans_are_sent_can_be_chosen(provided: Callable[..., TracerProvider], receiver: Receiver) -> None:
+    provider = provided(OTEL_BSP_SCHEDULE_DELAY="3600000")
+    provider.get_tracer("test").start_span("kept").end()
+    other = provided(OTEL_BSP_SCHEDULE_DELAY="1")
+    other.get_tracer("test").start_span("sent").end()
+    receiver.wait("sent")
+    assert not receiver.find("kept")
+
+
+# ── the end ──
+
+
+class Collector(InMemorySpanExporter):
+    """Takes nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lets = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.lets.wait()
+        return super().export(spans)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.lets.set()
+
+
+def test_at_the_end_what_has_ended_is_sent_for_as_long_as_there_is_time(collector: Collector) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(collector, schedule_delay_millis=3_600_000))
+    tracing = Tracing(Server(), provider)
+    tracing.tracer.start_span("last").end()
+    tracing.flush(0.01)
+    assert not collector.get_finished_spans()
+    collector.lets.set()
+    tracing.flush(60)
+    assert [span.name for span in collector.get_finished_spans()] == ["last"]

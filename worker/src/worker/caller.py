@@ -1,0 +1,51 @@
+"""Calls from a program that has an event loop of its own, or none: a web application, a script."""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any
+
+from worker.settings import Settings
+from worker.worker import RunningWorker, Worker
+
+DEADLINE = timedelta(days=1)
+
+
+class Caller:
+    """Calls the functions of one group.
+
+    The SDK's event loop runs in a thread, from the first call on: a program may fork before.
+    """
+
+    def __init__(self, target: str, timeout: timedelta = DEADLINE) -> None:
+        """`timeout`: how long after its begin a call may be settled."""
+        self._target, self._timeout = target, timeout
+        self._settings = Settings.from_environment()
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: RunningWorker | None = None
+
+    def call(self, id: str, function: str, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Begin a call, or join the one that has this id, and wait for its result. Cancelling it ends the wait alone.
+
+        The future raises the SDK's `ApplicationError`, with the message of a function that failed, its
+        `ResonateTimeoutError` after the deadline, and another `ResonateError` if the call is refused.
+        """
+        return asyncio.run_coroutine_threadsafe(self._call(id, function, *args, **kwargs), self._started())
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()
+            return self._loop
+
+    async def _call(self, id: str, function: str, *args: Any, **kwargs: Any) -> Any:
+        if self._running is None:
+            self._running = RunningWorker(Worker(f"{self._target}-callers"), self._settings)
+        target = self._running.resonate.options(target=self._target, timeout=self._timeout)
+        handle = target.rpc(id, function, *args, **kwargs)
+        # The result of a call that was refused never comes. Shielded: the SDK does not bear to be cancelled here.
+        await asyncio.shield(handle.id())
+        return await handle.result()

@@ -1,0 +1,202 @@
+"""One request, one trace: what this worker does, as spans of OpenTelemetry. Loaded only if `Settings.tracing` says so.
+
+The context travels in the header `traceparent` (W3C) of a promise's parameter: whoever creates a promise puts the span
+there in which that happens, and each attempt at the call is a child of it. Steps are children of their attempt, one for
+each try. The id of an attempt's span follows from promise and attempt, so the next attempt can link to it although its
+worker was killed. What its worker does not end, the server does, and tells (`watch/lost_attempts.py` there).
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Any, Final, override
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AnyValue
+from resonate.send import TaskRef
+from resonate.transport import Response
+from resonate.types import PromiseRecord, TaskRecord
+from resonate_base.connections import Network
+
+from worker.leases import CLAIMS, GIVES_UP
+from worker.runs import LEASE_IS_GONE
+
+W3C: Final = TraceContextTextMapPropagator()
+EXPORT_MS: Final = 200
+"""A worker that is killed takes the spans with it that ended this recently; OpenTelemetry's own default is 5 s."""
+
+_given: ContextVar[tuple[int, int] | None] = ContextVar("_given", default=None)
+
+
+class Ids(RandomIdGenerator):
+    """Random, except for attempts: ids of their trace, where it is theirs to begin one, and of their span."""
+
+    @override
+    def generate_trace_id(self) -> int:
+        return given[0] if (given := _given.get()) else super().generate_trace_id()
+
+    @override
+    def generate_span_id(self) -> int:
+        return given[1] if (given := _given.get()) else super().generate_span_id()
+
+
+def trace_id(origin: str) -> int:
+    """Of calls that nobody who traces has begun: one for each chain."""
+    return int.from_bytes(sha256(origin.encode()).digest()[:16])
+
+
+def span_id(promise: str, attempt: int) -> int:
+    return int.from_bytes(sha256(f"{promise}/{attempt}".encode()).digest()[:8])
+
+
+def make_provider(group: str, pid: str) -> TracerProvider:
+    """As OpenTelemetry's variables say; the service is named after the group unless they do that."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # not of what is tried again
+    own = Resource.create({"service.name": group, "service.instance.id": pid})
+    provider = TracerProvider(
+        resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False, id_generator=Ids()
+    )
+    delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else EXPORT_MS
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=delay))
+    trace.set_tracer_provider(provider)  # for what functions, and libraries that they use, tell themselves
+    return provider
+
+
+class Tracing:
+    """A network of the SDK that reads attempts off the requests that pass through another one."""
+
+    def __init__(self, network: Network, provider: TracerProvider) -> None:
+        self._network, self._provider = network, provider
+        self.tracer = provider.get_tracer("worker")
+        self._attempts: dict[TaskRef, Span] = {}
+
+    async def start(self) -> None:
+        await self._network.start()
+
+    async def stop(self) -> None:
+        await self._network.stop()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        request = msgspec.json.decode(req)
+        kind, data = request["kind"], request["data"]
+        if (creation := _creation(request)) is not None and _sign(creation):
+            req = msgspec.json.encode(request).decode()
+        answer = await self._network.send(req, headers)
+        if kind in CLAIMS | GIVES_UP:
+            with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+                self._note(kind, data, msgspec.json.decode(answer, type=Response))
+        return answer
+
+    @contextmanager
+    def surround(self, function: str, id: str, task: TaskRef) -> Iterator[None]:
+        """A run of a function, for the promise `id`: what it calls, and other spans that it makes, belong to it."""
+        attributes = _attributes(id, task.version) | {"resonate.function": function}
+        if id != task.id:
+            with self.tracer.start_as_current_span(function, attributes=attributes):
+                yield
+        elif (attempt := self._attempts.get(task)) is None:
+            yield
+        else:
+            attempt.update_name(function)
+            attempt.set_attributes(attributes)
+            with trace.use_span(attempt, set_status_on_exception=False):  # it may be tried again, and succeed
+                yield
+
+    def join(self, headers: Mapping[str, str] | None) -> None:
+        """Link the current span to the one in which a promise was created, by the headers of its parameter."""
+        begun_in = trace.get_current_span(W3C.extract(headers or {}, Context()))
+        trace.get_current_span().add_link(begun_in.get_span_context())
+
+    def flush(self, seconds: float) -> None:
+        """Have the spans that have ended sent, for at most that long."""
+        sending = threading.Thread(target=self._provider.force_flush, daemon=True)
+        sending.start()
+        sending.join(seconds)
+
+    def _note(self, kind: str, asked: dict[str, Any], answer: Response) -> None:
+        status = answer.head.status
+        if kind in CLAIMS:
+            claim = msgspec.convert(answer.data, _Claim)
+            is_timer = claim.promise.tags.get("resonate:timer") == "true"  # the SDK drops these
+            if claim.task.state == "acquired" and not is_timer:
+                task = TaskRef(id=claim.task.id, version=claim.task.version)
+                self._attempts[task] = self._begin(task, claim.promise)
+        elif status in {HTTPStatus.OK, *LEASE_IS_GONE}:
+            attempt = self._attempts.pop(TaskRef(id=asked["id"], version=asked["version"]), None)
+            if attempt is not None and status == HTTPStatus.OK:
+                _end(attempt, kind, asked)
+
+    def _begin(self, task: TaskRef, promise: PromiseRecord) -> Span:
+        """Named after its function as soon as that runs."""
+        parent = W3C.extract(promise.param.headers or {}, Context())
+        token = _given.set((trace_id(promise.tags.get("resonate:origin", task.id)), span_id(task.id, task.version)))
+        try:
+            span = self.tracer.start_span("attempt", parent, SpanKind.CONSUMER, _attributes(task.id, task.version))
+        finally:
+            _given.reset(token)
+        if task.version > 1:
+            before = span_id(task.id, task.version - 1)
+            span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
+        return span
+
+
+class _Claim(msgspec.Struct):
+    """What the answer to one says, unless it is refused."""
+
+    task: TaskRecord
+    promise: PromiseRecord
+
+
+def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
+    return {"resonate.promise.id": promise, "resonate.attempt": attempt}
+
+
+def _creation(request: Any) -> dict[str, Any] | None:
+    """The promise that is to be created, if that is asked."""
+    match request:
+        case {"kind": "promise.create", "data": dict(creation)}:
+            return creation
+        case {"data": {"action": {"kind": "promise.create", "data": dict(creation)}}}:
+            return creation
+    return None
+
+
+def _sign(creation: dict[str, Any]) -> bool:
+    """Put the current span into its headers, unless there is no span, or one stands there already."""
+    carrier: dict[str, str] = {}
+    W3C.inject(carrier)
+    param = creation.setdefault("param", {})
+    given = param.get("headers") or {}
+    if not carrier or "traceparent" in given:
+        return False
+    param["headers"] = given | carrier
+    return True
+
+
+def _end(attempt: Span, kind: str, asked: dict[str, Any]) -> None:
+    match kind:
+        case "task.fulfill":
+            outcome = asked["action"]["data"]["state"]
+        case "task.suspend":
+            outcome = "suspended"
+            attempt.set_attribute("resonate.awaits", [action["data"]["awaited"] for action in asked["actions"]])
+        case _:
+            outcome = "given back"
+    attempt.set_attribute("resonate.outcome", outcome)
+    if outcome == "rejected" or "reason" in asked:
+        attempt.set_status(StatusCode.ERROR, asked.get("reason"))
+    attempt.end()
