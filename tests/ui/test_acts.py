@@ -109,6 +109,7 @@ class TestSettling:
         tab = open_tab(demo.page, viewport={"width": 390, "height": 800})
         ask_for_approval(demo, tab, id)
         tab.find("#detail [data-act=approve]").click()
+        expect(tab.find("#act-do")).to_be_visible()
         box = tab.find("#act").bounding_box()
         assert box is not None
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390

@@ -71,7 +71,7 @@ def sdk() -> Iterator[None]:
 
 
 def connect(url: str, *, offers_faults: bool = False) -> Chains:
-    settings = Settings(url, None, timedelta(seconds=60), 64, None, offers_faults)
+    settings = Settings(url, None, timedelta(seconds=60), 64, None, offers_faults=offers_faults)
     return Chains(Worker(f"foo-{next(_numbers)}", foo), settings)
 
 

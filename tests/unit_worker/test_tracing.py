@@ -2,10 +2,11 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from harness.otlp import Receiver, running_receiver
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
@@ -15,7 +16,7 @@ from resonate.error import Suspended
 from resonate.send import TaskRef
 
 from resonate_server.watch import lost_attempts
-from worker.tracing import Ids, Tracing, span_id, trace_id
+from worker.tracing import Ids, Tracing, make_provider, span_id, trace_id
 
 TRACE, CALLER = 0xA << 124, 0xB << 60
 TRACEPARENT = f"00-{format_trace_id(TRACE)}-{format_span_id(CALLER)}-01"
@@ -309,6 +310,68 @@ async def test_other_requests_pass_as_they_are(traced: Traced) -> None:
     with traced.tracing.surround("bar", "a", task):
         await traced.tracing.send(asked)
     assert traced.server.asked[-1] == asked
+
+
+async def test_who_joins_a_call_is_linked_to_who_began_it(traced: Traced) -> None:
+    with traced.tracing.tracer.start_as_current_span("repetition"):
+        traced.tracing.join({"traceparent": TRACEPARENT})
+        traced.tracing.join({})
+        traced.tracing.join(None)
+    (link,) = traced.spans[0].links
+    assert (link.context.trace_id, link.context.span_id) == (TRACE, CALLER)
+
+
+# ── the way to the collector ──
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> Iterator[Callable[..., TracerProvider]]:
+    """What functions find that make spans of their own, with these variables."""
+    made: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", made.append)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+
+    def provide(**variables: str) -> TracerProvider:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        provider = make_provider("group", "pid")
+        assert made[-1] is provider
+        return provider
+
+    yield provide
+    for provider in made:
+        provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("variables", "service"),
+    [
+        ({}, "group"),
+        ({"OTEL_SERVICE_NAME": "named"}, "named"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=described"}, "described"),
+    ],
+)
+def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
+    provided: Callable[..., TracerProvider], receiver: Receiver, variables: dict[str, str], service: str
+) -> None:
+    provider = provided(**variables)
+    provider.get_tracer("test").start_span(f"of {service}").end()
+    assert receiver.wait(f"of {service}").service == service
+
+
+def test_how_often_spans_are_sent_can_be_chosen(provided: Callable[..., TracerProvider], receiver: Receiver) -> None:
+    provider = provided(OTEL_BSP_SCHEDULE_DELAY="3600000")
+    provider.get_tracer("test").start_span("kept").end()
+    other = provided(OTEL_BSP_SCHEDULE_DELAY="1")
+    other.get_tracer("test").start_span("sent").end()
+    receiver.wait("sent")
+    assert not receiver.find("kept")
 
 
 # ── the end ──
