@@ -57,9 +57,10 @@ from resonate_server.store import (
     Place,
     Snapshot,
     View,
+    rows,
 )
 from resonate_server.store.errors import StoreFailed
-from resonate_server.store.sqlite import rows, statements
+from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.clock import ClockMark
