@@ -40,7 +40,7 @@ compile() { # FILE [UV_ARGUMENTS...]
 compile requirements.lock pyproject.toml --group dev
 for folder in $(services | sed 's|^|services/|') resonate-server; do
     # The root lock is a constraint: an image holds the versions that were tested.
-    compile "$folder/requirements.lock" "$folder/pyproject.toml" -c requirements.lock
+    compile "$folder/requirements.lock" "$folder/pyproject.toml" --all-extras -c requirements.lock
 done
 compile scripts/uv.requirements.lock scripts/uv.in
 for version in 0.7.4 0.8.0; do

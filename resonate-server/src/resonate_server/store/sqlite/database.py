@@ -47,6 +47,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule, Ta
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
     MAX_COUNTED,
+    MAX_TOLD_BYTES,
     Backlog,
     Branch,
     Decided,
@@ -75,10 +76,6 @@ _AHEAD = {
     TaskSearch: statements.TASK_AHEAD,
     ScheduleSearch: statements.SCHEDULE_AHEAD,
 }
-
-MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
-by and by."""
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit forgets."""
