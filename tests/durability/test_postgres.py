@@ -72,7 +72,7 @@ class Site:
         """Another one, launched; whether it becomes ready depends on the others."""
         number = len(self.door.servers)
         place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
-        server = ServerProcess(self.folder / f"server-{number}.log", port=free_port(), **place)
+        server = ServerProcess(self.folder / f"server-{number}.log", None, free_port(), **place)
         self.door.servers.append(server)
         server.launch()
         return server

@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 from msgspec import Struct
 
-from resonate_server.config import Postgres, Settings, WrongSetting
+from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -62,21 +62,21 @@ def build(settings: Settings) -> Server:
 def _store(settings: Settings) -> Store:
     sqlite, postgres = settings.storage.sqlite, settings.storage.postgres
     if settings.storage.is_postgres:
-        return _postgres_store(postgres)
+        return _postgres_store(postgres.url, 1 if settings.trace else postgres.pool_size)
     return SQLiteStore(Database(sqlite.path, sqlite.synchronous))
 
 
-def _postgres_store(postgres: Postgres) -> Store:
-    """Its driver is installed by whoever needs it."""
+def _postgres_store(url: str, pool_size: int) -> Store:
+    """Its driver is installed by whoever needs it. A trace tells in which order things were done: one by one."""
     try:
         from resonate_server.store.postgres import PostgresStore, check_url
     except ImportError as error:
         raise StoreUnusable(f"PostgreSQL needs the extra `postgres` of this package: {error}") from error
     try:
-        check_url(postgres.url)
+        check_url(url)
     except ValueError as error:
         raise WrongSetting("storage.postgres.url", str(error)) from None
-    return PostgresStore(postgres.url, postgres.pool_size)
+    return PostgresStore(url, pool_size)
 
 
 def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from psycopg.pq import TransactionStatus
 
 from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
+from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Unblock, UnblockKey
 from resonate_server.store import Decided
-from resonate_server.store.postgres import statements
-from resonate_server.store.postgres.connections import connect, connect_async, run
+from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import connect, connect_async, run
 from resonate_server.store.postgres.plans import (
-    FIRST,
     Ask,
-    Dropped,
+    LockedRows,
+    OutOfOrder,
     Plan,
-    Reading,
-    SettledRoot,
     drop_settled_trees,
     owing,
     reset,
@@ -40,14 +40,21 @@ class PostgresDatabase(PostgresView):
 
     def __init__(self, url: str) -> None:
         super().__init__(connect(url))
+        self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests take their time.
         self._connection.autocommit = False
         self._delivered: list[UnblockKey] = []
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
     def decide(self, footprint: Footprint, rule: Rule, now: int) -> Decided:
-        reading = Reading()
-        decided = run(self._connection, reading.decide(footprint, rule, now))
+        together: frozenset[str] = frozenset()
+        while True:
+            reading = LockedRows(together)
+            try:
+                decided = run(self._connection, reading.decide(footprint, rule, lambda: now))
+                break
+            except OutOfOrder as wider:
+                together |= wider.ids
         asked = [*writing(decided.decision.changes, reading.exists), *owing(decided.decision.messages, decided.now)]
         self._ask(asked)
         return decided
@@ -66,7 +73,7 @@ class PostgresDatabase(PostgresView):
         self._connection.rollback()
 
     def check(self) -> None:
-        self._query(statements.CHECK)
+        self._query(sql.CHECK)
 
     def close(self) -> None:
         self._connection.close()
@@ -75,13 +82,13 @@ class PostgresDatabase(PostgresView):
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
         """The promises of the footprint are loaded already, as by a rule that asks for their links."""
-        reading = Reading()
+        reading = LockedRows()
         ids = tuple(each.promise_id for each in footprint.spreading)
         run(self._connection, reading.load(Rows(), Footprint(ids=ids), now=0))
         run(self._connection, reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
-        existing = {id for (id,) in self._query(statements.GET_EXISTING, (list(changes.promises),))}
+        existing = {id for (id,) in self._query(sql.GET_EXISTING, (list(changes.promises),))}
         self._ask(list(writing(changes, existing.__contains__)))
 
     def _ask(self, asked: list[Ask]) -> None:
@@ -92,17 +99,17 @@ class PostgresDatabase(PostgresView):
             run(self._connection, plan())
 
     def weigh(self, ids: Iterable[str]) -> int:
-        return run(self._connection, Reading().weigh(list(ids)))
+        return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
 
     def due(self, now: int, limit: int) -> Due:
-        return run(self._connection, Reading().due(now, limit))
+        return run(self._connection, LockedRows().due(now, limit))
 
     def next_due(self) -> int | None:
-        [(time,)] = self._query(statements.NEXT_DUE)
+        [(time,)] = self._query(sql.NEXT_DUE)
         return None if time is None else int(time)
 
     def acquired_tasks(self) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_ACQUIRED)]
+        return [id for (id,) in self._query(sql.GET_ACQUIRED)]
 
     # --- what is owed, and what goes --------------------------------------------------------------------------------
 
@@ -111,10 +118,10 @@ class PostgresDatabase(PostgresView):
 
     def delivered(self, key: UnblockKey) -> None:
         ids, addresses = [key[0]], [key[1]]
-        self._ask([Ask(statements.DROP_UNBLOCKS, (ids, addresses))])
+        self._ask([Ask(sql.DROP_UNBLOCKS, (ids, addresses))])
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._ask([Ask(statements.DROP_UNBLOCKS_BEFORE, (time,))])
+        self._ask([Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))])
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
         return run(self._connection, drop_settled_trees(before, limit, after))

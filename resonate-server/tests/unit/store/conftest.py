@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.postgres import PostgresServer
 from hypothesis import settings
 
 from resonate_server.store.sqlite import Database
@@ -36,37 +35,6 @@ def sqlite_store(tmp_path: Path) -> Iterator[Database]:
 def store(sqlite_store: Database) -> Database:
     """Of tests that are about SQLite."""
     return sqlite_store
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """Of a database with a schema."""
-    from unit.postgres import make_schema
-
-    server = PostgresServer(fsync="off")
-    server.start()
-    make_schema(server.url)
-    yield server.url
-    server.remove()
-
-
-@pytest.fixture(scope="session")
-def postgres_database(postgres_url: str) -> Iterator[Any]:
-    """In the form of SQLite's: see :mod:`unit.postgres`."""
-    from unit.postgres import PostgresDatabase
-
-    database = PostgresDatabase(postgres_url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def postgres_store(postgres_database: Any) -> Any:
-    """Empty."""
-    postgres_database.rollback()
-    postgres_database.reset()
-    postgres_database.commit()
-    return postgres_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

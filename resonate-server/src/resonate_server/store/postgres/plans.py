@@ -34,8 +34,9 @@ from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.protocol.records import Promise, Schedule
 from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
-from resonate_server.store.postgres import statements
-from resonate_server.store.postgres.statements import MAX_AWAITERS_AHEAD
+from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD
 from resonate_server.store.rows import Row
 
 
@@ -54,11 +55,8 @@ type Found = dict[Any, list[Row]]
 
 type Plan[T] = Generator[Round, Found, T]
 
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
-
-FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
+MAX_BYTES = 2**30
+"""No payload has as many."""
 
 
 class OutOfOrder(Exception):
@@ -69,6 +67,10 @@ class OutOfOrder(Exception):
         self.ids = ids
 
 
+class Large(Exception):
+    """There are payloads to be shown that are not read unless there is room for them."""
+
+
 class Pair(Struct, frozen=True):
     """A promise and its task."""
 
@@ -76,13 +78,15 @@ class Pair(Struct, frozen=True):
     task: Task | None
 
 
-class Reading:
+class LockedRows:
     """The rows that one transaction has read so far; each of them once.
 
     ``together``: what is locked with the first ids; ``None`` for a transaction that only looks, and locks nothing.
+    ``most``: bytes of a payload to be shown; for a larger one, :class:`Large` is raised.
     """
 
-    def __init__(self, together: frozenset[str] | None = None) -> None:
+    def __init__(self, together: frozenset[str] | None = None, most: int = MAX_BYTES) -> None:
+        self._most = most
         self._is_locking = together is not None
         self._together = together or frozenset()
         self._pairs: dict[str, Pair | None] = {}
@@ -94,10 +98,11 @@ class Reading:
         """As far as it was read."""
         return self._pairs.get(id) is not None
 
-    def decide(self, footprint: Footprint, rule: Rule, now: int) -> Plan[Decided]:
-        """See :meth:`resonate_server.store.Store.decide`; ``now`` in ms. Raises :class:`OutOfOrder`."""
-        now = now if rule.at is None else rule.at
+    def decide(self, footprint: Footprint, rule: Rule, clock: Callable[[], int]) -> Plan[Decided]:
+        """See :meth:`resonate_server.store.Store.decide`; ``clock`` tells the time in ms, which counts as of when the
+        rows are locked. Raises :class:`OutOfOrder` and :class:`Large`."""
         loaded = Rows()
+        now = clock() if rule.at is None else rule.at
         asked: Footprint | LinkFootprint | Decision = footprint
         while not isinstance(asked, Decision):
             if isinstance(asked, Footprint):
@@ -105,6 +110,7 @@ class Reading:
             else:
                 yield from self.load_links(loaded, asked)
             loaded.asked.append(asked)
+            now = clock() if rule.at is None else rule.at
             asked = rule.decide(loaded, now)
         return Decided(now, loaded, asked, rule.request)
 
@@ -113,7 +119,7 @@ class Reading:
         if footprint.due:
             loaded.due = yield from self.due(now, footprint.due)
         if footprint.leased:
-            found = yield {"leased": Ask(statements.GET_ACQUIRED)}
+            found = yield {"leased": Ask(sql.GET_ACQUIRED)}
             loaded.leased = tuple(id for (id,) in found["leased"])
         ids = tuple(dict.fromkeys((*footprint.ids, *loaded.leased)))
         found = yield from self._read(ids, footprint.shown, footprint)
@@ -155,12 +161,12 @@ class Reading:
     def due(self, now: int, limit: int) -> Plan[Due]:
         """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
         settlements that are still spreading."""
-        schedules = statements.LOCK_DUE_SCHEDULES if self._is_locking else statements.DUE_SCHEDULES
+        schedules = sql.LOCK_DUE_SCHEDULES if self._is_locking else sql.DUE_SCHEDULES
         found = yield {
             "schedules": Ask(schedules, (now, limit)),
-            "promises": Ask(statements.DUE_PROMISES, (now, limit)),
-            "tasks": Ask(statements.DUE_TASKS, (now, limit)),
-            "spreading": Ask(statements.GET_SPREADING, (limit,)),
+            "promises": Ask(sql.DUE_PROMISES, (now, limit)),
+            "tasks": Ask(sql.DUE_TASKS, (now, limit)),
+            "spreading": Ask(sql.GET_SPREADING, (limit,)),
         }
         return Due(
             promises=tuple(id for (id,) in found["promises"]),
@@ -168,11 +174,6 @@ class Reading:
             schedules=tuple(sorted(map(rows.schedule, found["schedules"]), key=_next_run)),
             spreading=tuple(Spreading(promise_id=id, after=after) for id, after in found["spreading"]),
         )
-
-    def weigh(self, ids: Collection[str]) -> Plan[int]:
-        """About how many bytes the promises of ``ids`` take in an answer; reads no large payload."""
-        found = yield {"pairs": _pairs_of(ids, (), None)}
-        return sum(weight(_pair(row).promise) for row in found["pairs"])
 
     # --- pairs ------------------------------------------------------------------------------------------------------
 
@@ -182,6 +183,8 @@ class Reading:
             if pair is None:
                 continue
             if id in shown:
+                if not is_read(pair.promise):
+                    raise Large
                 loaded.promises[id] = pair.promise
             loaded.promises.setdefault(id, pair.promise)
             if pair.task is not None:
@@ -195,7 +198,8 @@ class Reading:
         if self._is_locking and wanted:
             asked["locked"] = self._lock(wanted, settles)
         if wanted:
-            asked["pairs"] = _pairs_of(wanted, shown, settles)
+            query = {"ids": wanted, "shown": list(shown), "settles": settles, "most": self._most}
+            asked["pairs"] = Ask(sql.GET_PAIRS, query)
         if settles is not None:
             asked |= _links((Spreading(settles),), MAX_AWAITERS_AHEAD + 1)
         if not asked:
@@ -222,7 +226,7 @@ class Reading:
         if self.locked and new and min(new) < max(self.locked):
             raise OutOfOrder(frozenset(self.locked | new))
         self.locked |= new
-        return Ask(statements.LOCK, {"ids": sorted(new), "settles": settles})
+        return Ask(sql.LOCK, {"ids": sorted(new), "settles": settles})
 
     def _preload(self, found: list[Row]) -> Plan[list[Promise]]:
         promises = [_pair(row).promise for row in found]
@@ -230,7 +234,7 @@ class Reading:
             return promises
         chosen = list(fitting(promises))
         missing = [promise.id for promise in chosen if not is_read(promise)]
-        answer = yield {"whole": Ask(statements.GET_WHOLE_PROMISES, (missing,))}
+        answer = yield {"whole": Ask(sql.GET_WHOLE_PROMISES, (missing,))}
         whole = {row[0]: rows.promise(row) for row in answer["whole"]}
         return [whole.get(promise.id, promise) for promise in chosen]
 
@@ -254,7 +258,7 @@ class Reading:
 def _besides(footprint: Footprint, is_locking: bool) -> Round:
     asked: Round = {}
     if footprint.schedule is not None:
-        statement = statements.LOCK_SCHEDULE if is_locking else statements.GET_SCHEDULE
+        statement = sql.LOCK_SCHEDULE if is_locking else sql.GET_SCHEDULE
         asked["schedule"] = Ask(statement, (footprint.schedule,))
     if footprint.preload_for is not None:
         # One more than is handed out, because the task's own promise is among them.
@@ -263,19 +267,16 @@ def _besides(footprint: Footprint, is_locking: bool) -> Round:
             "branch": footprint.branch,
             "limit": MAX_PRELOAD + 1,
             "shown": [],
+            "most": 0,
         }
-        asked["preload"] = Ask(statements.GET_PRELOAD, query)
+        asked["preload"] = Ask(sql.GET_PRELOAD, query)
     return asked
 
 
 def _links(spreading: Sequence[Spreading], limit: int) -> Round:
     ids, after = [each.promise_id for each in spreading], [each.after for each in spreading]
     query = {"ids": ids, "after": after, "limit": limit}
-    return {"awaiters": Ask(statements.GET_AWAITERS, query), "listeners": Ask(statements.GET_LISTENERS, query)}
-
-
-def _pairs_of(ids: Collection[str], shown: Collection[str], settles: str | None) -> Ask:
-    return Ask(statements.GET_PAIRS, {"ids": list(ids), "shown": list(shown), "settles": settles})
+    return {"awaiters": Ask(sql.GET_AWAITERS, query), "listeners": Ask(sql.GET_LISTENERS, query)}
 
 
 def _pair(row: Row) -> Pair:
@@ -300,62 +301,52 @@ def writing(changes: Changes, exists: Callable[[str], bool]) -> Iterator[Ask]:
     for id, promise in sorted(changes.promises.items()):
         yield _change(promise) if exists(id) else _insert(promise)
     for _, task in sorted(changes.tasks.items()):
-        yield Ask(statements.PUT_TASK, rows.task_row(task))
+        yield Ask(sql.PUT_TASK, rows.task_row(task))
     yield from map(_link, changes.links)
     for id, schedule in changes.schedules.items():
         if schedule is None:
-            yield Ask(statements.DROP_SCHEDULE, (id,))
+            yield Ask(sql.DROP_SCHEDULE, (id,))
         else:
             row = (*rows.schedule_row(schedule), rows.payload_data(schedule.promise_param))
-            yield Ask(statements.PUT_SCHEDULE, row)
+            yield Ask(sql.PUT_SCHEDULE, row)
 
 
 def owing(messages: Iterable[Message | Any], now: int) -> Iterator[Ask]:
     """Keep each ``unblock`` until it is delivered; one per promise and address. ``now`` in ms."""
     for message in messages:
         if isinstance(message, Unblock):
-            yield Ask(statements.PUT_UNBLOCK, rows.unblock_row(message, now))
+            yield Ask(sql.PUT_UNBLOCK, rows.unblock_row(message, now))
 
 
 def _insert(promise: Promise) -> Ask:
     payloads = rows.payload_data(promise.param), rows.payload_data(promise.value)
-    return Ask(statements.NEW_PROMISE, (*rows.promise_row(promise), *payloads))
+    return Ask(sql.NEW_PROMISE, (*rows.promise_row(promise), *payloads))
 
 
 def _change(promise: Promise) -> Ask:
     id, state, _, _, _, settled_at, *_, armed = rows.promise_row(promise)
-    return Ask(statements.CHANGE_PROMISE, (state, settled_at, armed, rows.payload_data(promise.value), id))
+    return Ask(sql.CHANGE_PROMISE, (state, settled_at, armed, rows.payload_data(promise.value), id))
 
 
 def _link(link: LinkChange) -> Ask:
     match link:
         case PutCallback(awaited=awaited, awaiter=awaiter):
-            return Ask(statements.PUT_CALLBACK, (awaited, awaiter))
+            return Ask(sql.PUT_CALLBACK, (awaited, awaiter))
         case DropCallback(awaited=awaited, awaiter=awaiter):
-            return Ask(statements.DROP_CALLBACK, (awaited, awaiter))
+            return Ask(sql.DROP_CALLBACK, (awaited, awaiter))
         case DropCallbacks(awaiter=awaiter):
-            return Ask(statements.DROP_CALLBACKS, (awaiter,))
+            return Ask(sql.DROP_CALLBACKS, (awaiter,))
         case PutListener(awaited=awaited, address=address):
-            return Ask(statements.PUT_LISTENER, (awaited, address))
+            return Ask(sql.PUT_LISTENER, (awaited, address))
         case DropListener(awaited=awaited, address=address):
-            return Ask(statements.DROP_LISTENER, {"awaited": awaited, "address": address})
+            return Ask(sql.DROP_LISTENER, {"awaited": awaited, "address": address})
         case PutSpreading(spreading=spreading, turn_at=turn_at):
-            return Ask(statements.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at))
+            return Ask(sql.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at))
         case DropSpreading(promise_id=promise_id):
-            return Ask(statements.DROP_SPREADING, (promise_id,))
+            return Ask(sql.DROP_SPREADING, (promise_id,))
 
 
 # --- deleting -------------------------------------------------------------------------------------------------------
-
-
-class Dropped(Struct, frozen=True):
-    """How many tasks were deleted with their trees.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
-
-    tasks: int
-    last: SettledRoot | None
 
 
 def drop_settled_trees(before: int, limit: int, after: SettledRoot = FIRST) -> Plan[Dropped]:
@@ -363,17 +354,17 @@ def drop_settled_trees(before: int, limit: int, after: SettledRoot = FIRST) -> P
     on; delete those of which everything settled before then and nothing is owed."""
     settled_at, id = after
     query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
-    found = (yield {"roots": Ask(statements.SETTLED_ROOTS, query)})["roots"]
+    found = (yield {"roots": Ask(sql.SETTLED_ROOTS, query)})["roots"]
     roots = {"roots": [id for _, id, may_go in found if may_go]}
-    links = {number: Ask(statement, roots) for number, statement in enumerate(statements.DROP_LINKS_OF_TREES)}
+    links = {number: Ask(statement, roots) for number, statement in enumerate(sql.DROP_LINKS_OF_TREES)}
     dropped = yield {
         **links,
-        "tasks": Ask(statements.DROP_TASKS_OF_TREES, roots),
-        "promises": Ask(statements.DROP_PROMISES_OF_TREES, roots),
+        "tasks": Ask(sql.DROP_TASKS_OF_TREES, roots),
+        "promises": Ask(sql.DROP_PROMISES_OF_TREES, roots),
     }
     return Dropped(tasks=len(dropped["tasks"]), last=found[-1][:2] if len(found) == limit else None)
 
 
 def reset() -> Plan[None]:
     """Delete everything there is."""
-    yield {table: Ask(f"DELETE FROM {table}") for table in statements.TABLES}  # noqa: S608  a constant
+    yield {table: Ask(f"DELETE FROM {table}") for table in sql.TABLES}  # noqa: S608  a constant

@@ -15,9 +15,9 @@ import psycopg
 from psycopg import AsyncConnection
 
 from resonate_server.store.errors import STOPS, ReadFailed
-from resonate_server.store.postgres import statements
-from resonate_server.store.postgres.clock import DatabaseClock
-from resonate_server.store.postgres.connections import connect_async
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.database_clock import DatabaseClock
+from resonate_server.store.postgres.driver import connect_async
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
 
@@ -101,7 +101,7 @@ class Primacy:
 
     async def _wait_for_the_lock(self, connection: AsyncConnection[Row]) -> None:
         while True:
-            [(is_ours, _)] = await _ask(connection, statements.TRY_TO_BE_THE_ONE)
+            [(is_ours, _)] = await _ask(connection, sql.TRY_TO_BE_THE_ONE)
             if is_ours:
                 return
             if self.epoch:
@@ -114,7 +114,7 @@ class Primacy:
         if not self.epoch:
             await self._take_over(connection)
         else:
-            [(epoch,)] = await _ask(connection, statements.GET_EPOCH)
+            [(epoch,)] = await _ask(connection, sql.GET_EPOCH)
             if epoch != self.epoch:
                 self.is_over()
                 return
@@ -123,9 +123,9 @@ class Primacy:
     async def _take_over(self, connection: AsyncConnection[Row]) -> None:
         """At the time where the former holder's clock stood, unless it is later by now."""
         async with connection.transaction():
-            await _ask(connection, statements.WAIT_FOR_OTHERS)
-            [(epoch, stood_at, now)] = await _ask(connection, statements.NEXT_EPOCH)
-            await connection.execute(statements.FORGET_ENDINGS.encode())
+            await _ask(connection, sql.WAIT_FOR_OTHERS)
+            [(epoch, stood_at, now)] = await _ask(connection, sql.NEXT_EPOCH)
+            await connection.execute(sql.FORGET_ENDINGS.encode())
         self._clock.begin(max(stood_at, now))
         self.epoch = epoch
 
@@ -135,7 +135,7 @@ class Primacy:
         while not self.trouble:
             began = time.monotonic()
             async with asyncio.timeout(PATIENCE_S):
-                beat = await _ask(connection, statements.BEAT, (self._clock(), self.epoch))
+                beat = await _ask(connection, sql.BEAT, (self._clock(), self.epoch))
             if not beat:
                 self.is_over()
                 return

@@ -6,16 +6,16 @@ from contextlib import suppress
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from resonate_server.store.postgres import statements
-from resonate_server.store.postgres.connections import ServingConnection, ask_async
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import ServingConnection, ask_async
 from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
 
 _numbers = itertools.count(1)
 
 _ENTERING: Round = {
-    "begin": Ask(statements.BEGIN),
-    "enter": Ask(statements.ENTER),
-    "epoch": Ask(statements.GET_EPOCH),
+    "begin": Ask(sql.BEGIN),
+    "enter": Ask(sql.ENTER),
+    "epoch": Ask(sql.GET_EPOCH),
 }
 
 
@@ -26,7 +26,7 @@ class Deposed(Exception):
 class Transaction:
     """Begins with its first round, which tells whether this server, whose epoch is ``epoch``, is still the one.
 
-    ``ending``: what :data:`.statements.GET_ENDING` tells, and of what, if it was committed.
+    ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed.
     """
 
     def __init__(self, connection: ServingConnection, epoch: int) -> None:
@@ -49,7 +49,7 @@ class Transaction:
         """Ask that, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
             await self.ask({})
-        ending = {"ending": Ask(statements.PUT_ENDING, self.ending[::-1]), "commit": Ask(statements.COMMIT)}
+        ending = {"ending": Ask(sql.PUT_ENDING, self.ending[::-1]), "commit": Ask(sql.COMMIT)}
         return await self.ask({**asked, **ending})
 
     async def leave(self) -> None:
@@ -57,7 +57,7 @@ class Transaction:
         if self._connection.closed or self._connection.info.transaction_status == TransactionStatus.IDLE:
             return
         with suppress(psycopg.Error):
-            await self._connection.execute(statements.ROLLBACK)
+            await self._connection.execute(sql.ROLLBACK)
 
     async def ask(self, asked: Round) -> Found:
         """One journey."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
@@ -61,6 +60,7 @@ from resonate_server.store import (
     rows,
 )
 from resonate_server.store.errors import StoreFailed
+from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
@@ -88,23 +88,6 @@ _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 
 _UNKNOWN = 0
 _NEVER = 2**63
-
-
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
-
-FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
-
-
-class Dropped(Struct, frozen=True):
-    """How many tasks were deleted with their trees.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
-
-    tasks: int
-    last: SettledRoot | None
 
 
 class Database(View):

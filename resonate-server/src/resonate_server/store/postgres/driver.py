@@ -7,11 +7,11 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.types.string import StrDumper, TextLoader
+from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from resonate_server.store.postgres.plans import Found, Plan, Round
-from resonate_server.store.postgres.statements import NEW_ENDING, SCHEMA_NAME
+from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
@@ -42,10 +42,7 @@ class _Dumper(StrDumper):
 
 class _Loader(TextLoader):
     def load(self, data: Any) -> Any:
-        text = super().load(data)
-        if isinstance(text, str) and MARK in text:
-            return text.replace(f"{MARK}0", NUL).replace(f"{MARK}1", MARK)
-        return text
+        return _with_nuls(super().load(data))
 
 
 class ServingConnection(AsyncConnection[Row]):
@@ -56,9 +53,21 @@ class ServingConnection(AsyncConnection[Row]):
         self.key = secrets.randbits(62)
 
 
+class _BinaryLoader(TextBinaryLoader):
+    def load(self, data: Any) -> Any:
+        return _with_nuls(super().load(data))
+
+
+def _with_nuls(text: Any) -> Any:
+    if MARK in text:
+        return text.replace(f"{MARK}0", NUL).replace(f"{MARK}1", MARK)
+    return text
+
+
 def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_dumper(str, _Dumper)
     adapters.register_loader("text", _Loader)
+    adapters.register_loader("text", _BinaryLoader)
 
 
 def _set_up(connection: Connection[Any] | AsyncConnection[Any]) -> None:
@@ -132,7 +141,10 @@ def thread_pool(url: str, size: int) -> ConnectionPool[Connection[Row]]:
 def ask(connection: Connection[Row], asked: Round) -> Found:
     """One journey."""
     with connection.pipeline():
-        cursors = {name: connection.execute(each.statement.encode(), each.parameters) for name, each in asked.items()}
+        cursors = {
+            name: connection.execute(each.statement.encode(), each.parameters, binary=True)
+            for name, each in asked.items()
+        }
     return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
 
 
@@ -140,7 +152,8 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
     """One journey."""
     async with connection.pipeline():
         cursors = {
-            name: await connection.execute(each.statement.encode(), each.parameters) for name, each in asked.items()
+            name: await connection.execute(each.statement.encode(), each.parameters, binary=True)
+            for name, each in asked.items()
         }
     return {name: await cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
 

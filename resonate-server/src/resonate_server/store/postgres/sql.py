@@ -174,7 +174,7 @@ FORGET_ENDINGS = "DELETE FROM endings"
 # --- reading rows ---
 
 MAX_READ_ALONG = 2_048
-"""Payloads up to so many bytes come with their row; larger ones only if somebody asks for them."""
+"""Payloads up to so many bytes come with their row; larger ones only if they are to be shown."""
 
 MAX_AWAITERS_AHEAD = 200
 """Of a promise that is to be settled: so many are locked and read together with it."""
@@ -186,7 +186,8 @@ _TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued,
 _PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
 _TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
 _ALONG = f"""
-CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG} OR p.id = ANY(%(shown)s::text[]) THEN {{0}} END, octet_length({{0}})
+CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
+       OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
 _PAIR = f"{_PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {_TASK_OF_PAIR}"
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"

@@ -31,10 +31,11 @@ from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse,
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
-from resonate_server.store.postgres import plans, statements
-from resonate_server.store.postgres.clock import DatabaseClock
-from resonate_server.store.postgres.connections import async_pool, connect_async, thread_pool
-from resonate_server.store.postgres.plans import FIRST, Ask, OutOfOrder, Plan, Reading, SettledRoot
+from resonate_server.store.portions import FIRST, SettledRoot
+from resonate_server.store.postgres import plans, sql
+from resonate_server.store.postgres.database_clock import DatabaseClock
+from resonate_server.store.postgres.driver import async_pool, connect_async, thread_pool
+from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Large, LockedRows, OutOfOrder, Plan
 from resonate_server.store.postgres.primacy import Primacy, told
 from resonate_server.store.postgres.transaction import Deposed, Transaction
 from resonate_server.store.postgres.turns import Order, Turns
@@ -76,13 +77,15 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
 
 
-class Question(Struct, eq=False):
+class Inquiry(Struct, eq=False):
     """``done`` is told the answer once it is durable. ``due_at``: see :attr:`PostgresStore.due_at`."""
 
     footprint: Footprint
     rule: Rule
     done: asyncio.Future[Answer]
     due_at: int = 0
+    is_large: bool = False
+    """The answer is, as far as is known; one of these is decided at a time, if there is room for it."""
 
     def tell(self, answer: Answer) -> bool:
         """Whether somebody waits for it."""
@@ -97,7 +100,7 @@ class HeldBack(Exception):
 
 
 class PostgresStore(Store):
-    """``pool_size``: so many questions are in the database at once."""
+    """``pool_size``: so many questions are in the database at once. With one, everything is done in its turn."""
 
     lost: asyncio.Future[str]
 
@@ -112,8 +115,9 @@ class PostgresStore(Store):
         self._primacy = Primacy(url, self._clock, self._lose)
         self._turns = Turns()
         self._order = Order()
-        self._of_many, self._of_time = asyncio.Lock(), asyncio.Lock()
-        """Only one each of what names many ids, and of what is due, is under way."""
+        self._of_many, self._of_time, self._of_large = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        """One each is under way of what names many ids, of what is due, and of what has a large answer."""
+        self._for_views = self._turns.alone if pool_size == 1 else self._turns.together
         self._health = StoreHealth()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._duties: list[asyncio.Task[None]] = []
@@ -159,15 +163,15 @@ class PostgresStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
-        question = Question(footprint, rule, loop.create_future())
+        inquiry = Inquiry(footprint, rule, loop.create_future())
         refusal = self._refusal() if rule.request is not None else STOPS if self._stopping else ""
         if refusal:
-            question.tell(Answer(status=503, data=refusal))
+            inquiry.tell(Answer(status=503, data=refusal))
         else:
-            patience = loop.call_later(PATIENCE_S, self._give_up, question)
-            question.done.add_done_callback(lambda _: patience.cancel())
-            self._go(self._answer(question))
-        return question.done
+            patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
+            inquiry.done.add_done_callback(lambda _: patience.cancel())
+            self._go(self._answer(inquiry))
+        return inquiry.done
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._go(self._read(query))
@@ -193,7 +197,7 @@ class PostgresStore(Store):
 
     async def drop_unblocks_before(self, time: int) -> None:
         def plan() -> Plan[None]:
-            yield {"drop": Ask(statements.DROP_UNBLOCKS_BEFORE, (time,))}
+            yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
 
         await self._go(self._alone(plan))
 
@@ -218,7 +222,7 @@ class PostgresStore(Store):
         try:
             await self._is_open.wait()
             async with self._pool.connection(timeout=CONNECTION_S) as connection:
-                await connection.execute(statements.CHECK)
+                await connection.execute(sql.CHECK)
         except AWAY as error:
             self._fail(error)
             return told(error)
@@ -248,48 +252,49 @@ class PostgresStore(Store):
         """Why clients are sent away: this server has not been at work yet, or is not any more."""
         return STOPS if self._stopping else "" if self._primacy.epoch else self._primacy.trouble
 
-    def _give_up(self, question: Question) -> None:
+    def _give_up(self, inquiry: Inquiry) -> None:
         trouble = self._primacy.trouble or self._health.trouble or "the database is too slow"
-        question.tell(Answer(status=503, data=f"this was given up, and may be tried again: {trouble}"))
+        inquiry.tell(Answer(status=503, data=f"this was given up, and may be tried again: {trouble}"))
 
-    async def _answer(self, question: Question) -> None:
+    async def _answer(self, inquiry: Inquiry) -> None:
         try:
             while True:
                 try:
-                    async with self._turns.together(), self._line(question.footprint):
-                        return await self._insist(question)
+                    async with self._turns.together(), self._line(inquiry):
+                        return await self._insist(inquiry)
+                except Large:
+                    inquiry.is_large = True
                 except HeldBack:
                     await self.outgoing.wait()
         except ReadFailed as error:
-            question.tell(Answer(status=503, data=str(error)))
+            inquiry.tell(Answer(status=503, data=str(error)))
         except errors.ProgramLimitExceeded:
-            question.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
+            inquiry.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
         except Exception:
             logger.exception("a question failed and changed nothing")
-            question.tell(Answer(status=500, data="the server failed at this request, and nothing was changed"))
+            inquiry.tell(Answer(status=500, data="the server failed at this request, and nothing was changed"))
         finally:
-            question.tell(Answer(status=503, data=STOPS))
+            inquiry.tell(Answer(status=503, data=STOPS))
 
     @asynccontextmanager
-    async def _line(self, footprint: Footprint) -> AsyncIterator[None]:
-        if footprint.due:
-            async with self._of_time:
-                yield
-        elif len(footprint.ids) > MAX_QUICK:
-            async with self._of_many:
+    async def _line(self, inquiry: Inquiry) -> AsyncIterator[None]:
+        """Of those who are decided one at a time."""
+        if inquiry.is_large or inquiry.footprint.due or len(inquiry.footprint.ids) > MAX_QUICK:
+            line = self._of_large if inquiry.is_large else self._of_time if inquiry.footprint.due else self._of_many
+            async with line:
                 yield
         else:
             yield
 
-    async def _insist(self, question: Question) -> None:
+    async def _insist(self, inquiry: Inquiry) -> None:
         """Ask again as long as somebody waits for the answer."""
         together: frozenset[str] = frozenset()
         while True:
             await self._at_work()
-            if question.done.done():
+            if inquiry.done.done():
                 return None
             try:
-                return await self._attempt(question, together)
+                return await self._attempt(inquiry, together)
             except OutOfOrder as wider:
                 together |= wider.ids
             except TRY_AGAIN as error:
@@ -309,36 +314,38 @@ class PostgresStore(Store):
         self._health.failed(StoreFailed(told(error)))
         self._primacy.doubt()
 
-    async def _attempt(self, question: Question, together: frozenset[str]) -> None:
+    async def _attempt(self, inquiry: Inquiry, together: frozenset[str]) -> None:
         async with self._transaction() as transaction:
-            footprint = await self._affordable(transaction, question.footprint)
-            question.due_at = self._alarm
+            footprint = self._affordable(inquiry)
+            inquiry.due_at = self._alarm
             with self._minding_the_alarm(footprint):
-                reading = Reading(together)
-                decided = await transaction.run(reading.decide(footprint, question.rule, self._clock()))
+                reading = LockedRows(together, MAX_BYTES if inquiry.is_large else LARGE_BYTES)
+                decided = await transaction.run(reading.decide(footprint, inquiry.rule, self._clock))
                 decided.decision.answer = weighed(decided.decision.answer)
                 before = self._order.before(reading.locked)
                 with self._order.entered(reading.locked):
                     await self._keep(transaction, reading, decided, footprint)
                     if before:
                         await asyncio.wait(before)
-                    self._publish(question, decided)
+                    self._publish(inquiry, decided)
 
-    async def _affordable(self, transaction: Transaction, footprint: Footprint) -> Footprint:
+    def _affordable(self, inquiry: Inquiry) -> Footprint:
         if not self.outgoing.is_full:
-            return footprint
-        if await transaction.run(Reading().weigh(footprint.shown)) > LARGE_BYTES:
+            return inquiry.footprint
+        if inquiry.is_large:
             raise HeldBack
-        return replace(footprint, preload_for=None)  # It may always be left out (section 3.4).
+        return replace(inquiry.footprint, preload_for=None)  # It may always be left out (section 3.4).
 
-    async def _keep(self, transaction: Transaction, reading: Reading, decided: Decided, footprint: Footprint) -> None:
+    async def _keep(
+        self, transaction: Transaction, reading: LockedRows, decided: Decided, footprint: Footprint
+    ) -> None:
         """What changes nothing has nothing to wait for: it ends without a commit."""
         decision = decided.decision
         asked: plans.Round = dict(enumerate(plans.writing(decision.changes, reading.exists)))
         asked |= {f"owed {number}": each for number, each in enumerate(plans.owing(decision.messages, decided.now))}
         is_change = bool(asked)
-        if footprint.due:
-            asked["next due"] = Ask(statements.NEXT_DUE)
+        if _is_of_time(footprint):
+            asked["next due"] = Ask(sql.NEXT_DUE)
         if is_change:
             found = await self._commit(transaction, asked)
         else:
@@ -370,7 +377,7 @@ class PostgresStore(Store):
         while True:
             try:
                 async with await connect_async(self._url) as another:
-                    ending = await another.execute(statements.GET_ENDING.encode(), (connection,))
+                    ending = await another.execute(sql.GET_ENDING.encode(), (connection,))
                     return await ending.fetchall() == [(number,)]
             except AWAY:
                 await asyncio.sleep(PAUSE_S)
@@ -378,7 +385,7 @@ class PostgresStore(Store):
     @contextmanager
     def _minding_the_alarm(self, footprint: Footprint) -> Iterator[None]:
         """What becomes due meanwhile, or is left over, rings again."""
-        if not footprint.due:
+        if not _is_of_time(footprint):
             yield
             return
         before, self._alarm = self._alarm, NEVER
@@ -393,9 +400,9 @@ class PostgresStore(Store):
             self._alarm = time
             self._is_earlier.set()
 
-    def _publish(self, question: Question, decided: Decided) -> None:
-        self._due_at = question.due_at
-        if question.tell(decided.decision.answer):
+    def _publish(self, inquiry: Inquiry, decided: Decided) -> None:
+        self._due_at = inquiry.due_at
+        if inquiry.tell(decided.decision.answer):
             self.outgoing.leaves(decided.decision.answer)
         self.outgoing.resume_one()
         try:
@@ -449,7 +456,7 @@ class PostgresStore(Store):
         ids, addresses = [id for id, _ in keys], [address for _, address in keys]
 
         def plan() -> Plan[None]:
-            yield {"drop": Ask(statements.DROP_UNBLOCKS, (ids, addresses))}
+            yield {"drop": Ask(sql.DROP_UNBLOCKS, (ids, addresses))}
 
         try:
             await self._carry_out(plan)
@@ -467,7 +474,7 @@ class PostgresStore(Store):
         if refusal := self._refusal():
             raise ReadFailed(refusal)
         try:
-            async with asyncio.timeout(PATIENCE_S), self._turns.together():
+            async with asyncio.timeout(PATIENCE_S), self._for_views():
                 await self._at_work()
                 return await self._look(query)
         except TimeoutError:
@@ -486,14 +493,19 @@ class PostgresStore(Store):
     def _look_now[T](self, query: Callable[[View], T]) -> T:
         """On a thread."""
         with self._views.connection(timeout=CONNECTION_S) as connection:
-            connection.execute(statements.LOOK)
+            connection.execute(sql.LOOK)
             try:
-                if connection.execute(statements.GET_EPOCH.encode()).fetchall() != [(self._primacy.epoch,)]:
+                if connection.execute(sql.GET_EPOCH.encode()).fetchall() != [(self._primacy.epoch,)]:
                     raise Deposed
                 return query(PostgresView(connection))
             finally:
                 with suppress(psycopg.Error):
-                    connection.execute(statements.ROLLBACK)
+                    connection.execute(sql.ROLLBACK)
+
+
+def _is_of_time(footprint: Footprint) -> bool:
+    """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it yet."""
+    return bool(footprint.due or footprint.leased)
 
 
 def _first_due(changes: Changes) -> int:
@@ -507,6 +519,6 @@ def _first_due(changes: Changes) -> int:
 
 
 def _reset() -> Plan[Counter[TaskState]]:
-    counted = yield {"tasks": Ask(statements.COUNT_TASKS)}
+    counted = yield {"tasks": Ask(sql.COUNT_TASKS)}
     yield from plans.reset()
     return Counter({TaskState(state): count for state, count in counted["tasks"]})
