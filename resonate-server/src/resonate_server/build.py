@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from resonate_server.http.ready import Pulse, machine_figures
 from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
 from resonate_server.store import Store
+from resonate_server.store.errors import ReadFailed
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, StoreUnusable
 from resonate_server.trace import Trace
 from resonate_server.watch import Watch
@@ -122,4 +124,5 @@ async def _keep_house(server: Server) -> None:
         await asyncio.sleep(HOUSEKEEPING_S)
         server.presence.keep_house()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
-        await engine.drop_settled_trees()
+        with suppress(ReadFailed):  # It comes again.
+            await engine.drop_settled_trees()

@@ -98,6 +98,11 @@ class LockedRows:
         """As far as it was read."""
         return self._pairs.get(id) is not None
 
+    @property
+    def absent(self) -> set[str]:
+        """Ids that were looked for, and did not exist."""
+        return {id for id, pair in self._pairs.items() if pair is None}
+
     def decide(self, footprint: Footprint, rule: Rule, clock: Callable[[], int]) -> Plan[Decided]:
         """See :meth:`resonate_server.store.Store.decide`; ``clock`` tells the time in ms, which counts as of when the
         rows are locked. Raises :class:`OutOfOrder` and :class:`Large`."""

@@ -8,6 +8,7 @@ What must see all that was decided so far, and nothing that is told later, is do
 
 import asyncio
 import logging
+import random
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -70,8 +71,11 @@ FORGET_S = 1.0
 SWEEP_S = 1.0
 NEVER = 2**63
 
-TRY_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
-"""Somebody else was faster: the same question has another answer now."""
+FASTER = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
+"""Somebody else was: the same question has another answer now."""
+
+TOO_LONG = errors.ProgramLimitExceeded
+"""For an index: nobody could find it again."""
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
@@ -93,6 +97,10 @@ class Inquiry(Struct, eq=False):
             return False
         self.done.set_result(answer)
         return True
+
+
+class Outdated(Exception):
+    """What did not exist when it was looked for does by now, and somebody has been told so."""
 
 
 class HeldBack(Exception):
@@ -144,16 +152,16 @@ class PostgresStore(Store):
 
     async def close(self) -> None:
         self._stopping = True
-        if self._under_way:
+        if self._under_way and not self._primacy.trouble:
             await asyncio.wait(self._under_way, timeout=GRACE_S)
         self._primacy.stop()
         self.outgoing.stop()
         for task in (*self._under_way, *self._duties):
             task.cancel()
         await asyncio.gather(*self._under_way, *self._duties, return_exceptions=True)
-        await self._pool.close(timeout=0)
+        await self._pool.close(timeout=1)
         self._threads.shutdown()
-        self._views.close(timeout=0)
+        self._views.close(timeout=1)
 
     def _lose(self, why: str) -> None:
         if not self.lost.done():
@@ -164,8 +172,9 @@ class PostgresStore(Store):
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         inquiry = Inquiry(footprint, rule, loop.create_future())
-        refusal = self._refusal() if rule.request is not None else STOPS if self._stopping else ""
-        if refusal:
+        if rule.request is None:  # Nobody else would ask for it, so it waits.
+            self._go(self._answer(inquiry))
+        elif refusal := self._refusal():
             inquiry.tell(Answer(status=503, data=refusal))
         else:
             patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
@@ -199,10 +208,13 @@ class PostgresStore(Store):
         def plan() -> Plan[None]:
             yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
 
-        await self._go(self._alone(plan))
+        if not self._refusal():  # Else whoever is at work does it.
+            await self._go(self._alone(plan))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
+        if refusal := self._refusal():
+            raise ReadFailed(refusal)
         while last is not None:
             portion = partial(plans.drop_settled_trees, before, MAX_TREES, last)
             dropped = await self._go(self._alone(portion))
@@ -268,8 +280,6 @@ class PostgresStore(Store):
                     await self.outgoing.wait()
         except ReadFailed as error:
             inquiry.tell(Answer(status=503, data=str(error)))
-        except errors.ProgramLimitExceeded:
-            inquiry.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
         except Exception:
             logger.exception("a question failed and changed nothing")
             inquiry.tell(Answer(status=500, data="the server failed at this request, and nothing was changed"))
@@ -297,10 +307,15 @@ class PostgresStore(Store):
                 return await self._attempt(inquiry, together)
             except OutOfOrder as wider:
                 together |= wider.ids
-            except TRY_AGAIN as error:
+            except Outdated:
+                continue
+            except FASTER as error:
                 logger.debug("asked again: %s", error)
+                await asyncio.sleep(random.random() * PAUSE_S)
             except Deposed:
                 self._primacy.is_over()
+            except TOO_LONG:
+                inquiry.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
             except AWAY as error:
                 self._fail(error)
                 await asyncio.sleep(PAUSE_S)
@@ -318,15 +333,19 @@ class PostgresStore(Store):
         async with self._transaction() as transaction:
             footprint = self._affordable(inquiry)
             inquiry.due_at = self._alarm
-            with self._minding_the_alarm(footprint):
+            with self._minding_the_alarm(footprint), self._order.watching() as appeared:
                 reading = LockedRows(together, MAX_BYTES if inquiry.is_large else LARGE_BYTES)
                 decided = await transaction.run(reading.decide(footprint, inquiry.rule, self._clock))
                 decided.decision.answer = weighed(decided.decision.answer)
                 before = self._order.before(reading.locked)
                 with self._order.entered(reading.locked):
-                    await self._keep(transaction, reading, decided, footprint)
+                    _check_absent(reading, appeared)
+                    is_change = await self._keep(transaction, reading, decided, footprint)
                     if before:
                         await asyncio.wait(before)
+                    if not is_change:
+                        _check_absent(reading, appeared)
+                    self._order.appeared([id for id in decided.decision.changes.promises if not reading.exists(id)])
                     self._publish(inquiry, decided)
 
     def _affordable(self, inquiry: Inquiry) -> Footprint:
@@ -338,8 +357,8 @@ class PostgresStore(Store):
 
     async def _keep(
         self, transaction: Transaction, reading: LockedRows, decided: Decided, footprint: Footprint
-    ) -> None:
-        """What changes nothing has nothing to wait for: it ends without a commit."""
+    ) -> bool:
+        """Whether it changes something. What does not has nothing to wait for: it ends without a commit."""
         decision = decided.decision
         asked: plans.Round = dict(enumerate(plans.writing(decision.changes, reading.exists)))
         asked |= {f"owed {number}": each for number, each in enumerate(plans.owing(decision.messages, decided.now))}
@@ -353,13 +372,14 @@ class PostgresStore(Store):
         self._wake_at(_first_due(decision.changes))
         for (next_due,) in found.get("next due", ()):
             self._wake_at(NEVER if next_due is None else next_due)
+        return is_change
 
     async def _commit(self, transaction: Transaction, asked: plans.Round) -> plans.Found:
         began = time.perf_counter()
         self._health.commits()
         try:
             found = await transaction.commit(asked)
-        except TRY_AGAIN:
+        except (*FASTER, TOO_LONG):
             raise
         except AWAY as error:
             self._fail(error)
@@ -434,11 +454,11 @@ class PostgresStore(Store):
                     result = await transaction.run(plan())
                     await transaction.commit({})
                     return result
-            except TRY_AGAIN as error:
+            except FASTER as error:
                 logger.debug("asked again: %s", error)
             except Deposed:
                 self._primacy.is_over()
-            except AWAY as error:
+            except (psycopg.Error, OSError) as error:
                 self._fail(error)
                 raise ReadFailed(told(error)) from error
 
@@ -501,6 +521,11 @@ class PostgresStore(Store):
             finally:
                 with suppress(psycopg.Error):
                     connection.execute(sql.ROLLBACK)
+
+
+def _check_absent(reading: LockedRows, appeared: set[str]) -> None:
+    if not appeared.isdisjoint(reading.absent):
+        raise Outdated
 
 
 def _is_of_time(footprint: Footprint) -> bool:

@@ -86,6 +86,9 @@ class Primacy:
                 return
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._tell(told(error))
+            except Exception as error:
+                logger.exception("it cannot be told whether this server holds the database")
+                self._tell(told(error))
             await asyncio.sleep(POLL_S)
 
     def _tell(self, trouble: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 type _Turn = tuple[asyncio.Future[None], bool]
@@ -73,6 +73,7 @@ class Order:
 
     def __init__(self) -> None:
         self._last: dict[str, asyncio.Future[None]] = {}
+        self._watching: list[set[str]] = []
 
     def before(self, ids: Iterable[str]) -> set[asyncio.Future[None]]:
         """What is to be told before whoever has just locked ``ids``."""
@@ -91,3 +92,18 @@ class Order:
             for id in ids:
                 if self._last.get(id) is told:
                     del self._last[id]
+
+    @contextmanager
+    def watching(self) -> Iterator[set[str]]:
+        """Ids that it is told meanwhile to exist now: what does not exist cannot be locked."""
+        seen: set[str] = set()
+        self._watching.append(seen)
+        try:
+            yield seen
+        finally:
+            self._watching = [each for each in self._watching if each is not seen]
+
+    def appeared(self, ids: Collection[str]) -> None:
+        """It is being told."""
+        for seen in self._watching:
+            seen.update(ids)
