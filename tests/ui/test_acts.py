@@ -187,7 +187,7 @@ def test_what_is_over_and_what_runs_inside_another_call_is_left_alone(demo: Demo
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     expect(tab.find("#detail [data-act]")).to_have_text(["Call again"])
-    choose(tab, "step")
+    choose(tab, "work")
     expect(tab.find("#detail [data-act]")).to_have_count(0)
     tab.visit(f"{id}-done")
     expect(tab.find("#detail strong")).to_have_text("promise")

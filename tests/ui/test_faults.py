@@ -59,13 +59,13 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
     expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
     start_again(demo, "bar")
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    expect(tab.row("step").locator(".stripe[data-kind=running]")).to_have_count(2)
+    expect(tab.row("work").locator(".stripe[data-kind=running]")).to_have_count(2)
 
 
 def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.request(id, running=10)
-    expect(tab.row("step").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+    expect(tab.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
 
     button(tab, "freeze").click()
 
