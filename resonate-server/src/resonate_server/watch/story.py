@@ -65,7 +65,7 @@ class Break(Struct, frozen=True):
         return begin, self.after.begin
 
 
-class Fault(Struct, frozen=True):
+class Loss(Struct, frozen=True):
     """What happened to the workers of ``group`` at ``at`` (ms)."""
 
     group: str
@@ -82,14 +82,14 @@ def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[
     return [*_Story(promises, faults, outages, set(refused)).tell()]
 
 
-def _faults(promises: list[PromiseView]) -> list[Fault]:
+def _faults(promises: list[PromiseView]) -> list[Loss]:
     """Calls of one group that lose their worker at the same moment lose the same one."""
-    found: dict[tuple[str, int], Fault] = {}
+    found: dict[tuple[str, int], Loss] = {}
     for call in promises:
         if call.role is Role.CALL:
             for each in filter(lambda each: each.is_worth_telling, _breaks(call)):
                 key = call.group or "", each.gap.begin
-                found.setdefault(key, Fault(*key, [])).breaks.append(each)
+                found.setdefault(key, Loss(*key, [])).breaks.append(each)
     return sorted(found.values(), key=lambda fault: fault.at)
 
 
@@ -118,7 +118,7 @@ class _Redone(Struct, frozen=True):
 
 class _Story:
     def __init__(
-        self, promises: list[PromiseView], faults: list[Fault], outages: list[Outage], refused: set[str]
+        self, promises: list[PromiseView], faults: list[Loss], outages: list[Outage], refused: set[str]
     ) -> None:
         self._promises = promises
         self._faults = faults
@@ -147,7 +147,7 @@ class _Story:
 
     # ── one fault ──
 
-    def _who(self, fault: Fault) -> str:
+    def _who(self, fault: Loss) -> str:
         broken = [each for each in fault.breaks if each.broke_off]
         if not broken:
             return self._nobody(fault)
@@ -159,7 +159,7 @@ class _Story:
             return f"{who} stood still, and lost its lease {self._when(fault.at)}: it had {what} under way."
         return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."
 
-    def _nobody(self, fault: Fault) -> str:
+    def _nobody(self, fault: Loss) -> str:
         names = _listed([name_of(each.call) for each in fault.breaks])
         if any(each.was_suspended for each in fault.breaks):
             are = "was" if len(fault.breaks) == 1 else "were"
@@ -167,7 +167,7 @@ class _Story:
             return f"{gone} {names} {are} suspended and held nothing, so nothing broke off."
         return f"No worker of {fault.group} was there for {names} {self._when(fault.at)}."
 
-    def _what_followed(self, fault: Fault) -> Iterator[str]:
+    def _what_followed(self, fault: Loss) -> Iterator[str]:
         if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
             yield f"{_listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
         going_on = next((each for each in fault.breaks if each.goes_on), None)
