@@ -43,7 +43,7 @@ from resonate_server.store.sqlite import IN_MEMORY, Database
 RULES = Rules(retry_timeout_ms=3_600_000)
 LEASE = 3_600_000
 PATIENCE_S = 60
-IDS = ["a", "b", "c", "d"]
+IDS = ["t", "t.a", "t.b", "t.a.c"]
 
 
 class Told:
@@ -99,7 +99,10 @@ async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
 
 
 def create(id: str) -> PromiseCreate:
-    return promise_create(id, timeout_at=FAR)
+    """In the branch of the first of its tree, and as the child of the one above it."""
+    lineage = {"resonate:branch": id.partition(".")[0], "resonate:parent": id.rpartition(".")[0] or id}
+    promise = promise_create(id, timeout_at=FAR)
+    return msgspec.structs.replace(promise, tags=promise.tags | lineage)
 
 
 def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
@@ -166,7 +169,7 @@ def without_order(snapshot: Snapshot) -> Any:
     return everything
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 12))])
+@pytest.mark.parametrize("seed", [8, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))])
 async def test_whatever_many_ask_at_once_is_as_if_asked_in_the_order_in_which_it_is_told(
     bench: Bench, seed: int
 ) -> None:
@@ -231,7 +234,7 @@ async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
 
     journeys.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len(journeys) == 1
+    assert len([each for each in journeys if "relaxed" not in each]) == 1  # That one is not waited for.
 
 
 # --- connections that break -----------------------------------------------------------------------------------------

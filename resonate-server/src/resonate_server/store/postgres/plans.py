@@ -131,9 +131,6 @@ class LockedRows:
         self._add(loaded, ids, footprint.shown)
         if footprint.preload_for is not None:
             loaded.preload = yield from self._preload(found["preload"])
-            for promise in loaded.preload:
-                if promise.id in loaded.promises:
-                    loaded.promises[promise.id] = promise
         for row in found.get("schedule", ()):
             loaded.schedules[row[0]] = rows.schedule(row)
 
@@ -199,12 +196,14 @@ class LockedRows:
         """Lock and read pairs that are not there yet, and what else ``footprint`` names."""
         settles = footprint.settles if footprint is not None and self._is_locking else None
         wanted = [id for id in ids if self._is_wanted(id, id in shown)]
-        asked = {} if footprint is None else _besides(footprint, self._is_locking)
+        asked: Round = {} if footprint is None else _schedule_of(footprint, self._is_locking)
         if self._is_locking and wanted:
             asked["locked"] = self._lock(wanted, settles)
         if wanted:
             query = {"ids": wanted, "shown": list(shown), "settles": settles, "most": self._most}
             asked["pairs"] = Ask(sql.GET_PAIRS, query)
+        if footprint is not None and footprint.preload_for is not None:
+            asked["preload"] = _preload_of(footprint.preload_for, footprint.branch)
         if settles is not None:
             asked |= _links((Spreading(settles),), MAX_AWAITERS_AHEAD + 1)
         if not asked:
@@ -260,22 +259,16 @@ class LockedRows:
         return awaiters, listeners
 
 
-def _besides(footprint: Footprint, is_locking: bool) -> Round:
-    asked: Round = {}
-    if footprint.schedule is not None:
-        statement = sql.LOCK_SCHEDULE if is_locking else sql.GET_SCHEDULE
-        asked["schedule"] = Ask(statement, (footprint.schedule,))
-    if footprint.preload_for is not None:
-        # One more than is handed out, because the task's own promise is among them.
-        query: dict[str, Any] = {
-            "task": footprint.preload_for,
-            "branch": footprint.branch,
-            "limit": MAX_PRELOAD + 1,
-            "shown": [],
-            "most": 0,
-        }
-        asked["preload"] = Ask(sql.GET_PRELOAD, query)
-    return asked
+def _schedule_of(footprint: Footprint, is_locking: bool) -> Round:
+    if footprint.schedule is None:
+        return {}
+    return {"schedule": Ask(sql.LOCK_SCHEDULE if is_locking else sql.GET_SCHEDULE, (footprint.schedule,))}
+
+
+def _preload_of(task_id: str, branch: str | None) -> Ask:
+    """One more than is handed out, because the task's own promise is among them."""
+    query: dict[str, Any] = {"task": task_id, "branch": branch, "limit": MAX_PRELOAD + 1, "shown": [], "most": 0}
+    return Ask(sql.GET_PRELOAD, query)
 
 
 def _links(spreading: Sequence[Spreading], limit: int) -> Round:

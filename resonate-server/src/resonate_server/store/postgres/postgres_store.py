@@ -520,7 +520,7 @@ class PostgresStore(Store):
                 return query(PostgresView(connection))
             finally:
                 with suppress(psycopg.Error):
-                    connection.execute(sql.ROLLBACK)
+                    connection.execute(sql.COMMIT)
 
 
 def _check_absent(reading: LockedRows, appeared: set[str]) -> None:

@@ -164,6 +164,7 @@ NEXT_EPOCH = f"UPDATE server SET epoch = epoch + 1 RETURNING epoch, time, {TIME}
 BEAT = f"UPDATE server SET time = greatest(time, %s) WHERE epoch = %s RETURNING {TIME}"
 ENTER = f"SELECT pg_advisory_xact_lock_shared({FENCE})"
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
+RELAXED = "SET LOCAL synchronous_commit = off"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 NEW_ENDING = "INSERT INTO endings (connection, last) VALUES (%s, 0)"
 PUT_ENDING = "UPDATE endings SET last = %s WHERE connection = %s"

@@ -19,6 +19,9 @@ _ENTERING: Round = {
 }
 
 
+_LEAVING: Round = {"relaxed": Ask(sql.RELAXED), "commit": Ask(sql.COMMIT)}
+
+
 class Deposed(Exception):
     """Another server works on the database."""
 
@@ -33,6 +36,7 @@ class Transaction:
         self._connection = connection
         self._epoch = epoch
         self._has_begun = False
+        self._has_written = False
         self.ending = connection.key, next(_numbers)
 
     async def run[T](self, plan: Plan[T]) -> T:
@@ -49,15 +53,23 @@ class Transaction:
         """Ask that, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
             await self.ask({})
+        self._has_written = True
         ending = {"ending": Ask(sql.PUT_ENDING, self.ending[::-1]), "commit": Ask(sql.COMMIT)}
         return await self.ask({**asked, **ending})
 
     async def leave(self) -> None:
-        """Nothing of it has happened, unless it was committed."""
-        if self._connection.closed or self._connection.info.transaction_status == TransactionStatus.IDLE:
+        """Nothing of it has happened, unless it was committed.
+
+        What only had locks is committed, and not waited for: the driver forgets what it has prepared at a rollback.
+        """
+        if self._connection.closed:
             return
         with suppress(psycopg.Error):
-            await self._connection.execute(sql.ROLLBACK)
+            match self._connection.info.transaction_status:
+                case TransactionStatus.INTRANS if not self._has_written:
+                    await ask_async(self._connection, _LEAVING)
+                case TransactionStatus.INTRANS | TransactionStatus.INERROR:
+                    await self._connection.execute(sql.ROLLBACK)
 
     async def ask(self, asked: Round) -> Found:
         """One journey."""
