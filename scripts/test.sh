@@ -20,7 +20,8 @@ Arguments go to pytest, after its own: scripts/test.sh --all tests/stack -k bar 
 The tests of the stack as containers need a Docker engine; where none answers they are skipped, unless
 REQUIRE_DOCKER=1 is set: then that is a failure. In the same way the tests of the page in a browser need Chromium, and
 REQUIRE_BROWSER=1 demands it. Those with the SDKs for TypeScript, Go and Rust need npm, go and cargo, which get what they
-need from their registries; REQUIRE_CLIENTS=1 demands that this succeeds for those of them that are there.
+need from their registries; REQUIRE_CLIENTS=1 demands that this succeeds for those of them that are there. Those with
+PostgreSQL need its programs, and start a server of their own; REQUIRE_POSTGRES=1 demands them.
 USAGE
 }
 
