@@ -39,11 +39,10 @@ compile() { # FILE [UV_ARGUMENTS...]
 }
 
 compile requirements.lock pyproject.toml --group dev
-# The root lock is a constraint: an image holds the versions that were tested.
-for folder in $(services | sed 's|^|services/|'); do
-    compile "$folder/requirements.lock" "$folder/pyproject.toml" -c requirements.lock
+for folder in $(services | sed 's|^|services/|') resonate-server; do
+    # The root lock is a constraint: an image holds the versions that were tested.
+    compile "$folder/requirements.lock" "$folder/pyproject.toml" --all-extras -c requirements.lock
 done
-compile resonate-server/requirements.lock resonate-server/pyproject.toml --extra otel -c requirements.lock
 compile scripts/uv.requirements.lock scripts/uv.in
 for version in 0.7.4 0.8.0; do
     compile "tests/clients/sdk-$version.requirements.lock" "tests/clients/sdk-$version.in"

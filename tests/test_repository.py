@@ -125,7 +125,7 @@ def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path)
     content = tomllib.loads(project.read_text())
     extras = content["project"].get("optional-dependencies", {}).values()
     asked = [*content["project"]["dependencies"], *chain(*extras), *content.get("dependency-groups", {}).get("dev", [])]
-    pins = [requirement.split(";")[0].strip() for requirement in asked if "==" in requirement]
+    pins = [re.sub(r"\[.*\]|;.*", "", requirement).strip() for requirement in asked if "==" in requirement]
     lock = project.with_name("requirements.lock")
     locked = (lock if lock.exists() else REPOSITORY / "requirements.lock").read_text()
 

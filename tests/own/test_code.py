@@ -57,6 +57,10 @@ class Project:
         command = [str(Path(sys.executable).with_name("resonate")), *arguments, "--server", self.server.url]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
+    def tree(self, id: str) -> str:
+        """What `resonate tree` shows, on one line."""
+        return " ".join(self.resonate("tree", id).split())
+
     def stop(self) -> None:
         self.worker.kill()
         self.server.kill()
@@ -79,7 +83,7 @@ def test_a_function_that_is_not_deterministic_is_stopped_with_the_message_that_i
     wait_until(lambda: "given back" in project.worker.output(), "the replay differs")
 
     assert without_numbers(MESSAGE) in without_numbers(project.worker.output())
-    assert "is not deterministic" in " ".join(project.resonate("tree", "order-7").split())
+    wait_until(lambda: "is not deterministic" in project.tree("order-7"), "whoever looks at the call is told")
 
     project.resonate(*quoted("resonate (promises cancel order-7)").split())
     assert project.promise("order-7")["state"] == "rejected_canceled"

@@ -125,7 +125,14 @@ def test_a_stranger_follows_the_document(terminal: Terminal) -> None:
     terminal.type(back_up)
     terminal.await_programs()
     assert '"cake is paid, cake is packed"' in terminal.type("resonate promises get order-6")
-    assert terminal.type("curl -s -X PUT localhost:5050/orders/7/jam").strip() == "jam is paid, jam is packed"
+
+    again = "curl -s -X PUT localhost:5050/orders/7/jam"
+    terminal.type(f"{again} & resonate wait order-7 --until order=suspended; kill -9 $server $web")
+    wait_until(lambda: not (terminal.listens_on("8001") or terminal.listens_on("5050")), "both are dead")
+    serve, _, web, _ = start.splitlines()
+    terminal.type(f"{serve}\n{web}")
+    terminal.await_programs()
+    assert terminal.type(again).strip() == "jam is paid, jam is packed"
 
     terminal.type(quoted(r"(kill \$worker .*?)"))
     wait_until(lambda: not any(map(terminal.listens_on, terminal.ports)), "nobody is left")

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
 from msgspec import Struct
 
-from resonate_server.config import Settings
+from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -19,7 +20,8 @@ from resonate_server.http.ready import Pulse, machine_figures
 from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
 from resonate_server.store import Store
-from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
+from resonate_server.store.errors import ReadFailed
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, StoreUnusable
 from resonate_server.trace import Trace
 from resonate_server.watch import Watch
 from resonate_server.watch.survey import Survey
@@ -67,8 +69,23 @@ def build(settings: Settings) -> Server:
 
 
 def _store(settings: Settings) -> Store:
-    sqlite = settings.storage.sqlite
+    sqlite, postgres = settings.storage.sqlite, settings.storage.postgres
+    if settings.storage.is_postgres:
+        return _postgres_store(postgres.url, 1 if settings.trace else postgres.pool_size)
     return SQLiteStore(Database(sqlite.path, sqlite.synchronous))
+
+
+def _postgres_store(url: str, pool_size: int) -> Store:
+    """Its driver is installed by whoever needs it. A trace tells in which order things were done: one by one."""
+    try:
+        from resonate_server.store.postgres import PostgresStore, check_url
+    except ImportError as error:
+        raise StoreUnusable(f"PostgreSQL needs the extra `postgres` of this package: {error}") from error
+    try:
+        check_url(url)
+    except ValueError as error:
+        raise WrongSetting("storage.postgres.url", str(error)) from None
+    return PostgresStore(url, pool_size)
 
 
 def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
@@ -90,7 +107,8 @@ def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
 
 def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:
     path = settings.storage.sqlite.path
-    alive = None if path == IN_MEMORY else path.with_name(f"{path.name}-alive")
+    has_file = not settings.storage.is_postgres and path != IN_MEMORY
+    alive = path.with_name(f"{path.name}-alive") if has_file else None
     watch = Watch(engine, presence.members, engine.now, alive)
     engine.observer = hub.observer = presence.observer = watch
     return watch
@@ -134,4 +152,5 @@ async def _keep_house(server: Server) -> None:
         await asyncio.sleep(HOUSEKEEPING_S)
         server.presence.keep_house()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
-        await engine.drop_settled_trees()
+        with suppress(ReadFailed):  # It comes again.
+            await engine.drop_settled_trees()

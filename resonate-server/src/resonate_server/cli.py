@@ -48,20 +48,20 @@ def main() -> None:
 
 @main.command(cls=Serving, params=[*flags()])
 def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
-    """Serve from a SQLite file: state survives restarts and kill -9."""
+    """Serve from a SQLite file, or from PostgreSQL: state survives restarts and kill -9."""
     settings = _begin(given(values, assigned), config)
-    path = settings.storage.sqlite.path
-    if path == IN_MEMORY:
+    if settings.storage.place == str(IN_MEMORY):
         _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
-    _run(settings, f"state in {path}")
+    _run(settings, f"state in {settings.storage.place}")
 
 
 @main.command(cls=Serving, params=[*flags()])
 def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
-    values["storage__sqlite__path"] = path = values["storage__sqlite__path"] or str(IN_MEMORY)
-    where = "state in memory only" if path == str(IN_MEMORY) else f"state in {path}"
-    _run(_begin(given(values, assigned), config), where)
+    values["storage__sqlite__path"] = values["storage__sqlite__path"] or str(IN_MEMORY)
+    settings = _begin(given(values, assigned), config)
+    where = settings.storage.place
+    _run(settings, "state in memory only" if where == str(IN_MEMORY) else f"state in {where}")
 
 
 @main.command()

@@ -24,7 +24,7 @@ FILE = Path("resonate.toml")
 PREFIX = "RESONATE_"
 BETWEEN_LEVELS = "__"
 
-SECRET = {"auth", "token", "password"}
+SECRET = {"auth", "token", "password", "postgres"}
 """Parts of the names of settings whose values are shown in no message, mistyped ones neither."""
 
 LIKENESS = 0.75
@@ -118,13 +118,36 @@ class Sqlite(Section, frozen=True, kw_only=True):
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
 
 
+class Postgres(Section, frozen=True, kw_only=True):
+    """``url``: ``postgresql://user:password@host:port/database``, or what else libpq takes.
+
+    ``pool_size``: so many requests are in the database at once.
+    """
+
+    url: str = ""
+    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 10
+
+
 class Storage(Section, frozen=True, kw_only=True):
     type: str = "sqlite"
     sqlite: Sqlite = Sqlite()
+    postgres: Postgres = Postgres()
 
     def __post_init__(self) -> None:
-        if self.type != "sqlite":
-            raise WrongSetting("storage.type", official.SQLITE_ONLY, self.type)
+        if self.type not in ("sqlite", "postgres"):
+            raise WrongSetting("storage.type", official.NO_OTHER_STORAGE, self.type)
+        if self.is_postgres and not self.postgres.url:
+            raise WrongSetting("storage.postgres.url", "with PostgreSQL as the storage, this must say which database")
+
+    @property
+    def is_postgres(self) -> bool:
+        """Else it is SQLite."""
+        return self.type == "postgres"
+
+    @property
+    def place(self) -> str:
+        """Where the state is, for people."""
+        return "PostgreSQL" if self.is_postgres else str(self.sqlite.path)
 
 
 class Tasks(Section, frozen=True, kw_only=True):

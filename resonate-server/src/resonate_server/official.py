@@ -36,6 +36,8 @@ def _is_off(value: Any) -> bool:
 NEWER: dict[str, str | Callable[[Any], Given]] = {
     "shutdown_timeout": "server.shutdown_timeout",
     "servers.active": _active,
+    "servers.server_postgres.url": "storage.postgres.url",
+    "servers.server_postgres.pool_size": "storage.postgres.pool_size",
     "servers.server_sqlite.path": "storage.sqlite.path",
     "servers.server_sqlite.server_url": "server.url",
     "servers.server_sqlite.retry_timeout": "tasks.retry_timeout",
@@ -82,14 +84,13 @@ WITHOUT_EFFECT = (
 )
 """Accepted: they tune what works in another way here."""
 
-SQLITE_ONLY = "this server keeps its state in SQLite; there is no other storage"
+NO_OTHER_STORAGE = "this server keeps its state in SQLite or in PostgreSQL; there is no other storage"
 _NO_PUBSUB = "this server reaches workers by streams and by HTTP; Pub/Sub is not supported"
 _NO_SCRIPTS = "this server runs no scripts; a worker in any language can"
 _NO_WORKOS = "this server knows a shared secret (auth.token) and JWTs (auth.publickey); WorkOS is not supported"
 REFUSED = {
-    "storage.postgres": SQLITE_ONLY,
-    "storage.mysql": SQLITE_ONLY,
-    "servers": SQLITE_ONLY,
+    "storage.mysql": NO_OTHER_STORAGE,
+    "servers": NO_OTHER_STORAGE,
     "transports.gcps": _NO_PUBSUB,
     "workers.transport_gcps": _NO_PUBSUB,
     "transports.bash_exec": _NO_SCRIPTS,

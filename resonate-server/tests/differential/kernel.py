@@ -41,8 +41,9 @@ def body_of(kind: str, data: dict[str, Any], now: int, corr_id: str) -> bytes:
 class Kernel:
     """The path of a request through the server, without its threads and sockets."""
 
-    def __init__(self, rules: Rules, server_url: str = SERVER_URL) -> None:
-        self.store = Database(IN_MEMORY)
+    def __init__(self, rules: Rules, server_url: str = SERVER_URL, store: Database | None = None) -> None:
+        """``store``: an empty one, or what looks like it; else in memory."""
+        self.store = store or Database(IN_MEMORY)
         self._sent: list[Message] = []
         self._rules = rules
         self._seam = InstantStore(self.store, HandClock(lambda: 0))

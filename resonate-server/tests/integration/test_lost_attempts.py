@@ -11,6 +11,10 @@ from harness.basics import wait_until
 from harness.otlp import Receiver, Seen, running_receiver
 from harness.server import FAR, Client, ServerProcess
 
+from resonate_server import build
+from resonate_server.config import load
+from resonate_server.store.sqlite import IN_MEMORY
+
 TRACE, CALLER = "a" * 32, "b" * 16
 SIGNED: dict[str, Any] = {"headers": {"traceparent": f"00-{TRACE}-{CALLER}-01"}, "data": "eyJmdW5jIjogImJhciJ9"}
 """The parameter of a call of the function bar."""
@@ -149,3 +153,11 @@ def test_a_receiver_that_is_away_holds_up_nothing(tmp_path: Path, id: str) -> No
     claim(server.client(), id, **SIGNED)
     assert server.client().call("task.halt", id=id).status == 200
     assert server.stop() == 0
+
+
+async def test_a_server_that_cannot_tell_what_it_is_asked_to_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load({"storage.sqlite.path": IN_MEMORY}, {})
+    monkeypatch.setattr(build, "find_spec", lambda _: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SystemExit, match="the extra `otel`"):
+        build.build(settings)

@@ -206,7 +206,6 @@ def test_the_official_flags_are_understood(refused: Callable[..., str], command:
 @pytest.mark.parametrize(
     ("flag", "why"),
     [
-        ("--storage-postgres-url", "keeps its state in SQLite"),
         ("--storage-mysql-pool-size", "keeps its state in SQLite"),
         ("--transports-gcps-project", "Pub/Sub is not supported"),
         ("--transports-bash-exec-enabled", "runs no scripts"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from resonate_server import official
+from resonate_server.build import build
 from resonate_server.config import SETTINGS, Cors, ServerSettings, Settings, WrongSetting, load
 
 
@@ -157,6 +158,38 @@ def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> No
     assert load({"server.port": "4000"}, environment).server == ServerSettings(bind="0.0.0.0", port=4_000)
 
 
+class TestPostgres:
+    def test_it_is_chosen_by_the_official_names(self) -> None:
+        older = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": "postgresql://h/d"}
+        newer = {
+            "RESONATE_SERVERS__ACTIVE": "server_postgres",
+            "RESONATE_SERVERS__SERVER_POSTGRES__URL": "postgresql://h/d",
+        }
+
+        for names in (older, newer):
+            storage = load({}, names).storage
+            assert (storage.is_postgres, storage.postgres.url, storage.place) == (
+                True,
+                "postgresql://h/d",
+                "PostgreSQL",
+            )
+
+    def test_it_must_be_said_which_database(self) -> None:
+        with pytest.raises(WrongSetting, match=r"RESONATE_STORAGE__POSTGRES__URL: .* which database"):
+            load({"storage.type": "postgres"}, {})
+
+    def test_its_password_is_shown_in_no_message(self) -> None:
+        settings = load({"storage.type": "postgres", "storage.postgres.url": "postgresql://u:secret@[h/d"}, {})
+
+        with pytest.raises(WrongSetting, match="not an address of a database") as caught:
+            build(settings)
+        assert "secret" not in str(caught.value)
+
+    def test_it_has_at_least_one_connection(self) -> None:
+        with pytest.raises(WrongSetting, match="POOL_SIZE"):
+            load({"storage.postgres.pool_size": 0}, {})
+
+
 @pytest.mark.parametrize("name", official.WITHOUT_EFFECT)
 def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> None:
     assert load({name: "5"}, {}) == Settings()
@@ -165,10 +198,10 @@ def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("STORAGE__TYPE", "postgres", "keeps its state in SQLite"),
+        ("STORAGE__TYPE", "mysql", "keeps its state in SQLite or in PostgreSQL"),
         ("STORAGE__MYSQL__URL", "mysql://h", "keeps its state in SQLite"),
-        ("SERVERS__ACTIVE", "server_postgres", "keeps its state in SQLite"),
-        ("SERVERS__SERVER_POSTGRES__URL", "postgres://h", "keeps its state in SQLite"),
+        ("SERVERS__ACTIVE", "server_mysql", "keeps its state in SQLite or in PostgreSQL"),
+        ("SERVERS__SERVER_MYSQL__URL", "mysql://h", "keeps its state in SQLite or in PostgreSQL"),
         ("TRANSPORTS__GCPS__PROJECT", "p", "Pub/Sub is not supported"),
         ("WORKERS__TRANSPORT_GCPS__ENABLED", "true", "Pub/Sub is not supported"),
         ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "runs no scripts"),

@@ -127,6 +127,10 @@ class DecisionListener(Protocol):
 MAX_COUNTED = 10_000
 """So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
 
+MAX_TOLD_BYTES = 8 * 1_024 * 1_024
+"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
+by and by."""
+
 
 class Store(Protocol):
     """Used on the event loop, between :meth:`start` and :meth:`close`.

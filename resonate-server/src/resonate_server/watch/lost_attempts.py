@@ -39,6 +39,8 @@ OUTCOMES: Final = {
 }
 EXPORT_MS: Final = 200
 GOODBYE_S: Final = 0.2
+MAX_HELD: Final = 10_000
+"""Attempts of which the begin is remembered; for others it is the last sign of life."""
 
 
 class LostAttempts(DecisionObserver):
@@ -51,8 +53,8 @@ class LostAttempts(DecisionObserver):
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_MS))
         self._tracer = self._provider.get_tracer("resonate_server")
-        self._held_since: dict[str, int] = {}
-        """By task, in ms; of those that were claimed before, since this server began."""
+        self._held_since: dict[tuple[str, int], int] = {}
+        """By task and attempt: when this server first saw it held, in ms."""
         self._telling: set[asyncio.Task[None]] = set()
 
     @override
@@ -61,19 +63,29 @@ class LostAttempts(DecisionObserver):
         for task in decided.decision.changes.tasks.values():
             before = decided.rows.tasks.get(task.id)
             if task.state is TaskState.ACQUIRED:
-                self._held_since.setdefault(task.id, decided.now)
+                self._held(task, decided.now)
             elif before is not None and before.state is TaskState.ACQUIRED:
-                begin = self._held_since.pop(task.id, decided.now)
-                if not _is_by_holder(decided, task.id):
-                    telling = asyncio.ensure_future(self._tell(before, OUTCOMES[task.state], begin, decided.now))
-                    self._telling.add(telling)
-                    telling.add_done_callback(self._telling.discard)
+                self._ended(before, task.state, decided)
 
     @override
     def close(self) -> None:
         sending = threading.Thread(target=self._provider.force_flush, daemon=True)
         sending.start()
         sending.join(GOODBYE_S)
+
+    def _held(self, task: Task, now: int) -> None:
+        self._held_since.setdefault((task.id, task.version), now)
+        if len(self._held_since) > MAX_HELD:  # the oldest may have ended where this server does not see it
+            del self._held_since[next(iter(self._held_since))]
+
+    def _ended(self, task: Task, state: TaskState, decided: Decided) -> None:
+        """``task``: as it was held; ``state``: what it is in now."""
+        heard_at = (task.timer_at or decided.now) - (task.ttl or 0)
+        begin = self._held_since.pop((task.id, task.version), heard_at)
+        if not _is_by_holder(decided, task.id):
+            telling = asyncio.ensure_future(self._tell(task, OUTCOMES[state], begin, decided.now))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def _tell(self, task: Task, outcome: str, begin: int, end: int) -> None:
         """Times in ms, by the server's clock; collectors are told those of the machine's, as by workers."""

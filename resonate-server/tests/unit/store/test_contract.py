@@ -57,6 +57,12 @@ ODD = [
 ADDRESS = "poll://uni@callers/caller-1"
 
 
+@pytest.fixture
+def store(each_store: Database) -> Database:
+    """What PostgreSQL's looks like to tests, too."""
+    return each_store
+
+
 def load(store: Database, *ids: str, preload_for: str | None = None, branch: str | None = None) -> Rows:
     with transaction(store):
         return store.load(Footprint(ids=ids, shown=ids, preload_for=preload_for, branch=branch))
@@ -1109,7 +1115,8 @@ class TestIdAhead:
             assert store.id_ahead(PromiseSearch(tags={"a": "b"}), 2) == "2"
 
 
-def test_the_mark_of_the_clock_is_the_last_one(store: Database) -> None:
+def test_the_mark_of_the_clock_is_the_last_one(sqlite_store: Database) -> None:
+    store = sqlite_store
     with transaction(store):
         assert store.clock_mark() is None
     for time in (5, 6):
@@ -1120,7 +1127,8 @@ def test_the_mark_of_the_clock_is_the_last_one(store: Database) -> None:
         assert store.clock_mark() == ClockMark(6, 12, "boot 6")
 
 
-def test_an_attempt_to_write_is_one_and_changes_nothing_that_is_read(store: Database) -> None:
+def test_an_attempt_to_write_is_one_and_changes_nothing_that_is_read(sqlite_store: Database) -> None:
+    store = sqlite_store
     with transaction(store):
         before = snapshot(store)
     store.try_to_write()

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from resonate_server.store.errors import StoreFailed
-from resonate_server.store.sqlite.health import StoreHealth
+from resonate_server.store.health import StoreHealth
 
 
 @pytest.fixture

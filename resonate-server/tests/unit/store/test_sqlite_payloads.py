@@ -13,8 +13,8 @@ from resonate_server.kernel.model import Footprint, Unread
 from resonate_server.kernel.preload import is_read
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
+from resonate_server.store import MAX_TOLD_BYTES
 from resonate_server.store.sqlite import Database
-from resonate_server.store.sqlite.database import MAX_TOLD_BYTES
 
 MIB = 1_024 * 1_024
 HUGE = value("x" * (4 * MIB))

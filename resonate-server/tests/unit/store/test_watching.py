@@ -20,6 +20,12 @@ type Plan = Callable[..., str]
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
 
+@pytest.fixture
+def store(each_store: Database) -> Database:
+    """What PostgreSQL's looks like to tests, too."""
+    return each_store
+
+
 def root(id: str, created_at: int = NOW, state: PromiseState = PENDING, origin: str | None = None) -> Promise:
     made = promise(id, state, tags={} if origin is None else {"resonate:origin": origin})
     return Promise(made.id, made.state, made.param, made.value, made.tags, made.timeout_at, created_at, made.settled_at)

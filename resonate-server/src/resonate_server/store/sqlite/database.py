@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
@@ -47,6 +46,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule, Ta
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import (
     MAX_COUNTED,
+    MAX_TOLD_BYTES,
     Backlog,
     Branch,
     Decided,
@@ -57,9 +57,11 @@ from resonate_server.store import (
     Place,
     Snapshot,
     View,
+    rows,
 )
 from resonate_server.store.errors import StoreFailed
-from resonate_server.store.sqlite import rows, statements
+from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.clock import ClockMark
@@ -75,10 +77,6 @@ _AHEAD = {
     ScheduleSearch: statements.SCHEDULE_AHEAD,
 }
 
-MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
-by and by."""
-
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit forgets."""
 
@@ -90,23 +88,6 @@ _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 
 _UNKNOWN = 0
 _NEVER = 2**63
-
-
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
-
-FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
-
-
-class Dropped(Struct, frozen=True):
-    """How many tasks were deleted with their trees.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
-
-    tasks: int
-    last: SettledRoot | None
 
 
 class Database(View):

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from resonate_server.store.rows import has_tags, is_external, member_of, recipient_of
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.rows import has_tags, is_external, member_of, recipient_of
 from resonate_server.store.sqlite.sessions import LogLost, Session, begin_session, check_log, session_in_file
 
 logger = logging.getLogger(__name__)

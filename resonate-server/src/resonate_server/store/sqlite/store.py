@@ -33,10 +33,11 @@ from resonate_server.store import (
     View,
 )
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
+from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
-from resonate_server.store.sqlite.database import FIRST, Database, SettledRoot
-from resonate_server.store.sqlite.health import StoreHealth
+from resonate_server.store.sqlite.database import Database
 from resonate_server.store.sqlite.thread import WorkThread
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import sqlite3
 from itertools import groupby
 from operator import itemgetter
 
+from resonate_server.store.rows import Row
 from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.rows import Row
 
 type Operation = tuple[str, Row]
 """A statement and its parameters."""

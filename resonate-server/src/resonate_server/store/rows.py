@@ -15,8 +15,8 @@ from resonate_server.protocol.records import EMPTY, Promise, PromiseState, Sched
 type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
-_tags = msgspec.json.Decoder(Tags)
-_wanted = lru_cache(16)(_tags.decode)
+read_tags = msgspec.json.Decoder(Tags).decode
+_wanted = lru_cache(16)(read_tags)
 
 
 def has_tags(present: str, wanted: str) -> bool:
@@ -24,13 +24,13 @@ def has_tags(present: str, wanted: str) -> bool:
 
     SQLite's own JSON functions stop at NUL.
     """
-    tags = _tags.decode(present)
+    tags = read_tags(present)
     return all(tags.get(name) == value for name, value in _wanted(wanted).items())
 
 
 def is_external(tags: str) -> bool:
     """SQL function: whether a promise with these tags may be awaited."""
-    return records.is_external(_tags.decode(tags))
+    return records.is_external(read_tags(tags))
 
 
 def payload_data(value: Value) -> bytes | None:
@@ -71,7 +71,7 @@ def promise(row: Row) -> Promise:
         state=PromiseState(state),
         param=payload(param),
         value=payload(value),
-        tags=_tags.decode(tags),
+        tags=read_tags(tags),
         timeout_at=timeout_at,
         created_at=created_at,
         settled_at=UNSET if settled_at is None else settled_at,
@@ -108,7 +108,7 @@ def schedule(row: Row) -> Schedule:
         promise_id=promise_id,
         promise_timeout=promise_timeout,
         promise_param=payload(param),
-        promise_tags=_tags.decode(tags),
+        promise_tags=read_tags(tags),
         created_at=created_at,
         next_run_at=next_run_at,
         last_run_at=UNSET if last_run_at is None else last_run_at,

@@ -1,0 +1,168 @@
+"""Connections to the database: how they are set up, and how a plan is carried out on one."""
+
+import secrets
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.adapt import AdaptersMap
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from resonate_server.store.postgres.plans import Found, Plan, Round
+from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
+from resonate_server.store.rows import Row
+
+CONNECT_S = 5
+"""A database that takes longer to answer a connection is away."""
+
+NUL, MARK = "\x00", "\ue000"
+"""PostgreSQL's texts have no NUL, those of the protocol may: it is kept as a character for private use, and this one
+as two of them."""
+
+OPTIONS = {
+    "search_path": SCHEMA_NAME,
+    "default_transaction_isolation": r"read\ committed",  # a statement sees what was committed before its locks
+    "synchronous_commit": "on",  # an answer leaves after the commit is on disk
+    "idle_in_transaction_session_timeout": "10s",  # of a server that froze: others need its locks
+    "tcp_keepalives_idle": "2",  # one that is cut off, likewise
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+}
+"""Of every session, whatever the database's own are."""
+
+
+class _Dumper(StrDumper):
+    def dump(self, text: str) -> Any:
+        if NUL in text or MARK in text:
+            text = text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0")
+        return super().dump(text)
+
+
+class _Loader(TextLoader):
+    def load(self, data: Any) -> Any:
+        return _with_nuls(super().load(data))
+
+
+class ServingConnection(AsyncConnection[Row]):
+    """``key`` names it among all that there ever were, so that it can be asked about after its end."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.key = secrets.randbits(62)
+
+
+class _BinaryLoader(TextBinaryLoader):
+    def load(self, data: Any) -> Any:
+        return _with_nuls(super().load(data))
+
+
+def _with_nuls(text: Any) -> Any:
+    if MARK in text:
+        return text.replace(f"{MARK}0", NUL).replace(f"{MARK}1", MARK)
+    return text
+
+
+def _adapt(adapters: AdaptersMap) -> None:
+    adapters.register_dumper(str, _Dumper)
+    adapters.register_loader("text", _Loader)
+    adapters.register_loader("text", _BinaryLoader)
+
+
+def _set_up(connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    connection.prepare_threshold = 0
+    _adapt(connection.adapters)
+
+
+def _parameters() -> dict[str, Any]:
+    options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+    return {"autocommit": True, "connect_timeout": CONNECT_S, "options": options, "application_name": "resonate-server"}
+
+
+def check_url(url: str) -> None:
+    """Raises :class:`ValueError`, without the password."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ValueError("not an address of a database; postgresql://user@host:5432/database is one") from None
+
+
+def connect(url: str) -> Connection[Row]:
+    """Raises :class:`psycopg.Error`."""
+    connection = Connection.connect(url, **_parameters())
+    _set_up(connection)
+    return connection
+
+
+async def connect_async(url: str) -> AsyncConnection[Row]:
+    """Raises :class:`psycopg.Error`."""
+    connection = await AsyncConnection.connect(url, **_parameters())
+    _set_up(connection)
+    return connection
+
+
+async def _configure(connection: ServingConnection) -> None:
+    _set_up(connection)
+    await connection.execute(NEW_ENDING.encode(), (connection.key,))
+
+
+def async_pool(url: str, size: int) -> AsyncConnectionPool[ServingConnection]:
+    """To be opened."""
+    return AsyncConnectionPool(
+        url,
+        connection_class=ServingConnection,
+        kwargs=_parameters(),
+        min_size=1,
+        max_size=size,
+        open=False,
+        configure=_configure,
+        reconnect_timeout=1,
+    )
+
+
+def thread_pool(url: str, size: int) -> ConnectionPool[Connection[Row]]:
+    """To be opened."""
+    return ConnectionPool(
+        url,
+        kwargs=_parameters(),
+        min_size=0,
+        max_size=size,
+        open=False,
+        configure=_set_up,
+        check=ConnectionPool.check_connection,
+        reconnect_timeout=1,
+    )
+
+
+# --- carrying out a plan --------------------------------------------------------------------------------------------
+
+
+def ask(connection: Connection[Row], asked: Round) -> Found:
+    """One journey."""
+    with connection.pipeline():
+        cursors = {
+            name: connection.execute(each.statement.encode(), each.parameters, binary=True)
+            for name, each in asked.items()
+        }
+    return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+
+
+async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
+    """One journey."""
+    async with connection.pipeline():
+        cursors = {
+            name: await connection.execute(each.statement.encode(), each.parameters, binary=True)
+            for name, each in asked.items()
+        }
+    return {name: await cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+
+
+def run[T](connection: Connection[Row], plan: Plan[T]) -> T:
+    try:
+        asked = next(plan)
+        while True:
+            asked = plan.send(ask(connection, asked))
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -1,0 +1,49 @@
+"""Making the schema, and bringing one of a former version up to date: by whoever comes first, while others wait."""
+
+import logging
+
+from psycopg import AsyncConnection
+
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.sql import MIGRATIONS
+from resonate_server.store.rows import Row
+
+logger = logging.getLogger(__name__)
+
+OLDEST = 150_000
+"""PostgreSQL 15."""
+
+
+class DatabaseUnusable(Exception):
+    """It is of a newer server, or not what this one can work with. The text is for people."""
+
+
+async def migrate(connection: AsyncConnection[Row]) -> None:
+    """In one transaction: all of it, or nothing. Raises :class:`DatabaseUnusable`."""
+    await _check_engine(connection)
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (sql.SCHEMA_LOCK,))
+        version = await _version(connection)
+        if version > len(MIGRATIONS):
+            raise DatabaseUnusable(
+                f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
+            )
+        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+            await connection.execute(migration.encode(), prepare=False)
+            await connection.execute(sql.PUT_VERSION.encode(), (number,))
+            logger.info("the database's schema has version %s now", number)
+
+
+async def _version(connection: AsyncConnection[Row]) -> int:
+    """0 for a database without one."""
+    await connection.execute(sql.CREATE_SCHEMA.encode(), prepare=False)
+    [(version,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
+    return version or 0
+
+
+async def _check_engine(connection: AsyncConnection[Row]) -> None:
+    [(encoding, version)] = await (await connection.execute(sql.GET_ENGINE.encode())).fetchall()
+    if encoding != "UTF8":
+        raise DatabaseUnusable(f"the database's encoding is {encoding}; UTF8 is needed")
+    if version < OLDEST:
+        raise DatabaseUnusable(f"PostgreSQL {OLDEST // 10_000} or newer is needed; this is {version // 10_000}")

@@ -1,0 +1,459 @@
+"""Every SQL statement of the PostgreSQL store, with its purpose. The rows are those of the kernel's model."""
+
+SCHEMA_NAME = "resonate"
+"""All tables are in there; it is the search path of every connection."""
+
+ONE_SERVER = 0x7265736F6E6174_01
+"""Advisory lock, for a session: who holds it is the one server that works on this database."""
+FENCE = 0x7265736F6E6174_02
+"""Advisory lock, for a transaction: shared by everyone who changes rows, exclusive for who takes over."""
+SCHEMA_LOCK = 0x7265736F6E6174_03
+"""Advisory lock, for a transaction: one at a time makes or migrates the schema."""
+
+CREATE_SCHEMA = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME};
+CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NULL);
+"""
+GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
+PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
+GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+
+# The order of ids is that of their code points, whatever the database's own is: COLLATE "C".
+# Payloads beyond about 1 KiB stand apart (TOAST), as they are, so that what is looked up or written again stays small.
+# Room within the pages (fillfactor) keeps a changed row near its former one.
+VERSION_1 = """
+-- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
+-- armed: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
+-- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
+-- param and value are JSON; empty ones are null.
+CREATE TABLE promises (
+    id         text COLLATE "C" PRIMARY KEY,
+    state      text COLLATE "C" NOT NULL,
+    tags       text NOT NULL,
+    timeout_at bigint NOT NULL,
+    created_at bigint NOT NULL,
+    settled_at bigint,
+    branch     text COLLATE "C",
+    parent     text COLLATE "C",
+    origin     text COLLATE "C",
+    armed      boolean NOT NULL,
+    param      bytea,
+    value      bytea
+) WITH (fillfactor = 80, toast_tuple_target = 1024);
+ALTER TABLE promises ALTER COLUMN tags SET STORAGE MAIN;
+ALTER TABLE promises ALTER COLUMN param SET STORAGE EXTERNAL;
+ALTER TABLE promises ALTER COLUMN value SET STORAGE EXTERNAL;
+CREATE INDEX promises_by_deadline ON promises (timeout_at, id) WHERE armed;
+CREATE INDEX roots_by_settlement ON promises ((coalesce(settled_at, timeout_at)), id)
+    WHERE NOT armed AND (origin IS NULL OR origin = id);
+CREATE INDEX promises_by_branch ON promises (md5(branch), id) WHERE branch IS NOT NULL;
+CREATE INDEX promises_by_parent ON promises (md5(parent), id) WHERE parent IS NOT NULL;
+CREATE INDEX promises_by_origin ON promises (md5(origin), id) WHERE origin IS NOT NULL;
+CREATE INDEX roots_by_creation ON promises (created_at, id) WHERE origin IS NULL OR origin = id;
+
+-- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
+-- one's lease.
+-- queued: an execute is owed to a member of recipient (the group of the target address), so this row is the
+-- outbox entry.
+CREATE TABLE tasks (
+    id        text COLLATE "C" PRIMARY KEY,
+    target    text NOT NULL,
+    recipient text COLLATE "C",
+    state     text COLLATE "C" NOT NULL,
+    version   bigint NOT NULL,
+    resumes   bigint NOT NULL,
+    ttl       bigint,
+    pid       text COLLATE "C",
+    claim     text,
+    timer_at  bigint,
+    queued    boolean NOT NULL,
+    releases  bigint NOT NULL,
+    lost_at   bigint,
+    unclaimed bigint NOT NULL,
+    reason    text
+) WITH (fillfactor = 50);
+CREATE INDEX tasks_by_timer ON tasks (timer_at, id) WHERE timer_at IS NOT NULL;
+CREATE INDEX tasks_by_holder ON tasks (md5(pid), id) WHERE pid IS NOT NULL;
+CREATE INDEX tasks_queued ON tasks (md5(recipient), timer_at, id) WHERE queued;
+CREATE INDEX tasks_set_aside ON tasks (md5(recipient), timer_at, id)
+    WHERE unclaimed > 0 AND state = 'pending' AND NOT queued;
+
+-- awaiter's task waits for awaited, and has not been told that it settled.
+CREATE TABLE callbacks (
+    awaited text COLLATE "C" NOT NULL,
+    awaiter text COLLATE "C" NOT NULL,
+    PRIMARY KEY (awaited, awaiter)
+);
+CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, awaited);
+
+-- address wants an unblock message when awaited settles. An address may be longer than what an index holds.
+CREATE TABLE listeners (
+    awaited text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL
+);
+CREATE UNIQUE INDEX listeners_once ON listeners (awaited, md5(address));
+
+-- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
+-- turn_at: when some of them were last told, in ms since the epoch.
+CREATE TABLE spreading (
+    promise_id text COLLATE "C" PRIMARY KEY,
+    after      text COLLATE "C" NOT NULL,
+    turn_at    bigint NOT NULL
+);
+CREATE INDEX spreading_by_turn ON spreading (turn_at, promise_id);
+
+-- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
+-- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
+-- place orders them, and is never used again.
+CREATE TABLE unblocks (
+    place      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    promise_id text COLLATE "C" NOT NULL,
+    address    text COLLATE "C" NOT NULL,
+    recipient  text COLLATE "C" NOT NULL,
+    member     text COLLATE "C",
+    kept_since bigint NOT NULL
+);
+CREATE UNIQUE INDEX unblocks_once ON unblocks (promise_id, md5(address));
+CREATE INDEX unblocks_by_recipient ON unblocks (md5(recipient), md5(member), place);
+
+-- A promise to create again and again; next_run_at in ms since the epoch. param as that of a promise.
+CREATE TABLE schedules (
+    id              text COLLATE "C" PRIMARY KEY,
+    cron            text NOT NULL,
+    promise_id      text NOT NULL,
+    promise_timeout bigint NOT NULL,
+    promise_tags    text NOT NULL,
+    created_at      bigint NOT NULL,
+    next_run_at     bigint NOT NULL,
+    last_run_at     bigint,
+    param           bytea
+);
+ALTER TABLE schedules ALTER COLUMN param SET STORAGE EXTERNAL;
+CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
+
+-- Of the server itself, in one row. epoch: how many servers have taken over; time: where the clock of the last one
+-- stood, in ms since the epoch.
+CREATE TABLE server (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    epoch    bigint NOT NULL DEFAULT 0,
+    time     bigint NOT NULL DEFAULT 0
+);
+INSERT INTO server DEFAULT VALUES;
+
+-- The last transaction that each connection has committed, by a number of the server's own: if the end of one was not
+-- heard of, this tells.
+CREATE TABLE endings (
+    connection bigint PRIMARY KEY,
+    last       bigint NOT NULL
+) WITH (fillfactor = 10);
+"""
+
+MIGRATIONS = (VERSION_1,)
+"""The way from each version to the next one. What stands here is never changed again."""
+
+# --- one server, and its time ---
+
+# In ms since the epoch, by the clock of the machine that all servers share.
+TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+TRY_TO_BE_THE_ONE = f"SELECT pg_try_advisory_lock({ONE_SERVER}), {TIME}"
+GET_EPOCH = "SELECT epoch FROM server"
+# Waits for those whose changes may still be committed; whoever comes later sees the new epoch.
+WAIT_FOR_OTHERS = f"SELECT pg_advisory_xact_lock({FENCE})"
+NEXT_EPOCH = f"UPDATE server SET epoch = epoch + 1 RETURNING epoch, time, {TIME}"
+# Nobody waits for it: what is lost of it is at most one beat.
+BEAT = f"UPDATE server SET time = greatest(time, %s) WHERE epoch = %s RETURNING {TIME}"
+ENTER = f"SELECT pg_advisory_xact_lock_shared({FENCE})"
+BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
+RELAXED = "SET LOCAL synchronous_commit = off"
+LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+NEW_ENDING = "INSERT INTO endings (connection, last) VALUES (%s, 0)"
+PUT_ENDING = "UPDATE endings SET last = %s WHERE connection = %s"
+# Waits for a transaction whose connection broke and that goes on without it.
+GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
+FORGET_ENDINGS = "DELETE FROM endings"
+
+# --- reading rows ---
+
+MAX_READ_ALONG = 2_048
+"""Payloads up to so many bytes come with their row; larger ones only if they are to be shown."""
+
+MAX_AWAITERS_AHEAD = 200
+"""Of a promise that is to be settled: so many are locked and read together with it."""
+
+_PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
+_SIZES = "octet_length(param), octet_length(value)"
+WHOLE_PROMISE = f"{_PROMISE}, param, value"
+_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
+_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
+_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
+_ALONG = f"""
+CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
+       OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
+"""
+_PAIR = f"{_PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {_TASK_OF_PAIR}"
+_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
+_WHOLE_SCHEDULE = f"{_SCHEDULE}, param"
+
+_AWAITERS_AHEAD = f"""
+ARRAY(SELECT awaiter FROM callbacks WHERE awaited = %(settles)s::text ORDER BY awaiter LIMIT {MAX_AWAITERS_AHEAD})
+"""
+_WANTED = f"ANY(%(ids)s::text[] || {_AWAITERS_AHEAD})"
+# A promise's lock is also that of its task and its links. Everybody locks in this order, so nobody waits in a circle.
+LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} ORDER BY id FOR UPDATE"
+# A statement of its own, so that it sees what was committed before the locks were ours.
+GET_PAIRS = f"SELECT {_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}"
+GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
+GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
+GET_EXISTING = "SELECT id FROM promises WHERE id = ANY(%s::text[])"
+# Those of several promises, in their order; so many altogether.
+GET_AWAITERS = """
+SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
+CROSS JOIN LATERAL (
+    SELECT awaiter FROM callbacks WHERE awaited = s.id AND awaiter > s.after COLLATE "C"
+    ORDER BY awaiter LIMIT %(limit)s
+) AS c ORDER BY s.number, c.awaiter LIMIT %(limit)s
+"""
+GET_LISTENERS = """
+SELECT s.id, l.address FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS s (id, number)
+CROSS JOIN LATERAL (
+    SELECT address FROM listeners WHERE awaited = s.id ORDER BY address LIMIT %(limit)s
+) AS l ORDER BY s.number, l.address LIMIT %(limit)s
+"""
+
+# Steps of one execution and children of one task: what is handed out together with it. The branch that is stored
+# counts more than the one that is named.
+GET_PRELOAD = f"""
+WITH own AS (
+    SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = %(task)s), %(branch)s) AS branch
+), related AS (
+    (SELECT id FROM promises WHERE md5(branch) = md5((SELECT branch FROM own)) AND branch = (SELECT branch FROM own)
+     AND branch <> '' AND branch IS NOT NULL ORDER BY id LIMIT %(limit)s)
+    UNION
+    (SELECT id FROM promises WHERE md5(parent) = md5(%(task)s) AND parent = %(task)s ORDER BY id LIMIT %(limit)s)
+)
+SELECT {_PAIR} FROM related JOIN promises AS p ON p.id = related.id LEFT JOIN tasks AS t ON t.id = p.id
+WHERE p.id <> %(task)s ORDER BY p.id
+"""
+
+GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s"
+LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR UPDATE"
+
+# Only acquired tasks have a pid.
+GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
+GET_HELD = "SELECT id FROM tasks WHERE md5(pid) = md5(%(pid)s) AND pid = %(pid)s"
+GET_QUEUED = f"""
+SELECT {_TASK} FROM tasks WHERE queued AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
+ORDER BY timer_at, id LIMIT %(limit)s
+"""
+_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND NOT queued"
+GET_SET_ASIDE = f"""
+SELECT id FROM tasks WHERE {_SET_ASIDE} AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
+ORDER BY timer_at, id LIMIT %(limit)s
+"""
+
+DUE_PROMISES = "SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s"
+DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= %s ORDER BY timer_at, id LIMIT %s"
+DUE_SCHEDULES = f"""
+SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ANY(ARRAY(
+    SELECT id FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s
+)) ORDER BY id
+"""
+# Before any promise, and in their own order.
+LOCK_DUE_SCHEDULES = f"{DUE_SCHEDULES} FOR UPDATE"
+GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT %s"
+# What spreads is due at any time.
+NEXT_DUE = """
+SELECT least(
+    (SELECT min(timeout_at) FROM promises WHERE armed),
+    (SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL),
+    (SELECT min(next_run_at) FROM schedules),
+    (SELECT min(0) FROM (SELECT 1 FROM spreading LIMIT 1) AS any_of_them)
+)
+"""
+
+# --- writing rows ---
+
+# One that exists meanwhile is an error: the rule has not seen it.
+NEW_PROMISE = f"""
+INSERT INTO promises ({_PROMISE}, branch, parent, origin, armed, param, value)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+# The rest of a promise that exists never changes.
+CHANGE_PROMISE = """
+UPDATE promises SET state = %s, settled_at = %s, armed = %s, value = coalesce(%s, value) WHERE id = %s
+"""
+PUT_TASK = f"""
+INSERT INTO tasks ({_TASK}, recipient) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET
+    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
+    pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
+    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed, reason = excluded.reason
+"""
+PUT_CALLBACK = "INSERT INTO callbacks (awaited, awaiter) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+DROP_CALLBACK = "DELETE FROM callbacks WHERE awaited = %s AND awaiter = %s"
+DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = %s"
+PUT_LISTENER = "INSERT INTO listeners (awaited, address) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+DROP_LISTENER = """
+DELETE FROM listeners WHERE awaited = %(awaited)s AND md5(address) = md5(%(address)s) AND address = %(address)s
+"""
+PUT_SPREADING = """
+INSERT INTO spreading (promise_id, after, turn_at) VALUES (%s, %s, %s)
+ON CONFLICT (promise_id) DO UPDATE SET after = excluded.after, turn_at = excluded.turn_at
+"""
+DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = %s"
+PUT_UNBLOCK = """
+INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (promise_id, md5(address)) DO UPDATE SET kept_since = excluded.kept_since
+"""
+DROP_UNBLOCKS = """
+DELETE FROM unblocks USING unnest(%s::text[], %s::text[]) AS told (promise_id, address)
+WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told.address)
+"""
+DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < %s"
+PUT_SCHEDULE = f"""
+INSERT INTO schedules ({_SCHEDULE}, param) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
+"""
+DROP_SCHEDULE = "DELETE FROM schedules WHERE id = %s"
+
+# Roots that settled before a time, and whether their trees may be deleted.
+SETTLED_ROOTS = """
+SELECT coalesce(settled_at, timeout_at), id,
+      NOT EXISTS (SELECT 1 FROM promises
+                  WHERE md5(origin) = md5(root.id) AND origin = root.id
+                    AND (armed OR coalesce(settled_at, timeout_at) >= %(before)s))
+  AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN unblocks AS u ON u.promise_id = p.id
+                  WHERE md5(p.origin) = md5(root.id) AND p.origin = root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN spreading AS s ON s.promise_id = p.id
+                  WHERE md5(p.origin) = md5(root.id) AND p.origin = root.id)
+FROM promises AS root
+WHERE NOT armed AND (origin IS NULL OR origin = id) AND coalesce(settled_at, timeout_at) < %(before)s
+  AND (coalesce(settled_at, timeout_at), id) > (%(settled_at)s, %(id)s COLLATE "C")
+ORDER BY coalesce(settled_at, timeout_at), id LIMIT %(limit)s
+"""
+_TREES = """
+SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
+AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
+"""
+# In this order: the promises tell which rows of the other tables belong to the trees.
+DROP_LINKS_OF_TREES = (
+    f"DELETE FROM callbacks WHERE awaited = ANY(ARRAY({_TREES}))",
+    f"DELETE FROM callbacks WHERE awaiter = ANY(ARRAY({_TREES}))",
+    f"DELETE FROM listeners WHERE awaited = ANY(ARRAY({_TREES}))",
+)
+DROP_TASKS_OF_TREES = f"DELETE FROM tasks WHERE id = ANY(ARRAY({_TREES})) RETURNING 1"
+DROP_PROMISES_OF_TREES = f"DELETE FROM promises WHERE id = ANY(ARRAY({_TREES}))"
+
+# --- search ---
+
+# What is armed has been settled before; whatever else is past its deadline has timed out. Tags are compared elsewhere:
+# PostgreSQL's JSON has no NUL.
+SCAN_PROMISES = f"""
+SELECT id, tags, {_SIZES} FROM promises
+WHERE (%(state)s::text IS NULL OR %(state)s = CASE WHEN settled_at IS NULL AND NOT armed AND timeout_at <= %(now)s
+                                              THEN 'rejected_timedout' ELSE state END)
+  AND id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s)
+ORDER BY id
+"""
+# The same among the promises of one tree, which is what viewers ask for.
+_OF_ORIGIN = "WHERE md5(origin) = md5(%(origin)s) AND origin = %(origin)s AND"
+SCAN_PROMISES_OF_ORIGIN = SCAN_PROMISES.replace("WHERE", _OF_ORIGIN)
+SEARCH_TASKS = f"""
+SELECT {_TASK} FROM tasks WHERE (%(state)s::text IS NULL OR state = %(state)s) AND id > %(after)s
+AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id LIMIT %(limit)s
+"""
+SCAN_SCHEDULES = f"""
+SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id
+"""
+
+# Where a portion of a search ends.
+PROMISE_AHEAD = "SELECT id FROM promises WHERE id > %(after)s ORDER BY id LIMIT 1 OFFSET %(rows)s - 1"
+PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", _OF_ORIGIN)
+TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
+SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
+
+# --- for those who look ---
+
+# Two walks along the index, merged: whoever asks stops after a few rows.
+GET_UNBLOCKS = """
+(SELECT place, promise_id, address FROM unblocks
+ WHERE md5(recipient) = md5(%(group)s) AND md5(member) = md5(%(member)s) AND recipient = %(group)s
+   AND member = %(member)s AND place > %(after)s ORDER BY place)
+UNION ALL
+(SELECT place, promise_id, address FROM unblocks
+ WHERE md5(recipient) = md5(%(group)s) AND md5(member) = md5('') AND recipient = %(group)s AND member = ''
+   AND %(member)s <> '' AND place > %(after)s ORDER BY place)
+ORDER BY place
+"""
+# An internal one whose deadline has passed is kept as pending.
+RECENT_ROOTS = f"""
+SELECT {_PROMISE}, param, octet_length(value) FROM promises
+WHERE (origin IS NULL OR origin = id) AND (created_at, id) < (%(created_at)s, %(id)s COLLATE "C")
+  AND (%(state)s::text IS NULL OR state = %(state)s
+       OR (%(state)s = 'rejected_timedout' AND state = 'pending' AND NOT armed))
+ORDER BY created_at DESC, id DESC
+"""
+# The root need not name itself as its origin.
+SCAN_TREE = f"""
+SELECT id, {_SIZES} FROM promises WHERE id = %(root)s AND id > %(after)s AND origin IS NULL
+UNION ALL
+SELECT id, {_SIZES} FROM promises WHERE md5(origin) = md5(%(root)s) AND origin = %(root)s AND id > %(after)s
+ORDER BY id
+"""
+GET_BRANCHES = f"""
+SELECT {_PROMISE_OF_PAIR}, p.param, p.value,
+       ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {_TASK_OF_PAIR}
+FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text[]) ORDER BY p.id
+"""
+COUNT_QUEUED = """
+SELECT recipient, count(*) FROM (
+    SELECT recipient FROM tasks WHERE queued AND recipient IS NOT NULL LIMIT %s
+) AS seen GROUP BY recipient
+"""
+COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT %s) AS seen GROUP BY pid"
+GROUPS_WITH_WAITING = f"""
+SELECT DISTINCT recipient FROM tasks WHERE (queued OR ({_SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
+"""
+_OF_GROUP = "md5(recipient) = md5(%(group)s) AND recipient = %(group)s"
+COUNT_WAITING = f"""
+SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queued AND {_OF_GROUP} LIMIT %(limit)s) AS queued)
+     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} LIMIT %(limit)s) AS set_aside),
+       (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE {_OF_GROUP} LIMIT %(limit)s) AS owed)
+"""
+_WAITING = f"""
+SELECT t.id, t.version, t.recipient, p.created_at, p.tags
+FROM (SELECT id, version, recipient, timer_at FROM tasks WHERE {{condition}} AND {_OF_GROUP}
+      ORDER BY timer_at, id LIMIT %(limit)s) AS t JOIN promises AS p ON p.id = t.id ORDER BY t.timer_at, t.id
+"""
+WAITING_QUEUED = _WAITING.format(condition="queued")
+WAITING_SET_ASIDE = _WAITING.format(condition=_SET_ASIDE)
+CLAIMS = """
+SELECT pid, id, version, coalesce(recipient, '') FROM tasks
+WHERE pid IS NOT NULL AND (pid, id) > (%(pid)s COLLATE "C", %(id)s COLLATE "C") ORDER BY pid, id LIMIT %(limit)s
+"""
+
+ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
+ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
+ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
+ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
+ALL_UNBLOCKS = f"""
+SELECT address, {_PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
+ORDER BY promise_id, address
+"""
+ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
+# About as many as the JSON of all of these has.
+_PROMISE_BYTES = """
+300 + 2 * octet_length(id) + octet_length(tags) + coalesce(octet_length(param), 0) + coalesce(octet_length(value), 0)
+"""
+SNAPSHOT_BYTES = f"""
+SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
+     + (SELECT coalesce(sum(300 + 3 * octet_length(id) + octet_length(target)), 0) FROM tasks)
+     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(awaiter)), 0) FROM callbacks)
+     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(address)), 0) FROM listeners)
+     + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
+        FROM unblocks JOIN promises ON id = promise_id)
+"""
+COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
+TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")

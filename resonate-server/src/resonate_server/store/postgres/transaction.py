@@ -1,0 +1,82 @@
+"""One transaction of the server that works on the database, on a connection of the event loop."""
+
+import itertools
+from contextlib import suppress
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import ServingConnection, ask_async
+from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
+
+_numbers = itertools.count(1)
+
+_ENTERING: Round = {
+    "begin": Ask(sql.BEGIN),
+    "enter": Ask(sql.ENTER),
+    "epoch": Ask(sql.GET_EPOCH),
+}
+
+
+_LEAVING: Round = {"relaxed": Ask(sql.RELAXED), "commit": Ask(sql.COMMIT)}
+
+
+class Deposed(Exception):
+    """Another server works on the database."""
+
+
+class Transaction:
+    """Begins with its first round, which tells whether this server, whose epoch is ``epoch``, is still the one.
+
+    ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed.
+    """
+
+    def __init__(self, connection: ServingConnection, epoch: int) -> None:
+        self._connection = connection
+        self._epoch = epoch
+        self._has_begun = False
+        self._has_written = False
+        self.ending = connection.key, next(_numbers)
+
+    async def run[T](self, plan: Plan[T]) -> T:
+        """Raises :class:`Deposed`, and :class:`psycopg.Error`."""
+        try:
+            asked = next(plan)
+            while True:
+                asked = plan.send(await self.ask(asked))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def commit(self, asked: Round) -> Found:
+        """Ask that, and end it: one journey. On return, what was written is durable."""
+        if not self._has_begun:
+            await self.ask({})
+        self._has_written = True
+        ending = {"ending": Ask(sql.PUT_ENDING, self.ending[::-1]), "commit": Ask(sql.COMMIT)}
+        return await self.ask({**asked, **ending})
+
+    async def leave(self) -> None:
+        """Nothing of it has happened, unless it was committed.
+
+        What only had locks is committed, and not waited for: the driver forgets what it has prepared at a rollback.
+        """
+        if self._connection.closed:
+            return
+        with suppress(psycopg.Error):
+            match self._connection.info.transaction_status:
+                case TransactionStatus.INTRANS if not self._has_written:
+                    await ask_async(self._connection, _LEAVING)
+                case TransactionStatus.INTRANS | TransactionStatus.INERROR:
+                    await self._connection.execute(sql.ROLLBACK)
+
+    async def ask(self, asked: Round) -> Found:
+        """One journey."""
+        if self._has_begun:
+            return await ask_async(self._connection, asked)
+        self._has_begun = True
+        found = await ask_async(self._connection, {**_ENTERING, **asked})
+        if found["epoch"] != [(self._epoch,)]:
+            raise Deposed
+        return found

@@ -1,0 +1,130 @@
+"""The PostgreSQL store's plans on one connection, in the form of SQLite's unit of work: what tests of both stores
+drive. No assertions in here."""
+
+import asyncio
+from collections.abc import Iterable
+
+from psycopg.pq import TransactionStatus
+
+from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
+from resonate_server.kernel.weight import weight
+from resonate_server.protocol.messages import Unblock, UnblockKey
+from resonate_server.store import Decided
+from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import connect, connect_async, run
+from resonate_server.store.postgres.plans import (
+    Ask,
+    LockedRows,
+    OutOfOrder,
+    Plan,
+    drop_settled_trees,
+    owing,
+    reset,
+    writing,
+)
+from resonate_server.store.postgres.schema import migrate
+from resonate_server.store.postgres.view import PostgresView
+
+
+def make_schema(url: str) -> None:
+    async def make() -> None:
+        async with await connect_async(url) as connection:
+            await migrate(connection)
+
+    asyncio.run(make())
+
+
+class PostgresDatabase(PostgresView):
+    """A transaction begins with the first statement after the last one's end."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(connect(url))
+        self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests take their time.
+        self._connection.autocommit = False
+        self._delivered: list[UnblockKey] = []
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    def decide(self, footprint: Footprint, rule: Rule, now: int) -> Decided:
+        together: frozenset[str] = frozenset()
+        while True:
+            reading = LockedRows(together)
+            try:
+                decided = run(self._connection, reading.decide(footprint, rule, lambda: now))
+                break
+            except OutOfOrder as wider:
+                together |= wider.ids
+        asked = [*writing(decided.decision.changes, reading.exists), *owing(decided.decision.messages, decided.now)]
+        self._ask(asked)
+        return decided
+
+    def flush(self) -> bool:
+        return self._connection.info.transaction_status != TransactionStatus.IDLE and self._has_written()
+
+    def _has_written(self) -> bool:
+        [(number,)] = self._query("SELECT pg_current_xact_id_if_assigned()::text")
+        return number is not None
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        self._connection.rollback()
+
+    def check(self) -> None:
+        self._query(sql.CHECK)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
+        """The promises of the footprint are loaded already, as by a rule that asks for their links."""
+        reading = LockedRows()
+        ids = tuple(each.promise_id for each in footprint.spreading)
+        run(self._connection, reading.load(Rows(), Footprint(ids=ids), now=0))
+        run(self._connection, reading.load_links(loaded, footprint))
+
+    def write(self, changes: Changes) -> None:
+        existing = {id for (id,) in self._query(sql.GET_EXISTING, (list(changes.promises),))}
+        self._ask(list(writing(changes, existing.__contains__)))
+
+    def _ask(self, asked: list[Ask]) -> None:
+        def plan() -> Plan[None]:
+            yield dict(enumerate(asked))
+
+        if asked:
+            run(self._connection, plan())
+
+    def weigh(self, ids: Iterable[str]) -> int:
+        return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
+
+    def due(self, now: int, limit: int) -> Due:
+        return run(self._connection, LockedRows().due(now, limit))
+
+    def next_due(self) -> int | None:
+        [(time,)] = self._query(sql.NEXT_DUE)
+        return None if time is None else int(time)
+
+    def acquired_tasks(self) -> list[str]:
+        return [id for (id,) in self._query(sql.GET_ACQUIRED)]
+
+    # --- what is owed, and what goes --------------------------------------------------------------------------------
+
+    def put_unblock(self, unblock: Unblock, now: int) -> None:
+        self._ask(list(owing([unblock], now)))
+
+    def delivered(self, key: UnblockKey) -> None:
+        ids, addresses = [key[0]], [key[1]]
+        self._ask([Ask(sql.DROP_UNBLOCKS, (ids, addresses))])
+
+    def drop_unblocks_before(self, time: int) -> None:
+        self._ask([Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))])
+
+    def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
+        return run(self._connection, drop_settled_trees(before, limit, after))
+
+    def reset(self) -> None:
+        run(self._connection, reset())

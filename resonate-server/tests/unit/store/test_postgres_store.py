@@ -1,0 +1,358 @@
+"""The PostgreSQL store at work: many questions at once, connections that break, one server at a time."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from harness.server import FAR
+from unit.driver import CORR_ID, promise_create, promise_settle
+
+from resonate_server import kernel
+from resonate_server.kernel.model import Footprint, Rule, Rules
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import CheckedRequest
+from resonate_server.protocol.records import Promise, Value
+from resonate_server.protocol.requests import (
+    Action,
+    FenceCreate,
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterListener,
+    Request,
+    SuspendAction,
+    TaskAcquire,
+    TaskFence,
+    TaskFulfill,
+    TaskHeartbeat,
+    TaskRef,
+    TaskSuspend,
+)
+from resonate_server.store import Decided, Snapshot
+from resonate_server.store.postgres import PostgresStore, driver, postgres_store
+from resonate_server.store.postgres.driver import connect_async
+from resonate_server.store.postgres.plans import Found, Round
+from resonate_server.store.postgres.schema import migrate
+from resonate_server.store.postgres.transaction import Transaction
+from resonate_server.store.sqlite import IN_MEMORY, Database
+
+RULES = Rules(retry_timeout_ms=3_600_000)
+LEASE = 3_600_000
+PATIENCE_S = 60
+IDS = ["t", "t.a", "t.b", "t.a.c"]
+
+
+class Told:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.requests: list[Decided] = []
+
+    def decided(self, decided: Decided) -> None:
+        if decided.request is not None:
+            self.requests.append(decided)
+
+    def committed(self, decisions: int, seconds: float) -> None:
+        pass
+
+
+class Bench:
+    """A store at work."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self.store = store
+        self.told = Told()
+
+    async def call(self, request: Request) -> Answer:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.store.decide(*answering(request))
+
+    async def everything(self) -> Snapshot:
+        return await self.store.read(lambda view: view.snapshot())
+
+
+def answering(request: Request) -> tuple[Footprint, Rule]:
+    return kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), RULES)
+
+
+@asynccontextmanager
+async def at_work(url: str, pool_size: int = 6) -> AsyncIterator[Bench]:
+    bench = Bench(PostgresStore(url, pool_size))
+    bench.store.start(bench.told)
+    async with asyncio.timeout(PATIENCE_S):
+        await bench.store.decide(*kernel.renewing(RULES))
+    try:
+        yield bench
+    finally:
+        await bench.store.close()
+
+
+@pytest.fixture
+async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
+    """On an empty database."""
+    async with at_work(own_postgres_url) as bench:
+        yield bench
+
+
+def create(id: str) -> PromiseCreate:
+    """In the branch of the first of its tree, and as the child of the one above it."""
+    lineage = {"resonate:branch": id.partition(".")[0], "resonate:parent": id.rpartition(".")[0] or id}
+    promise = promise_create(id, timeout_at=FAR)
+    return msgspec.structs.replace(promise, tags=promise.tags | lineage)
+
+
+def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE)
+
+
+def suspend(id: str, version: int, *awaited: str) -> TaskSuspend:
+    return TaskSuspend(
+        id=id, version=version, actions=[Action(data=SuspendAction(awaited=each, awaiter=id)) for each in awaited]
+    )
+
+
+def fulfill(id: str, version: int) -> TaskFulfill:
+    return TaskFulfill(id=id, version=version, action=Action(data=promise_settle(id, result=Value(data="x"))))
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------
+
+
+def anything(rng: random.Random) -> Request:
+    """On few ids, so that everybody is in everybody's way, in every order of them."""
+    (id, other), version = rng.sample(IDS, 2), rng.randrange(4)
+    make: list[Callable[[], Request]] = [
+        lambda: create(id),
+        lambda: PromiseGet(id=id),
+        lambda: acquire(id, version, rng.choice(["pid-1", "pid-2"])),
+        lambda: acquire(id, version),
+        lambda: suspend(id, version, *rng.sample([each for each in IDS if each != id], 2)),
+        lambda: suspend(id, version, other),
+        lambda: fulfill(id, version),
+        lambda: TaskFence(id=id, version=version, action=FenceCreate(data=create(other))),
+        lambda: PromiseRegisterListener(awaited=id, address="poll://any@callers"),
+        lambda: TaskHeartbeat(pid="pid-1", tasks=[TaskRef(id=each, version=version) for each in rng.sample(IDS, 3)]),
+        lambda: promise_settle(id) if rng.random() < 0.3 else PromiseGet(id=other),
+    ]
+    return rng.choice(make)()
+
+
+def shown(answer: Answer) -> Any:
+    """Without the preload: it may be left out, and is a cache of the client's."""
+    data = msgspec.to_builtins(answer.data)
+    if isinstance(data, dict):
+        data.pop("preload", None)
+    return answer.status, data
+
+
+def in_turn(told: list[Decided]) -> tuple[list[Any], Snapshot]:
+    """The same requests one by one, at the same times, on SQLite: answers, and what is left."""
+    database = Database(IN_MEMORY)
+    answers = []
+    for decided in told:
+        assert decided.request is not None
+        footprint, rule = answering(decided.request)
+        again = database.decide(footprint, rule, decided.now)
+        database.flush()
+        database.commit()
+        answers.append(shown(again.decision.answer))
+    return answers, database.snapshot()
+
+
+def without_order(snapshot: Snapshot) -> Any:
+    everything = msgspec.structs.asdict(snapshot)
+    everything["unblocks"] = sorted(snapshot.unblocks, key=lambda unblock: unblock.promise.id)
+    return everything
+
+
+@pytest.mark.parametrize("seed", [8, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))])
+async def test_whatever_many_ask_at_once_is_as_if_asked_in_the_order_in_which_it_is_told(
+    bench: Bench, seed: int
+) -> None:
+    async def client(number: int) -> list[int]:
+        rng = random.Random(f"{seed} {number}")
+        return [(await bench.call(anything(rng))).status for _ in range(40)]
+
+    statuses = [status for each in await asyncio.gather(*map(client, range(8))) for status in each]
+    left = await bench.everything()
+
+    told = bench.told.requests
+    assert len(told) == len(statuses) == 8 * 40
+    assert not {500, 503}.intersection(statuses)
+    answers, expected = in_turn(told)
+    assert [shown(decided.decision.answer) for decided in told] == answers
+    assert without_order(left) == without_order(expected)
+
+
+async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_it(bench: Bench) -> None:
+    requests = [msgspec.structs.replace(create("p"), param=Value(data=str(number))) for number in range(20)]
+    answers = await asyncio.gather(*map(bench.call, requests))
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.data.promise.param.data for answer in answers}) == 1
+
+
+# --- journeys -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
+    """What is asked in transactions, one item a journey."""
+    made: list[Round] = []
+    ask = driver.ask_async
+
+    async def counted(connection: Any, asked: Round) -> Found:
+        made.append(asked)
+        return await ask(connection, asked)
+
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", counted)
+    return made
+
+
+async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
+    bench: Bench, journeys: list[Round]
+) -> None:
+    """Also if somebody waits for what is settled; locks in the order of ids are no reason to begin again."""
+    requests = [
+        create("parent"),
+        acquire("parent", 0),
+        TaskFence(id="parent", version=1, action=FenceCreate(data=create("parent.child"))),
+        suspend("parent", 1, "parent.child"),
+        acquire("parent.child", 0),
+        fulfill("parent.child", 1),
+        acquire("parent", 1),
+        fulfill("parent", 2),
+    ]
+    for request in requests:
+        journeys.clear()
+        answer = await bench.call(request)
+        assert (answer.status, len([each for each in journeys if "next due" not in each])) == (200, 2), request
+
+    journeys.clear()
+    assert (await bench.call(PromiseGet(id="parent"))).status == 200
+    assert len([each for each in journeys if "relaxed" not in each]) == 1  # That one is not waited for.
+
+
+# --- connections that break -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_heard", [True, False], ids=["before", "after"])
+async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+) -> None:
+    """Whether the commit came to be or not, it is done once, and told once."""
+    commit = Transaction.commit
+    broken: list[Transaction] = []
+
+    async def breaking(self: Transaction, asked: Round) -> Found:
+        if broken:
+            return await commit(self, asked)
+        broken.append(self)
+        if not is_heard:
+            await commit(self, asked)
+        raise psycopg.OperationalError("the connection broke")
+
+    monkeypatch.setattr(Transaction, "commit", breaking)
+    answer = await bench.call(create("p"))
+
+    assert broken
+    assert answer.status == 200
+    assert len(bench.told.requests) == 1
+    assert [promise.id for promise in (await bench.everything()).promises] == ["p"]
+
+
+async def test_a_request_goes_on_when_the_database_has_ended_all_connections(
+    bench: Bench, own_postgres_url: str
+) -> None:
+    await bench.call(create("before"))
+    async with await connect_async(own_postgres_url) as database:
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    assert (await bench.call(create("after"))).status == 200
+
+
+async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.1)
+
+    async def fail(*_: Any) -> Found:
+        raise psycopg.OperationalError("nobody there")
+
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", fail)
+    answer = await bench.call(create("p"))
+
+    assert answer.status == 503
+    assert "nobody there" in answer.data
+
+
+async def test_an_id_that_no_index_can_hold_is_refused_and_says_so(bench: Bench) -> None:
+    rng = random.Random(1)
+    long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
+    answer = await bench.call(create(long))
+
+    assert answer.status == 400
+    assert "longer than what PostgreSQL can look up" in answer.data
+
+
+async def test_large_payloads_come_whole(bench: Bench) -> None:
+    value = Value(data="x" * 300_000)
+    await bench.call(msgspec.structs.replace(create("p"), param=value))
+    answer = await bench.call(PromiseGet(id="p"))
+
+    assert isinstance(answer.data.promise, Promise)
+    assert answer.data.promise.param == value
+
+
+# --- one server at a time -------------------------------------------------------------------------------------------
+
+
+async def test_a_second_one_refuses_requests_and_begins_when_the_first_has_ended(
+    bench: Bench, own_postgres_url: str
+) -> None:
+    second = PostgresStore(own_postgres_url, 2)
+    told = Told()
+    second.start(told)
+    begun = second.decide(*kernel.renewing(RULES))
+    async with asyncio.timeout(PATIENCE_S):
+        while "standby" not in await second.trouble():
+            await asyncio.sleep(0.01)
+        refused = await second.decide(*answering(create("p")))
+        assert (refused.status, begun.done()) == (503, False)
+        assert "standby: another server holds this database" in refused.data
+        await bench.store.close()
+        assert (await begun).status == 200
+        assert (await second.decide(*answering(create("p")))).status == 200
+    await second.close()
+
+
+async def test_a_server_that_was_taken_over_changes_nothing_more_and_says_so(
+    bench: Bench, own_postgres_url: str
+) -> None:
+    async with await connect_async(own_postgres_url) as other:
+        await other.execute("UPDATE server SET epoch = epoch + 1")
+    answer = bench.store.decide(*answering(create("p")))
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert await bench.store.lost == "another server has taken this database over"
+    assert not answer.done()
+    async with await connect_async(own_postgres_url) as other:
+        assert await (await other.execute("SELECT id FROM promises")).fetchall() == []
+
+
+async def test_ten_servers_make_the_schema_at_once(own_postgres_url: str) -> None:
+    async def make() -> None:
+        async with await connect_async(own_postgres_url) as connection:
+            await migrate(connection)
+
+    await asyncio.gather(*[make() for _ in range(10)])
+
+    async with await connect_async(own_postgres_url) as connection:
+        assert await (await connection.execute("SELECT version FROM schema_version")).fetchall() == [(1,)]

@@ -1,0 +1,111 @@
+"""A PostgreSQL of the tests' own: on a free port, in a folder that goes with it, by any user."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.basics import free_port, wait_until
+
+INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian has it, by version."""
+
+UNPRIVILEGED = "nobody"
+"""PostgreSQL refuses to be run by root."""
+
+
+class PostgresServer:
+    """``options``: settings of the server, by name. It is started with :meth:`start`, and goes with :meth:`remove`."""
+
+    def __init__(self, **options: str) -> None:
+        self.port = free_port()
+        self._bin = _programs()
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self._folder), **options}
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, UNPRIVILEGED)
+            self._user = {"user": UNPRIVILEGED, "group": "nogroup", "extra_groups": []}
+        data = ["--pgdata", str(self._data), "--username", "resonate", "--auth", "trust", "--encoding", "UTF8"]
+        self._run("initdb", *data, "--locale", "C", "--no-sync")
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://resonate@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """A new one; its URL."""
+        self._run("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "resonate", database)
+        return self.url_of(database)
+
+    def start(self) -> None:
+        """Return once it answers. After a :meth:`kill`, what is left of the former one may have to end first."""
+        settings = [f"--{name}={value}" for name, value in self._options.items()]
+        wait_until(lambda: self._launch(settings), "PostgreSQL answers", every=0.2)
+
+    def _launch(self, settings: list[str]) -> bool:
+        with (self._folder / "log").open("ab") as log:
+            command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **self._user)
+        while self._process.poll() is None:
+            if self._answers():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _answers(self) -> bool:
+        command = [str(self._bin / "pg_isready"), "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def kill(self) -> None:
+        """SIGKILL, to all of it: no checkpoint, no goodbye."""
+        children = subprocess.run(
+            ["pgrep", "--parent", str(self._process.pid)], capture_output=True, text=True, check=False
+        )
+        self._process.kill()
+        for child in children.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """At once, and in order."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=60)
+
+    def remove(self) -> None:
+        with suppress(ProcessLookupError):
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **self._user)
+
+
+def _programs() -> Path:
+    """The folder of the newest one that is installed; skips the test if there is none."""
+    found = sorted(INSTALLED.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    lack = "there is no PostgreSQL (Debian's package is postgresql)"
+    if os.environ.get("REQUIRE_POSTGRES") == "1":
+        pytest.fail(f"REQUIRE_POSTGRES=1, but {lack}")
+    pytest.skip(lack)
