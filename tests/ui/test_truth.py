@@ -230,6 +230,7 @@ def test_a_failure_is_told_by_type_message_and_where_and_no_letters_of_a_pickle_
     expect(tab.find("#headline-text")).to_contain_text("Rejected: no stock")
     expect(detail.locator("dl", has_text="Message")).to_contain_text("ValueError")
     expect(detail.locator("div", has_text=re.compile("^Where")).last).to_contain_text(f"reserve ({id}.1)")
+    expect(detail.get_by_role("button", name="Copy the message")).to_be_visible()
     expect(tab.row("order").locator(".row-result")).to_contain_text("rejected")
     assert pickle[:20] not in tab.find("body").inner_text()
 

@@ -96,7 +96,7 @@ export class DetailView {
     const origin = originOf(row, this.rows());
     const pid = origin.phases.findLast((phase) => phase.pid)?.pid;
     const where = `${nameOf(origin.promise)} (${shorten(origin.promise.id, 80)})${pid ? ` on worker ${shortPid(pid)}` : ""}`;
-    return section("Why it failed", facts([told.type && ["Type", bdi(told.type, { class: "mono" })], ["Message", bdi(told.message)], ["Where", bdi(where)]]));
+    return section("Why it failed", facts([told.type && ["Type", bdi(told.type, { class: "mono" })], ["Message", bdi(told.message), copier(told.message, "Copy", "Copy the message")], ["Where", bdi(where)]]));
   }
 
   #attempts(row) {
