@@ -217,8 +217,8 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
 
 def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twins: Twins) -> None:
     live, id = twins.live, twins.id
-    demo.request(id, running=WORK)
-    expect(live.row("bar").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+    demo.request(id, running=2 * WORK)
+    expect(live.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
     demo.kill("bar")
     demo.begin("bar")
     expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
