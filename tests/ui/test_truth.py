@@ -334,11 +334,12 @@ def long_tab(many: str, tab: Tab) -> Tab:
 
 
 def test_more_rows_are_seen_at_once_if_one_wants(long_tab: Tab) -> None:
-    before = long_tab.script("document.querySelector('#timeline .row').offsetHeight")
+    height = "document.querySelector('#timeline .row').offsetHeight"
+    before = long_tab.script(height)
     long_tab.find("#dense").click()
 
     expect(long_tab.find("#dense")).to_have_attribute("aria-pressed", "true")
-    assert long_tab.script("document.querySelector('#timeline .row').offsetHeight") < before / 1.5
+    wait_until(lambda: long_tab.script(height) < before / 1.5, "rows are lower")
 
 
 def test_calls_of_one_service_are_folded_into_a_row_that_opens(long_tab: Tab) -> None:
@@ -386,12 +387,12 @@ def test_one_looks_closer_moves_on_and_sees_all_again(long_tab: Tab) -> None:
     expect(long_tab.find("#zoom-all")).to_be_disabled()
     for _ in range(3):
         long_tab.find("#zoom-in").click()
-    closer = long_tab.script(axis)
-    assert closer != before
+    wait_until(lambda: long_tab.script(axis) != before, "it is closer")
 
+    closer = long_tab.script(axis)
     long_tab.find("#timeline .row").first.focus()
     long_tab.press("Shift+ArrowRight")
-    assert long_tab.script(axis) != closer
+    wait_until(lambda: long_tab.script(axis) != closer, "it moves")
     long_tab.find("#zoom-all").click()
-    assert long_tab.script(axis) == before
+    wait_until(lambda: long_tab.script(axis) == before, "all is seen")
     expect(long_tab.find("#zoom-all")).to_be_disabled()
