@@ -73,9 +73,13 @@ def test_the_page_offers_what_foo_offers(page: Page) -> None:
     shown = page.get("/ui/api/actions").json
 
     assert shown["trouble"] == ""
-    assert [(action["label"], bool(action["commands"])) for action in shown["actions"]] == [
-        ("Send a request", False),
-        ("Break it", True),
+    assert [(action["label"], bool(action["commands"]), action["workers"]) for action in shown["actions"]] == [
+        ("Send a request", False, None),
+        ("Have bar work", False, None),
+        ("Break it", True, None),
+        ("Kill", False, "service-"),
+        ("Kill at work", False, "service-bar"),
+        ("Freeze 15 s", False, "service-"),
     ]
 
 

@@ -45,6 +45,16 @@ class Server:
             raise ConnectionError
 
 
+class Companion(Beside):
+    """Counts how often the loop has answered."""
+
+    answers = 0
+
+    async def _ask(self) -> None:
+        await super()._ask()
+        self.answers += 1
+
+
 async def watched(
     run: Callable[[], Any],
     lease_seconds: float = LEASE,
@@ -52,7 +62,7 @@ async def watched(
     leases: dict[str, int] | None = None,
 ) -> None:
     """Run something while a thread goes on beside this event loop."""
-    companion = Beside("me", lease_seconds, server or Server(), lambda: leases or {})
+    companion = Companion("me", lease_seconds, server or Server(), lambda: leases or {})
     running: list[asyncio.Task[Any]] = []
 
     async def on_the_thread() -> None:
@@ -61,9 +71,8 @@ async def watched(
 
     thread = threading.Thread(target=asyncio.run, args=[on_the_thread()])
     thread.start()
-    while not running:
+    while companion.answers < 2:
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
     result = run()
     if asyncio.iscoroutine(result):
         await result
@@ -82,7 +91,7 @@ async def asynchronous(ctx: Context) -> None:  # noqa: ARG001
 
 
 def somewhere_deep() -> None:
-    time.sleep(1)
+    time.sleep(3)  # long enough for a busy machine to notice
 
 
 async def nothing() -> None:
