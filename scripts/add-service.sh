@@ -40,6 +40,10 @@ case "$name" in -*) only_help "$name" ;; esac
 [ $# = 1 ] || bad_usage "one NAME is needed"
 check_name "$name"
 
+for file in Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py resonate-server worker; do
+    [ -e "$file" ] || die "$file is missing, and a service is made from it: work in a whole checkout."
+done
+
 mkdir "services/$name"
 sed "s/baz/$name/g" services/baz/pyproject.toml >"services/$name/pyproject.toml"
 sed "s/baz/$name/g" services/baz/requirements.lock >"services/$name/requirements.lock"

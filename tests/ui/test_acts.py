@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import Demo, create, payload
+from ui.demo import Demo, create, payload, settle
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
@@ -136,6 +136,17 @@ def test_a_call_is_cancelled_and_its_caller_is_told(demo: Demo, tab: Tab, id: st
     expect(tab.find("#detail .state").first).to_have_text("cancelled")
     expect(tab.find("#headline-text")).to_contain_text("Rejected: cancelled by a person")
     expect(tab.find("#detail [data-act=cancel]")).to_have_count(0)
+
+
+def test_who_comes_too_late_is_told(demo: Demo, tab: Tab, id: str) -> None:
+    create(demo.client(), id, {"func": "slow"}, target="poll://any@nobody")
+    tab.open(id)
+    choose(tab, "slow")
+    tab.find("#detail [data-act=cancel]").click()
+    settle(demo.client(), id, 7)
+    tab.find("#act-do").click()
+
+    expect(tab.find("#notice-text")).to_have_text("Too late: it is resolved already")
 
 
 def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) -> None:

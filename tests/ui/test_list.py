@@ -84,3 +84,13 @@ def test_what_is_chosen_stays_in_sight_and_in_the_address(tab: Tab) -> None:
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 990")
     assert tab.page.url.endswith("#/chain/many-0990")
     expect(tab.find("#follow")).to_have_attribute("aria-pressed", "false")
+
+
+def test_who_follows_sees_the_newest_of_all_once_nothing_is_filtered(tab: Tab) -> None:
+    tab.find("#filter").fill("many-0500")
+    tab.find("#chains [data-chain=many-0500]").click()
+    expect(tab.find("#chain-id")).to_have_text("many-0500")
+    tab.find("#follow").click()
+    tab.find("#filter").fill("")
+
+    expect(tab.find("#chain-id")).to_have_text("many-0999")

@@ -203,7 +203,7 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
     live.script("window.loaded = 'once'")
 
     demo.server.kill()
-    expect(live.find("#headline-text")).to_contain_text("The server is away for")
+    expect(live.find("#headline-text")).to_contain_text("The server has been away for")
     demo.server.start()
 
     expect(live.find("#status")).to_have_attribute("data-state", "live")

@@ -355,7 +355,7 @@ def test_calls_of_one_service_are_folded_into_a_row_that_opens(long_tab: Tab) ->
 
 def test_one_jumps_to_what_has_failed_though_it_is_folded(long_tab: Tab, many: str) -> None:
     long_tab.find("#fold").click()
-    expect(long_tab.find("#faults")).to_have_text("Next fault (1)")
+    expect(long_tab.find("#faults")).to_have_text("Next problem (1)")
     long_tab.find("#faults").click()
 
     expect(long_tab.find(f"#timeline .row[data-promise='{many}.177']")).to_be_focused()

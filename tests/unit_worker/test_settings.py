@@ -84,7 +84,7 @@ def test_spans_are_made_where_a_collector_is_named(name: str) -> None:
 
 
 def test_spans_that_cannot_be_made_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    monkeypatch.setattr(settings, "EXPORTER", "a-package-that-nobody-has")
     assert not Settings.from_environment({}).tracing
     with pytest.raises(SystemExit, match="the extra `otel`"):
         Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"})

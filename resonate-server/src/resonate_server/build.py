@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiohttp import web
@@ -29,6 +29,7 @@ from resonate_server.watch.survey import Survey
 logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 60
+EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -119,11 +120,19 @@ def _trace_lost_attempts(engine: Engine) -> None:
     given = [name for name in COLLECTORS if os.environ.get(name)]
     if not given:
         return
-    if find_spec("opentelemetry") is None:
+    if not _is_installed(EXPORTER):
         raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
     from resonate_server.watch.lost_attempts import LostAttempts
 
     engine.observer = LostAttempts(engine, engine.observer)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 async def _running(server: Server) -> AsyncIterator[None]:

@@ -157,7 +157,7 @@ def test_a_receiver_that_is_away_holds_up_nothing(tmp_path: Path, id: str) -> No
 
 async def test_a_server_that_cannot_tell_what_it_is_asked_to_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load({"storage.sqlite.path": IN_MEMORY}, {})
-    monkeypatch.setattr(build, "find_spec", lambda _: None)
+    monkeypatch.setattr(build, "EXPORTER", "a-package-that-nobody-has")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SystemExit, match="the extra `otel`"):
         build.build(settings)

@@ -25,7 +25,7 @@ _COMMANDS = [
 _BREAK = {"name": "break", "label": "Break it", "commands": _COMMANDS}
 _ON = "The buttons beside each worker kill or freeze it. To remove them: DEMO_FAULTS=0 scripts/up.sh --recreate"
 _OFF = "For buttons beside each worker that kill or freeze it: DEMO_FAULTS=1 scripts/up.sh --recreate"
-_BACK = "Docker restarts it by itself; where the stack runs as processes, scripts/up.sh does."
+_BACK = "Docker restarts it, and gunicorn restarts foo; other processes are started again by scripts/up.sh."
 _FAULTS = [
     {"name": "kill", "label": "Kill", "workers": "service-", "note": f"It dies at once, as by kill -9. {_BACK}"},
     {

@@ -4,9 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+
+EXPORTER = "opentelemetry-exporter-otlp-proto-http"
+"""Its own package: others bring parts of OpenTelemetry, but not this one."""
 
 
 class Settings(NamedTuple):
@@ -56,9 +59,17 @@ def _is_traced(environment: Mapping[str, str]) -> bool:
     """By the variables of OpenTelemetry, to which an empty one is none."""
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     given = [name for name in endpoints if environment.get(name)]
-    if given and find_spec("opentelemetry") is None:
+    if given and not _is_installed(EXPORTER):
         raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
     return bool(given)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _writable(name: str | None) -> Path | None:

@@ -94,9 +94,12 @@ def _faults(promises: list[PromiseView]) -> list[Loss]:
 
 
 def _breaks(call: PromiseView) -> Iterator[Break]:
-    phases: list[Phase | None] = [None, *call.phases, None]
-    for before, phase, after in zip(phases, phases[1:], phases[2:], strict=False):
-        if phase is not None and phase.kind is Kind.GAP:
+    phases = call.phases
+    for index, phase in enumerate(phases):
+        if phase.kind is Kind.GAP:
+            before = phases[index - 1] if index else None
+            # That it waits for a moment, for a worker that is there, is not what it did from then on.
+            after = next((later for later in phases[index + 1 :] if later.kind is not Kind.WAITING), None)
             yield Break(call, before, phase, after)
 
 
@@ -177,9 +180,10 @@ class _Story:
             yield f"Worker {short_pid(after.pid or '')} {what}, {span(after.begin - fault.at)} later."
         elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
             yield f"A worker was there again {span(min(ends) - fault.at)} later."
-        late = [name_of(each.call) for each in fault.breaks if each.broke_off and each.call.id in self._refused]
-        if late:
-            yield f"What the first worker sent late of {_listed(late)} was refused."
+        late = [each for each in fault.breaks if each.broke_off and each.call.id in self._refused]
+        if late and late[0].before is not None:
+            sender = short_pid(late[0].before.pid or "")
+            yield f"What worker {sender} sent late of {_listed([name_of(each.call) for each in late])} was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
         """What had begun and not finished runs from its beginning. A call that has called others runs from its top,
@@ -227,7 +231,7 @@ class _Story:
         lost = _union([delay for delay in delays if delay is not None])
         parts = [f"for {span(lost)} it had no worker"] if lost else []
         twice = sum(max((redone.ms for redone in of_break), default=0) for of_break in self._redone)
-        parts += [f"{span(twice)} of work were done twice"] if twice else []
+        parts += [f"{span(twice)} of work was done twice"] if twice else []
         what = "resolved" if root.state is PromiseState.RESOLVED else "over"
         took = f"The chain was {what} after {span(root.settled_at - root.created_at)}"
         if parts:

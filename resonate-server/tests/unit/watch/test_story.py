@@ -78,7 +78,7 @@ def test_killed_at_work_who_died_what_was_kept_who_went_on_what_ran_twice_and_ho
         "Worker 4ed9 went on with bar in attempt 2, 2.3 s later.",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
         "work, a step of bar, ran again from the beginning, because the first run had not finished.",
-        "The chain was resolved after 8.0 s: for 2.3 s it had no worker and 1.6 s of work were done twice.",
+        "The chain was resolved after 8.0 s: for 2.3 s it had no worker and 1.6 s of work was done twice.",
     ]
 
 
@@ -110,6 +110,19 @@ def test_what_could_have_gone_on_before_a_worker_was_there_again_has_waited_for_
     assert told(FOO, late, BAZ, SLEEP)[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
 
 
+def test_that_it_waits_for_a_moment_before_it_runs_again_hides_nothing() -> None:
+    late = bar(
+        suspended(20, 1_200, SLEEP.id, broken=True),
+        gap(1_200, 7_500, "nobody"),
+        Phase(Kind.WAITING, 7_500, 7_532, attempt=1),
+        running(7_532, 7_990, NEW, attempt=2, reason="resumed"),
+    )
+    sentences = told(FOO, late, BAZ, SLEEP)
+
+    assert "Worker 4ed9 went on with bar in attempt 2, 6.3 s later." in sentences
+    assert sentences[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
+
+
 def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_late_is_refused() -> None:
     frozen = bar(running(10, 6_000, broken=True), gap(6_000, 6_100, "lease"), running(6_100, 7_990, NEW, 2))
     sentences = told(FOO, frozen, refused=("foo.bar",))
@@ -118,7 +131,7 @@ def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_la
         "Worker 1a42 of service-bar stood still, and lost its lease 6.0 s after the chain began: "
         "it had bar (attempt 1) under way."
     )
-    assert "What the first worker sent late of bar was refused." in sentences
+    assert "What worker 1a42 sent late of bar was refused." in sentences
 
 
 def test_a_call_that_calls_nobody_runs_again_itself() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 type _Turn = tuple[asyncio.Future[None], bool]
 
@@ -43,7 +43,8 @@ class Turns:
             await turn[0]
         except asyncio.CancelledError:
             if turn[0].cancelled():
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # passed over already
+                    self._waiting.remove(turn)
                 self._admit()
             else:
                 self._leave()
@@ -62,10 +63,12 @@ class Turns:
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._is_free(self._waiting[0][1]):
+        """Whoever is next, but nobody who has gone: a task that is cancelled learns of it a moment later."""
+        while self._waiting and (self._waiting[0][0].done() or self._is_free(self._waiting[0][1])):
             turn, alone = self._waiting.popleft()
-            self._take(alone)
-            turn.set_result(None)
+            if not turn.done():
+                self._take(alone)
+                turn.set_result(None)
 
 
 class Order:

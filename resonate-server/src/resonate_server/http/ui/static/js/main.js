@@ -192,7 +192,11 @@ class Page {
 
   filter(change) {
     Object.assign(this.list.filter, change);
-    this.loadList(true).then(() => (byId("chains").scrollTop = 0));
+    this.loadList(true).then(() => {
+      byId("chains").scrollTop = 0;
+      const { text, state } = this.list.filter;
+      if (this.wanted === null && !text && !state) this.openWanted(); // among all, the newest may be another one
+    });
   }
 
   showList() {

@@ -84,6 +84,8 @@ const unknownParts = ({ attempt }) => (attempt ? [`${attempt} ${attempt === 1 ? 
 
 export const phaseText = (phase, row, nameOfId, now) => phaseParts(phase, row, nameOfId, now).join("");
 
+const GAPS = { absent: "no worker", nobody: "no worker", lease: "lease lost" };
+
 /** The code that a worker has no longer asks for the steps that were recorded. */
 const MISFIT = /^the code of .* changed while/;
 
@@ -99,7 +101,7 @@ export function flagOf(row, isLate) {
   if (promise.role === "promise") return { kind: "person", words: "waits for a person" };
   if (!isCall(promise)) return null;
   const { task } = promise;
-  if (phase.kind === "gap") return { kind: "gap", words: ["absent", "nobody"].includes(phase.reason) ? "no worker" : "worker gone" };
+  if (phase.kind === "gap") return { kind: "gap", words: GAPS[phase.reason] ?? "worker gone" };
   if (phase.kind === "running" && task?.pid && isLate({ group: promise.group, pid: task.pid }, task.ttl)) return { kind: "late", words: "heartbeat late" };
   if (phase.kind !== "waiting" || !task) return null;
   if (task.unclaimed) return { kind: "unclaimed", words: "claimed by nobody" };

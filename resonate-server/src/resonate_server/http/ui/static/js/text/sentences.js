@@ -135,6 +135,7 @@ function gapHeadline(row) {
   if (phase.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
   if (phase.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
   if (phase.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
+  if (phase.reason === "lease") return `${capital(who)} stands still, and has lost its lease. Its work waits for a worker of ${row.group}`;
   return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 

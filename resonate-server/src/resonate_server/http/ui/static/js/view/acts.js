@@ -3,7 +3,7 @@
 
 import { isCall } from "../model/chain.js";
 import { shorten } from "../text/safe.js";
-import { nameOf } from "../text/sentences.js";
+import { nameOf, stateWord } from "../text/sentences.js";
 import { byId, el } from "./dom.js";
 
 const LINEAGE = ["resonate:origin", "resonate:branch", "resonate:parent"];
@@ -20,7 +20,7 @@ const ACTS = [
     fits: isAwaited,
     text: "Whoever waits for it continues with this value.",
     field: { label: "Value, as JSON or as text", value: () => "true" },
-    act: (ask, { id }, text) => ask("promise.settle", { id, state: "resolved", value: payload(jsonOr(text)) }),
+    act: (ask, { id }, text) => settle(ask, id, "resolved", payload(jsonOr(text))),
   },
   {
     name: "reject",
@@ -28,14 +28,14 @@ const ACTS = [
     fits: isAwaited,
     text: "Whoever waits for it gets an error with this message.",
     field: { label: "Message", value: () => "rejected by a person" },
-    act: (ask, { id }, text) => ask("promise.settle", { id, state: "rejected", value: error(text) }),
+    act: (ask, { id }, text) => settle(ask, id, "rejected", error(text)),
   },
   {
     name: "cancel",
     label: "Cancel call",
     fits: (promise) => isCall(promise) && isPending(promise),
     text: "Its caller gets an error, and what a worker still does for it is discarded. Calls that it has made continue.",
-    act: (ask, { id }) => ask("promise.settle", { id, state: "rejected_canceled", value: error("cancelled by a person") }),
+    act: (ask, { id }) => settle(ask, id, "rejected_canceled", error("cancelled by a person")),
   },
   {
     name: "again",
@@ -90,6 +90,12 @@ export class ActsView {
       this.failed(error);
     }
   }
+}
+
+/** The first one to settle a promise decides. */
+async function settle(ask, id, state, value) {
+  const { promise } = await ask("promise.settle", { id, state, value });
+  if (promise.state !== state) throw new Error(`Too late: it is ${stateWord(promise.state)} already`);
 }
 
 /** As a tree of its own: under a new id, for as long as the first one had. The new id. One that exists stays as it is. */

@@ -30,7 +30,7 @@ export class Tools {
     const { all, scale } = this.timeline;
     this.#faults = faultsOf(all, this.timeline.isLate);
     byId("faults").disabled = this.#faults.length === 0;
-    say(byId("faults"), this.#faults.length ? `Next fault (${this.#faults.length})` : "No faults");
+    say(byId("faults"), this.#faults.length ? `Next problem (${this.#faults.length})` : "No problem now");
     byId("zoom-out").disabled = byId("zoom-all").disabled = !scale.isZoomed;
     if (byId("find").value) this.#find();
   }
@@ -104,9 +104,10 @@ function wireSwitch(id, set) {
 
 const isMatch = ({ promise, group }, text) => [promise.id, nameOf(promise), group ?? "", stateWord(promise.state)].some((each) => each.toLowerCase().includes(text));
 
-/** What does not go on, and what failed by itself: not because something below it did. */
+/** What does not go on, and what failed by itself: not because something below it did, and not as a person wished. */
 function faultsOf(rows, isLate) {
   const isFailed = ({ promise }) => promise.state !== "pending" && promise.state !== "resolved";
   const failedBelow = new Set(rows.filter(isFailed).map((row) => row.promise.parent));
-  return rows.filter((row) => (isFailed(row) ? !failedBelow.has(row.promise.id) : flagOf(row, isLate)));
+  const isStuck = (row) => ![undefined, "person"].includes(flagOf(row, isLate)?.kind);
+  return rows.filter((row) => (isFailed(row) ? row.promise.state !== "rejected_canceled" && !failedBelow.has(row.promise.id) : isStuck(row)));
 }
