@@ -6,9 +6,8 @@ It knows neither transactions nor batches: ``await store.decide(footprint, rule)
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from itertools import batched
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,6 +43,7 @@ from resonate_server.protocol.requests import (
 from resonate_server.store import Decided, Store, View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.outgoing import weighed
+from resonate_server.store.under_way import UnderWay
 from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Engine:
         self._settings = settings
         self._rules = settings.rules
         self._metrics = metrics
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way = UnderWay()
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
@@ -94,7 +94,7 @@ class Engine:
         """
         self._outbound = outbound
         self._store.start(self)
-        self._go(self._live())
+        self._under_way.begin(self._live())
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then close the store."""
@@ -122,11 +122,11 @@ class Engine:
             self._outbound.heard_from(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._go(self._answer(checked, self._search(request, checked.debug_time)))
+                return self._under_way.begin(self._answer(checked, self._search(request, checked.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._go(self._answer(checked, self._beat_in_portions(checked, request)))
+                return self._under_way.begin(self._answer(checked, self._beat_in_portions(checked, request)))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
-                return self._go(self._answer(checked, self._debug(request, checked.debug_time)))
+                return self._under_way.begin(self._answer(checked, self._debug(request, checked.debug_time)))
         return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
@@ -210,14 +210,6 @@ class Engine:
 
     # --- by itself --------------------------------------------------------------------------------------------------
 
-    def _go[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin ``work`` now, so that its first question comes before those of later ones."""
-        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
-        if not task.done():
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        return task
-
     async def _live(self) -> None:
         self._metrics.tasks_changed(await self._insist(self._begin))
         self._outbound.refresh()
@@ -261,7 +253,7 @@ class Engine:
     # --- what delivery asks for and reports (delivery.hub.MessageSource) --------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
-        self._go(self._refill(group, limit))
+        self._under_way.begin(self._refill(group, limit))
 
     async def _refill(self, group: str, limit: int) -> None:
         tasks = await self._read_surely(lambda view: view.queued_tasks(group, limit))
@@ -269,7 +261,7 @@ class Engine:
             self._outbound.refill(group, [task.execute() for task in tasks], len(tasks) < limit)
 
     def request_recall(self, group: str) -> None:
-        self._go(self._recall(group))
+        self._under_way.begin(self._recall(group))
 
     async def _recall(self, group: str) -> None:
         """Offer what was set aside."""
@@ -278,7 +270,7 @@ class Engine:
             await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        self._go(self._give(group, pid, after))
+        self._under_way.begin(self._give(group, pid, after))
 
     async def _give(self, group: str, pid: str, after: int) -> None:
         owed, complete = await self._read_surely(lambda view: _portion_of_unblocks(view, group, pid, after))
@@ -293,7 +285,7 @@ class Engine:
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
         """They are set aside."""
-        self._go(self._set_aside(pid, executes))
+        self._under_way.begin(self._set_aside(pid, executes))
 
     async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
         if self._unpaused.is_set():
@@ -305,11 +297,11 @@ class Engine:
         """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
-            self._go(self._insist(lambda: self._store.drop_unblocks_before(before)))
+            self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
     def worker_gone(self, pid: str) -> None:
         """Its leases are given to others."""
-        self._go(self._take_back(pid))
+        self._under_way.begin(self._take_back(pid))
 
     # --- what the store reports (store.Listener) --------------------------------------------------------------------
 
@@ -336,7 +328,7 @@ class Engine:
         if isinstance(notice, LeaseLost):
             self._outbound.fell_silent(notice.pid)
         if isinstance(notice, HandedOutInVain):
-            self._go(self._tell_of_trouble(notice.task))
+            self._under_way.begin(self._tell_of_trouble(notice.task))
         else:
             notices.tell(notice, self._metrics)
 

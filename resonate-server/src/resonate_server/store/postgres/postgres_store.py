@@ -11,12 +11,11 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from msgspec import Struct
@@ -41,6 +40,7 @@ from resonate_server.store.postgres.primacy import Primacy, told
 from resonate_server.store.postgres.transaction import Deposed, Transaction
 from resonate_server.store.postgres.turns import Order, Turns
 from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class PostgresStore(Store):
         """One each is under way of what names many ids, of what is due, and of what has a large answer."""
         self._for_views = self._turns.alone if pool_size == 1 else self._turns.together
         self._health = StoreHealth()
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way = UnderWay()
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
@@ -173,20 +173,20 @@ class PostgresStore(Store):
         loop = asyncio.get_running_loop()
         inquiry = Inquiry(footprint, rule, loop.create_future())
         if rule.request is None:  # Nobody else would ask for it, so it waits.
-            self._go(self._answer(inquiry))
+            self._under_way.begin(self._answer(inquiry))
         elif refusal := self._refusal():
             inquiry.tell(Answer(status=503, data=refusal))
         else:
             patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
             inquiry.done.add_done_callback(lambda _: patience.cancel())
-            self._go(self._answer(inquiry))
+            self._under_way.begin(self._answer(inquiry))
         return inquiry.done
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._go(self._read(query))
+        return self._under_way.begin(self._read(query))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._go(self._browse(query))
+        return self._under_way.begin(self._browse(query))
 
     async def until_due(self) -> None:
         while (left := self._alarm - self._clock()) > 0:
@@ -209,7 +209,7 @@ class PostgresStore(Store):
             yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
 
         if not self._refusal():  # Else whoever is at work does it.
-            await self._go(self._alone(plan))
+            await self._under_way.begin(self._alone(plan))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
@@ -217,13 +217,13 @@ class PostgresStore(Store):
             raise ReadFailed(refusal)
         while last is not None:
             portion = partial(plans.drop_settled_trees, before, MAX_TREES, last)
-            dropped = await self._go(self._alone(portion))
+            dropped = await self._under_way.begin(self._alone(portion))
             yield dropped.tasks
             last = dropped.last
 
     async def reset(self) -> Counter[TaskState]:
         self._delivered.clear()  # What comes after it may have the same names.
-        return await self._go(self._alone(_reset))
+        return await self._under_way.begin(self._alone(_reset))
 
     def now(self) -> int:
         return self._clock()
@@ -251,14 +251,6 @@ class PostgresStore(Store):
         raise StoreFailed("the state is in PostgreSQL, which has means of its own: pg_dump, or a base backup")
 
     # --- questions --------------------------------------------------------------------------------------------------
-
-    def _go[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin ``work`` now, so that it takes its turn before what comes later."""
-        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
-        if not task.done():
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        return task
 
     def _refusal(self) -> str:
         """Why clients are sent away: this server has not been at work yet, or is not any more."""
