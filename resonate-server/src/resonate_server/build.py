@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
-from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
+from resonate_server.delivery import LOOK_MS, UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
@@ -101,7 +101,7 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
 def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     def misjudged(pid: str) -> None:
         metrics.worker_misjudged()
-        logger.warning("worker %s is alive: it was given up too early, and what it held was offered to others", pid[:8])
+        logger.warning("worker %s is alive: it had been given up, and what it held was offered to others", pid[:8])
 
     return misjudged
 
@@ -139,7 +139,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
     parts.engine.start(Dispatcher(parts.hub, server.push, parts.metrics))
-    duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
+    duties = [_keep_house(server), _look_round(server.presence), server.survey.run(), parts.pulse.beat()]
     duties += [parts.watch.outages.run()] if parts.watch else []
     tasks = [asyncio.ensure_future(each) for each in duties]
     yield
@@ -153,6 +153,12 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
+
+
+async def _look_round(presence: Presence) -> None:
+    while True:
+        await asyncio.sleep(LOOK_MS / 1_000)
+        presence.look_round()
 
 
 async def _keep_house(server: Server) -> None:
