@@ -165,7 +165,7 @@ async def test_it_promises_to_be_back_sooner_than_a_dead_worker_is_given_up(serv
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
-    assert int(headers["Resonate-Back-Within"]) == 400
+    assert int(headers["Resonate-Back-Within"]) == 300
 
 
 @pytest.mark.parametrize("listens", [False, True])

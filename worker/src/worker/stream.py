@@ -28,7 +28,7 @@ LASTING_SECONDS = 0.5
 # To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
 # it is heard of this often, or it is frozen, or cut off. So its work need not wait.
 HEARD_WITHIN = "Resonate-Heard-Within"
-PROMISES = {"Resonate-Back-Within": "400", HEARD_WITHIN: "4000"}
+PROMISES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
