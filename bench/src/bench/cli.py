@@ -18,7 +18,7 @@ PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""
 QUIET_LOAD = 0.3
 """Figures of a machine with a higher load average in the minute before are marked."""
-BENCHMARKS = ("chain", "server", "overload", "start", "recovery")
+BENCHMARKS = ("chain", "budget", "server", "overload", "start", "recovery")
 """In the order of their length."""
 
 
@@ -72,6 +72,17 @@ def chain(**given: Any) -> dict[str, Any]:
     Beside our stack run the plain chain (the same three services calling each other by HTTP, without durability), the
     SDK without any server, and our services on any other Resonate server that is given.
     """
+    return given
+
+
+@_benchmark(_seconds)
+def budget(**given: Any) -> dict[str, Any]:
+    """Where the milliseconds of a chain go: who runs, who waits for what, and which code that is.
+
+    Needs Linux.
+    """
+    if sys.platform != "linux":
+        raise click.UsageError("what every thread does at a moment is told by Linux alone")
     return given
 
 
