@@ -46,12 +46,12 @@ STEPS = 300
 PAUSE_S = 0.002
 
 TRIED = (
-    "Tried, and dropped: a commit on the event loop's own thread when nothing else waits. A chain takes 7 % less and the "
-    "server's CPU 9 % less (medians of three pairs), but a disk that hangs would then hold up streams, /ready and every "
-    "refusal as well.",
-    "Tried, and dropped: an executor for the commits (its futures cost more than a small transaction), other thresholds "
-    "of the garbage collector (no difference), a SAVEPOINT per request (dearer), uvicorn or granian instead of aiohttp "
-    "(51 to 84 us per echo instead of 117 to 141; connections of workers take 17 to 24 us on the lane).",
+    "Tried, and dropped: a commit on the event loop's own thread when nothing else waits. A chain takes 7 % less and "
+    "the server's CPU 9 % less (medians of three pairs), but a disk that hangs would then hold up streams, /ready and "
+    "every refusal as well.",
+    "Tried, and dropped: an executor for the commits (its futures cost more than a small transaction), other "
+    "thresholds of the garbage collector (no difference), a SAVEPOINT per request (dearer), uvicorn or granian instead "
+    "of aiohttp (51 to 84 us per echo instead of 117 to 141; connections of workers take 17 to 24 us on the lane).",
     "The floor: four processes that wake up for each of 14 requests, and the SDK's own work in three of them, which "
     "`SDK in one process` shows without any server.",
 )
