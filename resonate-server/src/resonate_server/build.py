@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiohttp import web
@@ -130,6 +129,8 @@ def _trace_lost_attempts(engine: Engine) -> None:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # only here: few ask, and it takes its time to load
+
     try:
         version(package)
     except PackageNotFoundError:
