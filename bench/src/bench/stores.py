@@ -8,10 +8,11 @@ from pathlib import Path
 import psycopg
 from harness.postgres import PostgresServer
 
+from bench import meters
 from bench.load import Workload
 from bench.report import DEFAULT_SEED, Figure, Report, Table, Target
 from bench.rounds import LoadPhase, Rounds, Subject
-from bench.stack import OurServices, OwnServer, OwnServers
+from bench.stack import SERVER, OurServices, OwnServer, OwnServers
 
 SQLITE, POSTGRES, SEVERAL = "SQLite", "PostgreSQL", "PostgreSQL, several servers"
 LOADS = (1, 32)
@@ -54,14 +55,22 @@ def _costs(database: PostgresServer, subject: Subject) -> list[Figure]:
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION pg_stat_statements")
         connection.execute("SELECT pg_stat_statements_reset()")
-        before = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
-        chains = subject.phase(1, COUNTED_SECONDS, 0).played.chains
+        before, cpu = connection.execute("SELECT pg_current_wal_lsn()").fetchone(), meters.usage(database.pid)
+        phase = subject.phase(1, COUNTED_SECONDS, 0)
+        cpu = meters.usage(database.pid).since(cpu)
         wal = connection.execute("SELECT pg_current_wal_lsn() - %s::pg_lsn", before).fetchone()
         counted = connection.execute(STATEMENTS).fetchone()
     assert wal is not None
     assert counted is not None
-    values = {"statements": counted[0], "commits": counted[1], "bytes of write-ahead log": wal[0]}
-    return [Figure(f"{what} per chain, PostgreSQL", "", float(value) / chains) for what, value in values.items()]
+    costs = {
+        "statements": counted[0],
+        "commits": counted[1],
+        "bytes of write-ahead log": wal[0],
+        "ms of CPU of the server": 1_000 * phase.usage[SERVER].cpu_seconds,
+        "ms of CPU of the database": 1_000 * cpu.cpu_seconds,
+    }
+    chains = phase.played.chains
+    return [Figure(f"{what} per chain, PostgreSQL", "", float(cost) / chains) for what, cost in costs.items()]
 
 
 def _figures(measured: Rounds) -> list[Figure]:
