@@ -9,7 +9,7 @@ import pytest
 from harness.server import FAR
 from harness.stack import Stack
 
-from bench import budget, chain, load, meters, overload, server
+from bench import budget, chain, load, meters, overload, server, stores
 from bench.load import Workload, WrongAnswers
 from bench.report import Report, Table
 from bench.server import copy_chain
@@ -43,6 +43,18 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnServ
     monkeypatch.setenv("RESONATE_TOKEN", "secret")
     yield server
     server.kill()
+
+
+def test_stores_measures_chains_on_each_store_and_what_one_costs_the_database() -> None:
+    report = stores.measure(rounds=1, seconds=SHORT, servers=1)
+
+    names = (stores.SQLITE, stores.POSTGRES, stores.SEVERAL)
+    assert [tuple(row[:2]) for row in report.tables[0].rows] == [(load, name) for load in (1, 32) for name in names]
+    assert all(figure.value is not None and figure.value > 0 for figure in report.figures)
+    statements, commits = (value(report, f"{what} per chain, PostgreSQL") for what in ("statements", "commits"))
+    assert statements is not None
+    assert commits is not None
+    assert statements > commits > 5
 
 
 def test_chain_measures_every_contender_at_every_load(guarded: OwnServer) -> None:

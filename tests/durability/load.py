@@ -55,9 +55,9 @@ class Load(threading.Thread):
             self.acknowledged.settled.append(id)
 
 
-def start_chain(client: Client, id: str, running: float = 0) -> None:
-    """bar → baz, as an SDK would start it. ``running``: how many seconds bar works between."""
-    accepted(client.begin(id, "service-bar", "bar", 0, running))
+def start_chain(client: Client, id: str, pause: float = 0, running: float = 0) -> None:
+    """bar → baz, as an SDK would start it. ``pause`` and ``running``: seconds that bar sleeps and works for."""
+    accepted(client.begin(id, "service-bar", "bar", pause, running))
 
 
 def accepted(reply: Reply) -> None:

@@ -69,7 +69,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_late_is_refused(site: Site) -> None:
     site.start_bar()
     site.start_bar()
-    start_chain(site.client, "a", WORK_SECONDS)
+    start_chain(site.client, "a", running=WORK_SECONDS)
     frozen = site.bar_at_work("a")
     frozen.freeze()
 
@@ -85,7 +85,7 @@ def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_la
 def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site: Site) -> None:
     with Wire(site.server.url) as wire:
         site.start_bar(wire.url)
-        start_chain(site.client, "a", WORK_SECONDS)
+        start_chain(site.client, "a", running=WORK_SECONDS)
         site.bar_at_work("a")
         site.start_bar()
         wire.cut()
@@ -97,7 +97,7 @@ def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site
 
 def test_a_worker_that_is_alone_keeps_its_work_for_as_long_as_its_lease(site: Site) -> None:
     alone = site.start_bar()
-    start_chain(site.client, "a", WORK_SECONDS)
+    start_chain(site.client, "a", running=WORK_SECONDS)
     site.bar_at_work("a")
     alone.freeze()
     time.sleep(LONG_SILENCE_SECONDS)
@@ -113,7 +113,7 @@ def test_a_server_that_heard_nobody_for_a_while_judges_nobody(site: Site, fault:
         for _ in range(2):
             site.start_bar(wire.url)
         for id in ("a", "b"):
-            start_chain(site.client, id, WORK_SECONDS)
+            start_chain(site.client, id, running=WORK_SECONDS)
             site.bar_at_work(id)
         site.server.freeze() if fault == "frozen" else wire.cut()
         time.sleep(LONG_SILENCE_SECONDS)

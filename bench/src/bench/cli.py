@@ -100,6 +100,12 @@ def server(*, quick: bool, **given: Any) -> dict[str, Any]:
     return {**given, "stored": (), "pending": 0} if quick else given
 
 
+@_benchmark(_rounds, _seconds, _number("--servers", 3, "That share a database."))
+def stores(**given: Any) -> dict[str, Any]:
+    """Chains on SQLite, on PostgreSQL, and with several servers on one database, side by side."""
+    return given
+
+
 @_benchmark(_seconds)
 def overload(**given: Any) -> dict[str, Any]:
     """Ten times as many new chains as the server can bear: does it live, and does what it accepted come to its end?"""
