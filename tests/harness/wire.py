@@ -19,6 +19,8 @@ class Wire:
         self._own = free_port()
         self.url = f"http://127.0.0.1:{self._own}"
         self._is_cut = False
+        self._passing: set[asyncio.Task[None] | None] = set()
+        """The loop itself holds on to nobody who waits for what never comes."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -49,6 +51,7 @@ class Wire:
         self._is_cut = False
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._passing.add(asyncio.current_task())
         if self._is_cut:
             await reader.read()
             return
