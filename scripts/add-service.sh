@@ -2,17 +2,6 @@
 # Adds a service: a worker with one durable function, which up.sh starts from then on.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/add-service.sh NAME
-
-Makes services/NAME with a durable function of that name, and enters it in services/services.txt, docker-compose.yml and
-pyproject.toml. The next scripts/up.sh starts it, beside what runs already; scripts/crash.sh NAME kills it.
-
-NAME becomes the name of a Python module: lower case letters and digits, a letter first.
-USAGE
-}
-
 # Words of Python, and modules that a service loads: one of the same name would take the place of it, or never be found.
 readonly RESERVED="and as assert async await break class continue def del elif else except finally for from global if import
     in is lambda nonlocal not or pass raise return try while with yield aiohttp base64 bench calendar chaos code collections
@@ -35,9 +24,8 @@ insert_before() { # LINE TEXT FILE: before the first line that begins so
     rm "$new"
 }
 
-name=${1:-}
-case "$name" in -*) only_help "$name" ;; esac
-[ $# = 1 ] || bad_usage "one NAME is needed"
+read_arguments 1 "$@"
+name=${words[0]:-}
 check_name "$name"
 
 for file in Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py resonate-server worker; do

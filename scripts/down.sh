@@ -2,26 +2,7 @@
 # Stops the whole stack, whichever kind it is.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/down.sh [--volumes]
-
-Stops the stack. Requests on their way are kept and go on after the next scripts/up.sh.
-
-  --volumes   also deletes the database, and with it all requests
-
-Ends with 1, and says why, if something could not be stopped or looked for.
-USAGE
-}
-
 readonly DOWN_SECONDS=60 # what docker compose may take
-
-volumes=""
-if [ "${1:-}" = --volumes ]; then
-    volumes=--volumes
-    shift
-fi
-only_help "$@"
 
 # What must be stopped is known by the name of the stack alone, so that neither notes nor a readable .env are needed. Whatever
 # could not be stopped, or looked for, is told.
@@ -34,14 +15,13 @@ tell() {
 
 stop_all_processes() {
     local pid name
-    if ! command -v ps >/dev/null; then
-        tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps"
-        return
-    fi
+    command -v ps >/dev/null || { tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps" && return; }
     [ -n "$(stack_processes)" ] || return 0
     found=yes
     say "stopping the processes ..."
-    stop_processes
+    # Workers first: they hand back what they hold while the server is still there.
+    stop_processes "$(stack_processes | awk '$3 != "resonate-server" { print $3 }' | sort -u)"
+    stop_processes resonate-server
     while read -r pid _ name; do
         tell "$name could not be stopped: process $pid of $(ps -o user= -p "$pid"), and this is $(id -un)."
     done < <(stack_processes)
@@ -73,7 +53,9 @@ stop_all_containers() {
     for container in $(containers_of_stack); do tell "container $container could not be removed."; done
 }
 
-found=""
+volumes="" found=""
+read_arguments 0 "$@"
+volumes=${volumes:+--volumes}
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
 stop_all_processes

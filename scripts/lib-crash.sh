@@ -3,10 +3,10 @@
 # What crash.sh and crash-bar.sh share: one request, one fault, and a timeline. This starts and kills; how far the request has
 # come, and whether all was as it should be, `resonate wait` and `resonate report` say. Sourced after lib.sh.
 #
-# The script sets, before it calls `prepare` and then `play`:
+# The script sets, before it calls `play`:
 #   service fault when   who is struck, how (kill, pause, freeze, partition) and at which moment (suspended, running, idle)
 #   duration             s: how long bar sleeps or works; empty for not at all
-#   down                 s: how long the service stays as the fault left it
+#   down                 s: how long the service stays as the fault left it; empty for longer than a lease
 #   length_option        the option by which a person chooses the duration
 #   keep_down            not empty: stop after the fault, and say how to go on by hand
 
@@ -21,6 +21,11 @@ readonly SETTLED_BEFORE=3     # a status of `resonate wait`
 red="" green="" bold="" plain=""
 [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || { red=$'\033[31m' green=$'\033[32m' bold=$'\033[1m' plain=$'\033[0m'; }
 
+now_ms() { # since the epoch
+    local now=${EPOCHREALTIME/[^0-9]/} # the separator depends on the locale
+    echo "${now%???}"
+}
+
 event() { # TEXT [COLOUR]: one line of the timeline
     local elapsed=$(($(now_ms) - began))
     printf '%5d.%d s  %s%s%s\n' $((elapsed / 1000)) $((elapsed % 1000 / 100)) "${2:-}" "$1" "${2:+$plain}"
@@ -28,13 +33,29 @@ event() { # TEXT [COLOUR]: one line of the timeline
 
 detail() { printf '           %s\n' "$1"; }
 
-in_background() { # COMMAND...: in a process group of its own, which `leave` ends
+in_background() { # COMMAND...: in a process group of its own, out of reach of Ctrl-C
     set -m
     "$@" </dev/null &
     set +m
 }
 
 nap() { in_background sleep "$1" && wait $!; } # SECONDS: unlike in sleep itself, the script can be told to leave
+
+# What must not be ended half-way. The script can be told to leave meanwhile, and then finishes it first.
+shielded="" # its pid
+
+shield() { # COMMAND...
+    in_background "$@"
+    shielded=$!
+    finish_shielded
+}
+
+finish_shielded() { # its exit status
+    local status=0
+    [ -z "$shielded" ] || wait "$shielded" || status=$?
+    shielded=""
+    return "$status"
+}
 
 # ── the request ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -45,27 +66,26 @@ send_request() {
     caller=$!
 }
 
-# Notes the answer, and when it came. As any client would, it repeats a request whose connection broke, or that was
-# refused for the moment, with the same key.
+# As any client would, it repeats a request whose connection broke, or that was refused for the moment, with the same key.
 call_foo() {
-    while true; do
-        local_curl --output "$work/answer" --write-out 'HTTP %{http_code}' --request POST \
+    local status=000
+    while [[ "$status" =~ ^(000|503)$ ]]; do
+        [ ! -s "$work/statuses" ] || sleep 0.3
+        status=$(local_curl --output "$work/answer" --write-out '%{http_code}' --request POST \
             --header "Idempotency-Key: $id" --header "Content-Type: application/json" \
-            --data "$body" "http://127.0.0.1:$foo_port/foo" >"$work/status" 2>/dev/null || true
-        case "$(cat "$work/status")" in
-            "" | "HTTP 000" | "HTTP 503") echo again >>"$work/repeats" && sleep 0.3 ;;
-            *) break ;;
-        esac
+            --data "$body" "http://127.0.0.1:$FOO_PORT/foo") || status=000
+        echo "$status" >>"$work/statuses"
     done
     now_ms >"$work/answered"
 }
 
 caller_is_done() { process_gone "$caller"; }
+answer() { cat "$work/answer"; }
+status_of_answer() { tail -n 1 "$work/statuses"; }
 
 give_up() { # the caller has its answer too early
-    [ "$(cat "$work/status")" != "HTTP 200" ] ||
-        die "the request was over before $service was struck: give it a longer $length_option."
-    die "the caller has an answer already, $(cat "$work/status"): $(cat "$work/answer")"
+    [ "$(status_of_answer)" != 200 ] || die "the request was over before $service was struck: give it a longer $length_option."
+    die "the caller has an answer already, HTTP $(status_of_answer): $(answer)"
 }
 
 start_watcher() { # before there is anything to see: its start may take longer than a short request
@@ -80,36 +100,38 @@ start_watcher() { # before there is anything to see: its start may take longer t
 one_is_done() { process_gone "$watcher" || caller_is_done; }
 
 await_moment() { # to strike
-    local what="sleeps" how="it is suspended and holds no lease"
-    [ "$when" = suspended ] || what="works" how="it is at work and holds its lease"
     wait_until "$START_SECONDS" one_is_done || die "bar has not come so far within $START_SECONDS s; see scripts/logs.sh."
     ! caller_is_done || give_up
     wait "$watcher" || { wait_until 5 caller_is_done && give_up; } || die "bar is not $when: $(tail -n 1 "$work/watcher")"
     event "foo has called bar, bar has called baz, baz has run and returned 1"
-    event "bar $what for $duration s before it looks at that result"
-    detail "$how"
+    if [ "$when" = suspended ]; then
+        event "bar sleeps for $duration s before it looks at that result"
+        detail "it is suspended and holds no lease"
+    else
+        event "bar works for $duration s before it looks at that result"
+        detail "it is at work and holds its lease"
+    fi
 }
 
 await_answer() {
-    local limit=${duration%%.*}
-    limit=$((${limit:-0} + RECOVERY_SECONDS))
+    local limit=$((whole_duration + RECOVERY_SECONDS)) repeats
     wait_until "$limit" caller_is_done || die "no answer after $limit s; see scripts/logs.sh."
-    event "the caller has its answer: $(cat "$work/answer")" "$bold"
-    [ "$(cat "$work/status")" = "HTTP 200" ] || detail "$(cat "$work/status")"
-    [ ! -f "$work/repeats" ] || detail "it had repeated its request, with the same Idempotency-Key: $(grep -c . "$work/repeats")"
+    event "the caller has its answer: $(answer)" "$bold"
+    [ "$(status_of_answer)" = 200 ] || detail "HTTP $(status_of_answer)"
+    repeats=$(($(grep -c . "$work/statuses") - 1))
+    [ "$repeats" = 0 ] || detail "it had repeated its request, with the same Idempotency-Key: $repeats"
 }
 
 # ── the fault ───────────────────────────────────────────────────────────────────────────────────────────────
 
-describe_fault() { # how it is told, and which functions of lib.sh do and undo it
+describe_fault() { # how it is told, and which actions of lib.sh do and undo it
     case "$fault" in
-        kill) struck_how="killed (SIGKILL)" undone="started again" strike=kill_instance undo=start_instance ;;
-        pause | freeze) struck_how="stopped (SIGSTOP)" undone=thawed strike=freeze_instance undo=thaw_instance ;;
-        partition) struck_how="cut off from the network (docker network disconnect)" undone="connected again"
-            strike=cut_off_instance undo=reconnect_instance ;;
+        kill) strike=kill undo=start struck_how="killed (SIGKILL)" undone="started again" ;;
+        pause) strike=freeze undo=thaw struck_how="stopped (SIGSTOP)" undone=thawed ;;
+        freeze) strike=freeze undo=thaw struck_how="frozen, for longer than a lease ($LEASE_SECONDS s)" undone=thawed ;;
+        partition) strike=cut_off undo=reconnect struck_how="cut off from the network (docker network disconnect)" undone="connected again" ;;
     esac
     [ "$fault-$kind" != pause-containers ] || struck_how="stopped (docker pause)"
-    [ "$fault" != freeze ] || struck_how="frozen, for longer than a lease ($lease s)"
 }
 
 struck_are() { # WHAT: told of one or of several
@@ -119,66 +141,64 @@ struck_are() { # WHAT: told of one or of several
     esac
 }
 
-second_instances() {
+second_instance() {
     case "$kind" in
         containers) docker compose ps --all --quiet "$service" | grep -vxF -f "$work/first" ;;
         processes) echo "$service-2" ;;
     esac
 }
 
-second_healthy() { instance_healthy "$kind" "$(second_instances)"; }
+second_healthy() { "${kind}_healthy" "$(second_instance)"; }
 
 start_second() { # if it is a worker, and there is not one already that could take over
-    instances "$kind" "$service" >"$work/first"
+    "${kind}_of" "$service" >"$work/first"
     [ "$(service_field "$service" kind)" = worker ] && [ "$(grep -c . "$work/first")" -lt 2 ] || return 0
     second=yes # from now on there may be one
-    if [ "$kind" = containers ]; then # without --wait, which fails on a first one whose last checks failed, as it was frozen
-        LEASE_SECONDS=$lease shield quietly docker compose up --detach --no-build --no-deps --no-recreate \
-            --scale "$service=2" "$service" || die "a second $service could not be started."
-    else
-        start_process "$service-2"
-    fi
+    case "$kind" in # without --wait, which fails on a first one whose last checks failed, as it was frozen
+        containers) shield quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$service=2" "$service" || true ;;
+        processes) processes_start "$service-2" ;;
+    esac
     wait_until "$START_SECONDS" second_healthy || die "a second $service could not be started; see scripts/logs.sh."
     event "a second $service is started and stands by"
 }
 
 remove_second() {
-    local instance
-    for instance in $(second_instances); do
-        if [ "$kind" = containers ]; then quietly docker rm --force "$instance"; else stop_process_group "$instance"; fi
-    done
-    second=""
+    case "$kind" in
+        containers) second_instance | xargs -r docker rm --force >/dev/null ;;
+        processes) stop_processes "$service-2" ;;
+    esac
 }
 
 find_holder() { # the instance that does the work, or one that ran its function for this request; else the last one
     local ran=" running function $service  promise=$id.*  attempt="
     [ "$service-$when" != bar-running ] || ran+="$(reached_attempt)\$" # another bar may have had an earlier attempt
-    for chosen in $(instances "$kind" "$service"); do
-        ! has_printed "$chosen" "$ran" || return 0
+    for struck in $("${kind}_of" "$service"); do
+        ! has_printed "$struck" "$ran" || return 0
     done
     return 1
 }
 
 has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
-    [ "$(instance_log "$kind" "$1" | grep -c -- "$2")" -gt 0 ]
+    [ "$("${kind}_log" "$1" | grep -c -- "$2")" -gt 0 ]
 }
 
 reached_attempt() { awk 'END { print $2 }' "$work/reached"; } # as `resonate wait` prints it
 
 each_struck() { # COMMAND: for each instance
     local instance failed=""
-    for instance in $struck; do "$1" "$kind" "$instance" || failed=yes; done
+    for instance in $struck; do "$1" "$instance" || failed=yes; done
     [ -z "$failed" ]
 }
 
 strike() {
-    local chosen
-    chosen=$(instances "$kind" "$service")
-    [ "$fault" != freeze ] || find_holder || [ "$service-$when" != bar-running ] ||
-        wait_until "$LOG_SECONDS" find_holder || die "no $service says that it works; see scripts/logs.sh."
-    struck=$chosen
+    if [ "$fault" = freeze ]; then
+        find_holder || [ "$service-$when" != bar-running ] || wait_until "$LOG_SECONDS" find_holder ||
+            die "no $service says that it works; see scripts/logs.sh."
+    else
+        struck=$("${kind}_of" "$service")
+    fi
     struck_at=$(now_ms)
-    shield each_struck "$strike"
+    shield each_struck "${kind}_$strike"
     event "$(struck_are "$struck_how")" "$red"
 }
 
@@ -188,14 +208,14 @@ show_request() { # while the fault lasts
         foo-*) detail "the caller's connection stays open, and silent" ;;
         resonate-server-kill) detail "what it has acknowledged is on disk; foo, bar and baz try to reach it again" ;;
         resonate-server-*) detail "nothing can be recorded now; foo, bar and baz wait for it" ;;
-        *) detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$foo_port/foo/$id")"
+        *) detail "GET /foo/$id: $(local_curl --max-time 5 "http://127.0.0.1:$FOO_PORT/foo/$id")"
             [ "$when" = idle ] || ! caller_is_done || give_up
             detail "the caller still waits; the Resonate server keeps what was done so far" ;;
     esac
 }
 
 let_it_last() { # the fault
-    local left=$((${down%%.*} * 1000)) status=0 work_is="does the work"
+    local left status=0 work_is="does the work"
     [ "$service-$fault-$when" = bar-freeze-running ] || { nap "$down" && return; }
     in_background resonate_command "$kind" wait "$id" --until bar=running --after "$(reached_attempt)" \
         --timeout "${TAKEOVER_SECONDS}s" >/dev/null 2>"$work/takeover"
@@ -206,8 +226,8 @@ let_it_last() { # the fault
         *) die "no other bar took over within $TAKEOVER_SECONDS s ($(tail -n 1 "$work/takeover")); see scripts/logs.sh." ;;
     esac
     event "its lease has ended: the other bar $work_is, from its beginning"
-    left=$((left - ($(now_ms) - struck_at)))
-    [ "$left" -le 0 ] || nap "$(seconds "$left")"
+    left=$((${down%%.*} - ($(now_ms) - struck_at) / 1000))
+    [ "$left" -le 0 ] || nap "$left"
 }
 
 has_lost_lease() { has_printed "$1" "promise=$id.*  lease lost"; } # INSTANCE: and says so
@@ -216,7 +236,7 @@ end_fault() {
     local were=$struck
     back=$(now_ms)
     event "$(struck_are "$undone")" "$green" # as many of it as were struck
-    shield each_struck "$undo"
+    shield each_struck "${kind}_$undo"
     struck=""
     case "$service-$fault-$when" in
         foo-kill-*) detail "the repeated request joins the chain that the first one began" ;;
@@ -224,7 +244,7 @@ end_fault() {
         *-kill-*) detail "nobody tells it what it was doing; the Resonate server knows" ;;
         bar-freeze-running)
             detail "it does not know that its lease has ended, and sends its result"
-            wait_until "$((${duration%%.*} + 30))" has_lost_lease "$were" || true # the report tells
+            wait_until "$((whole_duration + 30))" has_lost_lease "$were" || true # the report tells
             ;;
     esac
     [ "$service-$fault-$when" != bar-kill-running ] ||
@@ -239,11 +259,11 @@ say_how_to_go_on() {
 bar stays dead. To go on by hand:
   bring it back:     $([ "$kind" = containers ] && echo "docker compose start bar" || echo "scripts/up.sh --processes")
   see the answer:    scripts/trigger.sh --id $id    (joins the request, does not start another)
-  without waiting:   curl http://127.0.0.1:$foo_port/foo/$id
+  without waiting:   curl http://127.0.0.1:$FOO_PORT/foo/$id
 HOW
 }
 
-mend_patiently() { wait_until "$MENDING_SECONDS" mend_instance "$@"; } # KIND INSTANCE
+mend_patiently() { wait_until "$MENDING_SECONDS" "${kind}_mend" "$1"; } # INSTANCE
 
 leave() { # whatever happens, nothing stays dead, frozen or cut off unless that was wished for
     local group
@@ -265,9 +285,9 @@ report() { # ends with 0 if all is as it should be
     local group name
     group=$(service_field "$service" group) || true # the server has none
     echo
-    for name in $(services); do service_log "$kind" "$name"; done | resonate_command "$kind" report "$id" \
-        --expect "$RIGHT_ANSWER" --answer "$(cat "$work/answer")" \
-        --sent "$sent" --answered "$(cat "$work/answered")" --takes "$(milliseconds "${duration:-0}")ms" \
+    for name in $(services); do "${kind}_said" "$name"; done | resonate_command "$kind" report "$id" \
+        --expect "$RIGHT_ANSWER" --answer "$(answer)" --sent "$sent" --answered "$(cat "$work/answered")" \
+        --takes "$(awk -v s="${duration:-0}" 'BEGIN { printf "%d", s * 1000 }')ms" \
         --fault "$fault" --struck "$service" --struck-at "$struck_at" --over-at "$back" ${group:+--group "$group"}
 }
 
@@ -276,21 +296,22 @@ prepare() { # or say why there is nothing to strike
     trap leave EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP PIPE # PIPE: whoever read what it prints has gone
-    require_stack
+    # shellcheck disable=SC2086 # a list
+    require $SERVICES
     [ "$fault-$kind" != partition-processes ] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
-    # shellcheck disable=SC2153 # require_stack sets these
-    foo_port=$FOO_PORT lease=$LEASE_SECONDS
-    [ -n "$down" ] || down=$((${lease%%.*} + 3)) # --freeze
+    down=${down:-$((${LEASE_SECONDS%%.*} + 3))}
+    whole_duration=${duration%%.*}
     id=crash-$(date +%H%M%S)-$$
     body="{${duration:+\"pause\": $duration}}"
     [ "$when" != running ] || body=${body/pause/running}
     work=$(mktemp -d)
-    touch "$work/answer" "$work/status"
+    touch "$work/answer" "$work/statuses"
     describe_fault
 }
 
 play() { # ends with 0 if all is as it should be
+    prepare
     [ "$when" = idle ] || start_watcher
     began=$(now_ms)
     [ "$fault" != freeze ] || start_second # now, as the request does not wait for it

@@ -190,9 +190,9 @@ def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(tmp
     done = play(
         tmp_path,
         """
-        instances() { printf '%s\\n' bar-1 bar-3 bar-2; }
-        instance_log() { cat "$work/$2"; }
-        freeze() { echo "frozen: $2"; }
+        processes_of() { printf '%s\\n' bar-1 bar-3 bar-2; }
+        processes_log() { cat "$work/$1"; }
+        processes_freeze() { echo "frozen: $1"; }
         strike
         """,
     )
