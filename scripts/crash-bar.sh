@@ -3,14 +3,14 @@
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 
-# shellcheck disable=SC2034 # for lib-crash.sh
-service=bar fault=kill when=suspended pause="" running="" down=5 keep_down="" length_option=--pause
+pause="" running="" down=5 keep_down=""
 read_arguments 0 "$@"
 need_some --pause "$pause"
 need_some --running "$running"
 length=$(one_of pause running)
-[ "$length" != running ] || when=running length_option=--running
-duration=${pause:-${running:-10}}
-play
+when=suspended
+[ "$length" != running ] || when=running
+play bar fault=kill when="$when" length_option="--${length:-pause}" duration="${pause:-${running:-10}}" down="$down" ${keep_down:+keep_down=1}
+[ -z "$keep_down" ] || exit 0
 echo
 resonate_command "$kind" tree "$id" || true # a picture, not a verdict

@@ -3,8 +3,8 @@
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 
-# shellcheck disable=SC2034 # for lib-crash.sh
-kill="" pause="" freeze="" partition="" when="" for="" down="" keep_down="" length_option=--for
+# shellcheck disable=SC2034 # one_of looks at them
+kill="" pause="" freeze="" partition="" when="" for="" down=""
 read_arguments 1 "$@"
 service=${words[0]:-}
 [ -n "$service" ] || bad_usage "which SERVICE is to be struck?"
@@ -18,6 +18,6 @@ case "${fault:=kill}-$service" in
     pause-*) down=${down:-2} ;;
     *) down=${down:-5} ;;
 esac
-when=${when:-suspended} duration=$for
-[ "$when" = idle ] || duration=${for:-$usual}
-play
+when=${when:-suspended}
+[ "$when" = idle ] || for=${for:-$usual}
+play "$service" fault="$fault" when="$when" length_option=--for ${for:+duration="$for"} ${down:+down="$down"}
