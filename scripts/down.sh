@@ -14,27 +14,15 @@ tell() {
 }
 
 stop_all_processes() {
-    local pid name
     command -v ps >/dev/null || { tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps" && return; }
-    [ -n "$(stack_processes)" ] || return 0
+    [ -n "$(processes list 2>/dev/null)" ] || return 0
     found=yes
     say "stopping the processes ..."
-    # Workers first: they hand back what they hold while the server is still there.
-    stop_processes "$(stack_processes | awk '$3 != "resonate-server" { print $3 }' | sort -u)"
-    stop_processes resonate-server
-    while read -r pid _ name; do
-        tell "$name could not be stopped: process $pid of $(ps -o user= -p "$pid"), and this is $(id -un)."
-    done < <(stack_processes)
+    processes stop || trouble=yes # and says why
 }
 
 containers_of_stack() {
     docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
-}
-
-# shellcheck disable=SC2086 # volumes: an option, or nothing
-compose_down() { # also where .env cannot be read
-    within "$DOWN_SECONDS" docker compose down --remove-orphans $volumes ||
-        within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes
 }
 
 stop_all_containers() {
@@ -49,7 +37,8 @@ stop_all_containers() {
     left=$(containers_of_stack)
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
-    quietly compose_down || trouble=yes
+    # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
+    quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
     for container in $(containers_of_stack); do tell "container $container could not be removed."; done
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What crash.sh and crash-bar.sh share: scripts/crash.py decides and tells, and this does what it asks for. Sourced after lib.sh.
+# What crash.sh and crash-bar.sh share: chaos/src/chaos/crash.py decides and tells, and this does what it asks for. Sourced after lib.sh.
 # shellcheck disable=SC2119,SC2120,SC2154 # kind: set by `require`; the arguments of a function are not those of the script
 
 # In the image of the server, which has its packages, there is no file of this checkout: the program is an argument.
@@ -7,12 +7,12 @@ direct() { # ARGUMENTS of crash.py...
     local image
     case "$kind" in
         containers)
-            image=$(docker inspect --format '{{.Image}}' "$(containers_of resonate-server | head -n 1)")
+            image=$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")
             docker run --rm --interactive --init --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
-                "$image" python3 -c "$(cat scripts/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
+                "$image" python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
             ;;
         processes)
-            "$VENV/bin/python" -P scripts/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
+            "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
             ;;
     esac
 }
@@ -31,27 +31,17 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
     done
 }
 
-containers_second() { # SERVICE: starts one more, and prints its id; --wait would fail on a first one whose last checks failed
-    local first
-    first=$(containers_of "$1")
-    quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$1=2" "$1" || true
-    docker compose ps --all --quiet "$1" | grep -vxF "$first"
-}
-containers_remove() { quietly docker rm --force "$1"; }
-processes_second() { echo "$1-2" && processes_start "$1-2"; }
-processes_remove() { stop_processes "$1"; }
-
 print() { printf '%s\n' "$1" 2>/dev/null; } # TEXT: fails if nobody reads it any more
 
-has_printed() { # KIND_log INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
-    [ "$("$1" "$2" | grep -c -- "$3")" -gt 0 ]
+has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
+    [ "$("$kind" log "$1" | grep -c -- "$2")" -gt 0 ]
 }
 
 report() { # ID OPTIONS...: ends with 0 if all is as it should be
     local group name
     group=$(service_field "$service" group) || true # the server has none
     echo
-    for name in $(services); do "${kind}_said" "$name"; done | resonate_command "$kind" report "$@" ${group:+--group "$group"}
+    for name in $(services); do "$kind" said "$name"; done | resonate_command "$kind" report "$@" ${group:+--group "$group"}
 }
 
 play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as it should be

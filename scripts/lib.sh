@@ -232,12 +232,7 @@ is_foreign() { # whether the name in .env was made for another folder, and not c
 
 # What runs knows its checkout. So a stack is found again after `git clean`, and one that was started by hand.
 found_name() { # prints the one of what runs for this folder, but not one that somebody chose for the moment
-    { names_of_processes; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
-}
-
-names_of_processes() {
-    ps -A -ww -o command= | MARK="$VENV/bin/python -X $PROCESS_MARK=" awk '
-        index($0, ENVIRON["MARK"]) == 1 { split(substr($0, length(ENVIRON["MARK"]) + 1), name, "/"); print name[1] }'
+    { processes stacks; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
 }
 
 names_of_containers() { # also where they were started through a symlink
@@ -265,37 +260,14 @@ chosen=$CHOSEN_NAME
 [[ ! "$chosen" =~ ^[a-z0-9][a-z0-9_-]*$ ]] || use_name "$chosen"
 unset chosen
 
-# ── the stack as processes: scripts/processes.py starts them, and looks after them ──────────────────────────
+# ── the stack as processes ──────────────────────────────────────────────────────────────────────────────────
 
-# Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
-# without notes, and a pid that some other program has by now is nobody's. A process is known by the name of its service; a
-# second one of the same service has a number: bar-2.
-readonly PROCESS_MARK=durable-rpc-stack
-
-processes() { "$VENV/bin/python" -IS scripts/processes.py "$@"; } # VERB NAMES...
-
-stack_processes() { # prints "PID GROUP NAME" of each; those that a service has started share its group and its name
-    ps -A -ww -o pid= -o pgid= -o command= | MARK=" -X $PROCESS_MARK=$COMPOSE_PROJECT_NAME/" awk '
-        { at = index($0, ENVIRON["MARK"]) }
-        at { split(substr($0, at + length(ENVIRON["MARK"])), name, " "); print $1, $2, name[1] }'
-}
-
-process_names() { stack_processes | awk '$1 == $2 { print $3 }' | sort; } # what only outlives its parent for a moment does not count
-process_ended() { ! stack_processes | grep -q " $1\$"; } # NAME: with its children
-
-signal_process() { # SIGNAL NAME: with its children
-    local group
-    for group in $(stack_processes | awk -v name="$2" '$3 == name { print $2 }' | sort -u); do
-        kill "-$1" -- "-$group" 2>/dev/null || true
-    done
-}
-
-stop_processes() { # NAMES: one that is frozen is killed
-    local name
-    for name in $1; do signal_process TERM "$name"; done
-    for name in $1; do
-        wait_until 5 process_ended "$name" || signal_process KILL "$name"
-    done
+# What `docker` is for containers, scripts/processes.py is for processes. The environment may be gone: any Python will do then.
+processes() { # VERB ARGUMENTS...
+    local python=$VENV/bin/python
+    [ -x "$python" ] || python=/usr/bin/python3
+    [ -x "$python" ] || python=python3
+    "$python" -IS scripts/processes.py "$@"
 }
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +276,7 @@ look_at_stack() { # sets kind: processes, containers or none; and what of_stack 
     need_commands ps=procps curl=curl
     find_stack
     kind=none stack_settings=""
-    if [ -n "$(process_names)" ]; then
+    if [ -n "$(processes running 2>/dev/null)" ]; then
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
@@ -343,7 +315,7 @@ require() { # SERVICE...: sets kind, and the variables by which a service that i
     look_at_stack
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
     for service in "$@"; do
-        [ -n "$("${kind}_of" "$service" 2>/dev/null)" ] || die "$service is not running; scripts/up.sh starts it."
+        [ -n "$("$kind" of "$service" 2>/dev/null)" ] || die "$service is not running; scripts/up.sh starts it."
     done
     token=$(of_stack RESONATE_TOKEN)
     RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # its own, whatever a shell has
@@ -366,37 +338,44 @@ resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server,
 
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
 
-# What can be done with each, as KIND_VERB INSTANCE:
+# What can be done, as KIND VERB INSTANCE:
 #   log, healthy
 #   kill, start          by SIGKILL; again after that
 #   freeze, thaw         it stands still, with its connections open
 #   cut_off, reconnect   from the network; containers only, as processes share an interface
 #   loosen               thawed if it is frozen, connected again if it is cut off; dead it may stay
 #   mend                 whatever a fault has done to it, undone
-# And with a service: KIND_of, its instances that live, frozen ones as well; and KIND_said, what all its instances have printed.
+#   remove               a second one that nobody needs any more
+# KIND of SERVICE prints its instances that live, frozen ones as well; KIND said SERVICE what all its instances have printed; and
+# KIND second SERVICE starts one more, and prints it.
 
-containers_of() { docker compose ps --quiet "$1"; }
-containers_said() {
-    local container
-    for container in $(docker compose ps --all --quiet "$1"); do containers_log "$container"; done
+containers() { # VERB ARGUMENTS...
+    local id
+    case "$1" in
+        of) docker compose ps --quiet "$2" ;;
+        said) for id in $(docker compose ps --all --quiet "$2"); do containers log "$id"; done ;;
+        log) docker logs "$2" 2>&1 ;;
+        healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
+        kill) quietly docker kill "$2" ;;
+        start) quietly docker start "$2" ;;
+        # An engine under load may fail to freeze ("OCI runtime pause failed: unable to freeze"), and can if it is asked again.
+        freeze) wait_until 15 pause_container "$2" || quietly docker pause "$2" ;;
+        thaw) quietly docker unpause "$2" ;;
+        cut_off) quietly docker network disconnect "${COMPOSE_PROJECT_NAME}_default" "$2" ;;
+        reconnect)
+            id=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$2")
+            quietly docker network connect --alias "$id" "${COMPOSE_PROJECT_NAME}_default" "$2"
+            ;;
+        loosen) { ! has_status "$2" paused || containers thaw "$2"; } && { is_connected "$2" || containers reconnect "$2"; } ;;
+        mend) containers loosen "$2" && { has_status "$2" running || containers start "$2"; } ;;
+        second) # without --wait, which fails on a first one whose last checks failed, as it was frozen
+            id=$(containers of "$2")
+            quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$2=2" "$2" || true
+            docker compose ps --all --quiet "$2" | grep -vxF "$id"
+            ;;
+        remove) quietly docker rm --force "$2" ;;
+    esac
 }
-containers_log() { docker logs "$1" 2>&1; }
-containers_healthy() { [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$1")" = "running healthy" ]; }
-containers_kill() { quietly docker kill "$1"; }
-containers_start() { quietly docker start "$1"; }
-# An engine under load may fail to freeze ("OCI runtime pause failed: unable to freeze"), and can if it is asked again.
-containers_freeze() { wait_until 15 pause_container "$1" || quietly docker pause "$1"; }
-containers_thaw() { quietly docker unpause "$1"; }
-containers_cut_off() { quietly docker network disconnect "${COMPOSE_PROJECT_NAME}_default" "$1"; }
-containers_reconnect() {
-    quietly docker network connect --alias "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$1")" \
-        "${COMPOSE_PROJECT_NAME}_default" "$1"
-}
-# From EXIT traps, too, where a plain `return` gives the status from before the trap: so none is left to that.
-containers_loosen() {
-    { ! has_status "$1" paused || containers_thaw "$1"; } && { is_connected "$1" || containers_reconnect "$1"; }
-}
-containers_mend() { containers_loosen "$1" && { has_status "$1" running || containers_start "$1"; }; }
 
 has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ]; } # CONTAINER STATUS
 pause_container() { docker pause "$1" || has_status "$1" paused; }
@@ -405,20 +384,9 @@ is_connected() { # CONTAINER: to the network of its stack
         grep -q -x "${COMPOSE_PROJECT_NAME}_default"
 }
 
-processes_of() { process_names | grep -x -E "$1(-[0-9]+)?" || true; }
-processes_said() { cat "$STACK_DIR/log/$1"{,-[0-9]*}.log{.1,} 2>/dev/null || true; } # .1: what stood in it before it was emptied
-processes_log() { cat "$STACK_DIR/log/$1.log"{.1,} 2>/dev/null || true; }
-processes_healthy() { processes healthy "$1"; }
-processes_kill() { signal_process KILL "$1"; }
-processes_start() { processes start "$1"; }
-processes_freeze() { signal_process STOP "$1"; }
-processes_thaw() { signal_process CONT "$1"; }
-processes_loosen() { processes_thaw "$1"; }
-processes_mend() { processes_thaw "$1" && processes start "$1"; }
-
 loosen_all() { # KIND
     local service instance
     for service in $SERVICES; do
-        for instance in $("$1_of" "$service"); do "$1_loosen" "$instance" || return 1; done
+        for instance in $("$1" of "$service"); do "$1" loosen "$instance" || return 1; done
     done
 }

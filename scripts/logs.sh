@@ -13,7 +13,7 @@ follow=${follow:+-f} wanted=${words[0]:-}
 [ -z "$wanted" ] || need_service "$wanted"
 need_commands ps=procps
 find_stack
-if [ -z "$(process_names)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
+if [ -z "$(processes running 2>/dev/null)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
     # shellcheck disable=SC2086 # each is one word or none
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
     # Some versions of Compose put terminal control characters into pipes as well.

@@ -18,7 +18,7 @@ keep_name() { # in .env; what there was before is left alone, and told
 traces_of() { # NAME: prints what there is of that stack
     local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
     [ ! -e "$data" ] || echo "  database   $data"
-    stack_processes | awk '{ print "  process    " $1 ", " $3 }'
+    processes list 2>/dev/null | sed 's/^/  process    /' || true
     docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
     docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
 }
@@ -109,14 +109,10 @@ port_is_taken() { # also by a program that does not take connections up
     [ "$status" != 1 ]
 }
 
-belongs_to() { # SERVICE: or to what is left of one that was killed, which processes.py waits for
-    [ -n "$("${kind}_of" "$1" 2>/dev/null)" ] || ! process_ended "$1"
-}
-
 choose_ports() {
     local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
-    belongs_to foo || ! port_is_taken "$foo" || taken=FOO_PORT
-    belongs_to resonate-server || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
+    [ -n "$("$kind" of foo)" ] || ! port_is_taken "$foo" || taken=FOO_PORT
+    [ -n "$("$kind" of resonate-server)" ] || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
     while port_is_taken "$foo" || port_is_taken "$server"; do

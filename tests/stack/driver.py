@@ -173,20 +173,20 @@ class Stack:
         self.act("kill", service)
 
     def instances(self, service: str) -> list[str]:
-        return self._library(f"{self.kind}_of", service).split()
+        return self._library(self.kind, "of", service).split()
 
     def act(self, verb: str, service: str) -> None:
         """Do what `scripts/lib.sh` calls so, to each instance of the service."""
         self.disturbed = True
         for instance in self.instances(service):
-            self._library(f"{self.kind}_{verb}", instance)
+            self._library(self.kind, verb, instance)
 
     def start(self, service: str) -> None:
         self.disturbed = True
         if self.kind == "containers":
             self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", service)
         else:
-            self._library("processes_start", service)
+            self._library("processes", "start", service)
 
     def start_only(self, *services: str) -> None:
         for service in services:
@@ -207,8 +207,8 @@ class Stack:
 
     def is_whole(self) -> bool:
         """Whether every instance of every service is healthy."""
-        each = f'for instance in $({self.kind}_of "$service"); do {self.kind}_healthy "$instance" || exit; done'
-        all_of_them = f'for service in $SERVICES; do [ -n "$({self.kind}_of "$service")" ] && {each} || exit; done'
+        each = f'for instance in $({self.kind} of "$service"); do {self.kind} healthy "$instance" || exit; done'
+        all_of_them = f'for service in $SERVICES; do [ -n "$({self.kind} of "$service")" ] && {each} || exit; done'
         return self.run("bash", "-c", f". scripts/lib.sh; {all_of_them}").returncode == 0
 
     def begin_anew(self) -> None:
@@ -218,7 +218,7 @@ class Stack:
         self.disturbed = False
 
     def log(self, service: str) -> str:
-        return self._library(f"{self.kind}_said", service)
+        return self._library(self.kind, "said", service)
 
     def runs(self, service: str, id: str) -> int:
         """How often the function of the service ran for the request with that id."""

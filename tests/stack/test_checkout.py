@@ -233,11 +233,7 @@ class TestSettings:
         assert "PORT=" not in checkout.env
 
     @pytest.mark.parametrize(("foo_port", "metrics_port"), [("9090", "0"), ("5000", "9090")])
-    def test_the_metrics_give_way_to_foo(
-        self, monkeypatch: pytest.MonkeyPatch, foo_port: str, metrics_port: str
-    ) -> None:
-        for name in ("STACK_DIR", "COMPOSE_PROJECT_NAME"):
-            monkeypatch.setenv(name, "any")
+    def test_the_metrics_give_way_to_foo(self, foo_port: str, metrics_port: str) -> None:
         processes = runpy.run_path(str(REPOSITORY / "scripts/processes.py"))
         settings = {"FOO_PORT": foo_port, "RESONATE_PORT": "8001"}
 

@@ -77,7 +77,7 @@ class Stack:
     async def _call(self, verb: str, argument: str) -> str:
         """In a session of its own, so that Ctrl-C does not end it half-way."""
         process = await asyncio.create_subprocess_exec(
-            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", f"{self._kind}_{verb}", argument,
+            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
             cwd=REPOSITORY,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

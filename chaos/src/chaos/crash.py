@@ -242,17 +242,17 @@ class Crash:
         if case.fault == "freeze" and case.is_worker:
             self._start_second()  # now, as the request does not wait for it
         if case.when == "idle":
-            self._strike()
+            self.strike()
         self._event(f"a caller sends POST /foo and waits for the answer: {case.id}")
         self._caller.start()
         if case.when != "idle":
             self._await_moment()
-            self._strike()
+            self.strike()
         self._show_request()
         if case.keep_down:
             self._say_how_to_go_on()
             return
-        self._let_it_last()
+        self.let_it_last()
         self._end_fault()
         self._await_answer()
         self._report()
@@ -326,22 +326,22 @@ class Crash:
 
     def _each(self, verb: str, instances: list[str]) -> bool:
         """Whether that can be done with all of them."""
-        return min([self._scripts.do(f"{self._case.kind}_{verb}", one) for one in instances], default=True)
+        return min([self._scripts.do(self._case.kind, verb, one) for one in instances], default=True)
 
     def _instances(self) -> list[str]:
-        return self._scripts.ask(f"{self._case.kind}_of", self._case.service).split()
+        return self._scripts.ask(self._case.kind, "of", self._case.service).split()
 
     def _start_second(self) -> None:
         """If there is not one already that could take over."""
         service, first = self._case.service, self._instances()
         if len(first) > 1:
             return
-        self._second = self._scripts.ask(f"{self._case.kind}_second", service).split()
+        self._second = self._scripts.ask(self._case.kind, "second", service).split()
         if not self._scripts.until(START_S, lambda: self._second and self._each("healthy", self._second)):
             give_up(f"a second {service} could not be started; see scripts/logs.sh.")
         self._event(f"a second {service} is started and stands by")
 
-    def _strike(self) -> None:
+    def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
@@ -369,7 +369,7 @@ class Crash:
         return holders[:1] or self._instances()[-1:]
 
     def _has_printed(self, instance: str, pattern: str) -> bool:
-        return self._scripts.do("has_printed", f"{self._case.kind}_log", instance, pattern)
+        return self._scripts.do("has_printed", instance, pattern)
 
     def _show_request(self) -> None:
         """While the fault lasts."""
@@ -382,7 +382,7 @@ class Crash:
             self._must_still_wait()
         self._detail("the caller still waits; the Resonate server keeps what was done so far")
 
-    def _let_it_last(self) -> None:
+    def let_it_last(self) -> None:
         if self._case.strikes_work and self._case.fault == "freeze":
             self._await_takeover()
         self._scripts.sleep(max(0, self._struck_at / 1_000 + self._case.down - time.time()))
