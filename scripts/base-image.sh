@@ -33,13 +33,9 @@ read_arguments 0 "$@"
 if [ -n "${PYTHON_IMAGE:-}" ]; then
     have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
     echo "$PYTHON_IMAGE"
-elif have_image "$OFFICIAL_IMAGE"; then
+elif have_image "$OFFICIAL_IMAGE" || { ! have_image "$STAND_IN_IMAGE" && pull "$OFFICIAL_IMAGE"; }; then
     echo "$OFFICIAL_IMAGE"
-elif have_image "$STAND_IN_IMAGE"; then
-    echo "$STAND_IN_IMAGE"
-elif pull "$OFFICIAL_IMAGE"; then
-    echo "$OFFICIAL_IMAGE"
-elif make_stand_in; then
+elif have_image "$STAND_IN_IMAGE" || make_stand_in; then
     echo "$STAND_IN_IMAGE"
 else
     die "no base image: $OFFICIAL_IMAGE cannot be pulled, and a stand-in needs Debian, root and debootstrap. Name one you have by PYTHON_IMAGE."

@@ -131,9 +131,7 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-within() { # SECONDS COMMAND...: ends it by force when the time is over
-    timeout --signal KILL "$@" </dev/null
-}
+within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: ends it by force when the time is over
 
 process_gone() { # PID; a zombie that nobody has reaped yet is gone, too
     case "$(ps -o stat= -p "$1" 2>/dev/null)" in "" | *Z*) ;; *) return 1 ;; esac
@@ -153,10 +151,9 @@ docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS:
 engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
 
 engine_obstacle() { # prints why there is no engine, if there is none
-    local version
+    local said
     command -v docker >/dev/null || { echo "there is no 'docker' command" && return; }
-    version=$(engine_version 2>&1) && return
-    case "$version" in
+    said=$(engine_version 2>&1) || case "$said" in
         *"permission denied"*) echo "the Docker engine does not let $(id -un) in; use sudo, or join its group and log in again: sudo usermod -aG docker $(id -un)" ;;
         *) echo "no Docker engine answers" ;;
     esac

@@ -109,10 +109,14 @@ port_is_taken() { # also by a program that does not take connections up
     [ "$status" != 1 ]
 }
 
+belongs_to() { # SERVICE: or to what is left of one that was killed, which is waited for
+    [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
+}
+
 choose_ports() {
     local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
-    [ -n "$("$kind" of foo)" ] || ! port_is_taken "$foo" || taken=FOO_PORT
-    [ -n "$("$kind" of resonate-server)" ] || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
+    belongs_to foo || ! port_is_taken "$foo" || taken=FOO_PORT
+    belongs_to resonate-server || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
     while port_is_taken "$foo" || port_is_taken "$server"; do

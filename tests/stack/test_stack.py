@@ -302,8 +302,8 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
     if stack.kind == "containers":
         pytest.skip("a container ends as a whole")
     stack.disturbed = True
-    find = """. scripts/lib.sh; stack_processes | awk '$1 == $2 && $3 == "foo" { print $1 }'"""
-    foo = int(stack.succeed("bash", "-c", find))
+    listed = stack.succeed("bash", "-c", ". scripts/lib.sh; processes list")
+    foo = os.getpgid(int(re.findall(r"(\d+), foo\n", listed)[0]))
     with contextlib.ExitStack() as waiting:
         for _ in range(WAITING):
             connection = HTTPConnection("127.0.0.1", stack.foo_port, timeout=ANSWER_SECONDS)
