@@ -15,6 +15,8 @@ from harness.postgres import PostgresServer
 from harness.server import ServerProcess
 from harness.services import ServiceProcess
 
+from resonate_server.moving import Location, move
+
 CLIENTS = 3
 
 
@@ -68,11 +70,11 @@ class Site:
         self._stop = threading.Event()
         self.load = [Load(number, self.door.port, self._stop) for number in range(CLIENTS)]
 
-    def server(self) -> ServerProcess:
+    def server(self, port: int | None = None) -> ServerProcess:
         """Another one, launched; whether it becomes ready depends on the others."""
         number = len(self.door.servers)
         place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
-        server = ServerProcess(self.folder / f"server-{number}.log", None, free_port(), **place)
+        server = ServerProcess(self.folder / f"server-{number}.log", None, port or free_port(), **place)
         self.door.servers.append(server)
         server.launch()
         return server
@@ -140,6 +142,23 @@ def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
     start_chain(server.client(), "chain")
 
     wait_for_chains(server.client(), ["chain"])
+
+
+def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
+    """Suspended meanwhile; its workers find the new server in the place of the old one."""
+    old = ServerProcess(site.folder / "old.log", site.folder / "state.db").start()
+    site.workers = [ServiceProcess(name, old.url, site.folder / f"{name}.log") for name in ("bar", "baz")]
+    start_chain(old.client(), "chain", pause=3_600)
+    wait_until(lambda: old.client().call("task.get", id="chain").data["task"]["state"] == "suspended", "bar sleeps")
+    old.stop()
+
+    move(Location("sqlite", str(site.folder / "state.db")), Location("postgres", site.database.url))
+    new = site.server(old.port)
+    wait_until(new.is_ready, "the server is ready")
+    new.client().end_sleep("chain")
+
+    wait_for_chains(new.client(), ["chain"])
+    assert site.workers[1].runs("baz") == 1
 
 
 def test_a_second_server_waits_and_says_so(site: Site) -> None:
