@@ -90,7 +90,7 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working; ``outbound`` is asked to ask for what the store still owes.
 
-        Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
+        Leases begin anew if nobody else was at work: nobody could hear the heartbeats of those who still are.
         """
         self._outbound = outbound
         self._store.start(self)
@@ -220,10 +220,11 @@ class Engine:
 
     async def _begin(self) -> Counter[TaskState]:
         """How many tasks there are; both before any request."""
-        renewed = self._store.decide(*kernel.renewing(self._rules))
-        counted = self._store.read(lambda view: view.count_tasks())
-        answer, counts = await asyncio.gather(renewed, counted)
-        _raise_if_failed(answer)
+        async with self._store.beginning() as nobody_was_at_work:
+            renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
+            counts = await self._store.read(lambda view: view.count_tasks())
+            if renewed is not None:
+                _raise_if_failed(await renewed)
         return counts
 
     async def _act(self, footprint: Footprint, rule: Rule) -> Answer:
@@ -320,7 +321,7 @@ class Engine:
             return
         for message in decision.messages:
             if isinstance(message, Withdraw):
-                self._outbound.withdraw(message.task_id)
+                self._outbound.withdraw(message.task_id, message.version)
             else:
                 self._outbound.send(message)
 
