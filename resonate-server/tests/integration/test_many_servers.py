@@ -28,7 +28,7 @@ def database(postgres: PostgresServer) -> str:
 @pytest.fixture(scope="module")
 def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
     folder = tmp_path_factory.mktemp("servers")
-    settings = {
+    settings: dict[str, Any] = {
         "RESONATE_STORAGE__TYPE": "postgres",
         "RESONATE_STORAGE__POSTGRES__URL": database,
         "RESONATE_STORAGE__POSTGRES__POOL_SIZE": "4",
@@ -172,10 +172,7 @@ def test_every_server_tells_of_all_workers(servers: list[ServerProcess], connect
         connect(server, name, f"{name}-{number}")
 
     for server in servers:
-        wait_until(
-            lambda server=server: figures(server).get(f'resonate_connected_workers{{group="{name}"}}') == 3,
-            "each server knows of all three",
-        )
+        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three")  # type: ignore[misc]
 
 
 def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
@@ -245,6 +242,10 @@ def figures(server: ServerProcess) -> dict[str, float]:
     ) as text:
         lines = text.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def workers(server: ServerProcess, group: str) -> float | None:
+    return figures(server).get(f'resonate_connected_workers{{group="{group}"}}')
 
 
 def total(servers: list[ServerProcess], name: str) -> float:

@@ -287,6 +287,12 @@ class Hub:
         else:
             self._unblocks.send(message, address)
 
+    def take_in(self, execute: Execute) -> None:
+        """Another server has offered it; perhaps it came out of the store before that was heard."""
+        known = self._known(execute.task_id)
+        if known is None or known.version < execute.version:
+            self.send(execute)
+
     def withdraw(self, task_id: str, version: int = NEWEST) -> bool:
         """Nobody needs to be told of the task at this version any more, or at a former one; whoever was makes room for
         the next one. Tells whether it was here."""

@@ -12,8 +12,8 @@ from resonate_server.delivery import Dispatcher, Hub, Presence
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
-from resonate_server.peers import messages
-from resonate_server.peers.messages import AnyHint, Heard, LookAgain, Offered, Owed, Silent, Withdrawn
+from resonate_server.peers import hints
+from resonate_server.peers.hints import AnyHint, Heard, LookAgain, Offered, Owed, Silent, Withdrawn
 from resonate_server.peers.rosters import Others, Roster, decode_roster, encode_roster
 from resonate_server.peers.router import Router
 from resonate_server.protocol.messages import Execute, Unblock
@@ -84,7 +84,7 @@ class Peers(Neighbour):
             self._sharing.publish(encode_roster(roster))
 
     def _ring(self, hint: AnyHint) -> None:
-        self._sharing.ring(messages.encode(hint))
+        self._sharing.ring(hints.encode(hint))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -121,17 +121,17 @@ class Peers(Neighbour):
 
     def heard(self, told: str) -> None:
         try:
-            hints = messages.decode(told)
+            rung = hints.decode(told)
         except msgspec.DecodeError:
             logger.debug("another server rings in a way that this one does not know")
-            hints = [LookAgain()]
-        for hint in hints:
+            rung = [LookAgain()]
+        for hint in rung:
             self._take(hint)
 
     def _take(self, hint: AnyHint) -> None:
         match hint:
             case Offered(to=to) if to == self._sharing.id:
-                self._hub.send(Execute(hint.task_id, hint.version, hint.target))
+                self._hub.take_in(Execute(hint.task_id, hint.version, hint.target))
             case Withdrawn(task_id=task_id, version=version):
                 self._dispatcher.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):

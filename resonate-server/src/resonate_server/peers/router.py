@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from resonate_server.delivery import Dispatcher, Hub
-from resonate_server.peers.messages import AnyHint, Heard, Offered, Owed, Silent, Withdrawn
+from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Silent, Withdrawn
 from resonate_server.peers.rosters import Others
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock

@@ -2,7 +2,7 @@
 
 One counts as dead when the connection by which it says so has ended, or when it has been silent for too long. Whoever
 notices that first takes its row away, ends its connections, for what they hold locked, and looks after what it leaves.
-That may be wrong: rows are locked when they are decided on, so it harms nobody, and the one that finds its row gone joins
+That may be wrong: rows are locked when they are decided on, so it harms nobody, and whoever finds its row gone joins
 again.
 
 What the others must know at once is rung: a notification that may be lost, but not unnoticed. A listener that was away,
