@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
+from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
@@ -67,9 +68,12 @@ def build(settings: Settings) -> Server:
         _count_misjudged(metrics),
     )
     hub = Hub(engine, push.send, presence)
-    watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
     dispatcher = Dispatcher(hub, push, metrics)
     peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence, dispatcher)
+    everybody = peers.members if peers else presence.members
+    watch = _watch(engine, hub, presence, everybody, settings) if settings.ui.enabled else None
+    if peers:
+        peers.begin(watch)
     _trace_lost_attempts(engine)
     survey = Survey(engine, peers.workers if peers else hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
@@ -119,11 +123,13 @@ def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     return misjudged
 
 
-def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:
+def _watch(
+    engine: Engine, hub: Hub, presence: Presence, members: Callable[[], list[Member]], settings: Settings
+) -> Watch:
     path = settings.storage.sqlite.path
     has_file = not settings.storage.is_postgres and path != IN_MEMORY
     alive = path.with_name(f"{path.name}-alive") if has_file else None
-    watch = Watch(engine, presence.members, engine.now, alive)
+    watch = Watch(engine, members, engine.now, alive)
     engine.observer = hub.observer = presence.observer = watch
     return watch
 
@@ -154,7 +160,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts.engine.start(server.outbound)
     duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
     duties += [parts.watch.outages.run()] if parts.watch else []
-    duties += [server.peers.run()] if server.peers else []
+    duties += [server.peers.run(), server.peers.count()] if server.peers else []
     tasks = [asyncio.ensure_future(each) for each in duties]
     yield
     for task in tasks:

@@ -148,6 +148,10 @@ class Engine:
             async for tasks in self._store.drop_settled_trees(before):
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
+    async def count_tasks(self) -> None:
+        """All there are, whoever made them. Raises :class:`ReadFailed`."""
+        self._metrics.tasks_are(await self._store.browse(lambda view: view.count_tasks()))
+
     # --- requests that are more than one question -------------------------------------------------------------------
 
     async def _answer(self, checked: CheckedRequest, work: Awaitable[Answer]) -> Answer:
@@ -189,6 +193,9 @@ class Engine:
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
+            case DebugStart() if self._store.sharing is not None and self._store.sharing.has_others:
+                sentence = "other servers are at work on the same database, which would not pause: stop them first"
+                return Answer(status=409, data=sentence)
             case DebugStart():
                 self._unpaused.clear()
             case DebugStop():

@@ -4,11 +4,10 @@ look at what the store says, or tells people something.
 Ids may be longer than a message: then the others are asked to look at everything (:class:`LookAgain`).
 """
 
-from typing import Any
-
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from resonate_server.delivery.presence import Member
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.store.sharing import MAX_RING_BYTES
 
@@ -61,16 +60,28 @@ class Silent(Hint, frozen=True):
 
 
 class Happened(Hint, frozen=True):
-    """Something for those who watch, in the form of the page's events."""
+    """Something for those who watch: see :func:`resonate_server.watch.events.for_others`."""
 
-    event: dict[str, Any]
+    event: Raw
+
+
+class Present(Hint, frozen=True):
+    """The workers of server ``of`` as it knows them; with ``more``, besides those of the former message."""
+
+    of: int
+    members: list[Member]
+    more: bool
+
+
+class WasReset(Hint, frozen=True):
+    """Everything was deleted."""
 
 
 class LookAgain(Hint, frozen=True):
     """There is something that cannot be told."""
 
 
-type AnyHint = Offered | Withdrawn | Owed | Heard | Silent | Happened | LookAgain
+type AnyHint = Offered | Withdrawn | Owed | Heard | Silent | Happened | Present | WasReset | LookAgain
 
 _decoder = msgspec.json.Decoder(list[AnyHint])
 

@@ -3,17 +3,30 @@ that it makes in case something was not told."""
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
 from resonate_server.delivery import Dispatcher, Hub, Presence
+from resonate_server.delivery.presence import Member
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
-from resonate_server.peers.hints import AnyHint, Heard, LookAgain, Offered, Owed, Silent, Withdrawn
+from resonate_server.peers.hints import (
+    AnyHint,
+    Happened,
+    Heard,
+    LookAgain,
+    Offered,
+    Owed,
+    Present,
+    Silent,
+    WasReset,
+    Withdrawn,
+)
 from resonate_server.peers.rosters import Others, Roster, decode_roster, encode_roster
 from resonate_server.peers.router import Router
 from resonate_server.protocol.messages import Execute, Unblock
@@ -21,6 +34,8 @@ from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.store import View
 from resonate_server.store.sharing import Neighbour, Rosters, Sharing
 from resonate_server.store.under_way import UnderWay
+from resonate_server.watch import Watch, events
+from resonate_server.watch.events import Event
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +43,15 @@ PUBLISHED_AFTER_S = 0.01
 """Workers that come together are told of together."""
 
 ROUND_S = 1.0
+
+COUNT_S, COUNT_REST = 5.0, 20
+"""Between two counts; and so many times as long as one takes."""
+
+MEMBERS = 20
+"""Workers that one message tells of."""
+
+MAX_EVENT_BYTES = 4_000
+"""Of an event that others are told. What is longer, has long ids."""
 
 MAX_GROUPS = 10_000
 MAX_OWED = 50
@@ -50,17 +74,39 @@ class Peers(Neighbour):
         """What is to be read."""
         self._published = Roster()
         self._is_about_to_publish = False
+        self._watch: Watch | None = None
         sharing.neighbour = self
-        presence.observer = Announcer(self.workers_changed, presence.observer)
 
     async def run(self) -> None:
-        """Every second, as long as there are others: look for what was not told."""
+        """Every second, as long as there are others: look for what was not told, and tell who is here."""
         while True:
             await asyncio.sleep(ROUND_S)
             if self._sharing.has_others:
+                self._tell_members()
+                self._hub.heal()
                 with suppress(ReadFailed):  # The store's trouble is told elsewhere.
                     self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
-                self._hub.heal()
+
+    async def count(self) -> None:
+        """Once in a while, as long as there are others: how many tasks there are. That takes long if there are many."""
+        while True:
+            began = time.monotonic()
+            if self._sharing.has_others:
+                with suppress(ReadFailed):
+                    await self._engine.count_tasks()
+            await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
+
+    def begin(self, watch: Watch | None) -> None:
+        """Tell others what happens here, and ``watch`` what happens there; after it has begun to observe."""
+        self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
+        self._watch = watch
+        if watch is not None:
+            watch.tell_others(self._happened)
+
+    def members(self) -> list[Member]:
+        """The workers of all servers."""
+        here = self._presence.members()
+        return self._others.with_members(here) if self._sharing.has_others else here
 
     def workers(self) -> dict[str, int]:
         """How many are connected to any server, of each group that has any."""
@@ -84,7 +130,19 @@ class Peers(Neighbour):
             self._sharing.publish(encode_roster(roster))
 
     def _ring(self, hint: AnyHint) -> None:
-        self._sharing.ring(hints.encode(hint))
+        if self._sharing.has_others:
+            self._sharing.ring(hints.encode(hint))
+
+    def _tell_members(self) -> None:
+        members = self._presence.members()
+        for first in range(0, max(len(members), 1), MEMBERS):
+            self._ring(Present(self._sharing.id, members[first : first + MEMBERS], more=bool(first)))
+
+    def _happened(self, event: Event) -> None:
+        if self._sharing.has_others:
+            data = events.for_others(event)
+            if len(data) < MAX_EVENT_BYTES:
+                self._ring(Happened(msgspec.Raw(data)))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -140,6 +198,13 @@ class Peers(Neighbour):
                 self._dispatcher.heard_from(pid)
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
+            case Present(of=of, members=members, more=more):
+                self._others.has_members(of, members, more)
+            case Happened(event=event) if self._watch is not None:
+                with suppress(ValueError):
+                    self._watch.heard_of(events.from_others(event))
+            case WasReset():
+                self._dispatcher.reset()
             case LookAgain():
                 self.may_have_missed()
 

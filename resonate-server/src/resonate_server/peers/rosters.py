@@ -6,6 +6,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from resonate_server.delivery.presence import Member
 from resonate_server.protocol.address import PollAddress
 from resonate_server.store.sharing import Rosters
 
@@ -41,6 +42,7 @@ class Others:
         self._me = me
         self._rosters: dict[int, Roster] = {}
         self._of_group: dict[str, dict[int, set[str]]] = {}
+        self._members: dict[int, list[Member]] = {}
 
     def are(self, rosters: Rosters) -> set[str]:
         """So they are now; tells which processes have come to one of them."""
@@ -50,7 +52,22 @@ class Others:
         for id, roster in self._rosters.items():
             for group, pid in roster.seats:
                 self._of_group.setdefault(group, {}).setdefault(id, set()).add(pid)
+        self._members = {id: members for id, members in self._members.items() if id in rosters}
         return self.pids - before
+
+    def has_members(self, of: int, members: list[Member], more: bool) -> None:
+        """``more``: besides those that it has been said to have."""
+        if of in self._rosters:
+            self._members[of] = [*self._members.get(of, ()), *members] if more else members
+
+    def with_members(self, ours: Iterable[Member]) -> list[Member]:
+        """Everybody, as whoever knows best says: the server to which it is connected, or was last."""
+        best: dict[tuple[str, str], Member] = {}
+        for member in (*ours, *(each for members in self._members.values() for each in members)):
+            known = best.get((member.group, member.pid))
+            if known is None or (member.gone_at is None, member.heard) > (known.gone_at is None, known.heard):
+                best[member.group, member.pid] = member
+        return list(best.values())
 
     @property
     def pids(self) -> set[str]:

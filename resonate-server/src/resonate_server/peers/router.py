@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from resonate_server.delivery import Dispatcher, Hub
-from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Silent, Withdrawn
+from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Silent, WasReset, Withdrawn
 from resonate_server.peers.rosters import Others
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -50,7 +50,6 @@ class Router:
         self.give = dispatcher.give
         self.is_at_work = dispatcher.is_at_work
         self.refresh = dispatcher.refresh
-        self.reset = dispatcher.reset
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -90,6 +89,10 @@ class Router:
     def withdraw(self, task_id: str, version: int) -> None:
         if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
             self._ring(Withdrawn(task_id, version))
+
+    def reset(self) -> None:
+        self._dispatcher.reset()
+        self._ring(WasReset())
 
     # --- processes --------------------------------------------------------------------------------------------------
 
