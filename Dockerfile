@@ -10,6 +10,31 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
+# Where the official image of PostgreSQL cannot be pulled: the same user, variables, folder and port, of Debian's packages.
+FROM ${PYTHON_IMAGE} AS postgres
+RUN apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql >/dev/null && \
+    rm -rf /var/lib/apt/lists/* /var/lib/postgresql/* && \
+    ln -s /usr/lib/postgresql/*/bin /usr/local/postgresql && \
+    install --directory --owner=postgres --group=postgres /var/lib/postgresql/data
+ENV PATH=/usr/local/postgresql:$PATH \
+    PGDATA=/var/lib/postgresql/data
+COPY --chmod=755 <<'END' /entrypoint.sh
+#!/bin/sh
+set -eu
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    echo "$POSTGRES_PASSWORD" >/tmp/password
+    initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+    rm /tmp/password
+    echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+    echo "CREATE DATABASE \"$POSTGRES_USER\"" | postgres --single postgres
+fi
+exec postgres -c listen_addresses='*'
+END
+USER postgres
+STOPSIGNAL SIGINT
+EXPOSE 5432
+CMD ["/entrypoint.sh"]
+
 # uv and the build backend, of the versions and hashes in the lock files. They stay behind.
 FROM base AS tools
 COPY scripts/uv.requirements.lock /locks/

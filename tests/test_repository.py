@@ -20,6 +20,9 @@ WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("*/pyproject.toml"))]
 PROJECTS += [*sorted(REPOSITORY.glob("services/*/pyproject.toml")), REPOSITORY / "tests/harness/pyproject.toml"]
 
+SEVERAL = {"resonate-server": 3, "bar": 2}
+"""Instances, with PostgreSQL."""
+
 of_each_project = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
 
@@ -59,6 +62,22 @@ def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
     assert server["image"] == "resonatehqio/resonate:v0.9.8"
     assert "build" not in server
     assert "wget" in server["healthcheck"]["test"]
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+def test_with_postgresql_several_servers_share_a_database_that_is_confined_as_they_are() -> None:
+    files = ["-f", "docker-compose.yml", "-f", "compose.postgres.yml"]
+    command = ["docker", "compose", *files, "config", "--format", "json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    services = json.loads(done.stdout)["services"]
+    server, postgres = services["resonate-server"], services["postgres"]
+
+    assert {name: service["scale"] for name, service in services.items() if "scale" in service} == SEVERAL
+    assert "volumes" not in server
+    assert "ports" not in postgres
+    assert server["environment"]["PGPASSWORD"] == postgres["environment"]["POSTGRES_PASSWORD"]
+    confined = ("cap_drop", "init", "logging", "read_only", "restart", "security_opt", "pids_limit")
+    assert {name: postgres[name] for name in confined} == {name: server[name] for name in confined}
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench.cli import main
+from bench.cli import QUIET_LOAD, await_quiet, main, told_load
 from bench.report import (
     KEPT_SAMPLES,
     Figure,
@@ -146,3 +146,25 @@ def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_makes_the_sa
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     draw(folder, folder / "results.json")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+# ── a quiet machine ──
+
+
+def test_a_measurement_waits_until_the_machine_is_quiet() -> None:
+    loads, slept = iter([2.0, 0.9, QUIET_LOAD - 0.01]), list[float]()
+
+    assert await_quiet(patience_s=60, load=lambda: next(loads), sleep=slept.append) < QUIET_LOAD
+    assert len(slept) == 2
+
+
+def test_patience_with_a_busy_machine_ends() -> None:
+    slept = list[float]()
+
+    assert await_quiet(patience_s=5, load=lambda: 2.0, sleep=slept.append) == 2.0
+    assert sum(slept) == 5
+
+
+def test_figures_of_a_busy_machine_are_marked() -> None:
+    assert told_load(2.0).startswith("NOT A QUIET MACHINE")
+    assert "QUIET" not in told_load(QUIET_LOAD - 0.01)

@@ -9,7 +9,7 @@ import pytest
 from harness.server import FAR
 from harness.stack import Stack
 
-from bench import chain, load, meters, overload, server
+from bench import budget, chain, load, meters, overload, server, stores
 from bench.load import Workload, WrongAnswers
 from bench.report import Report, Table
 from bench.server import copy_chain
@@ -45,6 +45,18 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnServ
     server.kill()
 
 
+def test_stores_measures_chains_on_each_store_and_what_one_costs_the_database() -> None:
+    report = stores.measure(rounds=1, seconds=SHORT, servers=1)
+
+    names = (stores.SQLITE, stores.POSTGRES, stores.SEVERAL)
+    assert [tuple(row[:2]) for row in report.tables[0].rows] == [(load, name) for load in (1, 32) for name in names]
+    assert all(figure.value is not None and figure.value > 0 for figure in report.figures)
+    statements, commits = (value(report, f"{what} per chain, PostgreSQL") for what in ("statements", "commits"))
+    assert statements is not None
+    assert commits is not None
+    assert statements > commits > 5
+
+
 def test_chain_measures_every_contender_at_every_load(guarded: OwnServer) -> None:
     report = chain.measure(rounds=1, seconds=SHORT, loads=(1, 64), server_url=guarded.url)
 
@@ -69,6 +81,17 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
         assert all(isinstance(cell, float) and cell > 0 for cell in row[1:5]), name
     assert value(report, "server memory, 500 pending chains")
     assert value(report, f"median of a request under load, 3,000 stored promises / {server.EMPTY}")
+
+
+def test_budget_divides_all_of_a_chains_time() -> None:
+    report = budget.measure(seconds=2)
+
+    for title in ("one chain at a time", "64 chains in flight: of the time of each, they take turns"):
+        rows = table(report, title).rows
+        assert {"resonate-server", "foo", "bar", "baz", budget.CLIENT} <= {row[0] for row in rows}
+        assert sum(float(str(row[-1]).rstrip("%")) for row in rows) == pytest.approx(100, abs=len(rows))
+    assert {row[0] for row in table(report, "code that runs, 1 in flight").rows} >= {"resonate-server", "foo", "bar"}
+    assert len(table(report, "smallest steps").rows) == 3
 
 
 def test_overload_tells_what_was_begun_and_what_became_of_it() -> None:

@@ -56,9 +56,9 @@ class Load(threading.Thread):
             self.acknowledged.settled.append(id)
 
 
-def start_chain(client: Client, id: str) -> None:
-    """bar → baz, as an SDK would start it."""
-    call = json.dumps({"func": "bar", "args": [], "kwargs": {}, "version": 1})
+def start_chain(client: Client, id: str, pause: float = 0) -> None:
+    """bar → baz, as an SDK would start it. ``pause``: seconds that bar sleeps for."""
+    call = json.dumps({"func": "bar", "args": [pause], "kwargs": {}, "version": 1})
     tags = {"origin": id, "branch": id, "parent": id, "scope": "global", "target": "poll://any@service-bar"}
     reply = client.call(
         "promise.create",

@@ -66,23 +66,25 @@ class Site:
         self.database = database
         self.door = Door()
         self.workers: list[ServiceProcess] = []
+        self._servers: list[ServerProcess] = []
         self._stop = threading.Event()
         self.load = [Load(number, self.door.port, self._stop) for number in range(CLIENTS)]
 
     def server(self, port: int | None = None) -> ServerProcess:
         """Another one, launched."""
-        number = len(self.door.servers)
+        number = len(self._servers)
         place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
         server = ServerProcess(self.folder / f"server-{number}.log", None, port or free_port(), **place)
+        self._servers.append(server)
         self.door.servers.append(server)
         server.launch()
         return server
 
-    def servers(self, number: int) -> list[ServerProcess]:
-        """So many, which know one another."""
+    def servers(self, number: int, seconds: float = 60) -> list[ServerProcess]:
+        """So many, started at once."""
         servers = [self.server() for _ in range(number)]
         for each in servers:
-            wait_until(each.is_ready, "the servers are ready")
+            wait_until(each.is_ready, "the servers are ready", seconds)
         return servers
 
     def worker(self, name: str, url: str | None = None) -> ServiceProcess:
@@ -118,7 +120,7 @@ class Site:
 
     def close(self) -> None:
         self._stop.set()
-        for process in (*self.workers, *self.door.servers):
+        for process in (*self.workers, *self._servers):
             process.kill()
         self.door.close()
 

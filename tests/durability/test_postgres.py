@@ -9,8 +9,11 @@ from durability.load import start_chain, wait_for_chains
 from durability.site import Site, readiness
 from harness.basics import wait_until
 from harness.postgres import PostgresServer
+from harness.server import ServerProcess
 from harness.services import ServiceProcess
 from harness.stream import Stream
+
+from resonate_server.moving import Location, move
 
 
 @pytest.fixture
@@ -37,6 +40,23 @@ def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
     wait_for_chains(server.client(), ["chain"])
 
 
+def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
+    """Suspended meanwhile; its workers find the new server in the place of the old one."""
+    old = ServerProcess(site.folder / "old.log", site.folder / "state.db").start()
+    site.workers = [ServiceProcess(name, old.url, site.folder / f"{name}.log") for name in ("bar", "baz")]
+    start_chain(old.client(), "chain", pause=3_600)
+    wait_until(lambda: old.client().call("task.get", id="chain").data["task"]["state"] == "suspended", "bar sleeps")
+    old.stop()
+
+    move(Location("sqlite", str(site.folder / "state.db")), Location("postgres", site.database.url))
+    new = site.server(old.port)
+    wait_until(new.is_ready, "the server is ready")
+    new.client().end_sleep("chain")
+
+    wait_for_chains(new.client(), ["chain"])
+    assert site.workers[1].runs("baz") == 1
+
+
 def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_comes_to_its_end(site: Site) -> None:
     first, second, third = site.servers(3)
     site.worker("bar", second.url)
@@ -49,7 +69,7 @@ def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_co
 
 
 def test_ten_servers_that_start_at_once_on_an_empty_database_are_all_at_work(site: Site) -> None:
-    servers = site.servers(10)
+    servers = site.servers(10, seconds=240)
 
     for number, server in enumerate(servers):
         assert server.client().create(f"p-{number}").status == 200
@@ -90,12 +110,12 @@ def test_all_servers_die_under_load_and_all_goes_on_when_they_are_back(site: Sit
 
 def test_a_server_freezes_under_load_and_the_others_go_on_without_it_and_with_it(site: Site) -> None:
     """What it has locked is freed, as soon as it counts as dead."""
-    frozen, other, _ = site.servers(3)
+    frozen, *others = site.servers(3)
     site.begin()
     site.work_on()
     frozen.freeze()
-    site.door.servers.remove(frozen)
-    wait_until(lambda: "is dead" in other.output() + site.door.servers[1].output(), "it counts as dead")
+    site.door.servers.remove(frozen)  # The door would ask it whether it is ready.
+    wait_until(lambda: any("is dead" in each.output() for each in others), "it counts as dead")
     site.work_on()
     frozen.thaw()
     wait_until(frozen.is_ready, "it is at work again")

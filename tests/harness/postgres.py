@@ -48,6 +48,11 @@ class PostgresServer:
         self._run("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "resonate", database)
         return self.url_of(database)
 
+    @property
+    def pid(self) -> int:
+        """Of its first process, whose children do the work."""
+        return self._process.pid
+
     def start(self) -> None:
         """Return once it answers. After a :meth:`kill`, what is left of the former one may have to end first."""
         settings = [f"--{name}={value}" for name, value in self._options.items()]

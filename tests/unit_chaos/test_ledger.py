@@ -78,8 +78,8 @@ class TestRuns:
         assert wrongs(record(chain=working, work=1)) == []
         assert len(wrongs(record(chain=working, work=2))) == 1
 
-    @pytest.mark.parametrize("service", ["baz", "resonate-server"])
-    def test_a_fault_of_its_service_or_of_the_server_explains_one_more(self, service: str) -> None:
+    @pytest.mark.parametrize("service", ["baz", "resonate-server", "postgres"])
+    def test_a_fault_of_its_service_or_of_what_keeps_the_state_explains_one_more(self, service: str) -> None:
         assert wrongs(record(fault(service), baz=2)) == []
         assert len(wrongs(record(fault(service), baz=3))) == 1
         assert wrongs(record(fault(service), fault(service), baz=3)) == []

@@ -88,3 +88,8 @@ def test_spans_that_cannot_be_made_are_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert not Settings.from_environment({}).tracing
     with pytest.raises(SystemExit, match="the extra `otel`"):
         Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"})
+
+
+def test_a_collector_is_named_by_a_url() -> None:
+    with pytest.raises(SystemExit, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
+        Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})

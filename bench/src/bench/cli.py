@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,9 @@ from bench.report import DEFAULT_SEED, Report, load, save, show
 
 PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""
-BENCHMARKS = ("chain", "server", "overload", "start", "recovery")
+QUIET_LOAD = 0.3
+"""Figures of a machine with a higher load average in the minute before are marked."""
+BENCHMARKS = ("chain", "budget", "server", "overload", "start", "recovery")
 """In the order of their length."""
 
 
@@ -34,6 +37,12 @@ def _number(name: str, default: int, help: str, least: int = 1) -> Callable[...,
 
 _seed = click.option("--seed", type=int, default=DEFAULT_SEED, help="Of everything that is drawn by chance.")
 _json = click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Save results here.")
+_patience = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help=f"Seconds to wait for a load average below {QUIET_LOAD}; afterwards measure all the same, and mark it.",
+)
 _seconds = click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, help="Of each phase.")
 _rounds = _number("--rounds", 5, "Rounds that are run in turns.")
 _server_url = click.option(
@@ -45,11 +54,11 @@ def _benchmark(*options: Callable[..., Any]) -> Callable[[Callable[..., dict[str
     """The command of a benchmark: the function makes what `measure` of the module with its name takes."""
 
     def register(arguments_of: Callable[..., dict[str, Any]]) -> None:
-        def run(json_file: Path | None, **given: Any) -> None:
-            _publish([_measure(arguments_of.__name__, **arguments_of(**given))], json_file)
+        def run(json_file: Path | None, patience: float, **given: Any) -> None:
+            _publish([_measure(arguments_of.__name__, patience, **arguments_of(**given))], json_file)
 
         command: Callable[..., Any] = run
-        for option in reversed([*options, _seed, _json]):
+        for option in reversed([*options, _seed, _patience, _json]):
             command = option(command)
         main.command(arguments_of.__name__, help=arguments_of.__doc__)(command)
 
@@ -66,6 +75,17 @@ def chain(**given: Any) -> dict[str, Any]:
     return given
 
 
+@_benchmark(_seconds)
+def budget(**given: Any) -> dict[str, Any]:
+    """Where the milliseconds of a chain go: who runs, who waits for what, and which code that is.
+
+    Needs Linux.
+    """
+    if sys.platform != "linux":
+        raise click.UsageError("what every thread does at a moment is told by Linux alone")
+    return given
+
+
 @_benchmark(
     _rounds,
     _seconds,
@@ -78,6 +98,12 @@ def server(*, quick: bool, **given: Any) -> dict[str, Any]:
     With nothing stored, with 100,000 and 1,000,000 stored promises, and with 100,000 pending chains.
     """
     return {**given, "stored": (), "pending": 0} if quick else given
+
+
+@_benchmark(_rounds, _seconds, _number("--servers", 3, "That share a database."))
+def stores(**given: Any) -> dict[str, Any]:
+    """Chains on SQLite, on PostgreSQL, and with several servers on one database, side by side."""
+    return given
 
 
 @_benchmark(_seconds)
@@ -119,13 +145,14 @@ def recovery(*, only: str, **given: Any) -> dict[str, Any]:
 
 @main.command("all")
 @_seed
+@_patience
 @_json
-def everything(json_file: Path | None, **options: Any) -> None:
+def everything(json_file: Path | None, patience: float, **options: Any) -> None:
     """Every benchmark as it is by default, one after another. `recovery` takes longer than all others together."""
     reports: list[Report] = []
     for name in BENCHMARKS:
         click.echo(f"{name} ...", err=True)
-        reports.append(_measure(name, **options))
+        reports.append(_measure(name, patience, **options))
         _publish(reports, json_file)
 
 
@@ -142,15 +169,34 @@ def plots(results: tuple[Path, ...], folder: Path) -> None:
     click.echo(f"{folder}: README.md, results.json and pictures")
 
 
-def _measure(name: str, **options: Any) -> Report:
+def _measure(name: str, patience_s: float, **options: Any) -> Report:
     """Each benchmark is a module of its own, loaded when it is asked for."""
-    load_before = os.getloadavg()[1]
+    load_before = await_quiet(patience_s)
     try:
         report: Report = import_module(f"bench.{name}").measure(**options)
     except WrongAnswers as error:
         raise click.ClickException(f"{name}: wrong answers, so no figures: {error}") from error
-    report.notes.append(f"Load average of the machine in the five minutes before: {load_before:.1f}.")
+    report.notes.append(told_load(load_before))
     return report
+
+
+def await_quiet(
+    patience_s: float,
+    load: Callable[[], float] = lambda: os.getloadavg()[0],
+    sleep: Callable[[float], None] = time.sleep,
+) -> float:
+    """The load average of the last minute, as soon as it is below `QUIET_LOAD` or `patience_s` are over."""
+    waited_s = 0
+    while (now := load()) >= QUIET_LOAD and waited_s < patience_s:
+        sleep(1)
+        waited_s += 1
+    return now
+
+
+def told_load(load: float) -> str:
+    """The note about the machine's load before a measurement."""
+    told = f"Load average of the machine in the minute before: {load:.2f}."
+    return told if load < QUIET_LOAD else f"NOT A QUIET MACHINE. {told} Trust the ratios more than the figures."
 
 
 def _publish(reports: list[Report], json_file: Path | None) -> None:

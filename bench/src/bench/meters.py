@@ -33,13 +33,18 @@ class Usage(Struct, frozen=True):
         return msgspec.structs.replace(self, cpu_seconds=self.cpu_seconds - before.cpu_seconds)
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its living children."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
 def usage(pid: int) -> Usage:
     """Since its start."""
-    parent = psutil.Process(pid)
-    family = [parent, *parent.children(recursive=True)]
-    cpu_seconds = sum(times.user + times.system for times in (member.cpu_times() for member in family))
-    rss_bytes = sum(member.memory_info().rss for member in family)
-    return Usage(cpu_seconds, rss_bytes, sum(map(_peak_bytes, family)))
+    members = family(pid)
+    cpu_seconds = sum(times.user + times.system for times in (member.cpu_times() for member in members))
+    rss_bytes = sum(member.memory_info().rss for member in members)
+    return Usage(cpu_seconds, rss_bytes, sum(map(_peak_bytes, members)))
 
 
 def _peak_bytes(process: psutil.Process) -> int:

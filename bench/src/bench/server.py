@@ -65,7 +65,7 @@ def measure(
         table = _table(measured, subjects, chance)
     report = Report("server", seed, figures=_figures(measured, list(own)), tables=[table])
     report.figures += [
-        Figure(f"server memory, {row[0]}", "MB", float(row[-1] or 0), target=Target(200))
+        Figure(f"server memory, {row[0]}", "MB", float(row[-1] or 0), target=Target(95))
         for row in table.rows
         if "pending" in str(row[0])
     ]
@@ -110,7 +110,7 @@ def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
             EMPTY,
             IN_FLIGHT,
             LoadPhase.rate,
-            Target(4_000, "at least"),
+            Target(6_500, "at least"),
         ),
         measured.figure(
             "what the load generator could do / did", "x", EMPTY, IN_FLIGHT, LoadPhase.headroom, Target(3, "at least")

@@ -17,20 +17,43 @@ GUNICORN = f"--worker-class gthread --threads {THREADS} --worker-connections 204
 
 
 class OwnServer(ServerProcess):
-    """Our server on a SQLite file in ``folder``; ``env`` are its settings."""
+    """Our server on a SQLite file in ``folder``, unless ``env``, its settings, say otherwise."""
 
     token = ""
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None, port: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         metrics_port = free_port()
         self.db = folder / "resonate.db"
         settings = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(metrics_port), **(env or {})}
-        super().__init__(folder / "resonate-server.log", self.db, None, **settings)
+        super().__init__(folder / "resonate-server.log", self.db, port, **settings)
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
     def pids(self) -> dict[str, int]:
         return {SERVER: self.pid}
+
+
+class OwnServers:
+    """Several, which share a database and a port."""
+
+    token = metrics_url = ""
+
+    def __init__(self, folder: Path, number: int, env: Mapping[str, str]) -> None:
+        port, settings = free_port(), {"RESONATE_SERVER__SHARED_PORT": "true", **env}
+        self._servers = [OwnServer(folder / str(each), settings, port) for each in range(number)]
+        self.url = self._servers[0].url
+
+    def start(self) -> Self:
+        for server in self._servers:
+            server.start()
+        return self
+
+    def pids(self) -> dict[str, int]:
+        return {f"{SERVER} {number}": server.pid for number, server in enumerate(self._servers, start=1)}
+
+    def kill(self) -> None:
+        for server in self._servers:
+            server.kill()
 
 
 class OtherServer:
@@ -56,7 +79,7 @@ class OtherServer:
 class OurServices(Stack):
     """On one of these servers."""
 
-    def __init__(self, folder: Path, server: OwnServer | OtherServer) -> None:
+    def __init__(self, folder: Path, server: OwnServer | OwnServers | OtherServer) -> None:
         super().__init__(folder, server)
         self.metrics_url = server.metrics_url
         self._server = server

@@ -31,7 +31,7 @@ WORKER = "worker exec to connected"
 FOO = "foo exec to health"
 UP = "docker compose up --wait, images built"
 DOWN = "docker compose down"
-TARGETS = {SERVER: Target(0.5), UP: Target(4), DOWN: Target(2)}
+TARGETS = {SERVER: Target(0.3), UP: Target(4), DOWN: Target(2)}
 IMAGE_TARGET = Target(40)
 
 type Seconds = dict[str, list[float]]

@@ -8,7 +8,8 @@ from msgspec import Struct
 from chaos.records import Fault, FaultKind, Record, SentChain
 
 RIGHT = 3
-SERVER = "resonate-server"
+SERVERS = ("resonate-server", "postgres")
+"""Where the state is: whatever happens to them happens to all services."""
 
 FUNCTIONS = {"foo": "foo", "bar": "bar", "work": "bar", "baz": "baz"}
 """Each function of a chain, and the service that runs it."""
@@ -16,7 +17,7 @@ FUNCTIONS = {"foo": "foo", "bar": "bar", "work": "bar", "baz": "baz"}
 RULE = """\
 How often a function may run for a chain: baz and bar's work once. foo and bar run from their top each time they go on:
 once, and once more for each call or sleep they wait for. One more run of each for every fault that the chain met, if it
-hit the service that runs the function, or the server. A chain meets a fault if it is open while the fault lasts."""
+hit the service that runs the function, a server, or the database. A chain meets a fault if it is open meanwhile."""
 
 
 class Judgement(Struct, frozen=True):
@@ -71,7 +72,7 @@ def _wrong_runs(record: Record, chain: SentChain, met: list[Fault]) -> Iterator[
     runs = record.runs.get(chain.id, Counter())
     for function, service in FUNCTIONS.items():
         count = runs.get(function, 0)
-        most = usual_runs(chain, function) + sum(fault.service in (service, SERVER) for fault in met)
+        most = usual_runs(chain, function) + sum(fault.service in (service, *SERVERS) for fault in met)
         if count > most:
             yield f"TOO OFTEN: {function} ran {count} times, {most} are explained"
         if count == 0 and chain.answered is not None and (function != "work" or chain.running):

@@ -141,6 +141,8 @@ def _trace_lost_attempts(engine: Engine) -> None:
         return
     if not _is_installed(EXPORTER):
         raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
+    if not os.environ[given[0]].startswith(("http://", "https://")):
+        raise SystemExit(f"resonate-server: {given[0]} must be a URL, such as http://localhost:4318")
     from resonate_server.watch.lost_attempts import LostAttempts
 
     engine.observer = LostAttempts(engine, engine.observer)

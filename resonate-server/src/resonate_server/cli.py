@@ -19,11 +19,13 @@ from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
+from resonate_server.moving import location, move
 from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
+from resonate_server.store.whole import CannotCopy
 from resonate_server.trace import TraceUnusable
 
 logger = logging.getLogger("resonate_server")
@@ -99,6 +101,27 @@ def recover(db: Path | None) -> None:
     click.echo(f"{path} can be served again, as of its last checkpoint")
 
 
+@main.command()
+@click.option("--from", "source", required=True, metavar="PLACE", help="What a stopped server has: it stays as it is.")
+@click.option(
+    "--to", "target", required=True, metavar="PLACE", help="Where the next one will have it: empty until then."
+)
+def copy(source: str, target: str) -> None:
+    """Copy the whole state of a stopped server to another place: all of it, or nothing.
+
+    A place is sqlite:PATH or postgres:URL; "sqlite:" and "postgres:" alone are what the settings name. Chains go on
+    where the next server starts. Start none on the old place again: it would do what was done since once more.
+    """
+    storage = _load_settings({}).storage
+    try:
+        old, new = location(source, storage), location(target, storage)
+        counts = move(old, new)
+    except (CannotCopy, ValueError) as error:
+        _fail(f"nothing was copied: {error}")
+    told = ", ".join(f"{count:,} {table}" for table, count in counts.items())
+    click.echo(f"{new} has what {old} has: {told}")
+
+
 def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
     try:
         return load(from_flags, file=file)
@@ -135,7 +158,7 @@ async def _serve(server: Server, where: str) -> None:
     settings = server.parts.settings
     runners = [_runner(server.app, settings)]
     try:
-        host, port = await _listen(runners[0], settings.server.bind, settings.server.port)
+        host, port = await _listen(runners[0], settings.server.bind, settings.server.port, settings.server.shared_port)
         logger.info("listening on http://%s:%s, %s", host, port, where)
         _warn_if_exposed(settings)
         if settings.observability.metrics_port:
@@ -181,10 +204,10 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
     )
 
 
-async def _listen(runner: web.AppRunner, bind: str, port: int) -> tuple[str, int]:
+async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = False) -> tuple[str, int]:
     await runner.setup()
     try:
-        await site(runner, bind, port).start()
+        await site(runner, bind, port, shared).start()
     except OSError as error:
         raise CannotListen(f"cannot listen on {bind}:{port}: {error.strerror or error}") from error
     host, actual_port = runner.addresses[0][:2]

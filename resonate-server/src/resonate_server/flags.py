@@ -13,24 +13,47 @@ from resonate_server.config import BETWEEN_LEVELS, SETTINGS, flat
 from resonate_server.official import Given
 
 MEANINGS = {
-    "trace": "A file for all requests and answers, which `resonate replay` sends again.",
+    "level": "The least important lines that are logged.",
+    "log_format": "For people, or a JSON object a line.",
     "log_file": "A file to log to, instead of standard output.",
+    "trace": "A file for all requests and answers, which `resonate replay` sends again.",
     "debug": "Allow debug.* requests, which set the clock and delete everything.",
     "server.bind": "Address to listen on.",
     "server.port": "Port to listen on.",
     "server.host": "Name under which others reach this server.",
     "server.url": "URL under which others reach it, if not http://HOST:PORT.",
     "server.hosts": "Further names under which it may be asked.",
+    "server.published_on": "Address on which a container's port is published.",
+    "server.max_body_bytes": "Largest request, in bytes.",
+    "server.client_timeout": "ms that a client may take to send a request, or to take its answer.",
+    "server.shutdown_timeout": "ms until requests are cut off at the end.",
+    "server.cors.allow_origins": "Origins whose pages may talk to this server; *: any.",
     "storage.type": "Where the state is: sqlite or postgres.",
     "storage.sqlite.path": "SQLite file; created if missing.",
+    "storage.sqlite.synchronous": "NORMAL may lose the last commits when the power fails.",
     "storage.postgres.url": "PostgreSQL database; PGPASSWORD keeps its password off the command line.",
+    "storage.postgres.pool_size": "Requests that are in the database at once.",
     "tasks.retry_timeout": "ms until a task that nobody claims is offered again.",
     "tasks.worker_grace": "ms until a worker that is gone loses its tasks.",
+    "schedules.catch_up": "Missed runs of a schedule that are made up for.",
     "retention.settled_after": "ms until settled results are deleted; 0: never.",
+    "transports.http_poll.enabled": "Streams for workers, at /poll.",
+    "transports.http_poll.max_connections": "Most streams at once.",
+    "transports.http_push.enabled": "Deliver to workers that have an HTTP address.",
+    "transports.http_push.concurrency": "Deliveries at once.",
+    "transports.http_push.connect_timeout": "ms for a connection.",
+    "transports.http_push.request_timeout": "ms for a delivery.",
+    "transports.http_push.auth.mode": "Whether a delivery carries a token.",
+    "transports.http_push.auth.token": "That token; others can read arguments: rather a variable.",
+    "transports.http_push.auth.header": "The header with it.",
     "auth.publickey": "PEM file of a public key: tokens are demanded then.",
+    "auth.iss": "Who must have issued a token.",
+    "auth.aud": "For whom a token must be.",
     "observability.metrics_port": "Port of the metrics; 0: none.",
+    "ui.enabled": "The live page at /ui/.",
+    "ui.actions_url": "Where the page learns what else it can offer to do.",
 }
-"""Of settings that people change; docs/protocol.md, section 6, has them all."""
+"""Of each setting that has a flag; docs/protocol.md, section 6, says more."""
 
 
 class Serving(click.Command):

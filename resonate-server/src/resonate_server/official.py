@@ -97,7 +97,7 @@ REFUSED = {
     "workers.worker_bash": _NO_SCRIPTS,
     "workos": _NO_WORKOS,
     "gateways.gateway_http.workos": _NO_WORKOS,
-    "observability.otlp_endpoint": "this server sends no traces to collectors; it has metrics, and --trace FILE",
+    "observability.otlp_endpoint": "name the collector in OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry has it",
     "transports.http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
     "workers.transport_http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
     "mcp": "this server is no MCP server; the commands of `resonate` do the same",

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.basics import free_port
-from harness.server import ServerProcess
+from harness.basics import free_port, wait_until
+from harness.server import Client, ServerProcess
 from harness.stream import Stream
 
 
@@ -43,6 +43,21 @@ def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     assert result.returncode == 2
     assert "cannot listen on 127.0.0.1" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_servers_that_share_a_port_all_get_connections(tmp_path: Path) -> None:
+    shared = {"RESONATE_SERVER__SHARED_PORT": "true"}
+    first = ServerProcess(tmp_path / "first.log", None, None, **shared).start()
+    second = ServerProcess(tmp_path / "second.log", None, first.port, **shared)
+    second.launch()
+    first.client().create("of the first")
+
+    def statuses() -> set[int]:
+        return {Client(first.port).call("promise.get", id="of the first").status for _ in range(20)}
+
+    wait_until(lambda: statuses() == {200, 404}, "both are asked")
+    for server in (first, second):
+        server.stop()
 
 
 def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:

@@ -161,3 +161,9 @@ async def test_a_server_that_cannot_tell_what_it_is_asked_to_says_so(monkeypatch
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SystemExit, match="the extra `otel`"):
         build.build(settings)
+
+
+async def test_a_collector_is_named_by_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
+    with pytest.raises(SystemExit, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
+        build.build(load({"storage.sqlite.path": IN_MEMORY}, {}))

@@ -211,7 +211,7 @@ def test_the_official_flags_are_understood(refused: Callable[..., str], command:
         ("--transports-bash-exec-enabled", "runs no scripts"),
         ("--workos-api-key", "WorkOS is not supported"),
         ("--transports-http-push-auth-aud", "tokens of Google Cloud are not supported"),
-        ("--observability-otlp-endpoint", "sends no traces"),
+        ("--observability-otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ],
 )
 def test_an_official_flag_that_has_no_meaning_here_is_refused_with_a_sentence(

@@ -8,8 +8,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from differential.kernel import body_of
 from differential.operations import BITS, START
@@ -24,6 +25,10 @@ from msgspec.structs import replace
 
 REQUESTS = 80
 CLIENTS = (4, 8)
+TIMES = {"timeoutAt", "createdAt", "settledAt", "nextRunAt", "lastRunAt"}
+AHEAD = 36_524 * 24 * 3_600_000
+"""A century, in ms: what is decided then is due to nobody now, and no server need stand still. Its first of January is
+as far ahead."""
 LATER = 61_000
 """So much time (ms) passes in the middle, while nobody asks: leases and some deadlines end, others do not."""
 
@@ -45,24 +50,28 @@ class Call(Struct, frozen=True):
 
 
 class Clients:
-    """All have one guess of what the server's state is: what the model makes of the requests as they are answered."""
+    """All have one guess of what the servers' state is: what the model makes of the requests as they are answered.
 
-    def __init__(self, port: int, seed: int) -> None:
+    ``ports``: of servers with one state, which the clients divide among themselves. ``ahead`` (ms) of the model's time
+    is that of the servers.
+    """
+
+    def __init__(self, ports: Sequence[int], seed: int, ahead: int = 0) -> None:
         self._random = random.Random(seed)
         self._number = self._random.randint(*CLIENTS)
-        self._port = port
+        self._ports, self._ahead = ports, ahead
         self._guess = State(now=START)
         self._time_passes = threading.Barrier(self._number, timeout=60)
         self._began = time.monotonic_ns()
 
     def run(self) -> list[Call]:
-        Wire(self._port).call(*(body_of(kind, {}, START, CORR_ID) for kind in ("debug.start", "debug.reset")))
+        Wire(self._ports[0]).call(body_of("debug.reset", {}, START + self._ahead, CORR_ID))
         seeds = [self._random.getrandbits(32) for _ in range(self._number)]
         with ThreadPoolExecutor(self._number) as pool:
             return [call for calls in pool.map(self._client, range(self._number), seeds) for call in calls]
 
     def _client(self, client: int, seed: int) -> list[Call]:
-        rng, wire = random.Random(seed), Wire(self._port)
+        rng, wire = random.Random(seed), Wire(self._ports[client % len(self._ports)])
         calls = []
         for now in (START, START + LATER):
             self._time_passes.wait()
@@ -74,11 +83,11 @@ class Clients:
         drawn = AT_ONCE.decode(rng.getrandbits(BITS), scene_of(state))
         assert isinstance(drawn, Drawn)
         request = Request(now, drawn.kind, drawn.data_for(lambda id: version_of(state, id)))
-        body = body_of(request.kind, request.data, now, CORR_ID)
+        body = body_of(request.kind, shifted(request.data, self._ahead), now + self._ahead, CORR_ID)
         sent = time.monotonic_ns()
         reply = wire.call(body)[0]
         answered = time.monotonic_ns()
-        answer = Answer(reply.status, reply.data)
+        answer = Answer(reply.status, shifted(reply.data, -self._ahead))
         self._learn(request, answer)
         return Call(client, sent - self._began, answered - self._began, request, answer)
 
@@ -86,6 +95,19 @@ class Clients:
         explained = model.explain([self._guess], request, answer)
         if explained:
             self._guess = explained[0]
+
+
+def shifted(value: Any, by: int) -> Any:
+    """All times that it names, by so many ms."""
+    match value:
+        case dict():
+            return {
+                name: each + by if name in TIMES and isinstance(each, int) else shifted(each, by)
+                for name, each in value.items()
+            }
+        case list():
+            return [shifted(each, by) for each in value]
+    return value
 
 
 # --- an order -------------------------------------------------------------------------------------------------------
@@ -149,11 +171,11 @@ def _told(calls: list[Call], best: list[int]) -> str:
     return f"no order explains all answers; the longest is\n  {ordered}\nwithout\n  {left}"
 
 
-def check_histories(port: int, number: int, seed: int) -> Seen:
+def check_histories(ports: Sequence[int], number: int, seed: int, ahead: int = 0) -> Seen:
     """Raises :class:`Unordered` for the first that has no order."""
     rng, seen = random.Random(seed), Seen()
     for _ in range(number):
-        calls = Clients(port, rng.getrandbits(32)).run()
+        calls = Clients(ports, rng.getrandbits(32), ahead).run()
         for call in calls:
             seen.add(call.request.kind, call.answer)
         for tree in by_tree(calls).values():

@@ -49,7 +49,7 @@ def test_every_answer_is_one_that_the_machine_gives(port: int) -> None:
 
 def test_what_clients_see_at_once_has_an_order(port: int) -> None:
     print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
-    seen = check_histories(port, HISTORIES, SEED)
+    seen = check_histories([port], HISTORIES, SEED)
 
     print(f"{seen.total()} answers: {dict(seen)}")
     seen.check_strangers()

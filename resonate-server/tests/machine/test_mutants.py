@@ -54,6 +54,6 @@ def test_clients_at_once_notice(name: str, tmp_path: Path) -> None:
     server.start()
     try:
         with pytest.raises(Unordered):
-            check_histories(server.port, HISTORIES, seed=1)
+            check_histories([server.port], HISTORIES, seed=1)
     finally:
         server.stop()

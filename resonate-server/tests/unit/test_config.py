@@ -9,12 +9,17 @@ import pytest
 from resonate_server import official
 from resonate_server.build import build
 from resonate_server.config import SETTINGS, Cors, ServerSettings, Settings, WrongSetting, load
+from resonate_server.flags import flags
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_every_setting_that_has_a_flag_says_what_it_is() -> None:
+    assert {flag.name for flag in flags() if not (flag.help or "").split(" [")[0] and not flag.hidden} == set()
 
 
 def test_without_any_source_everything_is_as_by_default() -> None:
@@ -206,7 +211,7 @@ def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> No
         ("WORKERS__TRANSPORT_GCPS__ENABLED", "true", "Pub/Sub is not supported"),
         ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "runs no scripts"),
         ("GATEWAYS__GATEWAY_HTTP__WORKOS__API_KEY", "k", "WorkOS is not supported"),
-        ("OBSERVABILITY__OTLP_ENDPOINT", "h:4317", "sends no traces"),
+        ("OBSERVABILITY__OTLP_ENDPOINT", "h:4317", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("MCP__ENABLED", "true", "no MCP server"),
     ],
 )

@@ -61,6 +61,8 @@ def _is_traced(environment: Mapping[str, str]) -> bool:
     given = [name for name in endpoints if environment.get(name)]
     if given and not _is_installed(EXPORTER):
         raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
+    if given and not environment[given[0]].startswith(("http://", "https://")):
+        raise SystemExit(f"{given[0]} must be a URL, such as http://localhost:4318, not {environment[given[0]]!r}")
     return bool(given)
 
 

@@ -107,14 +107,15 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
     return app
 
 
-def site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
-    """Where an application of this module listens."""
+def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) -> web.BaseSite:
+    """Where an application of this module listens; with ``reuse_port``, others of the same user may listen there, too,
+    and the system spreads connections over them."""
     server, connections, lanes = runner.server, runner.app[CONNECTIONS], runner.app.get(LANES)
     assert server is not None, "the runner was set up before"
     if lanes is None:
-        return Site(runner, host, port, lambda: Guest(connections, server()))
+        return Site(runner, host, port, lambda: Guest(connections, server()), reuse_port)
     lanes.fallback = server
-    return Site(runner, host, port, lanes.connect)
+    return Site(runner, host, port, lanes.connect, reuse_port)
 
 
 def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:

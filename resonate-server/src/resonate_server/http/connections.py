@@ -302,11 +302,14 @@ class Guest(Connection):
 class Site(web.BaseSite):
     """A listening address; to be used like :class:`aiohttp.web.TCPSite`.
 
-    ``connect`` makes the protocol of a new connection.
+    ``connect`` makes the protocol of a new connection. With ``reuse_port``, others may listen there, too.
     """
 
-    def __init__(self, runner: web.BaseRunner, host: str, port: int, connect: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, runner: web.BaseRunner, host: str, port: int, connect: Callable[[], asyncio.Protocol], reuse_port: bool
+    ) -> None:
         super().__init__(runner, backlog=1_024)
+        self._reuse_port = reuse_port
         self._connect = connect
         self._host = host
         self._port = port
@@ -318,7 +321,9 @@ class Site(web.BaseSite):
     async def start(self) -> None:
         await super().start()
         loop = asyncio.get_running_loop()
-        self._server = server = await loop.create_server(self._connect, self._host, self._port, backlog=self._backlog)
+        self._server = server = await loop.create_server(
+            self._connect, self._host, self._port, backlog=self._backlog, reuse_port=self._reuse_port or None
+        )
         for listener in server.sockets:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)

@@ -1,5 +1,7 @@
 """Every SQL statement of the PostgreSQL store, with its purpose. The rows are those of the kernel's model."""
 
+from collections.abc import Iterable
+
 SCHEMA_NAME = "resonate"
 """All tables are in there; it is the search path of every connection."""
 
@@ -508,3 +510,31 @@ SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
 """
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")
+
+# --- as a whole ---
+
+LOOK_AT_ALL = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+# Others may read, and nobody may change anything.
+LOCK_ALL = f"LOCK TABLE {', '.join(TABLES)} IN SHARE ROW EXCLUSIVE MODE"
+NO_LIMITS = "SET idle_in_transaction_session_timeout = 0"
+# What is planned before the next look at the tables would be planned for empty ones.
+LEARN_SIZES = f"ANALYZE {', '.join(TABLES)}"
+GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
+PUT_TIME = "UPDATE server SET time = greatest(time, %s)"
+
+
+def copy_out(table: str, columns: Iterable[str]) -> str:
+    return f"COPY ({read_all(table, columns)}) TO STDOUT"
+
+
+def read_all(table: str, columns: Iterable[str]) -> str:
+    order = " ORDER BY place" if table == "unblocks" else ""
+    return f"SELECT {', '.join(columns)} FROM {table}{order}"
+
+
+def copy_in(table: str, columns: Iterable[str]) -> str:
+    return f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+
+
+def any_of(table: str) -> str:
+    return f"SELECT 1 FROM {table} LIMIT 1"

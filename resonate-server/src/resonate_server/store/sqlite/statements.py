@@ -1,6 +1,8 @@
 """Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
 kernel's model."""
 
+from collections.abc import Collection, Iterable
+
 SCHEMA_VERSION = 4
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
@@ -408,3 +410,32 @@ TABLES = (
     *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
     *("schedules", "schedule_params"),
 )
+
+# --- as a whole ---
+
+PAYLOADS = {
+    "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
+    "schedules": {"param": ("schedule_params", "schedule")},
+}
+"""Columns that stand apart: in which table, and which column of that has the number of the row."""
+
+_NUMBERED = {"promises": "number", "schedules": "number", "unblocks": "place"}
+"""Tables whose rows have an order."""
+
+
+def read_all(table: str, columns: Iterable[str]) -> str:
+    """Payloads of files that were once of a former format are texts."""
+    apart = {
+        column: f"(SELECT CAST(data AS BLOB) FROM {place} WHERE {owner} = number)"
+        for column, (place, owner) in PAYLOADS.get(table, {}).items()
+    }
+    order = f" ORDER BY {_NUMBERED[table]}" if table in _NUMBERED else ""
+    return f"SELECT {', '.join(apart.get(each, each) for each in columns)} FROM {table}{order}"
+
+
+def insert(table: str, columns: Collection[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def any_of(table: str) -> str:
+    return f"SELECT 1 FROM {table} LIMIT 1"

@@ -1,0 +1,275 @@
+"""`bench budget`: where the milliseconds of a chain go, one at a time and with 64 in flight.
+
+One at a time, what happens at any moment is on the way of the only chain. So a sampler looks again and again at what
+all threads of the stack do, and each look counts for one thing: a process runs; else one waits for the disk; else
+nobody does anything, as a message or a wake-up is on its way. With many in flight the cores are what there is to share,
+and counters of the kernel tell who had them. Both add up to the time that was measured, or say by how much they do not.
+
+Which code runs is told by py-spy (a second phase, as it slows down what it looks at), and what the smallest steps cost
+is measured by themselves.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+
+from bench import load
+from bench.load import Played, Workload
+from bench.meters import family, usage
+from bench.report import DEFAULT_SEED, Figure, Report, Table, Target, median
+from bench.stack import OurServices, OwnServer
+
+LOADS = (1, 64)
+WARM_UP = Workload("request to foo", in_flight=8, seconds=2)
+LOOK_S = 0.0005
+RELISTED_S = 0.1
+"""Threads that came since then are not seen yet."""
+PROFILE_RATE = 200
+SHOWN = 5
+"""Places of the code that are shown of each process."""
+STEPS = 300
+"""Each of the smallest steps is measured so often."""
+PAUSE_S = 0.002
+
+TRIED = (
+    "Tried, and dropped: a commit on the event loop's own thread when nothing else waits. A chain takes 7 % less and "
+    "the server's CPU 9 % less (medians of three pairs), but a disk that hangs would then hold up streams, /ready and "
+    "every refusal as well.",
+    "Tried, and dropped: an executor for the commits (its futures cost more than a small transaction), other "
+    "thresholds of the garbage collector (no difference), a SAVEPOINT per request (dearer), uvicorn or granian instead "
+    "of aiohttp (51 to 84 us per echo instead of 117 to 141; connections of workers take 17 to 24 us on the lane).",
+    "The floor: four processes that wake up for each of 14 requests, and the SDK's own work in three of them, which "
+    "`SDK in one process` shows without any server.",
+)
+"""What is known about figures that miss their targets."""
+
+CLIENT, DISK, NOBODY = "the client", "waiting for the disk", "a message or a wake-up on its way"
+RUNS, WAITS_FOR_DISK = b"R", b"D"
+
+
+def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
+    """``seconds`` of each phase. Raises `bench.load.WrongAnswers`."""
+    report = Report("budget", seed, notes=[*TRIED])
+    with tempfile.TemporaryDirectory(prefix="bench-budget-") as name:
+        folder = Path(name)
+        with OurServices(folder / "own", OwnServer(folder)) as stack:
+            chain = msgspec.structs.replace(WARM_UP, url=stack.foo_url, seconds=seconds, seed=seed)
+            load.run(msgspec.structs.replace(chain, seconds=WARM_UP.seconds))
+            one, many = (msgspec.structs.replace(chain, in_flight=in_flight) for in_flight in LOADS)
+            _one_at_a_time(report, one, stack.pids())
+            _many(report, many, stack.pids())
+            for workload in (one, many):
+                report.tables.append(_code(workload, stack.pids(), folder))
+        report.tables.append(_steps(folder))
+    return report
+
+
+# ── one at a time: what happens at each moment ──
+
+
+def _one_at_a_time(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
+    with Looking({**pids, CLIENT: None}) as looking:
+        played = load.run(workload)
+    looks = sum(looking.seen.values())
+    mean_ms = 1_000 * sum(played.chain_s) / played.chains
+    table = Table("one chain at a time", ["what happens", "ms of a chain", "share"])
+    for what, seen in sorted(looking.seen.items(), key=lambda each: -each[1]):
+        table.rows.append([what, mean_ms * seen / looks, f"{seen / looks:.0%}"])
+    report.tables.append(table)
+    _check(report, "one at a time", mean_ms, played)
+
+
+def _check(report: Report, when: str, sum_ms: float, played: Played) -> None:
+    apart = abs(sum_ms / (1_000 * median(played.chain_s)) - 1)
+    report.figures += [
+        Figure(f"chain median, {when}", "ms", 1_000 * median(played.chain_s)),
+        Figure(f"sum of the parts / chain median, apart by, {when}", "%", 100 * apart, target=Target(5)),
+    ]
+
+
+class Looking:
+    """``pids``: of processes with all their children; without a number it is the load generator, once it runs.
+
+    ``seen``: how many looks found each of them running, or nobody.
+    """
+
+    def __init__(self, pids: Mapping[str, int | None]) -> None:
+        self._pids = pids
+        self._files: dict[str, dict[str, int]] = {name: {} for name in pids}
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.seen: defaultdict[str, float] = defaultdict(float)
+
+    def __enter__(self) -> "Looking":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        relist_at = 0.0
+        while not self._ends.wait(LOOK_S):
+            if time.monotonic() > relist_at:
+                self._list_threads()
+                relist_at = time.monotonic() + RELISTED_S
+            if self._files[CLIENT]:
+                self._count()
+        for files in self._files.values():
+            for file in files.values():
+                os.close(file)
+
+    def _list_threads(self) -> None:
+        for name, pid in self._pids.items():
+            for process in family(pid) if pid else _load_generator():
+                for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                    if str(path) not in self._files[name]:
+                        self._files[name][str(path)] = os.open(path, os.O_RDONLY)
+
+    def _count(self) -> None:
+        states = {name: set(map(_state, files.values())) for name, files in self._files.items()}
+        running = [name for name, seen in states.items() if RUNS in seen]
+        for name in running:
+            self.seen[name] += 1 / len(running)
+        if not running:
+            self.seen[DISK if any(WAITS_FOR_DISK in seen for seen in states.values()) else NOBODY] += 1
+
+
+def _state(file: int) -> bytes:
+    """Of a thread: one letter after its name, which may hold anything."""
+    try:
+        return os.pread(file, 512, 0).rpartition(b") ")[2][:1]
+    except ProcessLookupError:
+        return b""
+
+
+def _load_generator() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if load.__name__ in child.cmdline()]
+
+
+# ── many in flight: who has the cores ──
+
+
+def _many(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
+    before, machine_before = _cpu_seconds(pids), psutil.cpu_times()
+    played = load.run(workload)
+    used = {name: after - before[name] for name, after in _cpu_seconds(pids).items()} | {CLIENT: played.cpu_seconds}
+    idle_s, all_s = _machine(psutil.cpu_times()) - _machine(machine_before)
+    used |= {"nobody": idle_s, "other programs, and the kernel for all": all_s - idle_s - sum(used.values())}
+    sum_ms = 1_000 * workload.in_flight * played.elapsed_s / played.chains
+    title = f"{workload.in_flight} chains in flight: of the time of each, they take turns"
+    table = Table(title, ["who has the cores", "ms of a chain", "core ms per chain", "share"])
+    for name, seconds in sorted(used.items(), key=lambda each: -each[1]):
+        share = seconds / all_s
+        table.rows.append([name, sum_ms * share, 1_000 * seconds / played.chains, f"{share:.0%}"])
+    report.tables.append(table)
+    _check(report, f"{workload.in_flight} in flight", sum_ms, played)
+
+
+def _cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
+    return {name: usage(pid).cpu_seconds for name, pid in pids.items()}
+
+
+def _machine(times: Any) -> np.ndarray:
+    """Of all cores since the machine's start, in seconds: without work, and altogether."""
+    idle_s = times.idle + getattr(times, "iowait", 0)
+    guests = getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)  # counted as user's, too
+    return np.array([idle_s, sum(times) - guests])
+
+
+# ── which code runs ──
+
+
+def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
+    table = Table(f"code that runs, {workload.in_flight} in flight", ["process", "place", "share of its samples"])
+    spies = {name: _spied(pid, workload.seconds, folder / f"{name}.raw") for name, pid in pids.items()}
+    load.run(workload)
+    for name, spy in spies.items():
+        spy.wait()
+        places = Counter[str]()
+        for line in (folder / f"{name}.raw").read_text().splitlines():
+            stack, _, count = line.rpartition(" ")
+            places[stack.rpartition(";")[2]] += int(count)
+        table.rows += [[name, place, f"{seen / places.total():.0%}"] for place, seen in places.most_common(SHOWN)]
+    return table
+
+
+def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
+    """Functions of the process and its children; what waits is left out as far as py-spy can tell."""
+    command = [
+        *(str(Path(sys.executable).with_name("py-spy")), "record", "--nonblocking", "--subprocesses", "--function"),
+        *("--rate", str(PROFILE_RATE), "--duration", str(round(seconds)), "--format", "raw"),
+        *("--output", str(file), "--pid", str(pid)),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+# ── what the smallest steps cost ──
+
+
+def _steps(folder: Path) -> Table:
+    """Medians, on the machine as it is now."""
+    steps = {
+        "a page appended and on the disk (fdatasync)": _sync(folder / "synced"),
+        "to another thread, and back to the loop": asyncio.run(_hand_over()),
+        "to another process by a socket, and back": _echo(),
+    }
+    return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
+
+
+def _timed(step: Callable[[], object]) -> list[float]:
+    """In seconds. With pauses, as everything sleeps between two requests."""
+    times = []
+    for _ in range(STEPS):
+        time.sleep(PAUSE_S)
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _sync(path: Path) -> list[float]:
+    with path.open("wb", buffering=0) as file:
+
+        def append() -> None:
+            file.write(bytes(4_096))
+            os.fdatasync(file.fileno())
+
+        return _timed(append)
+
+
+async def _hand_over() -> list[float]:
+    loop, times = asyncio.get_running_loop(), []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(STEPS):
+            await asyncio.sleep(PAUSE_S)
+            began = time.perf_counter()
+            await loop.run_in_executor(thread, int)
+            times.append(time.perf_counter() - began)
+    return times
+
+
+def _echo() -> list[float]:
+    code = "import socket, sys; peer = socket.socket(fileno=int(sys.argv[1]))\nwhile peer.send(peer.recv(1)): pass"
+    ours, theirs = socket.socketpair()
+    with ours, subprocess.Popen([sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()]) as peer:
+        theirs.close()
+        times = _timed(lambda: (ours.send(b"."), ours.recv(1)))
+        ours.close()
+        peer.kill()
+    return times

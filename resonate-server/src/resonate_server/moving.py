@@ -1,0 +1,59 @@
+"""Copying the whole state of a stopped server to where the next one will have it."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from resonate_server.config import Storage
+from resonate_server.store.sqlite import IN_MEMORY
+from resonate_server.store.sqlite.whole_file import whole_file
+from resonate_server.store.whole import CannotCopy, Opening, copy_whole
+
+
+class Location(Struct, frozen=True):
+    """``type`` and ``where``: as in the settings of the storage."""
+
+    type: str
+    where: str
+
+    def __str__(self) -> str:
+        """Without a password."""
+        return f"sqlite:{self.where}" if self.type == "sqlite" else "PostgreSQL"
+
+
+def location(text: str, storage: Storage) -> Location:
+    """``sqlite:PATH`` or ``postgres:URL``; with nothing after the colon, as ``storage`` says. Raises ``ValueError``."""
+    kind, _, where = text.partition(":")
+    if kind in ("postgres", "postgresql"):
+        url = text if where.startswith("//") else where or storage.postgres.url
+        if not url:
+            raise ValueError("postgres: needs a URL, here or in the settings")
+        return Location("postgres", url)
+    if kind == "sqlite":
+        path = where or str(storage.sqlite.path)
+        if path == str(IN_MEMORY):
+            raise ValueError("a state in memory ends with its server")
+        return Location("sqlite", path)
+    raise ValueError(f"sqlite:PATH or postgres:URL is expected, not {kind!r}")
+
+
+def move(source: Location, target: Location) -> dict[str, int]:
+    """How many rows of each table there were. Raises :class:`CannotCopy`, and leaves the target as it was."""
+    if source.type == "sqlite" and not Path(source.where).is_file():
+        raise CannotCopy(f"{source.where} does not exist")
+    return copy_whole(_opening(source), _opening(target))
+
+
+def _opening(place: Location) -> Opening:
+    if place.type == "sqlite":
+        return whole_file(Path(place.where))
+    try:
+        from resonate_server.store.postgres import check_url
+        from resonate_server.store.postgres.whole_database import whole_database
+    except ImportError as error:
+        raise CannotCopy(f"PostgreSQL needs the extra `postgres` of this package: {error}") from error
+    try:
+        check_url(place.where)
+    except ValueError as error:
+        raise CannotCopy(str(error)) from None
+    return whole_database(place.where)

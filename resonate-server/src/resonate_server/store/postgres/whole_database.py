@@ -1,0 +1,79 @@
+"""A database as a whole, to be copied from or to."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import Connection, errors
+
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import connect, connect_async
+from resonate_server.store.postgres.membership import DEAD_MS
+from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
+from resonate_server.store.rows import Row
+from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
+
+
+@contextmanager
+def whole_database(url: str) -> Iterator[Whole]:
+    """In one transaction, with a schema of this version. Raises :class:`CannotCopy`."""
+    try:
+        asyncio.run(_bring_up_to_date(url))
+        with connect(url) as connection:
+            _take(connection)
+            yield _WholeDatabase(connection)
+            connection.execute(sql.COMMIT)
+    except DatabaseUnusable as error:
+        raise CannotCopy(str(error)) from error
+    except errors.ProgramLimitExceeded as error:
+        raise CannotCopy("an id is longer than what PostgreSQL can look up") from error
+    except (psycopg.Error, OSError) as error:
+        raise CannotCopy(f"PostgreSQL: {' '.join(str(error).split())}") from error
+
+
+async def _bring_up_to_date(url: str) -> None:
+    async with await connect_async(url) as connection:
+        await migrate(connection)
+
+
+def _take(connection: Connection[Row]) -> None:
+    """No server works on it from now on: one that starts waits, and finds what was copied."""
+    [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
+    servers = connection.execute(sql.OTHERS.encode(), {"id": 0, "patience": DEAD_MS}).fetchall()
+    if not is_ours or not all(is_dead for _, _, is_dead in servers):
+        raise CannotCopy("a server is at work on the database; stop it first")
+    connection.execute(sql.NO_LIMITS)
+    connection.execute(sql.LOOK_AT_ALL)
+    connection.execute(sql.LOCK_ALL.encode())
+
+
+class _WholeDatabase(Whole):
+    def __init__(self, connection: Connection[Row]) -> None:
+        self._connection = connection
+
+    def rows(self, table: str) -> Iterator[Row]:
+        columns = COLUMNS[table]
+        with self._connection.cursor() as cursor:
+            described = cursor.execute(sql.read_all(table, columns).encode() + b" LIMIT 0").description or ()
+            with cursor.copy(sql.copy_out(table, columns).encode()) as copy:
+                copy.set_types([column.type_code for column in described])
+                yield from copy.rows()
+
+    def put(self, table: str, rows: Iterable[Row]) -> int:
+        with self._connection.cursor() as cursor:
+            with cursor.copy(sql.copy_in(table, COLUMNS[table]).encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            return cursor.rowcount
+
+    def is_empty(self) -> bool:
+        return not any(self._connection.execute(sql.any_of(table).encode()).fetchone() for table in COLUMNS)
+
+    def time(self) -> int:
+        [(time,)] = self._connection.execute(sql.GET_TIME.encode()).fetchall()
+        return int(time)
+
+    def set_time(self, time: int) -> None:
+        self._connection.execute(sql.PUT_TIME, (time,))
+        self._connection.execute(sql.LEARN_SIZES.encode())

@@ -1,0 +1,65 @@
+"""A file as a whole, to be copied from or to."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from resonate_server.store.rows import Row
+from resonate_server.store.sqlite import statements
+from resonate_server.store.sqlite.clock import MARK_MS
+from resonate_server.store.sqlite.file import StoreUnusable, open_file
+from resonate_server.store.sqlite.lock import PathLock, PathTaken
+from resonate_server.store.sqlite.sessions import end_session
+from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Whole]:
+    """Locked; made if there is none, and brought up to date if it is of a former format. Raises :class:`CannotCopy`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with PathLock(path), closing(open_file(path, "FULL")) as db:
+            db.execute("BEGIN")
+            try:
+                yield _WholeFile(db)
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                end_session(db)
+    except PathTaken as error:
+        raise CannotCopy(str(error)) from error
+    except (StoreUnusable, sqlite3.Error, OSError) as error:
+        raise CannotCopy(f"{path}: {error}") from error
+
+
+class _WholeFile(Whole):
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def rows(self, table: str) -> Iterator[Row]:
+        return self._db.execute(statements.read_all(table, COLUMNS[table]))
+
+    def put(self, table: str, rows: Iterable[Row]) -> int:
+        payloads = statements.PAYLOADS.get(table, {})
+        insert = statements.insert(table, [column for column in COLUMNS[table] if column not in payloads])
+        width = len(COLUMNS[table]) - len(payloads)  # Payloads come last.
+        count = 0
+        for count, row in enumerate(rows, start=1):  # noqa: B007  the last one counts
+            number = self._db.execute(insert, row[:width]).lastrowid
+            for (place, owner), payload in zip(payloads.values(), row[width:], strict=True):
+                if payload is not None:
+                    self._db.execute(statements.insert(place, [owner, "data"]), (number, payload))
+        return count
+
+    def is_empty(self) -> bool:
+        return not any(self._db.execute(statements.any_of(table)).fetchone() for table in COLUMNS)
+
+    def time(self) -> int:
+        mark = self._db.execute(statements.GET_CLOCK_MARK).fetchone()
+        return mark[0] + MARK_MS if mark else 0
+
+    def set_time(self, time: int) -> None:
+        """As if it came from another boot of the machine, whose uptime says nothing."""
+        self._db.execute(statements.PUT_CLOCK_MARK, (time, 0, ""))

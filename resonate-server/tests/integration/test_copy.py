@@ -1,0 +1,142 @@
+"""``resonate-server copy``: a stopped server's state, to where the next one has it."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from harness.basics import wait_until
+from harness.server import ServerProcess
+from unit.postgres import make_schema
+
+from resonate_server.kernel.model import Changes
+from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.store.sqlite import Database
+
+COMMAND = [sys.executable, "-m", "resonate_server", "copy"]
+PROMISES = 5_000
+PAYLOAD = "x" * 40_000
+"""200 MB altogether."""
+
+MEASURED = "import resource, runpy, sys; sys.argv = ['resonate-server', *sys.argv[1:]]\n" + (
+    "try: runpy.run_module('resonate_server', run_name='__main__')\n"
+    "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+)
+"""Runs a command, and tells at last how much memory it had (KiB)."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def fill(path: Path, count: int, payload: str) -> None:
+    with closing(Database(path, "NORMAL")) as store:
+        for first in range(0, count, 500):
+            ids = [f"p{number}" for number in range(first, min(first + 500, count))]
+            store.write(Changes(promises={id: settled(id, payload) for id in ids}))
+            store.flush()
+            store.commit()
+
+
+def settled(id: str, payload: str) -> Promise:
+    value = Value(data=payload)
+    return Promise(id, PromiseState.RESOLVED, Value(), value, {}, timeout_at=2, created_at=1, settled_at=1)
+
+
+def begin(path: Path, url: str) -> subprocess.Popen[str]:
+    command = [*COMMAND, "--from", f"sqlite:{path}", "--to", f"postgres:{url}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def copy(path: Path, url: str) -> subprocess.CompletedProcess[str]:
+    with begin(path, url) as process:
+        output, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(COMMAND, process.returncode, output, errors)
+
+
+def promises_in(url: str) -> int:
+    with psycopg.connect(url) as database:
+        return int(database.execute("SELECT count(*) FROM resonate.promises").fetchall()[0][0])
+
+
+def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
+    fill(path, 3, "x")
+    url = own_postgres_url.replace("resonate@", "resonate:secret@")
+
+    done = copy(path, url)
+
+    assert done.returncode == 0
+    assert "3 promises, 0 tasks, 0 callbacks" in done.stdout
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+    old = ServerProcess(tmp_path / "old.log", path).start()
+    old.client().create("a")
+    refused = copy(path, own_postgres_url)
+    old.stop()
+    done = copy(path, own_postgres_url)
+
+    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
+    new = ServerProcess(tmp_path / "new.log", None, None, **place).start()
+    assert new.client().call("promise.get", id="a").status == 200
+    new.stop()
+    assert (refused.returncode, done.returncode) == (2, 0)
+    assert "in use by another server" in refused.stderr
+
+
+@pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
+def test_a_place_that_cannot_be_meant_is_told_in_one_sentence(place: str, tmp_path: Path) -> None:
+    command = [*COMMAND, "--from", place, "--to", "sqlite:other.db"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("resonate-server: nothing was copied: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
+    path: Path, own_postgres_url: str
+) -> None:
+    """A row that takes its time holds it up after all promises are there."""
+    fill(path, PROMISES, "x")
+    with closing(Database(path)) as store:
+        store.write(Changes(promises={"last": settled("last", "x")}))
+        store.flush()
+        store.commit()
+    make_schema(own_postgres_url)
+    with psycopg.connect(own_postgres_url, autocommit=True) as database:
+        database.execute("""
+            CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END';
+            CREATE TRIGGER slow BEFORE INSERT ON resonate.promises FOR EACH ROW
+            WHEN (NEW.id = 'last') EXECUTE FUNCTION sleep();
+        """)
+        asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+        process = begin(path, own_postgres_url)
+        wait_until(lambda: database.execute(asleep).fetchall(), "it has come to the last promise")
+        process.kill()
+        process.communicate()
+        database.execute(f"SELECT pg_terminate_backend(pid) FROM ({asleep}) AS theirs")
+        database.execute("DROP TRIGGER slow ON resonate.promises")
+    assert promises_in(own_postgres_url) == 0
+
+    assert copy(path, own_postgres_url).returncode == 0
+    assert promises_in(own_postgres_url) == PROMISES + 1
+
+
+@pytest.mark.long
+def test_it_has_a_few_rows_in_memory_at_a_time(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+    fill(path, PROMISES, PAYLOAD)
+
+    for source, target in (
+        (f"sqlite:{path}", f"postgres:{own_postgres_url}"),
+        (f"postgres:{own_postgres_url}", f"sqlite:{tmp_path / 'back.db'}"),
+    ):
+        command = [sys.executable, "-c", MEASURED, "copy", "--from", source, "--to", target]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        assert int(json.loads(done.stdout.splitlines()[-1])) * 1_024 < PROMISES * len(PAYLOAD) * 0.6

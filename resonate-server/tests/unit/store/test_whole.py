@@ -1,0 +1,211 @@
+"""A whole state copied from one store to another: all of it, or nothing."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from unit.postgres import PostgresDatabase, make_schema
+from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, transaction
+
+from resonate_server.kernel.model import PutCallback, PutListener, PutSpreading, Spreading
+from resonate_server.moving import Location, move
+from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.records import PromiseState, TaskState, Value
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import connect
+from resonate_server.store.sqlite import Database, statements
+from resonate_server.store.sqlite.clock import MARK_MS
+from resonate_server.store.sqlite.file import open_file
+from resonate_server.store.sqlite.lock import PathLock
+from resonate_server.store.sqlite.sessions import end_session
+from resonate_server.store.whole import CannotCopy
+
+ODD = "\x00 \t\n\\N é \U0001f600 \ue000"
+LARGE = Value(headers={"a": ODD}, data="x\\" * 100_000)
+LINEAGE = {"resonate:origin": "root", "resonate:branch": "root", "resonate:parent": "root"}
+EVERYTHING = (
+    promise("root", tags={"resonate:target": "poll://any@workers", "resonate:origin": "root", ODD: ODD}),
+    promise("root.a", tags={"resonate:external": "true", **LINEAGE}, param=LARGE),
+    promise("settled", PromiseState.REJECTED, value=LARGE, param=Value(data="")),
+    promise(ODD.replace("\x00", "")),
+    replace(task("root", TaskState.ACQUIRED, pid="pid-1", timer_at=LATER), claim=ODD, ttl=5, version=3, reason=ODD),
+    task("root.a", queued=True, timer_at=1),
+    task("settled", TaskState.FULFILLED, target="http://127.0.0.1:1/"),
+    PutCallback(awaited="root.a", awaiter="root"),
+    PutListener(awaited="root.a", address="poll://uni@callers/c1"),
+    PutSpreading(spreading=Spreading(promise_id="settled", after="q"), turn_at=NOW),
+    replace(schedule("often"), promise_param=LARGE, last_run_at=NOW),
+    schedule("once", tags={ODD: ODD}),
+)
+OWED = ["poll://uni@callers/c1", "poll://any@callers", "http://127.0.0.1:1/"]
+
+
+def fill(store: Any) -> dict[str, Any]:
+    """Everything in there, as it can be seen."""
+    with transaction(store):
+        store.write(changes(*EVERYTHING))
+        for number, address in enumerate(OWED):
+            store.put_unblock(Unblock(promise=EVERYTHING[2], address=address), NOW + number)
+    return seen(store)
+
+
+def seen(store: Any) -> dict[str, Any]:
+    """Places of unblocks count by their order."""
+    with transaction(store):
+        everything = snapshot(store)
+    everything["unblocks"] = {who: [each.unblock for each in owed] for who, owed in everything["unblocks"].items()}
+    return everything
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def file(path: Path) -> Location:
+    return Location("sqlite", str(path))
+
+
+@pytest.fixture
+def database(own_postgres_url: str) -> Location:
+    return Location("postgres", own_postgres_url)
+
+
+@contextmanager
+def opened(location: Location) -> Iterator[Any]:
+    if location.type == "postgres":
+        make_schema(location.where)
+    store = Database(Path(location.where)) if location.type == "sqlite" else PostgresDatabase(location.where)
+    with closing(store):
+        yield store
+
+
+def rows_in(location: Location) -> int:
+    with opened(location) as store, transaction(store):
+        return len(store.snapshot().promises)
+
+
+@pytest.mark.parametrize(("one", "other"), [("file", "database"), ("database", "file")])
+def test_everything_goes_from_one_store_to_the_other(one: str, other: str, request: pytest.FixtureRequest) -> None:
+    source, target = request.getfixturevalue(one), request.getfixturevalue(other)
+    with opened(source) as store:
+        before = fill(store)
+
+    counts = move(source, target)
+
+    assert counts == {
+        "promises": 4,
+        "tasks": 3,
+        "callbacks": 1,
+        "listeners": 1,
+        "spreading": 1,
+        "unblocks": 3,
+        "schedules": 2,
+    }
+    with opened(target) as store:
+        assert seen(store) == before
+    with opened(source) as store:
+        assert seen(store) == before
+
+
+def test_a_file_that_was_once_of_a_former_format_has_its_payloads_as_texts(file: Location, database: Location) -> None:
+    with opened(file) as store:
+        before = fill(store)
+    with closing(open_file(Path(file.where), "FULL")) as db:
+        for table in ("params", "results", "schedule_params"):
+            db.execute(f"UPDATE {table} SET data = CAST(data AS TEXT)")
+        end_session(db)
+
+    move(file, database)
+
+    with opened(database) as store:
+        assert seen(store) == before
+
+
+def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Location) -> None:
+    ahead = 4_000_000_000_000
+    with opened(file):
+        pass
+    with closing(open_file(path, "FULL")) as db:
+        db.execute(statements.PUT_CLOCK_MARK, (ahead, 0, ""))
+        end_session(db)
+
+    move(file, database)
+    back = path.with_name("back.db")
+    move(database, Location("sqlite", str(back)))
+
+    with connect(database.where) as connection:
+        assert connection.execute(sql.GET_TIME.encode()).fetchall() == [(ahead + MARK_MS,)]
+    with closing(open_file(back, "FULL")) as db:
+        assert db.execute(statements.GET_CLOCK_MARK).fetchone()[0] == ahead + MARK_MS
+        end_session(db)
+
+
+def test_what_is_owed_keeps_its_order(file: Location, database: Location) -> None:
+    owed = [f"poll://any@callers/{number}" for number in (2, 3, 1)]
+    with opened(file) as store, transaction(store):
+        store.write(changes(EVERYTHING[2]))
+        for address in owed:
+            store.put_unblock(Unblock(promise=EVERYTHING[2], address=address), NOW)
+
+    move(file, database)
+
+    with opened(database) as store, transaction(store):
+        assert [each.unblock.address for each in store.unblocks("callers", "x", 0)] == owed
+
+
+def test_a_target_that_is_not_empty_stays_as_it_is(file: Location, database: Location) -> None:
+    with opened(file) as store:
+        fill(store)
+    with opened(database) as store, transaction(store):
+        store.write(changes(schedule("of somebody else")))
+
+    with pytest.raises(CannotCopy, match="not empty"):
+        move(file, database)
+
+    assert rows_in(database) == 0
+
+
+def test_a_file_that_a_server_works_on_is_not_copied(path: Path, file: Location, database: Location) -> None:
+    with opened(file) as store:
+        fill(store)
+
+    with PathLock(path), pytest.raises(CannotCopy, match="in use by another server"):
+        move(file, database)
+
+    assert rows_in(database) == 0
+
+
+def test_a_database_that_a_server_works_on_is_left_alone(file: Location, database: Location) -> None:
+    with opened(file) as store:
+        fill(store)
+
+    with connect(database.where) as server:
+        server.execute(sql.TRY_TO_BE_THE_ONE.encode())
+        with pytest.raises(CannotCopy, match="a server is at work"):
+            move(file, database)
+
+    assert rows_in(database) == 0
+
+
+def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, database: Location) -> None:
+    with pytest.raises(CannotCopy, match="does not exist"):
+        move(file, database)
+
+    assert not path.exists()
+
+
+def test_what_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
+    """As in the last table, after all others."""
+    with opened(file) as store, transaction(store):
+        incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
+        store.write(changes(*EVERYTHING, schedule(incompressible)))
+
+    with pytest.raises(CannotCopy, match="longer than what PostgreSQL can look up"):
+        move(file, database)
+
+    assert rows_in(database) == 0
