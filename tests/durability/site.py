@@ -3,6 +3,7 @@
 import itertools
 import socket
 import threading
+from collections import defaultdict
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -22,6 +23,8 @@ class Door:
     def __init__(self) -> None:
         self.servers: list[ServerProcess] = []
         self._turns = itertools.count()
+        self._passing: dict[int, list[socket.socket]] = defaultdict(list)
+        """To each port."""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -29,6 +32,13 @@ class Door:
 
     def close(self) -> None:
         self._listening.close()
+
+    def shut_to(self, server: ServerProcess) -> None:
+        """Nobody goes there any more, and whoever was there is sent away: it does not answer."""
+        self.servers.remove(server)
+        for each in self._passing.pop(server.port, []):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -44,6 +54,7 @@ class Door:
             if port is None:
                 return
             with socket.create_connection(("127.0.0.1", port)) as server:
+                self._passing[port].append(server)
                 there = threading.Thread(target=_pass_on, args=(caller, server), daemon=True)
                 there.start()
                 _pass_on(server, caller)

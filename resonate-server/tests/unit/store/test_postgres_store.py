@@ -360,7 +360,7 @@ class Site:
 
     async def execute(self, statement: str, *parameters: Any) -> list[Any]:
         async with await connect_async(self.url) as connection:
-            cursor = await connection.execute(statement.encode(), parameters)
+            cursor = await connection.execute(statement.encode(), parameters or None)
             return await cursor.fetchall() if cursor.description else []
 
 
@@ -485,10 +485,7 @@ async def test_one_that_finds_a_newer_schema_ends(site: Site) -> None:
 
 async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:
     """With all that waits for it; the rest is done."""
-    told = Told()
-    store = PostgresStore(site.url, 4)
-    store.start(told)
-    site.stores.append(store)
+    store, _ = await site.store()
     for id in ("a", "b"):
         promise = msgspec.structs.replace(create(id), timeout_at=store.now() + 60_000)
         assert (await store.decide(*answering(promise))).status == 200
