@@ -57,6 +57,8 @@ class Wire:
             return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        for each in (writer, far_writer):  # of a cut wire that was mended, one end may not know yet
+            each.close()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
