@@ -88,12 +88,14 @@ class Peers(Neighbour):
                     self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
 
     async def count(self) -> None:
-        """Once in a while, as long as there are others: how many tasks there are. That takes long if there are many."""
+        """Once in a while: how many tasks there are, if others change that as well. With many, that takes long."""
+        had_others = False
         while True:
-            began = time.monotonic()
-            if self._sharing.has_others:
+            began, has_others = time.monotonic(), self._sharing.has_others
+            if has_others or had_others:
                 with suppress(ReadFailed):
                     await self._engine.count_tasks()
+            had_others = has_others
             await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
 
     def begin(self, watch: Watch | None) -> None:
@@ -163,8 +165,14 @@ class Peers(Neighbour):
     # --- what the others tell (store.sharing.Neighbour) -------------------------------------------------------------
 
     def others_are(self, rosters: Rosters) -> None:
-        for pid in self._others.are(rosters):
-            self._presence.moved(pid)
+        """A worker that has come to another one has left this one, whether or not that was noticed: the newest stream
+        counts."""
+        for group, pid in self._others.are(rosters):
+            self._hub.end(group, pid)
+        there = self._others.pids
+        for _, pid in self._presence.missed():
+            if pid in there:
+                self._presence.moved(pid)
 
     def inherits(self, roster: bytes) -> None:
         left = decode_roster(roster)

@@ -211,6 +211,14 @@ async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Serve
     assert one.presence.members() == []
 
 
+async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
+    """Also if its former connection is cut, and nobody has noticed."""
+    stale = await one.has("w")
+    newest = await other.has("w")
+
+    assert (stale.closed, newest.closed) == (True, False)
+
+
 async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
     await other.has("there")
     one.worker("here")
