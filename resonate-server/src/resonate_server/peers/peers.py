@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from resonate_server.delivery import Dispatcher, Hub, Presence
-from resonate_server.delivery.presence import Member
+from resonate_server.delivery.presence import Member, State
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
@@ -43,6 +43,9 @@ PUBLISHED_AFTER_S = 0.01
 """Workers that come together are told of together."""
 
 ROUND_S = 1.0
+
+HEARD_MS = 1_000
+"""A worker that lives is heard of so often, if it has promised anything."""
 
 COUNT_S, COUNT_REST = 5.0, 20
 """Between two counts; and so many times as long as one takes."""
@@ -149,8 +152,8 @@ class Peers(Neighbour):
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def worker_gone(self, pid: str) -> None:
-        """Here. Only who is connected nowhere is gone."""
-        if self._sharing.has_others:
+        """Here. Only who is connected nowhere is gone, or who is silent with its stream open."""
+        if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._under_way.begin(self._look_for(pid))
         else:
             self._engine.worker_gone(pid)
@@ -208,6 +211,8 @@ class Peers(Neighbour):
                 self._dispatcher.fell_silent(pid)
             case Present(of=of, members=members, more=more):
                 self._others.has_members(of, members, more)
+                for group in self._heard_now(members):
+                    self._presence.company_heard(group)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
                     self._watch.heard_of(events.from_others(event))
@@ -215,6 +220,11 @@ class Peers(Neighbour):
                 self._dispatcher.reset()
             case LookAgain():
                 self.may_have_missed()
+
+    def _heard_now(self, members: list[Member]) -> set[str]:
+        """Groups of those of whom their server has heard since it told of them before."""
+        since = self._engine.now() - 2 * HEARD_MS
+        return {member.group for member in members if member.state is State.CONNECTED and member.heard >= since}
 
     # --- results for those who are connected here -------------------------------------------------------------------
 
