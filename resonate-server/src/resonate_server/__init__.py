@@ -6,6 +6,7 @@ The layers, from the outside in; each imports only what stands below it:
 ``cli``, ``flags``      commands and flags; runs what was built
 ``build``, ``moving``   makes every part, and joins them; copies a state from one store to another
 ``http``              routes, stream framing, limits, status codes
+``peers``             other servers that share the store: who is connected to them, what they must know
 ``watch``             what people see of the server, live: events, workers, chains
 ``engine``            what is asked becomes questions to the store; who is told about the decisions
 ``delivery``          who is connected and which message goes to whom

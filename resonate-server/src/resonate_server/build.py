@@ -13,12 +13,14 @@ from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
-from resonate_server.engine import Engine, EngineSettings
+from resonate_server.delivery.presence import Member
+from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
 from resonate_server.http.ready import Pulse, machine_figures
 from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics, OperationCollector
+from resonate_server.peers import Peers
 from resonate_server.store import Store
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, StoreUnusable
@@ -39,6 +41,8 @@ class Server(Struct, frozen=True):
     parts: Parts
     push: Push
     presence: Presence
+    peers: Peers | None
+    outbound: Outbound
     survey: Survey
     app: web.Application
     metrics_app: web.Application
@@ -57,14 +61,27 @@ def build(settings: Settings) -> Server:
         metrics,
         lambda unblock: engine.delivered(unblock.key),
     )
-    presence = Presence(settings.tasks.worker_grace / 1_000, engine.now, engine.worker_gone, _count_misjudged(metrics))
+    presence = Presence(
+        settings.tasks.worker_grace / 1_000,
+        engine.now,
+        lambda pid: (peers or engine).worker_gone(pid),
+        _count_misjudged(metrics),
+    )
     hub = Hub(engine, push.send, presence)
-    watch = _watch(engine, hub, presence, settings) if settings.ui.enabled else None
+    dispatcher = Dispatcher(hub, push, metrics)
+    peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence, dispatcher)
+    everybody = peers.members if peers else presence.members
+    watch = _watch(engine, hub, presence, everybody, settings) if settings.ui.enabled else None
+    if peers:
+        peers.begin(watch)
     _trace_lost_attempts(engine)
-    survey = Survey(engine, hub.workers, engine.now)
+    survey = Survey(engine, peers.workers if peers else hub.workers, engine.now)
     metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
-    server = Server(parts, push, presence, survey, build_app(parts), build_metrics_app(metrics, settings))
+    outbound = peers.router if peers else dispatcher
+    server = Server(
+        parts, push, presence, peers, outbound, survey, build_app(parts), build_metrics_app(metrics, settings)
+    )
     server.app.cleanup_ctx.append(lambda _: _running(server))
     return server
 
@@ -106,11 +123,13 @@ def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     return misjudged
 
 
-def _watch(engine: Engine, hub: Hub, presence: Presence, settings: Settings) -> Watch:
+def _watch(
+    engine: Engine, hub: Hub, presence: Presence, members: Callable[[], list[Member]], settings: Settings
+) -> Watch:
     path = settings.storage.sqlite.path
     has_file = not settings.storage.is_postgres and path != IN_MEMORY
     alive = path.with_name(f"{path.name}-alive") if has_file else None
-    watch = Watch(engine, presence.members, engine.now, alive)
+    watch = Watch(engine, members, engine.now, alive)
     engine.observer = hub.observer = presence.observer = watch
     return watch
 
@@ -140,9 +159,10 @@ def _is_installed(package: str) -> bool:
 async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
-    parts.engine.start(Dispatcher(parts.hub, server.push, parts.metrics))
+    parts.engine.start(server.outbound)
     duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
     duties += [parts.watch.outages.run()] if parts.watch else []
+    duties += [server.peers.run(), server.peers.count()] if server.peers else []
     tasks = [asyncio.ensure_future(each) for each in duties]
     yield
     for task in tasks:

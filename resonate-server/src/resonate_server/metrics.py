@@ -117,6 +117,11 @@ class Metrics:
             if count:
                 self._tasks[state].inc(count)
 
+    def tasks_are(self, counts: Mapping[TaskState, int]) -> None:
+        """So many there are in each state: what others have changed is not told one by one."""
+        for state, gauge in self._tasks.items():
+            gauge.set(counts.get(state, 0))
+
     def render(self) -> bytes:
         """The text format."""
         return generate_latest(self.registry)

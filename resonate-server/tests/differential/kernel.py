@@ -104,7 +104,7 @@ class Kernel:
     def send(self, message: Message) -> None:
         self._sent.append(message)
 
-    def withdraw(self, task_id: str) -> None:
+    def withdraw(self, task_id: str, version: int = 0) -> None:
         pass
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:

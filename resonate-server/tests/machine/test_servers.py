@@ -17,7 +17,7 @@ from machine.history import AHEAD, check_histories
 HISTORIES = 15
 
 
-@pytest.mark.parametrize("number", [1])
+@pytest.mark.parametrize("number", [1, 3])
 def test_what_clients_of_several_servers_see_at_once_has_an_order(
     number: int, own_postgres_url: str, tmp_path: Path
 ) -> None:

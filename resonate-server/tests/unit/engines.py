@@ -144,7 +144,7 @@ class Notes:
         else:
             self.seen.append(("execute", message.task_id))
 
-    def withdraw(self, task_id: str) -> None:
+    def withdraw(self, task_id: str, version: int = 0) -> None:  # noqa: ARG002
         self.seen.append(("withdraw", task_id))
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:

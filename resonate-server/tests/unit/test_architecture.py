@@ -61,8 +61,8 @@ PATHS = {
 """Of each module, by its dotted name."""
 
 PARTS = {
-    "SQLiteStore", "PostgresStore", "Engine", "Presence", "Hub", "Push", "Dispatcher", "Watch", "Survey", "Guard",
-    "Metrics", "Pulse", "Trace",
+    "SQLiteStore", "PostgresStore", "Engine", "Presence", "Hub", "Push", "Dispatcher", "Peers", "Watch", "Survey",
+    "Guard", "Metrics", "Pulse", "Trace",
 }  # fmt: skip
 """Of which a server has one each."""
 

@@ -22,9 +22,14 @@ class Dispatcher:
         self.reset = hub.reset
 
     def send(self, message: Message) -> None:
-        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+        self.count(message)
         self._hub.send(message)
 
-    def withdraw(self, task_id: str) -> None:
-        self._hub.withdraw(task_id)
+    def count(self, message: Message) -> None:
+        """It was sent, perhaps by another way."""
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+
+    def withdraw(self, task_id: str, version: int) -> bool:
+        """Also tells whether it was for somebody here."""
         self._push.withdraw(task_id)
+        return self._hub.withdraw(task_id, version)

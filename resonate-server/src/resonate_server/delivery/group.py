@@ -50,6 +50,10 @@ class TaskQueue:
         queue.move_to_end(execute.task_id, last=False)
         self._recipients[execute.task_id] = recipient
 
+    def get(self, task_id: str) -> Execute | None:
+        recipient = self._recipients.get(task_id)
+        return None if recipient is None else self._queues[recipient][task_id].execute
+
     def discard(self, task_id: str) -> Execute | None:
         recipient = self._recipients.pop(task_id, None)
         if recipient is None:

@@ -16,14 +16,15 @@ refusal. Two things tell it from one that cannot. SDKs claim in the order in whi
 over by a later claim is hopeless. And the store knows whether the process holds tasks: if so, it is given longer, twice
 as long each time, until it has claimed everything that it was told of. It still may claim what was set aside.
 
-This is the part that assumes a single server process: workers of another process's hub are not seen here.
+It knows the workers that are connected to this server. Where others share its store, :mod:`resonate_server.peers` joins
+their hubs.
 """
 
 import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from resonate_server.delivery import unblocks
@@ -51,6 +52,9 @@ Process ids are random: a dead process never comes back for it.
 
 ROUND_S = 1.0
 """Pause between two looks at what was not claimed, and at what was read without doubt."""
+
+NEWEST = 2**63
+"""No task has such a version."""
 
 SLICE_S = 0.005
 """After so long a round lets others have the event loop for a moment."""
@@ -105,6 +109,32 @@ class Hub:
     def workers(self) -> dict[str, int]:
         """How many are connected, of each group that has any."""
         return {group.name: len(group.streams) for group in self._groups.values()}
+
+    def seats(self) -> list[tuple[str, str]]:
+        """Group and process of each open stream."""
+        return [(stream.group, stream.id) for stream in self._all() if not stream.closed]
+
+    def has_stream_of(self, pid: str) -> bool:
+        return pid in self._streams
+
+    def has_seat(self, group: str, pid: str) -> bool:
+        """Whether the process has a stream in this group."""
+        return group in self._groups and pid in self._groups[group].streams
+
+    def serves(self, address: PollAddress) -> bool:
+        """Whether somebody here may get a task that is sent there."""
+        group = self._groups.get(address.group)
+        return group is not None and _is_for_somebody(group, address)
+
+    def is_listening(self, address: PollAddress) -> bool:
+        """Whether somebody here gets what is sent there."""
+        return self._listener(address) is not None
+
+    def has_room_for(self, execute: Execute) -> bool:
+        """Whether a worker here may be told of it now."""
+        address = _poll_address(execute)
+        group = self._groups.get(address.group)
+        return group is not None and self._choose(group, address) is not None
 
     def connect(self, group_name: str, id: str, back_within_s: float | None = None) -> WorkerStream:
         """A worker's new stream. If it already has one, that is stale: the newest wins. ``back_within_s``: see
@@ -257,8 +287,18 @@ class Hub:
         else:
             self._unblocks.send(message, address)
 
-    def withdraw(self, task_id: str) -> None:
-        """Nobody needs to be told of the task any more; whoever was makes room for the next one."""
+    def take_in(self, execute: Execute) -> None:
+        """Another server has offered it; perhaps it came out of the store before that was heard."""
+        known = self._known(execute.task_id)
+        if known is None or known.version < execute.version:
+            self.send(execute)
+
+    def withdraw(self, task_id: str, version: int = NEWEST) -> bool:
+        """Nobody needs to be told of the task at this version any more, or at a former one; whoever was makes room for
+        the next one. Tells whether it was here."""
+        known = self._known(task_id)
+        if known is None or known.version > version:
+            return False
         holder = self._holders.pop(task_id, None)
         if holder is not None:
             holder.claimed(task_id)
@@ -268,15 +308,33 @@ class Hub:
             self._refill_if_needed(group)
         else:
             self._take_from_waiting(task_id)
+        return True
+
+    def _known(self, task_id: str) -> Execute | None:
+        """As a worker was told of it, or as it waits for one."""
+        holder, group = self._holders.get(task_id), self._waiting.get(task_id)
+        if holder is not None:
+            return holder.unclaimed[task_id].execute
+        return None if group is None else group.waiting.get(task_id)
 
     def refresh(self) -> None:
         """Ask again for everything that is owed, because some of it was not sent."""
         self._source.request_pushes(after=0)
+        self.ask_again()
+
+    def ask_again(self) -> None:
+        """Ask for everything that is owed to those who are connected."""
         for group in list(self._groups.values()):
             group.more_in_store, group.refilling = True, False
             self._refill_if_needed(group)
         for stream in self._all():
             self._unblocks.ask_again(stream)
+
+    def look_for_tasks(self, groups: Iterable[str]) -> None:
+        """Some are queued for these groups, perhaps such that are not here."""
+        for group in filter(None, map(self._groups.get, groups)):
+            group.more_in_store = True
+            self._refill_if_needed(group)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
         """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""
@@ -398,6 +456,11 @@ class Hub:
     def _waits_no_more(self, execute: Execute) -> None:
         del self._waiting[execute.task_id]
         self._waiting_characters -= _characters(execute)
+
+    def heal(self) -> None:
+        """Once in a while, where several servers write what is owed: see :meth:`Unblocks.heal`."""
+        for stream in self._all():
+            self._unblocks.heal(stream)
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 

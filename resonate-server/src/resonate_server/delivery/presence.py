@@ -146,6 +146,11 @@ class Presence:
         ]
         return [member for member in everybody if member.gone_at is None or now - member.gone_at <= GONE_KEPT_MS]
 
+    def missed(self) -> list[tuple[str, str]]:
+        """Group and process of those that stay away, and are to be judged."""
+        away = ((pid, self._processes[pid]) for pid in self._away)
+        return [(group, pid) for pid, process in away if process.grace is not None for group in process.seats]
+
     # --- what is told -----------------------------------------------------------------------------------------------
 
     def connected(self, group: str, pid: str, back_within_s: float | None = None) -> bool:
@@ -217,6 +222,22 @@ class Presence:
                 seat.given_up_at = now
                 self.observer.worker_gone(group, pid)
         self._gone(pid)
+
+    # --- of other servers -------------------------------------------------------------------------------------------
+
+    def inherit(self, group: str, pid: str) -> None:
+        """It had a stream to a server that has died, so it is missed here, unless it is back."""
+        process = self._processes.setdefault(pid, _Process(self._now(), self._grace_seconds))
+        if not process.has_stream:
+            process.seats.setdefault(group, _Seat(self._now()))
+            self.left(group, pid, planned=False)
+
+    def moved(self, pid: str) -> None:
+        """It has a stream to another server, which knows from now on whether it lives."""
+        process = self._processes.get(pid)
+        if process is not None and not process.has_stream:
+            process.miss_no_more()
+            self._forget(pid)
 
     # --- by the clock -----------------------------------------------------------------------------------------------
 

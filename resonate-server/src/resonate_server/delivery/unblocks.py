@@ -54,6 +54,9 @@ class _Listener(Struct, eq=False):
 
     ``behind``: there may be more. ``asked``: the store has been, and has not answered yet. ``missed``: something came
     since then. ``needs``: bytes of the message that there was no room for.
+
+    ``overlooks``: something came while it was behind. Of what several servers write at once, what has an earlier place
+    may be there later.
     """
 
     stream: WorkerStream
@@ -61,6 +64,7 @@ class _Listener(Struct, eq=False):
     behind: bool = True
     asked: bool = False
     missed: bool = False
+    overlooks: bool = False
     needs: int = 0
 
 
@@ -98,11 +102,11 @@ class Unblocks:
             return
         listener, weight = self._listeners[stream], weight_of(unblock)
         if listener.behind:
-            listener.missed = True
+            listener.missed = listener.overlooks = True
         elif self._has_room(stream, weight):
             self._push(stream, unblock, weight)
         else:
-            listener.behind = True
+            listener.behind = listener.overlooks = True
             self._wait_for_room(listener, weight)
 
     def give(self, stream: WorkerStream, after: int, owed: list[OwedUnblock], complete: bool) -> None:
@@ -139,8 +143,14 @@ class Unblocks:
     def ask_again(self, stream: WorkerStream) -> None:
         """There may be something owed to it that it was not told of."""
         listener = self._listeners[stream]
-        listener.place, listener.behind, listener.asked = 0, True, False
+        listener.place, listener.behind, listener.asked, listener.overlooks = 0, True, False, False
         self._feed(listener)
+
+    def heal(self, stream: WorkerStream) -> None:
+        """It has caught up place by place: ask from the first one on, if something may have been overlooked."""
+        listener = self._listeners[stream]
+        if listener.overlooks and not listener.behind:
+            self.ask_again(stream)
 
     def reset(self) -> None:
         """Nothing is owed to anybody any more."""

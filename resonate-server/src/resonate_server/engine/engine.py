@@ -90,7 +90,7 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working; ``outbound`` is asked to ask for what the store still owes.
 
-        Leases begin anew: while the server was away it could not hear the heartbeats of those who are still at work.
+        Leases begin anew if nobody else was at work: nobody could hear the heartbeats of those who still are.
         """
         self._outbound = outbound
         self._store.start(self)
@@ -148,6 +148,10 @@ class Engine:
             async for tasks in self._store.drop_settled_trees(before):
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
+    async def count_tasks(self) -> None:
+        """All there are, whoever made them. Raises :class:`ReadFailed`."""
+        self._metrics.tasks_are(await self._store.browse(lambda view: view.count_tasks()))
+
     # --- requests that are more than one question -------------------------------------------------------------------
 
     async def _answer(self, checked: CheckedRequest, work: Awaitable[Answer]) -> Answer:
@@ -189,6 +193,9 @@ class Engine:
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
+            case DebugStart() if self._store.sharing is not None and self._store.sharing.has_others:
+                sentence = "other servers are at work on the same database, which would not pause: stop them first"
+                return Answer(status=409, data=sentence)
             case DebugStart():
                 self._unpaused.clear()
             case DebugStop():
@@ -220,10 +227,11 @@ class Engine:
 
     async def _begin(self) -> Counter[TaskState]:
         """How many tasks there are; both before any request."""
-        renewed = self._store.decide(*kernel.renewing(self._rules))
-        counted = self._store.read(lambda view: view.count_tasks())
-        answer, counts = await asyncio.gather(renewed, counted)
-        _raise_if_failed(answer)
+        async with self._store.beginning() as nobody_was_at_work:
+            renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
+            counts = await self._store.read(lambda view: view.count_tasks())
+            if renewed is not None:
+                _raise_if_failed(await renewed)
         return counts
 
     async def _act(self, footprint: Footprint, rule: Rule) -> Answer:
@@ -320,7 +328,7 @@ class Engine:
             return
         for message in decision.messages:
             if isinstance(message, Withdraw):
-                self._outbound.withdraw(message.task_id)
+                self._outbound.withdraw(message.task_id, message.version)
             else:
                 self._outbound.send(message)
 

@@ -11,8 +11,8 @@ class Outbound(Protocol):
     def send(self, message: Message) -> None:
         """Deliver it, or leave it to the store to remember."""
 
-    def withdraw(self, task_id: str) -> None:
-        """Nobody needs to be told of the task any more."""
+    def withdraw(self, task_id: str, version: int) -> object:
+        """Nobody needs to be told of the task at this version any more."""
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         """The answer to a request for the queued tasks of a group."""

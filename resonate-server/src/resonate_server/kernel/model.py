@@ -279,9 +279,10 @@ type Notice = (
 
 
 class Withdraw(Struct, frozen=True):
-    """Nobody needs the queued ``execute`` of this task any more."""
+    """Nobody needs the queued ``execute`` of this task at this version any more."""
 
     task_id: str
+    version: int
 
 
 class Changes(Struct):

@@ -83,7 +83,7 @@ class Workspace:
         before = self.task(task.id)
         self._changes.tasks[task.id] = task
         if before is not None and before.queued and not task.queued:
-            self._messages.append(Withdraw(task_id=task.id))
+            self._messages.append(Withdraw(task_id=task.id, version=before.version))
 
     def link(self, change: LinkChange) -> None:
         self._changes.links.append(change)

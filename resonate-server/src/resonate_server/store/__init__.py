@@ -7,6 +7,7 @@ uses it knows neither transactions nor locks.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
 from resonate_server.protocol.requests import Request, Search
 from resonate_server.store.outgoing import Outgoing
+from resonate_server.store.sharing import Sharing
 
 
 class Snapshot(Struct, frozen=True):
@@ -144,9 +146,17 @@ class Store(Protocol):
     """Large answers wait for their room in there."""
     lost: asyncio.Future[str]
     """Its result is for people: the store was taken away, and there is nothing to go on with."""
+    sharing: Sharing | None
+    """With other servers, which decide on the same rows; ``None`` for a store that cannot be shared."""
 
     def start(self, listener: DecisionListener) -> None:
         """Begin to work."""
+
+    def beginning(self) -> AbstractAsyncContextManager[bool]:
+        """Entered once it is at work: whether nobody else is. Whoever comes next begins when this is left.
+
+        Raises :class:`ReadFailed`.
+        """
 
     async def close(self) -> None:
         """Work off what was asked for so far, then release files and locks."""

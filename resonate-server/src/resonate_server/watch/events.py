@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resonate_server.protocol.payload import Excerpt, Function, Payload, function_name, readable
 from resonate_server.protocol.records import PromiseState
@@ -47,14 +48,19 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     """``pid``: who was at work at it, in attempt ``version``."""
 
     state: PromiseState
-    value: Excerpt | None
+    value: Excerpt | Payload | None
     created_at: int
     settled_at: int
     pid: str | None = None
     version: int = 0
 
     def weight(self) -> int:
-        return 0 if self.value is None else self.value.weight
+        match self.value:
+            case Excerpt():
+                return self.value.weight
+            case Payload(text=text):
+                return len(text)
+        return 0
 
 
 class TaskQueued(ChainEvent, tag="task.queued", gc=False):
@@ -171,3 +177,33 @@ def _for_the_wire(kept: Any) -> str | Payload | None:
 
 encoder = msgspec.json.Encoder(enc_hook=_for_the_wire)
 """For everything that the page is told."""
+
+SHORT_TEXT = 256
+"""Characters of a payload that other servers are told."""
+
+_KINDS: dict[str, type[Event]] = {
+    str(kind.__struct_config__.tag): kind
+    for parent in (Event, ChainEvent, WorkerEvent)
+    for kind in parent.__subclasses__()
+    if kind not in (ChainEvent, WorkerEvent)
+}
+
+
+def for_others(event: Event) -> bytes:
+    """As other servers are told of it."""
+    if isinstance(event, PromiseSettled) and isinstance(event.value, Excerpt):
+        event = replace(event, value=readable(event.value, SHORT_TEXT))
+    return encoder.encode(event)
+
+
+def from_others(data: bytes | msgspec.Raw) -> Event:
+    """Raises :class:`ValueError` for one of a server of another version."""
+    try:
+        fields = msgspec.json.decode(data)
+        kind = _KINDS[fields.pop("kind")]
+        if kind is PromiseSettled:
+            fields["state"] = PromiseState(fields["state"])
+            fields["value"] = fields["value"] and Payload(**fields["value"])
+        return kind(**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event that is known here: {error}") from None

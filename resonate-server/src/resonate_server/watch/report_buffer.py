@@ -6,6 +6,7 @@ time than one by one. The pile stays small: it is cleared after a moment even if
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from resonate_server.store import Decided
 from resonate_server.watch import derive
@@ -24,10 +25,11 @@ MAX_OFFERED = 20_000
 
 
 class ReportBuffer:
-    """Fills ``ring``, which has it clear the pile before it is read."""
+    """Fills ``ring``, which has it clear the pile before it is read. ``tell_others`` is told of each event, too."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
+        self.tell_others: Callable[[Event], None] = lambda _: None
         self._reports: list[Decided | Event] = []
         self._offered: dict[str, str] = {}
         self._is_scheduled = False
@@ -60,7 +62,8 @@ class ReportBuffer:
         if isinstance(report, Event):
             if isinstance(report, TaskSent):
                 report.chain = self._offered.get(report.id)
-            self._ring.append(report)
+            self.keep(report)
+            self.tell_others(report)
             return
         try:
             events = derive.events(report)
@@ -68,11 +71,16 @@ class ReportBuffer:
             logger.exception("a decision could not be told to those who watch")
             return
         for event in events:
-            self._ring.append(event)
-            if isinstance(event, TaskQueued):
-                self._remember_offer(event)
-            elif isinstance(event, TaskClaimed):
-                self._offered.pop(event.id, None)
+            self.keep(event)
+            self.tell_others(event)
+
+    def keep(self, event: Event) -> None:
+        """Put it into the ring now."""
+        self._ring.append(event)
+        if isinstance(event, TaskQueued):
+            self._remember_offer(event)
+        elif isinstance(event, TaskClaimed):
+            self._offered.pop(event.id, None)
 
     def _remember_offer(self, event: TaskQueued) -> None:
         self._offered[event.id] = event.chain or event.id

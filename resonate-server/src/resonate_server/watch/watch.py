@@ -51,6 +51,20 @@ class Watch(DecisionObserver, WorkerObserver):
         self._members = members
         self._buffer = ReportBuffer(self.ring)
 
+    def tell_others(self, tell: Callable[[Event], None]) -> None:
+        """Tell other servers what has happened at this one."""
+        self._buffer.tell_others = tell
+
+    def heard_of(self, event: Event) -> None:
+        """It has happened at another server."""
+        match event:
+            case WorkerConnected(group=group, pid=pid):
+                self._spells.connected(group, pid, event.at)
+            case WorkerLeft(group=group, pid=pid, planned=False) | WorkerGone(group=group, pid=pid):
+                self._spells.left(group, pid, event.at)
+        self._buffer.keep(event)
+        self.feed.reported()
+
     async def groups(self) -> list[GroupView]:
         """All groups with their workers."""
         occupation = await self._reader.read(lambda store: store.occupation())

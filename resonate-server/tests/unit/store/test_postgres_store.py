@@ -38,6 +38,7 @@ from resonate_server.store.postgres.driver import connect_async
 from resonate_server.store.postgres.plans import Found, Round
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
+from resonate_server.store.sharing import Neighbour, Rosters
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 RULES = Rules(retry_timeout_ms=3_600_000)
@@ -311,40 +312,192 @@ async def test_large_payloads_come_whole(bench: Bench) -> None:
     assert answer.data.promise.param == value
 
 
-# --- one server at a time -------------------------------------------------------------------------------------------
+# --- several servers ------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_one_refuses_requests_and_begins_when_the_first_has_ended(
-    bench: Bench, own_postgres_url: str
-) -> None:
-    second = PostgresStore(own_postgres_url, 2)
-    told = Told()
-    second.start(told)
-    begun = second.decide(*kernel.renewing(RULES))
+class Notes(Neighbour):
+    """A neighbour that remembers."""
+
+    def __init__(self) -> None:
+        self.rosters: dict[int, bytes] = {}
+        self.rung: list[str] = []
+        self.missed = 0
+        self.inherited: list[bytes] = []
+
+    def others_are(self, rosters: Rosters) -> None:
+        self.rosters = dict(rosters)
+
+    def heard(self, messages: str) -> None:
+        self.rung.append(messages)
+
+    def may_have_missed(self) -> None:
+        self.missed += 1
+
+    def inherits(self, roster: bytes) -> None:
+        self.inherited.append(roster)
+
+
+class Site:
+    """Stores on one database, each of them of a server of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.stores: list[PostgresStore] = []
+
+    async def store(self) -> tuple[PostgresStore, Notes]:
+        """Another one, which has begun."""
+        store, notes = self.start()
+        async with store.beginning():
+            pass
+        return store, notes
+
+    def start(self) -> tuple[PostgresStore, Notes]:
+        store, notes = PostgresStore(self.url, 2), Notes()
+        store.sharing.neighbour = notes
+        store.start(Told())
+        self.stores.append(store)
+        return store, notes
+
+    async def execute(self, statement: str, *parameters: Any) -> list[Any]:
+        async with await connect_async(self.url) as connection:
+            cursor = await connection.execute(statement.encode(), parameters or None)
+            return await cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+async def site(own_postgres_url: str) -> AsyncIterator[Site]:
+    site = Site(own_postgres_url)
+    async with asyncio.timeout(3 * PATIENCE_S):
+        yield site
+        for store in site.stores:
+            await store.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while "standby" not in await second.trouble():
+        while not condition():
             await asyncio.sleep(0.01)
-        refused = await second.decide(*answering(create("p")))
-        assert (refused.status, begun.done()) == (503, False)
-        assert "standby: another server holds this database" in refused.data
-        await bench.store.close()
-        assert (await begun).status == 200
-        assert (await second.decide(*answering(create("p")))).status == 200
+
+
+async def test_servers_know_one_another_and_what_each_has_published(site: Site) -> None:
+    (first, of_first), (second, of_second) = await site.store(), await site.store()
+    first.sharing.publish(b"[1]")
+    second.sharing.publish(b"[2]")
+
+    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
+    await until(lambda: of_second.rosters == {first.sharing.id: b"[1]"})
+
+
+async def test_one_that_has_left_is_known_no_more_and_nobody_inherits_from_it(site: Site) -> None:
+    (_, of_first), (second, _) = await site.store(), await site.store()
+    await until(lambda: of_first.rosters)
+    missed = of_first.missed
     await second.close()
 
+    await until(lambda: not of_first.rosters)
+    assert of_first.inherited == []
+    assert of_first.missed > missed
 
-async def test_a_server_that_was_taken_over_changes_nothing_more_and_says_so(
-    bench: Bench, own_postgres_url: str
-) -> None:
-    async with await connect_async(own_postgres_url) as other:
-        await other.execute("UPDATE server SET epoch = epoch + 1")
-    answer = bench.store.decide(*answering(create("p")))
+
+async def test_what_one_rings_all_others_hear(site: Site) -> None:
+    stores = [await site.store() for _ in range(3)]
+    for _, notes in stores:
+        await until(lambda notes=notes: len(notes.rosters) == 2 and notes.missed)  # type: ignore[misc]
+    for text in ("1", '"\ue000"', f'"{"x" * 5_000}"', f'"{"y" * 5_000}"'):
+        stores[0][0].sharing.ring(text.encode())
+
+    expected = [1, "\ue000", "x" * 5_000, "y" * 5_000]
+    for _, notes in stores[1:]:
+        await until(lambda notes=notes: heard(notes) == expected)  # type: ignore[misc]
+    assert stores[0][1].rung == []
+
+
+def heard(notes: Notes) -> list[Any]:
+    return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
+
+
+async def test_one_whose_listening_connection_broke_is_told_that_it_may_have_missed_something(site: Site) -> None:
+    _, notes = await site.store()
+    await until(lambda: notes.missed >= 2)  # when it began to listen, and when all others knew it
+    await site.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    )
+
+    await until(lambda: notes.missed >= 3)
+
+
+async def test_of_those_who_see_that_a_server_is_dead_one_inherits_from_it(site: Site) -> None:
+    stores = [await site.store() for _ in range(3)]
+    for _, notes in stores:
+        await until(lambda notes=notes: len(notes.rosters) == 2)  # type: ignore[misc]
+    await site.execute(
+        "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
+        " (7, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
+    )
+
+    await until(lambda: any(notes.inherited for _, notes in stores))
+    await asyncio.sleep(2)  # Each has looked again.
+    assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
+
+
+async def test_one_that_was_taken_for_dead_joins_again_and_may_have_missed_something(site: Site) -> None:
+    (first, of_first), (second, of_second) = await site.store(), await site.store()
+    second.sharing.publish(b"[2]")
+    await until(lambda: of_first.rosters.get(second.sharing.id) == b"[2]" and of_second.missed >= 2)
+    missed = of_second.missed
+    await site.execute("DELETE FROM servers WHERE id = %s", second.sharing.id)
+
+    await until(lambda: of_second.missed > missed)
+    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
+    assert (await second.decide(*answering(create("p")))).status == 200
+    assert first.sharing.has_others
+
+
+async def test_the_first_one_begins_alone_and_the_others_after_it(site: Site) -> None:
+    first, _ = site.start()
+    async with first.beginning() as is_first:
+        second, _ = site.start()
+        assert is_first
+        await asyncio.sleep(1)
+        assert second.sharing.trouble
+    async with second.beginning() as is_first:
+        assert not is_first
+
+
+async def test_one_that_takes_the_place_of_a_dead_one_is_the_first_and_inherits_nothing(site: Site) -> None:
+    first, _ = await site.store()
+    await site.execute("UPDATE servers SET backend = 0, roster = '[1]'")
+    first.sharing.stop()
+    second, notes = site.start()
+    async with second.beginning() as is_first:
+        assert is_first
+    assert notes.inherited == []
+
+
+async def test_one_that_finds_a_newer_schema_ends(site: Site) -> None:
+    store, _ = await site.store()
+    await site.execute("INSERT INTO schema_version (version) VALUES (99)")
 
     async with asyncio.timeout(PATIENCE_S):
-        assert await bench.store.lost == "another server has taken this database over"
-    assert not answer.done()
-    async with await connect_async(own_postgres_url) as other:
-        assert await (await other.execute("SELECT id FROM promises")).fetchall() == []
+        assert "schema version 99" in await store.lost
+
+
+async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:
+    """With all that waits for it; the rest is done."""
+    store, _ = await site.store()
+    for id in ("a", "b"):
+        promise = msgspec.structs.replace(create(id), timeout_at=store.now() + 60_000)
+        assert (await store.decide(*answering(promise))).status == 200
+    later = store.now() + 120_000
+    async with await connect_async(site.url) as other, other.transaction():
+        await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
+        due = kernel.due(RULES, at=later)
+        assert (await store.decide(*due)).data
+        assert not (await store.decide(*due)).data
+        states = await site.execute("SELECT id, state FROM promises ORDER BY id")
+    assert states == [("a", "pending"), ("b", "rejected_timedout")]
+    assert (await store.decide(*due)).data
 
 
 async def test_ten_servers_make_the_schema_at_once(own_postgres_url: str) -> None:
@@ -355,4 +508,4 @@ async def test_ten_servers_make_the_schema_at_once(own_postgres_url: str) -> Non
     await asyncio.gather(*[make() for _ in range(10)])
 
     async with await connect_async(own_postgres_url) as connection:
-        assert await (await connection.execute("SELECT version FROM schema_version")).fetchall() == [(1,)]
+        assert await (await connection.execute("SELECT version FROM schema_version")).fetchall() == [(1,), (2,)]

@@ -184,8 +184,9 @@ def test_a_database_that_a_server_works_on_is_left_alone(file: Location, databas
     with opened(file) as store:
         fill(store)
 
+    make_schema(database.where)
     with connect(database.where) as server:
-        server.execute(sql.TRY_TO_BE_THE_ONE.encode())
+        server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
         with pytest.raises(CannotCopy, match="a server is at work"):
             move(file, database)
 

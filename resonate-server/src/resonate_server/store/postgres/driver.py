@@ -75,9 +75,22 @@ def _set_up(connection: Connection[Any] | AsyncConnection[Any]) -> None:
     _adapt(connection.adapters)
 
 
-def _parameters() -> dict[str, Any]:
+def name_of(server: int) -> str:
+    """By which the database knows its connections."""
+    return f"resonate-server {server:x}"
+
+
+def _parameters(name: str) -> dict[str, Any]:
     options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
-    return {"autocommit": True, "connect_timeout": CONNECT_S, "options": options, "application_name": "resonate-server"}
+    return {
+        "autocommit": True,
+        "connect_timeout": CONNECT_S,
+        "options": options,
+        "application_name": name,
+        "keepalives_idle": 2,  # to notice that the database was cut off
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+    }
 
 
 def check_url(url: str) -> None:
@@ -88,16 +101,16 @@ def check_url(url: str) -> None:
         raise ValueError("not an address of a database; postgresql://user@host:5432/database is one") from None
 
 
-def connect(url: str) -> Connection[Row]:
+def connect(url: str, name: str = "resonate-server") -> Connection[Row]:
     """Raises :class:`psycopg.Error`."""
-    connection = Connection.connect(url, **_parameters())
+    connection = Connection.connect(url, **_parameters(name))
     _set_up(connection)
     return connection
 
 
-async def connect_async(url: str) -> AsyncConnection[Row]:
+async def connect_async(url: str, name: str = "resonate-server") -> AsyncConnection[Row]:
     """Raises :class:`psycopg.Error`."""
-    connection = await AsyncConnection.connect(url, **_parameters())
+    connection = await AsyncConnection.connect(url, **_parameters(name))
     _set_up(connection)
     return connection
 
@@ -107,12 +120,12 @@ async def _configure(connection: ServingConnection) -> None:
     await connection.execute(NEW_ENDING.encode(), (connection.key,))
 
 
-def async_pool(url: str, size: int) -> AsyncConnectionPool[ServingConnection]:
+def async_pool(url: str, size: int, name: str) -> AsyncConnectionPool[ServingConnection]:
     """To be opened."""
     return AsyncConnectionPool(
         url,
         connection_class=ServingConnection,
-        kwargs=_parameters(),
+        kwargs=_parameters(name),
         min_size=1,
         max_size=size,
         open=False,
@@ -121,11 +134,11 @@ def async_pool(url: str, size: int) -> AsyncConnectionPool[ServingConnection]:
     )
 
 
-def thread_pool(url: str, size: int) -> ConnectionPool[Connection[Row]]:
+def thread_pool(url: str, size: int, name: str) -> ConnectionPool[Connection[Row]]:
     """To be opened."""
     return ConnectionPool(
         url,
-        kwargs=_parameters(),
+        kwargs=_parameters(name),
         min_size=0,
         max_size=size,
         open=False,

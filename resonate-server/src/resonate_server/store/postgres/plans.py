@@ -59,6 +59,10 @@ MAX_BYTES = 2**30
 """No payload has as many."""
 
 
+SKEW_MS = 1_000
+"""By so much the clocks of two servers may differ, which ask the same one for the time."""
+
+
 class OutOfOrder(Exception):
     """Locks are taken in the order of ids: begin anew, with all of ``ids`` locked at once."""
 
@@ -93,6 +97,8 @@ class LockedRows:
         self._links: Found = {}
         """Who waits for the promise that is to be settled: read ahead."""
         self.locked: set[str] = set()
+        self._latest = 0
+        """When the youngest of the promises was created or settled (ms)."""
 
     def exists(self, id: str) -> bool:
         """As far as it was read."""
@@ -107,7 +113,7 @@ class LockedRows:
         """See :meth:`resonate_server.store.Store.decide`; ``clock`` tells the time in ms, which counts as of when the
         rows are locked. Raises :class:`OutOfOrder` and :class:`Large`."""
         loaded = Rows()
-        now = clock() if rule.at is None else rule.at
+        now = self._time(rule, clock)
         asked: Footprint | LinkFootprint | Decision = footprint
         while not isinstance(asked, Decision):
             if isinstance(asked, Footprint):
@@ -115,9 +121,16 @@ class LockedRows:
             else:
                 yield from self.load_links(loaded, asked)
             loaded.asked.append(asked)
-            now = clock() if rule.at is None else rule.at
+            now = self._time(rule, clock)
             asked = rule.decide(loaded, now)
         return Decided(now, loaded, asked, rule.request)
+
+    def _time(self, rule: Rule, clock: Callable[[], int]) -> int:
+        """Another server's clock may be ahead of ours by a little: no row is of the future."""
+        if rule.at is not None:
+            return rule.at
+        now = clock()
+        return self._latest if now < self._latest <= now + SKEW_MS else now
 
     def load(self, loaded: Rows, footprint: Footprint, now: int) -> Plan[None]:
         """Add what ``footprint`` names to ``loaded``."""
@@ -162,19 +175,30 @@ class LockedRows:
 
     def due(self, now: int, limit: int) -> Plan[Due]:
         """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
-        settlements that are still spreading."""
-        schedules = sql.LOCK_DUE_SCHEDULES if self._is_locking else sql.DUE_SCHEDULES
+        settlements that are still spreading.
+
+        Only what no other transaction has: several servers divide it among themselves. Of what is locked together,
+        everything was there before.
+        """
+        takes = self._is_locking and not self._together
+        schedules = sql.TAKE_DUE_SCHEDULES if self._is_locking else sql.DUE_SCHEDULES
         found = yield {
             "schedules": Ask(schedules, (now, limit)),
-            "promises": Ask(sql.DUE_PROMISES, (now, limit)),
-            "tasks": Ask(sql.DUE_TASKS, (now, limit)),
-            "spreading": Ask(sql.GET_SPREADING, (limit,)),
+            "promises": Ask(sql.TAKE_DUE_PROMISES if takes else sql.DUE_PROMISES, (now, limit)),
+            "tasks": Ask(sql.TAKE_DUE_TASKS if takes else sql.DUE_TASKS, (now, limit)),
+            "spreading": Ask(sql.TAKE_SPREADING if takes else sql.GET_SPREADING, (limit,)),
         }
+        promises, tasks, spreading = (
+            [row for row in found[kind] if not self._together or row[0] in self._together]
+            for kind in ("promises", "tasks", "spreading")
+        )
+        if takes:
+            self.locked.update(id for id, *_ in (*promises, *tasks, *spreading))
         return Due(
-            promises=tuple(id for (id,) in found["promises"]),
-            tasks=tuple(id for (id,) in found["tasks"]),
+            promises=tuple(id for (id,) in promises),
+            tasks=tuple(id for (id,) in tasks),
             schedules=tuple(sorted(map(rows.schedule, found["schedules"]), key=_next_run)),
-            spreading=tuple(Spreading(promise_id=id, after=after) for id, after in found["spreading"]),
+            spreading=tuple(Spreading(promise_id=id, after=after) for id, after in spreading),
         )
 
     # --- pairs ------------------------------------------------------------------------------------------------------
@@ -211,7 +235,10 @@ class LockedRows:
         found = yield asked
         self.locked.update(id for (id,) in found.get("locked", ()))
         self._pairs |= dict.fromkeys(wanted)
-        self._pairs |= {pair.promise.id: pair for pair in map(_pair, found.get("pairs", ())) if self._is_ours(pair)}
+        for pair in map(_pair, found.get("pairs", ())):
+            if self._is_ours(pair):
+                self._pairs[pair.promise.id] = pair
+                self._latest = max(self._latest, pair.promise.settled_at or pair.promise.created_at)
         if settles is not None:
             self._links = {settles: [], **found}
         return found
@@ -353,13 +380,11 @@ def drop_settled_trees(before: int, limit: int, after: SettledRoot = FIRST) -> P
     settled_at, id = after
     query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
     found = (yield {"roots": Ask(sql.SETTLED_ROOTS, query)})["roots"]
-    roots = {"roots": [id for _, id, may_go in found if may_go]}
-    links = {number: Ask(statement, roots) for number, statement in enumerate(sql.DROP_LINKS_OF_TREES)}
-    dropped = yield {
-        **links,
-        "tasks": Ask(sql.DROP_TASKS_OF_TREES, roots),
-        "promises": Ask(sql.DROP_PROMISES_OF_TREES, roots),
-    }
+    query["roots"] = [id for _, id, may_go in found if may_go]
+    gone = yield {"locked": Ask(sql.LOCK_TREES, query), "promises": Ask(sql.DROP_PROMISES_OF_TREES, query)}
+    ids = {"ids": [id for (id,) in gone["promises"]]}
+    links = {number: Ask(statement, ids) for number, statement in enumerate(sql.DROP_LINKS)}
+    dropped = yield {**links, "tasks": Ask(sql.DROP_TASKS, ids)}
     return Dropped(tasks=len(dropped["tasks"]), last=found[-1][:2] if len(found) == limit else None)
 
 

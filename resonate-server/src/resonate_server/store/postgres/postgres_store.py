@@ -3,7 +3,8 @@
 Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing,
 and is asked again as long as somebody waits for it; of those on the same rows, what was committed first is told first.
 
-What must see all that was decided so far, and nothing that is told later, is done alone: reads, and deleting.
+What must see all that was decided so far, and nothing that is told later, is done alone: reads, and deleting. That goes
+for this server; of what others decide meanwhile, they tell.
 """
 
 import asyncio
@@ -34,10 +35,10 @@ from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.postgres import plans, sql
 from resonate_server.store.postgres.database_clock import DatabaseClock
-from resonate_server.store.postgres.driver import async_pool, connect_async, thread_pool
+from resonate_server.store.postgres.driver import async_pool, connect_async, name_of, thread_pool
+from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Large, LockedRows, OutOfOrder, Plan
-from resonate_server.store.postgres.primacy import Primacy, told
-from resonate_server.store.postgres.transaction import Deposed, Transaction
+from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.turns import Order, Turns
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.under_way import UnderWay
@@ -69,6 +70,9 @@ FORGET_S = 1.0
 """Delivered messages are forgotten this often."""
 
 SWEEP_S = 1.0
+SKIPPED_MS = 100
+"""What is due and could not be had is looked at again so much later: another server is at it, or has died at it."""
+
 NEVER = 2**63
 
 FASTER = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
@@ -116,11 +120,12 @@ class PostgresStore(Store):
         self.outgoing = Outgoing()
         self._url = url
         self._clock = DatabaseClock()
-        self._pool = async_pool(url, pool_size)
-        self._views = thread_pool(url, VIEWS)
         self._threads = ThreadPoolExecutor(VIEWS, "view")
         self._is_open = asyncio.Event()
-        self._primacy = Primacy(url, self._clock, self._lose)
+        self.sharing = Membership(url, self._clock, self._lose, self._wake_at)
+        name = name_of(self.sharing.id)
+        self._pool = async_pool(url, pool_size, name)
+        self._views = thread_pool(url, VIEWS, name)
         self._turns = Turns()
         self._order = Order()
         self._of_many, self._of_time, self._of_large = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
@@ -142,23 +147,33 @@ class PostgresStore(Store):
         self.lost = loop.create_future()
         self._listener = listener
         self._views.open()
-        self._duties = [loop.create_task(duty) for duty in (self._primacy.run(), self._open(), self._forget())]
+        self._duties = [loop.create_task(duty) for duty in (self._open(), self._forget())]
+        self._duties += [loop.create_task(self.sharing.run()), loop.create_task(self.sharing.listen())]
 
     async def _open(self) -> None:
-        """There is a schema once this server holds the database."""
-        await self._primacy.held()
+        """There is a schema once this server has joined the others."""
+        await self.sharing.joined()
         await self._pool.open()
         self._is_open.set()
 
+    @asynccontextmanager
+    async def beginning(self) -> AsyncIterator[bool]:
+        await self._at_work()
+        yield self.sharing.is_first
+        self.sharing.begun()
+
     async def close(self) -> None:
         self._stopping = True
-        if self._under_way and not self._primacy.trouble:
+        is_at_work = not self.sharing.trouble
+        if self._under_way and is_at_work:
             await asyncio.wait(self._under_way, timeout=GRACE_S)
-        self._primacy.stop()
+        self.sharing.stop()
         self.outgoing.stop()
         for task in (*self._under_way, *self._duties):
             task.cancel()
         await asyncio.gather(*self._under_way, *self._duties, return_exceptions=True)
+        if is_at_work:
+            await self.sharing.leave()
         await self._pool.close(timeout=1)
         self._threads.shutdown()
         self._views.close(timeout=1)
@@ -208,7 +223,7 @@ class PostgresStore(Store):
         def plan() -> Plan[None]:
             yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
 
-        if not self._refusal():  # Else whoever is at work does it.
+        if not self._refusal():  # It comes again.
             await self._under_way.begin(self._alone(plan))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
@@ -229,8 +244,8 @@ class PostgresStore(Store):
         return self._clock()
 
     async def trouble(self) -> str:
-        if self._primacy.trouble:
-            return self._primacy.trouble
+        if self.sharing.trouble:
+            return self.sharing.trouble
         try:
             await self._is_open.wait()
             async with self._pool.connection(timeout=CONNECTION_S) as connection:
@@ -253,11 +268,11 @@ class PostgresStore(Store):
     # --- questions --------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> str:
-        """Why clients are sent away: this server has not been at work yet, or is not any more."""
-        return STOPS if self._stopping else "" if self._primacy.epoch else self._primacy.trouble
+        """Why clients are sent away: this server has not been at work yet, or stops."""
+        return STOPS if self._stopping else "" if self.sharing.has_joined else self.sharing.trouble
 
     def _give_up(self, inquiry: Inquiry) -> None:
-        trouble = self._primacy.trouble or self._health.trouble or "the database is too slow"
+        trouble = self.sharing.trouble or self._health.trouble or "the database is too slow"
         inquiry.tell(Answer(status=503, data=f"this was given up, and may be tried again: {trouble}"))
 
     async def _answer(self, inquiry: Inquiry) -> None:
@@ -304,8 +319,6 @@ class PostgresStore(Store):
             except FASTER as error:
                 logger.debug("asked again: %s", error)
                 await asyncio.sleep(random.random() * PAUSE_S)
-            except Deposed:
-                self._primacy.is_over()
             except TOO_LONG:
                 inquiry.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
             except AWAY as error:
@@ -314,12 +327,12 @@ class PostgresStore(Store):
 
     async def _at_work(self) -> None:
         """Raises :class:`ReadFailed` if that will not be any more."""
-        await self._primacy.held()
+        await self.sharing.joined()
         await self._is_open.wait()
 
     def _fail(self, error: Exception) -> None:
         self._health.failed(StoreFailed(told(error)))
-        self._primacy.doubt()
+        self.sharing.doubt()
 
     async def _attempt(self, inquiry: Inquiry, together: frozenset[str]) -> None:
         async with self._transaction() as transaction:
@@ -363,7 +376,8 @@ class PostgresStore(Store):
             found = await transaction.ask(asked) if asked else {}
         self._wake_at(_first_due(decision.changes))
         for (next_due,) in found.get("next due", ()):
-            self._wake_at(NEVER if next_due is None else next_due)
+            others_have_it = self._clock() + SKIPPED_MS if not is_change else 0
+            self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
         return is_change
 
     async def _commit(self, transaction: Transaction, asked: plans.Round) -> plans.Found:
@@ -425,7 +439,7 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         async with self._pool.connection(timeout=CONNECTION_S) as connection:
-            transaction = Transaction(connection, self._primacy.epoch)
+            transaction = Transaction(connection)
             try:
                 yield transaction
             finally:
@@ -448,8 +462,6 @@ class PostgresStore(Store):
                     return result
             except FASTER as error:
                 logger.debug("asked again: %s", error)
-            except Deposed:
-                self._primacy.is_over()
             except (psycopg.Error, OSError) as error:
                 self._fail(error)
                 raise ReadFailed(told(error)) from error
@@ -490,14 +502,11 @@ class PostgresStore(Store):
                 await self._at_work()
                 return await self._look(query)
         except TimeoutError:
-            raise ReadFailed(self._primacy.trouble or "the database is too slow") from None
+            raise ReadFailed(self.sharing.trouble or "the database is too slow") from None
 
     async def _look[T](self, query: Callable[[View], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query)
-        except Deposed:
-            self._primacy.is_over()
-            raise ReadFailed(self._primacy.trouble) from None
         except AWAY as error:
             self._fail(error)
             raise ReadFailed(told(error)) from error
@@ -507,8 +516,6 @@ class PostgresStore(Store):
         with self._views.connection(timeout=CONNECTION_S) as connection:
             connection.execute(sql.LOOK)
             try:
-                if connection.execute(sql.GET_EPOCH.encode()).fetchall() != [(self._primacy.epoch,)]:
-                    raise Deposed
                 return query(PostgresView(connection))
             finally:
                 with suppress(psycopg.Error):

@@ -24,14 +24,19 @@ async def migrate(connection: AsyncConnection[Row]) -> None:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (sql.SCHEMA_LOCK,))
         version = await _version(connection)
-        if version > len(MIGRATIONS):
-            raise DatabaseUnusable(
-                f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
-            )
+        check_version(version)
         for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
             await connection.execute(migration.encode(), prepare=False)
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
             logger.info("the database's schema has version %s now", number)
+
+
+def check_version(version: int) -> None:
+    """Raises :class:`DatabaseUnusable`: a newer server has changed what this one would write."""
+    if version > len(MIGRATIONS):
+        raise DatabaseUnusable(
+            f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
+        )
 
 
 async def _version(connection: AsyncConnection[Row]) -> int:

@@ -5,10 +5,8 @@ from collections.abc import Iterable
 SCHEMA_NAME = "resonate"
 """All tables are in there; it is the search path of every connection."""
 
-ONE_SERVER = 0x7265736F6E6174_01
-"""Advisory lock, for a session: who holds it is the one server that works on this database."""
-FENCE = 0x7265736F6E6174_02
-"""Advisory lock, for a transaction: shared by everyone who changes rows, exclusive for who takes over."""
+BEGINNING = 0x7265736F6E6174_01
+"""Advisory lock, for a session: whose holder begins, while those who come after it wait."""
 SCHEMA_LOCK = 0x7265736F6E6174_03
 """Advisory lock, for a transaction: one at a time makes or migrates the schema."""
 
@@ -19,6 +17,9 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+
+# In ms since the epoch, by the clock of the machine that all servers share.
+TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 # The order of ids is that of their code points, whatever the database's own is: COLLATE "C".
 # Payloads beyond about 1 KiB stand apart (TOAST), as they are, so that what is looked up or written again stays small.
@@ -150,29 +151,70 @@ CREATE TABLE endings (
 ) WITH (fillfactor = 10);
 """
 
-MIGRATIONS = (VERSION_1,)
+VERSION_2 = f"""
+-- A server that is at work. backend: the process of the database that serves the connection by which it says so, once a
+-- second (beat_at, in ms since the epoch). roster: who is connected to it, in the servers' own form, for the others;
+-- version: how often that has changed. Nothing of this outlives the database's own processes.
+CREATE UNLOGGED TABLE servers (
+    id      bigint PRIMARY KEY,
+    backend integer NOT NULL,
+    beat_at bigint NOT NULL,
+    version bigint NOT NULL,
+    roster  bytea NOT NULL
+) WITH (fillfactor = 50);
+ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
+-- Ends a server of the former version, which works only by itself; what counted such servers is not needed any more.
+UPDATE server SET epoch = epoch + 1;
+"""
+
+MIGRATIONS = (VERSION_1, VERSION_2)
 """The way from each version to the next one. What stands here is never changed again."""
 
-# --- one server, and its time ---
+# --- servers, and their time ---
 
-# In ms since the epoch, by the clock of the machine that all servers share.
-TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
-TRY_TO_BE_THE_ONE = f"SELECT pg_try_advisory_lock({ONE_SERVER}), {TIME}"
-GET_EPOCH = "SELECT epoch FROM server"
-# Waits for those whose changes may still be committed; whoever comes later sees the new epoch.
-WAIT_FOR_OTHERS = f"SELECT pg_advisory_xact_lock({FENCE})"
-NEXT_EPOCH = f"UPDATE server SET epoch = epoch + 1 RETURNING epoch, time, {TIME}"
-# Nobody waits for it: what is lost of it is at most one beat.
-BEAT = f"UPDATE server SET time = greatest(time, %s) WHERE epoch = %s RETURNING {TIME}"
-ENTER = f"SELECT pg_advisory_xact_lock_shared({FENCE})"
+TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
+HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
+# Where the clock of those who were at work stood, and what it is now.
+STOOD_AT = f"SELECT time, {TIME} FROM server"
+KEEP_TIME = f"UPDATE server SET time = greatest(time, %s) RETURNING {TIME}"
+JOIN = f"""
+INSERT INTO servers (id, backend, beat_at, version, roster) VALUES (%s, pg_backend_pid(), {TIME}, %s, %s)
+ON CONFLICT (id) DO UPDATE SET
+    backend = excluded.backend, beat_at = excluded.beat_at, version = excluded.version, roster = excluded.roster
+"""
+# Finds nothing if somebody has taken it for dead.
+BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
+# The connection of one that was killed ends with it. That of one that is frozen does not: its last beat is too old.
+OTHERS = f"""
+SELECT id, version,
+       beat_at < {TIME} - %(patience)s OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
+FROM servers WHERE id <> %(id)s ORDER BY id
+"""
+GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
+# Of several who notice that it is dead, one is told what it leaves behind.
+BURY = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
+# What it holds locked, others need. If it lives after all, it connects again.
+CUT_OFF = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname = current_database()
+"""
+FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
+LEAVE = "DELETE FROM servers WHERE id = %s"
+CHANNEL = "resonate_servers"
+LISTEN = f"LISTEN {CHANNEL}"
+RING = f"SELECT pg_notify('{CHANNEL}', %s)"
+
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
 RELAXED = "SET LOCAL synchronous_commit = off"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-NEW_ENDING = "INSERT INTO endings (connection, last) VALUES (%s, 0)"
+# No connection lives as long as what is forgotten here.
+NEW_ENDING = f"""
+WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
+INSERT INTO endings (connection, last) VALUES (%s, 0)
+"""
 PUT_ENDING = "UPDATE endings SET last = %s WHERE connection = %s"
 # Waits for a transaction whose connection broke and that goes on without it.
 GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
-FORGET_ENDINGS = "DELETE FROM endings"
 
 # --- reading rows ---
 
@@ -255,14 +297,19 @@ ORDER BY timer_at, id LIMIT %(limit)s
 
 DUE_PROMISES = "SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= %s ORDER BY timer_at, id LIMIT %s"
-DUE_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ANY(ARRAY(
-    SELECT id FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s
-)) ORDER BY id
-"""
-# Before any promise, and in their own order.
-LOCK_DUE_SCHEDULES = f"{DUE_SCHEDULES} FOR UPDATE"
+DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s"
 GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT %s"
+# Whoever comes at the same time takes what is left. As nobody waits here, the order of these locks does not matter.
+TAKE_DUE_PROMISES = f"{DUE_PROMISES} FOR UPDATE SKIP LOCKED"
+TAKE_DUE_TASKS = """
+SELECT t.id FROM tasks AS t JOIN promises AS p ON p.id = t.id
+WHERE t.timer_at IS NOT NULL AND t.timer_at <= %s ORDER BY t.timer_at, t.id LIMIT %s FOR UPDATE OF p SKIP LOCKED
+"""
+TAKE_DUE_SCHEDULES = f"{DUE_SCHEDULES} FOR UPDATE SKIP LOCKED"
+TAKE_SPREADING = """
+SELECT s.promise_id, s.after FROM spreading AS s JOIN promises AS p ON p.id = s.promise_id
+ORDER BY s.turn_at, s.promise_id LIMIT %s FOR UPDATE OF p SKIP LOCKED
+"""
 # What spreads is due at any time.
 NEXT_DUE = """
 SELECT least(
@@ -339,14 +386,18 @@ _TREES = """
 SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
 AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
 """
-# In this order: the promises tell which rows of the other tables belong to the trees.
-DROP_LINKS_OF_TREES = (
-    f"DELETE FROM callbacks WHERE awaited = ANY(ARRAY({_TREES}))",
-    f"DELETE FROM callbacks WHERE awaiter = ANY(ARRAY({_TREES}))",
-    f"DELETE FROM listeners WHERE awaited = ANY(ARRAY({_TREES}))",
+LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) ORDER BY id FOR UPDATE"
+# A child that somebody has made meanwhile stays.
+DROP_PROMISES_OF_TREES = f"""
+DELETE FROM promises WHERE id = ANY(ARRAY({_TREES})) AND NOT armed AND coalesce(settled_at, timeout_at) < %(before)s
+RETURNING id
+"""
+DROP_LINKS = (
+    "DELETE FROM callbacks WHERE awaited = ANY(%(ids)s::text[])",
+    "DELETE FROM callbacks WHERE awaiter = ANY(%(ids)s::text[])",
+    "DELETE FROM listeners WHERE awaited = ANY(%(ids)s::text[])",
 )
-DROP_TASKS_OF_TREES = f"DELETE FROM tasks WHERE id = ANY(ARRAY({_TREES})) RETURNING 1"
-DROP_PROMISES_OF_TREES = f"DELETE FROM promises WHERE id = ANY(ARRAY({_TREES}))"
+DROP_TASKS = "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1"
 
 # --- search ---
 

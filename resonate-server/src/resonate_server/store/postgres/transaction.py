@@ -1,4 +1,4 @@
-"""One transaction of the server that works on the database, on a connection of the event loop."""
+"""One transaction, on a connection of the event loop."""
 
 import itertools
 from contextlib import suppress
@@ -12,35 +12,21 @@ from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
 
 _numbers = itertools.count(1)
 
-_ENTERING: Round = {
-    "begin": Ask(sql.BEGIN),
-    "enter": Ask(sql.ENTER),
-    "epoch": Ask(sql.GET_EPOCH),
-}
-
-
+_ENTERING: Round = {"begin": Ask(sql.BEGIN)}
 _LEAVING: Round = {"relaxed": Ask(sql.RELAXED), "commit": Ask(sql.COMMIT)}
 
 
-class Deposed(Exception):
-    """Another server works on the database."""
-
-
 class Transaction:
-    """Begins with its first round, which tells whether this server, whose epoch is ``epoch``, is still the one.
+    """Begins with its first round. ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed."""
 
-    ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed.
-    """
-
-    def __init__(self, connection: ServingConnection, epoch: int) -> None:
+    def __init__(self, connection: ServingConnection) -> None:
         self._connection = connection
-        self._epoch = epoch
         self._has_begun = False
         self._has_written = False
         self.ending = connection.key, next(_numbers)
 
     async def run[T](self, plan: Plan[T]) -> T:
-        """Raises :class:`Deposed`, and :class:`psycopg.Error`."""
+        """Raises :class:`psycopg.Error`."""
         try:
             asked = next(plan)
             while True:
@@ -73,10 +59,7 @@ class Transaction:
 
     async def ask(self, asked: Round) -> Found:
         """One journey."""
-        if self._has_begun:
-            return await ask_async(self._connection, asked)
-        self._has_begun = True
-        found = await ask_async(self._connection, {**_ENTERING, **asked})
-        if found["epoch"] != [(self._epoch,)]:
-            raise Deposed
-        return found
+        if not self._has_begun:
+            self._has_begun = True
+            asked = {**_ENTERING, **asked}
+        return await ask_async(self._connection, asked)

@@ -9,6 +9,7 @@ from psycopg import Connection, errors
 
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
+from resonate_server.store.postgres.membership import DEAD_MS
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
 from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
@@ -37,9 +38,10 @@ async def _bring_up_to_date(url: str) -> None:
 
 
 def _take(connection: Connection[Row]) -> None:
-    """No server works on it from now on: one that waits goes on waiting, and finds what was copied."""
-    [(is_ours, _)] = connection.execute(sql.TRY_TO_BE_THE_ONE.encode()).fetchall()
-    if not is_ours:
+    """No server works on it from now on: one that starts waits, and finds what was copied."""
+    [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
+    servers = connection.execute(sql.OTHERS.encode(), {"id": 0, "patience": DEAD_MS}).fetchall()
+    if not is_ours or not all(is_dead for _, _, is_dead in servers):
         raise CannotCopy("a server is at work on the database; stop it first")
     connection.execute(sql.NO_LIMITS)
     connection.execute(sql.LOOK_AT_ALL)

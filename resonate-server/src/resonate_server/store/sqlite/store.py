@@ -13,6 +13,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class SQLiteStore(Store):
     """``clock``: that of the server, which goes on where ``database`` says, unless another one is given."""
 
     lost: asyncio.Future[str]
+    sharing = None
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self.database = database
@@ -125,6 +127,10 @@ class SQLiteStore(Store):
         self._listener = listener
         self._thread.start()
         self._running = self._loop.create_task(self._run())
+
+    @asynccontextmanager
+    async def beginning(self) -> AsyncIterator[bool]:
+        yield True
 
     async def close(self) -> None:
         self._stopping = True

@@ -1,0 +1,270 @@
+"""This server among others that share its store: what it publishes, what it does about what they tell, and the rounds
+that it makes in case something was not told."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from resonate_server.delivery import Dispatcher, Hub, Presence
+from resonate_server.delivery.presence import Member
+from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.engine import Engine, ReadFailed
+from resonate_server.kernel.model import Footprint
+from resonate_server.peers import hints
+from resonate_server.peers.hints import (
+    AnyHint,
+    Happened,
+    Heard,
+    LookAgain,
+    Offered,
+    Owed,
+    Present,
+    Silent,
+    WasReset,
+    Withdrawn,
+)
+from resonate_server.peers.rosters import Others, Roster, decode_roster, encode_roster
+from resonate_server.peers.router import Router
+from resonate_server.protocol.messages import Execute, Unblock
+from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.store import View
+from resonate_server.store.sharing import Neighbour, Rosters, Sharing
+from resonate_server.store.under_way import UnderWay
+from resonate_server.watch import Watch, events
+from resonate_server.watch.events import Event
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_AFTER_S = 0.01
+"""Workers that come together are told of together."""
+
+ROUND_S = 1.0
+
+COUNT_S, COUNT_REST = 5.0, 20
+"""Between two counts; and so many times as long as one takes."""
+
+MEMBERS = 20
+"""Workers that one message tells of."""
+
+MAX_EVENT_BYTES = 4_000
+"""Of an event that others are told. What is longer, has long ids."""
+
+MAX_GROUPS = 10_000
+MAX_OWED = 50
+"""Promises that are read at a time."""
+
+
+class Peers(Neighbour):
+    """``router`` is the engine's way out. Used on the event loop."""
+
+    def __init__(self, sharing: Sharing, engine: Engine, hub: Hub, presence: Presence, dispatcher: Dispatcher) -> None:
+        self._sharing = sharing
+        self._engine = engine
+        self._hub = hub
+        self._presence = presence
+        self._dispatcher = dispatcher
+        self._others = Others(sharing.id)
+        self.router = Router(sharing, self._others, hub, dispatcher, self._ring)
+        self._under_way = UnderWay()
+        self._owed: list[Owed] = []
+        """What is to be read."""
+        self._published = Roster()
+        self._is_about_to_publish = False
+        self._watch: Watch | None = None
+        sharing.neighbour = self
+
+    async def run(self) -> None:
+        """Every second, as long as there are others: look for what was not told, and tell who is here."""
+        while True:
+            await asyncio.sleep(ROUND_S)
+            if self._sharing.has_others:
+                self._tell_members()
+                self._hub.heal()
+                with suppress(ReadFailed):  # The store's trouble is told elsewhere.
+                    self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
+
+    async def count(self) -> None:
+        """Once in a while, as long as there are others: how many tasks there are. That takes long if there are many."""
+        while True:
+            began = time.monotonic()
+            if self._sharing.has_others:
+                with suppress(ReadFailed):
+                    await self._engine.count_tasks()
+            await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
+
+    def begin(self, watch: Watch | None) -> None:
+        """Tell others what happens here, and ``watch`` what happens there; after it has begun to observe."""
+        self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
+        self._watch = watch
+        if watch is not None:
+            watch.tell_others(self._happened)
+
+    def members(self) -> list[Member]:
+        """The workers of all servers."""
+        here = self._presence.members()
+        return self._others.with_members(here) if self._sharing.has_others else here
+
+    def workers(self) -> dict[str, int]:
+        """How many are connected to any server, of each group that has any."""
+        here = self._hub.workers()
+        names = {*here, *self._others.groups}
+        return {name: here.get(name, 0) + self._others.workers(name) for name in names}
+
+    # --- what the others see of this server -------------------------------------------------------------------------
+
+    def workers_changed(self) -> None:
+        """Somebody has come or gone."""
+        if not self._is_about_to_publish:
+            self._is_about_to_publish = True
+            asyncio.get_running_loop().call_later(PUBLISHED_AFTER_S, self._publish)
+
+    def _publish(self) -> None:
+        self._is_about_to_publish = False
+        roster = Roster(self._hub.seats(), self._presence.missed())
+        if roster != self._published:
+            self._published = roster
+            self._sharing.publish(encode_roster(roster))
+
+    def _ring(self, hint: AnyHint) -> None:
+        if self._sharing.has_others:
+            self._sharing.ring(hints.encode(hint))
+
+    def _tell_members(self) -> None:
+        members = self._presence.members()
+        for first in range(0, max(len(members), 1), MEMBERS):
+            self._ring(Present(self._sharing.id, members[first : first + MEMBERS], more=bool(first)))
+
+    def _happened(self, event: Event) -> None:
+        if self._sharing.has_others:
+            data = events.for_others(event)
+            if len(data) < MAX_EVENT_BYTES:
+                self._ring(Happened(msgspec.Raw(data)))
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def worker_gone(self, pid: str) -> None:
+        """Here. Only who is connected nowhere is gone."""
+        if self._sharing.has_others:
+            self._under_way.begin(self._look_for(pid))
+        else:
+            self._engine.worker_gone(pid)
+
+    async def _look_for(self, pid: str) -> None:
+        await self._sharing.look()
+        if pid in self._others.pids:
+            self._presence.moved(pid)
+        else:
+            self._engine.worker_gone(pid)
+
+    # --- what the others tell (store.sharing.Neighbour) -------------------------------------------------------------
+
+    def others_are(self, rosters: Rosters) -> None:
+        for pid in self._others.are(rosters):
+            self._presence.moved(pid)
+
+    def inherits(self, roster: bytes) -> None:
+        left = decode_roster(roster)
+        there = self._others.pids
+        for group, pid in (*left.seats, *left.missed):
+            if pid not in there:
+                self._presence.inherit(group, pid)
+        self._dispatcher.refresh()
+
+    def may_have_missed(self) -> None:
+        self._hub.ask_again()
+
+    def heard(self, told: str) -> None:
+        try:
+            rung = hints.decode(told)
+        except msgspec.DecodeError:
+            logger.debug("another server rings in a way that this one does not know")
+            rung = [LookAgain()]
+        for hint in rung:
+            self._take(hint)
+
+    def _take(self, hint: AnyHint) -> None:
+        match hint:
+            case Offered(to=to) if to == self._sharing.id:
+                self._hub.take_in(Execute(hint.task_id, hint.version, hint.target))
+            case Withdrawn(task_id=task_id, version=version):
+                self._dispatcher.withdraw(task_id, version)
+            case Owed(to=to) if to in (None, self._sharing.id):
+                self._is_owed(hint)
+            case Heard(pid=pid):
+                self._dispatcher.heard_from(pid)
+            case Silent(pid=pid):
+                self._dispatcher.fell_silent(pid)
+            case Present(of=of, members=members, more=more):
+                self._others.has_members(of, members, more)
+            case Happened(event=event) if self._watch is not None:
+                with suppress(ValueError):
+                    self._watch.heard_of(events.from_others(event))
+            case WasReset():
+                self._dispatcher.reset()
+            case LookAgain():
+                self.may_have_missed()
+
+    # --- results for those who are connected here -------------------------------------------------------------------
+
+    def _is_owed(self, owed: Owed) -> None:
+        """If it was told to this server alone, and nobody listens here any more, all others are told."""
+        if self._hub.is_listening(owed.listener):
+            self._owed.append(owed)
+            if len(self._owed) == 1:
+                self._under_way.begin(self._pass_on())
+        elif owed.to is not None:
+            self._ring(msgspec.structs.replace(owed, to=None))
+
+    async def _pass_on(self) -> None:
+        while self._owed:
+            portion = self._owed[:MAX_OWED]
+            try:
+                promises = await self._engine.read(_promises([each.promise_id for each in portion]))
+            except ReadFailed:
+                self._owed.clear()
+                self.may_have_missed()  # Which asks until it is answered.
+                return
+            del self._owed[: len(portion)]
+            for owed in portion:
+                promise = promises.get(owed.promise_id)
+                if promise is not None and promise.state is not PromiseState.PENDING:
+                    self._hub.send(Unblock(promise, owed.address))
+
+
+class Announcer(WorkerObserver):
+    """Tells when somebody has come or gone. ``then`` is told of everything."""
+
+    def __init__(self, changed: Callable[[], None], then: WorkerObserver) -> None:
+        self._changed = changed
+        self._then = then
+
+    def worker_connected(self, group: str, pid: str, again: bool) -> None:
+        self._changed()
+        self._then.worker_connected(group, pid, again)
+
+    def worker_left(self, group: str, pid: str, planned: bool) -> None:
+        self._changed()
+        self._then.worker_left(group, pid, planned)
+
+    def worker_gone(self, group: str, pid: str) -> None:
+        self._changed()
+        self._then.worker_gone(group, pid)
+
+    def worker_silent(self, group: str, pid: str) -> None:
+        self._then.worker_silent(group, pid)
+
+    def worker_heard(self, group: str, pid: str) -> None:
+        self._then.worker_heard(group, pid)
+
+
+def _groups_with_tasks(view: View) -> list[str]:
+    return view.groups_with_waiting_tasks(MAX_GROUPS)
+
+
+def _promises(ids: list[str]) -> Callable[[View], dict[str, Promise]]:
+    wanted = Footprint(ids=tuple(ids), shown=tuple(ids))
+    return lambda view: view.load(wanted).promises

@@ -1,0 +1,145 @@
+"""The engine's way out where several servers share a store: to the workers here, or by way of the server that has them.
+
+A message that nobody has heard costs a moment: every second, each server looks in the store for what is queued for its
+groups. Tasks are divided by their ids, so that two servers do not offer the same one; who has nothing else to do takes
+over what another one has not come to for a while, and says so.
+"""
+
+import time
+from collections.abc import Callable
+
+from resonate_server.delivery import Dispatcher, Hub
+from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Silent, WasReset, Withdrawn
+from resonate_server.peers.rosters import Others
+from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.messages import Execute, Message, Unblock
+from resonate_server.store.sharing import Sharing
+
+PATIENCE_S = 1.0
+"""A task that its server has not come to for so long may be taken over by one that has nothing else to do."""
+
+MAX_TAKEN_OVER = 16
+"""Tasks of a group at a time."""
+
+HEARD_EVERY_S = 1.0
+"""That a process was heard of is told at most so often."""
+
+MAX_HEARD = 10_000
+"""Processes of which it is remembered when that was."""
+
+
+class Router:
+    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any."""
+
+    def __init__(
+        self,
+        sharing: Sharing,
+        others: Others,
+        hub: Hub,
+        dispatcher: Dispatcher,
+        ring: Callable[[AnyHint], None],
+    ) -> None:
+        self._sharing = sharing
+        self._others = others
+        self._hub = hub
+        self._dispatcher = dispatcher
+        self._ring = ring
+        self._seen: dict[str, dict[tuple[str, int], float]] = {}
+        """Of each group, since when tasks of others were seen to wait (monotonic seconds)."""
+        self._heard: dict[str, float] = {}
+        self.give = dispatcher.give
+        self.is_at_work = dispatcher.is_at_work
+        self.refresh = dispatcher.refresh
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        hint = self._hint(message) if self._sharing.has_others else None
+        if hint is None:
+            self._dispatcher.send(message)
+        else:
+            self._dispatcher.count(message)
+            self._ring(hint)
+
+    def _hint(self, message: Message) -> AnyHint | None:
+        """What another server is told of it; ``None`` if it is for this one to deliver, or for nobody."""
+        address = parse_address(message.target if isinstance(message, Execute) else message.address)
+        if not isinstance(address, PollAddress):
+            return None
+        return self._offer(message, address) if isinstance(message, Execute) else self._owed(message, address)
+
+    def _offer(self, execute: Execute, address: PollAddress) -> Offered | None:
+        """To the server of the worker that it names; else only if nobody here has room."""
+        is_named_elsewhere = not self._hub.has_seat(address.group, address.id) and self._others.with_member(address)
+        if self._hub.has_room_for(execute) and not is_named_elsewhere:
+            return None
+        to = self._others.owner(execute.task_id, address, self._hub.serves(address))
+        return None if to in (None, self._sharing.id) else Offered(to, execute.task_id, execute.version, execute.target)
+
+    def _owed(self, unblock: Unblock, address: PollAddress) -> Owed | None:
+        """What is for one process alone finds it wherever it is: it may have moved a moment ago."""
+        if self._hub.has_seat(address.group, address.id):
+            return None
+        to = self._others.with_member(address)
+        if to is None and self._hub.is_listening(address):
+            return None
+        to = None if address.exact else to or self._others.with_listener(address)
+        return Owed(unblock.promise.id, unblock.address, to)
+
+    def withdraw(self, task_id: str, version: int) -> None:
+        if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
+            self._ring(Withdrawn(task_id, version))
+
+    def reset(self) -> None:
+        self._dispatcher.reset()
+        self._ring(WasReset())
+
+    # --- processes --------------------------------------------------------------------------------------------------
+
+    def heard_from(self, pid: str) -> None:
+        self._dispatcher.heard_from(pid)
+        if not self._sharing.has_others or self._hub.has_stream_of(pid):
+            return
+        now = time.monotonic()
+        if now - self._heard.get(pid, 0) >= HEARD_EVERY_S:
+            if len(self._heard) == MAX_HEARD:
+                self._heard.clear()
+            self._heard[pid] = now
+            self._ring(Heard(pid))
+
+    def fell_silent(self, pid: str) -> None:
+        self._dispatcher.fell_silent(pid)
+        if self._sharing.has_others and not self._hub.has_stream_of(pid):
+            self._ring(Silent(pid))
+
+    # --- what is queued ---------------------------------------------------------------------------------------------
+
+    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
+        if self._sharing.has_others:
+            messages = self._ours(group, messages)
+        self._dispatcher.refill(group, messages, complete)
+
+    def _ours(self, group: str, executes: list[Execute]) -> list[Execute]:
+        """Those that are for this server to offer; and some that others have not come to."""
+        now, before = time.monotonic(), self._seen.get(group, {})
+        seen: dict[tuple[str, int], float] = {}
+        ours: list[Execute] = []
+        taken_over = 0
+        for execute in executes:
+            if self._is_ours(execute):
+                ours.append(execute)
+                continue
+            key = execute.task_id, execute.version
+            seen[key] = before.get(key, now)
+            if now - seen[key] >= PATIENCE_S and taken_over < MAX_TAKEN_OVER and self._hub.has_room_for(execute):
+                taken_over += 1
+                self._ring(Withdrawn(*key))
+                ours.append(execute)
+        self._seen[group] = seen
+        return ours
+
+    def _is_ours(self, execute: Execute) -> bool:
+        address = parse_address(execute.target)
+        assert isinstance(address, PollAddress)
+        owner = self._others.owner(execute.task_id, address, self._hub.serves(address))
+        return owner in (None, self._sharing.id)

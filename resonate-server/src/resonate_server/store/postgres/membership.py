@@ -1,0 +1,359 @@
+"""Which servers work on a database. Each has a row there, says once a second that it lives, and who is connected to it.
+
+One counts as dead when the connection by which it says so has ended, or when it has been silent for too long. Whoever
+notices that first takes its row away, ends its connections, for what they hold locked, and looks after what it leaves.
+That may be wrong: rows are locked when they are decided on, so it harms nobody, and whoever finds its row gone joins
+again.
+
+What the others must know at once is rung: a notification that may be lost, but not unnoticed. A listener that was away,
+one that has just joined, and all who see another server go are told that they may have missed something.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from resonate_server.store.errors import STOPS, ReadFailed
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.database_clock import DatabaseClock
+from resonate_server.store.postgres.driver import MARK, ask_async, connect_async, name_of
+from resonate_server.store.postgres.plans import Ask, Found, Round
+from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
+from resonate_server.store.rows import Row
+from resonate_server.store.sharing import MAX_RING_BYTES, Alone, Neighbour, Sharing
+
+logger = logging.getLogger(__name__)
+
+NOT_YET = "the database has not answered yet"
+
+PAUSE_S = 0.25
+"""Before the database is tried again."""
+
+BEAT_S = 1.0
+PATIENCE_S = 3.0
+"""A beat that takes longer ends the connection."""
+
+DEAD_MS = 3_000
+"""One that has been silent for so long counts as dead."""
+
+FOREVER_MS = 2**40
+
+KNOWN_S = 2.5 * BEAT_S
+"""So long after it has joined, a server is known to all others."""
+
+MAX_RINGS = 10_000
+"""Messages that wait while the database is away."""
+
+ROSTER_CHANGED, MISSED = "[]", "null"
+"""Notifications of the servers' own: look at who is there; something was not rung."""
+
+
+class Membership(Sharing):
+    """``trouble``: why this server cannot work now, for people; empty if it can, as far as it knows.
+
+    ``lost`` is told why there is nothing to go on with; ``due``, once a second, when something is due next (ms).
+    """
+
+    def __init__(self, url: str, clock: DatabaseClock, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
+        self.trouble = NOT_YET
+        self.id = secrets.randbits(62)
+        self.neighbour: Neighbour = Alone()
+        self.has_joined = False
+        """At some time; then requests are worth waiting for."""
+        self.is_first = False
+        """When it joined, nobody else was at work."""
+        self._url = url
+        self._clock = clock
+        self._lost = lost
+        self._due = due
+        self._others: dict[int, tuple[int, bytes]] = {}
+        """Version and roster of each."""
+        self._roster, self._version, self._is_published = b"[]", 0, True
+        self._rings: list[bytes] = []
+        self._has_lost = False
+        self._waiting: list[asyncio.Future[None]] = []
+        """For the next look at the others."""
+        self._backend = 0
+        self._begun = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+        self._is_doubtful = False
+
+    # --- what is asked ----------------------------------------------------------------------------------------------
+
+    @property
+    def has_others(self) -> bool:
+        return bool(self._others)
+
+    async def joined(self) -> None:
+        """Return once this server is at work. Raises :class:`ReadFailed` if it stops."""
+        while self.trouble and not self._is_stopping:
+            await self._changed.wait()
+        if self._is_stopping:
+            raise ReadFailed(STOPS)
+
+    def doubt(self) -> None:
+        """Something went wrong elsewhere: look at once whether all is well."""
+        self._is_doubtful = True
+        self._wake.set()
+
+    def begun(self) -> None:
+        """Whoever was the first has done what only the first does: others may begin."""
+        self._begun.set()
+        self._wake.set()
+
+    def publish(self, roster: bytes) -> None:
+        self._roster, self._version, self._is_published = roster, self._version + 1, False
+        self._wake.set()
+
+    def ring(self, message: bytes) -> None:
+        if not self._others:
+            return
+        if len(self._rings) == MAX_RINGS:
+            self._rings, self._has_lost = [], True
+        self._rings.append(message)
+        self._wake.set()
+
+    def look(self) -> asyncio.Future[None]:
+        looked = asyncio.get_running_loop().create_future()
+        self._waiting.append(looked)
+        self.doubt()
+        return looked
+
+    def stop(self) -> None:
+        """Nobody need wait any more."""
+        self._is_stopping = True
+        self._changed.set()
+
+    # --- the connection that speaks ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be one of the servers, and be it again, for ever."""
+        while True:
+            try:
+                async with await connect_async(self._url, name_of(self.id)) as connection:
+                    await self._begin(connection)
+                    await self._live(connection)
+            except DatabaseUnusable as error:
+                self._lost(str(error))
+                return
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                self._tell(told(error))
+            except Exception as error:
+                logger.exception("it cannot be told whether this server may work on the database")
+                self._tell(told(error))
+            await asyncio.sleep(PAUSE_S)
+
+    async def listen(self) -> None:
+        """Hear what others ring, and listen again, for ever."""
+        while True:
+            with suppress(psycopg.Error, OSError):
+                await self.joined()
+                async with await connect_async(self._url, name_of(self.id)) as connection:
+                    await connection.execute(sql.LISTEN)
+                    self.neighbour.may_have_missed()
+                    async for each in connection.notifies():
+                        if each.pid != self._backend:
+                            self._hear(each.payload)
+            await asyncio.sleep(PAUSE_S)
+
+    def _hear(self, messages: str) -> None:
+        if messages == ROSTER_CHANGED:
+            self.doubt()
+        elif messages == MISSED:
+            self.neighbour.may_have_missed()
+        else:
+            self.neighbour.heard(messages)
+
+    def _tell(self, trouble: str) -> None:
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        if trouble:
+            self._changed.clear()
+            logger.warning("not at work: %s", trouble)
+        else:
+            self._changed.set()
+            logger.info("at work on the database")
+
+    async def _begin(self, connection: AsyncConnection[Row]) -> None:
+        await migrate(connection)
+        await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
+        self._backend = connection.info.backend_pid
+        if not self.has_joined:
+            await self._wait_for_those_who_begin(connection)
+            [(stood_at, now)] = (await _ask(connection, sql.STOOD_AT))["it"]
+            self._clock.begin(max(stood_at, now))
+        await self._join(connection)
+        if not self.has_joined:
+            self.has_joined, self.is_first = True, not self._others
+            if self.is_first:  # All leases begin anew, so there is nobody to be looked after.
+                await _ask(connection, sql.FORGET_OTHERS, (self.id,))
+            else:
+                self._begun.set()
+        self._tell("")
+
+    async def _wait_for_those_who_begin(self, connection: AsyncConnection[Row]) -> None:
+        while (await _ask(connection, sql.TRY_TO_BEGIN))["it"] == [(False,)]:
+            await self._look(connection)  # One that is frozen is cut off.
+            await asyncio.sleep(PAUSE_S)
+
+    async def _join(self, connection: AsyncConnection[Row]) -> None:
+        """Others see it with their next look, so what they do until then may be missed."""
+        await self._publish(connection)
+        await self._look(connection)
+        asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
+
+    async def _live(self, connection: AsyncConnection[Row]) -> None:
+        next_beat = time.monotonic()
+        is_beginning = True
+        while True:
+            self._wake.clear()
+            async with asyncio.timeout(PATIENCE_S):
+                if is_beginning and self._begun.is_set():
+                    is_beginning = False
+                    await _ask(connection, sql.HAS_BEGUN)
+                if not self._is_published:
+                    await self._publish(connection)
+                if self._rings or self._has_lost:
+                    await self._ring(connection)
+                late = time.monotonic() - next_beat
+                if late >= 0:
+                    next_beat += late + BEAT_S
+                    await self._beat(connection, late)
+                elif self._is_doubtful:
+                    await self._look(connection)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(next_beat - time.monotonic()):
+                    await self._wake.wait()
+
+    async def _publish(self, connection: AsyncConnection[Row]) -> None:
+        self._is_published = True
+        try:
+            me = Ask(sql.JOIN, (self.id, self._version, self._roster))
+            await ask_async(connection, {"me": me, "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
+        except BaseException:
+            self._is_published = False
+            raise
+
+    async def _ring(self, connection: AsyncConnection[Row]) -> None:
+        """If it cannot be told whether they have heard it, they hear that."""
+        rings, self._rings = self._rings, []
+        texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
+        try:
+            await ask_async(connection, dict(enumerate(Ask(sql.RING, (text,)) for text in texts)))
+            self._has_lost = False
+        except BaseException:
+            self._has_lost = True
+            raise
+
+    async def _beat(self, connection: AsyncConnection[Row], late_s: float) -> None:
+        """``late_s``: by how much it is late itself. Whoever is judges nobody else."""
+        began = time.monotonic()
+        found = await ask_async(
+            connection,
+            {
+                "alive": Ask(sql.BEAT, (self.id,)),
+                "time": Ask(sql.KEEP_TIME, (self._clock(),)),
+                "due": Ask(sql.NEXT_DUE),
+                "version": Ask(sql.GET_VERSION),
+            },
+        )
+        [(now,)], [(due,)], [(version,)] = found["time"], found["due"], found["version"]
+        check_version(version)
+        self._clock.measured(now, int((time.monotonic() - began) * 1_000))
+        if due is not None:
+            self._due(due)
+        if not found["alive"]:
+            logger.warning("another server took this one for dead")
+            await self._join(connection)
+        await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
+
+    async def _look(self, connection: AsyncConnection[Row], patience_ms: int = DEAD_MS) -> None:
+        """At who else is there. Whoever has been silent for ``patience_ms`` counts as dead."""
+        self._is_doubtful = False
+        waiting, self._waiting = self._waiting, []
+        try:
+            await self._look_at_others(connection, patience_ms)
+        except BaseException:
+            self._waiting += waiting
+            raise
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+
+    async def _look_at_others(self, connection: AsyncConnection[Row], patience_ms: int) -> None:
+        query = {"id": self.id, "patience": patience_ms}
+        seen = (await _ask(connection, sql.OTHERS, query))["it"]
+        dead = [id for id, _, is_dead in seen if is_dead]
+        versions = {id: version for id, version, is_dead in seen if not is_dead}
+        news = [id for id, version in versions.items() if id not in self._others or self._others[id][0] != version]
+        asked: Round = {}
+        if news:
+            asked["rosters"] = Ask(sql.GET_ROSTERS, (news,))
+        if dead and (self.has_joined or not versions):
+            asked["buried"] = Ask(sql.BURY, (dead,))
+            asked["cut off"] = Ask(sql.CUT_OFF, ([name_of(id) for id in dead],))
+        found = await ask_async(connection, asked) if asked else {}
+        self._see(versions, dict(found.get("rosters", ())), dict(found.get("buried", ())))
+
+    def _see(self, versions: dict[int, int], rosters: dict[int, bytes], buried: dict[int, bytes]) -> None:
+        before = self._others
+        self._others = {
+            id: (version, rosters.get(id) or before[id][1])
+            for id, version in versions.items()
+            if id in rosters or id in before
+        }
+        if self._others != before:
+            self.neighbour.others_are({id: roster for id, (_, roster) in self._others.items()})
+        if before.keys() - self._others.keys():
+            self.neighbour.may_have_missed()
+        for id, roster in buried.items():
+            logger.warning("server %x is dead", id)
+            if self.has_joined:
+                self.neighbour.inherits(roster)
+
+    async def leave(self) -> None:
+        """In order: nobody looks after what it leaves."""
+        with suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_S), await connect_async(self._url, name_of(self.id)) as connection:
+                await ask_async(
+                    connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": Ask(sql.RING, (ROSTER_CHANGED,))}
+                )
+
+
+def told(error: BaseException) -> str:
+    """For people, in one line."""
+    text = " ".join(str(error).split())
+    return f"the database does not answer: {text or type(error).__name__}"
+
+
+def _packed(messages: list[bytes]) -> Iterator[str]:
+    """JSON arrays of as many as one notification holds."""
+    portion: list[bytes] = []
+    size = 0
+    for message in messages:
+        if portion and size + len(message) + 1 > MAX_RING_BYTES:
+            yield _text(portion)
+            portion, size = [], 0
+        portion.append(message)
+        size += len(message) + 1
+    if portion:
+        yield _text(portion)
+
+
+def _text(messages: list[bytes]) -> str:
+    """The character by which texts with NUL are marked is written as JSON can write it."""
+    return (b"[" + b",".join(messages) + b"]").decode().replace(MARK, f"\\u{ord(MARK):04x}")
+
+
+async def _ask(connection: AsyncConnection[Row], statement: str, parameters: Any = ()) -> Found:
+    return await ask_async(connection, {"it": Ask(statement, parameters)})

@@ -1,0 +1,253 @@
+"""Three servers at work on one database: whichever is asked, the one that has the worker's stream tells it."""
+
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from harness.basics import free_port, wait_until
+from harness.postgres import PostgresServer
+from harness.server import Client, ServerProcess
+from harness.stream import Stream
+
+GRACE_S = 1.5
+LEASE_MS = 60_000
+WINDOW = 64
+
+Connect = Callable[[ServerProcess, str, str], Stream]
+
+
+@pytest.fixture(scope="module")
+def database(postgres: PostgresServer) -> str:
+    return postgres.create("many_servers")
+
+
+@pytest.fixture(scope="module")
+def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+    folder = tmp_path_factory.mktemp("servers")
+    settings: dict[str, Any] = {
+        "RESONATE_STORAGE__TYPE": "postgres",
+        "RESONATE_STORAGE__POSTGRES__URL": database,
+        "RESONATE_STORAGE__POSTGRES__POOL_SIZE": "4",
+        "RESONATE_TASKS__WORKER_GRACE": str(int(GRACE_S * 1_000)),
+        "RESONATE_DEBUG": "true",
+    }
+    processes = [
+        ServerProcess(
+            folder / f"server-{number}.log", None, RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()), **settings
+        )
+        for number in range(3)
+    ]
+    for process in processes:
+        process.launch()
+    for process in processes:
+        wait_until(process.is_ready, "the servers are ready")
+    yield processes
+    for process in processes:
+        process.stop()
+
+
+@pytest.fixture
+def clients(servers: list[ServerProcess]) -> list[Client]:
+    return [server.client() for server in servers]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Open streams that are closed after the test."""
+    opened: list[Stream] = []
+
+    def open_stream(server: ServerProcess, group: str, id: str) -> Stream:
+        opened.append(Stream(server.port, group, id))
+        return opened[-1]
+
+    yield open_stream
+    for stream in opened:
+        stream.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a group, and of what belongs to it."""
+    return f"m-{uuid.uuid4().hex[:8]}"
+
+
+def offered(stream: Stream) -> tuple[str, int]:
+    task = stream.message()["data"]["task"]
+    return task["id"], task["version"]
+
+
+def acquire(client: Client, id: str, version: int, pid: str) -> Any:
+    return client.call("task.acquire", id=id, version=version, pid=pid, ttl=LEASE_MS)
+
+
+def test_a_task_finds_the_worker_that_is_connected_to_another_server(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    worker = connect(servers[1], name, f"{name}-w")
+
+    for number in range(20):
+        clients[0].create(f"{name}.{number}", target=f"poll://any@{name}")
+        assert offered(worker) == (f"{name}.{number}", 0)
+        assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
+
+
+def test_a_task_for_one_process_finds_it(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    connect(servers[0], name, "other")
+    named = connect(servers[1], name, "named")
+    clients[0].create(name, target=f"poll://uni@{name}/named")
+
+    assert offered(named) == (name, 0)
+
+
+def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    clients[0].create(name, target=f"poll://any@{name}")
+
+    assert offered(connect(servers[2], name, f"{name}-w")) == (name, 0)
+
+
+@pytest.mark.parametrize("kind", ["uni", "any"])
+def test_a_result_finds_the_listener_that_is_connected_to_another_server(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str
+) -> None:
+    listener = connect(servers[2], name, "caller")
+
+    for number in range(20):
+        id = f"{name}.{number}"
+        clients[0].create(id)
+        clients[1].call("promise.register_listener", awaited=id, address=f"poll://{kind}@{name}/caller")
+        clients[0].call("promise.settle", id=id, state="resolved", value={"data": id})
+        message = listener.message()
+        assert (message["kind"], message["data"]["promise"]["id"]) == ("unblock", id)
+        assert message["data"]["promise"]["value"] == {"data": id}
+
+
+def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_has_places(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    """If this takes long, some are offered twice."""
+    worker = connect(servers[1], name, f"{name}-w")
+    for number in range(2 * WINDOW):
+        clients[1].create(f"{name}.{number}", target=f"poll://any@{name}")
+    claimed = 0
+    while claimed < 2 * WINDOW:
+        claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
+
+
+def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    first = connect(servers[0], name, f"{name}-w")
+    clients[0].create(name, target=f"poll://any@{name}")
+    assert acquire(clients[0], *offered(first), f"{name}-w").status == 200
+    first.close()
+    connect(servers[1], name, f"{name}-w")
+
+    assert connect(servers[2], name, "other").nothing(2 * GRACE_S)
+    assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
+
+
+def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_another_server_s(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    first = connect(servers[0], name, f"{name}-w")
+    clients[1].create(name, target=f"poll://any@{name}")
+    assert acquire(clients[1], *offered(first), f"{name}-w").status == 200
+    other = connect(servers[2], name, "other")
+    first.close()
+
+    assert offered(other) == (name, 1)
+
+
+def test_every_server_tells_of_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
+    for number, server in enumerate(servers):
+        connect(server, name, f"{name}-{number}")
+
+    for server in servers:
+        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three")  # type: ignore[misc]
+
+
+def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, database: str
+) -> None:
+    """The database ends all connections that listen, again and again."""
+    worker = connect(servers[1], name, f"{name}-w")
+    listener = connect(servers[2], f"{name}-callers", "caller")
+    with psycopg.connect(database, autocommit=True) as connection:
+        for number in range(15):
+            id = f"{name}.{number}"
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            )
+            clients[0].create(id, target=f"poll://any@{name}")
+            clients[0].call("promise.register_listener", awaited=id, address=f"poll://uni@{name}-callers/caller")
+            while offered(worker) != (id, 0):
+                pass  # Offered twice.
+            assert acquire(clients[0], id, 0, f"{name}-w").status == 200
+            settle = {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}
+            assert clients[0].call("task.fulfill", id=id, version=1, action=settle).status == 200
+            while listener.message()["data"]["promise"]["id"] != id:
+                pass  # Told twice.
+
+
+def test_what_is_due_is_done_once(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    """100 sleeps, made by all three servers, which look for what is due all the time."""
+    listener = connect(servers[0], name, "caller")
+    before = total(servers, "resonate_promise_settlement_seconds_count")
+    born_pending, waiting = 0, set()
+    deadline = int(time.time() * 1_000) + 2_000
+    for number in range(100):
+        id, client = f"{name}.{number}", clients[number % 3]
+        created = client.create(id, timeout_at=deadline + 20 * number, timer="true")
+        born_pending += created.data["promise"]["state"] == "pending"
+        listens = client.call("promise.register_listener", awaited=id, address=f"poll://uni@{name}/caller")
+        if listens.data["promise"]["state"] == "pending":
+            waiting.add(id)
+
+    assert {listener.message()["data"]["promise"]["id"] for _ in waiting} == waiting
+    assert listener.nothing()
+    assert total(servers, "resonate_promise_settlement_seconds_count") == before + born_pending
+
+
+def test_a_schedule_fires_once(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
+    before = total(servers, "resonate_schedule_promises_total")
+    for number in range(9):
+        schedule = {"cron": "* * * * * *", "promiseId": "{{.id}}-{{.timestamp}}", "promiseTimeout": 60_000}
+        assert clients[number % 3].call("schedule.create", id=f"{name}.{number}", **schedule).status == 200
+    wait_until(lambda: len(runs(clients[0], name)) >= 30, "they fire")
+    for number in range(9):
+        assert clients[0].call("schedule.delete", id=f"{name}.{number}").status == 200
+
+    assert total(servers, "resonate_schedule_promises_total") - before == len(runs(clients[0], name))
+
+
+def runs(client: Client, name: str) -> list[str]:
+    found = client.call("promise.search", tags={}, limit=1_000).data["promises"]
+    return [promise["id"] for promise in found if promise["tags"].get("resonate:schedule", "").startswith(name)]
+
+
+def figures(server: ServerProcess) -> dict[str, float]:
+    """Of ``GET /metrics``, by name and labels."""
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{server.env['RESONATE_OBSERVABILITY__METRICS_PORT']}/metrics"
+    ) as text:
+        lines = text.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def workers(server: ServerProcess, group: str) -> float | None:
+    return figures(server).get(f'resonate_connected_workers{{group="{group}"}}')
+
+
+def total(servers: list[ServerProcess], name: str) -> float:
+    return sum(figures(server)[name] for server in servers)

@@ -1,0 +1,115 @@
+"""Servers that share a store, in one process: real hubs and presences, a bus that delivers when it is told to, and no
+engine. No assertions in here."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from unit.hubs import Scene
+
+from resonate_server.delivery import Dispatcher, Push
+from resonate_server.engine import Engine
+from resonate_server.metrics import Metrics
+from resonate_server.peers import Peers
+from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.records import Promise
+from resonate_server.store.sharing import Alone, Neighbour, Sharing
+
+
+class Bus:
+    """What is rung waits until somebody calls :meth:`deliver`."""
+
+    def __init__(self) -> None:
+        self.members: dict[int, Member] = {}
+        self.rung: list[tuple[int, bytes]] = []
+
+    def deliver(self) -> None:
+        rung, self.rung = self.rung, []
+        for sender, message in rung:
+            for member in self.members.values():
+                if member.id != sender:
+                    member.neighbour.heard(f"[{message.decode()}]")
+
+    def introduce(self) -> None:
+        """Everybody learns what everybody has published."""
+        for member in self.members.values():
+            member.neighbour.others_are({id: each.roster for id, each in self.members.items() if id != member.id})
+
+
+class Member(Sharing):
+    def __init__(self, bus: Bus, id: int) -> None:
+        self.id = id
+        self.neighbour: Neighbour = Alone()
+        self.roster = b"[]"
+        self._bus = bus
+        bus.members[id] = self
+
+    @property
+    def has_others(self) -> bool:
+        return len(self._bus.members) > 1
+
+    def publish(self, roster: bytes) -> None:
+        self.roster = roster
+        self._bus.introduce()
+
+    def ring(self, message: bytes) -> None:
+        self._bus.rung.append((self.id, message))
+
+    def look(self) -> asyncio.Future[None]:
+        self._bus.introduce()
+        looked = asyncio.get_running_loop().create_future()
+        looked.set_result(None)
+        return looked
+
+
+class Nobody:
+    """Instead of an engine and of push."""
+
+    def __init__(self) -> None:
+        self.gone: list[str] = []
+        self.promises: dict[str, Promise] = {}
+
+    async def read(self, query: Callable[[Any], Any]) -> Any:
+        return query(self)
+
+    def load(self, _: Any) -> Any:
+        return self
+
+    def worker_gone(self, pid: str) -> None:
+        self.gone.append(pid)
+
+    def withdraw(self, _: str) -> None:
+        pass
+
+
+class Server(Scene):
+    """One with a hub, on ``bus``."""
+
+    def __init__(self, bus: Bus, id: int) -> None:
+        super().__init__()
+        self.id = id
+        self.bus = bus
+        self.member = Member(bus, id)
+        self.nobody = Nobody()
+        dispatcher = Dispatcher(self.hub, cast("Push", self.nobody), Metrics())
+        self.peers = Peers(self.member, cast("Engine", self.nobody), self.hub, self.presence, dispatcher)
+        self.peers.begin(None)
+        self.router = self.peers.router
+
+    async def has(self, pid: str, group: str = "workers") -> Any:
+        """The stream of a worker that connects, which all others know of."""
+        stream = self.worker(pid, group)
+        await asyncio.sleep(0.02)
+        while (group, pid) not in self.hub.seats() or pid.encode() not in self.member.roster:
+            await asyncio.sleep(0.01)
+        return stream
+
+    def decides(self, message: Message) -> None:
+        """Its engine has decided that, and everybody has heard what they are told of it."""
+        self.router.send(message)
+        self.bus.deliver()
+
+    def claims(self, execute: Execute) -> None:
+        """By way of this server."""
+        self.router.withdraw(execute.task_id, execute.version)
+        self.bus.deliver()

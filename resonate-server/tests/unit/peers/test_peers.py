@@ -1,0 +1,239 @@
+"""Servers that share a store: where messages go, what is rung and what is not, and who is judged by whom."""
+
+import asyncio
+
+import pytest
+from unit.hubs import execute, received, unblock
+from unit.peers.servers import Bus, Server
+
+from resonate_server.delivery.worker_stream import WINDOW
+from resonate_server.peers import hints, router
+from resonate_server.peers.hints import LookAgain, Offered, Withdrawn
+from resonate_server.peers.rosters import Roster, encode_roster
+from resonate_server.protocol.messages import Execute
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def one(bus: Bus) -> Server:
+    return Server(bus, 1)
+
+
+@pytest.fixture
+def other(bus: Bus, one: Server) -> Server:  # noqa: ARG001  the first one
+    return Server(bus, 2)
+
+
+def kinds(bus: Bus) -> list[str]:
+    return [type(hint).__name__ for _, data in bus.rung for hint in hints.decode(f"[{data.decode()}]")]
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_alone_rings_nothing(bus: Bus, one: Server) -> None:
+    one.worker("w")
+    one.router.send(execute("t"))
+    one.router.withdraw("t", 0)
+    one.router.withdraw("unknown", 0)
+    one.router.send(unblock("p"))
+    one.router.heard_from("somebody")
+    one.router.fell_silent("somebody")
+
+    assert bus.rung == []
+
+
+async def test_a_task_stays_with_a_worker_here_that_has_room(bus: Bus, one: Server, other: Server) -> None:
+    mine, theirs = one.worker("w1"), await other.has("w2")
+    one.router.send(execute("t"))
+
+    assert bus.rung == []
+    assert (await received(mine), await received(theirs)) == (["t"], [])
+
+
+async def test_a_task_goes_to_the_server_of_a_worker_if_nobody_is_here(one: Server, other: Server) -> None:
+    theirs = await other.has("w2")
+    one.decides(execute("t"))
+
+    assert await received(theirs) == ["t"]
+
+
+async def test_a_task_goes_to_the_worker_that_it_names_wherever_that_is(one: Server, other: Server) -> None:
+    mine, theirs = one.worker("w1"), await other.has("w2")
+    one.decides(execute("t", "poll://any@workers/w2"))
+
+    assert (await received(mine), await received(theirs)) == ([], ["t"])
+
+
+async def test_a_claim_by_way_of_another_server_frees_the_place(one: Server, other: Server) -> None:
+    mine = one.worker("w1")
+    for number in range(WINDOW + 1):
+        one.router.send(execute(f"t{number}"))
+    assert len(await received(mine)) == WINDOW
+    other.claims(execute("t0"))
+
+    assert await received(mine) == [f"t{WINDOW}"]
+
+
+async def test_a_claim_of_what_was_offered_here_is_told_to_nobody(bus: Bus, one: Server, other: Server) -> None:
+    await other.has("w2")
+    one.worker("w1")
+    one.router.send(execute("t"))
+    one.router.withdraw("t", 0)
+
+    assert bus.rung == []
+
+
+async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, other: Server) -> None:
+    mine = one.worker("w1")
+    one.router.send(execute("t", version=1))
+    other.claims(execute("t", version=0))
+
+    assert await received(mine) == ["t"]
+    assert one.hub.withdraw("t", 1)
+
+
+async def test_what_came_out_of_the_store_before_it_was_rung_stays_where_it_is(
+    bus: Bus, one: Server, other: Server
+) -> None:
+    first, second = await other.has("w1"), await other.has("w2")
+    one.router.send(execute("t"))
+    other.hub.refill("workers", [execute("t")], complete=True)
+    bus.deliver()
+
+    assert sorted([await received(first), await received(second)]) == [[], ["t"]]
+
+
+async def test_tasks_that_waited_are_divided_among_the_servers(one: Server, other: Server) -> None:
+    streams = [await server.has(f"w{number}") for number, server in enumerate((one, other))]
+    queued = [execute(f"t{number}") for number in range(WINDOW)]
+    for server in (one, other):
+        server.router.refill("workers", queued, complete=True)
+    mine, theirs = [await received(stream) for stream in streams]
+
+    assert mine
+    assert theirs
+    assert sorted([*mine, *theirs]) == sorted(each.task_id for each in queued)
+
+
+async def test_what_its_server_has_not_come_to_is_taken_over_and_that_is_told(
+    bus: Bus, one: Server, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, _ = await one.has("w1"), await other.has("w2")
+    queued = [execute(f"t{number}") for number in range(router.MAX_TAKEN_OVER)]
+    one.router.refill("workers", queued, complete=True)
+    at_once = await received(mine)
+    assert kinds(bus) == []
+    monkeypatch.setattr(router, "PATIENCE_S", 0)
+    one.router.refill("workers", queued, complete=True)
+
+    later = await received(mine)
+    assert sorted([*at_once, *later]) == sorted(each.task_id for each in queued)
+    assert kinds(bus) == ["Withdrawn"] * len(later)
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cast", ["uni", "any"])
+async def test_a_result_goes_to_the_listener_it_names_wherever_that_is(one: Server, other: Server, cast: str) -> None:
+    bystander, caller = await one.has("bystander", "callers"), await other.has("c1", "callers")
+    result = unblock("p", f"poll://{cast}@callers/c1")
+    other.nobody.promises["p"] = result.promise
+    one.decides(result)
+
+    await until(lambda: caller.unblocks_waiting)
+    assert await received(caller) == ["p"]
+    assert await received(bystander) == []
+
+
+async def test_a_result_for_anybody_is_told_once(one: Server, other: Server, bus: Bus) -> None:
+    third = Server(bus, 3)
+    listeners = [await server.has(f"c{server.id}", "callers") for server in (other, third)]
+    result = unblock("p", "poll://any@callers")
+    for server in (other, third):
+        server.nobody.promises["p"] = result.promise
+    one.decides(result)
+
+    await until(lambda: any(listener.unblocks_waiting for listener in listeners))
+    await asyncio.sleep(0.05)
+    assert sorted([await received(listener) for listener in listeners]) == [[], ["p"]]
+
+
+async def test_a_result_for_one_that_has_left_its_server_is_rung_again_for_all(bus: Bus, other: Server) -> None:
+    other.member.neighbour.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
+
+    assert [hints.decode(f"[{data.decode()}]") for _, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
+
+
+async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again() -> None:
+    for hint in (Offered(1, "i" * 9_000, 0, "poll://any@g"), Withdrawn("i" * 9_000, 0)):
+        assert hints.decode(f"[{hints.encode(hint).decode()}]") == [LookAgain()]
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+async def test_that_a_process_was_heard_of_is_told_once_a_second(bus: Bus, one: Server, other: Server) -> None:
+    await other.has("w")
+    for _ in range(5):
+        one.router.heard_from("w")
+
+    assert kinds(bus) == ["Heard"]
+
+
+async def test_a_process_that_is_connected_elsewhere_is_not_gone(one: Server, other: Server) -> None:
+    await other.has("w")
+    one.peers.worker_gone("w")
+    one.peers.worker_gone("dead")
+
+    await until(lambda: one.nobody.gone)
+    assert one.nobody.gone == ["dead"]
+
+
+async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Server, other: Server) -> None:
+    one.hub.disconnect(one.worker("w"), planned=False)
+    assert one.presence.missed() == [("workers", "w")]
+    await other.has("w")
+
+    assert one.presence.missed() == []
+    assert one.presence.members() == []
+
+
+async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
+    await other.has("there")
+    one.worker("here")
+    left = Roster([("workers", pid) for pid in ("here", "there", "lost")], [("workers", "missed")])
+    one.member.neighbour.inherits(encode_roster(left))
+
+    assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
+
+
+async def test_all_members_are_told_of_as_the_server_that_knows_best_says(one: Server, other: Server, bus: Bus) -> None:
+    one.hub.disconnect(one.worker("moved"), planned=False)
+    await other.has("moved")
+    one.worker("here")
+    other.peers._tell_members()
+    bus.deliver()
+
+    told = {member.pid: member.state.value for member in one.peers.members()}
+    assert told == {"here": "connected", "moved": "connected"}
+    assert one.peers.workers() == {"workers": 2}
+
+
+def test_an_offer_is_read_as_it_was_rung() -> None:
+    hint = Offered(2, "t\ue000\u0000é", 3, "poll://any@g")
+
+    assert hints.decode(f"[{hints.encode(hint).decode()}]") == [hint]
+    assert Execute(hint.task_id, hint.version, hint.target) == execute(hint.task_id, hint.target, 3)

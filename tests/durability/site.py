@@ -1,0 +1,147 @@
+"""Servers on one database, workers and load behind one door."""
+
+import itertools
+import socket
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+from durability.load import Load, check_everything_is_there, wait_for_chains
+from harness.basics import free_port, wait_until
+from harness.postgres import PostgresServer
+from harness.server import ServerProcess
+from harness.services import ServiceProcess
+
+CLIENTS = 3
+
+
+class Door:
+    """What stands before several servers: each connection goes to the next one that is ready, or is closed."""
+
+    def __init__(self) -> None:
+        self.servers: list[ServerProcess] = []
+        self._turns = itertools.count()
+        self._passing: dict[int, list[socket.socket]] = defaultdict(list)
+        """To each port."""
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def shut_to(self, server: ServerProcess) -> None:
+        """Nobody goes there any more, and whoever was there is sent away: it does not answer."""
+        self.servers.remove(server)
+        for each in self._passing.pop(server.port, []):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        with caller, suppress(OSError):
+            first = next(self._turns) % len(self.servers)
+            in_turn = [*self.servers[first:], *self.servers[:first]]
+            port = next((each.port for each in in_turn if each.is_running and each.is_ready()), None)
+            if port is None:
+                return
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                self._passing[port].append(server)
+                there = threading.Thread(target=_pass_on, args=(caller, server), daemon=True)
+                there.start()
+                _pass_on(server, caller)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+class Site:
+    """``folder``: for logs."""
+
+    def __init__(self, folder: Path, database: PostgresServer) -> None:
+        self.folder = folder
+        self.database = database
+        self.door = Door()
+        self.workers: list[ServiceProcess] = []
+        self._servers: list[ServerProcess] = []
+        self._stop = threading.Event()
+        self.load = [Load(number, self.door.port, self._stop) for number in range(CLIENTS)]
+
+    def server(self, port: int | None = None) -> ServerProcess:
+        """Another one, launched."""
+        number = len(self._servers)
+        place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
+        server = ServerProcess(self.folder / f"server-{number}.log", None, port or free_port(), **place)
+        self._servers.append(server)
+        self.door.servers.append(server)
+        server.launch()
+        return server
+
+    def servers(self, number: int, seconds: float = 60) -> list[ServerProcess]:
+        """So many, started at once."""
+        servers = [self.server() for _ in range(number)]
+        for each in servers:
+            wait_until(each.is_ready, "the servers are ready", seconds)
+        return servers
+
+    def worker(self, name: str, url: str | None = None) -> ServiceProcess:
+        """A service behind the door, or at one server."""
+        number = len(self.workers)
+        worker = ServiceProcess(name, url or self.door.url, self.folder / f"{name}-{number}.log")
+        self.workers.append(worker)
+        return worker
+
+    def begin(self) -> None:
+        for name in ("bar", "baz"):
+            self.worker(name)
+        for thread in self.load:
+            thread.start()
+
+    def work_on(self) -> None:
+        """Return when each client has had something acknowledged since."""
+        before = [len(thread.acknowledged.created) for thread in self.load]
+        wait_until(
+            lambda: all(len(thread.acknowledged.created) > n + 5 for thread, n in zip(self.load, before, strict=True)),
+            "requests go on",
+        )
+
+    def check(self) -> None:
+        """Everything that was acknowledged is there, and every chain completes."""
+        self._stop.set()
+        for thread in self.load:
+            thread.join()
+        acknowledged = [thread.acknowledged for thread in self.load]
+        client = next(server for server in self.door.servers if server.is_running and server.is_ready()).client()
+        check_everything_is_there(client, acknowledged)
+        wait_for_chains(client, [id for record in acknowledged for id in record.chains])
+
+    def close(self) -> None:
+        self._stop.set()
+        for process in (*self.workers, *self._servers):
+            process.kill()
+        self.door.close()
+
+
+def readiness(server: ServerProcess) -> str:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().read().decode()
+    except OSError as error:
+        return str(error)
+    finally:
+        connection.close()
