@@ -2,17 +2,6 @@
 # Prints the name of the base image to build on, after making sure that the Docker engine has it.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<USAGE
-usage: scripts/base-image.sh [--help]
-
-Prints the name of the image to build on: \$PYTHON_IMAGE if that is set, else $OFFICIAL_IMAGE.
-The engine has it already, or pulls it. Where no image registry can be reached, $STAND_IN_IMAGE
-is made instead from Debian's packages (on Debian or alike, as root), and used from then on;
-to go back: docker image rm $STAND_IN_IMAGE
-USAGE
-}
-
 readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
 readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13
 readonly PULL_SECONDS=120
@@ -40,17 +29,13 @@ make_stand_in() (
         --change 'CMD ["python3"]' - "$STAND_IN_IMAGE" >&2
 )
 
-only_help "$@"
+read_arguments 0 "$@"
 if [ -n "${PYTHON_IMAGE:-}" ]; then
     have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
     echo "$PYTHON_IMAGE"
-elif have_image "$OFFICIAL_IMAGE"; then
+elif have_image "$OFFICIAL_IMAGE" || { ! have_image "$STAND_IN_IMAGE" && pull "$OFFICIAL_IMAGE"; }; then
     echo "$OFFICIAL_IMAGE"
-elif have_image "$STAND_IN_IMAGE"; then
-    echo "$STAND_IN_IMAGE"
-elif pull "$OFFICIAL_IMAGE"; then
-    echo "$OFFICIAL_IMAGE"
-elif make_stand_in; then
+elif have_image "$STAND_IN_IMAGE" || make_stand_in; then
     echo "$STAND_IN_IMAGE"
 else
     die "no base image: $OFFICIAL_IMAGE cannot be pulled, and a stand-in needs Debian, root and debootstrap. Name one you have by PYTHON_IMAGE."

@@ -2,16 +2,7 @@
 # Makes Debian's Chromium available, in which the tests look at the live page and from which its pictures come.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/browser.sh [--help]
-
-Installs Chromium and a few fonts from Debian's packages, as root. Does nothing where Chromium runs already.
-tests/ui and scripts/pictures.sh need it; they take another one by its path: CHROMIUM=/opt/chromium
-USAGE
-}
-
-only_help "$@"
+read_arguments 0 "$@"
 if ! chromium --version --no-sandbox >/dev/null 2>&1; then
     [ -f /etc/debian_version ] || die "this script knows Debian only. Install Chromium as your system does, and name it: CHROMIUM=PATH"
     [ "$(id -u)" = 0 ] || die "installing packages needs root: sudo scripts/browser.sh"

@@ -2,22 +2,6 @@
 # Makes a Docker engine with Compose and buildx available on a bare Debian machine, from Debian's own packages.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/docker-engine.sh [--help]
-
-Installs a Docker engine with Compose and buildx from Debian's packages and starts it.
-For Debian 12 and 13, as root. Does nothing where an engine and Compose answer already.
-
-On Debian 12, whose own Docker is too old, the packages come from Debian 13: the machine's own package
-source is added a second time for that release, with so low a priority that nothing else is taken from it
-(/etc/apt/sources.list.d/docker-engine.list, /etc/apt/preferences.d/docker-engine).
-
-Where systemd runs, the engine is its service; elsewhere dockerd runs in the background and writes
-to /var/log/dockerd.log. To stop it: kill $(cat /var/run/docker.pid)
-USAGE
-}
-
 readonly NEWER_SUITE=trixie # the first Debian release with Engine >= 25 and the `docker compose` plugin
 readonly ENGINE_LOG=/var/log/dockerd.log
 readonly NO_START=/usr/sbin/policy-rc.d
@@ -66,7 +50,7 @@ start_daemon() {
     die "dockerd does not answer after $START_SECONDS s; the last lines of its log are above."
 }
 
-only_help "$@"
+read_arguments 0 "$@"
 if [ -z "$(docker_obstacle)" ]; then
     say "a Docker engine answers already: $(engine_version)"
     exit

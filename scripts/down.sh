@@ -2,26 +2,7 @@
 # Stops the whole stack, whichever kind it is.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/down.sh [--volumes]
-
-Stops the stack. Requests on their way are kept and go on after the next scripts/up.sh.
-
-  --volumes   also deletes the database, and with it all requests
-
-Ends with 1, and says why, if something could not be stopped or looked for.
-USAGE
-}
-
 readonly DOWN_SECONDS=60 # what docker compose may take
-
-volumes=""
-if [ "${1:-}" = --volumes ]; then
-    volumes=--volumes
-    shift
-fi
-only_help "$@"
 
 # What must be stopped is known by the name of the stack alone, so that neither notes nor a readable .env are needed. Whatever
 # could not be stopped, or looked for, is told.
@@ -33,28 +14,15 @@ tell() {
 }
 
 stop_all_processes() {
-    local pid name
-    if ! command -v ps >/dev/null; then
-        tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps"
-        return
-    fi
-    [ -n "$(stack_processes)" ] || return 0
+    command -v ps >/dev/null || { tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps" && return; }
+    [ -n "$(processes list 2>/dev/null)" ] || return 0
     found=yes
     say "stopping the processes ..."
-    stop_processes
-    while read -r pid _ name; do
-        tell "$name could not be stopped: process $pid of $(ps -o user= -p "$pid"), and this is $(id -un)."
-    done < <(stack_processes)
+    processes stop || trouble=yes # and says why
 }
 
 containers_of_stack() {
     docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
-}
-
-# shellcheck disable=SC2086 # volumes: an option, or nothing
-compose_down() { # also where .env cannot be read
-    within "$DOWN_SECONDS" docker compose down --remove-orphans $volumes ||
-        within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes
 }
 
 stop_all_containers() {
@@ -69,11 +37,14 @@ stop_all_containers() {
     left=$(containers_of_stack)
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
-    quietly compose_down || trouble=yes
+    # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
+    quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
     for container in $(containers_of_stack); do tell "container $container could not be removed."; done
 }
 
-found=""
+volumes="" found=""
+read_arguments 0 "$@"
+volumes=${volumes:+--volumes}
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
 stop_all_processes

@@ -3,28 +3,10 @@
 # Run it after changing a version in a pyproject.toml. The images, the scripts and CI install from these files.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'HELP'
-usage: scripts/lock.sh [--upgrade]
-
-Writes requirements.lock (everything, with the development tools), services/*/requirements.lock and
-resonate-server/requirements.lock from the pyproject.toml files, and scripts/uv.requirements.lock,
-tests/clients/sdk-*.requirements.lock, tests/mutants/mutmut.requirements.lock and
-tests/own/applications.requirements.lock from the .in files beside them.
-Versions that are locked already stay as they are unless one of these files asks for another one.
-
-  --upgrade   take the newest versions that the pyproject.toml files allow
-
-uv comes as for scripts/venv.sh.
-HELP
-}
-
 flags="--quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --custom-compile-command scripts/lock.sh"
-if [ "${1:-}" = --upgrade ]; then
-    flags="$flags --upgrade"
-    shift
-fi
-only_help "$@"
+upgrade=""
+read_arguments 0 "$@"
+flags+=${upgrade:+ --upgrade}
 
 # Own packages are installed from the sources.
 for package in demo-worker $(services | sed 's/^/demo-/') resonate-server demo-bench demo-harness; do

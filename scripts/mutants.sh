@@ -2,26 +2,7 @@
 # Changes the code in many small ways, and shows the changes that no test notices.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/mutants.sh [--sample N] [--seed NUMBER] [PACKAGE...]
-
-Has mutmut make mutants of a PACKAGE (kernel, engine, store, delivery, worker, foo; without any: of all), runs the
-fast tests of that package against each, and prints those that no test notices, then a table with the scores. Mutants of
-which tests/mutants/equivalent.txt says why they change nothing do not count as survivors. Nothing in src is touched:
-it works on copies in .local/mutants.
-
-  --sample N      try only N of the package's mutants, chosen at random
-  --seed NUMBER   choose the same ones as in the run that printed this number
-
-A package takes from ten minutes to an hour: its mutants are tried one by one.
-USAGE
-}
-
-case "${1:-}" in
-    -h | --help) usage && exit 0 ;;
-esac
-
+[[ "${1:-}" != -h && "${1:-}" != --help ]] || { usage && exit; }
 readonly LOCK=tests/mutants/mutmut.requirements.lock TOOL=$PWD/.local/mutmut
 
 scripts/venv.sh

@@ -2,34 +2,6 @@
 # Starts the whole stack, as containers or as processes, and sends one request through it.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/up.sh [--docker | --processes] [--token] [--ports auto] [--recreate]
-
-Builds and starts the services foo, bar and baz and the Resonate server, waits until all are healthy and sends
-one request through the chain. What runs already stays; what is missing (a service that was killed) is started,
-and what is frozen or cut off from the network is brought back.
-
-  --docker      as containers; needs a Docker engine with Compose
-  --processes   as processes; needs Python 3.12 or newer
-  (neither)     as containers where a Docker engine answers, else as processes
-  --token       the Resonate server asks everybody for a token: the one in RESONATE_TOKEN, else a new one, which is
-                noted in the file .env and used from then on, until that line is deleted
-  --ports auto  where a port is taken, the next two free ones, which are noted in .env
-  --recreate    stops a running stack first, so that it starts with other settings than it has
-
-Variables, of which those in the file .env count, too, as for docker compose by hand:
-FOO_PORT (5000) and RESONATE_PORT (8001), the ports on this machine;
-PYTHON_IMAGE (python:3.13-slim, by digest), the image to build on; LEASE_SECONDS (10), the lease of the workers;
-MAX_TASKS (64), how many tasks a worker runs at a time;
-DEMO_FAULTS (1), whether the live page has buttons that kill and freeze workers: 1 or 0.
-An image other than that is noted in .env, so that docker compose by hand builds on it, too.
-RESONATE_TOKEN, the token (else the one that the running stack has; set to nothing: none).
-
-Each checkout is a stack of its own: its name, COMPOSE_PROJECT_NAME, is noted in .env.
-USAGE
-}
-
 readonly HEALTHY_SECONDS=90 # how long a start may take
 readonly FIRST_ANSWER_SECONDS=60
 readonly EARLIER_NAME=durable-rpc-demo # of every checkout, before each had its own
@@ -46,7 +18,7 @@ keep_name() { # in .env; what there was before is left alone, and told
 traces_of() { # NAME: prints what there is of that stack
     local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
     [ ! -e "$data" ] || echo "  database   $data"
-    stack_processes | awk '{ print "  process    " $1 ", " $3 }'
+    processes list 2>/dev/null | sed 's/^/  process    /' || true
     docker_says ps --all --filter "$filter" --format '  container  {{.Names}}' || true
     docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
 }
@@ -65,29 +37,17 @@ OTHER
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
 
 choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
-    local as=$up_as
-    [ "$up_as" != none ] || [ "$wanted" = processes ] || as=containers # which may be there, but stopped
-    FOO_PORT=$(chosen FOO_PORT) RESONATE_PORT=$(chosen RESONATE_PORT) LEASE_SECONDS=$(chosen LEASE_SECONDS) DEMO_FAULTS=$(chosen DEMO_FAULTS)
-    FOO_PORT=$(foo_port) # on a line of its own: what one of several yields as its status is lost
-    RESONATE_PORT=$(resonate_port)
-    LEASE_SECONDS=$(lease_seconds "$as")
-    DEMO_FAULTS=$(demo_faults "$as")
-    RESONATE_TOKEN=${RESONATE_TOKEN-$(token_of "$as")} # set to nothing: none
+    local given=${RESONATE_TOKEN-unset} # set to nothing: none
+    use_settings noted of_stack
+    [ -n "$given" ] || RESONATE_TOKEN=""
     # An image that up.sh has noted is chosen anew, by scripts/base-image.sh.
     [ -n "${PYTHON_IMAGE:-}" ] || image_is_ours || PYTHON_IMAGE=$(noted PYTHON_IMAGE)
+    export PYTHON_IMAGE=${PYTHON_IMAGE:-}
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
-    need_some_seconds LEASE_SECONDS "$LEASE_SECONDS"
+    check_value LEASE_SECONDS SECONDS "$LEASE_SECONDS"
+    need_some LEASE_SECONDS "$LEASE_SECONDS"
     [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS is 1 or 0, not '$DEMO_FAULTS'"
-    if [ -n "$want_token" ] && [ -z "$RESONATE_TOKEN" ]; then
-        new_token=yes RESONATE_TOKEN=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-    fi
-    export FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN PYTHON_IMAGE=${PYTHON_IMAGE:-}
-}
-
-token_of() { # KIND: prints the noted one, else that of the stack, else nothing
-    local token
-    token=$(noted RESONATE_TOKEN)
-    if [ -n "$token" ]; then echo "$token"; else running "$1" RESONATE_TOKEN; fi
+    [ -z "$token" ] || [ -n "$RESONATE_TOKEN" ] || new_token=yes RESONATE_TOKEN=$(random_hex 24)
 }
 
 image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
@@ -98,7 +58,7 @@ check_running() { # what is up keeps its kind and the settings that it has
         docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
     esac
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
-        is=$(running "$up_as" "$name")
+        is=$(of_stack "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
         [ "$name" = RESONATE_TOKEN ] || has="$has $name=$is"
     done
@@ -143,15 +103,15 @@ choose_kind() {
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-connect() { exec 3<>"/dev/tcp/127.0.0.1/$1"; }
-
 port_is_taken() { # also by a program that does not take connections up
     local status=0
-    within 2 connect "$1" 2>/dev/null || status=$?
+    within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$1" 2>/dev/null || status=$?
     [ "$status" != 1 ]
 }
 
-belongs_to() { service_is_up "$kind" "$1" || { await_process_end "$1" && false; }; } # SERVICE: waits for what it has left behind
+belongs_to() { # SERVICE: or to what is left of one that was killed, which is waited for
+    [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
+}
 
 choose_ports() {
     local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
@@ -189,7 +149,7 @@ start_containers() {
     loosen_all containers || die "what is frozen or cut off could not be brought back."
     # Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check
     # is waited for first. One that stays unhealthy is for Compose to report.
-    none_unhealthy || wait_until "$HEALTHY_SECONDS" none_unhealthy || true
+    wait_until "$HEALTHY_SECONDS" none_unhealthy || true
     say "starting the containers and waiting until all are healthy ..."
     # shellcheck disable=SC2046 # a list of options
     shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" $(kept_scale) || {
@@ -200,38 +160,24 @@ start_containers() {
 }
 
 start_processes() {
-    local service
     scripts/venv.sh
-    mkdir -p "$STACK_DIR/run"
-    printf '%s\n' "FOO_PORT=$FOO_PORT" "RESONATE_PORT=$RESONATE_PORT" "LEASE_SECONDS=$LEASE_SECONDS" "DEMO_FAULTS=$DEMO_FAULTS" \
-        >"$(settings_file)"
-    (umask 077 && echo "RESONATE_TOKEN=$RESONATE_TOKEN" >"$(token_file)")
     loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
-    for service in $SERVICES; do start_process "$service"; done
-    for service in $SERVICES; do wait_for_process "$service"; done
-}
-
-healthy_or_ended() { process_healthy "$1" || process_ended "$1"; } # SERVICE
-
-wait_for_process() { # SERVICE
-    wait_until "$HEALTHY_SECONDS" healthy_or_ended "$1" || true
-    process_pid "$1" >/dev/null && process_healthy "$1" && return
-    tail -n 15 "$(log_file "$1")" >&2 || true
-    die "$1 did not become healthy; the last lines of its log ($(log_file "$1")) are above."
+    # shellcheck disable=SC2086 # a list
+    processes up $SERVICES
 }
 
 # ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 show_next_steps() {
-    local token=$RESONATE_TOKEN
-    [ -z "$token" ] || [ -t 2 ] || token=... # what is printed elsewhere than on a terminal is often kept
+    local shown=$RESONATE_TOKEN
+    [ -z "$shown" ] || [ -t 2 ] || shown=... # what is printed elsewhere than on a terminal is often kept
     cat >&2 <<NEXT
 
 The stack $COMPOSE_PROJECT_NAME is up, as $kind.
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
-  the live page     http://127.0.0.1:$RESONATE_PORT/ui/${token:+#token=$token}        every call as it waits, runs, breaks off and continues
+  the live page     http://127.0.0.1:$RESONATE_PORT/ui/${shown:+#token=$shown}        every call as it waits, runs, breaks off and continues
 
 What to try next:
   scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
@@ -240,35 +186,17 @@ What to try next:
   scripts/logs.sh -f              what the services print
   scripts/down.sh                 stop everything; pending requests continue after the next scripts/up.sh
 NEXT
-    [ -z "$token" ] || say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
+    [ -z "$shown" ] || say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
     [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
 }
 
-wanted="" want_token="" ports="" recreate="" new_token="" new_ports=""
-while [ $# -gt 0 ]; do
-    case "$1" in
-        --docker | --processes)
-            [ -z "$wanted" ] || [ "$wanted" = "${1#--}" ] || bad_usage "--docker and --processes exclude each other"
-            wanted=${1#--}
-            ;;
-        --token) want_token=yes ;;
-        --ports)
-            need_value "$1" $#
-            [ "$2" = auto ] || bad_usage "--ports needs auto, not '$2'; FOO_PORT and RESONATE_PORT name ports"
-            ports=$2
-            shift
-            ;;
-        --recreate) recreate=yes ;;
-        -h | --help) usage && exit 0 ;;
-        *) bad_usage "unknown argument '$1'" ;;
-    esac
-    shift
-done
-
-need_commands ps=procps curl=curl
+# shellcheck disable=SC2034 # one_of looks at them
+docker="" processes="" token="" ports="" recreate="" new_token="" new_ports=""
+read_arguments 0 "$@"
+wanted=$(one_of docker processes)
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
-find_stack
-up_as=$(stack_kind)
+look_at_stack
+up_as=$kind
 choose_settings
 if docker compose version >/dev/null 2>&1; then
     quietly docker compose config --quiet || die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."

@@ -170,20 +170,23 @@ class Stack:
 
     def kill(self, service: str) -> None:
         """End it by SIGKILL."""
-        self.act("kill_instance", service)
+        self.act("kill", service)
 
-    def act(self, action: str, service: str) -> None:
-        """Do what this function of `scripts/lib.sh` does, to each instance of the service."""
+    def instances(self, service: str) -> list[str]:
+        return self._library(self.kind, "of", service).split()
+
+    def act(self, verb: str, service: str) -> None:
+        """Do what `scripts/lib.sh` calls so, to each instance of the service."""
         self.disturbed = True
-        for instance in self._library("instances", self.kind, service).split():
-            self._library(action, self.kind, instance)
+        for instance in self.instances(service):
+            self._library(self.kind, verb, instance)
 
     def start(self, service: str) -> None:
         self.disturbed = True
         if self.kind == "containers":
             self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", service)
         else:
-            self._library("start_process", service)
+            self._library("processes", "start", service)
 
     def start_only(self, *services: str) -> None:
         for service in services:
@@ -204,7 +207,9 @@ class Stack:
 
     def is_whole(self) -> bool:
         """Whether every instance of every service is healthy."""
-        return self.run("bash", "-c", '. scripts/lib.sh; all_healthy "$1"', "all_healthy", self.kind).returncode == 0
+        each = f'for instance in $({self.kind} of "$service"); do {self.kind} healthy "$instance" || exit; done'
+        all_of_them = f'for service in $SERVICES; do [ -n "$({self.kind} of "$service")" ] && {each} || exit; done'
+        return self.run("bash", "-c", f". scripts/lib.sh; {all_of_them}").returncode == 0
 
     def begin_anew(self) -> None:
         """As if nothing had ever happened; for when `restore` cannot help."""
@@ -213,7 +218,7 @@ class Stack:
         self.disturbed = False
 
     def log(self, service: str) -> str:
-        return self._library("service_log", self.kind, service)
+        return self._library(self.kind, "said", service)
 
     def runs(self, service: str, id: str) -> int:
         """How often the function of the service ran for the request with that id."""

@@ -234,10 +234,10 @@ class TestSettings:
 
     @pytest.mark.parametrize(("foo_port", "metrics_port"), [("9090", "0"), ("5000", "9090")])
     def test_the_metrics_give_way_to_foo(self, foo_port: str, metrics_port: str) -> None:
-        launch = runpy.run_path(str(REPOSITORY / "scripts/launch.py"))
+        processes = runpy.run_path(str(REPOSITORY / "scripts/processes.py"))
         settings = {"FOO_PORT": foo_port, "RESONATE_PORT": "8001"}
 
-        assert launch["metrics_port"](settings) == metrics_port
+        assert processes["metrics_port"](settings) == metrics_port
 
     @has_compose
     @pytest.mark.parametrize("line", ["some/python:3.13 # by scripts/up.sh", 'FOO_PORT="5'], ids=["no name", "no end"])

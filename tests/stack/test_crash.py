@@ -76,7 +76,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
         assert expected in shown
     assert shown.index("a second bar is started") < shown.index("a caller sends"), "the request does not wait for it"
     assert shown.index("its lease has ended: the other bar") < shown.index("bar is thawed") < shown.index("lease lost")
-    assert instances(stack, "bar") == 1, "the second bar is gone"
+    assert len(stack.instances("bar")) == 1, "the second bar is gone"
 
 
 @pytest.mark.long
@@ -143,7 +143,7 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode == 130
-    assert instances(stack, "bar") == 1
+    assert len(stack.instances("bar")) == 1
     wait_until(stack.is_whole, "all services are up")
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
@@ -156,7 +156,7 @@ def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(st
     os.killpg(crash.pid, signal.SIGINT)
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode in (130, -signal.SIGINT), "the latter on a busy machine, before it has done anything"
-    assert instances(stack, "bar") == 1
+    assert len(stack.instances("bar")) == 1
     wait_until(stack.is_whole, "all services are up")
 
 
@@ -164,8 +164,3 @@ def test_a_crash_that_comes_too_late_says_which_option_helps(stack: Stack) -> No
     done = stack.run("scripts/crash.sh", "bar", "--for", "0.001", seconds=60)
     assert done.returncode == 1
     assert "a longer --for" in done.stderr
-
-
-def instances(stack: Stack, service: str) -> int:
-    shown = stack.succeed("bash", "-c", '. scripts/lib.sh; instances "$@"', "instances", stack.kind, service)
-    return len(shown.split())

@@ -77,7 +77,7 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout) -> None:
-    port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; resonate_port").strip()
+    port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
     call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
     succeed(with_qux, TOOLS / "resonate", *call, RESONATE_URL=f"http://127.0.0.1:{port}")
 

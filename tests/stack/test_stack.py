@@ -289,17 +289,8 @@ def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
     assert stack.post(id, {"pause": LONG}, wait=False).status == 202
     try:
         stack.succeed("env", "LEASE_SECONDS=5", "scripts/up.sh", kind, "--recreate")
-        lease = (
-            "env",
-            "-u",
-            "LEASE_SECONDS",
-            "bash",
-            "-c",
-            '. scripts/lib.sh; lease_seconds "$1"',
-            "lease",
-            stack.kind,
-        )
-        assert stack.succeed(*lease) == "5\n"
+        lease = ". scripts/lib.sh; look_at_stack; of_stack LEASE_SECONDS"
+        assert stack.succeed("bash", "-c", lease) == "5\n"
         stack.end_sleep(id)
         assert stack.post(id) == Answer(200, id, 3), "what was pending went on"
     finally:
@@ -311,7 +302,8 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
     if stack.kind == "containers":
         pytest.skip("a container ends as a whole")
     stack.disturbed = True
-    foo = int(stack.succeed("bash", "-c", ". scripts/lib.sh; process_pid foo"))
+    listed = stack.succeed("bash", "-c", ". scripts/lib.sh; processes list")
+    foo = os.getpgid(int(re.findall(r"(\d+), foo\n", listed)[0]))
     with contextlib.ExitStack() as waiting:
         for _ in range(WAITING):
             connection = HTTPConnection("127.0.0.1", stack.foo_port, timeout=ANSWER_SECONDS)
@@ -323,7 +315,7 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
 
 
 def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
-    stack.act("freeze_instance", "bar")
+    stack.act("freeze", "bar")
     stack.up()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
@@ -331,7 +323,7 @@ def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
 def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
     if stack.kind == "processes":
         pytest.skip("processes cannot be cut off")
-    stack.act("cut_off_instance", "bar")
+    stack.act("cut_off", "bar")
     stack.up()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
@@ -339,8 +331,8 @@ def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
 def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
     """What the fixture does between tests, done here by hand; also with a script that still runs."""
     stack.begin("scripts/crash.sh", "baz", "--pause", "--down", "60")
-    stack.act("freeze_instance", "resonate-server")
-    stack.act("cut_off_instance" if stack.kind == "containers" else "freeze_instance", "bar")
+    stack.act("freeze", "resonate-server")
+    stack.act("cut_off" if stack.kind == "containers" else "freeze", "bar")
     stack.kill("foo")
     stack.end_scripts()
     stack.restore()

@@ -15,14 +15,14 @@ REPOSITORY = Path(__file__).parents[3]
 ACTION_SECONDS = 60.0
 
 _STRIKES = {
-    FaultKind.KILL: "kill_instance",
-    FaultKind.FREEZE: "freeze_instance",
-    FaultKind.CUT_OFF: "cut_off_instance",
+    FaultKind.KILL: "kill",
+    FaultKind.FREEZE: "freeze",
+    FaultKind.CUT_OFF: "cut_off",
 }
 _UNDOES = {
-    FaultKind.KILL: "start_instance",
-    FaultKind.FREEZE: "thaw_instance",
-    FaultKind.CUT_OFF: "reconnect_instance",
+    FaultKind.KILL: "start",
+    FaultKind.FREEZE: "thaw",
+    FaultKind.CUT_OFF: "reconnect",
 }
 _RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE)
 
@@ -47,7 +47,7 @@ class Stack:
 
     async def instances(self) -> dict[str, list[str]]:
         """Of each service."""
-        return {service: (await self._call("instances", service)).split() for service in self.services}
+        return {service: (await self._call("of", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:
         await self._call(_STRIKES[kind], instance)
@@ -57,11 +57,11 @@ class Stack:
 
     async def mend(self, instance: str) -> None:
         """Undo whatever has been done to it; nothing if it is as it was."""
-        await self._call("mend_instance", instance)
+        await self._call("mend", instance)
 
     async def is_healthy(self, instance: str) -> bool:
         try:
-            await self._call("instance_healthy", instance)
+            await self._call("healthy", instance)
         except StackError:
             return False
         return True
@@ -70,14 +70,14 @@ class Stack:
         """How often each function ran for each chain, by the logs. A call's id begins with that of its chain."""
         runs: Runs = {}
         for service in self.services:
-            for function, id in _RUN.findall(await self._call("service_log", service)):
+            for function, id in _RUN.findall(await self._call("said", service)):
                 runs.setdefault(id, Counter())[function] += 1
         return runs
 
-    async def _call(self, function: str, argument: str) -> str:
+    async def _call(self, verb: str, argument: str) -> str:
         """In a session of its own, so that Ctrl-C does not end it half-way."""
         process = await asyncio.create_subprocess_exec(
-            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", function, self._kind, argument,
+            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
             cwd=REPOSITORY,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -86,5 +86,5 @@ class Stack:
         )  # fmt: skip
         output, errors = await asyncio.wait_for(process.communicate(), ACTION_SECONDS)
         if process.returncode != 0:
-            raise StackError(f"{function} {argument}: {errors.decode(errors='replace').strip()}")
+            raise StackError(f"{verb} {argument}: {errors.decode(errors='replace').strip()}")
         return output.decode(errors="replace")

@@ -1,0 +1,472 @@
+"""What crash.sh and crash-bar.sh play: one request, one fault, and a timeline.
+
+This decides and tells. What it asks for on standard output, lib-crash.sh does, and answers on standard input. So it
+needs neither Docker nor a file beside it, and runs in the server's image where a machine has no Python.
+"""
+
+import base64
+import json
+import os
+import queue
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from resonate_server.client.calls import Call, CallTree
+from resonate_server.client.server_connection import CallFailed, ServerConnection
+from resonate_server.client.wait import Goal, find
+
+START_S = 40
+"""Until baz has run, and bar sleeps or works; as much for a second instance to start."""
+RECOVERY_S = 120
+"""An answer that takes longer than pause, or work, and this is counted as missing."""
+MENDING_S = 30
+"""What could not be brought back at once is tried for so long."""
+TAKEOVER_S = 60
+"""A lease that has ended is given away again within this."""
+LOG_S = 10
+"""What a container has printed can be read by then."""
+LEASE_LOST_S = 30
+LOOK_S = 0.1
+ANSWER_S = 5.0
+
+RIGHT_ANSWER = "3"
+OUTPUT_IS_GONE = 143
+BUSY = 503
+NEWLINE = "'$'\\n''"
+"""As the shell has it between quotes."""
+
+RED, GREEN, BOLD, PLAIN = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
+
+
+class Fault(Struct, frozen=True):
+    """``strike`` and ``undo``: verbs of lib.sh; ``struck`` and ``undone``: how that is told."""
+
+    strike: str
+    undo: str
+    struck: str
+    undone: str
+
+
+FAULTS = {
+    "kill": Fault("kill", "start", "killed (SIGKILL)", "started again"),
+    "pause": Fault("freeze", "thaw", "stopped (SIGSTOP)", "thawed"),
+    "freeze": Fault("freeze", "thaw", "frozen, for longer than a lease ({lease:g} s)", "thawed"),
+    "partition": Fault(
+        "cut_off", "reconnect", "cut off from the network (docker network disconnect)", "connected again"
+    ),
+}
+
+CALLER_REPEATS = "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key"
+MEANWHILE = {
+    "foo-kill": CALLER_REPEATS,
+    "foo-partition": CALLER_REPEATS,
+    "foo": "the caller's connection stays open, and silent",
+    "resonate-server-kill": "what it has acknowledged is on disk; foo, bar and baz try to reach it again",
+    "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
+}
+AFTER_KILL = {
+    "foo": "the repeated request joins the chain that the first one began",
+    "resonate-server": "the others connect again within half a second; leases begin anew",
+}
+
+
+class Case(Struct, frozen=True):
+    """What is wanted, and where. Times are in seconds."""
+
+    script: str
+    kind: str
+    service: str
+    fault: str
+    when: str
+    length_option: str
+    """By which a person chooses the duration."""
+    id: str
+    foo: str
+    """Host and port."""
+    server: str
+    lease: float
+    down: float
+    """How long the fault lasts."""
+    duration: float = 0
+    """How long bar sleeps or works."""
+    is_worker: bool = False
+    keep_down: bool = False
+    """Stop after the fault, and say how to go on by hand."""
+    colours: bool = False
+
+    @property
+    def strikes_work(self) -> bool:
+        return (self.service, self.when) == ("bar", "running")
+
+
+class Ended(Exception):
+    """``status``: with which the script ends, and why, unless that is plain."""
+
+    def __init__(self, status: int, reason: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def give_up(reason: str) -> NoReturn:
+    raise Ended(1, reason)
+
+
+def now_ms() -> int:
+    return round(time.time() * 1_000)
+
+
+class Scripts:
+    """The functions of the shell scripts; and the time, which Ctrl-C cuts short."""
+
+    def __init__(self) -> None:
+        self._answers: queue.Queue[tuple[int, str]] = queue.Queue()
+        self._told_to_end = threading.Event()
+        self._status = OUTPUT_IS_GONE
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def ask(self, *words: str) -> str:
+        """What it prints. Raises :class:`Ended` if it fails."""
+        status, output = self._call("ask", *words)
+        return output if status == 0 else give_up(f"{' '.join(words)}: {output}")
+
+    def do(self, *words: str) -> bool:
+        """Whether it succeeds; what it prints is for the user."""
+        return self._call("do", *words)[0] == 0
+
+    def sleep(self, seconds: float) -> None:
+        if self._told_to_end.wait(seconds):
+            raise Ended(self._status)
+
+    def until(self, seconds: float, is_so: Callable[[], object]) -> bool:
+        """Whether it came to be in that time."""
+        end = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > end:
+                return False
+            self.sleep(LOOK_S)
+        return True
+
+    def _call(self, *words: str) -> tuple[int, str]:
+        print(shlex.join(words).replace("\n", NEWLINE), flush=True)
+        return self._answers.get()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            word, _, rest = line.strip().partition(" ")
+            if word == "end":
+                self._status = int(rest)
+                self._told_to_end.set()
+            else:
+                self._answers.put((int(word), base64.b64decode(rest).decode(errors="replace")))
+        os._exit(OUTPUT_IS_GONE)
+
+
+class Answer(Struct, frozen=True):
+    """``status`` 0: there was none, as the connection broke."""
+
+    status: int
+    text: str = ""
+
+
+def ask_foo(foo: str, method: str, path: str, body: str = "", key: str = "", seconds: float | None = None) -> Answer:
+    """Notices within seconds that foo is no longer in the network, though nothing says so."""
+    connection = HTTPConnection(foo, timeout=seconds)
+    try:
+        connection.connect()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2)):
+            connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        connection.request(method, path, body or None, {"Idempotency-Key": key, "Content-Type": "application/json"})
+        response = connection.getresponse()
+        return Answer(response.status, response.read().decode(errors="replace").strip())
+    except (OSError, HTTPException):
+        return Answer(0)
+    finally:
+        connection.close()
+
+
+class Caller(threading.Thread):
+    """As any client would, it repeats a request whose connection broke, or that was refused for the moment."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(daemon=True)
+        self._case = case
+        self.repeats = 0
+        self.sent = self.answered = 0
+        """ms since the epoch."""
+        self.answer = Answer(0)
+
+    def run(self) -> None:
+        case = self._case
+        body = {"running" if case.when == "running" else "pause": case.duration} if case.duration else {}
+        self.sent = now_ms()
+        while (answer := ask_foo(case.foo, "POST", "/foo", json.dumps(body), case.id)).status in (0, BUSY):
+            self.repeats += 1
+            time.sleep(0.3)
+        self.answered = now_ms()
+        self.answer = answer
+
+    def is_done(self) -> bool:
+        return self.answered > 0
+
+
+class Crash:
+    def __init__(self, case: Case, scripts: Scripts) -> None:
+        self._case = case
+        self._scripts = scripts
+        self._fault = FAULTS[case.fault]
+        self._caller = Caller(case)
+        token = os.environ.get("RESONATE_TOKEN") or None
+        self._tree = CallTree(ServerConnection(case.server, token, ANSWER_S), case.id)
+        self._began = time.monotonic()
+        self._attempt = 0
+        """That of bar, when it has come so far."""
+        self._struck: list[str] = []
+        self._struck_at = self._over_at = 0
+        self._second: list[str] = []
+
+    def play(self) -> None:
+        """Raises :class:`Ended` if all is not as it should be."""
+        case = self._case
+        self._look(must_answer=True)
+        self._began = time.monotonic()
+        if case.fault == "freeze" and case.is_worker:
+            self._start_second()  # now, as the request does not wait for it
+        if case.when == "idle":
+            self.strike()
+        self._event(f"a caller sends POST /foo and waits for the answer: {case.id}")
+        self._caller.start()
+        if case.when != "idle":
+            self._await_moment()
+            self.strike()
+        self._show_request()
+        if case.keep_down:
+            self._say_how_to_go_on()
+            return
+        self.let_it_last()
+        self._end_fault()
+        self._await_answer()
+        self._report()
+
+    # ── what is told ──
+
+    def _event(self, text: str, colour: str = "") -> None:
+        if colour and self._case.colours:
+            text = colour + text + PLAIN
+        self._print(f"{time.monotonic() - self._began:7.1f} s  {text}")
+
+    def _detail(self, text: str) -> None:
+        self._print(f"           {text}")
+
+    def _print(self, text: str) -> None:
+        if not self._scripts.do("print", text):
+            raise Ended(OUTPUT_IS_GONE)
+
+    def _struck_are(self, what: str) -> str:
+        service, number = self._case.service, len(self._struck)
+        return f"{service} is {what}" if number == 1 else f"all {number} {service}s are {what}"
+
+    # ── the request ──
+
+    def _look(self, *, must_answer: bool = False) -> list[Call]:
+        """At its calls; there are none while the server is away."""
+        try:
+            return self._tree.read()
+        except CallFailed as error:
+            if must_answer and error.status != 404:
+                give_up(f"the Resonate server cannot be asked: {error}; see scripts/logs.sh.")
+            return []
+
+    def _bar_is_there(self) -> bool:
+        calls = self._look()
+        goal = Goal("bar", "suspended") if self._case.when == "suspended" else Goal("step", "running")
+        reached = find(calls, Goal("baz", "settled"), 0) and find(calls, goal, 0)
+        self._attempt = reached.attempt if reached else 0
+        return reached is not None
+
+    def _await_moment(self) -> None:
+        """To strike."""
+        if not self._scripts.until(START_S, lambda: self._bar_is_there() or self._caller.is_done()):
+            give_up(f"bar has not come so far within {START_S} s; see scripts/logs.sh.")
+        self._must_still_wait()
+        self._event("foo has called bar, bar has called baz, baz has run and returned 1")
+        sleeps = self._case.when == "suspended"
+        self._event(
+            f"bar {'sleeps' if sleeps else 'works'} for {self._case.duration:g} s before it looks at that result"
+        )
+        self._detail("it is suspended and holds no lease" if sleeps else "it is at work and holds its lease")
+
+    def _must_still_wait(self) -> None:
+        case, answer = self._case, self._caller.answer
+        if answer.status == 200:
+            give_up(f"the request was over before {case.service} was struck: give it a longer {case.length_option}.")
+        if answer.status:
+            give_up(f"the caller has an answer already, HTTP {answer.status}: {answer.text}")
+
+    def _await_answer(self) -> None:
+        limit, caller = self._case.duration + RECOVERY_S, self._caller
+        if not self._scripts.until(limit, caller.is_done):
+            give_up(f"no answer after {limit:g} s; see scripts/logs.sh.")
+        self._event(f"the caller has its answer: {caller.answer.text}", BOLD)
+        if caller.answer.status != 200:
+            self._detail(f"HTTP {caller.answer.status}")
+        if caller.repeats:
+            self._detail(f"it had repeated its request, with the same Idempotency-Key: {caller.repeats}")
+
+    # ── the fault ──
+
+    def _each(self, verb: str, instances: list[str]) -> bool:
+        """Whether that can be done with all of them."""
+        return min([self._scripts.do(self._case.kind, verb, one) for one in instances], default=True)
+
+    def _instances(self) -> list[str]:
+        return self._scripts.ask(self._case.kind, "of", self._case.service).split()
+
+    def _start_second(self) -> None:
+        """If there is not one already that could take over."""
+        service, first = self._case.service, self._instances()
+        if len(first) > 1:
+            return
+        self._second = self._scripts.ask(self._case.kind, "second", service).split()
+        if not self._scripts.until(START_S, lambda: self._second and self._each("healthy", self._second)):
+            give_up(f"a second {service} could not be started; see scripts/logs.sh.")
+        self._event(f"a second {service} is started and stands by")
+
+    def strike(self) -> None:
+        self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
+        self._struck_at = now_ms()
+        if not self._each(self._fault.strike, self._struck):
+            give_up(f"{self._case.service} could not be struck; see above.")
+        how = (
+            "stopped (docker pause)"
+            if (self._case.kind, self._case.fault) == ("containers", "pause")
+            else self._fault.struck
+        )
+        self._event(self._struck_are(how.format(lease=self._case.lease)), RED)
+
+    def _holder(self) -> list[str]:
+        """The instance that does the work, or one that ran its function for this request; else the last one."""
+        case = self._case
+        attempt = f"{self._attempt}$" if case.strikes_work else ""  # another bar may have had an earlier attempt
+        pattern = f" running function {case.service}  promise={case.id}.*  attempt={attempt}"
+        holders: list[str] = []
+
+        def is_found() -> bool:
+            holders[:] = [one for one in self._instances() if self._has_printed(one, pattern)]
+            return bool(holders)
+
+        if not self._scripts.until(LOG_S if case.strikes_work else 0, is_found) and case.strikes_work:
+            give_up(f"no {case.service} says that it works; see scripts/logs.sh.")
+        return holders[:1] or self._instances()[-1:]
+
+    def _has_printed(self, instance: str, pattern: str) -> bool:
+        return self._scripts.do("has_printed", instance, pattern)
+
+    def _show_request(self) -> None:
+        """While the fault lasts."""
+        case = self._case
+        if told := MEANWHILE.get(f"{case.service}-{case.fault}") or MEANWHILE.get(case.service):
+            self._detail(told)
+            return
+        self._detail(f"GET /foo/{case.id}: {ask_foo(case.foo, 'GET', f'/foo/{case.id}', seconds=ANSWER_S).text}")
+        if case.when != "idle":
+            self._must_still_wait()
+        self._detail("the caller still waits; the Resonate server keeps what was done so far")
+
+    def let_it_last(self) -> None:
+        if self._case.strikes_work and self._case.fault == "freeze":
+            self._await_takeover()
+        self._scripts.sleep(max(0, self._struck_at / 1_000 + self._case.down - time.time()))
+
+    def _await_takeover(self) -> None:
+        does = ""
+
+        def is_taken_over() -> bool:
+            nonlocal does
+            calls = self._look()
+            if find(calls, Goal("bar", "running"), self._attempt):
+                does = "does"
+            elif calls and calls[0].is_settled:
+                does = "has done"  # the look at it took longer
+            return bool(does)
+
+        if not self._scripts.until(TAKEOVER_S, is_taken_over):
+            give_up(f"no other bar took over within {TAKEOVER_S} s; see scripts/logs.sh.")
+        self._event(f"its lease has ended: the other bar {does} the work, from its beginning")
+
+    def _end_fault(self) -> None:
+        case, were = self._case, self._struck
+        self._over_at = now_ms()
+        self._event(self._struck_are(self._fault.undone), GREEN)  # as many of it as were struck
+        if not self._each(self._fault.undo, were):
+            give_up(f"{case.service} could not be {self._fault.undone}; see above.")
+        self._struck = []
+        if case.fault == "kill":
+            self._detail(AFTER_KILL.get(case.service, "nobody tells it what it was doing; the Resonate server knows"))
+        if case.fault == "kill" and case.strikes_work:
+            self._detail("the dead bar held a lease; the server takes it back, and gives the work to the next bar")
+        if case.fault == "freeze" and case.strikes_work:
+            self._detail("it does not know that its lease has ended, and sends its result")
+            said = f"promise={case.id}.*  lease lost"
+            self._scripts.until(
+                case.duration + LEASE_LOST_S, lambda: self._has_printed(were[0], said)
+            )  # the report tells
+
+    # ── the end ──
+
+    def _say_how_to_go_on(self) -> None:
+        by_hand = "docker compose start bar" if self._case.kind == "containers" else "scripts/up.sh --processes"
+        self._print(f"""
+bar stays dead. To go on by hand:
+  bring it back:     {by_hand}
+  see the answer:    scripts/trigger.sh --id {self._case.id}    (joins the request, does not start another)
+  without waiting:   curl http://127.0.0.1:{os.environ["FOO_PORT"]}/foo/{self._case.id}""")
+        self._struck = []  # and stays so
+
+    def _report(self) -> None:
+        case, caller = self._case, self._caller
+        options = {
+            "expect": RIGHT_ANSWER, "answer": caller.answer.text, "takes": f"{case.duration * 1_000:.0f}ms",
+            "sent": caller.sent, "answered": caller.answered,
+            "fault": case.fault, "struck": case.service, "struck-at": self._struck_at, "over-at": self._over_at,
+        }  # fmt: skip
+        if not self._scripts.do("report", case.id, *(f"--{name}={value}" for name, value in options.items())):
+            raise Ended(1)
+
+    def leave(self) -> None:
+        """Whatever happens, nothing stays dead, frozen or cut off, and nobody stands by."""
+        service, end = self._case.service, time.monotonic() + MENDING_S
+        if self._struck:  # it may be half of them, or half undone
+            while not (is_mended := self._each("mend", self._struck)) and time.monotonic() < end:
+                time.sleep(LOOK_S)
+            outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries that again."
+            print(service, outcome.format(self._fault.undone), file=sys.stderr)
+        if not self._each("remove", self._second):
+            print(f"the second {service} could not be removed; scripts/down.sh removes it.", file=sys.stderr)
+
+
+def main() -> int:
+    case = msgspec.convert(dict(word.split("=", 1) for word in sys.argv[1:]), Case, strict=False)
+    crash = Crash(case, Scripts())
+    try:
+        crash.play()
+    except Ended as ended:
+        if str(ended):
+            print(f"{case.script}: {ended}", file=sys.stderr)
+        return ended.status
+    finally:
+        crash.leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

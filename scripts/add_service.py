@@ -1,0 +1,71 @@
+"""Adds a service to this checkout: `add_service.py NAME`. scripts/add-service.sh calls it. Any Python 3 will do."""
+
+import keyword
+import re
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
+"""Of which a service is made, or in which it is entered."""
+
+RESERVED = """aiohttp base64 bench calendar chaos code collections copy csv datetime decimal email enum flask gunicorn
+    harness hashlib html http inspect io json locale logging math msgspec os pathlib platform queue random re resonate
+    resource secrets select server signal site socket ssl statistics string struct sys test threading time token trace
+    types typing urllib uuid warnings worker zipfile"""
+"""Modules that a service loads: one of the same name would take its place, or never be found."""
+
+NEXT = """services/{name} is there, and in services/services.txt, docker-compose.yml and pyproject.toml. Next:
+
+  write its function:             services/{name}/{name}.py
+  start it, beside what runs:     scripts/up.sh
+  call it from another service:   await ctx.options(target="service-{name}").rpc("{name}")
+  kill it during a request:       scripts/crash.sh {name}
+  add a package that it needs:    in services/{name}/pyproject.toml; then scripts/lock.sh"""
+
+
+def refuse(reason: str, status: int = 1) -> NoReturn:
+    print("add-service.sh: " + reason, file=sys.stderr)
+    sys.exit(status)
+
+
+def check(name: str) -> None:
+    if not re.fullmatch("[a-z][a-z0-9]{0,30}", name):
+        refuse(f"a name has lower case letters and digits, a letter first, at most 31 of them; {name!r} is none", 2)
+    if Path("services", name).exists():
+        refuse(f"there is a service {name!r} already, in services/{name}", 2)
+    if name in RESERVED.split() or keyword.iskeyword(name):
+        refuse(f"{name!r} is a word of Python, or a module that services load", 2)
+
+
+def insert_before(line: str, text: str, file: Path) -> None:
+    """The first line that begins so."""
+    before, found, after = file.read_text().partition("\n" + line)
+    if not found:
+        refuse(f"{file} has no line that begins with {line!r}; enter the service there by hand.")
+    file.write_text(f"{before}\n{text}{found}{after}")
+
+
+def add(name: str) -> None:
+    folder, baz = Path("services", name), Path("services/baz")
+    folder.mkdir()
+    for file in ("pyproject.toml", "requirements.lock"):
+        (folder / file).write_text((baz / file).read_text().replace("baz", name))
+    function = (baz / "baz.py").read_text().partition("\n")[2].replace("baz", name)
+    (folder / f"{name}.py").write_text(f'"""{name}: what it does, in one sentence."""\n{function}')
+    project = Path("pyproject.toml")
+    insert_before('    "demo-worker",', f'    "demo-{name}",', project)
+    insert_before("demo-worker = ", f"demo-{name} = {{ workspace = true }}", project)
+    build = f"build: {{ context: ., target: worker, args: {{ <<: *build-args, SERVICE: {name} }} }}"
+    service = f"  {name}:\n    <<: *worker\n    {build}\n"
+    insert_before("  resonate-server:", service, Path("docker-compose.yml"))
+    with Path("services/services.txt").open("a") as services:
+        services.write(f"{name:7} {'service-' + name:12} worker  {name}\n")
+
+
+if __name__ == "__main__":
+    check(sys.argv[1])
+    if missing := [source for source in SOURCES.split() if not Path(source).exists()]:
+        refuse(f"{missing[0]} is missing, and a service is made from it: work in a whole checkout.")
+    add(sys.argv[1])
+    print(NEXT.format(name=sys.argv[1]))

@@ -1,0 +1,295 @@
+"""The stack as processes: what `docker` is for containers. scripts/lib.sh calls it.
+
+    processes.py up NAME...     starts those that do not run, and waits until all are healthy; settings: the environment
+    processes.py stop           all of the stack; tells what could not be stopped
+    processes.py list           "PID, NAME" of each
+    processes.py running        the names of those that run
+    processes.py stacks         the names of the stacks of which some run with this checkout's environment
+    processes.py VERB NAME      lib.sh tells what the other verbs do
+
+A process is known by the name of its service; a second one of the same service has a number: bar-2. Any Python
+from 3.10 on will do, without packages.
+"""
+
+import contextlib
+import getpass
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+HEALTHY_SECONDS = 90
+"""How long a start may take."""
+STOP_SECONDS = 5
+END_SECONDS = 15
+"""The children of a foo that was killed hold its port until they have told the last of the requests that wait."""
+LOOK_SECONDS = 0.2
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = Path(os.environ.get("STACK_DIR", ""))
+SETTINGS = FOLDER / "run/settings"
+NAMES = ("FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN")
+SERVER = "resonate-server"
+
+# Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
+# without notes, and a pid that some other program has by now is nobody's.
+MARK = " -X durable-rpc-stack="
+STACK = os.environ.get("COMPOSE_PROJECT_NAME", "")
+
+
+class Process(NamedTuple):
+    """``group``: shared with those that it has started, which have its name, too."""
+
+    pid: int
+    group: int
+    user: str
+    stack: str
+    name: str
+    interpreter: str
+
+    @property
+    def is_leader(self) -> bool:
+        """What only outlives its parent for a moment is none."""
+        return self.pid == self.group
+
+
+def every_process() -> list[Process]:
+    listed = subprocess.check_output(["ps", "-A", "-ww", "-o", "pid=,pgid=,user=,command="], text=True)  # noqa: S607
+    processes = []
+    for line in listed.splitlines():
+        pid, group, user, command = line.split(None, 3)
+        interpreter, found, rest = command.partition(MARK)
+        stack, _, name = rest.partition(" ")[0].partition("/")
+        if found:
+            processes.append(Process(int(pid), int(group), user, stack, name, interpreter))
+    return processes
+
+
+def ours(name: str | None = None) -> list[Process]:
+    """Of this stack; by that name, if one is given."""
+    return [each for each in every_process() if each.stack == STACK and name in (None, each.name)]
+
+
+def running() -> list[str]:
+    return sorted(each.name for each in ours() if each.is_leader)
+
+
+def log_file(name: str) -> Path:
+    return FOLDER / "log" / f"{name}.log"
+
+
+def health_file(name: str) -> Path:
+    return FOLDER / "run" / f"{name}.health"
+
+
+def service_of(name: str) -> str:
+    return re.sub(r"-\d+$", "", name)
+
+
+def settings() -> dict[str, str]:
+    return dict(line.split("=", 1) for line in SETTINGS.read_text().splitlines())
+
+
+def keep_settings() -> None:
+    """For this user only, as there may be a token among them."""
+    SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+    SETTINGS.touch(0o600)
+    SETTINGS.chmod(0o600)
+    SETTINGS.write_text("".join(f"{name}={os.environ[name]}\n" for name in NAMES))
+
+
+# ── starting and ending ──
+
+
+def send(number: int, name: str) -> None:
+    """A signal, to it and its children."""
+    for group in {each.group for each in ours(name)}:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+
+
+def await_end(name: str, seconds: float) -> None:
+    """Of it and its children; then by force."""
+    end = time.monotonic() + seconds
+    while ours(name) and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+    if ours(name):
+        send(signal.SIGKILL, name)
+        time.sleep(LOOK_SECONDS)
+
+
+def metrics_port(given: dict[str, str]) -> str:
+    """The server's usual one, or none where it is taken for something else."""
+    port = given.get("RESONATE_OBSERVABILITY__METRICS_PORT") or "9090"
+    return "0" if port in (given["FOO_PORT"], given["RESONATE_PORT"]) else port
+
+
+def environment(name: str, given: dict[str, str]) -> dict[str, str]:
+    """What the process gets: all that this one has, and the settings under the names of the program."""
+    return {
+        **given,
+        "HEALTH_FILE": str(health_file(name)),
+        "PYTHONUNBUFFERED": "1",
+        "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
+        "RESONATE_LOG_FILE": str(log_file(name)),
+        "RESONATE_OBSERVABILITY__METRICS_PORT": metrics_port(given),
+        "RESONATE_SERVER__BIND": "127.0.0.1",
+        "RESONATE_SERVER__PORT": given["RESONATE_PORT"],
+        "RESONATE_STORAGE__SQLITE__PATH": str(FOLDER / "resonate.sqlite"),
+        "RESONATE_UI__ACTIONS_URL": f"http://127.0.0.1:{given['FOO_PORT']}/actions",
+        "RESONATE_URL": f"http://127.0.0.1:{given['RESONATE_PORT']}",
+    }
+
+
+def start(name: str) -> None:
+    """In a session of its own, so that it outlives the script and its terminal. If it runs, nothing happens."""
+    if name in running():
+        return
+    await_end(name, END_SECONDS)
+    health_file(name).unlink(missing_ok=True)
+    log_file(name).parent.mkdir(parents=True, exist_ok=True)
+    service = service_of(name)
+    serve = ["serve"] if service == SERVER else []
+    # By -P the folder in which this runs is no place to look for modules.
+    mark = f"{MARK}{STACK}/{name}".split()
+    command = [sys.executable, *mark, "-P", "-m", service.replace("-", "_"), *serve]
+    with log_file(name).open("ab") as output:
+        subprocess.Popen(  # noqa: S603
+            command,
+            env=environment(name, {**os.environ, **settings()}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def up(names: list[str]) -> None:
+    keep_settings()
+    for name in names:
+        start(name)
+    for name in names:
+        end = time.monotonic() + HEALTHY_SECONDS
+        while not healthy(name):
+            if time.monotonic() > end or name not in running():
+                lines = log_file(name).read_text(errors="replace").splitlines(keepends=True)
+                sys.stderr.write("".join(lines[-15:]))
+                sys.exit(
+                    f"up.sh: {name} did not become healthy; the last lines of its log ({log_file(name)}) are above."
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+def finish(names: Iterable[str]) -> None:
+    """All at once; what is frozen, by force."""
+    names = set(names)
+    for name in names:
+        send(signal.SIGTERM, name)
+    for name in names:
+        await_end(name, STOP_SECONDS)
+        health_file(name).unlink(missing_ok=True)
+
+
+def stop() -> None:
+    """Workers first: they hand back what they hold while the server is still there."""
+    finish(each.name for each in ours() if each.name != SERVER)
+    finish([SERVER])
+    left = [f"{each.name} could not be stopped: process {each.pid} of {each.user}" for each in ours()]
+    if left:
+        sys.exit("\n".join(f"down.sh: {reason}, and this is {getpass.getuser()}." for reason in left))
+
+
+# ── looking ──
+
+
+def kind_of(service: str) -> str:
+    """Which one the list of services says; the server is not in it."""
+    listed = (REPOSITORY / "services/services.txt").read_text()
+    return next((line.split()[2] for line in listed.splitlines() if line.startswith(service + " ")), "server")
+
+
+def healthy(name: str) -> bool:
+    kind = kind_of(service_of(name))
+    if kind == "worker":
+        check = [sys.executable, "-I", str(REPOSITORY / "worker/src/worker/health.py")]
+        env = {"HEALTH_FILE": str(health_file(name))}
+        return subprocess.run(check, env=env, capture_output=True, check=False).returncode == 0  # noqa: S603
+    port, path = ("FOO_PORT", "/health") if kind == "web" else ("RESONATE_PORT", "/ready")
+    return answers(settings()[port], path)
+
+
+def answers(port: str, path: str) -> bool:
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def show(name: str) -> None:
+    for file in (log_file(name).with_suffix(".log.1"), log_file(name)):  # .1: from before it was emptied
+        if file.exists():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(file.read_bytes())
+
+
+def show_all(service: str) -> None:
+    for name in sorted({file.name.partition(".")[0] for file in (FOLDER / "log").glob("*.log")}):
+        if service_of(name) == service:
+            show(name)
+
+
+def second(service: str) -> None:
+    start(f"{service}-2")
+    print(f"{service}-2")
+
+
+def mend(name: str) -> None:
+    send(signal.SIGCONT, name)
+    start(name)
+
+
+VERBS: dict[str, Callable[[str], object]] = {
+    "of": lambda service: print(*(name for name in running() if service_of(name) == service), sep="\n"),
+    "said": show_all,
+    "log": show,
+    "healthy": lambda name: sys.exit(not healthy(name)),
+    "kill": lambda name: send(signal.SIGKILL, name),
+    "start": start,
+    "freeze": lambda name: send(signal.SIGSTOP, name),
+    "thaw": lambda name: send(signal.SIGCONT, name),
+    "loosen": lambda name: send(signal.SIGCONT, name),
+    "mend": mend,
+    "second": second,
+    "remove": lambda name: finish([name]),
+}
+
+
+def main(verb: str, *names: str) -> None:
+    if verb in VERBS:
+        VERBS[verb](names[0])
+    elif verb == "up":
+        up(list(names))
+    elif verb == "stop":
+        stop()
+    else:
+        mine = f"{REPOSITORY}/.venv/bin/python"
+        lines = {
+            "list": [f"{each.pid}, {each.name}" for each in ours()],
+            "running": running(),
+            "stacks": sorted({each.stack for each in every_process() if each.interpreter == mine}),
+        }
+        sys.stdout.writelines(line + "\n" for line in lines[verb])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
