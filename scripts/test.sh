@@ -11,7 +11,7 @@ tests at once, and names the slowest. Times are those of a machine with two core
 
   --quick   the units only, for between two edits: under 40 seconds
             (neither) what finds a mistake quickly, with processes and containers: some minutes
-  --all     also long simulations, sieges, chaos, kills under load, a browser: about 20 minutes
+  --all     also long simulations, sieges, chaos, kills under load, a browser: a quarter of an hour
 
   --python VERSION   the units with another Python, such as 3.12 or 3.14, in an environment of its own
 
@@ -51,12 +51,12 @@ node_there() {
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
-cores=$(getconf _NPROCESSORS_ONLN)
+processes=$(($(getconf _NPROCESSORS_ONLN) * 3)) # most tests wait most of the time; three for each core keep it busy
 
-run_pytest() { # PROCESSES MARKS ARGUMENTS...: 5 is pytest's status for no test at all
+run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
     local status=0
-    say "pytest -m '$2' ..."
-    python -m pytest --durations=15 -n "$1" -m "$2" "${@:3}" || status=$?
+    say "pytest -m '$1' ..."
+    python -m pytest --durations=15 -n "$processes" -m "$1" "${@:2}" || status=$?
     [ "$status" -lt 2 ] || [ "$status" = 5 ] || exit "$status"
     [ "$status" = 5 ] || results="$results $status"
 }
@@ -68,7 +68,7 @@ say "mypy ..."
 mypy
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not alone and not browser" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$processes" -m "not long and not browser" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)
@@ -94,15 +94,14 @@ else
     say "*** The tests of the page's modules are SKIPPED: there is no node, or one before 20.19. ***"
 fi
 
+# A browser gives up what it loads when Docker adds a network beside it. Where nobody may give it a network of its own, it
+# has to run when no test of containers does.
+parts=("")
+[ -n "$obstacle" ] || unshare --net true 2>/dev/null || parts=("not browser" browser)
 results=""
-for marks in "not alone and not browser" browser alone; do
-    case "$marks" in
-        not*) processes=$((cores * 2)) ;; # most tests wait most of the time; two for each core keep it busy
-        browser) processes=$cores ;;
-        alone) processes=0 ;;
-    esac
-    [ "$size" = all ] || marks="$marks and not long"
-    run_pytest "$processes" "$marks" "$@"
+for marks in "${parts[@]}"; do
+    [ "$size" = all ] || marks="${marks:+$marks and }not long"
+    run_pytest "$marks" "$@"
 done
 [ -n "$results" ] || die "no test was chosen; those that are marked as long run with --all."
 [ "${results//[ 0]/}" = "" ]

@@ -50,9 +50,9 @@ folder=$VENV
 [ -z "$python" ] || folder=$PWD/.local/python-$python
 
 readonly STAMP=$folder/.installed # the folder for which it was made, and what it holds
-packages=() projects=()
+packages=() folders=() projects=()
 for package in worker $(services | sed 's|^|services/|') resonate-server tests/harness bench; do
-    packages+=(--editable "$package") projects+=("$package/pyproject.toml")
+    packages+=(--editable "$package") folders+=("$package") projects+=("$package/pyproject.toml")
 done
 wanted="$PWD"$'\n'"$(cat requirements.lock "${projects[@]}" | cksum)"
 runs() { "$folder/bin/python" -c '' >/dev/null 2>&1; }
@@ -71,4 +71,6 @@ export VIRTUAL_ENV=$folder
 quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
 quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]}" ||
     die "the packages of this repository could not be installed."
+# A third of a server's first start otherwise, and of each one where Python may not write beside the sources.
+"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true
 echo "$wanted" >"$STAMP"

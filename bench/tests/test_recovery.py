@@ -5,14 +5,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from bench import recovery
 from bench.load import WrongAnswers
-from bench.recovery import OURS, SCENARIOS, Measures, Scenario
+from bench.recovery import METHOD, SCENARIOS, Measures, Scenario
 from bench.report import Report
-from bench.stage import Stage, TooLate, moment_of
+from bench.stack import SERVER, OwnServer
+from bench.stage import Bars, Stage, TooLate, moment_of
 
-QUIET = Scenario("nothing happens", "bar", "suspended")
+QUIET = Scenario("nothing happens", "suspended")
+SMALL_CROWD = 30
+"""Instead of very many chains."""
 
 pytestmark = pytest.mark.long
 
@@ -21,15 +25,16 @@ def draw(_: Scenario, __: Stage, chance: random.Random) -> Measures:
     return {"a to b": chance.random()}
 
 
-def measured(scenario: Scenario, **how: int) -> Report:
+def measured(scenario: Scenario, seed: int = 1, trials: int = 1, parallel: int = 1) -> Report:
     """With trials in which nothing happens."""
     with patch.object(Scenario, "play", draw):
-        return recovery.measure(scenarios=[scenario], **how)
+        return recovery.measure(seed, trials, parallel, [scenario])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_trial_of_each_scenario_ends_with_the_right_answer_and_its_seconds(scenario: Scenario) -> None:
-    report = recovery.measure(trials=1, official_trials=0, scenarios=[scenario])
+    small = replace(scenario, chains=min(scenario.chains, SMALL_CROWD))
+    report = recovery.measure(trials=1, scenarios=[small])
 
     what = {row[0] for row in report.tables[0].rows}
     assert set(scenario.targets) <= what
@@ -39,40 +44,51 @@ def test_a_trial_of_each_scenario_ends_with_the_right_answer_and_its_seconds(sce
     assert targets == {f"{scenario.name}: {each}, p99": scenario.targets.get(str(each)) for each in what}
 
 
-def test_trials_with_official_timing_stand_beside_ours() -> None:
-    report = measured(QUIET, trials=2, official_trials=1)
+def test_another_server_is_measured_without_what_kills_it(tmp_path: Path) -> None:
+    killing = next(scenario for scenario in SCENARIOS if scenario.victim == SERVER)
+    server = OwnServer(tmp_path).start()
+    try:
+        report = recovery.measure(trials=1, scenarios=[SCENARIOS[0], killing], url=server.url)
+        assert server.is_ready()
+    finally:
+        server.kill()
 
-    assert [row[:3] for row in report.tables[0].rows] == [["a to b", "ours", 2], ["a to b", "as official", 1]]
+    assert [table.title for table in report.tables] == [SCENARIOS[0].name]
+
+
+def test_the_method_stands_beside_the_figures() -> None:
+    assert measured(QUIET).method == METHOD
 
 
 def test_the_same_seed_draws_the_same_moments_however_many_stacks_share_them() -> None:
-    waiting = Scenario(QUIET.name, "bar", "at work")
-    alone, shared = (measured(waiting, seed=7, trials=10, official_trials=0, parallel=each) for each in (1, 2))
+    waiting = Scenario(QUIET.name, "at work")
+    alone, shared = (measured(waiting, seed=7, trials=10, parallel=each) for each in (1, 2))
 
     assert sorted(alone.samples[0].values) == sorted(shared.samples[0].values)
 
 
 def test_a_trial_whose_fault_came_too_late_is_made_again_and_told_of() -> None:
     with patch.object(Scenario, "play", side_effect=[TooLate(), {"a to b": 1.0}]):
-        report = recovery.measure(trials=1, official_trials=0, scenarios=[QUIET])
+        report = recovery.measure(trials=1, scenarios=[QUIET])
 
     assert report.samples[0].values == [1.0]
     assert "Trials repeated because their fault came too late: 1." in report.notes
 
 
 def test_a_baz_that_ran_too_often_fails_the_benchmark(tmp_path: Path) -> None:
-    with Stage(tmp_path / "stage", OURS) as stage:
+    folder = tmp_path / "stage"
+    with Stage(folder, OwnServer(folder), Bars(1, "bar", 64, wired=False)) as stage:
         call = stage.call()
-        stage.answered(call, runs_of_baz=1)
+        stage.answered(call, {"baz": 1})
 
         with pytest.raises(WrongAnswers):
-            stage.answered(call, runs_of_baz=0)
+            stage.answered(call, {"baz": 0})
 
 
-def test_a_moment_is_read_off_the_servers_log_and_nothing_before_it_counts(tmp_path: Path) -> None:
-    log = tmp_path / "server.log"
-    lines = [f'{{"time": "2026-01-01T00:00:0{second}.500+00:00", "message": "worker connected"}}' for second in (1, 2)]
-    log.write_text("\n".join(["not JSON", *lines]))
+def test_a_moment_is_read_off_a_log_and_nothing_before_it_counts(tmp_path: Path) -> None:
+    log = tmp_path / "bar.log"
+    lines = [f"2026-01-01T00:00:0{second}.500+00:00 connected to server" for second in (1, 2)]
+    log.write_text("\n".join(["no line of its own", *lines]))
     base = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
 
     assert moment_of(log, "connected", since=base) == base + 1.5

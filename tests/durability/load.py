@@ -1,12 +1,11 @@
 """Load that keeps its own record of what was acknowledged, and checks of that record."""
 
 import base64
-import json
 import threading
 import time
 from http.client import HTTPException
 
-from harness.server import FAR, Client, Reply
+from harness.server import Client, Reply
 from msgspec import Struct, field
 
 
@@ -56,18 +55,9 @@ class Load(threading.Thread):
             self.acknowledged.settled.append(id)
 
 
-def start_chain(client: Client, id: str, pause: float = 0) -> None:
-    """bar → baz, as an SDK would start it. ``pause``: seconds that bar sleeps for."""
-    call = json.dumps({"func": "bar", "args": [pause], "kwargs": {}, "version": 1})
-    tags = {"origin": id, "branch": id, "parent": id, "scope": "global", "target": "poll://any@service-bar"}
-    reply = client.call(
-        "promise.create",
-        id=id,
-        timeoutAt=FAR,
-        param={"data": base64.b64encode(call.encode()).decode()},
-        tags={f"resonate:{name}": value for name, value in tags.items()},
-    )
-    accepted(reply)
+def start_chain(client: Client, id: str, pause: float = 0, running: float = 0) -> None:
+    """bar → baz, as an SDK would start it. ``pause`` and ``running``: seconds that bar sleeps and works for."""
+    accepted(client.begin(id, "service-bar", "bar", pause, running))
 
 
 def accepted(reply: Reply) -> None:

@@ -40,6 +40,11 @@ class Adapter:
         self.replies = {"GET": offer(), "POST": Reply(b'{"id": "begun"}', 202)}
         self.asked: list[Asked] = []
 
+    @property
+    def posted(self) -> list[Any]:
+        """What was sent to it; a page asks for the list again in between."""
+        return [json.loads(each.body) for each in self.asked if each.method == "POST"]
+
 
 def offer(*actions: dict[str, Any]) -> Reply:
     return Reply(json.dumps({"actions": actions}).encode())

@@ -1,8 +1,8 @@
 """A plugin of pytest: what pytest-xdist gives to which of its processes, and in which order.
 
 The tests of a file stay together, because they share what its fixtures start. The two kinds of stack are two files in
-this respect, and so are the faults by which the page is tried. What takes longest begins first, so that no process is
-left alone with it in the end.
+this respect, and so are the faults by which the page is tried, long runs by random numbers, and the SDK that takes long
+to build. What takes longest begins first, so that no process is left alone with it in the end.
 """
 
 import os
@@ -11,11 +11,29 @@ import re
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
-FIRST = ("tests/stack/", "tests/ui/", "tests/", "bench/", "resonate-server/tests/integration/", "")
-"""Folders, by how long their files take."""
+FIRST = (
+    *(
+        r"tests/clients/.*\brust-",
+        r"tests/stack/test_crash.*\[containers",
+        r"tests/siege/",
+        r".*\[many\]",
+        r"tests/own/",
+    ),
+    *(
+        r"tests/durability/",
+        r"tests/stack/",
+        r"tests/clients/",
+        r"tests/ui/",
+        r"resonate-server/tests/machine/",
+        r"tests/",
+    ),
+    *(r"bench/", r"resonate-server/tests/integration/", r""),
+)
+"""Tests by how long their files take."""
 
-_PART = re.compile(r"\[(processes|containers)\b|-(kill|pause|freeze)-")
+_PART = re.compile(r"\[(processes|containers)\b|\[many\]|\brust-|-(kill|pause|freeze)-")
 
 
 class ByFile(LoadScopeScheduling):
@@ -24,6 +42,17 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         part = _PART.search(nodeid)
         return nodeid.split("::")[0] + (part[0] if part else "")
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """A process begins its last test once it knows what comes after it: nothing more is laid aside for it."""
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """What comes after a file of one test waits for all of it: let it be the shortest."""
+        if any(len(file) == 1 and not all(file.values()) for file in self.assigned_work[node].values()):
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,4 +67,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: next(rank for rank, folder in enumerate(FIRST) if item.nodeid.startswith(folder)))
+    items.sort(key=lambda item: next(rank for rank, those in enumerate(FIRST) if re.match(those, item.nodeid)))

@@ -1,5 +1,6 @@
 """A real ``resonate-server`` process, started, killed and started again by tests, and a bare client for it."""
 
+import base64
 import itertools
 import json
 import sys
@@ -30,8 +31,9 @@ class Reply(Struct, frozen=True):
 class Client:
     """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` without a server."""
 
-    def __init__(self, port: int, timeout: float = 60) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+    def __init__(self, port: int, timeout: float = 60, host: str = "127.0.0.1", token: str = "") -> None:
+        self._connection = HTTPConnection(host, port, timeout=timeout)
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def call(self, kind: str, **data: Any) -> Reply:
         head = {"corrId": f"test-{next(_corr_ids)}", "version": VERSION}
@@ -39,7 +41,7 @@ class Client:
 
     def post(self, body: bytes) -> Reply:
         try:
-            self._connection.request("POST", "/", body, {"Content-Type": "application/json"})
+            self._connection.request("POST", "/", body, self._headers)
             response = self._connection.getresponse()
             envelope = json.loads(response.read())
         except BaseException:
@@ -52,6 +54,14 @@ class Client:
         """``promise.create`` of one that may be awaited; tag names are given without their ``resonate:`` prefix."""
         named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
+
+    def begin(self, id: str, group: str, function: str, *args: object) -> Reply:
+        """A call of a worker's function, as an SDK would begin it."""
+        call = json.dumps({"func": function, "args": args, "kwargs": {}, "version": 1})
+        tags = {"origin": id, "branch": id, "parent": id, "scope": "global", "target": f"poll://any@{group}"}
+        named = {f"resonate:{name}": text for name, text in tags.items()}
+        param = {"data": base64.b64encode(call.encode()).decode()}
+        return self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named)
 
     def end_sleep(self, id: str) -> None:
         """Settle what the chain with that id sleeps for, as soon as it does.

@@ -50,9 +50,12 @@ class Programs:
 
     def launch(self, name: str, *words: str) -> Process:
         """What ``python -m`` runs."""
-        self.programs[name] = Process([sys.executable, "-m", *words], self.folder / f"{name}.log", self._env)
+        self.programs[name] = Process([sys.executable, "-m", *words], self.folder / f"{name}.log", self.env_of(name))
         self.programs[name].launch()
         return self.programs[name]
+
+    def env_of(self, name: str) -> Mapping[str, str]:  # noqa: ARG002  for those whose programs have their own
+        return self._env
 
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in self.programs.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harness.network import own_network
 from playwright.sync_api import Browser
 
 from ui.browser import Tab, chromium, running, tab_of
@@ -16,9 +17,16 @@ type OpenTab = Callable[..., Tab]
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="package", autouse=True)
+def network() -> Iterator[None]:
+    """Chromium gives up what it loads when an interface comes or goes, as with each network of Docker's."""
+    with own_network():
+        yield
+
+
 # Of this folder, not of the session: while Playwright runs, no other test can have an event loop.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def browser(network: None) -> Iterator[Browser]:  # noqa: ARG001
     program = chromium()
     if program is None:
         _lack()

@@ -1,6 +1,5 @@
 """What the page offers to do comes from whoever the server was told of, and is drawn whatever it says."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab
     tab.find("#action-order").click()
 
     expect(tab.find("#chain-id")).to_have_text("begun")
-    assert json.loads(adapter.asked[-1].body) == {"size": 7.5, "who": "Zoë"}
+    assert adapter.posted == [{"size": 7.5, "who": "Zoë"}]
 
 
 def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Tab) -> None:
@@ -101,7 +100,7 @@ def test_what_is_left_empty_is_not_sent(adapter: Adapter, tab: Tab) -> None:
     tab.find("#action-order").click()
 
     expect(tab.find("#notice-text")).to_have_text("size is missing")
-    assert json.loads(adapter.asked[-1].body) == {"who": "Zoë"}
+    assert adapter.posted[-1] == {"who": "Zoë"}
 
 
 def test_limits_are_those_of_the_list(adapter: Adapter, tab: Tab) -> None:

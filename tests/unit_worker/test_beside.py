@@ -23,6 +23,7 @@ LEASE = PAUSE * HEARTBEATS_PER_LEASE
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(beside, "SIGN_SECONDS", PAUSE)
 
 
 @pytest.fixture
@@ -32,11 +33,12 @@ def context() -> Context:
 
 
 class Server:
-    """Remembers the heartbeats; ``away``: they fail."""
+    """Remembers the heartbeats; ``away``: they fail; ``listens``: it wants signs of life."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listens: bool = False) -> None:
         self.heard: list[list[tuple[str, int]]] = []
         self.away = False
+        self.listens = listens
 
     async def task_heartbeat(self, pid: str, tasks: list[TaskRef]) -> None:
         assert pid == "me"
@@ -62,7 +64,8 @@ async def watched(
     leases: dict[str, int] | None = None,
 ) -> None:
     """Run something while a thread goes on beside this event loop."""
-    companion = Companion("me", lease_seconds, server or Server(), lambda: leases or {})
+    server = server or Server()
+    companion = Companion("me", lease_seconds, server, lambda: leases or {}, lambda: server.listens)
     running: list[asyncio.Task[Any]] = []
 
     async def on_the_thread() -> None:
@@ -122,8 +125,15 @@ async def test_nothing_is_told_while_nothing_is_held() -> None:
     assert server.heard == []
 
 
-async def test_a_heartbeat_that_fails_is_not_the_last() -> None:
-    server = Server()
+async def test_but_to_a_server_that_listens_for_signs_of_life() -> None:
+    server = Server(listens=True)
+    await watched(lambda: has_heard(server, 3), lease_seconds=60, server=server, leases={"a": 1})
+    assert all(heard == [] for heard in server.heard), "leases are extended at their own pace"
+
+
+@pytest.mark.parametrize("listens", [False, True])
+async def test_a_heartbeat_that_fails_is_not_the_last(listens: bool) -> None:
+    server = Server(listens=listens)
     server.away = True
     await watched(lambda: has_heard(server, 2), server=server, leases={"a": 1})
 
@@ -139,6 +149,19 @@ async def test_a_blocked_loop_keeps_its_leases() -> None:
 
     await watched(block, server=server, leases={"a": 1})
     assert after - before >= 3
+
+
+async def test_a_blocked_loop_is_a_sign_of_life() -> None:
+    server, heard = Server(listens=True), 0
+
+    def block() -> None:
+        nonlocal heard
+        heard = len(server.heard)
+        somewhere_deep()
+        heard = len(server.heard) - heard
+
+    await watched(block, lease_seconds=60, server=server)
+    assert heard >= 3
 
 
 async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.stream import CONNECT_SECONDS, RECONNECT_SECONDS, SteadyBackoff, Stream, _reason, _session, _watched_socket
+from worker.beside import SIGN_SECONDS
+from worker.stream import (
+    CONNECT_SECONDS,
+    HEARD_WITHIN,
+    RECONNECT_SECONDS,
+    SteadyBackoff,
+    Stream,
+    _reason,
+    _session,
+    _watched_socket,
+)
 
 
 class Server:
@@ -21,6 +31,7 @@ class Server:
         self.status = 200
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.answer: dict[str, str] = {}
         self.asked = 0
         self.streams: list[web.StreamResponse] = []
         self.end = asyncio.Event()
@@ -41,7 +52,7 @@ class Server:
             return web.Response(status=self.status)
         self.paths.append(request.path)
         self.headers.append(dict(request.headers))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self.answer})
         await response.prepare(request)
         self.streams.append(response)
         await self.end.wait()
@@ -154,7 +165,20 @@ async def test_it_promises_to_be_back_sooner_than_a_dead_worker_is_given_up(serv
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
-    assert int(headers["Resonate-Back-Within"]) == 400
+    assert int(headers["Resonate-Back-Within"]) == 300
+
+
+@pytest.mark.parametrize("listens", [False, True])
+async def test_it_promises_signs_of_life_and_knows_whether_the_server_waits_for_them(
+    server: Server, stream: Stream, listens: bool
+) -> None:
+    server.answer = {HEARD_WITHIN: "4000"} if listens else {}
+    assert not stream.is_listened_for
+    await stream.start()
+    await stream.wait_until_connected()
+    [headers] = server.headers
+    assert int(headers[HEARD_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
+    assert stream.is_listened_for == listens
 
 
 async def test_between_two_attempts_there_is_a_pause(

@@ -126,15 +126,20 @@ def start(**given: Any) -> dict[str, Any]:
 
 @_benchmark(
     _number("--trials", 100, "Of each scenario."),
-    _number("--official-trials", 5, "With the official timing.", least=0),
     _number("--parallel", 4, "Stacks that wait side by side."),
     click.option("--only", default="", metavar="WORDS", help="Only scenarios whose name contains this."),
+    click.option(
+        "--url",
+        default="",
+        help="Of a Resonate server that runs, and that nobody else uses, instead of our own; its token is "
+        "RESONATE_TOKEN. Scenarios that kill the server are left out.",
+    ),
 )
 def recovery(*, only: str, **given: Any) -> dict[str, Any]:
-    """Seconds from a fault to the answer: programs killed by SIGKILL, frozen by SIGSTOP, started again.
+    """Seconds from a fault to the answer: programs killed by SIGKILL, frozen by SIGSTOP, cut off, started again.
 
-    Every trial is one chain with one fault at a moment drawn by the seed. A wrong answer, a missing one, or a baz that
-    ran more often than the fault explains ends the benchmark with an error.
+    The report tells the method. A wrong answer, a missing one, or a function that ran more often than the faults
+    explain ends the benchmark with an error.
     """
     scenarios = import_module("bench.recovery").SCENARIOS
     chosen = [scenario for scenario in scenarios if only in scenario.name]

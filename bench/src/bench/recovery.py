@@ -1,8 +1,7 @@
-"""`bench recovery`: how many seconds after a fault a chain has its answer, as a distribution over many trials.
+"""`bench recovery`: how many seconds after a fault a chain goes on, as a distribution over many trials.
 
-Beside our timing the same trials run with the leases and retries of the official server and SDK. Scenarios that mostly
-wait run on several stacks side by side; the others have the machine to themselves. Each trial checks that the answer is
-right, and that nothing ran more often than the fault explains.
+Scenarios that mostly wait run on several stacks side by side; the others have the machine to themselves. Each trial
+checks that the answer is right, and that every function ran just as often as the faults explain.
 """
 
 import random
@@ -19,20 +18,11 @@ from typing import Literal
 import click
 from msgspec import Struct
 
+from bench.crowd import Crowd
 from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, Target, median, quantile
-from bench.slow_baz import BAZ_SECONDS
-from bench.stack import SERVER
-from bench.stage import Stage, Timing, TooLate, moment_of, moment_when
-from worker.beside import HEARTBEATS_PER_LEASE
-
-OURS = Timing("ours", 10, {}, kill_window_seconds=0.4)
-OFFICIAL = Timing(
-    "as official",
-    60,
-    {"RESONATE_TASKS__RETRY_TIMEOUT": "30000", "RESONATE_TASKS__WORKER_GRACE": str(24 * 60 * 60 * 1_000)},
-    kill_window_seconds=15,
-)
-"""Only leases end the waiting for a dead worker, and it is killed at any moment between two heartbeats."""
+from bench.stack import SERVER, OtherServer, OwnServer
+from bench.stage import LEASE_SECONDS, Bars, Stage, TooLate, moment_when
+from worker.beside import SIGN_SECONDS
 
 PAUSE_SECONDS = 0.8
 JITTER_SECONDS = 0.2
@@ -41,60 +31,115 @@ AFTER_PAUSE_SECONDS = 0.05
 """So long after the pause's end is a program started again: then nothing is left to wait for."""
 REST_SECONDS = 0.3
 """Work that is left, at least, when the fault hits it."""
+KILL_WINDOW_SECONDS = 0.4
+CROWD, CROWD_BARS = 1_000, 6
 ATTEMPTS = 5
 """How often a trial is made again whose fault came too late."""
 LEAST_BATCH = 5
 """Trials that a stack is started for, at least, where there are so many."""
 
-NOTES = (
-    "Repeated work is not counted; pauses end before the killed program is started again.",
-    "A killed server has 4 chains to continue; it is started again after their pauses.",
-    "A lease ends when it expires, or when the server takes it back early because its holder's stream broke.",
-    f"{OFFICIAL.name!r}: leases of 60 s, retries after 30 s, no lease taken back early. Always on: "
-    "our server hands tasks over when a worker connects, and our workers reconnect every half second.",
+METHOD = (
+    "Everything runs as processes on one machine: the server, its database on disk, or the one that `--url` names; and"
+    f" foo, bar and baz of this repository, with a lease of {LEASE_SECONDS} s. A chain is one `POST /foo`: foo calls"
+    " bar; bar calls baz, sleeps or works for a while, and adds 1 to what baz returned. A trial is one chain and one"
+    " fault, at a moment that the seed draws.",
+    f"*While suspended*: bar sleeps {PAUSE_SECONDS} s by a durable timer. Up to {JITTER_SECONDS} s after the server"
+    " shows its task as suspended, the victim and its children get SIGKILL. It is started again"
+    f" {AFTER_PAUSE_SECONDS} s after the end of the sleep: then nothing is left to wait for but the recovery. A server"
+    " that is killed has 4 chains to continue.",
+    "*At work*: a local step of bar works. The process that runs it, known by its log, is struck up to"
+    f" {KILL_WINDOW_SECONDS} s after it has begun (SIGKILL), or up to {SIGN_SECONDS} s (SIGSTOP, or cut off: its"
+    " connections lead through a proxy that swallows from then on whatever comes, also the ends of connections). The"
+    " work is begun anew, and its length is subtracted. What is started again is started at once.",
+    f"*{CROWD:,} chains*: bar is at work for so many chains, in {CROWD_BARS} processes, when a third of these get"
+    " SIGKILL in one moment. Chains of bar and baz, of which all are at work before that, and end when a file appears."
+    " One that was lost goes on when another process logs that it runs its work. There is one such trial for every 20"
+    " of the others.",
+    "An answer counts when the caller has read it; that something connected or runs, by the time in its own log (1 ms)."
+    " p99 is the least value that 99 % of all trials do not exceed.",
+    "The benchmark fails if an answer is wrong or missing, or if any function ran more or less often than explained:"
+    " each fault at work explains one more run of what it struck, and nothing else runs twice. If a chain has gone on"
+    " before its fault could strike, the trial says nothing: it is made again, and counted below.",
 )
+RECONNECT = "its reconnect to the answer"
 
 type Measures = dict[str, float]
 """Seconds, by what was measured."""
 
 
 class Scenario(Struct, frozen=True):
-    """A fault of a program, ``victim``, while its chain (or ``chains``) is in this state."""
+    """What one trial does, how many programs it needs, and what is to be reached."""
 
     name: str
-    victim: str
     state: Literal["suspended", "at work"]
-    fault: Literal["kill", "freeze"] = "kill"
-    standby: bool = False
-    """Whether another one of its kind takes over; else the victim is started again."""
+    victim: str = "bar"
+    fault: Literal["kill", "freeze", "cut"] = "kill"
+    faults: int = 1
+    """One after the other, each of whoever is at work then."""
+    bars: int = 1
+    """If there is only one, it is started again when it was struck."""
     chains: int = 1
+    share: int = 1
+    """One trial is made for so many of other scenarios."""
     targets: Mapping[str, Target] = {}
     """By what is measured."""
 
-    def stage(self, folder: Path, timing: Timing) -> Stage:
-        baz = "bench.slow_baz" if self.victim == "baz" else "baz"
-        return Stage(folder, timing, self.victim if self.standby else "", baz)
+    @property
+    def is_crowd(self) -> bool:
+        return self.chains > 1 and self.state == "at work"
+
+    @property
+    def mostly_waits(self) -> bool:
+        return self.state == "at work" and not self.is_crowd
+
+    def stage(self, folder: Path, url: str) -> Stage:
+        """``url``: of a server that runs; empty for one of its own."""
+        bars = Bars(
+            self.bars, "bench.gated_bar" if self.is_crowd else "bar", max(self.chains, 64), wired=self.fault == "cut"
+        )
+        return Stage(folder, OtherServer(url) if url else OwnServer(folder), bars)
 
     def play(self, stage: Stage, chance: random.Random) -> Measures:
         """One trial; all programs run again afterwards. Raises `bench.load.WrongAnswers` or :class:`TooLate`."""
-        return (_hit_suspended if self.state == "suspended" else _hit_at_work)(stage, self, chance)
+        if self.state == "suspended":
+            return _hit_suspended(stage, self, chance)
+        return (_hit_crowd if self.is_crowd else _hit_at_work)(stage, self, chance)
 
 
 SCENARIOS = (
-    Scenario("bar killed while suspended", "bar", "suspended", targets={"its reconnect to the answer": Target(0.1)}),
-    Scenario("foo killed and asked again", "foo", "suspended"),
-    Scenario("server killed", SERVER, "suspended", chains=4, targets={"its start to the last answer": Target(3)}),
+    Scenario("bar killed while suspended", "suspended", targets={RECONNECT: Target(0.02)}),
+    Scenario("foo killed and asked again", "suspended", "foo"),
+    Scenario("server killed", "suspended", SERVER, chains=4, targets={"its start to the last answer": Target(0.6)}),
     Scenario(
-        *("bar killed at work, another standing by", "bar", "at work", "kill", True),
+        *("bar killed at work, another standing by", "at work"),
+        bars=2,
         targets={"the kill to the answer": Target(0.5)},
     ),
-    Scenario("bar killed at work, started again", "bar", "at work"),
+    Scenario("bar killed at work, started again", "at work", targets={RECONNECT: Target(0.2)}),
     Scenario(
-        *("bar frozen at work, another standing by", "bar", "at work", "freeze", True),
-        targets={"the freeze to the answer": Target(10.5)},
+        *("bar killed at work, and whoever took over killed as well", "at work"),
+        faults=2,
+        bars=3,
+        targets={"the last kill to the answer": Target(0.5)},
     ),
-    Scenario("baz killed at work, another standing by", "baz", "at work", standby=True),
-    Scenario("baz killed at work, started again", "baz", "at work"),
+    Scenario(
+        *("bar frozen at work, another standing by", "at work", "bar", "freeze"),
+        bars=2,
+        targets={"the freeze to the answer": Target(5.5)},
+    ),
+    Scenario(
+        *("bar's machine gone without a word, another standing by", "at work", "bar", "cut"),
+        bars=2,
+        targets={"the cut to the answer": Target(5)},
+    ),
+    Scenario(
+        f"a third of {CROWD_BARS} bars killed, {CROWD:,} chains at work",
+        "at work",
+        bars=CROWD_BARS,
+        chains=CROWD,
+        share=20,
+        targets={"the kill until all of them go on": Target(3)},
+    ),
 )
 
 
@@ -109,46 +154,57 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
     time.sleep(max(max(ends) + AFTER_PAUSE_SECONDS - time.time(), 0))
     started = stage.start_again(victim)
     if victim == SERVER:
-        ready = moment_when(stage.own_server.is_ready, "the server is ready")
+        ready = moment_when(stage.is_server_ready, "the server is ready")
     if victim == "foo":  # the caller's connection died with it
         calls = [stage.ask_again(call) for call in calls]
-    answered = max(stage.answered(call, runs_of_baz=1) for call in calls)
+    answered = max(stage.answered(call) for call in calls)
     match victim:
         case "foo":
             return {"its start to the answer": answered - started}
         case "bar":
-            connected = moment_of(stage.own_server.log, "worker connected: service-bar/", since=started)
-            return {"its reconnect to the answer": answered - connected, "its start to the answer": answered - started}
+            return _since_start(stage, victim, started, answered)
     return {"its start to the last answer": answered - started, "its start to ready": ready - started}
 
 
 def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
-    """Only the end of its lease, or of its stream, tells of the victim. Work that is done again is not counted."""
-    if scenario.victim == "baz":
-        work, window = BAZ_SECONDS, BAZ_SECONDS - REST_SECONDS
-        call = stage.call()
-        function, task, runs_of_baz = "baz", f"{call.id}:1.1", 2
-    else:
-        # How much of a frozen one's lease is left, its last heartbeat decides.
-        heartbeat = stage.timing.lease_seconds / HEARTBEATS_PER_LEASE
-        window = stage.timing.kill_window_seconds if scenario.fault == "kill" else heartbeat
-        work = window + REST_SECONDS
-        call = stage.call(running=work)
-        function, task, runs_of_baz = "work", f"{call.id}:1", 1
-    victim = stage.who_runs(function, call, task)
-    time.sleep(chance.uniform(0, window))
-    struck = stage.kill_family(victim) if scenario.fault == "kill" else stage.freeze(victim)
-    if not scenario.standby:
-        started = stage.start_again(victim)
-        return {"its start to the answer": stage.answered(call, runs_of_baz) - work - started}
-    answered = stage.answered(call, runs_of_baz) - work
-    lease_end = moment_of(stage.own_server.log, f"lease lost: task {task},", since=struck)
-    stage.restore(victim)
-    return {
-        f"the {scenario.fault} to the answer": answered - struck,
-        f"the {scenario.fault} to the end of its lease": lease_end - struck,
-        "the end of its lease to the answer": answered - lease_end,
-    }
+    """Only a broken stream, or silence, tells of the victim. Work that is done again is not counted."""
+    fault = scenario.fault
+    # How long a silent one is waited for, its last sign of life decides.
+    window = KILL_WINDOW_SECONDS if fault == "kill" else SIGN_SECONDS
+    work = window + REST_SECONDS
+    call = stage.call(running=work)
+    victims: list[str] = []
+    for _ in range(scenario.faults):
+        victims.append(stage.who_works(call, besides=victims))
+        time.sleep(chance.uniform(0, window))
+        struck = stage.strike(victims[-1], fault)
+    runs = {"baz": 1, "work": 1 + scenario.faults}
+    if scenario.bars == 1:
+        started = stage.start_again(scenario.victim)
+        return _since_start(stage, scenario.victim, started, stage.answered(call, runs) - work)
+    answered = stage.answered(call, runs) - work
+    for victim in victims:
+        stage.restore(victim)
+    return {f"the {'last ' if scenario.faults > 1 else ''}{fault} to the answer": answered - struck}
+
+
+def _since_start(stage: Stage, victim: str, started: float, answered: float) -> Measures:
+    connected = stage.connected_at(victim, since=started)
+    return {RECONNECT: answered - connected, "its start to the answer": answered - started}
+
+
+def _hit_crowd(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
+    crowd = Crowd(stage, scenario.chains)
+    held = crowd.by_bar()
+    time.sleep(chance.uniform(0, JITTER_SECONDS))
+    victims = chance.sample(sorted(held), scenario.bars // 3)
+    struck = min([stage.kill_family(victim) for victim in victims])
+    lost = {id for victim in victims for id in held[victim]}
+    seconds = [at - struck for at in crowd.goes_on(lost, since=struck)]
+    crowd.end(lost)
+    for victim in victims:
+        stage.restore(victim)
+    return {"the kill until half of them go on": median(seconds), "the kill until all of them go on": max(seconds)}
 
 
 # ── many of them ──
@@ -157,57 +213,58 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
 def measure(
     seed: int = DEFAULT_SEED,
     trials: int = 100,
-    official_trials: int = 5,
     parallel: int = 4,
     scenarios: Iterable[Scenario] = SCENARIOS,
+    url: str = "",
 ) -> Report:
-    """Raises `bench.load.WrongAnswers` if any chain was answered wrongly or not at all, or ran more than it may."""
-    chosen = tuple(scenarios)
-    made = _Trials(Path(tempfile.mkdtemp(prefix="bench-recovery-")), seed)
-    with ThreadPoolExecutor(parallel) as ours, ThreadPoolExecutor(parallel) as official:
-        running = []
-        for scenario in (each for each in chosen if each.state == "at work"):
-            stacks = max(min(parallel, trials // LEAST_BATCH), 1)
-            shares = [range(first, trials, stacks) for first in range(stacks)]
-            running += [ours.submit(made.on_one_stack, scenario, OURS, share) for share in shares]
-            # Each of these waits for an official lease, on a stack of its own.
-            alone = [[number] for number in range(official_trials)]
-            running += [official.submit(made.on_one_stack, scenario, OFFICIAL, share) for share in alone]
+    """``url``: of a Resonate server that runs, and that nobody else uses: its groups of workers are the stack's.
+
+    Raises `bench.load.WrongAnswers` if any chain was answered wrongly or not at all, or ran more than it may.
+    """
+    chosen = tuple(each for each in scenarios if not url or each.victim != SERVER)
+    made = _Trials(Path(tempfile.mkdtemp(prefix="bench-recovery-")), seed, url)
+    stacks = 1 if url else max(min(parallel, trials // LEAST_BATCH), 1)
+    with ThreadPoolExecutor(stacks) as side_by_side:
+        running = [
+            side_by_side.submit(made.on_one_stack, scenario, range(first, trials, stacks))
+            for scenario in chosen
+            if scenario.mostly_waits
+            for first in range(stacks)
+        ]
         for future in as_completed(running):
             future.result()
-    for scenario in (each for each in chosen if each.state == "suspended"):
-        for timing, number in ((OURS, trials), (OFFICIAL, official_trials)):
-            made.on_one_stack(scenario, timing, range(number))
+    for scenario in chosen:
+        if not scenario.mostly_waits:
+            made.on_one_stack(scenario, range(max(trials // scenario.share, 1)))
     shutil.rmtree(made.folder)  # kept if anything failed: logs and databases tell why
     return _report(chosen, made, seed)
 
 
 class _Trials:
-    """Made so far: ``seconds`` one by one, by scenario, timing and what was measured."""
+    """Made so far: ``seconds`` one by one, by scenario and what was measured."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, url: str) -> None:
         self.folder = folder
-        self.seconds: defaultdict[tuple[str, str], defaultdict[str, list[float]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        self.seconds: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.repeated: list[str] = []
         """The scenario of each trial that was made again, because its fault came too late."""
         self._seed = seed
+        self._url = url
         self._starting = threading.Lock()
         """One stack is started at a time, so that none takes too long for it."""
         self._failed = threading.Event()
 
-    def on_one_stack(self, scenario: Scenario, timing: Timing, numbers: Sequence[int]) -> None:
+    def on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
         """One after the other. Nothing more is begun once a trial has failed."""
         if self._failed.is_set() or not numbers:
             return
-        stage = scenario.stage(Path(tempfile.mkdtemp(prefix="stack-", dir=self.folder)), timing)
+        stage = scenario.stage(Path(tempfile.mkdtemp(prefix="stack-", dir=self.folder)), self._url)
         try:
             with self._starting:
                 stage.start()
             for number in numbers:
                 for what, seconds in self._measured(stage, scenario, number).items():
-                    self.seconds[scenario.name, timing.name][what].append(seconds)
+                    self.seconds[scenario.name][what].append(seconds)
                 if self._failed.is_set():
                     return
         except BaseException:
@@ -215,11 +272,11 @@ class _Trials:
             raise
         finally:
             stage.kill()
-        click.echo(f"{scenario.name}, timing {timing.name}: {len(numbers)} trials done", err=True)
+        click.echo(f"{scenario.name}: {len(numbers)} trials done", err=True)
 
     def _measured(self, stage: Stage, scenario: Scenario, number: int) -> Measures:
         for attempt in range(ATTEMPTS):
-            chance = random.Random(f"{self._seed} {scenario.name} {stage.timing.name} {number} {attempt}")
+            chance = random.Random(f"{self._seed} {scenario.name} {number} {attempt}")
             try:
                 return scenario.play(stage, chance)
             except TooLate:
@@ -231,17 +288,16 @@ class _Trials:
 
 
 def _report(scenarios: tuple[Scenario, ...], made: _Trials, seed: int) -> Report:
-    report = Report("recovery", seed, notes=list(NOTES))
+    report = Report("recovery", seed, method=METHOD)
     for scenario in scenarios:
-        table = Table(scenario.name, ["from ... to ...", "timing", "trials", "p50 s", "p90 s", "p99 s", "max s"])
-        for timing in (OURS.name, OFFICIAL.name):
-            for what, values in made.seconds[scenario.name, timing].items():
-                p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
-                table.rows.append([what, timing, len(values), median(values), p90, p99, max(values)])
-                report.samples.append(Samples(f"{scenario.name}: {what} ({timing})", "s", values))
-                if timing == OURS.name:  # the 99th percentile: what is to be reached is to be reached nearly always
-                    spread, target = Spread(min(values), max(values)), scenario.targets.get(what)
-                    report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
+        table = Table(scenario.name, ["from ... to ...", "trials", "p50 s", "p90 s", "p99 s", "max s"])
+        for what, values in made.seconds[scenario.name].items():
+            p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
+            table.rows.append([what, len(values), median(values), p90, p99, max(values)])
+            report.samples.append(Samples(f"{scenario.name}: {what}", "s", values))
+            # The 99th percentile: what is to be reached is to be reached nearly always.
+            spread, target = Spread(min(values), max(values)), scenario.targets.get(what)
+            report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
         report.tables.append(table)
     report.notes.append(f"Trials repeated because their fault came too late: {len(made.repeated)}.")
     return report

@@ -1,36 +1,41 @@
 """A stack on which faults happen, and what can be seen of it from outside, and when.
 
-Moments are wall-clock seconds (`time.time()`): the server's log lines carry the same clock, so that a moment of its own
-can be compared with one that was observed here.
+Moments are wall-clock seconds (`time.time()`): the lines of the programs' logs carry the same clock, so that a moment
+of their own can be compared with one that was observed here.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
-from typing import Self, override
+from typing import Literal, Self, override
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
 from harness.basics import wait_until
 from harness.process import Process
-from harness.services import runs
-from harness.stack import Stack
+from harness.server import Client
+from harness.stack import CONNECTED, Stack
+from harness.wire import Wire
 from msgspec import Struct
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
-from bench.stack import SERVER, OwnServer
+from bench.stack import SERVER, OtherServer, OwnServer
 
 POLL_SECONDS = 0.002
 """How exactly a moment is known that has to be watched for."""
 LOG_CLOCK_SECONDS = 0.001
-"""The resolution of the times in the server's log."""
+"""The resolution of the times in the programs' logs."""
+LEASE_SECONDS = 10
+ONCE = {"baz": 1, "work": 0}
+"""Runs in a chain without work that meets no fault at work."""
 ANSWER_SECONDS = 60.0
 """Beyond the lease: an answer that takes longer is counted as lost."""
 
@@ -39,14 +44,22 @@ class TooLate(Exception):
     """The chain had gone on before the fault could hit it: the trial says nothing and is made again."""
 
 
-class Timing(Struct, frozen=True):
-    """How soon the death of a worker is noticed; ``server``: settings of the server, as environment variables."""
+class Bars(Struct, frozen=True):
+    """``number``: bar, bar-2, ...; each runs ``places`` tasks at a time. ``wired``: each has a wire of its own to the
+    server, that can be cut."""
 
-    name: str
-    lease_seconds: int
-    server: Mapping[str, str]
-    kill_window_seconds: float
-    """A worker is killed so long after it has begun its work, at most."""
+    number: int
+    module: str
+    places: int
+    wired: bool
+
+
+class Run(Struct, frozen=True):
+    """``worker`` has begun to run a function for a promise."""
+
+    worker: str
+    promise: str
+    at: float
 
 
 class FooRequest(Struct, frozen=True):
@@ -84,29 +97,50 @@ def _ask(port: int, id: str, body: Mapping[str, float], patience_s: float) -> fl
 
 
 class Stage(Stack):
-    """``standby``: a second ``bar`` or ``baz``, to take over from the first; ``baz``: the program that is baz."""
+    """A server of its own, or one that runs already."""
 
-    def __init__(self, folder: Path, timing: Timing, standby: str = "", baz: str = "baz") -> None:
-        self.own_server = OwnServer(folder, {"RESONATE_LOG_FORMAT": "json", **timing.server})
-        super().__init__(folder, self.own_server, {"LEASE_SECONDS": str(timing.lease_seconds)})
-        self.timing = timing
-        self._standby = standby
-        self._baz = baz
+    def __init__(self, folder: Path, server: OwnServer | OtherServer, bars: Bars) -> None:
+        super().__init__(folder, server, {"LEASE_SECONDS": str(LEASE_SECONDS), "MAX_TASKS": str(bars.places)})
+        self._server = server
+        self._bars = bars
+        self._wires: dict[str, Wire] = {}
         self._numbers = count(1)
         self._callers = ThreadPoolExecutor()
 
     @override
     def start(self) -> Self:
         super().start()
-        if self._standby:
-            second = f"{self._standby}-2"
-            self.launch(second, self._standby)
-            self.wait_until_connected(second)
+        further = [f"bar-{number}" for number in range(2, self._bars.number + 1)]
+        for name in further:
+            self.launch(name, "bar")
+        for name in further:
+            self.wait_until_connected(name)
         return self
 
     @override
     def launch(self, name: str, *words: str) -> Process:
-        return super().launch(name, *(self._baz if word == "baz" else word for word in words))
+        return super().launch(name, *(self._bars.module if word == "bar" else word for word in words))
+
+    @override
+    def env_of(self, name: str) -> Mapping[str, str]:
+        env = super().env_of(name)
+        if not (self._bars.wired and name.startswith("bar")):
+            return env
+        self._wires[name] = Wire(self._server.url).open()
+        return {**env, "RESONATE_URL": self._wires[name].url}
+
+    @override
+    def kill(self) -> None:
+        super().kill()
+        for wire in self._wires.values():
+            wire.close()
+
+    def client(self) -> Client:
+        address = urlsplit(self._server.url)
+        return Client(address.port or 80, host=address.hostname or "", token=self._server.token)
+
+    def is_server_ready(self) -> bool:
+        return isinstance(self._server, OwnServer) and self._server.is_ready()
 
     # ── chains ──
 
@@ -121,15 +155,18 @@ class Stage(Stack):
     def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> FooRequest:
         return FooRequest(id, body, self._callers.submit(_ask, self.foo_port, id, body, patience_s))
 
-    def answered(self, call: FooRequest, runs_of_baz: int) -> float:
-        """The moment of its answer. Raises :class:`WrongAnswers` if it is wrong or missing, or for baz's other runs."""
+    def answered(self, call: FooRequest, runs: Mapping[str, int] = ONCE) -> float:
+        """The moment of its answer.
+
+        Raises :class:`WrongAnswers` if it is wrong or missing, or if a function in ``runs`` did not run so often.
+        """
         try:
-            at = call.answered.result(self.timing.lease_seconds + ANSWER_SECONDS)
+            at = call.answered.result(LEASE_SECONDS + ANSWER_SECONDS)
         except TimeoutError:
             raise WrongAnswers(f"{call.id} was never answered; see {self.folder}") from None
-        seen = sum(runs(process, "baz", f"{call.id}:") for process in self.programs.values())
-        if seen != runs_of_baz:
-            raise WrongAnswers(f"{call.id}: baz ran {seen} times instead of {runs_of_baz}; see {self.folder}")
+        for function, wanted in runs.items():
+            if (seen := len(self.runs(function, f"{call.id}:"))) != wanted:
+                raise WrongAnswers(f"{call.id}: {function} ran {seen} times instead of {wanted}; see {self.folder}")
         return at
 
     def _wait_for(self, call: FooRequest, condition: Callable[[], object], what: str) -> None:
@@ -141,7 +178,7 @@ class Stage(Stack):
 
     def pause_end(self, call: FooRequest) -> float:
         """When the pause of its bar ends, as soon as bar has begun it and nobody holds a lease for it."""
-        server, tags = self.own_server.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
+        server, tags = self.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
 
         seen: list[dict[str, float]] = []
 
@@ -155,14 +192,29 @@ class Stage(Stack):
         self._wait_for(call, sees_timer, "bar is suspended")
         return seen[0]["timeoutAt"] / 1_000
 
-    def who_runs(self, function: str, call: FooRequest, promise_id: str) -> str:
-        """The name of the program that runs the function for a promise of the call, as soon as one does."""
+    def who_works(self, call: FooRequest, besides: Collection[str]) -> str:
+        """The name of the bar that works for the call, as soon as another one than these does."""
 
-        def runners() -> list[str]:
-            return [name for name, process in self.programs.items() if runs(process, function, promise_id)]
+        def workers() -> list[str]:
+            return [run.worker for run in self.runs("work", f"{call.id}:") if run.worker not in besides]
 
-        self._wait_for(call, runners, f"{function} runs for {promise_id}")
-        return runners()[0]
+        self._wait_for(call, workers, f"bar works for {call.id}")
+        return workers()[0]
+
+    def runs(self, function: str, promises: str) -> list[Run]:
+        """Of all programs: for promises whose ids begin so."""
+        marker = f"running function {function}  promise={promises}"
+        found: list[Run] = []
+        for name, process in self.programs.items():
+            for line in process.output().splitlines():
+                time, _, text = line.partition(" ")
+                if text.startswith(marker):
+                    found.append(Run(name, text.split()[3].removeprefix("promise="), _moment(time)))
+        return found
+
+    def connected_at(self, name: str, since: float) -> float:
+        """When the program said so for the first time since that moment. Raises ``LookupError``."""
+        return moment_of(self.programs[name].log, CONNECTED, since)
 
     # ── faults ──
 
@@ -175,10 +227,15 @@ class Stage(Stack):
         program.kill()
         return moment
 
-    def freeze(self, name: str) -> float:
-        """SIGSTOP; the moment of it."""
+    def strike(self, name: str, fault: Literal["kill", "freeze", "cut"]) -> float:
+        """SIGKILL, SIGSTOP, or its wire is cut; the moment of it."""
+        if fault == "kill":
+            return self.kill_family(name)
         moment = time.time()
-        self._program(name).freeze()
+        if fault == "freeze":
+            self._program(name).freeze()
+        else:
+            self._wires[name].cut()
         return moment
 
     def start_again(self, name: str) -> float:
@@ -191,11 +248,13 @@ class Stage(Stack):
         """End a program, and start it again; return when it is connected."""
         before = self.connections(name)
         self._program(name).kill()
+        if name in self._wires:
+            self._wires[name].mend()
         self.start_again(name)
         self.wait_until_connected(name, before)
 
     def _program(self, name: str) -> Process:
-        return self.own_server if name == SERVER else self.programs[name]
+        return self._server if name == SERVER and isinstance(self._server, OwnServer) else self.programs[name]
 
 
 def moment_when(condition: Callable[[], object], what: str) -> float:
@@ -205,10 +264,12 @@ def moment_when(condition: Callable[[], object], what: str) -> float:
 
 
 def moment_of(log: Path, text: str, since: float) -> float:
-    """When a server wrote the first line (JSON) since that moment that contains the text. Raises ``LookupError``."""
-    for line in log.read_bytes().splitlines():
-        if text.encode() in line:
-            moment = datetime.fromisoformat(msgspec.json.decode(line)["time"]).timestamp()
-            if moment >= since - LOG_CLOCK_SECONDS:
-                return moment
+    """When a program wrote the first line since that moment that contains the text. Raises ``LookupError``."""
+    for line in log.read_text(errors="replace").splitlines():
+        if text in line and (moment := _moment(line.partition(" ")[0])) >= since - LOG_CLOCK_SECONDS:
+            return moment
     raise LookupError(f"{log} has no line {text!r} since {since}")
+
+
+def _moment(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()

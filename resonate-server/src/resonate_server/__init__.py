@@ -10,7 +10,7 @@ The layers, from the outside in; each imports only what stands below it:
 ``watch``             what people see of the server, live: events, workers, chains
 ``engine``            what is asked becomes questions to the store; who is told about the decisions
 ``delivery``          who is connected and which message goes to whom
-``config``, ``official``, ``metrics``, ``logs``, ``trace``, ``memory``   settings, figures, log, trace; the allocator
+``config``, ``official``, ``metrics``, ``logs``, ``trace``, ``memory``, ``certificates``   settings, figures, and such
 ``store``             rows, and decisions on them in transactions: SQLite, in a file or in memory
 ``kernel``            every rule of the protocol, without IO
 ``protocol``          wire types and their validation

@@ -9,6 +9,10 @@ import sys
 
 gc.disable()
 
+from resonate_server.certificates import import_aiohttp  # noqa: E402
+
+import_aiohttp()
+
 from resonate_server import cli  # noqa: E402
 
 gc.freeze()

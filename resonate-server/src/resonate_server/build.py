@@ -5,14 +5,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
-from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
+from resonate_server.delivery import LOOK_MS, UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -118,7 +117,7 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
 def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     def misjudged(pid: str) -> None:
         metrics.worker_misjudged()
-        logger.warning("worker %s is alive: it was given up too early, and what it held was offered to others", pid[:8])
+        logger.warning("worker %s is alive: it had been given up, and what it held was offered to others", pid[:8])
 
     return misjudged
 
@@ -149,6 +148,8 @@ def _trace_lost_attempts(engine: Engine) -> None:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # only here: few ask, and it takes its time to load
+
     try:
         version(package)
     except PackageNotFoundError:
@@ -160,7 +161,7 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
     parts.engine.start(server.outbound)
-    duties = [_keep_house(server), server.survey.run(), parts.pulse.beat()]
+    duties = [_keep_house(server), _look_round(server.presence), server.survey.run(), parts.pulse.beat()]
     duties += [parts.watch.outages.run()] if parts.watch else []
     duties += [server.peers.run(), server.peers.count()] if server.peers else []
     tasks = [asyncio.ensure_future(each) for each in duties]
@@ -175,6 +176,12 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
+
+
+async def _look_round(presence: Presence) -> None:
+    while True:
+        await asyncio.sleep(LOOK_MS / 1_000)
+        presence.look_round()
 
 
 async def _keep_house(server: Server) -> None:

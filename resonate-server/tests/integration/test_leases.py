@@ -103,8 +103,29 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
 
     assert other.message()["data"]["task"] == {"id": name, "version": 1}
     server.client().call("task.heartbeat", pid=f"{name}-1", tasks=[{"id": name, "version": 1}])
-    wait_until(lambda: "was given up too early" in server.output(), "a sign of life tells that it was wrong")
+    wait_until(lambda: "is alive: it had been given up" in server.output(), "a sign of life tells that it was wrong")
     server.stop()
+
+
+def test_of_a_worker_that_promised_to_be_heard_of_no_lease_is_waited_for(
+    server: ServerProcess, client: Client, name: str
+) -> None:
+    """Frozen, or cut off: its stream is open still."""
+    silent = Stream(server.port, name, f"{name}-1", Resonate_Heard_Within="300")
+    assert "Resonate-Heard-Within: 300" in silent.head
+    claim(client, silent, name, f"{name}-1")
+    other = Stream(server.port, name, f"{name}-2", Resonate_Heard_Within="300")
+
+    def is_given_away() -> bool:
+        client.call("task.heartbeat", pid=f"{name}-2", tasks=[])
+        return not is_held(client, name, f"{name}-1")
+
+    wait_until(is_given_away, "the other one takes its work over")
+    assert other.message()["data"]["task"] == {"id": name, "version": 1}
+
+
+def test_who_promises_nothing_is_not_told_that_anybody_listens(connect: Connect, name: str) -> None:
+    assert "Resonate-Heard-Within" not in connect(name, name).head
 
 
 def test_a_reconnect_within_the_grace_period_keeps_the_lease(client: Client, connect: Connect, name: str) -> None:

@@ -24,8 +24,10 @@ WAIT_S = 60.0
 """Until something that takes about :data:`PATIENCE_S` must have happened, on a busy machine."""
 AT_ONCE_S = 20.0
 """Less than the usual patience, and than what a server waits for a peer that it has told to go."""
-BYSTANDER_S = 0.5
-"""What a small request takes on a busy machine. Behind what is large or slow it would take seconds."""
+BYSTANDER_S = 2.0
+"""What a small request takes at most on a busy machine."""
+STALLED_S = 5.0
+"""How long others are large or slow: a small request behind them would take as long."""
 
 MAX_BODY_BYTES = Settings().server.max_body_bytes
 MAX_RSS_MIB = 200
@@ -236,7 +238,6 @@ class TestSlowClients:
         while time.monotonic() < end:
             assert peer.recv(65_536)
 
-    @pytest.mark.alone
     def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
         self, patient: ServerProcess, connect: Open
     ) -> None:
@@ -246,7 +247,7 @@ class TestSlowClients:
             connect(patient.port, get("wanted", ODD if number % 2 else START) * 3)
         with Bystander(patient) as bystander:
             assert client.call("promise.get", id="wanted").status == 200
-            time.sleep(2)
+            time.sleep(STALLED_S)
         rss = psutil.Process(patient.pid).memory_info().rss / 2**20
 
         assert rss < MAX_RSS_MIB, f"{rss:.0f} MiB"
@@ -298,14 +299,13 @@ class TestHalfClosedClients:
 
 
 class TestBodies:
-    @pytest.mark.alone
     @pytest.mark.parametrize("count", [30, 200])
     def test_stalled_large_bodies_do_not_fill_the_memory_nor_delay_others(
         self, patient: ServerProcess, count: int
     ) -> None:
         peers = [socket.create_connection(("127.0.0.1", patient.port)) for _ in range(count)]
         with Bystander(patient) as bystander:
-            _send_as_much_as_is_taken(peers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=5)
+            _send_as_much_as_is_taken(peers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=STALLED_S)
         rss = psutil.Process(patient.pid).memory_info().rss / 2**20
         for peer in peers:
             peer.close()

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from harness.basics import free_port, wait_until
+from harness.page import Page
 from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
@@ -172,6 +173,65 @@ def test_every_server_tells_of_all_workers(servers: list[ServerProcess], connect
 
     for server in servers:
         wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three")  # type: ignore[misc]
+
+
+def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
+    for number in range(6):
+        clients[number % 3].create(f"{name}.{number}", target=f"poll://any@{name}")
+
+    pending = 'resonate_tasks{state="pending"}'
+    wait_until(lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number")
+    assert figures(servers[0])[pending] >= 6
+
+
+def test_the_page_of_every_server_shows_what_happens_at_the_others(
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+) -> None:
+    """Live, and after a reload."""
+    with Page(servers[0].port).watch() as watching:
+        worker = connect(servers[1], name, f"{name}-w")
+        clients[1].create(name, target=f"poll://any@{name}", origin=name)
+        watching.until("promise.created", id=name)
+        assert offered(worker) == (name, 0)
+        acquire(clients[2], name, 0, f"{name}-w")
+        assert watching.until("task.claimed", id=name)["pid"] == f"{name}-w"
+        value = {"data": "eA=="}
+        settle = {"kind": "promise.settle", "head": {}, "data": {"id": name, "state": "resolved", "value": value}}
+        assert clients[2].call("task.fulfill", id=name, version=1, action=settle).status == 200
+        assert watching.until("promise.settled", id=name)["value"] == {"text": "x", "cut": False, "bytes": 1}
+
+    lives = [phases_of(server, name) for server in servers]
+    assert [phase["kind"] for phase in lives[0]] == ["waiting", "running"]
+    wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
+
+
+def test_the_page_of_every_server_shows_the_workers_of_all(
+    servers: list[ServerProcess], connect: Connect, name: str
+) -> None:
+    for number, server in enumerate(servers):
+        connect(server, name, f"{name}-{number}")
+
+    for server in servers:
+        wait_until(lambda server=server: len(shown_workers(server, name)) == 3, "three are shown")  # type: ignore[misc]
+    assert {worker["state"] for worker in shown_workers(servers[0], name)} == {"connected"}
+
+
+def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:
+    phases: list[dict[str, Any]] = Page(server.port).get("/ui/api/chain", id=id).json["promises"][0]["phases"]
+    return phases
+
+
+def shown_workers(server: ServerProcess, group: str) -> list[dict[str, Any]]:
+    with Page(server.port).watch() as watching:
+        groups = watching.hello["groups"]
+    return next((each["workers"] for each in groups if each["name"] == group), [])
+
+
+def test_the_server_stands_still_for_debugging_only_if_there_is_no_other(clients: list[Client]) -> None:
+    refused = clients[0].call("debug.start")
+
+    assert refused.status == 409
+    assert "other servers are at work" in refused.data
 
 
 def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(

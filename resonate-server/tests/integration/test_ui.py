@@ -153,7 +153,6 @@ class TestStream:
             watching.until("worker.connected", group=id, pid="pid-1")
             sent = watching.until("task.sent", id=id)
             client.call("task.acquire", id=id, version=0, pid="pid-1", ttl=60_000)
-            watching.until("worker.heard", group=id, pid="pid-1")
             claimed = watching.until("task.claimed", id=id)
             stream.close()
             left = watching.until("worker.left", group=id, pid="pid-1")

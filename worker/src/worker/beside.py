@@ -1,7 +1,7 @@
 """What goes on in a thread beside the event loop: heartbeats, and a watch for functions that block the loop.
 
-So a blocked loop neither loses its leases nor goes unnoticed. The SDK's own heartbeat blocks with it, and sends one as
-soon as a task begins, when its lease has just begun, too.
+So a blocked loop neither loses its leases nor goes unnoticed, and nobody takes it for a frozen process. The SDK's own
+heartbeat blocks with it, and sends one as soon as a task begins, when its lease has just begun, too.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,8 @@ from worker.seams import INVOKE_CODE
 logger = logging.getLogger(__name__)
 
 HEARTBEATS_PER_LEASE = 4
+# Between two signs of life: several may be lost before the server gives this process up (`stream.PROMISES`).
+SIGN_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 # For how long a blocked loop keeps its leases. That is longer than anything that was meant to return: clients that
 # block give up after a minute or two. And a process that hangs must not hold its work for ever.
@@ -36,10 +38,20 @@ BLOCKED = "%s blocked the event loop for %.1f s"
 
 
 class Beside:
-    """To be made on the event loop that is watched. `lease`: its seconds; `leases`: versions by task."""
+    """To be made on the event loop that is watched.
 
-    def __init__(self, pid: str, lease: float, sender: TaskHeartbeating, leases: Callable[[], dict[str, int]]) -> None:
-        self._pid, self._sender, self._leases = pid, sender, leases
+    `lease`: its seconds; `leases`: versions by task; `is_listened_for`: whether the server waits for signs of life.
+    """
+
+    def __init__(
+        self,
+        pid: str,
+        lease: float,
+        sender: TaskHeartbeating,
+        leases: Callable[[], dict[str, int]],
+        is_listened_for: Callable[[], bool],
+    ) -> None:
+        self._pid, self._sender, self._leases, self._is_listened_for = pid, sender, leases, is_listened_for
         self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._asked_at: float | None = None
@@ -49,27 +61,39 @@ class Beside:
         threading.Thread(target=asyncio.run, args=[self.run()], name="beside", daemon=True).start()
 
     async def run(self) -> None:
-        await asyncio.gather(self._beat(), self._watch())
+        keeping, living = self._every(self._interval, self._keep_leases), self._every(SIGN_SECONDS, self._show_life)
+        await asyncio.gather(keeping, living, self._watch())
 
     def _silence(self) -> float:
         """The seconds for which the loop has not answered."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    async def _beat(self) -> None:
-        """A sign of life for all leases, at a steady pace."""
+    async def _every(self, seconds: float, beat: Callable[[float], Awaitable[None]]) -> None:
+        """At a steady pace, as long as the loop does not hang. `beat` is told how long it may take."""
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(seconds)
             await asyncio.sleep(0)  # after a block of all threads the watch has to look before the function goes on
-            if (leases := self._leases()) and self._silence() < KEEP_SECONDS:
-                held = [TaskRef(id=id, version=version) for id, version in leases.items()]
-                try:
-                    async with asyncio.timeout(self._interval):
-                        await self._sender.task_heartbeat(self._pid, held)
-                except ServerError as error:
-                    logger.warning("heartbeat failed: %s", error)
-                except Exception as error:  # the stream tells when the server is away
-                    logger.debug("heartbeat failed: %s", error)
+            if self._silence() < KEEP_SECONDS:
+                await beat(seconds)
+
+    async def _keep_leases(self, seconds: float) -> None:
+        if leases := self._leases():
+            await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()], seconds)
+
+    async def _show_life(self, seconds: float) -> None:
+        """A heartbeat for nothing costs the server no commit."""
+        if self._is_listened_for():
+            await self._heartbeat([], seconds)
+
+    async def _heartbeat(self, held: list[TaskRef], seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._sender.task_heartbeat(self._pid, held)
+        except ServerError as error:
+            logger.warning("heartbeat failed: %s", error)
+        except Exception as error:  # the stream tells when the server is away
+            logger.debug("heartbeat failed: %s", error)
 
     async def _watch(self) -> None:
         while True:

@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 RECONNECT_SECONDS = 0.5
 # After a stream that lasted this long the next one is asked for without a pause.
 LASTING_SECONDS = 0.5
-# To the server: if this stream breaks, the next one comes this soon, or the process is dead. So its work need not wait.
-BACK_WITHIN = {"Resonate-Back-Within": "400"}  # ms
+# To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
+# it is heard of this often, or it is frozen, or cut off. So its work need not wait.
+HEARD_WITHIN = "Resonate-Heard-Within"
+PROMISES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
@@ -52,7 +54,7 @@ class Stream:
     def __init__(self, url: str, group: str, pid: str, token: str | None) -> None:
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
-        self._headers = {"Accept": "text/event-stream"} | BACK_WITHIN
+        self._headers = {"Accept": "text/event-stream"} | PROMISES
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._addresses = SSEConnection(url=url, pid=pid, group=group)
@@ -62,6 +64,8 @@ class Stream:
         self._listening: asyncio.Task[None] | None = None
         self.refusal = ""
         """Why the server does not let this worker in; empty while nothing is known of that."""
+        self.is_listened_for = False
+        """Whether the server wants to hear of this worker as often as it promises. Only ours does."""
         self._last_report = ""
         self._warned_at = -math.inf
         self._away_since = 0.0
@@ -126,6 +130,7 @@ class Stream:
         tail = b""
         async with session.get(self._url, headers=self._headers) as response:
             response.raise_for_status()
+            self.is_listened_for = HEARD_WITHIN in response.headers
             self._establish()
             async for chunk in response.content.iter_any():
                 tail = self._note_time(tail + chunk)

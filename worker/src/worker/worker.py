@@ -101,7 +101,8 @@ class RunningWorker:
         self._leases = LeaseKeeper(network, self._runs)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
-        Beside(pid, lease.total_seconds(), hasty_sender(url, token), self._leases.leases).start()
+        sender, wanted = hasty_sender(url, token), lambda: self.stream.is_listened_for
+        Beside(pid, lease.total_seconds(), sender, self._leases.leases, wanted).start()
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],

@@ -5,8 +5,8 @@ State in here is a cache of what the store owes: losing it loses nothing.
 
 from resonate_server.delivery.dispatcher import Dispatcher
 from resonate_server.delivery.hub import UNBLOCK_KEPT_S, Hub
-from resonate_server.delivery.presence import Presence
+from resonate_server.delivery.presence import LOOK_MS, Pledge, Presence
 from resonate_server.delivery.push import Push
 from resonate_server.delivery.worker_stream import WorkerStream
 
-__all__ = ["UNBLOCK_KEPT_S", "Dispatcher", "Hub", "Presence", "Push", "WorkerStream"]
+__all__ = ["LOOK_MS", "UNBLOCK_KEPT_S", "Dispatcher", "Hub", "Pledge", "Presence", "Push", "WorkerStream"]

@@ -29,7 +29,7 @@ from typing import Protocol
 
 from resonate_server.delivery import unblocks
 from resonate_server.delivery.group import ANYBODY, Group
-from resonate_server.delivery.presence import Presence
+from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.delivery.worker_stream import WorkerStream
@@ -136,9 +136,8 @@ class Hub:
         group = self._groups.get(address.group)
         return group is not None and self._choose(group, address) is not None
 
-    def connect(self, group_name: str, id: str, back_within_s: float | None = None) -> WorkerStream:
-        """A worker's new stream. If it already has one, that is stale: the newest wins. ``back_within_s``: see
-        :meth:`~resonate_server.delivery.presence.Presence.connected`."""
+    def connect(self, group_name: str, id: str, pledge: Pledge = NO_PLEDGE) -> WorkerStream:
+        """A worker's new stream. If it already has one, that is stale: the newest wins."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
@@ -148,7 +147,7 @@ class Hub:
         group.join(stream)
         self._streams[id].add(stream)
         group.more_in_store = group.more_in_store or not group.refilling
-        again = self._presence.connected(group_name, id, back_within_s)
+        again = self._presence.connected(group_name, id, pledge)
         if not again:
             self._source.request_recall(group_name)
         # That a worker is back after its stream was ended as planned is nothing that people want to read.
@@ -176,7 +175,7 @@ class Hub:
         self._drop_if_deserted(group)
 
     def fell_silent(self, pid: str) -> None:
-        """It let a lease lapse, and may be frozen with its stream open.
+        """It let a lease lapse or was given up, and may be frozen with its stream open.
 
         Until it is heard of again others are preferred, and get what it was sent but did not claim.
         """

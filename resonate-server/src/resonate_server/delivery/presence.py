@@ -9,17 +9,25 @@ worker is
 * *gone* when it stayed away for a grace period without one (protocol section 9, item 4), or for longer than it takes
   to come back from an end that was planned.
 
-A worker that promises to be back at once, should its stream break while it lives, is held to that instead. Who is
-judged wrongly loses its leases and nothing more, as late writes are refused; that is counted.
+A worker may promise more with its stream, see :class:`Pledge`, and is held to that. One that promised to be heard of
+and is not, though its stream is open, is frozen or cut off: it is given up. But only if others of its group were heard
+of all that time. So nobody is judged if it is this server that was cut off or frozen, or if nobody could go on instead.
+
+Who is judged wrongly loses its leases and nothing more, as late writes are refused; that is counted. A process that was
+silent and turns out to live is not held to that promise again: its lease decides, and work that stops all of its
+threads for long comes to its end at the second try.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from enum import StrEnum
 
 from msgspec import Struct, field
 
 from resonate_server.delivery.worker_observer import WorkerObserver
+
+logger = logging.getLogger(__name__)
 
 SILENT_MS = 30_000
 """How long a process that let a lease lapse is avoided, unless it is heard of before: as long as it takes until an
@@ -34,17 +42,29 @@ GONE_KEPT_MS = 10 * 60_000
 MAX_AWAY = 1_000
 """Processes without a stream that are remembered."""
 
-HEARD_EVERY_MS = 1_000
-"""That a worker was heard of is told at most so often."""
+LOOK_MS = 250
+"""Between two looks at who is overdue."""
 
-HEARD_SHARE_MS = 50
-"""With very many workers less often: so long after another one, on average. It is not to drive out what happens."""
+PAUSE_MS = 2_000
+"""A group of which nobody is heard for longer has fallen silent as a whole. Its workers speak once a second."""
 
 
 class State(StrEnum):
     CONNECTED = "connected"
     SILENT = "silent"
     GONE = "gone"
+
+
+class Pledge(Struct, frozen=True):
+    """What a worker promises when it asks for its stream, in ms. SDKs promise nothing."""
+
+    back_within: int | None = None
+    """If the stream breaks while the worker lives, the next one comes within this time."""
+    heard_within: int | None = None
+    """While the worker lives, each request of its own is followed by another one within this time."""
+
+
+NO_PLEDGE = Pledge()
 
 
 class Member(Struct, frozen=True):
@@ -78,12 +98,14 @@ class _Seat(Struct):
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``reported_at``: when it was last
-    reported that it was heard of; ``grace``: runs while it is missed, for ``grace_s``."""
+    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``grace``: runs while it is missed, for
+    ``grace_s``; ``heard_within``: what it is held to, in ms."""
 
     heard: int
     grace_s: float
-    reported_at: int = 0
+    heard_within: int | None = None
+    has_been_silent: bool = False
+    """For longer than it had promised: it is not held to that any more."""
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     given_up: bool = False
@@ -93,6 +115,9 @@ class _Process(Struct):
     @property
     def has_stream(self) -> bool:
         return any(seat.left_at is None for seat in self.seats.values())
+
+    def is_overdue(self, now: int) -> bool:
+        return self.heard_within is not None and now - self.heard > self.heard_within
 
     def seen(self, now: int) -> None:
         self.heard, self.silent_at = now, None
@@ -104,11 +129,28 @@ class _Process(Struct):
             self.grace = None
 
 
+class _Company(Struct):
+    """Of a group as a whole: when somebody was ``heard`` last, and ``since`` when without a long pause."""
+
+    since: int
+    heard: int
+
+    def hear(self, now: int) -> None:
+        if now - self.heard > PAUSE_MS:
+            self.since = now
+        self.heard = now
+
+    def is_heard(self, now: int, for_ms: int) -> bool:
+        """For so long already."""
+        return now - self.heard <= PAUSE_MS and now - self.since >= for_ms
+
+
 class Presence:
     """Used on the event loop. ``now`` tells the time in ms.
 
-    ``gone(pid)`` is called once for each process that stayed away for the grace period, in seconds. Only processes that
-    had a stream are ever judged, and any request of theirs acquits; ``misjudged(pid)`` is called if that comes later.
+    ``gone(pid)`` is called for each process that stayed away for the grace period, in seconds, or was not heard of as
+    it had promised. Only processes that had a stream are ever judged, and any request of theirs acquits;
+    ``misjudged(pid)`` is called if that comes later.
     """
 
     def __init__(
@@ -124,17 +166,19 @@ class Presence:
         self._misjudged = misjudged
         self.observer = WorkerObserver()
         self._processes: dict[str, _Process] = {}
+        self._companies: dict[str, _Company] = {}
+        """By group."""
         self._away: dict[str, None] = {}
         """Processes without a stream, the longest away first."""
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
     def is_silent(self, pid: str) -> bool:
-        """Whether it let a lease lapse lately, and was not heard of since: others are to be preferred."""
+        """Whether it was given up, or let a lease lapse lately, and was not heard of since: others are preferred."""
         process = self._processes.get(pid)
         if process is None or process.silent_at is None:
             return False
-        return self._now() - process.silent_at < SILENT_MS
+        return process.given_up or self._now() - process.silent_at < SILENT_MS
 
     def members(self) -> list[Member]:
         """Everybody who is there, or was lately."""
@@ -153,15 +197,11 @@ class Presence:
 
     # --- what is told -----------------------------------------------------------------------------------------------
 
-    def connected(self, group: str, pid: str, back_within_s: float | None = None) -> bool:
-        """It has a new stream. ``back_within_s``: how soon it promises to be back if that breaks.
-
-        Tells whether this is its return from an end that was planned.
-        """
+    def connected(self, group: str, pid: str, pledge: Pledge = NO_PLEDGE) -> bool:
+        """It has a new stream. Tells whether this is its return from an end that was planned."""
         now = self._now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
-        process.grace_s = min(self._grace_seconds, back_within_s or self._grace_seconds)
-        self._seen(pid, process)
+        self._companies.setdefault(group, _Company(now, now))
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -169,6 +209,8 @@ class Presence:
             process.seats[group] = _Seat(now)
         else:
             seat.left_at, seat.planned = None, False
+        self._seen(pid, process)
+        self._hold_to(pledge, process)
         self.observer.worker_connected(group, pid, again)
         return again
 
@@ -191,10 +233,9 @@ class Presence:
         process = self._processes.get(pid)
         if process is None:
             return
-        now, was_silent = self._now(), process.silent_at is not None
+        was_silent = process.silent_at is not None
         self._seen(pid, process)
-        if was_silent or now - process.reported_at >= max(HEARD_EVERY_MS, len(self._processes) * HEARD_SHARE_MS):
-            process.reported_at = now
+        if was_silent:
             for group in process.seats:
                 self.observer.worker_heard(group, pid)
 
@@ -208,11 +249,19 @@ class Presence:
             if seat.gone_at(now) is None:
                 self.observer.worker_silent(group, pid)
 
+    def _hold_to(self, pledge: Pledge, process: _Process) -> None:
+        grace_s = self._grace_seconds
+        process.grace_s = grace_s if pledge.back_within is None else min(grace_s, pledge.back_within / 1_000)
+        process.heard_within = None if process.has_been_silent else pledge.heard_within
+
     def _seen(self, pid: str, process: _Process) -> None:
-        process.seen(self._now())
+        now = self._now()
         if process.given_up:
             process.given_up = False
             self._misjudged(pid)
+        process.seen(now)
+        for group in process.seats:
+            self._companies[group].hear(now)
 
     def _give_up(self, pid: str) -> None:
         process, now = self._processes[pid], self._now()
@@ -241,6 +290,25 @@ class Presence:
 
     # --- by the clock -----------------------------------------------------------------------------------------------
 
+    def look_round(self) -> None:
+        """Every :data:`LOOK_MS`: give up who is not heard of as it had promised, while others of its group are."""
+        now = self._now()
+        for pid, process in list(self._processes.items()):
+            if process.is_overdue(now) and self._has_company(process, now):
+                self._give_up_silent(pid, process, now)
+
+    def _has_company(self, process: _Process, now: int) -> bool:
+        """In every group somebody was heard of all the time that it may be silent: which is not this process."""
+        limit = process.heard_within or 0
+        return all(self._companies[group].is_heard(now, limit) for group in process.seats)
+
+    def _give_up_silent(self, pid: str, process: _Process, now: int) -> None:
+        process.given_up = process.has_been_silent = True
+        process.heard_within = None
+        groups = ", ".join(sorted(process.seats))
+        logger.info("worker silent: %s/%s, not heard of for %d ms", groups, pid[:8], now - process.heard)
+        self._gone(pid)
+
     def keep_house(self) -> None:
         """Once in a while: forget those that went long ago."""
         now = self._now()
@@ -250,6 +318,8 @@ class Presence:
                     del process.seats[group]
             if not process.seats:
                 self._forget(pid)
+        groups = {group for process in self._processes.values() for group in process.seats}
+        self._companies = {group: company for group, company in self._companies.items() if group in groups}
 
     def close(self) -> None:
         """Judge nobody any more: what stops is this server, not the workers."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct, field
 
+from resonate_server.certificates import context_for
 from resonate_server.config import HttpPush
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Execute, Message, Unblock, encode_message
@@ -226,8 +227,11 @@ class Push:
         """What went wrong. Redirects are not followed: what proves who we are is for this address alone."""
         assert self._session is not None
         body, headers = encode_message(delivery.message, self._server_url), {"Content-Type": "application/json"}
+        url = delivery.url
         try:
-            async with self._session.post(delivery.url, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._session.post(
+                url, data=body, headers=headers, allow_redirects=False, ssl=context_for(url)
+            ) as response:
                 return None if response.status // 100 == 2 else f"status {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return str(error) or type(error).__name__

@@ -308,7 +308,8 @@ class Engine:
             self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
     def worker_gone(self, pid: str) -> None:
-        """Its leases are given to others."""
+        """What it was offered and what it holds is given to others."""
+        self._outbound.fell_silent(pid)
         self._under_way.begin(self._take_back(pid))
 
     # --- what the store reports (store.Listener) --------------------------------------------------------------------

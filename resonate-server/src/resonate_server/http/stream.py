@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiohttp import ClientConnectionError, web
 
 from resonate_server.config import Settings
-from resonate_server.delivery import Hub, WorkerStream
+from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
 from resonate_server.http.connections import end_with_peer
 from resonate_server.protocol.errors import ProtocolError
@@ -33,8 +33,11 @@ BACK_WITHIN = "Resonate-Back-Within"
 """A header by which a worker promises to be back in so many ms, should its stream break while it lives. SDKs, which
 promise nothing, are given the usual grace period."""
 
+HEARD_WITHIN = "Resonate-Heard-Within"
+"""A header by which it promises to send a request of its own every so many ms, at least, while it lives. The answer has
+it, too, if it is held to that: other servers need not be told so often that it lives."""
 
-LEAST_BACK_MS, MAX_DIGITS = 100, 6
+LEAST_MS, MAX_DIGITS = 100, 6
 
 
 class Streams:
@@ -56,10 +59,13 @@ class Streams:
             return web.Response(status=error.status, text=f"{error.message}\n")
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
+        pledge = _pledge(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        if pledge.heard_within is not None:
+            response.headers[HEARD_WITHIN] = str(pledge.heard_within)
         await response.prepare(request)
         end_with_peer(request)
-        stream = self._hub.connect(group, id, _back_within_s(request.headers.get(BACK_WITHIN, "")))
+        stream = self._hub.connect(group, id, pledge)
         ended_by_us = False
         try:
             await self._serve(response, stream)
@@ -86,10 +92,14 @@ class Streams:
         return b"".join(b"data: %b\n\n" % encode_message(message, self._server_url) for message in messages)
 
 
-def _back_within_s(promised: str) -> float | None:
+def _pledge(request: web.Request) -> Pledge:
+    return Pledge(*(_ms(request.headers.get(name, "")) for name in (BACK_WITHIN, HEARD_WITHIN)))
+
+
+def _ms(promised: str) -> int | None:
     """None where nothing is promised, or nothing that can be kept."""
     is_number = len(promised) <= MAX_DIGITS and promised.isascii() and promised.isdigit()
-    return int(promised) / 1_000 if is_number and int(promised) >= LEAST_BACK_MS else None
+    return int(promised) if is_number and int(promised) >= LEAST_MS else None
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

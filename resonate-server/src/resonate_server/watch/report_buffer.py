@@ -60,8 +60,6 @@ class ReportBuffer:
     def _take(self, report: Decided | Event) -> None:
         """A mistake in here must not keep anybody from their work."""
         if isinstance(report, Event):
-            if isinstance(report, TaskSent):
-                report.chain = self._offered.get(report.id)
             self.keep(report)
             self.tell_others(report)
             return
@@ -76,6 +74,8 @@ class ReportBuffer:
 
     def keep(self, event: Event) -> None:
         """Put it into the ring now."""
+        if isinstance(event, TaskSent):
+            event.chain = event.chain or self._offered.get(event.id)
         self._ring.append(event)
         if isinstance(event, TaskQueued):
             self._remember_offer(event)

@@ -7,10 +7,12 @@ import pytest
 from resonate_server.delivery.presence import (
     ABSENT_MS,
     GONE_KEPT_MS,
-    HEARD_EVERY_MS,
+    LOOK_MS,
     MAX_AWAY,
+    PAUSE_MS,
     SILENT_MS,
     Member,
+    Pledge,
     Presence,
     State,
 )
@@ -19,6 +21,10 @@ from resonate_server.protocol.messages import Execute
 
 GRACE_S = 0.03
 PATIENCE_S = 10.0
+BACK_SOON = Pledge(back_within=int(GRACE_S * 1_000))
+HEARD_WITHIN_MS = 4_000
+SPEAKS = Pledge(heard_within=HEARD_WITHIN_MS)
+SECOND = 1_000
 
 
 class Scene(WorkerObserver):
@@ -57,6 +63,14 @@ class Scene(WorkerObserver):
 
     def states(self) -> dict[str, State]:
         return {member.group: member.state for member in self.presence.members()}
+
+    def pass_time(self, ms: int, *, heard: str = "") -> None:
+        """Those whose names are in ``heard`` say something once a second, the others nothing."""
+        for passed in range(LOOK_MS, ms + LOOK_MS, LOOK_MS):
+            self.now += LOOK_MS
+            for pid in heard.split() if passed % SECOND == 0 else ():
+                self.presence.heard_from(pid)
+            self.presence.look_round()
 
     async def until_judged(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -125,7 +139,7 @@ class TestABrokenStream:
         assert strict.judged == ["pid"]
 
     async def test_who_promised_to_be_back_at_once_is_judged_by_that(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid", back_within_s=GRACE_S)
+        patient.presence.connected("bar", "pid", BACK_SOON)
         patient.presence.left("bar", "pid", planned=False)
 
         await patient.until_judged()
@@ -133,13 +147,13 @@ class TestABrokenStream:
         assert patient.judged == ["pid"]
 
     async def test_no_promise_makes_the_grace_longer(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid", back_within_s=3_600)
+        strict.presence.connected("bar", "pid", Pledge(back_within=3_600_000))
         strict.presence.left("bar", "pid", planned=False)
 
         await strict.until_judged()
 
     async def test_a_promise_holds_for_the_stream_that_it_came_with(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid", back_within_s=GRACE_S)
+        patient.presence.connected("bar", "pid", BACK_SOON)
         patient.presence.connected("bar", "pid")
         patient.presence.left("bar", "pid", planned=False)
 
@@ -246,26 +260,132 @@ class TestALapsedLease:
         assert strict.told[-1] == ("gone", "bar", "pid")
 
 
-class TestHeardOf:
-    async def test_it_is_told_once_a_second(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid")
-        for later in (1, 500, HEARD_EVERY_MS - 501, 1):
-            patient.now += later
-            patient.presence.heard_from("pid")
+async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patient: Scene) -> None:
+    patient.presence.connected("bar", "pid")
+    patient.now += 1
 
-        assert patient.told[1:] == [("heard", "bar", "pid")] * 2
-        assert patient.only.heard == patient.now
+    patient.presence.heard_from("pid")
 
-    async def test_of_very_many_workers_less_often(self, patient: Scene) -> None:
-        for number in range(100):
-            patient.presence.connected("bar", f"pid-{number}")
-        patient.now += 5_000
-        patient.told.clear()
-        for later in (0, 4_999, 1):
-            patient.now += later
-            patient.presence.heard_from("pid-7")
+    assert (patient.only.heard, patient.told[1:]) == (1_001, [])
 
-        assert patient.told == [("heard", "bar", "pid-7")] * 2
+
+class TestAPromiseToBeHeardOf:
+    """By ``pid``. Another worker of its group, ``other``, is one that could go on with its work."""
+
+    @pytest.fixture
+    def scene(self, patient: Scene) -> Scene:
+        patient.presence.connected("bar", "pid", SPEAKS)
+        patient.presence.connected("bar", "other")
+        return patient
+
+    async def test_who_keeps_it_is_not_judged(self, scene: Scene) -> None:
+        scene.pass_time(3 * HEARD_WITHIN_MS, heard="pid other")
+
+        assert scene.judged == []
+
+    async def test_who_breaks_it_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
+        scene.pass_time(HEARD_WITHIN_MS, heard="other")
+        assert scene.judged == []
+
+        scene.pass_time(HEARD_WITHIN_MS, heard="other")
+
+        assert scene.judged == ["pid"]
+
+    async def test_who_promises_nothing_is_not_judged(self, scene: Scene) -> None:
+        scene.presence.connected("bar", "pid")
+
+        scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+
+        assert scene.judged == []
+
+    async def test_who_is_given_up_is_avoided_until_it_is_heard_of(self, scene: Scene) -> None:
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        scene.presence.fell_silent("pid")  # as whoever gives its work away tells
+        scene.pass_time(2 * SILENT_MS, heard="other")
+        assert scene.presence.is_silent("pid")
+
+        scene.presence.heard_from("pid")
+
+        assert not scene.presence.is_silent("pid")
+
+    async def test_where_nobody_could_go_on_nobody_is_judged(self, patient: Scene) -> None:
+        patient.presence.connected("bar", "pid", SPEAKS)
+        patient.presence.connected("baz", "other")
+
+        patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+
+        assert patient.judged == []
+
+    async def test_when_all_fall_silent_at_once_nobody_is_judged_nor_when_they_are_heard_again(
+        self, scene: Scene
+    ) -> None:
+        """It was this server that was cut off. Who is heard first is no hint that the others are not there."""
+        scene.presence.connected("bar", "other", SPEAKS)
+        scene.pass_time(3 * HEARD_WITHIN_MS)
+        assert scene.judged == []
+
+        scene.pass_time(HEARD_WITHIN_MS - SECOND, heard="other")
+        scene.pass_time(HEARD_WITHIN_MS, heard="other pid")
+
+        assert scene.judged == []
+
+    async def test_a_server_that_was_frozen_listens_before_it_judges(self, scene: Scene) -> None:
+        scene.pass_time(SECOND, heard="pid other")
+        scene.now += 10 * HEARD_WITHIN_MS
+        scene.presence.look_round()
+        scene.presence.heard_from("other")
+        scene.presence.look_round()
+        assert scene.judged == []
+
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+
+        assert scene.judged == ["pid"]
+
+    async def test_a_short_pause_of_all_excuses_nobody(self, scene: Scene) -> None:
+        scene.pass_time(PAUSE_MS, heard="other")
+        scene.pass_time(PAUSE_MS - SECOND)
+        scene.pass_time(PAUSE_MS, heard="other")
+
+        assert scene.judged == ["pid"]
+
+    async def test_a_worker_of_two_groups_is_judged_if_both_could_go_on_without_it(self, scene: Scene) -> None:
+        scene.presence.connected("baz", "pid", SPEAKS)
+        scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+        assert scene.judged == []
+
+        scene.presence.connected("baz", "third")
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other third")
+
+        assert scene.judged == ["pid"]
+
+    @pytest.mark.parametrize("sign", ["a stream", "a request"])
+    async def test_who_lives_though_given_up_was_misjudged_and_is_not_held_to_it_again(
+        self, scene: Scene, sign: str
+    ) -> None:
+        """Else what stops all threads of a worker for long would be begun again and again."""
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        assert scene.misjudged == []
+
+        scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")
+        scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+
+        assert (scene.misjudged, scene.judged) == (["pid"], ["pid"])
+
+    async def test_how_the_stream_ends_makes_no_difference(self, scene: Scene) -> None:
+        """One that dies between two streams of which this server ended the first would not be missed otherwise."""
+        scene.presence.left("bar", "pid", planned=True)
+
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+
+        assert scene.judged == ["pid"]
+
+    async def test_groups_that_nobody_is_in_any_more_are_forgotten(self, scene: Scene) -> None:
+        for pid in ("pid", "other"):
+            scene.presence.left("bar", pid, planned=True)
+        scene.now += ABSENT_MS + GONE_KEPT_MS + 1
+        scene.presence.keep_house()
+
+        assert scene.presence._companies == {}
 
 
 async def test_of_processes_without_a_stream_nothing_is_known(patient: Scene) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from resonate_server.certificates import context_for
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import Problem, json
 from resonate_server.protocol.address import PollAddress, parse_address
@@ -187,7 +188,7 @@ class Actions:
         headers = {"Content-Type": "application/json"} if body else {}
         try:
             async with self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=body, headers=headers, allow_redirects=False, ssl=context_for(url)
             ) as response:
                 return response.status, await _read_all(response.content, MAX_ANSWER_BYTES)
         except TimeoutError:

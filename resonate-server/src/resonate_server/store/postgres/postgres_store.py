@@ -3,8 +3,8 @@
 Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing,
 and is asked again as long as somebody waits for it; of those on the same rows, what was committed first is told first.
 
-What must see all that was decided so far, and nothing that is told later, is done alone: reads, and deleting. That goes
-for this server; of what others decide meanwhile, they tell.
+What must see all that was decided so far, and nothing that is told later, is done alone: deleting, and reading as long
+as this server is the only one. With others, what is read may be a moment old; what they decide meanwhile, they tell.
 """
 
 import asyncio
@@ -489,7 +489,8 @@ class PostgresStore(Store):
             raise
 
     async def _read[T](self, query: Callable[[View], T]) -> T:
-        async with self._turns.alone():
+        """What others decide meanwhile cannot be waited for, so neither is what this server does."""
+        async with self._turns.together() if self.sharing.has_others else self._turns.alone():
             await self._at_work()
             await self._forget_delivered()
             return await self._look(query)

@@ -99,4 +99,7 @@ const WORDS = {
   gone: (worker, now) => `gone ${rough(now - worker.gone_at)} ago`,
 };
 
-const heardWords = (ago) => (ago < 1500 ? "heard now" : `heard ${rough(ago)} ago`);
+/** Workers that tell once a second that they live are missed after four; the page hears of it every two. */
+const HEARD_NOW = 6_000;
+
+const heardWords = (ago) => (ago < HEARD_NOW ? "heard now" : `heard ${rough(ago)} ago`);

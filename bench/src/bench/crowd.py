@@ -1,0 +1,72 @@
+"""Many chains of bar and baz at a time, all of them at work (`bench.gated_bar`)."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count
+from typing import Any
+
+from harness.basics import wait_until
+
+from bench.load import WrongAnswers
+from bench.stage import Run, Stage
+from bench.workers import BAR, RESULTS
+
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 300
+_numbers = count(1)
+
+
+class Crowd:
+    """Begun at once."""
+
+    def __init__(self, stage: Stage, chains: int) -> None:
+        """Raises :class:`WrongAnswers` if one is refused."""
+        self._stage, self._client = stage, stage.client()
+        self._name = f"{stage.folder.name}-crowd-{next(_numbers)}"
+        self._gate = stage.folder / self._name
+        self._ids = [f"{self._name}-{number}" for number in range(chains)]
+        for id in self._ids:
+            if (reply := self._client.begin(id, BAR, "bar", str(self._gate))).status != 200:
+                raise WrongAnswers(f"{id} is refused: {reply}")
+
+    def by_bar(self) -> dict[str, list[str]]:
+        """Which chains each bar works for, as soon as one does for each."""
+        self._wait_until_at_work(self._ids, since=0)
+        held: defaultdict[str, list[str]] = defaultdict(list)
+        for id, [run] in self._works().items():
+            held[run.worker].append(id)
+        return held
+
+    def goes_on(self, lost: Iterable[str], since: float) -> list[float]:
+        """When the work of each of these was begun again, as soon as all were."""
+        self._wait_until_at_work(lost, since)
+        works = self._works()
+        return [works[id][-1].at for id in lost]
+
+    def end(self, lost: set[str]) -> None:
+        """Raises :class:`WrongAnswers` for a wrong answer, or if work ran again that was not ``lost``."""
+        self._gate.touch()
+        works = self._works()
+        for id in self._ids:
+            wait_until(lambda: self._promise(id)["state"] != "pending", f"{id} ends", PATIENCE_SECONDS)  # noqa: B023
+            value, seen = self._promise(id)["value"], len(works[id])
+            if seen != 1 + (id in lost) or value.get("data") != RESULTS[BAR]:
+                raise WrongAnswers(f"{id}: {value} after {seen} runs of its work; see {self._stage.folder}")
+
+    def _wait_until_at_work(self, ids: Iterable[str], since: float) -> None:
+        def all_are() -> bool:
+            works = self._works()
+            return all(id in works and works[id][-1].at > since for id in ids)
+
+        wait_until(all_are, "all are at work", PATIENCE_SECONDS, POLL_SECONDS)
+
+    def _works(self) -> dict[str, list[Run]]:
+        """The runs of the work of each chain, in their order."""
+        works: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in sorted(self._stage.runs("work", f"{self._name}-"), key=lambda run: run.at):
+            works[run.promise.partition(":")[0]].append(run)
+        return works
+
+    def _promise(self, id: str) -> dict[str, Any]:
+        promise: dict[str, Any] = self._client.call("promise.get", id=id).data["promise"]
+        return promise

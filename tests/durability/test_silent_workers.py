@@ -1,0 +1,125 @@
+"""Workers that are not heard of though nothing ended: who is frozen or cut off loses its work to another one, and
+nobody else does. Leases last an hour, so nothing goes on because of their end.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from durability.load import start_chain, wait_for_chains
+from harness.basics import wait_until
+from harness.server import ServerProcess
+from harness.services import ServiceProcess
+from harness.wire import Wire
+
+pytestmark = pytest.mark.long
+
+WORK_SECONDS = 10.0
+"""Whatever strikes a worker at work does so before it is done."""
+LONG_SILENCE_SECONDS = 6.0
+"""Longer than workers have promised to be silent at most."""
+GIVEN_UP = "worker silent: service-bar/"
+CAME_BACK = "is alive: it had been given up"
+
+
+class Site:
+    """A server, baz, and as many bars as a test starts, all of them behind a ``wire`` if it wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = ServerProcess(folder / "server.log", folder / "state.db").start()
+        self.client = self.server.client()
+        self.bars: list[ServiceProcess] = []
+        self.baz = self._service("baz", self.server.url, "baz")
+
+    def start_bar(self, url: str = "") -> ServiceProcess:
+        number = len(self.bars) + 1
+        self.bars.append(self._service("bar", url or self.server.url, f"bar-{number}"))
+        wait_until(lambda: self.bars[-1].output().count("connected to server"), "it is connected")
+        return self.bars[-1]
+
+    def bar_at_work(self, id: str) -> ServiceProcess:
+        """As soon as one is, and nothing else is under way."""
+        wait_until(lambda: self.baz.runs("baz", id) and self._at_work(id), f"bar works for {id}")
+        return self._at_work(id)[0]
+
+    def runs_of_work(self, id: str) -> list[int]:
+        """Of each bar."""
+        return [bar.runs("work", id) for bar in self.bars]
+
+    def stop(self) -> None:
+        for each in (*self.bars, self.baz, self.server):
+            each.kill()
+
+    def _at_work(self, id: str) -> list[ServiceProcess]:
+        return [bar for bar in self.bars if bar.runs("work", id)]
+
+    def _service(self, name: str, url: str, instance: str) -> ServiceProcess:
+        return ServiceProcess(name, url, self.folder / f"{instance}.log", LEASE_SECONDS="3600")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.stop()
+
+
+def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_late_is_refused(site: Site) -> None:
+    site.start_bar()
+    site.start_bar()
+    start_chain(site.client, "a", running=WORK_SECONDS)
+    frozen = site.bar_at_work("a")
+    frozen.freeze()
+
+    wait_until(lambda: site.runs_of_work("a") == [1, 1], "the other one works")
+    frozen.thaw()
+
+    wait_until(lambda: "lease lost, leaving the task to others" in frozen.output(), "its result comes too late")
+    wait_for_chains(site.client, ["a"])
+    assert (site.runs_of_work("a"), site.baz.runs("baz", "a")) == ([1, 1], 1)
+    assert (site.server.output().count(GIVEN_UP), site.server.output().count(CAME_BACK)) == (1, 1)
+
+
+def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site: Site) -> None:
+    with Wire(site.server.url) as wire:
+        site.start_bar(wire.url)
+        start_chain(site.client, "a", running=WORK_SECONDS)
+        site.bar_at_work("a")
+        site.start_bar()
+        wire.cut()
+
+        wait_for_chains(site.client, ["a"])
+
+    assert (site.runs_of_work("a"), site.baz.runs("baz", "a")) == ([1, 1], 1)
+
+
+def test_a_worker_that_is_alone_keeps_its_work_for_as_long_as_its_lease(site: Site) -> None:
+    alone = site.start_bar()
+    start_chain(site.client, "a", running=WORK_SECONDS)
+    site.bar_at_work("a")
+    alone.freeze()
+    time.sleep(LONG_SILENCE_SECONDS)
+    alone.thaw()
+
+    wait_for_chains(site.client, ["a"])
+    assert (site.runs_of_work("a"), GIVEN_UP in site.server.output()) == ([1], False)
+
+
+@pytest.mark.parametrize("fault", ["frozen", "cut off"])
+def test_a_server_that_heard_nobody_for_a_while_judges_nobody(site: Site, fault: str) -> None:
+    with Wire(site.server.url) as wire:
+        for _ in range(2):
+            site.start_bar(wire.url)
+        for id in ("a", "b"):
+            start_chain(site.client, id, running=WORK_SECONDS)
+            site.bar_at_work(id)
+        site.server.freeze() if fault == "frozen" else wire.cut()
+        time.sleep(LONG_SILENCE_SECONDS)
+        site.server.thaw() if fault == "frozen" else wire.mend()
+
+        wait_for_chains(site.client, ["a", "b"])
+
+    assert [sum(site.runs_of_work(id)) for id in ("a", "b")] == [1, 1]
+    assert GIVEN_UP not in site.server.output()

@@ -1,0 +1,46 @@
+"""A network of the tests' own: who is in it sees nothing of what happens to the machine's."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from harness.network import own_network
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or bool(os.geteuid()), reason="only Linux has it, and grants it to root alone"
+)
+
+
+NETWORK = Path("/proc/thread-self/ns/net")
+
+
+def interfaces_of_a_child() -> list[str]:
+    lines = subprocess.check_output(["cat", "/proc/net/dev"], text=True).splitlines()[2:]
+    return [line.split(":")[0].strip() for line in lines]
+
+
+def test_what_is_started_in_it_sees_loopback_alone() -> None:
+    with own_network():
+        assert interfaces_of_a_child() == ["lo"]
+
+
+def test_servers_in_it_are_reached_by_who_is_in_it_and_by_nobody_else() -> None:
+    with own_network():
+        server = socket.create_server(("127.0.0.1", free_port()))
+        socket.create_connection(server.getsockname(), timeout=60).close()
+    with server, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.getsockname(), timeout=60)
+
+
+def test_afterwards_all_is_as_before_however_it_ends() -> None:
+    before = NETWORK.readlink()
+    with suppress(KeyError), own_network():
+        assert NETWORK.readlink() != before
+        raise KeyError
+
+    assert NETWORK.readlink() == before
