@@ -277,7 +277,7 @@ processes() { # VERB ARGUMENTS...
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
 look_at_stack() { # sets kind: processes, containers or none; and what of_stack tells, also of containers that are stopped
-    need_commands ps=procps curl=curl
+    need_commands ps=procps curl=curl timeout=coreutils
     find_stack
     kind=none stack_settings=""
     if [ -n "$(processes running 2>/dev/null)" ]; then
