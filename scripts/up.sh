@@ -74,7 +74,7 @@ note_settings() { # which docker compose by hand must know, too
         say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
     fi
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
-    if [ -n "$postgres" ]; then
+    if has_postgres && [ -n "$postgres$(noted COMPOSE_FILE)" ]; then
         note COMPOSE_FILE "$COMPOSE_FILE"
         note SERVER_PORTS "$SERVER_PORTS"
         [ -z "$POSTGRES_IMAGE" ] || note POSTGRES_IMAGE "$POSTGRES_IMAGE"
