@@ -1,7 +1,6 @@
 """PostgreSQL for the stack as processes: `postgres.py FOLDER` serves the database in there, a new one at first.
 
-It is the one that is installed on this machine, on a free port of loopback, which it keeps. As PostgreSQL refuses to be
-run by root, an unprivileged user does it then. It needs no package.
+It is the one that is installed on this machine, on a free port of loopback, which it keeps. It needs no package.
 """
 
 import os
@@ -13,11 +12,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Where Debian has it, by version; it is not on the PATH there."""
-UNPRIVILEGED = "nobody"
+AS_ANOTHER_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+"""PostgreSQL refuses to be run by root, whose folders others may not enter: so it sees root as another user."""
 END_SECONDS = 20
 """The connections of one that was killed end by and by; until then there can be no other."""
 HOW = "on Debian: apt-get install postgresql; on a Mac: brew install postgresql@17"
@@ -44,9 +43,9 @@ def access(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
-def user() -> dict[str, Any]:
-    """As arguments of ``subprocess``: who runs it."""
-    return {"user": UNPRIVILEGED, "extra_groups": []} if os.geteuid() == 0 else {}
+def program(name: str) -> list[str]:
+    """The beginning of a command."""
+    return [*(AS_ANOTHER_USER if os.geteuid() == 0 else ()), str(programs() / name)]
 
 
 def make(folder: Path, password: str) -> None:
@@ -58,12 +57,8 @@ def make(folder: Path, password: str) -> None:
     coming.mkdir(0o700)
     secret.touch(0o600)
     secret.write_text(password)
-    if os.geteuid() == 0:
-        for path in (coming, secret):
-            shutil.chown(path, UNPRIVILEGED)
     arguments = ["--username=resonate", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--locale=C"]
-    command = [str(programs() / "initdb"), f"--pgdata={coming}", *arguments]
-    subprocess.run(command, check=True, cwd="/", **user())  # noqa: S603
+    subprocess.run([*program("initdb"), f"--pgdata={coming}", *arguments], check=True, cwd="/")  # noqa: S603
     secret.unlink()
     coming.rename(data)
 
@@ -73,7 +68,7 @@ def serve(folder: Path) -> int:
     chosen = access(folder)
     make(folder, chosen["PGPASSWORD"])
     options = ["-p", chosen["PGPORT"], "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-    command = [str(programs() / "postgres"), "-D", str(folder / "data"), *options]
+    command = [*program("postgres"), "-D", str(folder / "data"), *options]
     end = time.monotonic() + END_SECONDS
     while (status := run(command)) and time.monotonic() < end:
         time.sleep(0.2)
@@ -81,7 +76,7 @@ def serve(folder: Path) -> int:
 
 
 def run(command: list[str]) -> int:
-    database = subprocess.Popen(command, cwd="/", **user())  # noqa: S603
+    database = subprocess.Popen(command, cwd="/")  # noqa: S603
     # At once, and in order: SIGTERM would wait for its clients.
     signal.signal(signal.SIGTERM, lambda *_: database.send_signal(signal.SIGINT))
     return database.wait()
