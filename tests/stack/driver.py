@@ -58,10 +58,11 @@ class Answer:
 class Stack:
     """One stack with its own ports, folder and Compose project, so that it meets no other."""
 
-    def __init__(self, kind: Kind, token: str = "") -> None:
-        """`token`: what its server asks everybody for; nothing by default, whatever stands in `.env`."""
+    def __init__(self, kind: Kind, token: str = "", compose_file: str = "docker-compose.yml") -> None:
+        """`token`: what its server asks everybody for; nothing by default, whatever stands in `.env`. `compose_file`:
+        by which the scripts know what it consists of; likewise."""
         self.kind = kind
-        self.token = token
+        self.token, self.compose_file = token, compose_file
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.project = PREFIX + secrets.token_hex(4)
         self.foo_port, self.server_port = free_port(), free_port()
@@ -77,6 +78,7 @@ class Stack:
         return os.environ | {
             "STACK_DIR": str(self.folder),
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": self.compose_file,
             "FOO_PORT": str(self.foo_port),
             "RESONATE_PORT": str(self.server_port),
             "LEASE_SECONDS": str(LEASE_SECONDS),
