@@ -32,8 +32,12 @@ find_uv() { # prints the path of one that runs
 
 find_python() { # prints the preferred one, or the version that uv is to download
     local wanted
+    if [ -n "${PYTHON:-}" ]; then
+        "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 12))' && echo "$PYTHON" && return
+        die "$PYTHON, which PYTHON names, is not Python 3.12 or newer."
+    fi
     for wanted in 3.13 '>=3.12'; do
-        "$uv" python find --quiet --system --no-python-downloads "$wanted" 2>/dev/null && return
+        "$uv" python find --system --no-python-downloads "$wanted" 2>/dev/null && return
     done
     say "no Python 3.12 or newer here: uv downloads one (about 30 MB) ..."
     cat .python-version
@@ -61,7 +65,7 @@ if [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ] && runs; then exit; fi
 uv=$(find_uv)
 if [ "$(head -n 1 "$STAMP" 2>/dev/null)" != "$PWD" ] || ! runs; then
     rm -rf "$folder"
-    python=${python:-${PYTHON:-$(find_python)}}
+    python=${python:-$(find_python)}
     quietly "$uv" venv --quiet --python "$python" "$folder" ||
         die "no Python 3.12 or newer: install one, or name one by the variable PYTHON."
 fi
