@@ -4,6 +4,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
 readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13
+readonly POSTGRES_STAND_IN=durable-rpc-demo/postgres:17
 readonly PULL_SECONDS=120
 
 have_image() { docker image inspect "$1" >/dev/null 2>&1; }
@@ -29,8 +30,15 @@ make_stand_in() (
         --change 'CMD ["python3"]' - "$STAND_IN_IMAGE" >&2
 )
 
+postgres=""
 read_arguments 0 "$@"
-if [ -n "${PYTHON_IMAGE:-}" ]; then
+if [ -n "$postgres" ]; then
+    image=${POSTGRES_IMAGE:-$(sed -n 's/.*POSTGRES_IMAGE:-\([^}]*\)}.*/\1/p' compose.postgres.yml)}
+    have_image "$image" || { ! have_image "$POSTGRES_STAND_IN" && pull "$image"; } || image=$POSTGRES_STAND_IN
+    have_image "$image" || quietly docker build --target postgres --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" --tag "$image" . ||
+        die "no image of PostgreSQL: it can neither be pulled nor built. Name one you have by POSTGRES_IMAGE."
+    echo "$image"
+elif [ -n "${PYTHON_IMAGE:-}" ]; then
     have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
     echo "$PYTHON_IMAGE"
 elif have_image "$OFFICIAL_IMAGE" || { ! have_image "$STAND_IN_IMAGE" && pull "$OFFICIAL_IMAGE"; }; then

@@ -48,7 +48,7 @@ volumes=${volumes:+--volumes}
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
 stop_all_processes
-[ -z "$volumes" ] || [ -n "$trouble" ] || rm -f "$STACK_DIR"/resonate.sqlite*
+[ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"
 stop_all_containers
 [ -z "$trouble" ] || die "the stack $COMPOSE_PROJECT_NAME is not known to be down, see above."
 say "The stack is down ($SECONDS s)."

@@ -30,9 +30,6 @@ service_field() { # NAME group|kind|image: status 1 where there is no such servi
         END { exit !found }'
 }
 
-SERVICES="resonate-server $(services | paste -s -d ' ')" # what a stack consists of
-readonly SERVICES
-
 # ── messages and arguments ──────────────────────────────────────────────────────────────────────────────────
 
 say() { printf '%s\n' "$*" >&2; }
@@ -210,6 +207,16 @@ note() { # NAME VALUE [OF_WHAT]
     rewrite_env "$1" "$1=$2 $OWN_LINE${3:+ $3}"
 }
 
+# ── what a stack consists of ────────────────────────────────────────────────────────────────────────────────
+
+# With PostgreSQL, docker compose has a second file, which up.sh notes in .env. Processes go by that, too.
+COMPOSE_FILE=${COMPOSE_FILE:-$(noted COMPOSE_FILE)}
+if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
+has_postgres() { [[ "${COMPOSE_FILE:-}" = *compose.postgres.yml* ]]; }
+
+SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ')"
+readonly SERVICES
+
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
 
 # A checkout is a stack of its own, which has one name: containers, networks, volumes and images carry it as their Compose
@@ -288,7 +295,7 @@ container_settings() { # prints NAME=VALUE
     [ -z "$containers" ] || docker_says inspect $containers --format '
         {{- range .Config.Env}}{{println .}}{{end}}
         {{- range $port, $bound := .HostConfig.PortBindings}}{{range $bound}}{{$port}}={{println .HostPort}}{{end}}{{end}}' |
-        sed -e '/^FOO_PORT=/d' -e 's|^5000/tcp=|FOO_PORT=|' -e 's|^8001/tcp=|RESONATE_PORT=|'
+        sed -e '/^FOO_PORT=/d' -e 's|^5000/tcp=|FOO_PORT=|' -e 's|^8001/tcp=\([0-9]*\).*|RESONATE_PORT=\1|'
 }
 
 of_stack() { sed -n "s/^$1=//p" <<<"$stack_settings" | tail -n 1; } # NAME: prints the value with which the stack was started

@@ -1,6 +1,6 @@
 """The stack as processes: what `docker` is for containers. scripts/lib.sh calls it.
 
-    processes.py up NAME...     starts those that do not run, and waits until all are healthy; settings: the environment
+    processes.py up SERVICE...  starts those that do not run, and waits until all are healthy; settings: the environment
     processes.py stop           all of the stack; tells what could not be stopped
     processes.py list           "PID, NAME" of each
     processes.py running        the names of those that run
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,10 @@ REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("STACK_DIR", ""))
 SETTINGS = FOLDER / "run/settings"
 NAMES = ("FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN")
-SERVER = "resonate-server"
+SERVER, POSTGRES = "resonate-server", "postgres"
+HAS_POSTGRES = "compose.postgres.yml" in os.environ.get("COMPOSE_FILE", "")
+INSTANCES = {SERVER: 3, "bar": 2} if HAS_POSTGRES else {}
+"""Of which there is more than one, as in that file."""
 
 # Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
 # without notes, and a pid that some other program has by now is nobody's.
@@ -134,6 +138,7 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     """What the process gets: all that this one has, and the settings under the names of the program."""
     return {
         **given,
+        **(state_in_postgres() if HAS_POSTGRES else {}),
         "HEALTH_FILE": str(health_file(name)),
         "PYTHONUNBUFFERED": "1",
         "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
@@ -147,6 +152,25 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     }
 
 
+def state_in_postgres() -> dict[str, str]:
+    """The servers share it, and their port."""
+    sys.path.insert(0, str(REPOSITORY / "scripts"))  # which Python has left out, as it was asked to
+    access = import_module("postgres").access(FOLDER / POSTGRES)
+    return {
+        **access,
+        "RESONATE_SERVER__SHARED_PORT": "true",
+        "RESONATE_STORAGE__POSTGRES__URL": f"postgresql://resonate@127.0.0.1:{access['PGPORT']}/postgres",
+        "RESONATE_STORAGE__TYPE": "postgres",
+    }
+
+
+def program(service: str) -> list[str]:
+    """By -P the folder in which this runs is no place to look for modules."""
+    if service == POSTGRES:
+        return ["-IS", str(REPOSITORY / "scripts/postgres.py"), str(FOLDER / POSTGRES)]
+    return ["-P", "-m", service.replace("-", "_"), *(["serve"] if service == SERVER else [])]
+
+
 def start(name: str) -> None:
     """In a session of its own, so that it outlives the script and its terminal. If it runs, nothing happens."""
     if name in running():
@@ -154,11 +178,8 @@ def start(name: str) -> None:
     await_end(name, END_SECONDS)
     health_file(name).unlink(missing_ok=True)
     log_file(name).parent.mkdir(parents=True, exist_ok=True)
-    service = service_of(name)
-    serve = ["serve"] if service == SERVER else []
-    # By -P the folder in which this runs is no place to look for modules.
     mark = f"{MARK}{STACK}/{name}".split()
-    command = [sys.executable, *mark, "-P", "-m", service.replace("-", "_"), *serve]
+    command = [sys.executable, *mark, *program(service_of(name))]
     with log_file(name).open("ab") as output:
         subprocess.Popen(  # noqa: S603
             command,
@@ -170,8 +191,13 @@ def start(name: str) -> None:
         )
 
 
-def up(names: list[str]) -> None:
+def instances(service: str) -> list[str]:
+    return [service, *(f"{service}-{number}" for number in range(2, INSTANCES.get(service, 1) + 1))]
+
+
+def up(services: list[str]) -> None:
     keep_settings()
+    names = [name for service in services for name in instances(service)]
     for name in names:
         start(name)
     for name in names:
@@ -198,8 +224,8 @@ def finish(names: Iterable[str]) -> None:
 
 def stop() -> None:
     """Workers first: they hand back what they hold while the server is still there."""
-    finish(each.name for each in ours() if each.name != SERVER)
-    finish([SERVER])
+    for kept in ((SERVER, POSTGRES), (POSTGRES,), ()):
+        finish(each.name for each in ours() if service_of(each.name) not in kept)
     left = [f"{each.name} could not be stopped: process {each.pid} of {each.user}" for each in ours()]
     if left:
         sys.exit("\n".join(f"down.sh: {reason}, and this is {getpass.getuser()}." for reason in left))

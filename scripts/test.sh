@@ -18,7 +18,7 @@ if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
     shift 2
 fi
 
-browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
+browser_there() { [ -n "$(type -P "${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser)" ]; }
 
 # Modules of which no package.json says that they are such are read as modules from then on.
 node_there() {

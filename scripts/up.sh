@@ -40,6 +40,7 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
     local given=${RESONATE_TOKEN-unset} # set to nothing: none
     use_settings noted of_stack
     [ -n "$given" ] || RESONATE_TOKEN=""
+    export SERVER_PORTS=$RESONATE_PORT-$((RESONATE_PORT + 2)) POSTGRES_IMAGE=${POSTGRES_IMAGE:-$(noted POSTGRES_IMAGE)}
     # An image that up.sh has noted is chosen anew, by scripts/base-image.sh.
     [ -n "${PYTHON_IMAGE:-}" ] || image_is_ours || PYTHON_IMAGE=$(noted PYTHON_IMAGE)
     export PYTHON_IMAGE=${PYTHON_IMAGE:-}
@@ -57,6 +58,7 @@ check_running() { # what is up keeps its kind and the settings that it has
     case "$wanted-$up_as" in
         docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
     esac
+    ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; --recreate to change. What it has recorded stays in SQLite: resonate-server copy takes it over."
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(of_stack "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
@@ -72,6 +74,11 @@ note_settings() { # which docker compose by hand must know, too
         say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
     fi
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
+    if has_postgres && [ -n "$postgres$(noted COMPOSE_FILE)" ]; then
+        note COMPOSE_FILE "$COMPOSE_FILE"
+        note SERVER_PORTS "$SERVER_PORTS"
+        [ -z "$POSTGRES_IMAGE" ] || note POSTGRES_IMAGE "$POSTGRES_IMAGE"
+    fi
     [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$(noted PYTHON_IMAGE)" ] || return 0
     if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
         note PYTHON_IMAGE "$PYTHON_IMAGE"
@@ -91,6 +98,9 @@ choose_kind() {
         *)
             obstacle=$(docker_obstacle)
             [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"
+            if [ -z "$obstacle" ] && has_postgres; then
+                POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="there is no image of PostgreSQL to run"
+            fi
             ;;
     esac
     if [ -n "$obstacle" ]; then
@@ -108,6 +118,13 @@ port_is_taken() { # also by a program that does not take connections up
     [ "$status" != 1 ]
 }
 
+server_port_is_taken() { # PORT: or one of the next two, if there are as many servers
+    local port last=$1
+    ! has_postgres || [ "$kind" = processes ] || last=$(($1 + 2))
+    for ((port = $1; port <= last; port++)); do ! port_is_taken "$port" || return 0; done
+    return 1
+}
+
 belongs_to() { # SERVICE: or to what is left of one that was killed, which is waited for
     [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
 }
@@ -115,14 +132,14 @@ belongs_to() { # SERVICE: or to what is left of one that was killed, which is wa
 choose_ports() {
     local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
     belongs_to foo || ! port_is_taken "$foo" || taken=FOO_PORT
-    belongs_to resonate-server || ! port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
+    belongs_to resonate-server || ! server_port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
-    while port_is_taken "$foo" || port_is_taken "$server"; do
+    while port_is_taken "$foo" || server_port_is_taken "$server"; do
         foo=$((foo + 1)) server=$((server + 1))
     done
     [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
-    FOO_PORT=$foo RESONATE_PORT=$server new_ports=yes
+    FOO_PORT=$foo RESONATE_PORT=$server SERVER_PORTS=$server-$((server + 2)) new_ports=yes
     say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$foo RESONATE_PORT=$server"
 }
 
@@ -190,9 +207,10 @@ NEXT
 }
 
 # shellcheck disable=SC2034 # one_of looks at them
-docker="" processes="" token="" ports="" recreate="" new_token="" new_ports=""
+docker="" processes="" postgres="" token="" ports="" recreate="" new_token="" new_ports=""
 read_arguments 0 "$@"
 wanted=$(one_of docker processes)
+if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:compose.postgres.yml exec scripts/up.sh "$@"; fi
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
 look_at_stack
 up_as=$kind

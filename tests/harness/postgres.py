@@ -26,7 +26,7 @@ class PostgresServer:
 
     def __init__(self, **options: str) -> None:
         self.port = free_port()
-        self._bin = _programs()
+        self._bin = programs()
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self._folder), **options}
         self._user: dict[str, Any] = {}
@@ -102,7 +102,7 @@ class PostgresServer:
         subprocess.run(command, check=True, capture_output=True, cwd="/", **self._user)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of the newest one that is installed; skips the test if there is none."""
     found = sorted(INSTALLED.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:

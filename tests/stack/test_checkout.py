@@ -291,6 +291,26 @@ class TestMissing:
         assert "usermod -aG docker" in done.stderr
 
 
+class TestPostgres:
+    def test_it_is_noted_for_compose_by_hand_and_for_the_next_time(self, checkout: Checkout, path: str) -> None:
+        up(checkout, path, "--postgres", RESONATE_PORT="18001")
+        up(checkout, path, RESONATE_PORT="18001")
+
+        assert "COMPOSE_FILE=docker-compose.yml:compose.postgres.yml " in checkout.env
+        assert "SERVER_PORTS=18001-18003 " in checkout.env
+
+    def test_what_runs_without_it_stays_so(self, checkout: Checkout, path: str) -> None:
+        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
+        bar = checkout.begin_process("bar", NAMED)
+        done = checkout.run("scripts/up.sh", "--postgres", PATH=path)
+        bar.kill()
+        bar.wait()
+
+        assert done.returncode == 1
+        assert "running without PostgreSQL" in done.stderr
+        assert "COMPOSE_FILE" not in checkout.env
+
+
 class TestDown:
     @pytest.fixture
     def named(self, checkout: Checkout) -> Checkout:

@@ -71,11 +71,13 @@ MEANWHILE = {
     "foo-partition": CALLER_REPEATS,
     "foo": "the caller's connection stays open, and silent",
     "resonate-server-kill": "what it has acknowledged is on disk; foo, bar and baz try to reach it again",
-    "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
+    "resonate-server": "nothing can be recorded now, unless other servers live; foo, bar and baz wait for it",
+    "postgres": "nothing can be recorded now; the servers wait for it, and foo, bar and baz for them",
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
     "resonate-server": "the others connect again within half a second; leases begin anew",
+    "postgres": "what it has acknowledged is on disk; the servers go on as soon as it answers",
 }
 
 
@@ -343,6 +345,8 @@ class Crash:
 
     def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
+        if self._case.service == "resonate-server":  # Others, which share its database, go on.
+            self._struck = self._struck[:1]
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
             give_up(f"{self._case.service} could not be struck; see above.")

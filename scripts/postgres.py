@@ -1,0 +1,86 @@
+"""PostgreSQL for the stack as processes: `postgres.py FOLDER` serves the database in there, a new one at first.
+
+It is the one that is installed on this machine, on a free port of loopback, which it keeps. It needs no package.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DEBIAN = Path("/usr/lib/postgresql")
+"""Where Debian has it, by version; it is not on the PATH there."""
+AS_ANOTHER_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+"""PostgreSQL refuses to be run by root, whose folders others may not enter: so it sees root as another user."""
+END_SECONDS = 20
+"""The connections of one that was killed end by and by; until then there can be no other."""
+HOW = "on Debian: apt-get install postgresql; on a Mac: brew install postgresql@17"
+
+
+def programs() -> Path:
+    """The folder with those of the newest one. Raises ``SystemExit`` if there is none."""
+    found = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if not found and not on_path:
+        sys.exit(f"there is no PostgreSQL on this machine ({HOW})")
+    return (found[-1] if found else Path(on_path or "").resolve()).parent
+
+
+def access(folder: Path) -> dict[str, str]:
+    """By the names of libpq's variables. What is chosen the first time is kept, for this user only."""
+    file = folder / "access"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        file.touch(0o600)
+        file.write_text(f"PGPORT={port}\nPGPASSWORD={secrets.token_hex(16)}\n")
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+def program(name: str) -> list[str]:
+    """The beginning of a command."""
+    return [*(AS_ANOTHER_USER if os.geteuid() == 0 else ()), str(programs() / name)]
+
+
+def make(folder: Path, password: str) -> None:
+    """A database in a folder of its own, whole or not at all."""
+    data, coming, secret = folder / "data", folder / "coming", folder / "password"
+    if data.exists():
+        return
+    shutil.rmtree(coming, ignore_errors=True)
+    coming.mkdir(0o700)
+    secret.touch(0o600)
+    secret.write_text(password)
+    arguments = ["--username=resonate", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--locale=C"]
+    subprocess.run([*program("initdb"), f"--pgdata={coming}", *arguments], check=True, cwd="/")  # noqa: S603
+    secret.unlink()
+    coming.rename(data)
+
+
+def serve(folder: Path) -> int:
+    """Until it ends; its status."""
+    chosen = access(folder)
+    make(folder, chosen["PGPASSWORD"])
+    options = ["-p", chosen["PGPORT"], "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+    command = [*program("postgres"), "-D", str(folder / "data"), *options]
+    end = time.monotonic() + END_SECONDS
+    while (status := run(command)) and time.monotonic() < end:
+        time.sleep(0.2)
+    return status
+
+
+def run(command: list[str]) -> int:
+    database = subprocess.Popen(command, cwd="/")  # noqa: S603
+    # At once, and in order: SIGTERM would wait for its clients.
+    signal.signal(signal.SIGTERM, lambda *_: database.send_signal(signal.SIGINT))
+    return database.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Path(sys.argv[1])))
