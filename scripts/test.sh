@@ -28,11 +28,12 @@ node_there() {
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
-processes=$(($(getconf _NPROCESSORS_ONLN) * 3)) # most tests wait most of the time; three for each core keep it busy
+cores=$(getconf _NPROCESSORS_ONLN)
+processes=$((cores * 3)) # most tests wait most of the time; three for each core keep it busy
 
 run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
     local status=0
-    say "pytest -m '$1' ..."
+    say "pytest${1:+ -m '$1'} ..."
     python -m pytest --durations=15 -n "$processes" -m "$1" "${@:2}" || status=$?
     [ "$status" -lt 2 ] || [ "$status" = 5 ] || exit "$status"
     [ "$status" = 5 ] || results="$results $status"
@@ -45,7 +46,7 @@ say "mypy ..."
 mypy
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$processes" -m "not long and not browser" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)

@@ -14,22 +14,19 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 FIRST = (
-    *(
-        r"tests/clients/.*\brust-",
-        r"tests/stack/test_crash.*\[containers",
-        r"tests/siege/",
-        r".*\[many\]",
-        r"tests/own/",
-    ),
-    *(
-        r"tests/durability/",
-        r"tests/stack/",
-        r"tests/clients/",
-        r"tests/ui/",
-        r"resonate-server/tests/machine/",
-        r"tests/",
-    ),
-    *(r"bench/", r"resonate-server/tests/integration/", r""),
+    r"tests/clients/.*\brust-",
+    r"tests/stack/test_crash.*\[containers",
+    r"tests/siege/",
+    r".*\[many\]",
+    r"tests/own/",
+    r"tests/durability/",
+    r"bench/tests/test_(runs|start|recovery)",
+    r"tests/(stack|ui|clients)/",
+    r"tests/(examples|live|unit_services)/",
+    r"resonate-server/tests/integration/",
+    r"tests/unit_worker/",
+    r"resonate-server/tests/unit/store/",
+    r"",
 )
 """Tests by how long their files take."""
 

@@ -1,6 +1,7 @@
 """One stack of each kind for all tests of this folder; each test gets it whole. And a checkout that was copied."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Generator, Iterator
@@ -13,12 +14,22 @@ from stack.driver import PREFIX, REPOSITORY, Kind, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
+SELDOM = re.compile(r"test_(crash|examples|faults|token|watch)\.py::(?!test_crash_by_partition).*\[containers")
+"""In containers with --all only: what they ask of containers is what test_stack.py asks of them each time."""
+
 # A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits that,
 # and bash scripts could not even trap it. A handler is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SELDOM.search(item.nodeid):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", params=["processes", "containers"])

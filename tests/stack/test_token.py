@@ -159,6 +159,7 @@ def noted(env: Path) -> list[str]:
     return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
 
 
+@pytest.mark.long
 def test_up_makes_a_token_notes_it_and_takes_it_again(copy: Checkout) -> None:
     """The scripts of another checkout: it is theirs that has a `.env`."""
     stack, env = Stack("processes"), copy.folder / ".env"

@@ -22,6 +22,8 @@ from machine.model import Answer, Json, Request
 from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "50_000"))
+FEW = 10_000
+"""So many steps find most mistakes."""
 HISTORIES = 50
 
 
@@ -34,16 +36,17 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     server.stop()
 
 
-def test_every_answer_is_one_that_the_machine_gives(port: int) -> None:
+@pytest.mark.parametrize("steps", [FEW, pytest.param(STEPS, marks=pytest.mark.long)], ids=["few", "many"])
+def test_every_answer_is_one_that_the_machine_gives(port: int, steps: int) -> None:
     wire, seen = Wire(port), Seen()
     run_sequences(
         lambda: Sequence(lambda bodies: wire.call(*bodies), seen),
-        STEPS,
-        lambda: seen.total() >= STEPS and not seen.missing(),
+        steps,
+        lambda: seen.total() >= steps and not seen.missing(),
     )
 
     print(f"{seen.total()} answers: {dict(seen)}")
-    assert seen.total() >= STEPS
+    assert seen.total() >= steps
     seen.check()
 
 
