@@ -6,8 +6,7 @@ chains=200 seconds=120 seed=$((RANDOM * 32768 + RANDOM))
 read_arguments 0 "$@"
 need_some --chains "$chains"
 need_some --seconds "$seconds"
-# shellcheck disable=SC2086 # a list
-require $SERVICES
+require
 scripts/venv.sh
 PYTHONPATH=chaos/src exec "$VENV/bin/python" -m chaos --kind "$kind" --services "$SERVICES" --foo-port "$FOO_PORT" \
     --lease "$LEASE_SECONDS" --chains "$chains" --seconds "$seconds" --seed "$seed"

@@ -5,7 +5,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 readonly LONGEST=30d # what an approval may take
 
 settled() { # waits for it, for a moment; a trap would be as silent as what it interrupts, were that not in a subshell
-    if [ -z "$id" ] || ! (resonate_command "$kind" wait "$id" --timeout 2s) </dev/null >/dev/null 2>&1; then
+    if [ -z "$id" ] || ! (resonate_command wait "$id" --timeout 2s) </dev/null >/dev/null 2>&1; then
         sleep 0.5
         return 1
     fi
@@ -34,7 +34,7 @@ file=examples/${name//-/_}.py
 require resonate-server
 if [ "$name" != schedule ]; then
     id=${id:-$name-$(random_hex 4)}
-    quietly resonate_command "$kind" invoke "$id" --func "${name//-/_}" --target "poll://any@example-$name" --timeout "$LONGEST" ||
+    quietly resonate_command invoke "$id" --func "${name//-/_}" --target "poll://any@example-$name" --timeout "$LONGEST" ||
         die "the server does not take the call $id."
 fi
 if [ "$kind" = containers ]; then # the image of bar has all that an example needs, and gets the example as an argument
@@ -52,6 +52,6 @@ say "${id:+calling $id; }to kill the worker: $kill"
 until settled; do
     ! process_gone "$worker" || leave "the worker has ended" 1
 done
-promise=$(resonate_command "$kind" promises get "$id" </dev/null)
+promise=$(resonate_command promises get "$id" </dev/null)
 printf '%s\n' "$promise"
 grep -q '"state": "resolved"' <<<"$promise"

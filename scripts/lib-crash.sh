@@ -4,17 +4,13 @@
 
 # In the image of the server, which has its packages, there is no file of this checkout: the program is an argument.
 direct() { # ARGUMENTS of crash.py...
-    local image
-    case "$kind" in
-        containers)
-            image=$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")
-            docker run --rm --interactive --init --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
-                "$image" python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
-            ;;
-        processes)
-            "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
-            ;;
-    esac
+    if [ "$kind" = processes ]; then
+        "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
+        return
+    fi
+    docker run --rm --interactive --init --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
+        "$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")" \
+        python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
 }
 
 serve() { # reads what is asked for, as a line of words, and answers with its status, and what it has printed if that is wanted
@@ -24,7 +20,7 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
         eval "set -- $line"
         status=0 output=""
         case "$1" in
-            ask) output=$("${@:2}" 2>&1 </dev/null) || status=$? ;;
+            ask) output=$("${@:2}" 2>"$work/errors" </dev/null) || status=$? output=$(cat "$work/errors") ;;
             do) "${@:2}" </dev/null || status=$? ;;
         esac
         printf '%s %s\n' "$status" "$(printf %s "$output" | base64 -w 0)" >&3
@@ -41,13 +37,12 @@ report() { # ID OPTIONS...: ends with 0 if all is as it should be
     local group name
     group=$(service_field "$service" group) || true # the server has none
     echo
-    for name in $(services); do "$kind" said "$name"; done | resonate_command "$kind" report "$@" ${group:+--group "$group"}
+    for name in $(services); do "$kind" said "$name"; done | resonate_command report "$@" ${group:+--group "$group"}
 }
 
 play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as it should be
     local service=$1 work status=0
-    # shellcheck disable=SC2086 # a list
-    require $SERVICES
+    require
     [[ "$kind $*" != *processes*fault=partition* ]] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
     id=crash-$(date +%H%M%S)-$$

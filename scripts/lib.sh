@@ -314,11 +314,11 @@ use_settings() { # SOURCE...: exports each setting, as chosen for this command, 
     done
 }
 
-require() { # SERVICE...: sets kind, and the variables by which a service that is started again becomes what it was
+require() { # [SERVICES], else all: sets kind, and the variables by which a service that is started again becomes what it was
     local service token
     look_at_stack
     [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
-    for service in "$@"; do
+    for service in ${1:-$SERVICES}; do
         [ -n "$("$kind" of "$service" 2>/dev/null)" ] || die "$service is not running; scripts/up.sh starts it."
     done
     token=$(of_stack RESONATE_TOKEN)
@@ -326,9 +326,8 @@ require() { # SERVICE...: sets kind, and the variables by which a service that i
     use_settings of_stack noted
 }
 
-resonate_command() { # KIND ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
-    local kind=$1 options=()
-    shift
+resonate_command() { # ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
+    local options=()
     if [ "$kind" = processes ]; then
         "$VENV/bin/resonate" --server "http://127.0.0.1:$RESONATE_PORT" "$@"
         return

@@ -1,8 +1,8 @@
 #!/usr/bin/env -S bash
 # Shows what the services print, whichever kind of stack it is.
+# shellcheck disable=SC2086 # options and names: each is one word or none
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-# shellcheck disable=SC2086 # one option or none
 show() { # FILE, of a process: with the service's name before each line, at once; one that is emptied goes on
     { cat "$1.1" 2>/dev/null || true; tail -n +1 $follow --pid $$ "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
 }
@@ -14,10 +14,8 @@ follow=${follow:+-f} wanted=${words[0]:-}
 need_commands ps=procps
 find_stack
 if [ -z "$(processes running 2>/dev/null)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
-    # shellcheck disable=SC2086 # each is one word or none
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
     # Some versions of Compose put terminal control characters into pipes as well.
-    # shellcheck disable=SC2086 # each is one word or none
     docker compose logs $follow $wanted | sed -u $'s/^\033\\[2K//'
     exit
 fi

@@ -2,29 +2,6 @@
 # Runs the checks and the tests, in one of three sizes.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/test.sh [--quick [--python VERSION] | --all | --help] [PYTEST-ARGUMENTS...]
-
-Makes .venv ready, then runs ruff, mypy, the tests of the page's modules (where node is there) and pytest, several
-tests at once, and names the slowest. Times are those of a machine with two cores and nothing else to do.
-
-  --quick   the units only, for between two edits: under 40 seconds
-            (neither) what finds a mistake quickly, with processes and containers: some minutes
-  --all     also long simulations, sieges, chaos, kills under load, a browser: a quarter of an hour
-
-  --python VERSION   the units with another Python, such as 3.12 or 3.14, in an environment of its own
-
-Arguments go to pytest, after its own: scripts/test.sh --all tests/stack -k bar -n 0
-
-The tests of the stack as containers need a Docker engine; where none answers they are skipped, unless
-REQUIRE_DOCKER=1 is set: then that is a failure. In the same way the tests of the page in a browser need Chromium, and
-REQUIRE_BROWSER=1 demands it. Those with the SDKs for TypeScript, Go and Rust need npm, go and cargo, which get what they
-need from their registries; REQUIRE_CLIENTS=1 demands that this succeeds for those of them that are there. Those with
-PostgreSQL need its programs, and start a server of their own; REQUIRE_POSTGRES=1 demands them.
-USAGE
-}
-
 readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_foo tests/unit_worker tests/test_documents.py
     tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
 
@@ -41,7 +18,7 @@ if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
     shift 2
 fi
 
-browser_there() { command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null; }
+browser_there() { [ -n "$(type -P "${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser)" ]; }
 
 # Modules of which no package.json says that they are such are read as modules from then on.
 node_there() {

@@ -4,11 +4,6 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 readonly HINT_SECONDS=10
 
-hint() { # if there is no answer for a while
-    sleep "$HINT_SECONDS" >/dev/null 2>&1
-    say "still waiting; to see for what: scripts/watch.sh $id"
-}
-
 leave() { # REASON [STATUS]: nobody waits any more
     say "$(basename "$0"): $1. The request goes on; this gets its answer: scripts/trigger.sh --id $id"
     exit "${2:-1}"
@@ -45,7 +40,7 @@ url=http://127.0.0.1:$FOO_PORT
 outcome=$(mktemp)
 trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
 trap 'leave interrupted 130' INT
-hint </dev/null >&2 &
+{ sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see for what: scripts/watch.sh $id"; } </dev/null >/dev/null &
 hint=$!
 disown "$hint" || true # bash would report its end
 printed=$(local_curl --show-error --max-time "${max_time:-0}" --output "$outcome" --write-out '%{http_code} %{time_total}' \

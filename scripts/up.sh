@@ -90,22 +90,23 @@ note_settings() { # which docker compose by hand must know, too
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
 
 choose_kind() {
-    local reason="a Docker engine answers"
-    kind=processes
+    local obstacle="" reason="a Docker engine answers"
+    kind=containers
     case "$wanted-$up_as" in
-        processes-*) reason="--processes was given" ;;
-        -processes) reason="it runs so already" ;;
+        processes-*) kind=processes reason="--processes was given" ;;
+        -processes) kind=processes reason="it runs so already" ;;
         *)
             obstacle=$(docker_obstacle)
-            if [ -z "$obstacle" ] && PYTHON_IMAGE=$(scripts/base-image.sh); then
-                kind=containers
-                ! has_postgres || POSTGRES_IMAGE=$(scripts/base-image.sh --postgres)
-            else
-                reason=${obstacle:-there is no base image to build on}
-                [ "$wanted" != docker ] || die "$reason. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+            [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"
+            if [ -z "$obstacle" ] && has_postgres; then
+                POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="there is no image of PostgreSQL to run"
             fi
             ;;
     esac
+    if [ -n "$obstacle" ]; then
+        [ "$wanted" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+        kind=processes reason=$obstacle
+    fi
     say "Starting the stack as $kind: $reason."
 }
 

@@ -7,11 +7,11 @@ readonly KILLED_WITH_SERVER=137 # what runs in a container ends with it, by SIGK
 
 read_arguments 1 "$@"
 require resonate-server
-id=${words[0]:-$(resonate_command "$kind" chains --limit 1)} ||
+id=${words[0]:-$(resonate_command chains --limit 1)} ||
     die "the server at port $RESONATE_PORT does not say which request is the newest; name one: scripts/watch.sh ID"
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
 status=0
-until resonate_command "$kind" tree --watch -- "$id"; do
+until resonate_command tree --watch -- "$id"; do
     status=$?
     [ "$kind-$status" = "containers-$KILLED_WITH_SERVER" ] || exit "$status"
     [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 REPOSITORY = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
 SCRIPTS = [".ci/run", *(f"scripts/{path.name}" for path in sorted((REPOSITORY / "scripts").glob("*.sh")))]
+LINES_OF_BASH = 1_300
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("*/pyproject.toml"))]
 PROJECTS += [*sorted(REPOSITORY.glob("services/*/pyproject.toml")), REPOSITORY / "tests/harness/pyproject.toml"]
@@ -36,6 +37,13 @@ def complaints(tool: str, *arguments: str | Path) -> str:
 @pytest.mark.skipif(not (TOOLS / "shellcheck").exists(), reason="shellcheck is not packaged for this platform")
 def test_shellcheck_has_nothing_to_say() -> None:
     assert complaints("shellcheck", "--external-sources", "--extended-analysis=false", *SCRIPTS) == ""
+
+
+def test_there_is_little_bash() -> None:
+    """It starts and kills; what needs judgement is Python."""
+    lines = {path: len((REPOSITORY / path).read_text().splitlines()) for path in SCRIPTS[1:]}
+
+    assert sum(lines.values()) <= LINES_OF_BASH, lines
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,11 @@ def test_leases_begin_anew_only_if_nobody_else_is_at_work(site: Site) -> None:
     assert readiness(second)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.long)])
-def test_postgresql_dies_under_load_and_what_was_acknowledged_is_there_when_it_is_back(site: Site, kills: int) -> None:
-    server = site.server()
-    wait_until(server.is_ready, "the server is ready")
+@pytest.mark.parametrize(("kills", "number"), [(1, 1), (1, 3), pytest.param(6, 3, marks=pytest.mark.long)])
+def test_postgresql_dies_under_load_and_what_was_acknowledged_is_there_when_it_is_back(
+    site: Site, kills: int, number: int
+) -> None:
+    server, *others = site.servers(number)
     site.begin()
 
     for _ in range(kills):
@@ -183,5 +184,5 @@ def test_postgresql_dies_under_load_and_what_was_acknowledged_is_there_when_it_i
         wait_until(server.is_ready, "it is ready again by itself")
         site.work_on()
 
-    assert server.is_running
+    assert all(each.is_running for each in (server, *others))
     site.check()

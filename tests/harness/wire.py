@@ -19,6 +19,8 @@ class Wire:
         self._own = free_port()
         self.url = f"http://127.0.0.1:{self._own}"
         self._is_cut = False
+        self._passing: set[asyncio.Task[None] | None] = set()
+        """The loop itself holds on to nobody who waits for what never comes."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -49,11 +51,14 @@ class Wire:
         self._is_cut = False
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._passing.add(asyncio.current_task())
         if self._is_cut:
             await reader.read()
             return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        for each in (writer, far_writer):  # of a cut wire that was mended, one end may not know yet
+            each.close()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

@@ -29,6 +29,8 @@ ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
 # What a script that is told to end may take to bring back what it broke.
 END_SECONDS = 120.0
+# Between two looks that take a command or several: they cost more than they tell.
+LOOK_SECONDS = 0.3
 # Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
 
@@ -202,7 +204,7 @@ class Stack:
         self._library("loosen_all", self.kind)
         if self.kind == "containers":
             self.compose("up", "--detach", "--no-build")
-            wait_until(self.is_whole, "all services are healthy", seconds=180)
+            wait_until(self.is_whole, "all services are healthy", seconds=180, every=LOOK_SECONDS)
         else:
             self.up()
         self.disturbed = False
@@ -212,6 +214,11 @@ class Stack:
         each = f'for instance in $({self.kind} of "$service"); do {self.kind} healthy "$instance" || exit; done'
         all_of_them = f'for service in $SERVICES; do [ -n "$({self.kind} of "$service")" ] && {each} || exit; done'
         return self.run("bash", "-c", f". scripts/lib.sh; {all_of_them}").returncode == 0
+
+    def assert_whole(self) -> None:
+        """What was broken works again; so there is nothing to restore before the next test."""
+        wait_until(self.is_whole, "all services are up", every=LOOK_SECONDS)
+        self.disturbed = False
 
     def begin_anew(self) -> None:
         """As if nothing had ever happened; for when `restore` cannot help."""

@@ -5,9 +5,9 @@ import random
 import signal
 import subprocess
 import time
+from itertools import cycle
 
 import pytest
-from harness.basics import wait_until
 from stack.driver import ANSWER_SECONDS, END_SECONDS, SERVICES, Answer, Stack, new_id
 
 CRASHES = [
@@ -80,8 +80,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ["--kill", "--pause"])
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(("service", "fault"), [*zip(SERVICES, cycle(["--kill", "--pause"]), strict=False)])
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
     os.killpg(crash.pid, signal.SIGINT)
@@ -112,7 +111,7 @@ def test_crash_whose_reader_goes_away_mends(stack: Stack) -> None:
     assert crash.stdout is not None
     crash.stdout.close()
     assert crash.wait(timeout=ANSWER_SECONDS) == 143
-    wait_until(stack.is_whole, "all services are up")
+    stack.assert_whole()
     assert stack.post(id) == Answer(200, id, 3)
 
 
@@ -127,7 +126,7 @@ def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, servi
     _, said = crash.communicate(timeout=END_SECONDS)
     assert crash.returncode == status, said
     assert f"{service} has been" in said
-    wait_until(stack.is_whole, "all services are up")
+    stack.assert_whole()
     assert stack.post(id) == Answer(200, id, 3)
 
 
@@ -144,7 +143,7 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode == 130
     assert len(stack.instances("bar")) == 1
-    wait_until(stack.is_whole, "all services are up")
+    stack.assert_whole()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
@@ -157,7 +156,7 @@ def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(st
     crash.communicate(timeout=ANSWER_SECONDS)
     assert crash.returncode in (130, -signal.SIGINT), "the latter on a busy machine, before it has done anything"
     assert len(stack.instances("bar")) == 1
-    wait_until(stack.is_whole, "all services are up")
+    stack.assert_whole()
 
 
 def test_a_crash_that_comes_too_late_says_which_option_helps(stack: Stack) -> None:

@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 
 import pytest
 from harness.basics import free_port, wait_until
-from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
 """Seconds: such a pause ends when the test ends it."""
@@ -27,7 +27,7 @@ def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
 
 
 def wait_until_run(stack: Stack, service: str, id: str) -> None:
-    wait_until(lambda: stack.runs(service, id), f"{service} has run")
+    wait_until(lambda: stack.runs(service, id), f"{service} has run", every=LOOK_SECONDS)
 
 
 def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:

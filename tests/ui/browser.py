@@ -31,9 +31,13 @@ NO_ANSWER = "Failed to load resource"
 expect.set_options(timeout=PATIENCE_MS)
 
 
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""The first one has no windows, and takes a third of the time."""
+
+
 def chromium() -> Path | None:
     """The program, if there is one: named by the variable ``CHROMIUM``, or on the PATH."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     return Path(found) if found else None
 
 

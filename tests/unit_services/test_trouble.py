@@ -56,7 +56,7 @@ def test_a_function_that_raises_fails_the_chain(stack: Stack) -> None:
 def test_a_worker_that_is_told_to_stop_gives_its_work_to_another_one(stack: Stack) -> None:
     stack.start_server()
     _, bar, baz = stack.start_services()
-    request = Request(stack, {"running": 2}, "moved")
+    request = Request(stack, {"running": 10}, "moved")
     bar.wait_for("running function work")
     other = stack.start_worker("bar")
     other.wait_for("connected to server")

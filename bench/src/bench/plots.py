@@ -139,7 +139,7 @@ def _section(report: Report, pictures: list[Path]) -> list[str]:
         f"## {report.benchmark}",
         f"`{report.command}`, seed {report.seed}, {report.measured_at}. {machine.processor}, {machine.cores} cores,"
         f" {machine.memory_bytes / MEGABYTE:,.0f} MB; {machine.system}; {machine.python}; {packages}.",
-        *report.method,
+        *filter(None, [report.method]),
         *(_in_markdown(table) for table in report.all_tables()),
         *(f"![{picture.stem}]({picture.name})" for picture in pictures),
         *report.notes,

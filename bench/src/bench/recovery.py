@@ -38,29 +38,8 @@ ATTEMPTS = 5
 LEAST_BATCH = 5
 """Trials that a stack is started for, at least, where there are so many."""
 
-METHOD = (
-    "Everything runs as processes on one machine: the server, its database on disk, or the one that `--url` names; and"
-    f" foo, bar and baz of this repository, with a lease of {LEASE_SECONDS} s. A chain is one `POST /foo`: foo calls"
-    " bar; bar calls baz, sleeps or works for a while, and adds 1 to what baz returned. A trial is one chain and one"
-    " fault, at a moment that the seed draws.",
-    f"*While suspended*: bar sleeps {PAUSE_SECONDS} s by a durable timer. Up to {JITTER_SECONDS} s after the server"
-    " shows its task as suspended, the victim and its children get SIGKILL. It is started again"
-    f" {AFTER_PAUSE_SECONDS} s after the end of the sleep: then nothing is left to wait for but the recovery. A server"
-    " that is killed has 4 chains to continue.",
-    "*At work*: a local step of bar works. The process that runs it, known by its log, is struck up to"
-    f" {KILL_WINDOW_SECONDS} s after it has begun (SIGKILL), or up to {SIGN_SECONDS} s (SIGSTOP, or cut off: its"
-    " connections lead through a proxy that swallows from then on whatever comes, also the ends of connections). The"
-    " work is begun anew, and its length is subtracted. What is started again is started at once.",
-    f"*{CROWD:,} chains*: bar is at work for so many chains, in {CROWD_BARS} processes, when a third of these get"
-    " SIGKILL in one moment. Chains of bar and baz, of which all are at work before that, and end when a file appears."
-    " One that was lost goes on when another process logs that it runs its work. There is one such trial for every 20"
-    " of the others.",
-    "An answer counts when the caller has read it; that something connected or runs, by the time in its own log (1 ms)."
-    " p99 is the least value that 99 % of all trials do not exceed.",
-    "The benchmark fails if an answer is wrong or missing, or if any function ran more or less often than explained:"
-    " each fault at work explains one more run of what it struck, and nothing else runs twice. If a chain has gone on"
-    " before its fault could strike, the trial says nothing: it is made again, and counted below.",
-)
+METHOD = Path(__file__).with_suffix(".md").read_text().format_map({**globals(), "LEASE_SECONDS": LEASE_SECONDS})
+"""In words, for people who want to repeat it."""
 RECONNECT = "its reconnect to the answer"
 
 type Measures = dict[str, float]

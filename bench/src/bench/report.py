@@ -153,8 +153,8 @@ class Report(Struct):
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
-    method: tuple[str, ...] = ()
-    """How it is measured, for people who want to repeat it: paragraphs."""
+    method: str = ""
+    """How it is measured, where that is not plain: Markdown."""
     notes: list[str] = field(default_factory=list)
     machine: Machine = field(default_factory=this_machine)
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -187,7 +187,7 @@ def show(report: Report, console: Console) -> None:
         for row in table.rows:
             rendered.add_row(*map(text_of, row))
         console.print(rendered)
-    for note in (*report.method, *report.notes):
+    for note in filter(None, [report.method, *report.notes]):
         console.print(f"  {note}", highlight=False)
 
 

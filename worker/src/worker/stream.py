@@ -22,7 +22,7 @@ from resonate.connections.sse import SseFramer
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_SECONDS = 0.5
+RECONNECT_SECONDS = 0.2
 # After a stream that lasted this long the next one is asked for without a pause.
 LASTING_SECONDS = 0.5
 # To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,

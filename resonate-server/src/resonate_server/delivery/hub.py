@@ -193,6 +193,13 @@ class Hub:
     def _is_silent(self, stream: WorkerStream) -> bool:
         return self._presence.is_silent(stream.id)
 
+    def end(self, group_name: str, id: str) -> None:
+        """The worker has a newer stream, to another server: if there is one here, it is stale."""
+        group = self._groups.get(group_name)
+        stale = None if group is None else group.streams.get(id)
+        if stale is not None:
+            stale.close()
+
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""
         for stream in self._all():

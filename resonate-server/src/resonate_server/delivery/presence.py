@@ -276,9 +276,11 @@ class Presence:
 
     def inherit(self, group: str, pid: str) -> None:
         """It had a stream to a server that has died, so it is missed here, unless it is back."""
-        process = self._processes.setdefault(pid, _Process(self._now(), self._grace_seconds))
+        now = self._now()
+        process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
-            process.seats.setdefault(group, _Seat(self._now()))
+            self._companies.setdefault(group, _Company(now, now))
+            process.seats.setdefault(group, _Seat(now))
             self.left(group, pid, planned=False)
 
     def moved(self, pid: str) -> None:
@@ -287,6 +289,11 @@ class Presence:
         if process is not None and not process.has_stream:
             process.miss_no_more()
             self._forget(pid)
+
+    def company_heard(self, group: str) -> None:
+        """Somebody of this group was heard of who is connected to another server, and could go on instead."""
+        if group in self._companies:
+            self._companies[group].hear(self._now())
 
     # --- by the clock -----------------------------------------------------------------------------------------------
 

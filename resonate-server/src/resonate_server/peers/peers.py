@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from resonate_server.delivery import Dispatcher, Hub, Presence
-from resonate_server.delivery.presence import Member
+from resonate_server.delivery.presence import Member, State
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
@@ -43,6 +43,9 @@ PUBLISHED_AFTER_S = 0.01
 """Workers that come together are told of together."""
 
 ROUND_S = 1.0
+
+HEARD_MS = 1_000
+"""A worker that lives is heard of so often, if it has promised anything."""
 
 COUNT_S, COUNT_REST = 5.0, 20
 """Between two counts; and so many times as long as one takes."""
@@ -88,12 +91,14 @@ class Peers(Neighbour):
                     self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
 
     async def count(self) -> None:
-        """Once in a while, as long as there are others: how many tasks there are. That takes long if there are many."""
+        """Once in a while: how many tasks there are, if others change that as well. With many, that takes long."""
+        had_others = False
         while True:
-            began = time.monotonic()
-            if self._sharing.has_others:
+            began, has_others = time.monotonic(), self._sharing.has_others
+            if has_others or had_others:
                 with suppress(ReadFailed):
                     await self._engine.count_tasks()
+            had_others = has_others
             await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
 
     def begin(self, watch: Watch | None) -> None:
@@ -147,8 +152,8 @@ class Peers(Neighbour):
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def worker_gone(self, pid: str) -> None:
-        """Here. Only who is connected nowhere is gone."""
-        if self._sharing.has_others:
+        """Here. Only who is connected nowhere is gone, or who is silent with its stream open."""
+        if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._under_way.begin(self._look_for(pid))
         else:
             self._engine.worker_gone(pid)
@@ -163,8 +168,14 @@ class Peers(Neighbour):
     # --- what the others tell (store.sharing.Neighbour) -------------------------------------------------------------
 
     def others_are(self, rosters: Rosters) -> None:
-        for pid in self._others.are(rosters):
-            self._presence.moved(pid)
+        """A worker that has come to another one has left this one, whether or not that was noticed: the newest stream
+        counts."""
+        for group, pid in self._others.are(rosters):
+            self._hub.end(group, pid)
+        there = self._others.pids
+        for _, pid in self._presence.missed():
+            if pid in there:
+                self._presence.moved(pid)
 
     def inherits(self, roster: bytes) -> None:
         left = decode_roster(roster)
@@ -200,6 +211,8 @@ class Peers(Neighbour):
                 self._dispatcher.fell_silent(pid)
             case Present(of=of, members=members, more=more):
                 self._others.has_members(of, members, more)
+                for group in self._heard_now(members):
+                    self._presence.company_heard(group)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
                     self._watch.heard_of(events.from_others(event))
@@ -207,6 +220,11 @@ class Peers(Neighbour):
                 self._dispatcher.reset()
             case LookAgain():
                 self.may_have_missed()
+
+    def _heard_now(self, members: list[Member]) -> set[str]:
+        """Groups of those of whom their server has heard since it told of them before."""
+        since = self._engine.now() - 2 * HEARD_MS
+        return {member.group for member in members if member.state is State.CONNECTED and member.heard >= since}
 
     # --- results for those who are connected here -------------------------------------------------------------------
 

@@ -44,16 +44,17 @@ class Others:
         self._of_group: dict[str, dict[int, set[str]]] = {}
         self._members: dict[int, list[Member]] = {}
 
-    def are(self, rosters: Rosters) -> set[str]:
-        """So they are now; tells which processes have come to one of them."""
-        before = self.pids
+    def are(self, rosters: Rosters) -> set[tuple[str, str]]:
+        """So they are now; tells group and process of those who have come to one of them that was known before."""
+        before = self._rosters
         self._rosters = {id: decode_roster(data) for id, data in rosters.items()}
         self._of_group = {}
         for id, roster in self._rosters.items():
             for group, pid in roster.seats:
                 self._of_group.setdefault(group, {}).setdefault(id, set()).add(pid)
         self._members = {id: members for id, members in self._members.items() if id in rosters}
-        return self.pids - before
+        known = self._rosters.keys() & before.keys()
+        return {seat for id in known for seat in set(self._rosters[id].seats) - set(before[id].seats)}
 
     def has_members(self, of: int, members: list[Member], more: bool) -> None:
         """``more``: besides those that it has been said to have."""

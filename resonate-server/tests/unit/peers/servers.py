@@ -69,6 +69,9 @@ class Nobody:
         self.gone: list[str] = []
         self.promises: dict[str, Promise] = {}
 
+    def now(self) -> int:
+        return 1_000_000
+
     async def read(self, query: Callable[[Any], Any]) -> Any:
         return query(self)
 

@@ -6,6 +6,7 @@ import pytest
 from unit.hubs import execute, received, unblock
 from unit.peers.servers import Bus, Server
 
+from resonate_server.delivery import Pledge
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.peers import hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Withdrawn
@@ -211,6 +212,14 @@ async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Serve
     assert one.presence.members() == []
 
 
+async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
+    """Also if its former connection is cut, and nobody has noticed."""
+    stale = await one.has("w")
+    newest = await other.has("w")
+
+    assert (stale.closed, newest.closed) == (True, False)
+
+
 async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
     await other.has("there")
     one.worker("here")
@@ -218,6 +227,29 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
     one.member.neighbour.inherits(encode_roster(left))
 
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
+
+
+async def test_whoever_is_inherited_and_heard_of_is_missed_no_more(one: Server, other: Server, bus: Bus) -> None:
+    one.member.neighbour.inherits(encode_roster(Roster([("workers", "w")])))
+    other.router.heard_from("w")
+    bus.deliver()
+
+    assert one.presence.missed() == []
+
+
+async def test_a_worker_that_is_silent_is_given_up_if_others_are_heard_of_at_another_server(
+    one: Server, other: Server, bus: Bus
+) -> None:
+    one.hub.connect("workers", "frozen", Pledge(heard_within=3_000))
+    other.worker("w")
+    one.presence._gone = one.peers.worker_gone
+    for _ in range(5):
+        one.now += 1_000
+        other.peers._tell_members()
+        bus.deliver()
+        one.presence.look_round()
+
+    assert one.nobody.gone == ["frozen"]
 
 
 async def test_all_members_are_told_of_as_the_server_that_knows_best_says(one: Server, other: Server, bus: Bus) -> None:

@@ -80,6 +80,8 @@ class Membership(Sharing):
         self._has_lost = False
         self._waiting: list[asyncio.Future[None]] = []
         """For the next look at the others."""
+        self._known: asyncio.TimerHandle | None = None
+        """Rings when all others know that it has joined."""
         self._backend = 0
         self._begun = asyncio.Event()
         self._changed = asyncio.Event()
@@ -132,6 +134,8 @@ class Membership(Sharing):
         """Nobody need wait any more."""
         self._is_stopping = True
         self._changed.set()
+        if self._known is not None:
+            self._known.cancel()
 
     # --- the connection that speaks ---------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Membership(Sharing):
         """Others see it with their next look, so what they do until then may be missed."""
         await self._publish(connection)
         await self._look(connection)
-        asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
+        self._known = asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
 
     async def _live(self, connection: AsyncConnection[Row]) -> None:
         next_beat = time.monotonic()
