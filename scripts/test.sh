@@ -33,7 +33,7 @@ processes=$((cores * 3)) # most tests wait most of the time; three for each core
 
 run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
     local status=0
-    say "pytest${1:+ -m '$1'} ..."
+    say "pytest${1:+ ($1)} ..."
     python -m pytest --durations=15 -n "$processes" -m "$1" "${@:2}" || status=$?
     [ "$status" -lt 2 ] || [ "$status" = 5 ] || exit "$status"
     [ "$status" = 5 ] || results="$results $status"
