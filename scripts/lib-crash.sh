@@ -42,6 +42,7 @@ report() { # ID OPTIONS...: ends with 0 if all is as it should be
 
 play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as it should be
     local service=$1 work status=0
+    trap 'exit 130' INT
     require
     [[ "$kind $*" != *processes*fault=partition* ]] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."

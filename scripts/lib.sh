@@ -161,9 +161,7 @@ docker_obstacle() { # prints why containers cannot be used; prints nothing if th
     obstacle=$(engine_obstacle)
     [ -z "$obstacle" ] || { echo "$obstacle" && return; }
     version=$(engine_version)
-    if [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null; then
-        echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed" && return
-    fi
+    ! [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null || { echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed" && return; }
     for plugin in compose buildx; do
         docker "$plugin" version >/dev/null 2>&1 || { echo "'docker $plugin' does not answer" && return; }
     done
@@ -327,15 +325,14 @@ require() { # [SERVICES], else all: sets kind, and the variables by which a serv
 }
 
 resonate_command() { # ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
-    local options=()
+    local name options=()
     if [ "$kind" = processes ]; then
         "$VENV/bin/resonate" --server "http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
     { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
     [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # the report has colours, too, though it reads logs
-    [ -z "${NO_COLOR:-}" ] || options+=(--env "NO_COLOR=$NO_COLOR")
-    [ -z "${COLUMNS:-}" ] || options+=(--env "COLUMNS=$COLUMNS")
+    for name in NO_COLOR COLUMNS; do [ -z "${!name:-}" ] || options+=(--env "$name=${!name}"); done
     docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
 }
 

@@ -112,16 +112,13 @@ choose_kind() {
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-port_is_taken() { # also by a program that does not take connections up
-    local status=0
-    within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$1" 2>/dev/null || status=$?
-    [ "$status" != 1 ]
-}
-
-server_port_is_taken() { # PORT: or one of the next two, if there are as many servers
-    local port last=$1
-    ! has_postgres || [ "$kind" = processes ] || last=$(($1 + 2))
-    for ((port = $1; port <= last; port++)); do ! port_is_taken "$port" || return 0; done
+is_taken() { # PORT [MORE]: or one of so many after it; also by a program that does not take connections up
+    local port status
+    for ((port = $1; port <= $1 + ${2:-0}; port++)); do
+        status=0
+        within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port" 2>/dev/null || status=$?
+        [ "$status" = 1 ] || return 0
+    done
     return 1
 }
 
@@ -130,12 +127,13 @@ belongs_to() { # SERVICE: or to what is left of one that was killed, which is wa
 }
 
 choose_ports() {
-    local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT
-    belongs_to foo || ! port_is_taken "$foo" || taken=FOO_PORT
-    belongs_to resonate-server || ! server_port_is_taken "$server" || taken=${taken:-RESONATE_PORT}
+    local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT more=0
+    ! has_postgres || [ "$kind" = processes ] || more=2 # there are three servers
+    belongs_to foo || ! is_taken "$foo" || taken=FOO_PORT
+    belongs_to resonate-server || ! is_taken "$server" "$more" || taken=${taken:-RESONATE_PORT}
     [ -n "$taken" ] || return 0
     [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
-    while port_is_taken "$foo" || server_port_is_taken "$server"; do
+    while is_taken "$foo" || is_taken "$server" "$more"; do
         foo=$((foo + 1)) server=$((server + 1))
     done
     [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"

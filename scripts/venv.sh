@@ -75,6 +75,5 @@ export VIRTUAL_ENV=$folder
 quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
 quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]}" ||
     die "the packages of this repository could not be installed."
-# A third of a server's first start otherwise, and of each one where Python may not write beside the sources.
-"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true
+"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true # where Python does not, that is a third of a server's start
 echo "$wanted" >"$STAMP"

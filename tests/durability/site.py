@@ -5,7 +5,6 @@ import socket
 import threading
 from collections import defaultdict
 from contextlib import suppress
-from http.client import HTTPConnection
 from pathlib import Path
 
 from durability.load import Load, check_everything_is_there, wait_for_chains
@@ -134,14 +133,3 @@ class Site:
         for process in (*self.workers, *self._servers):
             process.kill()
         self.door.close()
-
-
-def readiness(server: ServerProcess) -> str:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request("GET", "/ready")
-        return connection.getresponse().read().decode()
-    except OSError as error:
-        return str(error)
-    finally:
-        connection.close()

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from durability.load import start_chain, wait_for_chains
-from durability.site import Site, readiness
+from durability.site import Site
 from harness.basics import wait_until
 from harness.postgres import PostgresServer
 from harness.server import ServerProcess
@@ -160,10 +161,21 @@ def test_leases_begin_anew_only_if_nobody_else_is_at_work(site: Site) -> None:
     first = site.servers(1)[0]
     client = first.client()
     client.create("task", target="poll://any@group")
-    client.call("task.acquire", id="task", version=0, pid="worker", ttl=6_000)
+    assert client.call("task.acquire", id="task", version=0, pid="worker", ttl=3_600_000).status == 200
+    lease_end = end_of_lease(site)
     second = site.servers(1)[0]
-    wait_until(lambda: client.call("task.get", id="task").data["task"]["state"] == "pending", "the lease has ended")
-    assert readiness(second)
+    assert end_of_lease(site) == lease_end
+
+    for server in (first, second):
+        server.kill()
+    site.servers(1)
+    wait_until(lambda: end_of_lease(site) > lease_end, "it has begun anew")
+
+
+def end_of_lease(site: Site) -> int:
+    with psycopg.connect(site.database.url) as connection:
+        [(time,)] = connection.execute("SELECT timer_at FROM resonate.tasks").fetchall()
+    return int(time)
 
 
 @pytest.mark.parametrize(("kills", "number"), [(1, 1), (1, 3), pytest.param(6, 3, marks=pytest.mark.long)])

@@ -153,17 +153,19 @@ def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Mea
     work = window + REST_SECONDS
     call = stage.call(running=work)
     victims: list[str] = []
-    for _ in range(scenario.faults):
-        victims.append(stage.who_works(call, besides=victims))
-        time.sleep(chance.uniform(0, window))
-        struck = stage.strike(victims[-1], fault)
     runs = {"baz": 1, "work": 1 + scenario.faults}
-    if scenario.bars == 1:
-        started = stage.start_again(scenario.victim)
-        return _since_start(stage, scenario.victim, started, stage.answered(call, runs) - work)
-    answered = stage.answered(call, runs) - work
-    for victim in victims:
-        stage.restore(victim)
+    try:
+        for _ in range(scenario.faults):
+            victims.append(stage.who_works(call, besides=victims))
+            time.sleep(chance.uniform(0, window))
+            struck = stage.strike(victims[-1], fault)
+        if scenario.bars == 1:
+            started = stage.start_again(scenario.victim)
+            return _since_start(stage, scenario.victim, started, stage.answered(call, runs) - work)
+        answered = stage.answered(call, runs) - work
+    finally:
+        for victim in victims if scenario.bars > 1 else ():
+            stage.restore(victim)
     return {f"the {'last ' if scenario.faults > 1 else ''}{fault} to the answer": answered - struck}
 
 

@@ -158,15 +158,18 @@ class Stage(Stack):
     def answered(self, call: FooRequest, runs: Mapping[str, int] = ONCE) -> float:
         """The moment of its answer.
 
-        Raises :class:`WrongAnswers` if it is wrong or missing, or if a function in ``runs`` did not run so often.
+        Raises :class:`WrongAnswers` if it is wrong or missing, or if a function ran more often than ``runs`` says, and
+        :class:`TooLate` if one ran less often: it was done before the fault hit it.
         """
         try:
             at = call.answered.result(LEASE_SECONDS + ANSWER_SECONDS)
         except TimeoutError:
             raise WrongAnswers(f"{call.id} was never answered; see {self.folder}") from None
         for function, wanted in runs.items():
-            if (seen := len(self.runs(function, f"{call.id}:"))) != wanted:
+            if (seen := len(self.runs(function, f"{call.id}:"))) > wanted:
                 raise WrongAnswers(f"{call.id}: {function} ran {seen} times instead of {wanted}; see {self.folder}")
+            if seen < wanted:
+                raise TooLate
         return at
 
     def _wait_for(self, call: FooRequest, condition: Callable[[], object], what: str) -> None:

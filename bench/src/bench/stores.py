@@ -20,8 +20,9 @@ LOADS = (1, 32)
 COUNTED_SECONDS = 2.0
 STATEMENTS = """
 SELECT sum(calls), sum(calls) FILTER (WHERE query LIKE 'UPDATE endings%') FROM pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'one')
 """
-"""Without BEGIN and COMMIT; each commit that is waited for notes its ending."""
+"""Of the one server, without BEGIN and COMMIT; each commit that is waited for notes its ending."""
 
 
 def measure(seed: int = DEFAULT_SEED, rounds: int = 5, seconds: float = 3, servers: int = 3) -> Report:

@@ -21,7 +21,7 @@ PATIENCE_S = 1.0
 MAX_TAKEN_OVER = 16
 """Tasks of a group at a time."""
 
-HEARD_EVERY_S = 1.0
+HEARD_EVERY_S = 0.5
 """That a process was heard of is told at most so often."""
 
 MAX_HEARD = 10_000

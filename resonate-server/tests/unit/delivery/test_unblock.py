@@ -9,7 +9,7 @@ from unit.hubs import Clock, Scene, execute, received, unblock
 from resonate_server.delivery import WorkerStream
 from resonate_server.delivery.unblocks import ALL_BYTES, STREAM_BYTES
 from resonate_server.delivery.worker_stream import DOUBT_S, UNBLOCK_WINDOW, WINDOW
-from resonate_server.protocol.messages import Unblock
+from resonate_server.protocol.messages import OwedUnblock, Unblock
 from resonate_server.protocol.records import Value
 
 ANY = "poll://any@callers"
@@ -168,6 +168,33 @@ class TestWhileTheStoreIsAsked:
         assert (await received(listener), scene.asked) == ([], [0])
         scene.hub.give("callers", "c1", 0, owed, complete=False)
         assert (await received(listener), scene.asked) == (["p"], [0, owed[-1].place])
+
+
+class TestSeveralServers:
+    """They write at once, so what has an earlier place may be there later."""
+
+    async def test_what_was_passed_over_is_found_when_it_has_caught_up(self) -> None:
+        scene = LateScene()
+        caller = scene.hub.connect("callers", "c1")
+        scene.hub.send(unblock("early"))
+        scene.hub.give("callers", "c1", 0, [OwedUnblock(7, unblock("late"))], complete=True)
+        assert await received(caller) == ["late"]
+        scene.hub.give("callers", "c1", 7, [], complete=True)
+        scene.hub.heal()
+        assert scene.asked == [0, 7, 0]
+        everything = [OwedUnblock(5, unblock("early")), OwedUnblock(7, unblock("late"))]
+        scene.hub.give("callers", "c1", 0, everything, complete=True)
+
+        assert await received(caller) == ["early"]
+
+    async def test_whoever_has_missed_nothing_is_left_alone(self) -> None:
+        scene = LateScene()
+        scene.hub.connect("callers", "c1")
+        scene.hub.give("callers", "c1", 0, [], complete=True)
+        asked = len(scene.asked)
+        scene.hub.heal()
+
+        assert len(scene.asked) == asked
 
 
 class TestBrokenStream:

@@ -186,7 +186,7 @@ async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again()
 # --- processes ------------------------------------------------------------------------------------------------------
 
 
-async def test_that_a_process_was_heard_of_is_told_once_a_second(bus: Bus, one: Server, other: Server) -> None:
+async def test_that_a_process_was_heard_of_is_told_once_in_a_while(bus: Bus, one: Server, other: Server) -> None:
     await other.has("w")
     for _ in range(5):
         one.router.heard_from("w")

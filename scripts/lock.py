@@ -1,0 +1,39 @@
+"""Writes the lock files: `lock.py UV [--upgrade]`. scripts/lock.sh calls it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+CONSTRAINED = ("-c", "requirements.lock")
+"""The root lock is a constraint: an image holds the versions that were tested."""
+
+
+def folders() -> list[str]:
+    """Of what has an image of its own."""
+    lines = [line.split() for line in Path("services/services.txt").read_text().splitlines()]
+    return [*(f"services/{words[0]}" for words in lines if words and words[0] != "#"), "resonate-server"]
+
+
+def compile_lock(uv: str, lock: str, source: str, *options: str) -> None:
+    print(f"locking {lock}", file=sys.stderr)
+    # Own packages are installed from the sources.
+    own = ["demo-worker", *(folder.replace("services/", "demo-") for folder in folders()), "demo-bench", "demo-harness"]
+    spared = [word for package in own for word in ("--no-emit-package", package)]
+    flags = ["--quiet", "--universal", "--python-version", "3.12", "--generate-hashes", "--no-emit-index-url"]
+    command = [uv, "pip", "compile", *flags, "--custom-compile-command", "scripts/lock.sh", *spared, *options]
+    subprocess.run([*command, "--output-file", lock, source], check=True)  # noqa: S603
+
+
+def main(uv: str, *upgrade: str) -> None:
+    compile_lock(uv, "requirements.lock", "pyproject.toml", "--group", "dev", *upgrade)
+    for folder in folders():
+        lock, source = f"{folder}/requirements.lock", f"{folder}/pyproject.toml"
+        compile_lock(uv, lock, source, "--all-extras", *CONSTRAINED, *upgrade)
+    for name in ("scripts/uv", "tests/clients/sdk-0.7.4", "tests/clients/sdk-0.8.0"):
+        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *upgrade)
+    for name in ("tests/mutants/mutmut", "tests/own/applications"):
+        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *CONSTRAINED, *upgrade)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
