@@ -24,6 +24,7 @@ from resonate_server.protocol.requests import (
     PromiseGet,
     PromiseRegisterListener,
     Request,
+    ScheduleCreate,
     SuspendAction,
     TaskAcquire,
     TaskFence,
@@ -187,6 +188,16 @@ async def test_whatever_many_ask_at_once_is_as_if_asked_in_the_order_in_which_it
     answers, expected = in_turn(told)
     assert [shown(decided.decision.answer) for decided in told] == answers
     assert without_order(left) == without_order(expected)
+
+
+async def test_of_several_who_make_the_same_schedule_at_once_all_are_told_of_one(bench: Bench) -> None:
+    for number in range(10):
+        schedule = ScheduleCreate(id=f"s{number}", cron="0 0 1 1 *", promise_id="p", promise_timeout=1)
+        requests = [msgspec.structs.replace(schedule, promise_tags={"by": by}) for by in "abcdef"]
+        answers = await asyncio.gather(*map(bench.call, requests))
+
+        assert {answer.status for answer in answers} == {200}
+        assert len({answer.data.schedule.promise_tags["by"] for answer in answers}) == 1
 
 
 async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_it(bench: Bench) -> None:

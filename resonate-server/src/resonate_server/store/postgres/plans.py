@@ -289,7 +289,10 @@ class LockedRows:
 def _schedule_of(footprint: Footprint, is_locking: bool) -> Round:
     if footprint.schedule is None:
         return {}
-    return {"schedule": Ask(sql.LOCK_SCHEDULE if is_locking else sql.GET_SCHEDULE, (footprint.schedule,))}
+    id = (footprint.schedule,)
+    if not is_locking:
+        return {"schedule": Ask(sql.GET_SCHEDULE, id)}
+    return {"name": Ask(sql.LOCK_SCHEDULE_NAME, id), "schedule": Ask(sql.LOCK_SCHEDULE, id)}
 
 
 def _preload_of(task_id: str, branch: str | None) -> Ask:

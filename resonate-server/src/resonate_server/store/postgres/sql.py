@@ -281,6 +281,8 @@ WHERE p.id <> %(task)s ORDER BY p.id
 
 GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s"
 LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR UPDATE"
+# Also of one that does not exist: of two who make it, the second one finds it. Before any row.
+LOCK_SCHEDULE_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 # Only acquired tasks have a pid.
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
