@@ -37,11 +37,12 @@ PAUSE_S = 0.25
 """Before the database is tried again."""
 
 BEAT_S = 1.0
-PATIENCE_S = 3.0
+PATIENCE_S = 8.0
 """A beat that takes longer ends the connection."""
 
-DEAD_MS = 3_000
-"""One that has been silent for so long counts as dead."""
+DEAD_MS = 8_000
+"""One that has been silent for so long counts as dead. One that dies is noticed by its connection, so this is for those
+that freeze; servers on a machine with far too much to do are late for seconds, and are not to cut each other off."""
 
 FOREVER_MS = 2**40
 
@@ -88,6 +89,8 @@ class Membership(Sharing):
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._is_doubtful = False
+        self._keeps_others_waiting = False
+        """They may not begin before this server, the first perhaps, has done what only the first does."""
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class Membership(Sharing):
     async def _begin(self, connection: AsyncConnection[Row]) -> None:
         await migrate(connection)
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
-        self._backend = connection.info.backend_pid
+        self._backend, self._keeps_others_waiting = connection.info.backend_pid, False
         if not self.has_joined:
             await self._wait_for_those_who_begin(connection)
             [(stood_at, now)] = (await _ask(connection, sql.STOOD_AT))["it"]
@@ -209,6 +212,7 @@ class Membership(Sharing):
         while (await _ask(connection, sql.TRY_TO_BEGIN))["it"] == [(False,)]:
             await self._look(connection)  # One that is frozen is cut off.
             await asyncio.sleep(PAUSE_S)
+        self._keeps_others_waiting = True
 
     async def _join(self, connection: AsyncConnection[Row]) -> None:
         """Others see it with their next look, so what they do until then may be missed."""
@@ -218,12 +222,11 @@ class Membership(Sharing):
 
     async def _live(self, connection: AsyncConnection[Row]) -> None:
         next_beat = time.monotonic()
-        is_beginning = True
         while True:
             self._wake.clear()
             async with asyncio.timeout(PATIENCE_S):
-                if is_beginning and self._begun.is_set():
-                    is_beginning = False
+                if self._keeps_others_waiting and self._begun.is_set():
+                    self._keeps_others_waiting = False
                     await _ask(connection, sql.HAS_BEGUN)
                 if not self._is_published:
                     await self._publish(connection)
