@@ -116,7 +116,7 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_service_is_answered_with_those_there_are() -> None:
-    done = script("crash.sh", "quux")
+    done = script("crash.sh", "quux", COMPOSE_FILE="docker-compose.yml")
     assert done.returncode == 2
     assert "no service 'quux', only resonate-server, foo, bar and baz" in done.stderr
 
