@@ -95,7 +95,7 @@ check_value() { # OPTION KIND VALUE
 }
 
 need_service() { # NAME
-    [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(services | paste -s -d , | sed 's/,/, /g') and resonate-server"
+    [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"
 }
 
 need_some() { [[ ! "$2" =~ ^[0.]+$ ]] || bad_usage "$1 must be more than 0"; } # OPTION NUMBER

@@ -47,6 +47,7 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
     check_value LEASE_SECONDS SECONDS "$LEASE_SECONDS"
     need_some LEASE_SECONDS "$LEASE_SECONDS"
+    [[ "${MAX_TASKS:-1}" =~ ^([1-9][0-9]{0,2}|1000)$ ]] || bad_usage "MAX_TASKS must be a whole number from 1 to 1000, not '$MAX_TASKS'"
     [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS is 1 or 0, not '$DEMO_FAULTS'"
     [ -z "$token" ] || [ -n "$RESONATE_TOKEN" ] || new_token=yes RESONATE_TOKEN=$(random_hex 24)
 }

@@ -67,7 +67,7 @@ def test_crash_by_partition(stack: Stack, arguments: str) -> None:
 def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stack) -> None:
     shown = assert_ends_well(stack, "bar --freeze --for 4")
     for expected in (
-        "its lease has ended: the other bar",
+        "without a sign of life: the other bar",
         "lease lost, leaving the task to others",
         "code=409",
         "(its work: 2)",
@@ -75,7 +75,9 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
     ):
         assert expected in shown
     assert shown.index("a second bar is started") < shown.index("a caller sends"), "the request does not wait for it"
-    assert shown.index("its lease has ended: the other bar") < shown.index("bar is thawed") < shown.index("lease lost")
+    assert (
+        shown.index("without a sign of life: the other bar") < shown.index("bar is thawed") < shown.index("lease lost")
+    )
     assert len(stack.instances("bar")) == 1, "the second bar is gone"
 
 

@@ -37,6 +37,8 @@ def test_one_server_dies_and_the_others_go_on(with_postgres: Stack) -> None:
     report = assert_ends_well(with_postgres, "resonate-server --when running --for 3 --down 1")
 
     assert "resonate-server is killed" in report
+    assert "the other servers go on" in report
+    assert "leases stayed as they were" in report
     assert len(with_postgres.instances("resonate-server")) == 3
 
 

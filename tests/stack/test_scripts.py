@@ -116,9 +116,24 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_service_is_answered_with_those_there_are() -> None:
-    done = script("crash.sh", "quux")
+    done = script("crash.sh", "quux", COMPOSE_FILE="docker-compose.yml")
     assert done.returncode == 2
-    assert "no service 'quux', only foo, bar, baz and resonate-server" in done.stderr
+    assert "no service 'quux', only resonate-server, foo, bar and baz" in done.stderr
+
+
+def test_postgres_is_among_them_where_there_is_one() -> None:
+    done = script("logs.sh", "quux", COMPOSE_FILE="docker-compose.yml:compose.postgres.yml")
+    assert done.returncode == 2
+    assert "no service 'quux', only postgres, resonate-server, foo, bar and baz" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["LEASE_SECONDS", "MAX_TASKS"])
+def test_a_setting_that_no_worker_would_take_is_refused_before_anything_starts(
+    nowhere: dict[str, str], name: str
+) -> None:
+    done = script("up.sh", "--processes", **nowhere, **{name: "0"})
+    assert done.returncode == 2
+    assert f"{name} must be" in done.stderr
 
 
 @pytest.mark.parametrize(

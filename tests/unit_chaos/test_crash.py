@@ -1,13 +1,14 @@
 """What crash.sh does at some moment of a crash of bar at work, whatever the shell and the server then say."""
 
 import base64
+import itertools
 import re
 
 import msgspec
 import pytest
 
 from chaos import crash
-from chaos.crash import Case, Crash, Ended, Scripts
+from chaos.crash import Answer, Case, Crash, Ended, Scripts, now_ms
 from resonate_server.client.calls import Call
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskRecord, TaskState, Value
 
@@ -27,7 +28,7 @@ CASE = Case(
 
 
 class Shell(Scripts):
-    """``logs``: of each instance of bar."""
+    """``logs``: of each instance of what is struck."""
 
     def __init__(self, logs: dict[str, str] | None = None) -> None:
         super().__init__()
@@ -38,12 +39,16 @@ class Shell(Scripts):
         """Nobody cuts anything short."""
 
     def ask(self, *words: str) -> str:
-        assert words == ("processes", "of", "bar")
+        assert words in (("processes", "of", "bar"), ("processes", "of", "resonate-server"))
         return "\n".join(self._logs)
 
     def do(self, *words: str) -> bool:
         self.done.append(words)
         return words[0] != "has_printed" or bool(re.search(words[2], self._logs[words[1]], re.MULTILINE))
+
+    @property
+    def told(self) -> str:
+        return "\n".join(words[1] for words in self.done if words[0] == "print")
 
 
 def call(state: PromiseState, task: TaskState, attempt: int) -> Call:
@@ -93,3 +98,63 @@ def test_if_no_other_bar_takes_over_it_says_so(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Ended, match="no other bar took over within 0 s") as ended:
         bar_at_work(Shell(), monkeypatch, same).let_it_last()
     assert ended.value.status == 1
+
+
+def test_an_answer_that_came_before_something_else_is_told_before_it_and_with_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = Shell()
+    play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
+    monkeypatch.setattr(play, "_began", now_ms() - 5_000)
+    monkeypatch.setattr(play._caller, "answer", Answer(200, "3"))
+    monkeypatch.setattr(play._caller, "answered", play._began + 1_500)
+    play.let_it_last()
+    play._await_answer()
+
+    assert re.fullmatch(
+        r" +1\.5 s  the caller has its answer: 3\n +\d+\.\d s  it was given up .*", shell.told, re.DOTALL
+    )
+    assert shell.told.count("has its answer") == 1
+
+
+def test_a_fault_is_told_with_the_time_that_the_report_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to freeze something, and to read and print what is told meanwhile."""
+    clock = itertools.count(1_000_000, 1_000)
+    monkeypatch.setattr(crash, "now_ms", lambda: next(clock))
+    log = "12:00 running function bar  promise=x:1  attempt=2\n12:09 promise=x:1  lease lost, leaving the task\n"
+    shell = Shell({"bar": log})
+    play = bar_at_work(shell, monkeypatch)
+    play.strike()
+    play._end_fault()
+
+    for at, what in ((play._struck_at, "frozen"), (play._over_at, "thawed")):
+        assert f"{(at - play._began) / 1_000:.1f} s  bar is {what}" in shell.told
+
+
+def test_a_frozen_worker_is_given_up_by_its_silence_not_by_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = Shell()
+    play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
+    monkeypatch.setattr(play, "_struck_at", 1_000_000)
+    monkeypatch.setattr(crash, "now_ms", lambda: 1_003_900)
+    play.let_it_last()
+
+    assert "it was given up after 3.9 s without a sign of life" in shell.told
+
+
+@pytest.mark.parametrize(
+    ("servers", "told"),
+    [
+        (1, ["foo, bar and baz try to reach it again", "leases begin anew"]),
+        (3, ["the other servers go on", "leases stayed as they were"]),
+    ],
+    ids=["the only one", "one of three"],
+)
+def test_what_a_dead_server_means_depends_on_whether_others_are_at_work(servers: int, told: list[str]) -> None:
+    shell = Shell({f"resonate-server-{number}": "" for number in range(servers)})
+    play = Crash(msgspec.structs.replace(CASE, service="resonate-server", fault="kill"), shell)
+    play.strike()
+    play._show_request()
+    play._end_fault()
+
+    for each in told:
+        assert each in shell.told

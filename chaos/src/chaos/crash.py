@@ -32,6 +32,8 @@ MENDING_S = 30
 """What could not be brought back at once is tried for so long."""
 TAKEOVER_S = 60
 """A lease that has ended is given away again within this."""
+REPORT_S = 60
+"""A server that was struck, and may be asked for the report, is ready within this."""
 LOG_S = 10
 """What a container has printed can be read by then."""
 LEASE_LOST_S = 30
@@ -71,13 +73,18 @@ MEANWHILE = {
     "foo-partition": CALLER_REPEATS,
     "foo": "the caller's connection stays open, and silent",
     "resonate-server-kill": "what it has acknowledged is on disk; foo, bar and baz try to reach it again",
-    "resonate-server": "nothing can be recorded now, unless other servers live; foo, bar and baz wait for it",
+    "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
     "postgres": "nothing can be recorded now; the servers wait for it, and foo, bar and baz for them",
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
     "resonate-server": "the others connect again within half a second; leases begin anew",
     "postgres": "what it has acknowledged is on disk; the servers go on as soon as it answers",
+}
+ONE_OF_SEVERAL_SERVERS = {
+    "meanwhile-kill": "the other servers go on; whoever was connected to it connects to one of them",
+    "meanwhile": "the other servers go on; what was asked of this one waits",
+    "after-kill": "leases stayed as they were; it shares the work again",
 }
 
 
@@ -210,12 +217,11 @@ class Caller(threading.Thread):
     def run(self) -> None:
         case = self._case
         body = {"running" if case.when == "running" else "pause": case.duration} if case.duration else {}
-        self.sent = now_ms()
         while (answer := ask_foo(case.foo, "POST", "/foo", json.dumps(body), case.id)).status in (0, BUSY):
             self.repeats += 1
             time.sleep(0.3)
-        self.answered = now_ms()
         self.answer = answer
+        self.answered = now_ms()  # last, as by this it is done
 
     def is_done(self) -> bool:
         return self.answered > 0
@@ -229,24 +235,28 @@ class Crash:
         self._caller = Caller(case)
         token = os.environ.get("RESONATE_TOKEN") or None
         self._tree = CallTree(ServerConnection(case.server, token, ANSWER_S), case.id)
-        self._began = time.monotonic()
+        self._began = now_ms()
         self._attempt = 0
         """That of bar, when it has come so far."""
         self._struck: list[str] = []
         self._struck_at = self._over_at = 0
         self._second: list[str] = []
+        self._has_others = False
+        """Servers that go on while one of them is struck."""
+        self._answer_is_told = False
 
     def play(self) -> None:
         """Raises :class:`Ended` if all is not as it should be."""
         case = self._case
         self._look(must_answer=True)
-        self._began = time.monotonic()
+        self._began = now_ms()
         if case.fault == "freeze" and case.is_worker:
             self._start_second()  # now, as the request does not wait for it
         if case.when == "idle":
             self.strike()
-        self._event(f"a caller sends POST /foo and waits for the answer: {case.id}")
+        self._caller.sent = now_ms()
         self._caller.start()
+        self._event(f"a caller sends POST /foo and waits for the answer: {case.id}", at=self._caller.sent)
         if case.when != "idle":
             self._await_moment()
             self.strike()
@@ -261,10 +271,14 @@ class Crash:
 
     # ── what is told ──
 
-    def _event(self, text: str, colour: str = "") -> None:
+    def _event(self, text: str, colour: str = "", at: int | None = None) -> None:
+        """``at``: ms since the epoch, if not just now. An answer that came before is told first."""
+        at = now_ms() if at is None else at
+        if self._caller.is_done() and self._caller.answered <= at:
+            self._tell_answer()
         if colour and self._case.colours:
             text = colour + text + PLAIN
-        self._print(f"{time.monotonic() - self._began:7.1f} s  {text}")
+        self._print(f"{(at - self._began) / 1_000:7.1f} s  {text}")
 
     def _detail(self, text: str) -> None:
         self._print(f"           {text}")
@@ -318,7 +332,14 @@ class Crash:
         limit, caller = self._case.duration + RECOVERY_S, self._caller
         if not self._scripts.until(limit, caller.is_done):
             give_up(f"no answer after {limit:g} s; see scripts/logs.sh.")
-        self._event(f"the caller has its answer: {caller.answer.text}", BOLD)
+        self._tell_answer()
+
+    def _tell_answer(self) -> None:
+        """Once, with the time at which it came."""
+        if self._answer_is_told:
+            return
+        self._answer_is_told, caller = True, self._caller
+        self._event(f"the caller has its answer: {caller.answer.text}", BOLD, caller.answered)
         if caller.answer.status != 200:
             self._detail(f"HTTP {caller.answer.status}")
         if caller.repeats:
@@ -346,6 +367,7 @@ class Crash:
     def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
         if self._case.service == "resonate-server":  # Others, which share its database, go on.
+            self._has_others = len(self._instances()) > 1
             self._struck = self._struck[:1]
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
@@ -355,7 +377,7 @@ class Crash:
             if (self._case.kind, self._case.fault) == ("containers", "pause")
             else self._fault.struck
         )
-        self._event(self._struck_are(how.format(lease=self._case.lease)), RED)
+        self._event(self._struck_are(how.format(lease=self._case.lease)), RED, self._struck_at)
 
     def _holder(self) -> list[str]:
         """The instance that does the work, or one that ran its function for this request; else the last one."""
@@ -378,7 +400,8 @@ class Crash:
     def _show_request(self) -> None:
         """While the fault lasts."""
         case = self._case
-        if told := MEANWHILE.get(f"{case.service}-{case.fault}") or MEANWHILE.get(case.service):
+        who, all_told = ("meanwhile", ONE_OF_SEVERAL_SERVERS) if self._has_others else (case.service, MEANWHILE)
+        if told := all_told.get(f"{who}-{case.fault}") or all_told.get(who):
             self._detail(told)
             return
         self._detail(f"GET /foo/{case.id}: {ask_foo(case.foo, 'GET', f'/foo/{case.id}', seconds=ANSWER_S).text}")
@@ -389,7 +412,10 @@ class Crash:
     def let_it_last(self) -> None:
         if self._case.strikes_work and self._case.fault == "freeze":
             self._await_takeover()
-        self._scripts.sleep(max(0, self._struck_at / 1_000 + self._case.down - time.time()))
+        end = self._struck_at / 1_000 + self._case.down
+        if self._scripts.until(max(0, end - time.time()), self._caller.is_done):
+            self._tell_answer()
+        self._scripts.sleep(max(0, end - time.time()))
 
     def _await_takeover(self) -> None:
         does = ""
@@ -405,21 +431,27 @@ class Crash:
 
         if not self._scripts.until(TAKEOVER_S, is_taken_over):
             give_up(f"no other bar took over within {TAKEOVER_S} s; see scripts/logs.sh.")
-        self._event(f"its lease has ended: the other bar {does} the work, from its beginning")
+        at = now_ms()
+        after = f" after {(at - self._struck_at) / 1_000:.1f} s" if does == "does" else ""
+        self._event(
+            f"it was given up{after} without a sign of life: the other bar {does} the work, from its beginning", at=at
+        )
 
     def _end_fault(self) -> None:
         case, were = self._case, self._struck
         self._over_at = now_ms()
-        self._event(self._struck_are(self._fault.undone), GREEN)  # as many of it as were struck
+        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)  # as many of it as were struck
         if not self._each(self._fault.undo, were):
             give_up(f"{case.service} could not be {self._fault.undone}; see above.")
         self._struck = []
-        if case.fault == "kill":
+        if case.fault == "kill" and self._has_others:
+            self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
+        elif case.fault == "kill":
             self._detail(AFTER_KILL.get(case.service, "nobody tells it what it was doing; the Resonate server knows"))
         if case.fault == "kill" and case.strikes_work:
             self._detail("the dead bar held a lease; the server takes it back, and gives the work to the next bar")
         if case.fault == "freeze" and case.strikes_work:
-            self._detail("it does not know that its lease has ended, and sends its result")
+            self._detail("it does not know that it was given up, and sends its result")
             said = f"promise={case.id}.*  lease lost"
             self._scripts.until(
                 case.duration + LEASE_LOST_S, lambda: self._has_printed(were[0], said)
@@ -438,11 +470,10 @@ bar stays dead. To go on by hand:
 
     def _report(self) -> None:
         case, caller = self._case, self._caller
-        if case.service == "resonate-server":  # The report comes from one of them, and may have to wait for its start.
-            self._scripts.until(START_S, lambda: self._each("healthy", self._instances()))
         options = {
             "expect": RIGHT_ANSWER, "answer": caller.answer.text, "takes": f"{case.duration * 1_000:.0f}ms",
             "sent": caller.sent, "answered": caller.answered,
+            "patience": f"{REPORT_S}s",
             "fault": case.fault, "struck": case.service, "struck-at": self._struck_at, "over-at": self._over_at,
         }  # fmt: skip
         if not self._scripts.do("report", case.id, *(f"--{name}={value}" for name, value in options.items())):

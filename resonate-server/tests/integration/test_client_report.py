@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,6 +14,8 @@ from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 
 from resonate_server.client import main
+from resonate_server.client.follow import is_passing
+from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms
 
 type Report = Callable[..., Result]
@@ -20,7 +23,11 @@ type Report = Callable[..., Result]
 
 @pytest.fixture
 def root(client: Client) -> str:
-    """A chain that has ended: foo has called baz; they have returned 3 and 1."""
+    return chain(client)
+
+
+def chain(client: Client) -> str:
+    """One that has ended: foo has called baz; they have returned 3 and 1."""
     id = f"chain-{uuid.uuid4().hex[:8]}"
     for suffix, function, parent in (("", "foo", ""), (".1", "baz", "")):
         create(client, id + suffix, function, id + parent)
@@ -146,6 +153,25 @@ def test_an_unknown_id_is_an_error(report: Report) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
+
+
+def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.sqlite")
+    try:
+        id = chain(server.start().client())
+        server.kill()
+
+        def start_it_after_the_first_failure(error: CallFailed) -> bool:
+            server.start()
+            return is_passing(error)
+
+        monkeypatch.setattr("resonate_server.client.report.is_passing", start_it_after_the_first_failure)
+        result = CliRunner().invoke(main, ["report", "-S", server.url, id, "--patience", "60s"], logs_of(id))
+    finally:
+        server.kill()
+
+    assert result.exit_code == 0, result.output
+    assert "foo 1, baz 1" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``resonate report``: what became of a chain, and whether it proves what it should."""
 
 import sys
+import time
 from typing import Any, BinaryIO
 
 import click
@@ -10,12 +11,15 @@ from rich.console import Console
 from resonate_server.client.account import Case, Fault, FaultKind, account, parts_of, verdict, wrongs
 from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where, with_server
+from resonate_server.client.follow import is_passing
 from resonate_server.client.runs import read_runs
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.payload import NOT_JSON
 
 INDENT = "           "
+
+LOOK_PAUSE_S = 0.2
 
 
 @click.command(short_help="Tell what became of a chain, and judge it.")
@@ -30,9 +34,17 @@ INDENT = "           "
 @click.option("--group", metavar="GROUP", help="The group of its workers [default: the server was struck].")
 @click.option("--struck-at", metavar="MS", type=int, help="When the fault began.")
 @click.option("--over-at", metavar="MS", type=int, help="When it was over: the service was started again, or thawed.")
+@click.option("--patience", type=DURATION, default=0, help="How long to wait for a server that just starts, like 60s.")
 @with_server
 def report(
-    id: str, expected: str | None, answer: str | None, sent: int | None, answered: int | None, takes: int, **fault: Any
+    id: str,
+    expected: str | None,
+    answer: str | None,
+    sent: int | None,
+    answered: int | None,
+    takes: int,
+    patience: int,
+    **fault: Any,
 ) -> None:
     """Tell what became of the chain ID: how often each function ran, and why; what a fault cost; and the verdict.
 
@@ -43,7 +55,7 @@ def report(
     or twice if the fault broke its first run off. Otherwise 1, and the reason is told.
     """
     struck = _fault(**fault)
-    calls = _settled_calls(id)
+    calls = _settled_calls(id, patience)
     root = calls[0]
     runs = read_runs(_logs(), [call.promise.id for call in calls])
     case = Case(
@@ -82,11 +94,16 @@ def _logs() -> BinaryIO:
     return stdin.buffer
 
 
-def _settled_calls(id: str) -> list[Call]:
-    try:
-        calls = CallTree(where().connection(), id).read()
-    except CallFailed as error:
-        fail(str(error))
+def _settled_calls(id: str, patience_ms: int) -> list[Call]:
+    end = time.monotonic() + patience_ms / 1_000
+    while True:
+        try:
+            calls = CallTree(where().connection(), id).read()
+            break
+        except CallFailed as error:
+            if not is_passing(error) or time.monotonic() >= end:
+                fail(str(error))
+        time.sleep(LOOK_PAUSE_S)
     if not calls[0].is_settled:
         fail(f"{id} is still pending: there is nothing to judge yet")
     return calls
