@@ -127,6 +127,23 @@ def test_a_server_freezes_under_load_and_the_others_go_on_without_it_and_with_it
     site.check()
 
 
+def test_workers_leave_a_server_that_hangs(site: Site) -> None:
+    """Their connections to it stay open, but it writes nothing to them."""
+    servers = site.servers(2)
+    for name in ("bar", "baz"):
+        site.worker(name)
+
+    def has_bar(server: ServerProcess) -> bool:
+        return "worker connected: service-bar" in server.output()
+
+    wait_until(lambda: any(map(has_bar, servers)), "bar is connected")
+    hanging = next(filter(has_bar, servers))
+    [other] = [each for each in servers if each is not hanging]
+    hanging.freeze()
+    start_chain(other.client(), "chain")
+    wait_for_chains(other.client(), ["chain"])
+
+
 def test_what_a_worker_held_that_died_with_its_server_is_given_to_another_one(site: Site) -> None:
     """Long before its lease ends; and what it would have been told is not lost either."""
     doomed, other = site.servers(2)

@@ -16,6 +16,7 @@ from worker.stream import (
     CONNECT_SECONDS,
     HEARD_WITHIN,
     RECONNECT_SECONDS,
+    TOLD_WITHIN,
     SteadyBackoff,
     Stream,
     _reason,
@@ -96,6 +97,31 @@ async def test_messages_arrive(server: Server, stream: Stream) -> None:
     await until(lambda: bool(received))
     assert received == ['{"kind":"execute"}']
     assert server.paths == ["/poll/group/me"]
+
+
+async def test_a_server_that_is_one_of_several_and_hangs_is_not_waited_for(server: Server, stream: Stream) -> None:
+    server.answer = {TOLD_WITHIN: "200"}
+    await stream.start()
+    await until(lambda: len(server.streams) > 2)  # Each of them has been silent for too long.
+
+
+async def test_the_only_server_may_be_silent(server: Server, stream: Stream) -> None:
+    await stream.start()
+    await stream.wait_until_connected()
+    await asyncio.sleep(0.5)
+    assert len(server.streams) == 1
+
+
+async def test_a_server_that_goes_on_writing_is_stayed_with(server: Server, stream: Stream) -> None:
+    server.answer = {TOLD_WITHIN: "60000"}
+    received: list[str] = []
+    stream.recv(received.append)
+    await stream.start()
+    await stream.wait_until_connected()
+    for _ in range(3):
+        await server.push(b": time 1\n\ndata: a\n\n")
+    await until(lambda: len(received) == 3)
+    assert len(server.streams) == 1
 
 
 async def test_everybody_who_asked_gets_each_message(server: Server, stream: Stream) -> None:

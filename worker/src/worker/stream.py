@@ -29,6 +29,8 @@ LASTING_SECONDS = 0.5
 # it is heard of this often, or it is frozen, or cut off. So its work need not wait.
 HEARD_WITHIN = "Resonate-Heard-Within"
 PROMISES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
+# From a server that is one of several: it writes at least this often (ms). A longer silence is that of one that hangs.
+TOLD_WITHIN = "Resonate-Told-Within"
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
@@ -62,6 +64,8 @@ class Stream:
         self._state_watchers: list[Callable[[bool], None]] = []
         self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
+        self._patience: float | None = None
+        """Seconds; what was told last."""
         self.refusal = ""
         """Why the server does not let this worker in; empty while nothing is known of that."""
         self.is_listened_for = False
@@ -126,16 +130,27 @@ class Stream:
                     await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
+        """Raises :class:`TimeoutError` if the server hangs, and others could be reached in its place."""
         framer = SseFramer()
         tail = b""
-        async with session.get(self._url, headers=self._headers) as response:
+        async with (
+            asyncio.timeout(self._patience) as silence,
+            session.get(self._url, headers=self._headers) as response,
+        ):
             response.raise_for_status()
             self.is_listened_for = HEARD_WITHIN in response.headers
+            self._patience = _seconds(response.headers.get(TOLD_WITHIN, ""))
             self._establish()
+            self._await_more(silence)
             async for chunk in response.content.iter_any():
+                self._await_more(silence)
                 tail = self._note_time(tail + chunk)
                 for message in framer.feed(chunk):
                     self._deliver(message)
+
+    def _await_more(self, silence: asyncio.Timeout) -> None:
+        now = asyncio.get_running_loop().time()
+        silence.reschedule(None if self._patience is None else now + self._patience)
 
     def _note_time(self, received: bytes) -> bytes:
         """The server tells its time in comments, which the SDK leaves out. What may be the beginning of one is kept."""
@@ -194,6 +209,10 @@ def _reason(error: Exception) -> str:
         text = os.strerror(error.errno) if error.errno > 0 else error.strerror
         return (text or type(error).__name__).lower()
     return str(error) or type(error).__name__
+
+
+def _seconds(ms: str) -> float | None:
+    return int(ms) / 1_000 if ms.isascii() and ms.isdigit() else None
 
 
 def _session() -> aiohttp.ClientSession:

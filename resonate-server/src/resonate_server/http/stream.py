@@ -37,6 +37,14 @@ HEARD_WITHIN = "Resonate-Heard-Within"
 """A header by which it promises to send a request of its own every so many ms, at least, while it lives. The answer has
 it, too, if it is held to that: other servers need not be told so often that it lives."""
 
+TOLD_WITHIN = "Resonate-Told-Within"
+"""A header of a server that is one of several: it writes to the stream every so many ms, at least, while it lives. If
+it hangs, its worker need not wait for it, but can listen to another one. The only server there is tells nothing of the
+kind: nobody could take its place."""
+
+TOLD_WITHIN_MS = 6_000
+KEEP_ALIVE_AMONG_OTHERS_S = 1.5
+
 LEAST_MS, MAX_DIGITS = 100, 6
 
 
@@ -49,6 +57,8 @@ class Streams:
         self._guard = guard
         self._now = now
         self._server_url = settings.server.public_url
+        self._has_others = settings.storage.is_postgres
+        self._keep_alive_s = KEEP_ALIVE_AMONG_OTHERS_S if self._has_others else KEEP_ALIVE_S
         self._max_connections = settings.transports.http_poll.max_connections
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -63,6 +73,8 @@ class Streams:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         if pledge.heard_within is not None:
             response.headers[HEARD_WITHIN] = str(pledge.heard_within)
+        if self._has_others:
+            response.headers[TOLD_WITHIN] = str(TOLD_WITHIN_MS)
         await response.prepare(request)
         end_with_peer(request)
         stream = self._hub.connect(group, id, pledge)
@@ -81,7 +93,7 @@ class Streams:
         end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
         await _write(response, self._comment())
         while not stream.closed and (remaining := end - loop.time()) > 0:
-            messages = await stream.wait(min(KEEP_ALIVE_S, remaining))
+            messages = await stream.wait(min(self._keep_alive_s, remaining))
             await _write(response, self._frames(messages) or self._comment())
 
     def _comment(self) -> bytes:
