@@ -58,7 +58,7 @@ check_running() { # what is up keeps its kind and the settings that it has
     case "$wanted-$up_as" in
         docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
     esac
-    ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; --recreate to change. What it has recorded stays in SQLite: resonate-server copy takes it over."
+    ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; --recreate to change. What it has recorded stays in SQLite, and the new database is empty, unless it is copied before: docs/scaling.md, 'Moving up from SQLite'."
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(of_stack "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
@@ -188,7 +188,7 @@ show_next_steps() {
     [ -z "$shown" ] || [ -t 2 ] || shown=... # what is printed elsewhere than on a terminal is often kept
     cat >&2 <<NEXT
 
-The stack $COMPOSE_PROJECT_NAME is up, as $kind.
+The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three servers and two bars, with the state in PostgreSQL").
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
   the live page     http://127.0.0.1:$RESONATE_PORT/ui/${shown:+#token=$shown}        every call as it waits, runs, breaks off and continues

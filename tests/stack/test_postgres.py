@@ -27,6 +27,12 @@ def test_it_has_three_servers_and_two_bars_and_answers(with_postgres: Stack) -> 
     assert with_postgres.post(id := new_id()) == Answer(200, id, 3)
 
 
+def test_up_tells_what_there_is_more_of_and_where_the_state_is(with_postgres: Stack) -> None:
+    told = with_postgres.run("scripts/up.sh").stderr
+
+    assert f"is up, as {with_postgres.kind}: three servers and two bars, with the state in PostgreSQL.\n" in told
+
+
 def test_one_server_dies_and_the_others_go_on(with_postgres: Stack) -> None:
     report = assert_ends_well(with_postgres, "resonate-server --when running --for 3 --down 1")
 

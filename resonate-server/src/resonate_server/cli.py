@@ -19,7 +19,7 @@ from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
-from resonate_server.moving import location, move
+from resonate_server.moving import location, move, summary
 from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
@@ -118,8 +118,7 @@ def copy(source: str, target: str) -> None:
         counts = move(old, new)
     except (CannotCopy, ValueError) as error:
         _fail(f"nothing was copied: {error}")
-    told = ", ".join(f"{count:,} {table}" for table, count in counts.items())
-    click.echo(f"{new} has what {old} has: {told}")
+    click.echo(f"{new} has what {old} has: {summary(counts)}")
 
 
 def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:

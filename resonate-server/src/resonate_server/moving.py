@@ -41,7 +41,32 @@ def move(source: Location, target: Location) -> dict[str, int]:
     """How many rows of each table there were. Raises :class:`CannotCopy`, and leaves the target as it was."""
     if source.type == "sqlite" and not Path(source.where).is_file():
         raise CannotCopy(f"{source.where} does not exist")
-    return copy_whole(_opening(source), _opening(target))
+    opening, into = _opening(source), _opening(target)
+    if _is_same(source, target):
+        raise CannotCopy(f"both places are the same {'file' if source.type == 'sqlite' else 'database'}")
+    return copy_whole(opening, into)
+
+
+def summary(counts: dict[str, int]) -> str:
+    """Of what :func:`move` returns, for people."""
+    owed = counts["callbacks"] + counts["listeners"] + counts["unblocks"]
+    parts = (_counted(counts[name], name) for name in ("promises", "tasks", "schedules"))
+    return f"{', '.join(parts)}, and {_counted(owed, 'answers')} still owed to who waits for a promise"
+
+
+def _counted(number: int, things: str) -> str:
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
+
+
+def _is_same(one: Location, other: Location) -> bool:
+    if one.type != other.type:
+        return False
+    if one.type == "sqlite":
+        path = Path(other.where)
+        return path.exists() and path.samefile(one.where)
+    from resonate_server.store.postgres.whole_database import is_same_database
+
+    return is_same_database(one.where, other.where)
 
 
 def _opening(place: Location) -> Opening:

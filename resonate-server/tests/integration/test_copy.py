@@ -1,6 +1,7 @@
 """``resonate-server copy``: a stopped server's state, to where the next one has it."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -70,7 +71,7 @@ def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgre
     done = copy(path, url)
 
     assert done.returncode == 0
-    assert "3 promises, 0 tasks, 0 callbacks" in done.stdout
+    assert "3 promises, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
     assert "secret" not in done.stdout + done.stderr
 
 
@@ -97,6 +98,48 @@ def test_a_place_that_cannot_be_meant_is_told_in_one_sentence(place: str, tmp_pa
     assert done.returncode == 2
     assert done.stderr.startswith("resonate-server: nothing was copied: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def refused(place: str, target: str, folder: Path) -> str:
+    command = [*COMMAND, "--from", place, "--to", target]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    return done.stderr
+
+
+def test_one_file_on_both_sides_is_told(path: Path) -> None:
+    fill(path, 1, "x")
+
+    assert "both places are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
+
+
+def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
+    make_schema(own_postgres_url)
+    other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
+
+    assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told_and_not_made(path: Path, tmp_path: Path) -> None:
+    fill(path, 1, "x")
+
+    told = refused(f"sqlite:{path}", "sqlite:no/such/d.db", tmp_path)
+
+    assert "the folder no/such does not exist" in told
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "database"])
+def test_nothing_is_made_beside_a_file_of_another_program(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "other"
+    if kind == "text":
+        file.write_text("# A text\n")
+    else:
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("CREATE TABLE bookmarks (url)")
+
+    assert str(file) in refused(f"sqlite:{file}", "sqlite:new.db", tmp_path)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(

@@ -174,6 +174,7 @@ MIGRATIONS = (VERSION_1, VERSION_2)
 
 TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
 HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
+TRY_TO_LOCK = b"SELECT pg_try_advisory_lock(%s)"
 # Where the clock of those who were at work stood, and what it is now.
 STOOD_AT = f"SELECT time, {TIME} FROM server"
 KEEP_TIME = f"UPDATE server SET time = greatest(time, %s) RETURNING {TIME}"

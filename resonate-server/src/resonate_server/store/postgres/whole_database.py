@@ -1,6 +1,7 @@
 """A database as a whole, to be copied from or to."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -18,12 +19,28 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 @contextmanager
 def whole_database(url: str) -> Iterator[Whole]:
     """In one transaction, with a schema of this version. Raises :class:`CannotCopy`."""
-    try:
+    with _told():
         asyncio.run(_bring_up_to_date(url))
         with connect(url) as connection:
             _take(connection)
             yield _WholeDatabase(connection)
             connection.execute(sql.COMMIT)
+
+
+def is_same_database(url: str, other: str) -> bool:
+    """However they are spelled: what one locks is locked for the other. Raises :class:`CannotCopy`."""
+    key = secrets.randbits(63)
+    with _told(), connect(url) as one, connect(other) as two:
+        one.execute(sql.TRY_TO_LOCK, (key,))
+        [(is_free,)] = two.execute(sql.TRY_TO_LOCK, (key,)).fetchall()
+        return not is_free
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong, as :class:`CannotCopy`."""
+    try:
+        yield
     except DatabaseUnusable as error:
         raise CannotCopy(str(error)) from error
     except errors.ProgramLimitExceeded as error:

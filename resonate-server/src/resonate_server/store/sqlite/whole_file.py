@@ -16,9 +16,12 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Whole]:
-    """Locked; made if there is none, and brought up to date if it is of a former format. Raises :class:`CannotCopy`."""
+    """Locked; made if there is none, but no folder for it; brought up to date if it is of a former format.
+
+    Raises :class:`CannotCopy`.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_place(path)
         with PathLock(path), closing(open_file(path, "FULL")) as db:
             db.execute("BEGIN")
             try:
@@ -32,6 +35,18 @@ def whole_file(path: Path) -> Iterator[Whole]:
         raise CannotCopy(str(error)) from error
     except (StoreUnusable, sqlite3.Error, OSError) as error:
         raise CannotCopy(f"{path}: {error}") from error
+
+
+def _check_place(path: Path) -> None:
+    """Before anything is made there. Raises :class:`CannotCopy` or ``sqlite3.Error``."""
+    if not path.parent.is_dir():
+        raise CannotCopy(f"the folder {path.parent} does not exist")
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if tables and "promises" not in tables:
+        raise CannotCopy(f"{path} is no database of a resonate-server")
 
 
 class _WholeFile(Whole):
