@@ -4,6 +4,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,11 +15,14 @@ from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
 
+from resonate_server.watch.story import NOTICEABLE_MS
+
 GRACE_S = 1.5
 LEASE_MS = 60_000
 WINDOW = 64
 
 Connect = Callable[[ServerProcess, str, str], Stream]
+Late = Callable[[], ServerProcess]
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +33,7 @@ def database(postgres: PostgresServer) -> str:
 @pytest.fixture(scope="module")
 def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
     folder = tmp_path_factory.mktemp("servers")
-    settings: dict[str, Any] = {
-        "RESONATE_STORAGE__TYPE": "postgres",
-        "RESONATE_STORAGE__POSTGRES__URL": database,
-        "RESONATE_STORAGE__POSTGRES__POOL_SIZE": "4",
-        "RESONATE_TASKS__WORKER_GRACE": str(int(GRACE_S * 1_000)),
-        "RESONATE_DEBUG": "true",
-    }
-    processes = [
-        ServerProcess(
-            folder / f"server-{number}.log", None, RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()), **settings
-        )
-        for number in range(3)
-    ]
+    processes = [another(database, folder / f"server-{number}.log") for number in range(3)]
     for process in processes:
         process.launch()
     for process in processes:
@@ -49,6 +41,18 @@ def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield processes
     for process in processes:
         process.stop()
+
+
+def another(database: str, log: Path) -> ServerProcess:
+    """Not started."""
+    settings: dict[str, Any] = {
+        "RESONATE_STORAGE__TYPE": "postgres",
+        "RESONATE_STORAGE__POSTGRES__URL": database,
+        "RESONATE_STORAGE__POSTGRES__POOL_SIZE": "4",
+        "RESONATE_TASKS__WORKER_GRACE": str(int(GRACE_S * 1_000)),
+        "RESONATE_DEBUG": "true",
+    }
+    return ServerProcess(log, None, RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()), **settings)
 
 
 @pytest.fixture
@@ -68,6 +72,20 @@ def connect() -> Iterator[Connect]:
     yield open_stream
     for stream in opened:
         stream.close()
+
+
+@pytest.fixture
+def late(servers: list[ServerProcess], database: str, tmp_path: Path) -> Iterator[Late]:  # noqa: ARG001  come before
+    """Start a server when the others are at work; it is stopped after the test."""
+    process = another(database, tmp_path / "late.log")
+
+    def start() -> ServerProcess:
+        process.launch()
+        wait_until(process.is_ready, "it is ready")
+        return process
+
+    yield start
+    process.stop()
 
 
 @pytest.fixture
@@ -214,6 +232,92 @@ def test_the_page_of_every_server_shows_the_workers_of_all(
     for server in servers:
         wait_until(lambda server=server: len(shown_workers(server, name)) == 3, "three are shown")  # type: ignore[misc]
     assert {worker["state"] for worker in shown_workers(servers[0], name)} == {"connected"}
+
+
+def test_no_server_misses_a_worker_that_is_connected_to_another_one(
+    servers: list[ServerProcess], late: Late, connect: Connect, name: str
+) -> None:
+    """Nor does one that came when the worker was there already."""
+    worker = connect(servers[1], name, f"{name}-w")
+    newcomer = late()
+    newcomer.client().create(name, target=f"poll://any@{name}", origin=name)
+    task = offered(worker)
+    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # It takes its time, though it is there.
+    run(newcomer.client(), *task, f"{name}-w")
+
+    for server in (*servers, newcomer):
+        wait_until(lambda server=server: kinds_of(server, name) == ["waiting", "running"], "it is told")  # type: ignore[misc]
+        assert story_of(server, name) == []
+
+
+def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
+    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
+) -> None:
+    """One that was connected to one of them alone, where it was before another one came."""
+    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
+    wait_until_all_workers_are_known(newcomer, name)
+    clients[0].create(name, target=f"poll://any@{name}", origin=name)
+    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
+    killed.close()
+    wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
+    time.sleep(NOTICEABLE_MS / 1_000)  # For so long there is nobody.
+    run(newcomer.client(), *offered(connect(servers[2], name, f"{name}-o")), f"{name}-o")
+
+    story = the_story([*servers, newcomer], name)
+    assert f"of {name} was gone" in story[0]
+    assert "it had no worker" in story[-1]
+
+
+def test_every_server_tells_the_same_of_a_worker_that_was_killed_when_its_call_was_suspended(
+    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
+) -> None:
+    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
+    wait_until_all_workers_are_known(newcomer, name)
+    clients[0].create(f"{name}.awaited")
+    clients[0].create(name, target=f"poll://any@{name}", origin=name)
+    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
+    await_it = {
+        "kind": "promise.register_callback",
+        "head": {},
+        "data": {"awaited": f"{name}.awaited", "awaiter": name},
+    }
+    assert clients[0].call("task.suspend", id=name, version=1, actions=[await_it]).status == 200
+    killed.close()
+    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # For so long there is nobody.
+    other = connect(servers[2], name, f"{name}-o")
+    clients[0].call("promise.settle", id=f"{name}.awaited", state="resolved")
+    run(newcomer.client(), *offered(other), f"{name}-o")
+
+    assert f"No worker of {name} was left" in the_story([*servers, newcomer], name)[0]
+
+
+def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:
+    """It misses some only then."""
+    server.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
+    wait_until(lambda: kinds_of(server, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
+
+
+def the_story(servers: list[ServerProcess], id: str) -> list[str]:
+    """As all of them tell it."""
+    wait_until(lambda: all("The chain was" in str(story_of(server, id)) for server in servers), "all tell the end")
+    stories = [story_of(server, id) for server in servers]
+    assert stories == [stories[0]] * len(servers)
+    return stories[0]
+
+
+def run(client: Client, id: str, version: int, pid: str) -> None:
+    assert acquire(client, id, version, pid).status == 200
+    settle = {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}
+    assert client.call("task.fulfill", id=id, version=version + 1, action=settle).status == 200
+
+
+def story_of(server: ServerProcess, id: str) -> list[str]:
+    told: list[str] = Page(server.port).get("/ui/api/chain", id=id).json["story"]
+    return told
+
+
+def kinds_of(server: ServerProcess, id: str) -> list[str]:
+    return [phase["kind"] for phase in phases_of(server, id)]
 
 
 def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:

@@ -66,11 +66,13 @@ class Happened(Hint, frozen=True):
 
 
 class Present(Hint, frozen=True):
-    """The workers of server ``of`` as it knows them; with ``more``, besides those of the former message."""
+    """The workers of server ``of`` as it knows them; with ``more``, besides those of the former message.
+    ``began``: when that server did, in ms."""
 
     of: int
     members: list[Member]
     more: bool
+    began: int = 0
 
 
 class WasReset(Hint, frozen=True):

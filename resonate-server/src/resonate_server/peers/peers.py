@@ -78,6 +78,7 @@ class Peers(Neighbour):
         self._published = Roster()
         self._is_about_to_publish = False
         self._watch: Watch | None = None
+        self._began = self._workers_known_since = engine.now()
         sharing.neighbour = self
 
     async def run(self) -> None:
@@ -140,8 +141,10 @@ class Peers(Neighbour):
 
     def _tell_members(self) -> None:
         members = self._presence.members()
+        if self._watch is not None:  # Another server may have told that a worker has left it which is here by now.
+            self._watch.workers_are(members)
         for first in range(0, max(len(members), 1), MEMBERS):
-            self._ring(Present(self._sharing.id, members[first : first + MEMBERS], more=bool(first)))
+            self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
     def _happened(self, event: Event) -> None:
         if self._sharing.has_others:
@@ -172,6 +175,7 @@ class Peers(Neighbour):
         counts."""
         for group, pid in self._others.are(rosters):
             self._hub.end(group, pid)
+        self._tell_whether_all_are_known()
         there = self._others.pids
         for _, pid in self._presence.missed():
             if pid in there:
@@ -209,10 +213,8 @@ class Peers(Neighbour):
                 self._dispatcher.heard_from(pid)
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
-            case Present(of=of, members=members, more=more):
-                self._others.has_members(of, members, more)
-                for group in self._heard_now(members):
-                    self._presence.company_heard(group)
+            case Present():
+                self._are_present(hint)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
                     self._watch.heard_of(events.from_others(event))
@@ -220,6 +222,22 @@ class Peers(Neighbour):
                 self._dispatcher.reset()
             case LookAgain():
                 self.may_have_missed()
+
+    def _are_present(self, present: Present) -> None:
+        """Of the workers that a server had before this one began, or while they lost sight of each other, nothing is
+        known but who is left."""
+        if present.of in self._others.untold and present.began <= self._began:
+            self._workers_known_since = self._engine.now()
+        self._others.has_members(present.of, present.members, present.more)
+        for group in self._heard_now(present.members):
+            self._presence.company_heard(group)
+        if self._watch is not None:
+            self._watch.workers_are(present.members)
+        self._tell_whether_all_are_known()
+
+    def _tell_whether_all_are_known(self) -> None:
+        if self._watch is not None:
+            self._watch.all_workers_known(None if self._others.untold else self._workers_known_since)
 
     def _heard_now(self, members: list[Member]) -> set[str]:
         """Groups of those of whom their server has heard since it told of them before."""

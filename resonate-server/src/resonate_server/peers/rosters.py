@@ -61,6 +61,11 @@ class Others:
         if of in self._rosters:
             self._members[of] = [*self._members.get(of, ()), *members] if more else members
 
+    @property
+    def untold(self) -> set[int]:
+        """Those that have not said yet which members they have."""
+        return self._rosters.keys() - self._members.keys()
+
     def with_members(self, ours: Iterable[Member]) -> list[Member]:
         """Everybody, as whoever knows best says: the server to which it is connected, or was last."""
         best: dict[tuple[str, str], Member] = {}

@@ -18,18 +18,25 @@ class _Spell(Struct, gc=False):
 
 
 class Spells:
-    """``since`` (ms): before that time nothing is known of anybody."""
+    """``since`` (ms): before that time nothing is known of anybody.
+
+    ``all_known_since`` (ms): from then on every worker is known of, those of other servers as well; ``None`` while that
+    is not so. Nobody is missed at any other time: who has not been heard of may have been there.
+    """
 
     def __init__(self, since: int) -> None:
         self.since = since
+        self.all_known_since: int | None = since
         self._of: dict[tuple[str, str], list[_Spell]] = {}
         """By group and pid; who came longest ago first."""
 
     def connected(self, group: str, pid: str, at: int) -> None:
+        """It came at ``at``; may be told late, and again."""
         spells = self._of.pop((group, pid), [])
         self._of[group, pid] = spells
         if not spells or spells[-1].end != FOREVER:
             spells.append(_Spell(at))
+        spells[-1].begin = min(spells[-1].begin, at)
         del spells[:-MAX_SPELLS]
         if len(self._of) > MAX_WORKERS:
             del self._of[next(iter(self._of))]
@@ -41,14 +48,20 @@ class Spells:
 
     def away(self, pid: str) -> list[tuple[int, int]]:
         """When it was not connected, after it was once."""
-        return _between([spell for (_, each), spells in self._of.items() if each == pid for spell in spells])
+        spells = [spell for (_, each), spells in self._of.items() if each == pid for spell in spells]
+        return self._certain(_between(spells))
 
     def absent(self, group: str) -> list[tuple[int, int]]:
         """When nobody of ``group`` was connected, as far back as anything is known. To a URL nobody ever connects."""
         if "://" in group:
             return []
         spells = [spell for (each, _), spells in self._of.items() if each == group for spell in spells]
-        return _between(spells) if spells else [(self.since, FOREVER)]
+        return self._certain(_between(spells) if spells else [(self.since, FOREVER)])
+
+    def _certain(self, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What of them lies in the time in which everybody is known of."""
+        since = self.all_known_since
+        return [] if since is None else [(max(begin, since), end) for begin, end in holes if end > since]
 
 
 def _between(spells: list[_Spell]) -> list[tuple[int, int]]:

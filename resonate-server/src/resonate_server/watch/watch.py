@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from resonate_server.delivery.presence import Member
+from resonate_server.delivery.presence import Member, State
 from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
@@ -65,6 +65,16 @@ class Watch(DecisionObserver, WorkerObserver):
         self._buffer.keep(event)
         self.feed.reported()
 
+    def workers_are(self, members: Iterable[Member]) -> None:
+        """Workers as their server knows them, again and again: what was not heard of them is made up for."""
+        for member in members:
+            if member.state is State.CONNECTED:
+                self._spells.connected(member.group, member.pid, member.since)
+
+    def all_workers_known(self, since: int | None) -> None:
+        """Those of all servers: since a time in ms, or not at present."""
+        self._spells.all_known_since = since
+
     async def groups(self) -> list[GroupView]:
         """All groups with their workers."""
         occupation = await self._reader.read(lambda store: store.occupation())
@@ -80,20 +90,23 @@ class Watch(DecisionObserver, WorkerObserver):
     # --- what delivery reports --------------------------------------------------------------------------------------
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._spells.connected(group, pid, self.now())
-        self._happened(WorkerConnected(0, self.now(), group, pid, again))
+        now = self.now()
+        self._spells.connected(group, pid, now)
+        self._happened(WorkerConnected(0, now, group, pid, again))
 
     def worker_left(self, group: str, pid: str, planned: bool) -> None:
+        now = self.now()
         if not planned:  # An end that the server planned says nothing about the worker.
-            self._spells.left(group, pid, self.now())
-        self._happened(WorkerLeft(0, self.now(), group, pid, planned))
+            self._spells.left(group, pid, now)
+        self._happened(WorkerLeft(0, now, group, pid, planned))
 
     def worker_silent(self, group: str, pid: str) -> None:
         self._happened(WorkerSilent(0, self.now(), group, pid))
 
     def worker_gone(self, group: str, pid: str) -> None:
-        self._spells.left(group, pid, self.now())
-        self._happened(WorkerGone(0, self.now(), group, pid))
+        now = self.now()
+        self._spells.left(group, pid, now)
+        self._happened(WorkerGone(0, now, group, pid))
 
     def worker_heard(self, group: str, pid: str) -> None:
         self._happened(WorkerHeard(0, self.now(), group, pid))

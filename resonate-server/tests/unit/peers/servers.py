@@ -67,10 +67,11 @@ class Nobody:
 
     def __init__(self) -> None:
         self.gone: list[str] = []
+        self.time = 1_000_000
         self.promises: dict[str, Promise] = {}
 
     def now(self) -> int:
-        return 1_000_000
+        return self.time
 
     async def read(self, query: Callable[[Any], Any]) -> Any:
         return query(self)

@@ -1,6 +1,7 @@
 """Servers that share a store: where messages go, what is rung and what is not, and who is judged by whom."""
 
 import asyncio
+from typing import cast
 
 import pytest
 from unit.hubs import execute, received, unblock
@@ -9,9 +10,10 @@ from unit.peers.servers import Bus, Server
 from resonate_server.delivery import Pledge
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.peers import hints, router
-from resonate_server.peers.hints import LookAgain, Offered, Withdrawn
+from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
 from resonate_server.peers.rosters import Roster, encode_roster
 from resonate_server.protocol.messages import Execute
+from resonate_server.watch import Watch
 
 
 @pytest.fixture
@@ -269,3 +271,36 @@ def test_an_offer_is_read_as_it_was_rung() -> None:
 
     assert hints.decode(f"[{hints.encode(hint).decode()}]") == [hint]
     assert Execute(hint.task_id, hint.version, hint.target) == execute(hint.task_id, hint.target, 3)
+
+
+class Looker:
+    """Instead of a watch: since when it knows of all workers."""
+
+    known_since: int | None = 0
+
+    def tell_others(self, _: object) -> None:
+        pass
+
+    def workers_are(self, _: object) -> None:
+        pass
+
+    def all_workers_known(self, since: int | None) -> None:
+        self.known_since = since
+
+
+@pytest.mark.parametrize(("began", "known_since"), [(999_999, 1_000_500), (1_000_001, 1_000_000)])
+async def test_workers_of_a_server_are_known_once_it_has_told_of_them_and_if_it_is_younger_those_of_before_as_well(
+    one: Server, began: int, known_since: int
+) -> None:
+    looker = Looker()
+    one.peers.begin(cast("Watch", looker))
+    one.peers.others_are({2: b"[]"})
+    assert looker.known_since is None
+
+    one.nobody.time = 1_000_500
+    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
+    assert looker.known_since == known_since
+
+    one.nobody.time = 1_000_900
+    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
+    assert looker.known_since == known_since

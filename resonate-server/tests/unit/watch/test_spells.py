@@ -56,11 +56,39 @@ def test_of_a_worker_that_was_never_seen_nothing_is_known() -> None:
     assert spells().away("stranger") == []
 
 
+def test_nobody_is_missed_while_not_all_workers_are_known_of() -> None:
+    bar = spells()
+    bar.left("bar", "p1", 300)
+    bar.all_known_since = None
+
+    assert (bar.absent("bar"), bar.absent("baz"), bar.away("p1")) == ([], [], [])
+
+
+def test_nobody_is_missed_before_all_workers_were_known_of() -> None:
+    bar = spells()
+    bar.left("bar", "p1", 300)
+    bar.connected("bar", "p1", 500)
+    bar.left("bar", "p1", 600)
+    bar.all_known_since = 400
+
+    assert bar.absent("bar") == [(400, 500), (600, FOREVER)]
+    assert bar.absent("baz") == [(400, FOREVER)]
+
+
+def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None:
+    bar = spells()
+    bar.left("bar", "p1", 300)
+    bar.connected("bar", "p2", 500)
+    bar.connected("bar", "p2", 250)
+
+    assert bar.absent("bar") == []
+
+
 def test_who_comes_and_goes_very_often_or_in_very_great_number_takes_no_more_room() -> None:
     bar = Spells(SINCE)
     for number in range(MAX_SPELLS + 5):
-        bar.connected("bar", "p1", 10 * number)
-        bar.left("bar", "p1", 10 * number + 5)
+        bar.connected("bar", "p1", SINCE + 10 * number)
+        bar.left("bar", "p1", SINCE + 10 * number + 5)
     assert len(bar.away("p1")) == MAX_SPELLS
 
     for number in range(MAX_WORKERS):
