@@ -251,7 +251,7 @@ def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
     stack.post(id, {"pause": 1}, wait=False)
     wait_until_run(stack, "baz", id)
     if stack.kind == "containers":
-        stack.compose("stop")
+        stack.compose("stop", "--timeout", "60")
         states = stack.compose("ps", "--all", "--format", "{{.Service}} {{.ExitCode}}").split("\n")
         assert sorted(filter(None, states)) == ["bar 0", "baz 0", "foo 0", "resonate-server 0"]
     seconds = stack.down()

@@ -207,7 +207,7 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
     demo.server.start()
 
     expect(live.find("#status")).to_have_attribute("data-state", "live")
-    expect(live.find("#outages .outage")).to_contain_text("server away")
+    expect(live.find("#outages .outage").first).to_contain_text("server away")
     expect(live.find("#log li", "the server is back after").first).to_be_visible()
     twins.agree("after the outage")
     demo.client().end_sleep(twins.id)
