@@ -27,7 +27,7 @@ MEASURED = (
     "try: runpy.run_module('resonate_server', run_name='__main__')\n"
     "finally: print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
 )
-"""Runs a command, and tells at last how many KiB it had in memory. `getrusage` would tell those of whoever started it."""
+"""Runs a command, and tells at last how many KiB it had in memory; `getrusage` would tell those of its parent."""
 
 
 @pytest.fixture
