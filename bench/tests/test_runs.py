@@ -11,7 +11,7 @@ from harness.stack import Stack
 
 from bench import budget, chain, load, meters, overload, server, stores
 from bench.load import Workload, WrongAnswers
-from bench.report import Report, Table
+from bench.report import Report, Table, save
 from bench.server import copy_chain
 from bench.stack import OtherServer, OwnServer, PlainStack
 
@@ -83,8 +83,9 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
     assert value(report, f"median of a request under load, 3,000 stored promises / {server.EMPTY}")
 
 
-def test_budget_divides_all_of_a_chains_time() -> None:
+def test_budget_divides_all_of_a_chains_time(tmp_path: Path) -> None:
     report = budget.measure(seconds=2)
+    save([report], tmp_path / "results.json")
 
     for title in ("one chain at a time", "64 chains in flight: of the time of each, they take turns"):
         rows = table(report, title).rows

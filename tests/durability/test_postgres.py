@@ -144,33 +144,35 @@ def test_workers_leave_a_server_that_hangs(site: Site) -> None:
     wait_for_chains(other.client(), ["chain"])
 
 
+def hold_a_task(connected_to: ServerProcess, asked: ServerProcess) -> Stream:
+    """By a worker with a stream to one server, whose requests go to another one; tells the stream."""
+    stream, client = Stream(connected_to.port, "group", "worker"), asked.client()
+    client.create("task", target="poll://any@group")
+    assert stream.message()["data"]["task"] == {"id": "task", "version": 0}
+    assert client.call("task.acquire", id="task", version=0, pid="worker", ttl=3_600_000).status == 200
+    return stream
+
+
 def test_what_a_worker_held_that_died_with_its_server_is_given_to_another_one(site: Site) -> None:
     """Long before its lease ends; and what it would have been told is not lost either."""
     doomed, other = site.servers(2)
-    dying = Stream(doomed.port, "group", "dying")
-    client = other.client()
-    client.create("task", target="poll://any@group")
-    assert dying.message()["data"]["task"] == {"id": "task", "version": 0}
-    assert client.call("task.acquire", id="task", version=0, pid="dying", ttl=3_600_000).status == 200
+    dying = hold_a_task(doomed, other)
     heir = Stream(other.port, "group", "heir")
     doomed.kill()
+    dying.close()
 
     assert heir.message()["data"]["task"] == {"id": "task", "version": 1}
 
 
 def test_a_worker_that_survives_its_server_keeps_what_it_holds(site: Site) -> None:
     doomed, other = site.servers(2)
-    worker = Stream(doomed.port, "group", "worker")
-    client = other.client()
-    client.create("task", target="poll://any@group")
-    assert worker.message()["data"]["task"] == {"id": "task", "version": 0}
-    assert client.call("task.acquire", id="task", version=0, pid="worker", ttl=3_600_000).status == 200
+    worker = hold_a_task(doomed, other)
     doomed.kill()
     worker = Stream(other.port, "group", "worker")
     wait_until(lambda: "is dead" in other.output(), "its server counts as dead")
     time.sleep(4)  # longer than the grace period
 
-    assert client.call("task.get", id="task").data["task"]["state"] == "acquired"
+    assert other.client().call("task.get", id="task").data["task"]["state"] == "acquired"
     worker.close()
 
 

@@ -169,7 +169,7 @@ def _many(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
     before, machine_before = _cpu_seconds(pids), psutil.cpu_times()
     played = load.run(workload)
     used = {name: after - before[name] for name, after in _cpu_seconds(pids).items()} | {CLIENT: played.cpu_seconds}
-    idle_s, all_s = _machine(psutil.cpu_times()) - _machine(machine_before)
+    idle_s, all_s = (_machine(psutil.cpu_times()) - _machine(machine_before)).tolist()
     used |= {"nobody": idle_s, "other programs, and the kernel for all": all_s - idle_s - sum(used.values())}
     sum_ms = 1_000 * workload.in_flight * played.elapsed_s / played.chains
     title = f"{workload.in_flight} chains in flight: of the time of each, they take turns"

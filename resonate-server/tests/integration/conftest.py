@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,25 @@ def client(server: ServerProcess) -> Client:
 
 
 @pytest.fixture
-def connect(server: ServerProcess) -> Iterator[Callable[[str, str], Stream]]:
-    """Open streams that are closed after the test."""
+def open_stream() -> Iterator[Callable[[ServerProcess, str, str], Stream]]:
+    """Open streams of a group and a process, which are closed after the test."""
     opened: list[Stream] = []
 
-    def open_stream(group: str, id: str) -> Stream:
+    def open_one(server: ServerProcess, group: str, id: str) -> Stream:
         opened.append(Stream(server.port, group, id))
         return opened[-1]
 
-    yield open_stream
+    yield open_one
     for stream in opened:
         stream.close()
+
+
+@pytest.fixture
+def connect(
+    server: ServerProcess, open_stream: Callable[[ServerProcess, str, str], Stream]
+) -> Callable[[str, str], Stream]:
+    """The same at the server that all have in common."""
+    return partial(open_stream, server)
 
 
 @pytest.fixture

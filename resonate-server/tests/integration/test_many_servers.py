@@ -61,17 +61,9 @@ def clients(servers: list[ServerProcess]) -> list[Client]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Open streams that are closed after the test."""
-    opened: list[Stream] = []
-
-    def open_stream(server: ServerProcess, group: str, id: str) -> Stream:
-        opened.append(Stream(server.port, group, id))
-        return opened[-1]
-
-    yield open_stream
-    for stream in opened:
-        stream.close()
+def connect(open_stream: Connect) -> Connect:
+    """To any of the servers."""
+    return open_stream
 
 
 @pytest.fixture
@@ -101,6 +93,12 @@ def offered(stream: Stream) -> tuple[str, int]:
 
 def acquire(client: Client, id: str, version: int, pid: str) -> Any:
     return client.call("task.acquire", id=id, version=version, pid=pid, ttl=LEASE_MS)
+
+
+def hold(client: Client, worker: Stream, name: str) -> None:
+    """Have the worker claim a task of its group."""
+    client.create(name, target=f"poll://any@{name}")
+    assert acquire(client, *offered(worker), f"{name}-w").status == 200
 
 
 def test_a_task_finds_the_worker_that_is_connected_to_another_server(
@@ -164,8 +162,7 @@ def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
-    clients[0].create(name, target=f"poll://any@{name}")
-    assert acquire(clients[0], *offered(first), f"{name}-w").status == 200
+    hold(clients[0], first, name)
     first.close()
     connect(servers[1], name, f"{name}-w")
 
@@ -177,8 +174,7 @@ def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_ano
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
-    clients[1].create(name, target=f"poll://any@{name}")
-    assert acquire(clients[1], *offered(first), f"{name}-w").status == 200
+    hold(clients[1], first, name)
     other = connect(servers[2], name, "other")
     first.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port
+from harness.basics import free_port, wait_until
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from prometheus_client.parser import text_string_to_metric_families
@@ -228,8 +228,7 @@ def test_without_a_port_there_are_none_and_a_taken_port_does_not_stop_the_start(
     tmp_path: Path, port: int, server: ServerProcess
 ) -> None:
     other = ServerProcess(tmp_path / "log", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)).start()
-    log = other.log.read_text()
+    wait_until(lambda: "metrics are off" in other.output(), "it says that its metrics are off")
     other.stop()
 
     assert server.is_ready()
-    assert "metrics are off" in log
