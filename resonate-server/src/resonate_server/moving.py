@@ -51,7 +51,7 @@ def summary(counts: dict[str, int]) -> str:
     """Of what :func:`move` returns, for people."""
     owed = counts["callbacks"] + counts["listeners"] + counts["unblocks"]
     parts = (_counted(counts[name], name) for name in ("promises", "tasks", "schedules"))
-    return f"{', '.join(parts)}, and {_counted(owed, 'answers')} still owed to who waits for a promise"
+    return f"{', '.join(parts)}, and {_counted(owed, 'answers')} still owed to whoever waits for a promise"
 
 
 def _counted(number: int, things: str) -> str:
