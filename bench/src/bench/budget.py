@@ -2,7 +2,7 @@
 
 One at a time, what happens at any moment is on the way of the only chain. So a sampler looks again and again at what
 all threads of the stack do, and each look counts for one thing: a process runs; else one waits for the disk; else
-nobody does anything, as a message or a wake-up is on its way. With many in flight the cores are what there is to share,
+nobody does anything, as a message or a wake-up is under way. With many in flight the cores are what there is to share,
 and counters of the kernel tell who had them. Both add up to the time that was measured, or say by how much they do not.
 
 Which code runs is told by py-spy (a second phase, as it slows down what it looks at), and what the smallest steps cost
@@ -11,6 +11,7 @@ is measured by themselves.
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -57,7 +58,7 @@ TRIED = (
 )
 """What is known about figures that miss their targets."""
 
-CLIENT, DISK, NOBODY = "the client", "waiting for the disk", "a message or a wake-up on its way"
+CLIENT, DISK, NOBODY = "the client", "waiting for the disk", "a message or a wake-up under way"
 RUNS, WAITS_FOR_DISK = b"R", b"D"
 
 
@@ -204,9 +205,15 @@ def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
         places = Counter[str]()
         for line in (folder / f"{name}.raw").read_text().splitlines():
             stack, _, count = line.rpartition(" ")
-            places[stack.rpartition(";")[2]] += int(count)
+            places[_place(stack.rpartition(";")[2])] += int(count)
         table.rows += [[name, place, f"{seen / places.total():.0%}"] for place, seen in places.most_common(SHOWN)]
     return table
+
+
+def _place(frame: str) -> str:
+    """``function (package/module.py:12)``, as py-spy has it, is ``function, package.module`` here."""
+    found = re.fullmatch(r"(.+) \((.+)\.py:\d+\)", frame)
+    return f"{found[1]}, {found[2].replace('/', '.')}" if found else frame
 
 
 def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
