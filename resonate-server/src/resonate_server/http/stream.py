@@ -57,8 +57,8 @@ class Streams:
         self._guard = guard
         self._now = now
         self._server_url = settings.server.public_url
-        self._has_others = settings.storage.is_postgres
-        self._keep_alive_s = KEEP_ALIVE_AMONG_OTHERS_S if self._has_others else KEEP_ALIVE_S
+        self._may_have_others = settings.storage.is_postgres
+        self._keep_alive_s = KEEP_ALIVE_AMONG_OTHERS_S if self._may_have_others else KEEP_ALIVE_S
         self._max_connections = settings.transports.http_poll.max_connections
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -73,7 +73,7 @@ class Streams:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         if pledge.heard_within is not None:
             response.headers[HEARD_WITHIN] = str(pledge.heard_within)
-        if self._has_others:
+        if self._may_have_others:
             response.headers[TOLD_WITHIN] = str(TOLD_WITHIN_MS)
         await response.prepare(request)
         end_with_peer(request)
