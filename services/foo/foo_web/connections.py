@@ -43,7 +43,7 @@ class BoundedProtocol(ASGIProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """See test_600_half_requests_delay_nobody_and_are_closed."""
+        """See test_clients_that_closed_their_side_and_are_gone_take_no_place_from_one_that_waits."""
         super().connection_lost(exc)
         self._leave()
 
