@@ -477,6 +477,19 @@ async def test_of_one_that_is_too_large_no_more_is_read_than_tells_so(
     assert client.reply().status == 413
 
 
+async def test_who_still_sends_such_a_one_is_waited_for_so_that_the_answer_arrives(
+    web: Foo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 60)
+    client = asking.Client(*[b" " * 10_000] * 10)
+    client.sends = 2
+    request = web.begin(client, "POST", "/foo", [("Transfer-Encoding", "chunked")])
+    await until(lambda: len(client.sent) == 2)
+    assert client.reply().status == 413 and not request.done()
+    client.leave()
+    await request
+
+
 async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(web: Foo) -> None:
     client = asking.Client()
     client.leave()
