@@ -47,8 +47,8 @@ ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 SPANS_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-# The result of a call that waits here is pushed; one that got lost is noticed after this time.
-REFRESH_SECONDS = 15.0
+# Results are pushed. Other servers may lose one, so whoever waits asks again this often (the SDK: every 60 s).
+REFRESH_SECONDS = 30.0
 
 
 class Worker:
