@@ -2,6 +2,7 @@
 fits again."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -139,9 +140,8 @@ async def test_functions_cannot_catch_the_difference_and_whoever_looks_at_the_ch
     await until(lambda: told("given back: "))
     assert group.promise(id)["state"] == "pending"
     command = [str(Path(sys.executable).with_name("resonate")), "tree", id, "--server", group.server.url]
-    looking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    shown, _ = await looking.communicate()
-    assert f"step 1 was run pack, it is {PRICE} now" in " ".join(shown.decode().split())
+    shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
+    assert f"step 1 was run pack, it is {PRICE} now" in " ".join(shown.split())
 
 
 async def test_steps_that_are_added_behind_those_that_began_are_no_change(group: Group, order: Order) -> None:
