@@ -349,11 +349,14 @@ resonate_command() { # ARGUMENTS: the command `resonate` beside the server, on t
 # KIND of SERVICE prints its instances that live, frozen ones as well; KIND said SERVICE what all its instances have printed; and
 # KIND second SERVICE starts one more, and prints it.
 
+# SERVICE OPTIONS...: prints their ids, in a tenth of the time that docker compose needs
+containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter "label=com.docker.compose.service=$1" "${@:2}"; }
+
 containers() { # VERB ARGUMENTS...
     local id
     case "$1" in
-        of) docker compose ps --quiet "$2" ;;
-        said) for id in $(docker compose ps --all --quiet "$2"); do containers log "$id"; done ;;
+        of) containers_of "$2" --filter label=com.docker.compose.oneoff=False ;;
+        said) for id in $(containers_of "$2" --all); do containers log "$id"; done ;;
         log) docker logs "$2" 2>&1 ;;
         healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
         kill) quietly docker kill "$2" ;;

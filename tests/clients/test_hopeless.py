@@ -1,7 +1,5 @@
 """Tasks that no worker will ever do: they stand in nobody's way, and people are told of them."""
 
-import base64
-import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from harness.basics import wait_until
 from harness.page import Page
-from harness.server import FAR, ServerProcess
+from harness.server import ServerProcess
 
 from resonate_server.client import main
 
@@ -61,10 +59,8 @@ def test_what_cannot_be_claimed_lets_others_pass_within_seconds(site: Site, sdk:
 
 
 def test_a_function_that_nobody_has_registered_is_told_of_everywhere(site: Site, sdk: Sdk) -> None:
-    param = {"data": base64.b64encode(json.dumps({"func": "brew", "args": [], "kwargs": {}}).encode()).decode()}
     site.worker(sdk, GROUP)
-    tags = {"resonate:target": f"poll://any@{GROUP}", "resonate:origin": "lost"}
-    site.server.client().call("promise.create", id="lost", timeoutAt=FAR, param=param, tags=tags)
+    site.server.client().begin("lost", GROUP, "brew")
 
     wait_until(lambda: "function brew" in site.server.log.read_text(), "the log tells of it")
 

@@ -329,7 +329,7 @@ class TestDown:
 
     def assert_stopped(self, done: subprocess.CompletedProcess[str], bar: subprocess.Popen[bytes]) -> None:
         assert (done.returncode, "The stack is down" in done.stderr) == (0, True), done.stderr
-        assert bar.wait(timeout=10) != 0
+        assert bar.wait(timeout=60) != 0
 
     def test_finds_processes_without_any_notes(self, named: Checkout, bar: subprocess.Popen[bytes], path: str) -> None:
         self.assert_stopped(self.down(named, path), bar)
@@ -377,7 +377,7 @@ class TestDown:
 
         assert done.returncode == 1
         assert ".env cannot be read" in done.stderr
-        assert bar.wait(timeout=10) != 0, "it is stopped all the same"
+        assert bar.wait(timeout=60) != 0, "it is stopped all the same"
 
     @pytest.mark.parametrize(
         ("answer", "said"),
