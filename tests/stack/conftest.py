@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
 from stack.checkouts import Checkout
 from stack.driver import PREFIX, REPOSITORY, Stack, docker_obstacle
 

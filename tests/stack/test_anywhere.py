@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
 from stack.driver import SERVICES

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+
 from stack.checkouts import Checkout, engine, tools
 from stack.driver import REPOSITORY
 

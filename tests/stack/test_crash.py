@@ -8,6 +8,7 @@ import time
 from itertools import cycle
 
 import pytest
+
 from stack.conftest import containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, END_SECONDS, SERVICES, Answer, Stack, new_id
 

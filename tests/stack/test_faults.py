@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from harness.basics import wait_until
 from harness.page import Page
+
 from stack.conftest import containers_seldom
 from stack.driver import ANSWER_SECONDS, Answer, Stack, new_id
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness.postgres import programs
+
 from stack.conftest import containers_seldom, run_stack
 from stack.driver import Answer, Stack, new_id
 from stack.test_crash import assert_ends_well

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from harness.basics import free_port
 from harness.services import LISTED, SERVICES
-from stack.checkouts import Checkout
-from stack.conftest import require_docker
-from stack.driver import REPOSITORY
 
 from chaos import plan
 from chaos.records import FaultKind
 from chaos.stack import faults_of
+from stack.checkouts import Checkout
+from stack.conftest import require_docker
+from stack.driver import REPOSITORY
 
 TOOLS = Path(sys.executable).parent
 

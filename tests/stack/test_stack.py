@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 
 import pytest
 from harness.basics import free_port, wait_until
+
 from stack.conftest import both_kinds, in_containers
 from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
 

@@ -15,6 +15,7 @@ from harness.basics import wait_until
 from harness.page import Page
 from harness.server import VERSION
 from harness.services import ServiceProcess
+
 from stack.checkouts import Checkout
 from stack.conftest import containers_seldom, in_containers, run_stack
 from stack.driver import SERVICES, Answer, Stack, docker_obstacle, new_id

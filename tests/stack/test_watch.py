@@ -1,6 +1,7 @@
 """`scripts/watch.sh`: a request on its way, seen on a terminal and elsewhere."""
 
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+
 from stack.conftest import containers_seldom
 from stack.driver import REPOSITORY, Answer, Stack, new_id
 
