@@ -55,7 +55,7 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["processes", "containers"])
+@pytest.fixture(scope="module", params=["processes", pytest.param("containers", marks=pytest.mark.long)])
 def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A running stack in a checkout of its own, to which a service was added."""
     if request.param == "containers":
