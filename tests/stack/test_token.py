@@ -1,9 +1,7 @@
 """The whole stack with one token: whoever has it is served as ever, nobody else is, and it is told to nobody."""
 
 import json
-import re
 import secrets
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -161,37 +159,6 @@ def test_no_log_and_no_command_line_shows_it(stack: Stack) -> None:
 
 
 # ── up.sh --token, and .env ──
-
-
-def noted(env: Path) -> list[str]:
-    return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
-
-
-@pytest.mark.long
-def test_up_makes_a_token_notes_it_and_takes_it_again(copy: Checkout) -> None:
-    """The scripts of another checkout: it is theirs that has a `.env`."""
-    stack, env = Stack("processes"), copy.folder / ".env"
-    env.write_text("# mine\nPYTHON_IMAGE=mine\n")
-    without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]
-    try:
-        made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
-        assert made.returncode == 0, made.stdout + made.stderr
-        [token] = noted(env)
-        assert "noted in .env" in made.stderr
-        assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
-        assert stat.S_IMODE(env.stat().st_mode) == 0o600
-        assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
-        assert len(token) >= 32
-
-        stack.succeed(*without_variable, "scripts/down.sh")
-        assert noted(env) == [token]
-        for arguments in ([], ["--token"]):
-            stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
-            assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
-        assert noted(env) == [token]
-    finally:
-        stack.remove()
-        env.unlink()
 
 
 @pytest.mark.parametrize(
