@@ -282,7 +282,7 @@ look_at_stack() { # sets kind: processes, containers or none; and what of_stack 
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    [ -z "$(docker_says compose ps --quiet)" ] || kind=containers
+    [ -z "$(docker_says ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")" ] || kind=containers
     stack_settings=$(container_settings || true)
 }
 
@@ -374,7 +374,7 @@ containers() { # VERB ARGUMENTS...
         second) # without --wait, which fails on a first one whose last checks failed, as it was frozen
             id=$(containers of "$2")
             quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$2=2" "$2" || true
-            docker compose ps --all --quiet "$2" | grep -vxF "$id"
+            containers_of "$2" --all | grep -vxF "$id"
             ;;
         remove) quietly docker rm --force "$2" ;;
     esac

@@ -90,11 +90,11 @@ class Stack:
             "RESONATE_TOKEN": self.token,
         }
 
-    def run(self, *command: str, seconds: float = SCRIPT_SECONDS) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository, as a user of this stack would."""
         script = self.begin(*command)
         try:
-            output, errors = script.communicate(timeout=seconds)
+            output, errors = script.communicate(timeout=SCRIPT_SECONDS)
         finally:
             _end(script)
             self._scripts.remove(script)
