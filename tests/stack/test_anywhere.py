@@ -14,6 +14,8 @@ from stack.conftest import require_docker
 from stack.driver import SERVICES, Stack
 from stack.test_token import get_promise
 
+pytestmark = pytest.mark.long
+
 # What somebody's shell may say about Python; the folder has a module worker that is not ours.
 PYTHON = {
     "PIP_REQUIRE_VIRTUALENV": "1",
@@ -54,7 +56,6 @@ def noted(env: Path) -> list[str]:
     return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
 
 
-@pytest.mark.long
 class TestProcesses:
     def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
@@ -123,7 +124,6 @@ class TestContainers:
             up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
         )
 
-    @pytest.mark.long
     @pytest.mark.parametrize("how", ["broken", "lost, and through a symlink"])
     def test_down_finds_it_whatever_has_become_of_env(self, up: Checkout, tmp_path: Path, how: str) -> None:
         name, env = up.name, up.folder / ".env"

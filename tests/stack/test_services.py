@@ -55,7 +55,7 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["processes", pytest.param("containers", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=["processes", "containers"])
 def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A running stack in a checkout of its own, to which a service was added."""
     if request.param == "containers":
@@ -76,6 +76,7 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         checkout.run("scripts/down.sh", "--volumes")
 
 
+@pytest.mark.long
 def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout) -> None:
     port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
     call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
@@ -86,6 +87,7 @@ def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout
     assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
 
 
+@pytest.mark.long
 def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
     services = ("resonate-server", *SERVICES, "qux")
 
