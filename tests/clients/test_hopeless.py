@@ -23,8 +23,8 @@ UNCLAIMABLE = 70
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """Without workers. Nothing is offered again because it was not claimed for long."""
-    never = {"RESONATE_TASKS__RETRY_TIMEOUT": "3600000"}
-    own = Site(ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite", **never).start(), tmp_path)
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="3600000")
+    own = Site(server.start(), tmp_path)
     yield own
     own.close()
     print(own.report())
