@@ -1,7 +1,5 @@
 """``resonate report`` and ``resonate chains`` on a real server, with the logs of workers on standard input."""
 
-import base64
-import json
 import subprocess
 import sys
 import uuid
@@ -11,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
+from integration.calls import create, settle
 
 from resonate_server.client import main
 from resonate_server.client.follow import is_passing
@@ -29,26 +28,10 @@ def root(client: Client) -> str:
 def chain(client: Client) -> str:
     """One that has ended: foo has called baz; they have returned 3 and 1."""
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    for suffix, function, parent in (("", "foo", ""), (".1", "baz", "")):
-        create(client, id + suffix, function, id + parent)
-    for suffix, result in ((".1", 1), ("", 3)):
-        settle(client, id + suffix, "resolved", result)
+    create(client, id, "foo", "service-foo")
+    settle(client, create(client, f"{id}.1", "baz", "service-baz"), value=1)
+    settle(client, id)
     return id
-
-
-def create(client: Client, id: str, function: str, parent: str) -> None:
-    tags = {
-        "resonate:target": f"poll://any@service-{function}",
-        "resonate:origin": id.split(".")[0],
-        "resonate:parent": parent,
-    }
-    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
-
-
-def settle(client: Client, id: str, state: str, value: object) -> None:
-    data = base64.b64encode(json.dumps(value).encode()).decode()
-    assert client.call("promise.settle", id=id, state=state, value={"data": data}).status == 200
 
 
 def logs_of(root: str) -> str:
@@ -131,7 +114,7 @@ def test_garbage_among_the_logs_changes_nothing(root: str, report: Report) -> No
 
 def test_a_chain_that_has_failed_is_told_as_such(client: Client, report: Report) -> None:
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    create(client, id, "foo", id)
+    create(client, id, "foo")
     settle(client, id, "rejected", {"message": "boom\x1b[2J"})
     result = report(id, logs=logs_of(id))
 
@@ -141,7 +124,7 @@ def test_a_chain_that_has_failed_is_told_as_such(client: Client, report: Report)
 
 def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report) -> None:
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    create(client, id, "foo", id)
+    create(client, id, "foo")
     result = report(id, logs=logs_of(id))
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -203,8 +186,8 @@ def test_without_standard_input_it_says_where_the_logs_come_from(root: str, serv
 
 def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerProcess) -> None:
     id = f"größe-{uuid.uuid4().hex[:8]}"
-    create(client, id, "größe", id)
-    settle(client, id, "resolved", "größe")
+    create(client, id, "größe")
+    settle(client, id, value="größe")
     result = CliRunner(charset="ascii").invoke(main, ["report", "-S", server.url, id], b"")
 
     assert result.exit_code == 1
@@ -216,7 +199,7 @@ def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerPr
 
 def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, root: str) -> None:
     newer = f"zz-größe-{uuid.uuid4().hex[:8]}"
-    create(client, newer, "foo", newer)
+    create(client, newer, "foo")
     result = CliRunner().invoke(main, ["chains", "-S", server.url])
     one = CliRunner(charset="ascii").invoke(main, ["chains", "--limit", "1", "-S", server.url])
 

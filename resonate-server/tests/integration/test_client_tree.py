@@ -1,7 +1,5 @@
 """``resonate tree`` on chains as SDKs leave them."""
 
-import base64
-import json
 import re
 import time
 import uuid
@@ -11,11 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
+from integration.calls import acquire, encoded, settle
 
 from resonate_server.client import main
 from resonate_server.client.values import now_ms
 
-PID = "0123456789abcdef0123456789abcdef"
+PID = "0123456789abcdef"
 
 
 class Chain:
@@ -37,13 +36,11 @@ class Chain:
         return self._create(suffix, parent, timeout_at=timeout_at, **tags)
 
     def settle(self, suffix: str, state: str, value: object) -> None:
-        data = base64.b64encode(json.dumps(value).encode()).decode()
-        self.client.call("promise.settle", id=self.root + suffix, state=state, value={"data": data})
+        settle(self.client, self.root + suffix, state, value)
 
     def _create(self, suffix: str, parent: str, func: str = "", timeout_at: int = FAR, **tags: str) -> str:
         id = self.root + suffix
-        payload = {"func": func, "args": [], "version": 1}
-        param = {"data": base64.b64encode(json.dumps(payload).encode()).decode()} if func else {}
+        param = encoded({"func": func, "args": [], "version": 1}) if func else {}
         lineage = {"origin": self.root, "parent": self.root + parent} | tags
         named = {f"resonate:{name}": value for name, value in lineage.items()}
         assert self.client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
@@ -74,7 +71,7 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(
 ) -> None:
     root = chain.rpc("", "foo", group="service-foo")
     bar = chain.rpc(":1", "bar", group="service-bar")
-    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    acquire(client, bar)
     drawn = lines(tree(root))
 
     assert drawn[0].split() == [
@@ -190,7 +187,7 @@ def test_within_80_columns_ids_leave_out_what_they_share(
     chain: Chain, tree: Callable[..., Result], client: Client
 ) -> None:
     root, bar = chain.rpc("", "foo", group="service-foo"), chain.rpc(":1", "bar", group="service-bar")
-    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    acquire(client, bar)
     drawn = tree(root, COLUMNS="80").stdout.splitlines()
 
     assert max(map(len, drawn)) <= 80
@@ -248,7 +245,7 @@ def test_what_keeps_coming_back_is_told_below_with_its_function(
 ) -> None:
     root = chain.rpc("", "brew")
     for version in range(2):
-        client.call("task.acquire", id=root, version=version, pid=PID, ttl=60_000)
+        acquire(client, root, version)
         client.call("task.release", id=root, version=version + 1)
 
     assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"

@@ -1,7 +1,5 @@
 """``resonate wait`` on a real server: what it waits for, what it prints, how it ends."""
 
-import base64
-import json
 import os
 import signal
 import subprocess
@@ -13,38 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
+from integration.calls import acquire, create, settle, suspend
 
 from resonate_server.client import main
 
 PID = "0123456789abcdef"
 
 type Wait = Callable[..., Result]
-
-
-def create(client: Client, id: str, function: str = "", **tags: str) -> str:
-    """As an SDK creates it: a call with a function, or a step without; its id."""
-    origin = id.split(".")[0]
-    lineage = {"origin": origin, "parent": id.rpartition(".")[0] or id} | tags
-    if function:
-        lineage |= {"target": "poll://any@g", "scope": "global"}
-    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()} if function else {}
-    named = {f"resonate:{name}": text for name, text in lineage.items()}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
-    return id
-
-
-def acquire(client: Client, id: str, version: int = 0, pid: str = PID) -> None:
-    assert client.call("task.acquire", id=id, version=version, pid=pid, ttl=60_000).status == 200
-
-
-def suspend(client: Client, id: str, awaited: str) -> None:
-    action = {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
-    assert client.call("task.suspend", id=id, version=1, actions=[action]).status == 200
-
-
-def settle(client: Client, id: str) -> None:
-    assert client.call("promise.settle", id=id, state="resolved", value={}).status == 200
 
 
 @pytest.fixture

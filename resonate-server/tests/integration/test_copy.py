@@ -1,5 +1,6 @@
 """``resonate-server copy``: a stopped server's state, to where the next one has it."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from harness.basics import wait_until
 from harness.server import ServerProcess
 from unit.postgres import make_schema
 
+from resonate_server import cli
 from resonate_server.kernel.model import Changes
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store.sqlite import Database
@@ -91,21 +94,18 @@ def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str
     assert "in use by another server" in refused.stderr
 
 
-@pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
-def test_a_place_that_cannot_be_meant_is_told_in_one_sentence(place: str, tmp_path: Path) -> None:
-    command = [*COMMAND, "--from", place, "--to", "sqlite:other.db"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-
-    assert done.returncode == 2
-    assert done.stderr.startswith("resonate-server: nothing was copied: ")
-    assert len(done.stderr.splitlines()) == 1
-
-
 def refused(place: str, target: str, folder: Path) -> str:
-    command = [*COMMAND, "--from", place, "--to", target]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
+    """What is told in one sentence."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(cli.main, ["copy", "--from", place, "--to", target])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("resonate-server: nothing was copied: ")
     return done.stderr
+
+
+@pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
+def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> None:
+    refused(place, "sqlite:other.db", tmp_path)
 
 
 def test_one_file_on_both_sides_is_told(path: Path) -> None:

@@ -182,26 +182,6 @@ def test_a_client_that_asks_for_it_is_closed_after_its_answer(peer: Peer) -> Non
     assert peer.is_closed()
 
 
-def test_a_large_body_is_read_up_to_the_limit(peer: Peer) -> None:
-    text = body("large", "promise.create", id="large", timeoutAt=2**50, tags={"filler": "x" * 900_000})
-    peer.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text)
-
-    assert peer.corr_id() == "large"
-
-
-def test_a_body_over_the_limit_is_refused(peer: Peer) -> None:
-    peer.send(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY_BYTES))
-    peer.send(b"x" * (MAX_BODY_BYTES + 1))
-
-    assert peer.answer()[0] == 413
-
-
-def test_what_is_no_http_at_all_is_refused(peer: Peer) -> None:
-    peer.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
-
-    assert peer.answer()[0] == 400
-
-
 def test_a_client_that_never_reads_is_served_no_further(server: ServerProcess) -> None:
     """Its answers are not piled up without a bound; and nobody else waits for it."""
     process = psutil.Process(server.pid)

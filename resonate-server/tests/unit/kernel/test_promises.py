@@ -60,7 +60,7 @@ class TestCreate:
         again = server.create("p", target=TARGET, timeout_at=START + 7, param=value("second"), branch="p")
 
         assert (again.status, again.data.promise) == (200, first)
-        assert server.task("p") is None
+        assert not server.has_task("p")
 
     def test_an_existing_settled_promise_is_returned_with_its_result(self, server: Driver) -> None:
         server.create("p")
@@ -84,7 +84,6 @@ class TestCreate:
         server.create("p")
 
         task = server.task("p")
-        assert task is not None
         assert (task.state, task.version, task.resumes) == (TaskState.PENDING, 0, 0)
         assert task.timer_at == START + server.rules.retry_timeout_ms
         assert server.take_executes() == [("p", 0)]
@@ -92,7 +91,7 @@ class TestCreate:
     def test_without_a_target_there_is_no_task_and_no_execute(self, server: Driver) -> None:
         server.create("p", target=None)
 
-        assert server.task("p") is None
+        assert not server.has_task("p")
         assert not server.sent
 
     @pytest.mark.parametrize("late", [0, 1, 1_000])
@@ -114,7 +113,6 @@ class TestCreate:
         server.create("p", timeout_at=START)
 
         task = server.task("p")
-        assert task is not None
         assert (task.state, task.version, task.timer_at) == (TaskState.FULFILLED, 0, None)
         assert not server.sent
 

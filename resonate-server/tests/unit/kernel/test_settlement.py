@@ -46,7 +46,6 @@ class TestEveryWayToSettle:
         way(server)
 
         task = server.task("p")
-        assert task is not None
         assert (task.state, task.timer_at) == (TaskState.FULFILLED, None)
 
     def test_deletes_the_callbacks_in_which_it_waits(self, server: Driver, way: type) -> None:
@@ -84,13 +83,11 @@ class TestEveryWayToSettle:
         server.register_callback("dep", "p")
         server.settle("dep")
         before = server.task("p")
-        assert before is not None
         assert before.resumes == 1
 
         way(server)
 
         task = server.task("p")
-        assert task is not None
         assert task == Task("p", TARGET, TaskState.FULFILLED, version=task.version)
 
     def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
@@ -140,7 +137,6 @@ def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: 
     server.settle("p")
 
     task = server.task("awaiter")
-    assert task is not None
     assert task.resumes == 1
     assert server.store.snapshot().callbacks == [PutCallback("q", "awaiter")]
 
@@ -176,7 +172,6 @@ def test_an_awaiter_that_expires_in_the_same_sweep_is_not_woken(server: Driver) 
     server.wait(10)
 
     task = server.task("awaiter")
-    assert task is not None
     assert (task.state, task.resumes) == (TaskState.FULFILLED, 0)
     assert server.take_executes() == []
 
@@ -222,7 +217,6 @@ def test_waking_dispatches_at_the_version_of_the_last_claim(server: Driver) -> N
     server.settle("p")
 
     task = server.task("awaiter")
-    assert task is not None
     assert (task.state, task.version) == (TaskState.PENDING, 1)
     assert task.timer_at == START + server.rules.retry_timeout_ms
 

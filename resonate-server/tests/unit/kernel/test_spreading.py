@@ -112,7 +112,6 @@ class TestAwaiters:
         ticks(awaited, woken)
 
         task = awaited.task(last)
-        assert task is not None
         assert (task.state, task.resumes) == (TaskState.ACQUIRED, 1)
 
     def test_one_that_is_over_meanwhile_is_left_alone(self, awaited: Driver) -> None:
@@ -199,13 +198,13 @@ class TestManySettlements:
 
         with transaction(listened.store):
             listened.store.drop_settled_trees(FAR, 10)
-        assert listened.promise("p") is not None
+        assert listened.promise("p").id == "p"
         for address in [*addresses, *chain(*ticks(listened, told))]:
             listened.store.delivered(("p", address))
         listened.create("with the next commit")
         with transaction(listened.store):
             listened.store.drop_settled_trees(FAR, 10)
-        assert listened.promise("p") is None
+        assert listened.get("p").status == 404
 
 
 class TestRegistering:

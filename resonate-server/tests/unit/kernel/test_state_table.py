@@ -82,7 +82,6 @@ def bring_to(server: Driver, state: TaskState, lease: int = LONG_LEASE) -> Task:
         case TaskState.FULFILLED:
             server.settle(TASK)
     task = server.task(TASK)
-    assert task is not None
     assert task.state is state
     server.forget_messages()
     return task
@@ -137,7 +136,6 @@ def test_cell(server: Driver, event: str, state: TaskState, cell: Cell) -> None:
     status = HAPPENS[event](server, before.version)
 
     after = server.task(TASK)
-    assert after is not None
     assert status == cell.status
     assert after.state is (cell.state or before.state)
     assert after.version == before.version + cell.version_up
@@ -196,7 +194,6 @@ def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state
     server.wait(FAR - START)
 
     task = server.task(TASK)
-    assert task is not None
     assert (task.state, task.pid, task.ttl, task.timer_at) == (FULFILLED, None, None, None)
     assert server.take_executes() == []
 
@@ -228,6 +225,5 @@ def test_suspend_on_a_settled_promise_leaves_state_version_and_lease(server: Dri
     assert server.suspend(TASK, before.version, OTHER).status == 300
 
     after = server.task(TASK)
-    assert after is not None
     assert (after.state, after.version, after.timer_at) == (ACQUIRED, before.version, before.timer_at)
     assert after.pid == PID

@@ -19,16 +19,10 @@ from unit.driver import (
     value,
 )
 
-from resonate_server.kernel.model import ClaimNotice, Task
+from resonate_server.kernel.model import ClaimNotice
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
-
-
-def known_task(server: Driver, id: str) -> Task:
-    task = server.task(id)
-    assert task is not None
-    return task
 
 
 class TestEveryKind:
@@ -73,12 +67,12 @@ class TestEveryKind:
             "continue": lambda: server.continue_("t"),
         }
         assert answers[kind]().status == 409
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t").state is TaskState.FULFILLED
 
     def test_versions_grow_at_a_claim_and_at_nothing_else(self, server: Driver) -> None:
         server.create("dep", target=None)
         server.create("t")
-        seen = [known_task(server, "t").version]
+        seen = [server.task("t").version]
         steps: list[Callable[[], object]] = [
             lambda: server.acquire("t", 0),
             lambda: server.heartbeat(("t", 1)),
@@ -95,7 +89,7 @@ class TestEveryKind:
         ]
         for step in steps:
             step()
-            seen.append(known_task(server, "t").version)
+            seen.append(server.task("t").version)
 
         assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
 
@@ -132,7 +126,7 @@ class TestCreate:
         assert (answer.data.task.pid, answer.data.task.ttl, answer.data.task.resumes) == (PID, LEASE, 0)
         assert answer.data.promise.param == value("x")
         assert answer.data.preload == []
-        assert known_task(server, "t").timer_at == START + LEASE
+        assert server.task("t").timer_at == START + LEASE
 
     def test_a_new_task_is_not_announced(self, server: Driver) -> None:
         server.create_task(promise_create("t"))
@@ -219,14 +213,14 @@ class TestAcquire:
 
         server.acquire("t", 0, ttl=1_234)
 
-        assert known_task(server, "t").timer_at == START + 7 + 1_234
+        assert server.task("t").timer_at == START + 7 + 1_234
 
     def test_of_two_at_the_same_version_one_wins(self, server: Driver) -> None:
         server.pending("t")
 
         assert server.acquire("t", 0, pid=PID).status == 200
         assert server.acquire("t", 0, pid=OTHER_PID).status == 409
-        assert known_task(server, "t").pid == PID
+        assert server.task("t").pid == PID
 
     def test_of_two_copies_in_one_process_one_wins(self, server: Driver) -> None:
         """Section 9, item 10: the pid alone does not make a repetition."""
@@ -290,7 +284,7 @@ class TestRelease:
 
         answer = server.release("t", 1)
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert answer.status == 200
         assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
         assert task.timer_at == START + RETRY
@@ -323,7 +317,7 @@ class TestFulfill:
 
         server.fulfill("t", 1)
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert (task.state, task.version) == (TaskState.FULFILLED, 1)
         assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
 
@@ -353,7 +347,7 @@ class TestSuspend:
 
         answer = server.suspend("t", 1, "a", "b")
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert answer.status == 200
         assert (task.state, task.version, task.resumes) == (TaskState.SUSPENDED, 1, 0)
         assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
@@ -369,7 +363,7 @@ class TestSuspend:
 
         assert answer.status == 300
         assert server.callbacks("a") == set()
-        assert known_task(server, "t").state is TaskState.ACQUIRED
+        assert server.task("t").state is TaskState.ACQUIRED
 
     def test_300_carries_the_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
@@ -402,10 +396,10 @@ class TestSuspend:
     def test_on_a_missing_promise_is_422_and_changes_nothing(self, server: Driver) -> None:
         server.acquired("t")
         server.create("a", target=None)
-        before = known_task(server, "t")
+        before = server.task("t")
 
         assert server.suspend("t", 1, "a", "missing").status == 422
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
         assert server.callbacks("a") == set()
 
     def test_on_a_settled_and_a_missing_promise_is_422(self, server: Driver) -> None:
@@ -464,7 +458,7 @@ class TestSuspend:
 
         server.wait(10 * LEASE)
 
-        assert known_task(server, "t").state is TaskState.SUSPENDED
+        assert server.task("t").state is TaskState.SUSPENDED
         assert not server.sent
 
 
@@ -536,7 +530,7 @@ class TestFence:
         server.forget_messages()
 
         assert server.fence("t", 1, promise_create("child")).status == 409
-        assert server.promise("child") is None
+        assert server.get("child").status == 404
         assert not server.sent
 
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
@@ -565,7 +559,7 @@ class TestHeartbeat:
 
         server.heartbeat(("t", 1))
 
-        assert known_task(server, "t").timer_at == START + 4_000 + 5_000
+        assert server.task("t").timer_at == START + 4_000 + 5_000
 
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
         """Section 7.2, item 7: any mix of trees."""
@@ -578,9 +572,9 @@ class TestHeartbeat:
         answer = server.heartbeat(("tree-a", 1), ("gone", 3), ("foreign", 1), ("plain", 0), ("tree-b", 1))
 
         assert answer.status == 200
-        assert known_task(server, "tree-a").timer_at == START + 1 + 5_000
-        assert known_task(server, "tree-b").timer_at == START + 1 + 7_000
-        assert known_task(server, "foreign").timer_at == START + LEASE
+        assert server.task("tree-a").timer_at == START + 1 + 5_000
+        assert server.task("tree-b").timer_at == START + 1 + 7_000
+        assert server.task("foreign").timer_at == START + LEASE
 
     def test_of_nothing_is_200(self, server: Driver) -> None:
         assert server.heartbeat().status == 200
@@ -589,11 +583,11 @@ class TestHeartbeat:
         """Section 9, item 13."""
         server.create("t", timeout_at=START + 10)
         server.acquire("t", ttl=LEASE)
-        before = known_task(server, "t")
+        before = server.task("t")
         server.now += 10
 
         assert server.heartbeat(("t", 1)).status == 200
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
 
     def test_touches_nothing(self, server: Driver) -> None:
         server.create("t", timeout_at=START + 10)
@@ -603,7 +597,6 @@ class TestHeartbeat:
         server.heartbeat(("t", 1))
 
         promise = server.promise("t")
-        assert promise is not None
         assert promise.state is PromiseState.PENDING
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
@@ -623,7 +616,7 @@ class TestHaltAndContinue:
 
         server.halt("t")
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert task.state is TaskState.HALTED
         assert (task.timer_at, task.ttl, task.pid) == (None, None, None)
 
@@ -656,7 +649,7 @@ class TestHaltAndContinue:
 
         assert server.continue_("t").status == 200
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 1, START + RETRY)
         assert server.take_executes() == [("t", 1)]
 
@@ -674,7 +667,7 @@ class TestHaltAndContinue:
 
         server.wait(10)
 
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t").state is TaskState.FULFILLED
 
 
 def test_a_task_that_never_ran_can_be_reached_up_to_its_deadline(server: Driver) -> None:
@@ -708,12 +701,12 @@ class TestRepeatedClaim:
     def test_a_repetition_changes_nothing(self, server: Driver) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
-        before = known_task(server, "t")
+        before = server.task("t")
         server.now += 1
 
         server.acquire("t", 0, corr_id=self.UNIQUE)
 
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
 
     @pytest.mark.parametrize("corr_id", ["sr-1700000000000", "", "0", "x" * 31])
     def test_a_short_correlation_id_does_not_make_a_repetition(self, server: Driver, corr_id: str) -> None:
@@ -728,7 +721,7 @@ class TestRepeatedClaim:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
 
-        assert known_task(server, "t").claim is None
+        assert server.task("t").claim is None
 
     def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
         server.pending("t")
@@ -747,6 +740,34 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=self.UNIQUE)
 
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
+
+    def test_a_repeated_create_of_a_task_that_waited_gets_the_first_answer(self, server: Driver) -> None:
+        server.pending("t")
+        first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
+
+        assert server.create_task(promise_create("t"), corr_id=self.UNIQUE) == first
+
+    def test_the_preload_is_that_of_now(self, server: Driver) -> None:
+        """The first step after an answer that was lost should not run twice."""
+        server.create("t", branch="t")
+        server.acquire("t", 0, corr_id=self.UNIQUE)
+        server.create("t:1", target=None, branch="t")
+
+        assert [each.id for each in server.acquire("t", 0, corr_id=self.UNIQUE).data.preload] == ["t:1"]
+
+    @pytest.mark.parametrize("end", ["release", "halt", "settle", "suspend"])
+    def test_after_the_claim_has_ended_it_is_refused(self, server: Driver, end: str) -> None:
+        server.pending("t")
+        server.create("dep", target=None)
+        server.acquire("t", 0, corr_id=self.UNIQUE)
+        {
+            "release": lambda: server.release("t", 1),
+            "halt": lambda: server.halt("t"),
+            "settle": lambda: server.settle("t"),
+            "suspend": lambda: server.suspend("t", 1, "dep"),
+        }[end]()
+
+        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
 
     def test_after_the_lease_has_ended_it_claims_nothing_by_its_old_version(self, server: Driver) -> None:
         server.pending("t")

@@ -19,16 +19,9 @@ from unit.driver import (
 )
 from unit.rows import transaction
 
-from resonate_server.kernel.model import Due, LeaseLost, Rules, Task
+from resonate_server.kernel.model import Due, LeaseLost, Rules
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
-
-
-def known_task(server: Driver, id: str) -> Task:
-    task = server.task(id)
-    assert task is not None
-    return task
-
 
 # --- 4.1 promise deadlines ------------------------------------------------------------------------------------------
 
@@ -62,7 +55,6 @@ def test_an_external_promise_settles_at_its_deadline(
 
     promise = server.promise("p")
     is_timer = tags.get("resonate:timer") == "true"
-    assert promise is not None
     assert promise.state is (PromiseState.RESOLVED if is_timer else PromiseState.TIMEDOUT)
 
 
@@ -75,7 +67,6 @@ def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: d
     server.wait(10)
 
     promise = server.promise("p")
-    assert promise is not None
     assert promise.state is PromiseState.PENDING
 
 
@@ -118,8 +109,6 @@ def test_expired_means_now_or_later_than_the_deadline(server: Driver) -> None:
     server.wait(1)
     expired = server.promise("p")
 
-    assert pending is not None
-    assert expired is not None
     assert (pending.state, expired.state) == (PromiseState.PENDING, PromiseState.TIMEDOUT)
 
 
@@ -211,7 +200,7 @@ def test_the_retry_timer_is_armed_again_from_now(server: Driver) -> None:
 
     server.wait(RETRY + 500)
 
-    assert known_task(server, "t").timer_at == server.now + RETRY
+    assert server.task("t").timer_at == server.now + RETRY
 
 
 def test_a_lease_that_ends_puts_the_task_back(server: Driver) -> None:
@@ -219,7 +208,7 @@ def test_a_lease_that_ends_puts_the_task_back(server: Driver) -> None:
 
     server.wait(LEASE)
 
-    task = known_task(server, "t")
+    task = server.task("t")
     assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
     assert task.timer_at == server.now + RETRY
     assert server.take_executes() == [("t", 1)]
@@ -230,7 +219,7 @@ def test_a_lease_does_not_end_early(server: Driver) -> None:
 
     server.wait(LEASE - 1)
 
-    assert known_task(server, "t").state is TaskState.ACQUIRED
+    assert server.task("t").state is TaskState.ACQUIRED
 
 
 def test_the_end_of_a_lease_is_reported(server: Driver) -> None:
@@ -248,7 +237,7 @@ def test_a_beating_worker_keeps_its_task(server: Driver) -> None:
         server.wait(LEASE - 1)
         server.heartbeat(("t", 1))
 
-    assert known_task(server, "t").state is TaskState.ACQUIRED
+    assert server.task("t").state is TaskState.ACQUIRED
 
 
 def test_after_its_lease_ended_a_worker_is_refused_until_somebody_claims(server: Driver) -> None:
@@ -257,7 +246,7 @@ def test_after_its_lease_ended_a_worker_is_refused_until_somebody_claims(server:
 
     assert server.fulfill("t", 1).status == 409
     assert server.heartbeat(("t", 1)).status == 200
-    assert known_task(server, "t").state is TaskState.PENDING
+    assert server.task("t").state is TaskState.PENDING
 
 
 def test_a_lease_that_ends_keeps_resumes(server: Driver) -> None:
@@ -268,7 +257,7 @@ def test_a_lease_that_ends_keeps_resumes(server: Driver) -> None:
 
     server.wait(LEASE)
 
-    assert known_task(server, "t").resumes == 1
+    assert server.task("t").resumes == 1
 
 
 @pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.HALTED, TaskState.FULFILLED])
@@ -279,7 +268,7 @@ def test_other_states_have_no_timer(server: Driver, state: TaskState) -> None:
         TaskState.FULFILLED: lambda: server.fulfilled("t"),
     }[state]()
 
-    assert known_task(server, "t").timer_at is None
+    assert server.task("t").timer_at is None
 
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
@@ -316,12 +305,12 @@ class TestDelay:
         assert delayed.take_executes() == []
 
     def test_the_timer_is_set_to_the_instant(self, delayed: Driver) -> None:
-        assert known_task(delayed, "t").timer_at == self.AT
+        assert delayed.task("t").timer_at == self.AT
 
     def test_at_the_instant_it_is_sent_and_then_at_each_retry(self, delayed: Driver) -> None:
         delayed.wait(5 * SECOND)
         assert delayed.take_executes() == [("t", 0)]
-        assert known_task(delayed, "t").timer_at == self.AT + RETRY
+        assert delayed.task("t").timer_at == self.AT + RETRY
 
         delayed.wait(RETRY)
         assert delayed.take_executes() == [("t", 0)]
@@ -373,10 +362,10 @@ class TestPauseWhenNobodyClaims:
         seen = []
         for _ in range(times):
             server.forget_messages()
-            server.set_aside("t", known_task(server, "t").version)
+            server.set_aside("t", server.task("t").version)
             began = server.now
             while not server.take_executes():
-                server.now = known_task(server, "t").timer_at or FAR
+                server.now = server.task("t").timer_at or FAR
                 server.tick()
             seen.append(server.now - began)
         return seen
@@ -444,12 +433,12 @@ class TestPauseWhenNobodyClaims:
         server.create("t")
         server.acquire("t")
         server.release("t", 1)
-        before = known_task(server, "t")
+        before = server.task("t")
 
         server.set_aside("t", 0)
         server.set_aside("unknown", 0)
 
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
 
     def test_past_its_deadline_it_is_over(self, server: Driver) -> None:
         server.create("t", timeout_at=server.now + 10)
@@ -457,14 +446,14 @@ class TestPauseWhenNobodyClaims:
 
         server.set_aside("t", 0)
 
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t").state is TaskState.FULFILLED
 
 
 class TestPauseAfterRelease:
     """Section 9, item 1: a task that nobody can run must not go round at full speed."""
 
     def claim_and_release(self, server: Driver) -> None:
-        version = known_task(server, "t").version
+        version = server.task("t").version
         server.acquire("t", version)
         server.release("t", version + 1)
 
@@ -476,7 +465,7 @@ class TestPauseAfterRelease:
             self.claim_and_release(server)
             released = server.now
             while not server.take_executes():
-                server.now = known_task(server, "t").timer_at or FAR
+                server.now = server.task("t").timer_at or FAR
                 server.tick()
             seen.append(server.now - released)
         return seen
@@ -635,7 +624,7 @@ class TestTimerTasks:
         sleeping.wait(HOUR)
 
         assert sleeping.get("sleep").data.promise.state is PromiseState.RESOLVED
-        assert known_task(sleeping, "sleep").state is TaskState.FULFILLED
+        assert sleeping.task("sleep").state is TaskState.FULFILLED
 
     def test_timer_and_target_together_are_accepted(self, server: Driver) -> None:
         """Section 7.2, item 4."""
@@ -650,7 +639,7 @@ class TestHolderGone:
 
         server.release_leases(PID)
 
-        task = known_task(server, "t")
+        task = server.task("t")
         assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
         assert task.timer_at == START + RETRY
         assert server.take_executes() == [("t", 1)]
@@ -658,18 +647,18 @@ class TestHolderGone:
 
     def test_nothing_of_another_process_is_touched(self, server: Driver) -> None:
         server.acquired("t", pid=OTHER_PID)
-        before = known_task(server, "t")
+        before = server.task("t")
 
         server.release_leases(PID)
 
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
 
     def test_a_suspended_task_stays(self, server: Driver) -> None:
         server.suspended("t", "dep")
 
         server.release_leases(PID)
 
-        assert known_task(server, "t").state is TaskState.SUSPENDED
+        assert server.task("t").state is TaskState.SUSPENDED
         assert not server.sent
 
     def test_if_it_lives_after_all_it_is_refused(self, server: Driver) -> None:
@@ -687,7 +676,7 @@ class TestHolderGone:
 
         server.release_leases(PID)
 
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t").state is TaskState.FULFILLED
         assert server.take_executes() == []
 
     def test_it_is_not_a_release_and_starts_no_pause(self, server: Driver) -> None:

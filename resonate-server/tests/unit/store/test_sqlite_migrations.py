@@ -153,7 +153,6 @@ def test_who_waits_for_an_internal_promise_is_still_woken_by_its_deadline(server
 def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:
     done = server.promise("done")
 
-    assert done is not None
     owed = [each.unblock for each in server.store.unblocks("callers", "caller-1", 0)]
     assert owed == [Unblock(promise=done, address=CALLER)]
 
@@ -165,8 +164,6 @@ def test_schedules_and_timers_go_on(server: Driver) -> None:
 
     run = server.promise(f"tick-{before.next_run_at}")
     timer = server.promise("timer")
-    assert run is not None
-    assert timer is not None
     assert (run.param, before.promise_param) == (value("dGljaw=="), value("dGljaw=="))
     assert timer.state is PromiseState.RESOLVED
 
@@ -174,7 +171,6 @@ def test_schedules_and_timers_go_on(server: Driver) -> None:
 def test_halted_tasks_stay_halted(server: Driver) -> None:
     task = server.task("halted")
 
-    assert task is not None
     assert task.state is TaskState.HALTED
 
 
