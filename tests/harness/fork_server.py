@@ -50,7 +50,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs)
+        subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs.fileno())
         theirs.close()
         self._statuses: dict[int, int] = {}
         self._lock = threading.Lock()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from harness.basics import free_port
 from harness.server import Client, ServerProcess
 from integration.calls import create, settle
 
@@ -131,13 +130,6 @@ def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report
     assert result.stderr == f"Error: {id} is still pending: there is nothing to judge yet\n"
 
 
-def test_an_unknown_id_is_an_error(report: Report) -> None:
-    result = report("unknown", logs="")
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
-
-
 def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = ServerProcess(tmp_path / "log", tmp_path / "state.sqlite")
     try:
@@ -215,10 +207,3 @@ def test_no_chains_are_no_lines(tmp_path_factory: pytest.TempPathFactory) -> Non
         server.stop()
 
     assert (result.exit_code, result.stdout) == (0, "")
-
-
-def test_without_a_server_there_are_no_chains() -> None:
-    result = CliRunner().invoke(main, ["chains", "-S", f"http://127.0.0.1:{free_port()}"])
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot reach the server" in result.stderr

@@ -259,10 +259,3 @@ def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Call
     client.call("promise.settle", id=id, state="resolved", value={"data": "bm90IGpzb24="})
 
     assert lines(tree(id))[0].startswith(f"✔ promise  {id}")
-
-
-def test_an_unknown_id_is_an_error(tree: Callable[..., Result]) -> None:
-    result = tree("unknown")
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"

@@ -204,28 +204,6 @@ def test_strangers_text_does_not_steer_the_terminal(client: Client, watch: Watch
     assert len(shown.raw) < 20_000
 
 
-def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, watch: Watch) -> None:
-    root = create(client, f"größe-{uuid.uuid4().hex[:8]}")
-    create(client, f"{root}.1", "bar")
-    acquire(client, root)
-    shown = watch(root, PYTHONIOENCODING="ascii")
-    shown.wait_for("# running")
-    settle(client, root)
-
-    assert shown.wait() == 0
-    assert shown.raw.isascii()
-    assert "`- o bar" in shown.frame
-
-
-def test_no_color_is_respected(client: Client, watch: Watch) -> None:
-    settle(client, root := create(client))
-    coloured, plain = watch(root), watch(root, NO_COLOR="1")
-
-    assert (coloured.wait(), plain.wait()) == (0, 0)
-    assert "\x1b[32m" in coloured.raw
-    assert "\x1b[32m" not in plain.raw
-
-
 def test_an_unknown_id_is_an_error_of_its_own(watch: Watch) -> None:
     shown = watch("unknown")
     assert shown.wait() == 2

@@ -14,17 +14,17 @@ MIB = 1_024 * 1_024
 HUGE = "x" * (4 * MIB - 1_024)
 """As large as a body may be."""
 
-CLIENTS = 30
-MAX_RSS_MIB = 200
-CHILDREN = 40
-RESULTS = 46
+CLIENTS = 25
+MAX_RSS_MIB = 180
+CHILDREN = 25
+RESULTS = 30
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with a task that has 40 children of 4 MiB, 46 results of 4 MiB, and 30 tasks with a param of 4 MiB."""
+    """A server with a task that has many children of 4 MiB, as many results, and as many tasks with such a param."""
     folder = tmp_path_factory.mktemp("large")
     server = ServerProcess(
         folder / "log",
@@ -67,7 +67,7 @@ def forget_peak(server: ServerProcess) -> None:
 
 @pytest.fixture
 def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], Reply]], list[Reply]]]:
-    """Answers to one request of each of 30 clients; meanwhile others are answered, and memory stays what it is."""
+    """Answers to a request of each client; meanwhile others are answered, and memory stays what it is."""
     waits: list[float] = []
 
     def run(request: Callable[[Client, int], Reply]) -> list[Reply]:

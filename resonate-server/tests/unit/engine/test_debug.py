@@ -78,16 +78,6 @@ async def test_a_tick_does_what_is_due_then_and_sends_nothing(still: Bench) -> N
     assert still.notes.unblocks == []
 
 
-async def test_nor_does_it_while_things_happen_by_themselves(bench: Bench) -> None:
-    await bench.call(promise_create("p", target=None, timeout_at=START + 10))
-    await bench.call(PromiseRegisterListener(awaited="p", address=ADDRESS))
-
-    await bench.call(DebugTick(time=START + 10))
-    await bench.settle_down()
-
-    assert bench.notes.unblocks == []
-
-
 @pytest.mark.parametrize(("head", "status"), [(None, 200), (5, 200), (6, 400)])
 async def test_a_tick_must_agree_with_the_time_in_the_head(still: Bench, head: int | None, status: int) -> None:
     answer = await still.call(DebugTick(time=5), debug_time=head)

@@ -54,27 +54,6 @@ def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Dr
     assert (preloaded.state, preloaded.settled_at) == (PromiseState.TIMEDOUT, START + 10)
 
 
-def test_nothing_of_another_branch(server: Driver) -> None:
-    server.create("t", branch="t")
-    server.create("t2:1", target=None, branch="t2")
-
-    assert ids(server.acquire("t")) == []
-
-
-def test_nothing_for_a_task_without_branch_tag(server: Driver) -> None:
-    server.create("t")
-    server.create("also-without", target=None)
-
-    assert ids(server.acquire("t")) == []
-
-
-def test_nothing_for_an_empty_branch_tag(server: Driver) -> None:
-    server.create(":t", branch="")
-    server.create(":also-empty", target=None, branch="")
-
-    assert ids(server.acquire(":t")) == []
-
-
 def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:1", branch="t:1", parent="t")

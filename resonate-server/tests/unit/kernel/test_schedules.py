@@ -62,12 +62,6 @@ class TestCreate:
     def test_a_bad_expression_or_one_that_never_matches_is_400(self, server: Driver, cron: str) -> None:
         assert create(server, cron=cron).status == 400
 
-    def test_a_promise_id_without_placeholders_is_accepted(self, server: Driver) -> None:
-        assert create(server, promise_id="fixed").status == 200
-
-    def test_its_id_may_hold_dots(self, server: Driver) -> None:
-        assert create(server, id="a.b").status == 200
-
     @pytest.mark.parametrize("promise_id", ["mine:{{.id}}.{{.timestamp}}", "{{.id}}:{{.timestamp}}"])
     def test_its_promises_may_hold_a_colon(self, server: Driver, promise_id: str) -> None:
         """SDK 0.7.4 with RESONATE_PREFIX puts it there."""

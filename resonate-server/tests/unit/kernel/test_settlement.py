@@ -153,15 +153,6 @@ def test_an_awaiter_counts_each_of_the_awaited_once(server: Driver) -> None:
     assert server.get_task("awaiter").data.task.resumes == 2
 
 
-def test_all_awaiters_are_woken(server: Driver) -> None:
-    server.suspended("a", "p")
-    server.suspended("b", "p")
-
-    server.settle("p")
-
-    assert sorted(server.take_executes()) == [("a", 1), ("b", 1)]
-
-
 def test_an_awaiter_that_expires_in_the_same_sweep_is_not_woken(server: Driver) -> None:
     server.create("awaiter", timeout_at=START + 10)
     server.create("p", target=None, timeout_at=START + 5)

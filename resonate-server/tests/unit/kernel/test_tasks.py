@@ -6,7 +6,6 @@ import pytest
 from msgspec import UNSET
 from unit.driver import (
     CORR_ID,
-    FAR,
     HOUR,
     LEASE,
     OTHER_PID,
@@ -26,27 +25,6 @@ from resonate_server.protocol.requests import MAX_INTEGER
 
 
 class TestEveryKind:
-    def test_of_a_missing_task_is_404(self, server: Driver) -> None:
-        answers = [
-            server.get_task("t"),
-            server.acquire("t"),
-            server.release("t", 1),
-            server.fulfill("t", 1),
-            server.suspend("t", 1, "x"),
-            server.fence("t", 1, promise_create("x")),
-            server.halt("t"),
-            server.continue_("t"),
-        ]
-
-        assert [answer.status for answer in answers] == [404] * 8
-
-    def test_of_a_promise_without_target_is_404(self, server: Driver) -> None:
-        server.create("p", target=None)
-
-        assert server.get_task("p").status == 404
-        assert server.acquire("p").status == 404
-        assert server.halt("p").status == 404
-
     @pytest.mark.parametrize("kind", ["acquire", "release", "fulfill", "suspend", "fence", "halt", "continue"])
     def test_past_the_promise_s_deadline_is_409(self, server: Driver, kind: str) -> None:
         server.create("t", timeout_at=START + 10)
@@ -102,13 +80,9 @@ class TestGet:
 
         assert (task.id, task.state, task.version, task.resumes) == ("t", TaskState.ACQUIRED, 1, 0)
         assert (task.ttl, task.pid) == (LEASE, PID)
-
-    def test_of_one_that_nobody_holds_names_no_holder(self, server: Driver) -> None:
-        server.pending("t")
-
-        task = server.get_task("t").data.task
-
-        assert (task.ttl, task.pid) == (UNSET, UNSET)
+        server.release("t", 1)
+        released = server.get_task("t").data.task
+        assert (released.ttl, released.pid) == (UNSET, UNSET)
 
     def test_touches_the_promise(self, server: Driver) -> None:
         server.create("t", timeout_at=START + 10)
@@ -127,24 +101,7 @@ class TestCreate:
         assert answer.data.promise.param == value("x")
         assert answer.data.preload == []
         assert server.task("t").timer_at == START + LEASE
-
-    def test_a_new_task_is_not_announced(self, server: Driver) -> None:
-        server.create_task(promise_create("t"))
-
         assert server.take_executes() == []
-
-    def test_a_pending_task_is_claimed_as_by_acquire(self, server: Driver) -> None:
-        server.pending("t")
-
-        answer = server.create_task(promise_create("t"))
-
-        assert (answer.status, answer.data.task.state, answer.data.task.version) == (200, TaskState.ACQUIRED, 1)
-
-    def test_a_released_task_is_claimed_at_the_next_version(self, server: Driver) -> None:
-        server.acquired("t")
-        server.release("t", 1)
-
-        assert server.create_task(promise_create("t")).data.task.version == 2
 
     def test_a_fulfilled_task_is_answered_as_it_is_without_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
@@ -175,24 +132,6 @@ class TestCreate:
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
 
-    def test_of_a_promise_without_target_is_422(self, server: Driver) -> None:
-        server.create("t", target=None)
-
-        assert server.create_task(promise_create("t")).status == 422
-
-    def test_of_a_settled_promise_without_target_is_422(self, server: Driver) -> None:
-        server.create("t", target=None)
-        server.settle("t")
-
-        assert server.create_task(promise_create("t")).status == 422
-
-    def test_a_new_task_finds_steps_of_its_branch(self, server: Driver) -> None:
-        server.create("t:step", target=None, branch="t")
-
-        answer = server.create_task(promise_create("t", branch="t"))
-
-        assert [promise.id for promise in answer.data.preload] == ["t:step"]
-
 
 class TestAcquire:
     def test_gives_task_promise_and_preload(self, server: Driver) -> None:
@@ -206,27 +145,6 @@ class TestAcquire:
         assert (answer.data.task.pid, answer.data.task.ttl) == (PID, LEASE)
         assert answer.data.promise.param == value("x")
         assert [promise.id for promise in answer.data.preload] == ["t:step"]
-
-    def test_starts_a_lease_of_the_ttl_that_the_client_names(self, server: Driver) -> None:
-        server.pending("t")
-        server.now += 7
-
-        server.acquire("t", 0, ttl=1_234)
-
-        assert server.task("t").timer_at == START + 7 + 1_234
-
-    def test_of_two_at_the_same_version_one_wins(self, server: Driver) -> None:
-        server.pending("t")
-
-        assert server.acquire("t", 0, pid=PID).status == 200
-        assert server.acquire("t", 0, pid=OTHER_PID).status == 409
-        assert server.task("t").pid == PID
-
-    def test_of_two_copies_in_one_process_one_wins(self, server: Driver) -> None:
-        """Section 9, item 10: the pid alone does not make a repetition."""
-        server.pending("t")
-
-        assert [server.acquire("t", 0).status, server.acquire("t", 0).status] == [200, 409]
 
     def test_clears_resumes(self, server: Driver) -> None:
         server.suspended("t", "dep")
@@ -312,23 +230,6 @@ class TestFulfill:
 
         assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
 
-    def test_ends_the_task_without_lease_and_pid(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.fulfill("t", 1)
-
-        task = server.task("t")
-        assert (task.state, task.version) == (TaskState.FULFILLED, 1)
-        assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
-
-    def test_by_a_worker_that_lost_its_lease_to_another_is_409(self, server: Driver) -> None:
-        server.acquired("t")
-        server.wait(LEASE)
-        server.acquire("t", 1, pid=OTHER_PID)
-
-        assert server.fulfill("t", 1).status == 409
-        assert server.fulfill("t", 2).status == 200
-
     def test_after_the_deadline_is_409_and_the_promise_is_timed_out(self, server: Driver) -> None:
         server.create("t", timeout_at=START + 10)
         server.acquire("t")
@@ -365,14 +266,6 @@ class TestSuspend:
         assert server.callbacks("a") == set()
         assert server.task("t").state is TaskState.ACQUIRED
 
-    def test_300_carries_the_preload(self, server: Driver) -> None:
-        server.create("t", branch="t")
-        server.acquire("t")
-        server.create("t:step", target=None, branch="t")
-        server.settle("t:step")
-
-        assert [promise.id for promise in server.suspend("t", 1, "t:step").data.preload] == ["t:step"]
-
     def test_300_clears_resumes(self, server: Driver) -> None:
         server.acquired("t")
         server.create("dep", target=None)
@@ -392,36 +285,6 @@ class TestSuspend:
         server.suspend("t", 1, "b")
 
         assert server.get_task("t").data.task.resumes == 0
-
-    def test_on_a_missing_promise_is_422_and_changes_nothing(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        before = server.task("t")
-
-        assert server.suspend("t", 1, "a", "missing").status == 422
-        assert server.task("t") == before
-        assert server.callbacks("a") == set()
-
-    def test_on_a_settled_and_a_missing_promise_is_422(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.settle("a")
-
-        assert server.suspend("t", 1, "a", "missing").status == 422
-
-    def test_of_a_task_not_held_is_409_before_422(self, server: Driver) -> None:
-        server.pending("t")
-
-        assert server.suspend("t", 0, "missing").status == 409
-
-    def test_on_an_internal_promise_is_422_and_waits_for_none(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("internal", target=None, external="false")
-
-        assert server.suspend("t", 1, "a", "internal").status == 422
-        assert server.callbacks("a") == set()
-        assert server.get_task("t").data.task.state is TaskState.ACQUIRED
 
     def test_on_a_promise_past_its_deadline_says_300(self, server: Driver) -> None:
         server.acquired("t")
@@ -453,14 +316,6 @@ class TestSuspend:
 
         assert server.take_executes() == [("t", 2)]
 
-    def test_no_heartbeat_is_needed_while_suspended(self, server: Driver) -> None:
-        server.suspended("t", "a")
-
-        server.wait(10 * LEASE)
-
-        assert server.task("t").state is TaskState.SUSPENDED
-        assert not server.sent
-
 
 class TestFence:
     def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
@@ -471,15 +326,6 @@ class TestFence:
         assert answer.status == 200
         assert answer.data.action.data.promise.param == value("x")
         assert server.take_executes() == [("child", 0)]
-
-    def test_create_of_what_exists_answers_it_as_stored(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("child", target=None)
-        server.settle("child", result=value("result"))
-
-        answer = server.fence("t", 1, promise_create("child"))
-
-        assert answer.data.action.data.promise.value == value("result")
 
     def test_create_past_the_deadline_answers_it_settled(self, server: Driver) -> None:
         server.acquired("t")
@@ -498,14 +344,6 @@ class TestFence:
         assert (promise.state, promise.value) == (PromiseState.REJECTED, value("why"))
         assert server.promise("child") == promise
 
-    def test_settle_wakes_who_waits(self, server: Driver) -> None:
-        server.acquired("t")
-        server.suspended("sleeper", "child")
-
-        server.fence("t", 1, promise_settle("child"))
-
-        assert server.take_executes() == [("sleeper", 1)]
-
     def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
         server.acquired("t")
 
@@ -513,25 +351,6 @@ class TestFence:
 
         assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
         assert (action.head.status, action.head.version) == (200, VERSION)
-
-    def test_settling_an_unknown_promise_is_200_outside_and_404_with_a_string_inside(self, server: Driver) -> None:
-        server.acquired("t")
-
-        answer = server.fence("t", 1, promise_settle("unknown"))
-
-        assert answer.status == 200
-        assert (answer.data.action.kind, answer.data.action.head.status) == ("promise.settle", 404)
-        assert isinstance(answer.data.action.data, str)
-
-    def test_by_a_worker_that_lost_the_task_changes_nothing(self, server: Driver) -> None:
-        server.acquired("t")
-        server.wait(LEASE)
-        server.acquire("t", 1, pid=OTHER_PID)
-        server.forget_messages()
-
-        assert server.fence("t", 1, promise_create("child")).status == 409
-        assert server.get("child").status == 404
-        assert not server.sent
 
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
         server.create("t", branch="t")
@@ -553,14 +372,6 @@ class TestFence:
 
 
 class TestHeartbeat:
-    def test_extends_the_lease_by_the_ttl_of_the_claim(self, server: Driver) -> None:
-        server.acquired("t", ttl=5_000)
-        server.now += 4_000
-
-        server.heartbeat(("t", 1))
-
-        assert server.task("t").timer_at == START + 4_000 + 5_000
-
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
         """Section 7.2, item 7: any mix of trees."""
         server.acquired("tree-a", ttl=5_000)
@@ -588,16 +399,6 @@ class TestHeartbeat:
 
         assert server.heartbeat(("t", 1)).status == 200
         assert server.task("t") == before
-
-    def test_touches_nothing(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t")
-        server.now += 10
-
-        server.heartbeat(("t", 1))
-
-        promise = server.promise("t")
-        assert promise.state is PromiseState.PENDING
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.acquired("t", ttl=MAX_INTEGER)
@@ -637,12 +438,6 @@ class TestHaltAndContinue:
 
         assert server.take_withdrawn() == ["t"]
 
-    def test_a_worker_whose_task_was_halted_gets_409(self, server: Driver) -> None:
-        server.acquired("t")
-        server.halt("t")
-
-        assert server.fulfill("t", 1).status == 409
-
     def test_continue_dispatches_at_the_same_version_and_sets_the_retry_timer(self, server: Driver) -> None:
         server.acquired("t")
         server.halt("t")
@@ -652,29 +447,6 @@ class TestHaltAndContinue:
         task = server.task("t")
         assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 1, START + RETRY)
         assert server.take_executes() == [("t", 1)]
-
-    def test_what_settled_while_halted_was_counted(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.halt("t")
-        server.settle("dep")
-        server.continue_("t")
-
-        assert server.get_task("t").data.task.resumes == 1
-
-    def test_a_halted_task_still_ends_at_its_deadline(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.halt("t")
-
-        server.wait(10)
-
-        assert server.task("t").state is TaskState.FULFILLED
-
-
-def test_a_task_that_never_ran_can_be_reached_up_to_its_deadline(server: Driver) -> None:
-    server.create("t", timeout_at=FAR)
-    server.now = FAR - 1
-
-    assert server.acquire("t", 0).status == 200
 
 
 class TestRepeatedClaim:

@@ -6,7 +6,6 @@ from unit.driver import (
     FAR,
     HOUR,
     LEASE,
-    OTHER_PID,
     PID,
     RETRY,
     SECOND,
@@ -124,26 +123,6 @@ def test_expiry_is_dated_at_the_deadline_however_late_it_is_noticed(server: Driv
     assert (promise.settled_at, promise.value, promise.param) == (START + 10, EMPTY, value("x"))
 
 
-def test_a_sleep_wakes_the_task_that_awaits_it(server: Driver) -> None:
-    server.acquired("t")
-    server.fence("t", 1, promise_create("sleep", target=None, timeout_at=START + 10, timer="true"))
-    server.suspend("t", 1, "sleep")
-    server.forget_messages()
-
-    server.wait(10)
-
-    assert server.take_executes() == [("t", 1)]
-
-
-def test_the_next_deadline_is_known_exactly(server: Driver) -> None:
-    """Section 9, item 2."""
-    server.create("p", target=None, timeout_at=START + 10)
-    server.create("earlier", target=None, timeout_at=START + 5)
-
-    with transaction(server.store):
-        assert server.store.next_due() == START + 5
-
-
 def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
     """Section 9, item 2."""
     server.create("p", timeout_at=START + 10)
@@ -212,6 +191,7 @@ def test_a_lease_that_ends_puts_the_task_back(server: Driver) -> None:
     assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
     assert task.timer_at == server.now + RETRY
     assert server.take_executes() == [("t", 1)]
+    assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
 
 
 def test_a_lease_does_not_end_early(server: Driver) -> None:
@@ -220,33 +200,6 @@ def test_a_lease_does_not_end_early(server: Driver) -> None:
     server.wait(LEASE - 1)
 
     assert server.task("t").state is TaskState.ACQUIRED
-
-
-def test_the_end_of_a_lease_is_reported(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE)
-
-    assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-
-def test_a_beating_worker_keeps_its_task(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    for _ in range(10):
-        server.wait(LEASE - 1)
-        server.heartbeat(("t", 1))
-
-    assert server.task("t").state is TaskState.ACQUIRED
-
-
-def test_after_its_lease_ended_a_worker_is_refused_until_somebody_claims(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-    server.wait(LEASE)
-
-    assert server.fulfill("t", 1).status == 409
-    assert server.heartbeat(("t", 1)).status == 200
-    assert server.task("t").state is TaskState.PENDING
 
 
 def test_a_lease_that_ends_keeps_resumes(server: Driver) -> None:
@@ -302,10 +255,8 @@ class TestDelay:
     def test_before_the_instant_there_is_no_execute(self, delayed: Driver) -> None:
         delayed.wait(5 * SECOND - 1)
 
-        assert delayed.take_executes() == []
-
-    def test_the_timer_is_set_to_the_instant(self, delayed: Driver) -> None:
         assert delayed.task("t").timer_at == self.AT
+        assert delayed.take_executes() == []
 
     def test_at_the_instant_it_is_sent_and_then_at_each_retry(self, delayed: Driver) -> None:
         delayed.wait(5 * SECOND)
@@ -322,13 +273,9 @@ class TestDelay:
     def test_acquire_before_the_instant_is_not_refused(self, delayed: Driver) -> None:
         assert delayed.acquire("t", 0).status == 200
 
-    def test_an_instant_in_the_past_dispatches_at_once(self, server: Driver) -> None:
-        server.create("t", delay=str(START - 1))
-
-        assert server.take_executes() == [("t", 0)]
-
-    def test_this_very_instant_dispatches_at_once(self, server: Driver) -> None:
-        server.create("t", delay=str(START))
+    @pytest.mark.parametrize("instant", [START - 1, START])
+    def test_an_instant_that_has_come_dispatches_at_once(self, server: Driver, instant: int) -> None:
+        server.create("t", delay=str(instant))
 
         assert server.take_executes() == [("t", 0)]
 
@@ -596,20 +543,13 @@ class TestTimerTasks:
         server.create("sleep", timeout_at=START + HOUR, timer="true")
         return server
 
-    def test_creating_one_sends_nothing(self, sleeping: Driver) -> None:
-        assert not sleeping.sent
-
-    def test_no_retry_is_sent(self, sleeping: Driver) -> None:
+    def test_it_is_pending_and_nobody_is_told_of_it(self, sleeping: Driver) -> None:
         sleeping.wait(10 * RETRY)
 
         assert not sleeping.sent
-
-    def test_no_worker_that_connects_is_given_one(self, sleeping: Driver) -> None:
+        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
         with transaction(sleeping.store):
             assert sleeping.store.queued_tasks("workers", 10) == []
-
-    def test_the_task_exists_and_is_pending(self, sleeping: Driver) -> None:
-        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
 
     def test_a_claim_is_not_refused_and_lapses_in_silence(self, sleeping: Driver) -> None:
         assert sleeping.acquire("sleep", 0).status == 200
@@ -626,10 +566,6 @@ class TestTimerTasks:
         assert sleeping.get("sleep").data.promise.state is PromiseState.RESOLVED
         assert sleeping.task("sleep").state is TaskState.FULFILLED
 
-    def test_timer_and_target_together_are_accepted(self, server: Driver) -> None:
-        """Section 7.2, item 4."""
-        assert server.create("sleep", timer="true").status == 200
-
 
 class TestHolderGone:
     """Section 9, item 4: the leases of a process that is known to be gone end early."""
@@ -644,29 +580,6 @@ class TestHolderGone:
         assert task.timer_at == START + RETRY
         assert server.take_executes() == [("t", 1)]
         assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-    def test_nothing_of_another_process_is_touched(self, server: Driver) -> None:
-        server.acquired("t", pid=OTHER_PID)
-        before = server.task("t")
-
-        server.release_leases(PID)
-
-        assert server.task("t") == before
-
-    def test_a_suspended_task_stays(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-
-        server.release_leases(PID)
-
-        assert server.task("t").state is TaskState.SUSPENDED
-        assert not server.sent
-
-    def test_if_it_lives_after_all_it_is_refused(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.release_leases(PID)
-
-        assert server.fulfill("t", 1).status == 409
 
     def test_past_its_deadline_a_task_ends_instead(self, server: Driver) -> None:
         server.create("t", timeout_at=START + 10)

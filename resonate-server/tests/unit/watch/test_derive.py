@@ -51,11 +51,6 @@ class TestPromises:
 
         assert only(driver, "promise.created")["func"] == "charge"
 
-    def test_a_root_has_no_parent_even_if_it_names_itself(self, driver: Driver) -> None:
-        driver.create("foo", parent="foo", origin="foo")
-
-        assert only(driver, "promise.created")["parent"] is None
-
     def test_a_promise_without_an_origin_is_a_chain_of_its_own(self, driver: Driver) -> None:
         driver.create("alone")
 
@@ -279,12 +274,6 @@ class TestAttempts:
 
         assert (refused["kind"], refused["id"], refused["version"]) == ("task.refused", "t", 1)
         assert refused["request"] == "task.fulfill"
-
-    def test_a_claim_that_comes_too_late_is_nothing_special(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.acquire("t", 0, pid=OTHER_PID)
-
-        assert told(driver) == []
 
 
 @pytest.mark.parametrize(
