@@ -1,11 +1,13 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
 import asyncio
+import re
 import time
 
 import pytest
 from unit.hubs import PORTION, Clock, Scene, execute, received, unblock
 
+from resonate_server.delivery import WorkerStream
 from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SLICE_S
 from resonate_server.delivery.presence import SILENT_MS
 from resonate_server.delivery.worker_stream import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
@@ -14,6 +16,74 @@ from resonate_server.protocol.messages import Execute
 
 def many(count: int, target: str = "poll://any@workers", prefix: str = "t") -> list[Execute]:
     return [execute(f"{prefix}-{number}", target) for number in range(count)]
+
+
+STORIES = {
+    "without a worker nothing is kept: the store keeps it": "a +w1 | w1=",
+    # Nobody is told of what is claimed, settled or halted: section 9, item 8.
+    "an unsent message is taken back": "+w1 a -a | w1=",
+    "so is one that waits": "+w1 a>uni/w2 -a +w2 | w2=",
+    "twice is once, and of what is unknown is nothing": "+w1 a b -a -a -unknown | w1=b",
+    "a task may come again later": "+w1 a -a a | w1=a",
+    # Of a worker that is lost.
+    "what it had not claimed goes to another": "+w1 +w2 a>any/w1 w1? w1! | w2=a",
+    "so does what was not even written": "+w1 a +w2 w1! | w2=a",
+    "what it had claimed does not": "+w1 +w2 a>any/w1 -a w1! | w2=",
+    "what its older stream had not claimed is sent again": "+w1 a +w1 | w1=a",
+    "what comes while the only one is closed waits for the next": "+w1 w1:closed a +w2 | w1= w2=a",
+    # Whom an address means: sections 2.4 and 5.3.
+    "uni is that worker and nobody else": "+w1 +w2 a>uni/w2 b>uni/w2 c>uni/w2 | w1= w2=a,b,c",
+    "uni without an id is nobody": "+w1 a>uni | w1=",
+    "uni does not fall back when that worker is gone": "+w1 +w2 a>uni/w2 w2! | w1=",
+    "ids are case-sensitive": "+W1 a>uni/w1 | W1=",
+    "any with an id prefers it (section 7.2, item 8)": "+w1 +w2 a>any/w2 b>any/w2 c>any/w2 | w1= w2=a,b,c",
+    "any with an absent id is anybody": "+w1 a>any/w2 | w1=a",
+    # The retry of a task that a worker was told of and did not claim.
+    "another worker is tried": "+w1 a w1? +w2 a | w1= w2=a",
+    "even if the first is the named one": "+w1 a>any/w1 w1? +w2 a>any/w1 | w1= w2=a",
+    "if there is no other, the same is told again": "+w1 a w1? a | w1=a",
+    "uni is told again": "+w1 +w2 a>uni/w1 w1? a>uni/w1 | w1=a w2=",
+    # One that let a lease lapse though its stream is open may be frozen.
+    "it is passed over though it was its turn": "+w1 +w2 w1:silent a | w1= w2=a",
+    "also if it is preferred": "+w1 +w2 w1:silent a>any/w1 | w1= w2=a",
+    "what it was sent and did not claim goes to another": "+w1 a w1? +w2 w1:silent | w1= w2=a",
+    "if there is no other, it is told once": "+w1 early w1? w1:silent late | w1=late",
+    "a uni address still means it": "+w1 +w2 w1:silent a>uni/w1 | w1=a w2=",
+    "once it is heard of, it takes its turn": "+w1 +w2 w1:silent w1:heard a | w1=a w2=",
+    "a new stream is a sign of life": "+w1 +w2 w1:silent +w1 a b | w1=b w2=a",
+    "it is not passed over for ever": "+w1 +w2 w1:silent later a | w1=a w2=",
+}
+"""``+w1`` connects a worker, ``w1!`` loses it, ``w1?`` reads what there is for it; ``a`` is a task for any worker,
+``a>uni/w2`` one for that address, ``-a`` its claim. Behind the bar: what each finds to read in the end."""
+
+
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+async def test_story(scene: Scene, story: str) -> None:
+    workers: dict[str, WorkerStream] = {}
+    steps, _, end = story.partition(" | ")
+    for step in steps.split():
+        match re.split("([!?:>])", step.lstrip("+-"))[:3]:
+            case ["later"]:
+                scene.now += SILENT_MS
+            case [name] if step.startswith("+"):
+                workers[name] = scene.worker(name)
+            case [name] if step.startswith("-"):
+                scene.claim(name)
+            case [name]:
+                scene.send(execute(name))
+            case [name, ">", address]:
+                kind, slash, id = address.partition("/")
+                scene.send(execute(name, f"poll://{kind}@workers{slash}{id}"))
+            case [name, "!", _]:
+                scene.hub.disconnect(workers[name], planned=False)
+            case [name, "?", _]:
+                await received(workers[name])
+            case [name, ":", "closed"]:
+                workers[name].close()
+            case [name, ":", what]:
+                {"silent": scene.hub.fell_silent, "heard": scene.hub.heard_from}[what](name)
+    expected = {name: ids.split(",") if ids else [] for name, _, ids in (each.partition("=") for each in end.split())}
+    assert {name: await received(workers[name]) for name in expected} == expected
 
 
 class TestGroups:
@@ -38,11 +108,6 @@ class TestGroups:
         scene.send(execute("t", "poll://uni@a%20b/w%2F1"))
 
         assert await received(worker) == ["t"]
-
-    async def test_without_a_worker_nothing_is_kept_as_the_store_keeps_it(self, scene: Scene) -> None:
-        scene.send(execute("t"))
-
-        assert await received(scene.worker()) == []
 
     async def test_a_push_address_is_not_the_hub_s(self, scene: Scene) -> None:
         scene.send(execute("t", "https://example.org/hook"))
@@ -123,43 +188,6 @@ class TestRefill:
         assert await received(again) == ["t-0"]
 
 
-class TestWithdraw:
-    """Section 9, item 8: nobody is told of what is claimed, settled or halted."""
-
-    async def test_an_unsent_message_is_taken_back(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t"))
-
-        scene.hub.withdraw("t")
-
-        assert await received(worker) == []
-
-    async def test_one_that_waits_is_taken_back(self, scene: Scene) -> None:
-        scene.worker("w1")
-        scene.send(execute("t", "poll://uni@workers/w2"))
-
-        scene.hub.withdraw("t")
-
-        assert await received(scene.worker("w2")) == []
-
-    async def test_twice_is_once(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t"), execute("u"))
-
-        scene.claim("t", "t")
-
-        assert await received(worker) == ["u"]
-
-    async def test_a_task_may_come_again_later(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t"))
-        scene.hub.withdraw("t")
-
-        scene.send(execute("t", version=1))
-
-        assert await worker.wait(0) == [execute("t", version=1)]
-
-
 class TestWindow:
     async def test_a_worker_is_told_of_so_many_tasks_that_it_has_not_claimed(self, scene: Scene) -> None:
         worker = scene.worker()
@@ -205,25 +233,6 @@ class TestWindow:
 
 
 class TestDeadWorker:
-    async def test_what_it_had_not_claimed_goes_to_another(self, scene: Scene) -> None:
-        dead, alive = scene.worker("w1"), scene.worker("w2")
-        scene.send(*many(4))
-        await received(alive)
-        mine = await received(dead)
-
-        scene.hub.disconnect(dead, planned=False)
-
-        assert await received(alive) == mine
-
-    async def test_what_was_not_even_written_too(self, scene: Scene) -> None:
-        dead = scene.worker("w1")
-        scene.send(execute("t"))
-        alive = scene.worker("w2")
-
-        scene.hub.disconnect(dead, planned=False)
-
-        assert await received(alive) == ["t"]
-
     async def test_if_it_was_the_last_the_store_is_asked_when_one_comes(self, scene: Scene) -> None:
         dead = scene.worker("w1")
         scene.send(execute("t"))
@@ -265,12 +274,6 @@ class TestNewestWins:
 
         assert await received(newer) == ["t"]
 
-    async def test_what_the_older_had_not_claimed_is_sent_again(self, scene: Scene) -> None:
-        scene.worker("w1")
-        scene.send(execute("t"))
-
-        assert await received(scene.worker("w1")) == ["t"]
-
     async def test_the_end_of_the_older_changes_nothing(self, scene: Scene) -> None:
         older = scene.worker("w1")
         newer = scene.worker("w1")
@@ -298,14 +301,6 @@ class TestNewestWins:
 class TestChoice:
     """Section 2.4 and 5.3."""
 
-    async def test_uni_is_that_worker(self, scene: Scene) -> None:
-        scene.worker("w1")
-        named = scene.worker("w2")
-
-        scene.send(*many(5, "poll://uni@workers/w2"))
-
-        assert len(await received(named)) == 5
-
     async def test_uni_for_an_absent_worker_is_left_to_the_store_until_that_connects(self, scene: Scene) -> None:
         other = scene.worker("w1")
         scene.send(execute("t", "poll://uni@workers/w2"))
@@ -316,37 +311,6 @@ class TestChoice:
 
         assert (await received(named), await received(other)) == (["t"], [])
 
-    async def test_uni_without_an_id_is_nobody(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-
-        scene.send(execute("t", "poll://uni@workers"))
-
-        assert await received(worker) == []
-
-    async def test_uni_does_not_fall_back_when_that_worker_is_gone(self, scene: Scene) -> None:
-        other, named = scene.worker("w1"), scene.worker("w2")
-        scene.send(execute("t", "poll://uni@workers/w2"))
-
-        scene.hub.disconnect(named, planned=False)
-
-        assert await received(other) == []
-
-    async def test_any_with_an_id_prefers_it(self, scene: Scene) -> None:
-        """Section 7.2, item 8."""
-        scene.worker("w1")
-        named = scene.worker("w2")
-
-        scene.send(*many(5, "poll://any@workers/w2"))
-
-        assert len(await received(named)) == 5
-
-    async def test_any_with_an_absent_id_is_anybody(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-
-        scene.send(execute("t", "poll://any@workers/w2"))
-
-        assert await received(worker) == ["t"]
-
     async def test_any_with_an_id_that_has_no_room_is_anybody(self, scene: Scene) -> None:
         other = scene.worker("w1")
         scene.worker("w2")
@@ -355,13 +319,6 @@ class TestChoice:
         scene.send(execute("t", "poll://any@workers/w2"))
 
         assert await received(other) == ["t"]
-
-    async def test_ids_are_case_sensitive(self, scene: Scene) -> None:
-        worker = scene.worker("W1")
-
-        scene.send(execute("t", "poll://uni@workers/w1"))
-
-        assert await received(worker) == []
 
     async def test_any_takes_turns_also_among_the_idle(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(3)]
@@ -387,45 +344,6 @@ class TestChoice:
 class TestSentAgain:
     """The retry of a task that a worker was told of and did not claim."""
 
-    async def test_another_worker_is_tried(self, scene: Scene) -> None:
-        first = scene.worker("w1")
-        scene.send(execute("t"))
-        await received(first)
-        second = scene.worker("w2")
-
-        scene.send(execute("t"))
-
-        assert (await received(first), await received(second)) == ([], ["t"])
-
-    async def test_even_if_the_first_is_the_named_one(self, scene: Scene) -> None:
-        first = scene.worker("w1")
-        scene.send(execute("t", "poll://any@workers/w1"))
-        await received(first)
-        second = scene.worker("w2")
-
-        scene.send(execute("t", "poll://any@workers/w1"))
-
-        assert await received(second) == ["t"]
-
-    async def test_if_there_is_no_other_the_same_is_told_again(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t"))
-        await received(worker)
-
-        scene.send(execute("t"))
-
-        assert await received(worker) == ["t"]
-
-    async def test_uni_is_told_again(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-        scene.worker("w2")
-        scene.send(execute("t", "poll://uni@workers/w1"))
-        await received(worker)
-
-        scene.send(execute("t", "poll://uni@workers/w1"))
-
-        assert await received(worker) == ["t"]
-
     async def test_there_is_one_message_per_task_and_the_newest_counts(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(execute("t", version=0))
@@ -442,74 +360,6 @@ class TestSentAgain:
         scene.send(execute("u"))
 
         assert "u" in await received(worker)
-
-
-class TestSilentWorker:
-    """One that let a lease lapse though its stream is open: it may be frozen."""
-
-    @pytest.mark.parametrize("target", ["poll://any@workers", "poll://any@workers/w1"])
-    async def test_it_is_passed_over_though_it_was_its_turn(self, scene: Scene, target: str) -> None:
-        silent, other = scene.worker("w1"), scene.worker("w2")
-        scene.hub.fell_silent("w1")
-
-        scene.send(execute("t", target))
-
-        assert (await received(silent), await received(other)) == ([], ["t"])
-
-    async def test_what_it_was_sent_and_did_not_claim_goes_to_another(self, scene: Scene) -> None:
-        silent = scene.worker("w1")
-        scene.send(execute("t"))
-        await received(silent)
-        other = scene.worker("w2")
-
-        scene.hub.fell_silent("w1")
-
-        assert (await received(silent), await received(other)) == ([], ["t"])
-
-    async def test_if_there_is_no_other_it_is_told_once(self, scene: Scene) -> None:
-        silent = scene.worker("w1")
-        scene.send(execute("early"))
-        await received(silent)
-        scene.hub.fell_silent("w1")
-
-        scene.send(execute("late"))
-
-        assert await received(silent) == ["late"]
-
-    async def test_a_uni_address_still_means_it(self, scene: Scene) -> None:
-        silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.fell_silent("w1")
-
-        scene.send(execute("t", "poll://uni@workers/w1"))
-
-        assert await received(silent) == ["t"]
-
-    async def test_once_it_is_heard_of_it_takes_its_turn(self, scene: Scene) -> None:
-        once_silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.fell_silent("w1")
-        scene.hub.heard_from("w1")
-
-        scene.send(execute("t"))
-
-        assert await received(once_silent) == ["t"]
-
-    async def test_a_new_stream_is_a_sign_of_life(self, scene: Scene) -> None:
-        scene.worker("w1"), scene.worker("w2")
-        scene.hub.fell_silent("w1")
-        back = scene.worker("w1")
-
-        scene.send(*many(2))
-
-        assert len(await received(back)) == 1
-
-    async def test_it_is_not_passed_over_for_ever(self, scene: Scene) -> None:
-        silent, _ = scene.worker("w1"), scene.worker("w2")
-        scene.hub.fell_silent("w1")
-        scene.now += SILENT_MS
-
-        scene.send(execute("t"))
-
-        assert await received(silent) == ["t"]
 
 
 class TestUnclaimed:
@@ -812,9 +662,3 @@ class TestClosing:
         scene.hub.close_all()
 
         assert all(worker.closed for worker in workers)
-
-    async def test_what_comes_while_the_only_worker_is_closed_waits_for_the_next(self, scene: Scene) -> None:
-        scene.worker("w1").close()
-        scene.send(execute("t"))
-
-        assert await received(scene.worker("w2")) == ["t"]
