@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from msgspec import UNSET
-from unit.driver import FAR, LEASE, START, TARGET, Driver, settled_at, value
+from unit.driver import FAR, START, TARGET, Driver, value
 
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate
@@ -179,16 +179,6 @@ class TestRegisterCallback:
         assert server.callbacks("awaited") == set()
         assert not server.sent
 
-    def test_touches_both(self, server: Driver) -> None:
-        server.create("awaited", target=None, timeout_at=START + 10)
-        server.create("awaiter", timeout_at=START + 10)
-        server.now += 10
-
-        answer = server.register_callback("awaited", "awaiter")
-
-        assert answer.data.promise.state is PromiseState.TIMEDOUT
-        assert settled_at(server.promise("awaiter")) == START + 10
-
 
 class TestRegisterListener:
     def test_on_a_pending_promise_is_stored_and_answers_it(self, server: Driver) -> None:
@@ -223,20 +213,3 @@ class TestRegisterListener:
         server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{name}": tag for name, tag in tags.items()}))
 
         assert server.register_listener("p", ADDRESS).status == 200
-
-    def test_on_a_promise_past_its_deadline_answers_it_settled(self, server: Driver) -> None:
-        server.create("p", target=None, timeout_at=START + 10)
-        server.now += 10
-
-        assert server.register_listener("p", ADDRESS).data.promise.state is PromiseState.TIMEDOUT
-        assert server.listeners("p") == []
-
-
-def test_a_refused_request_keeps_the_deadlines_that_it_ran_into(server: Driver) -> None:
-    """Section 3: touching is part of the request, also of one that is refused."""
-    server.create("p", timeout_at=START + 10)
-    server.acquire("p", ttl=LEASE)
-    server.now += 10
-
-    assert server.fulfill("p", 1).status == 409
-    assert settled_at(server.promise("p")) == START + 10

@@ -10,7 +10,6 @@ from unit.driver import (
     LEASE,
     OTHER_PID,
     PID,
-    RETRY,
     START,
     Driver,
     promise_create,
@@ -84,12 +83,6 @@ class TestGet:
         released = server.get_task("t").data.task
         assert (released.ttl, released.pid) == (UNSET, UNSET)
 
-    def test_touches_the_promise(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.now += 10
-
-        assert server.get_task("t").data.task.state is TaskState.FULFILLED
-
 
 class TestCreate:
     def test_a_new_task_is_born_acquired_at_version_1_under_a_lease(self, server: Driver) -> None:
@@ -146,30 +139,6 @@ class TestAcquire:
         assert answer.data.promise.param == value("x")
         assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
-    def test_clears_resumes(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.settle("dep")
-
-        assert server.get_task("t").data.task.resumes == 1
-        assert server.acquire("t", 1).data.task.resumes == 0
-
-    def test_resumes_count_anew_after_a_claim(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-
-        server.settle("b")
-
-        assert server.get_task("t").data.task.resumes == 1
-
-    def test_withdraws_the_execute_that_others_may_still_hold(self, server: Driver) -> None:
-        """Section 9, item 8."""
-        server.create("t")
-
-        server.acquire("t", 0)
-
-        assert server.take_withdrawn() == ["t"]
-
     @pytest.mark.parametrize(
         ("version", "lost_at", "expected"),
         [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
@@ -196,30 +165,6 @@ class TestAcquire:
         assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
 
 
-class TestRelease:
-    def test_puts_the_task_back_at_its_version_with_an_execute(self, server: Driver) -> None:
-        server.acquired("t")
-
-        answer = server.release("t", 1)
-
-        task = server.task("t")
-        assert answer.status == 200
-        assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-        assert task.timer_at == START + RETRY
-        assert server.take_executes() == [("t", 1)]
-
-    def test_keeps_resumes(self, server: Driver) -> None:
-        """Only a claim or a suspension clears them."""
-        server.acquired("t")
-        server.create("dep", target=None)
-        server.register_callback("dep", "t")
-        server.settle("dep")
-
-        server.release("t", 1)
-
-        assert server.get_task("t").data.task.resumes == 1
-
-
 class TestFulfill:
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
     def test_settles_the_own_promise_now(self, server: Driver, state: PromiseState) -> None:
@@ -229,92 +174,6 @@ class TestFulfill:
         promise = server.fulfill("t", 1, state, value("result")).data.promise
 
         assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
-
-    def test_after_the_deadline_is_409_and_the_promise_is_timed_out(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t")
-        server.now += 10
-
-        assert server.fulfill("t", 1, result=value("late")).status == 409
-        promise = server.get("t").data.promise
-        assert (promise.state, promise.value) == (PromiseState.TIMEDOUT, EMPTY)
-
-
-class TestSuspend:
-    def test_on_pending_promises_parks_the_task(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-
-        answer = server.suspend("t", 1, "a", "b")
-
-        task = server.task("t")
-        assert answer.status == 200
-        assert (task.state, task.version, task.resumes) == (TaskState.SUSPENDED, 1, 0)
-        assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
-        assert server.callbacks("a") == server.callbacks("b") == {"t"}
-
-    def test_on_any_settled_promise_says_300_and_stores_no_callback(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-        server.settle("b")
-
-        answer = server.suspend("t", 1, "a", "b")
-
-        assert answer.status == 300
-        assert server.callbacks("a") == set()
-        assert server.task("t").state is TaskState.ACQUIRED
-
-    def test_300_clears_resumes(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("dep", target=None)
-        server.register_callback("dep", "t")
-        server.settle("dep")
-
-        assert server.suspend("t", 1, "dep").status == 300
-        assert server.get_task("t").data.task.resumes == 0
-
-    def test_200_clears_resumes(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-        server.register_callback("a", "t")
-        server.settle("a")
-
-        server.suspend("t", 1, "b")
-
-        assert server.get_task("t").data.task.resumes == 0
-
-    def test_on_a_promise_past_its_deadline_says_300(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None, timeout_at=START + 10)
-        server.now += 10
-
-        assert server.suspend("t", 1, "a").status == 300
-
-    def test_callbacks_of_an_earlier_suspension_may_wake_the_task_again(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-        server.create("c", target=None)
-        server.suspend("t", 2, "c")
-        server.forget_messages()
-
-        server.settle("b")
-
-        assert server.take_executes() == [("t", 2)]
-
-    def test_again_on_the_same_promise_wakes_once_it_settles(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-
-        assert server.suspend("t", 2, "b").status == 200
-        server.forget_messages()
-        server.settle("b")
-
-        assert server.take_executes() == [("t", 2)]
 
 
 class TestFence:
@@ -387,66 +246,10 @@ class TestHeartbeat:
         assert server.task("tree-b").timer_at == START + 1 + 7_000
         assert server.task("foreign").timer_at == START + LEASE
 
-    def test_of_nothing_is_200(self, server: Driver) -> None:
-        assert server.heartbeat().status == 200
-
-    def test_past_the_task_s_own_deadline_is_ignored(self, server: Driver) -> None:
-        """Section 9, item 13."""
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t", ttl=LEASE)
-        before = server.task("t")
-        server.now += 10
-
-        assert server.heartbeat(("t", 1)).status == 200
-        assert server.task("t") == before
-
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.acquired("t", ttl=MAX_INTEGER)
 
         assert server.heartbeat(("t", 1)).status == 200
-
-
-class TestHaltAndContinue:
-    @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED])
-    def test_halt_removes_timer_lease_and_pid(self, server: Driver, state: TaskState) -> None:
-        {
-            TaskState.PENDING: lambda: server.pending("t"),
-            TaskState.ACQUIRED: lambda: server.acquired("t"),
-            TaskState.SUSPENDED: lambda: server.suspended("t", "dep"),
-        }[state]()
-
-        server.halt("t")
-
-        task = server.task("t")
-        assert task.state is TaskState.HALTED
-        assert (task.timer_at, task.ttl, task.pid) == (None, None, None)
-
-    def test_nothing_is_dispatched_while_halted(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.halt("t")
-
-        server.settle("dep")
-        server.wait(10 * RETRY)
-
-        assert server.take_executes() == []
-
-    def test_halt_withdraws_the_execute(self, server: Driver) -> None:
-        """Section 9, item 8."""
-        server.create("t")
-
-        server.halt("t")
-
-        assert server.take_withdrawn() == ["t"]
-
-    def test_continue_dispatches_at_the_same_version_and_sets_the_retry_timer(self, server: Driver) -> None:
-        server.acquired("t")
-        server.halt("t")
-
-        assert server.continue_("t").status == 200
-
-        task = server.task("t")
-        assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 1, START + RETRY)
-        assert server.take_executes() == [("t", 1)]
 
 
 class TestRepeatedClaim:

@@ -8,7 +8,6 @@ from unit.driver import (
     LEASE,
     PID,
     RETRY,
-    SECOND,
     START,
     TARGET,
     Driver,
@@ -18,7 +17,7 @@ from unit.driver import (
 )
 from unit.rows import transaction
 
-from resonate_server.kernel.model import Due, LeaseLost, Rules
+from resonate_server.kernel.model import Due, Rules
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
 
@@ -100,17 +99,6 @@ def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
     assert server.fence("t", 1, action).data.action.data.promise.state is PromiseState.TIMEDOUT
 
 
-def test_expired_means_now_or_later_than_the_deadline(server: Driver) -> None:
-    server.create("p", target=None, timeout_at=START + 10)
-
-    server.wait(9)
-    pending = server.promise("p")
-    server.wait(1)
-    expired = server.promise("p")
-
-    assert (pending.state, expired.state) == (PromiseState.PENDING, PromiseState.TIMEDOUT)
-
-
 @pytest.mark.parametrize("by_sweep", [True, False])
 def test_expiry_is_dated_at_the_deadline_however_late_it_is_noticed(server: Driver, by_sweep: bool) -> None:
     server.create("p", target=None, timeout_at=START + 10, param=value("x"))
@@ -135,93 +123,7 @@ def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
     assert not server.sent
 
 
-def test_a_settled_promise_does_not_expire(server: Driver) -> None:
-    server.create("p", target=None, timeout_at=START + 10)
-    settled = server.settle("p").data.promise
-
-    server.wait(20)
-
-    assert server.promise("p") == settled
-
-
 # --- 4.2 task timers ------------------------------------------------------------------------------------------------
-
-
-def test_a_pending_task_is_sent_again_each_retry_timeout_without_end_or_backoff(server: Driver) -> None:
-    server.pending("t")
-
-    for _ in range(20):
-        server.wait(RETRY)
-
-    assert server.take_executes() == [("t", 0)] * 20
-
-
-def test_a_retry_is_not_sent_early(server: Driver) -> None:
-    server.pending("t")
-
-    server.wait(RETRY - 1)
-
-    assert server.take_executes() == []
-
-
-def test_a_retry_names_the_current_version(server: Driver) -> None:
-    server.acquired("t")
-    server.release("t", 1)
-    server.forget_messages()
-
-    server.wait(RETRY)
-
-    assert server.take_executes() == [("t", 1)]
-
-
-def test_the_retry_timer_is_armed_again_from_now(server: Driver) -> None:
-    server.pending("t")
-
-    server.wait(RETRY + 500)
-
-    assert server.task("t").timer_at == server.now + RETRY
-
-
-def test_a_lease_that_ends_puts_the_task_back(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE)
-
-    task = server.task("t")
-    assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-    assert task.timer_at == server.now + RETRY
-    assert server.take_executes() == [("t", 1)]
-    assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-
-def test_a_lease_does_not_end_early(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE - 1)
-
-    assert server.task("t").state is TaskState.ACQUIRED
-
-
-def test_a_lease_that_ends_keeps_resumes(server: Driver) -> None:
-    server.acquired("t")
-    server.create("dep", target=None)
-    server.register_callback("dep", "t")
-    server.settle("dep")
-
-    server.wait(LEASE)
-
-    assert server.task("t").resumes == 1
-
-
-@pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.HALTED, TaskState.FULFILLED])
-def test_other_states_have_no_timer(server: Driver, state: TaskState) -> None:
-    {
-        TaskState.SUSPENDED: lambda: server.suspended("t", "dep"),
-        TaskState.HALTED: lambda: server.halted("t"),
-        TaskState.FULFILLED: lambda: server.fulfilled("t"),
-    }[state]()
-
-    assert server.task("t").timer_at is None
 
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
@@ -240,62 +142,6 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
 
 
 # --- 4.3 delay ------------------------------------------------------------------------------------------------------
-
-
-class TestDelay:
-    """``resonate:delay`` is obeyed: 4.3 [SHOULD], section 9, item 14."""
-
-    AT = START + 5 * SECOND
-
-    @pytest.fixture
-    def delayed(self, server: Driver) -> Driver:
-        server.create("t", delay=str(self.AT))
-        return server
-
-    def test_before_the_instant_there_is_no_execute(self, delayed: Driver) -> None:
-        delayed.wait(5 * SECOND - 1)
-
-        assert delayed.task("t").timer_at == self.AT
-        assert delayed.take_executes() == []
-
-    def test_at_the_instant_it_is_sent_and_then_at_each_retry(self, delayed: Driver) -> None:
-        delayed.wait(5 * SECOND)
-        assert delayed.take_executes() == [("t", 0)]
-        assert delayed.task("t").timer_at == self.AT + RETRY
-
-        delayed.wait(RETRY)
-        assert delayed.take_executes() == [("t", 0)]
-
-    def test_it_is_not_handed_over_early_to_a_worker_that_connects(self, delayed: Driver) -> None:
-        with transaction(delayed.store):
-            assert delayed.store.queued_tasks("workers", 10) == []
-
-    def test_acquire_before_the_instant_is_not_refused(self, delayed: Driver) -> None:
-        assert delayed.acquire("t", 0).status == 200
-
-    @pytest.mark.parametrize("instant", [START - 1, START])
-    def test_an_instant_that_has_come_dispatches_at_once(self, server: Driver, instant: int) -> None:
-        server.create("t", delay=str(instant))
-
-        assert server.take_executes() == [("t", 0)]
-
-    def test_task_create_claims_at_once_what_is_delayed(self, delayed: Driver) -> None:
-        assert delayed.create_task(promise_create("t")).data.task.state is TaskState.ACQUIRED
-
-    def test_a_fenced_create_obeys_it_too(self, server: Driver) -> None:
-        server.acquired("caller")
-
-        server.fence("caller", 1, promise_create("t", delay=str(self.AT)))
-
-        assert server.take_executes() == []
-
-    def test_halted_and_continued_before_the_instant_it_still_waits(self, delayed: Driver) -> None:
-        delayed.halt("t")
-        delayed.continue_("t")
-
-        assert delayed.take_executes() == []
-        delayed.wait(5 * SECOND)
-        assert delayed.take_executes() == [("t", 0)]
 
 
 # --- section 9 ------------------------------------------------------------------------------------------------------
@@ -344,13 +190,6 @@ class TestPauseWhenNobodyClaims:
         assert (answer.data.task.unclaimed, server.get_task("t").data.task.unclaimed) == (UNSET, UNSET)
         assert self.pauses(server, 1) == [5_000]
 
-    def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
-        """The worker may have been full, and has the message still."""
-        server.create("t")
-        server.set_aside("t", 0)
-
-        assert server.acquire("t").status == 200
-
     def test_a_worker_that_connects_ends_the_pause_but_not_the_count(self, server: Driver) -> None:
         server.create("t")
         server.set_aside("t", 0)
@@ -386,14 +225,6 @@ class TestPauseWhenNobodyClaims:
         server.set_aside("unknown", 0)
 
         assert server.task("t") == before
-
-    def test_past_its_deadline_it_is_over(self, server: Driver) -> None:
-        server.create("t", timeout_at=server.now + 10)
-        server.now += 10
-
-        server.set_aside("t", 0)
-
-        assert server.task("t").state is TaskState.FULFILLED
 
 
 class TestPauseAfterRelease:
@@ -434,21 +265,6 @@ class TestPauseAfterRelease:
         server.create("t")
 
         assert self.pauses(server, 100)[-1] == 30_000
-
-    def test_in_the_pause_no_worker_that_connects_is_given_the_task(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-
-        with transaction(server.store):
-            assert server.store.queued_tasks("workers", 10) == []
-
-    def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-
-        assert server.acquire("t", 2).status == 200
 
     def test_how_often_it_was_given_back_is_told_to_those_who_ask(self, server: Driver) -> None:
         server.create("t")
@@ -511,86 +327,9 @@ class TestPauseAfterRelease:
 
         assert self.pauses(server, 2) == [0, 1_000]
 
-    def test_a_resume_during_no_pause_is_sent_at_once(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        server.create("dep", target=None)
-        server.acquire("t", 1)
-        server.suspend("t", 2, "dep")
-        server.forget_messages()
-
-        server.settle("dep")
-
-        assert server.take_executes() == [("t", 2)]
-
-    def test_an_operator_s_continue_does_not_wait(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-        server.halt("t")
-        server.forget_messages()
-
-        server.continue_("t")
-
-        assert server.take_executes() == [("t", 2)]
-
-
-class TestTimerTasks:
-    """Section 9, item 7: tasks of timers are never dispatched; what is awaited is the promise."""
-
-    @pytest.fixture
-    def sleeping(self, server: Driver) -> Driver:
-        server.create("sleep", timeout_at=START + HOUR, timer="true")
-        return server
-
-    def test_it_is_pending_and_nobody_is_told_of_it(self, sleeping: Driver) -> None:
-        sleeping.wait(10 * RETRY)
-
-        assert not sleeping.sent
-        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
-        with transaction(sleeping.store):
-            assert sleeping.store.queued_tasks("workers", 10) == []
-
-    def test_a_claim_is_not_refused_and_lapses_in_silence(self, sleeping: Driver) -> None:
-        assert sleeping.acquire("sleep", 0).status == 200
-        sleeping.forget_messages()
-
-        sleeping.wait(LEASE)
-
-        assert sleeping.take_executes() == []
-        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
-
-    def test_at_the_deadline_promise_and_task_end(self, sleeping: Driver) -> None:
-        sleeping.wait(HOUR)
-
-        assert sleeping.get("sleep").data.promise.state is PromiseState.RESOLVED
-        assert sleeping.task("sleep").state is TaskState.FULFILLED
-
 
 class TestHolderGone:
     """Section 9, item 4: the leases of a process that is known to be gone end early."""
-
-    def test_its_task_is_pending_again_at_the_same_version_and_sent(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.release_leases(PID)
-
-        task = server.task("t")
-        assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-        assert task.timer_at == START + RETRY
-        assert server.take_executes() == [("t", 1)]
-        assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-    def test_past_its_deadline_a_task_ends_instead(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t", ttl=LEASE)
-        server.forget_messages()
-        server.now += 10
-
-        server.release_leases(PID)
-
-        assert server.task("t").state is TaskState.FULFILLED
-        assert server.take_executes() == []
 
     def test_it_is_not_a_release_and_starts_no_pause(self, server: Driver) -> None:
         server.create("t")
