@@ -38,7 +38,6 @@ BAD_REQUESTS = {  # One of each kind; ``unit/protocol`` has them all.
 @pytest.mark.parametrize("body", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
 def test_answered_400_with_one_sentence_and_nothing_changed(client: Client, body: bytes) -> None:
     reply = client.post(body)
-
     assert reply.status == 400
     assert isinstance(reply.data, str)
     assert reply.data
@@ -47,7 +46,6 @@ def test_answered_400_with_one_sentence_and_nothing_changed(client: Client, body
 
 def test_an_unknown_kind_is_answered_501(client: Client) -> None:
     reply = client.post(envelope(kind="promise.destroy"))
-
     assert (reply.status, reply.data) == (501, "unknown kind 'promise.destroy'")
 
 
@@ -57,7 +55,6 @@ def test_kind_and_corr_id_are_echoed_even_if_the_rest_is_wrong(server: ServerPro
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("POST", "/", b'{"kind":"promise.get","head":{"corrId":"mine"}}')
     answer = json.loads(connection.getresponse().read())
-
     assert (answer["kind"], answer["head"]["corrId"]) == ("promise.get", "mine")
 
 
@@ -66,7 +63,6 @@ def test_a_body_over_the_limit_is_answered_413(server: ServerProcess) -> None:
 
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("POST", "/", b"x" * (4 * 1024 * 1024 + 1))
-
     assert connection.getresponse().status == 413
     assert server.client().call("promise.get", id="x").status == 404
 
@@ -87,14 +83,12 @@ def test_garbage_on_the_wire_is_refused_and_harms_nobody(server: ServerProcess, 
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(4_096)
-
     assert answer == b"" or answer.split()[1].startswith(b"4")
     assert server.is_ready()
 
 
 def test_a_tolerant_server_takes_integral_floats_and_nulls(client: Client) -> None:
     reply = client.call("promise.create", id="tolerant", timeoutAt=float(FAR), param=None, value=None, tags=None)
-
     assert reply.status == 200
     assert reply.data["promise"]["timeoutAt"] == FAR
 

@@ -55,7 +55,6 @@ def struck(service: str, group: str | None = None, **other: str) -> list[str]:
 
 def test_a_chain_that_nothing_befell(root: str, report: Report) -> None:
     result = report(root, logs=logs_of(root))
-
     assert result.exit_code == 0
     assert "Runs of each function, counted in the logs: foo 1, baz 1.\n" in result.stdout
     assert result.stdout.endswith("\nThe answer is 3, and baz ran exactly once.\n")
@@ -65,7 +64,6 @@ def test_a_fault_is_told_with_what_only_the_caller_knows(root: str, report: Repo
     times = ["--sent", f"{now_ms() - 7_000}", "--answered", f"{now_ms() + 1_000}"]
     answer = ["--expect", "3", "--answer", '{"id": "x", "message": 3}']
     result = report(root, *times, *answer, *struck("baz", "service-baz"), logs=logs_of(root))
-
     assert result.exit_code == 0, result.output
     assert "baz was killed 2.0 s after the request was sent, and started again 5.0 s later." in result.stdout
     assert "The crash cost 8.0" in result.stdout
@@ -78,7 +76,6 @@ def test_what_the_caller_was_answered_counts_and_not_what_the_server_says(
     root: str, report: Report, answer: str
 ) -> None:
     result = report(root, "--expect", "3", "--answer", answer, logs=logs_of(root))
-
     assert result.exit_code == (0 if answer == "3" else 1)
     assert ("Something went wrong: the answer should be 3" in result.stdout) == (answer != "3")
 
@@ -88,7 +85,6 @@ def test_what_the_caller_was_answered_counts_and_not_what_the_server_says(
 )
 def test_without_a_witness_there_is_no_proof(root: str, report: Report, printed: str | bytes) -> None:
     result = report(root, logs=printed)
-
     assert result.exit_code == 1
     assert "foo 0, baz 0." in result.stdout
     assert "Something went wrong: foo has not run, by the logs; baz has not run, by the logs." in result.stdout
@@ -96,7 +92,6 @@ def test_without_a_witness_there_is_no_proof(root: str, report: Report, printed:
 
 def test_what_ran_twice_is_found(root: str, report: Report) -> None:
     result = report(root, *struck("baz", "service-baz"), logs=logs_of(root) * 2)
-
     assert result.exit_code == 1
     assert "Something went wrong: baz should have run once, but ran 2 times." in result.stdout
 
@@ -106,7 +101,6 @@ def test_garbage_among_the_logs_changes_nothing(root: str, report: Report) -> No
         b"\xff\xfe\x00 caf\xe9 running function baz  promise=" + root.encode() + b".1  attempt=1\n" + b"\x80" * 70_000
     )
     result = report(root, logs=noise + b"\n" + logs_of(root).encode() + noise)
-
     assert result.exit_code == 0
     assert "foo 1, baz 1." in result.stdout
 
@@ -116,7 +110,6 @@ def test_a_chain_that_has_failed_is_told_as_such(client: Client, report: Report)
     create(client, id, "foo")
     settle(client, id, "rejected", {"message": "boom\x1b[2J"})
     result = report(id, logs=logs_of(id))
-
     assert result.exit_code == 1
     assert "Something went wrong: foo has failed: boom\\x1b[2J." in result.stdout
 
@@ -125,7 +118,6 @@ def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report
     id = f"chain-{uuid.uuid4().hex[:8]}"
     create(client, id, "foo")
     result = report(id, logs=logs_of(id))
-
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {id} is still pending: there is nothing to judge yet\n"
 
@@ -164,14 +156,12 @@ def test_options_that_make_no_sense_are_refused(
     root: str, report: Report, arguments: list[str], complaint: str
 ) -> None:
     result = report(root, *arguments, logs=logs_of(root))
-
     assert (result.exit_code, complaint in result.stderr) == (2, True), result.stderr
 
 
 def test_without_standard_input_it_says_where_the_logs_come_from(root: str, server: ServerProcess) -> None:
     command = [sys.executable, "-c", "import sys; sys.stdin = None; from resonate_server.client import main; main()"]
     done = subprocess.run([*command, "report", "-S", server.url, root], capture_output=True, text=True, timeout=30)
-
     assert done.returncode == 2
     assert "scripts/logs.sh | resonate report" in done.stderr
 
@@ -181,7 +171,6 @@ def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerPr
     create(client, id, "größe")
     settle(client, id, value="größe")
     result = CliRunner(charset="ascii").invoke(main, ["report", "-S", server.url, id], b"")
-
     assert result.exit_code == 1
     assert "gr\\xf6\\xdfe has not run" in result.stdout
 
@@ -194,7 +183,6 @@ def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, roo
     create(client, newer, "foo")
     result = CliRunner().invoke(main, ["chains", "-S", server.url])
     one = CliRunner(charset="ascii").invoke(main, ["chains", "--limit", "1", "-S", server.url])
-
     assert result.stdout.splitlines()[:2] == [newer, root]
     assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"
 
@@ -205,5 +193,4 @@ def test_no_chains_are_no_lines(tmp_path_factory: pytest.TempPathFactory) -> Non
         result = CliRunner().invoke(main, ["chains", "-S", server.url])
     finally:
         server.stop()
-
     assert (result.exit_code, result.stdout) == (0, "")

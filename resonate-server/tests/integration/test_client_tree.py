@@ -95,7 +95,6 @@ def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Res
     root = chain.rpc("", "foo")
     chain.settle("", "resolved", 3)
     drawn = lines(tree(root))
-
     assert drawn[0].startswith(f"✔ foo  {root}  resolved in ")
     assert drawn[0].endswith("g      fulfilled")
     assert drawn[-1] == "result: 3"
@@ -106,7 +105,6 @@ def test_errors_are_told_once_where_they_came_from(chain: Chain, tree: Callable[
     for suffix in (":1", ""):
         chain.settle(suffix, "rejected", {"__type": "error", "message": "boom"})
     drawn = lines(tree(root))
-
     assert "✘ foo" in drawn[0] and "rejected after" in drawn[0]
     assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
 
@@ -115,7 +113,6 @@ def test_cancelled_and_timed_out_are_told_apart(chain: Chain, tree: Callable[...
     root, late = chain.rpc("", "foo"), chain._create(":1", "", timeout_at=1, scope="global")
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
-
     assert "cancelled after" in drawn[0]
     assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
 
@@ -142,7 +139,6 @@ def test_a_part_of_the_chain(chain: Chain, tree: Callable[..., Result]) -> None:
     bar = chain.rpc(":1", "bar")
     chain.step(":1.1", parent=":1")
     chain.rpc(":2", "other")
-
     assert [line.split(chain.root)[0].rstrip() for line in lines(tree(bar))] == ["● bar", "└─ ● step"]
 
 
@@ -151,7 +147,6 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
     now = client.create(f"{root}-clock").data["promise"]["createdAt"]
     chain.sleep(":1", timeout_at=now + 90_000)
     line = lines(tree(root))[1]
-
     assert "sleep 1 min 2" in line or "sleep 1 min 30 s" in line
     assert line.rstrip().endswith("ms")
 
@@ -159,7 +154,6 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
 def test_a_root_without_tags_as_the_command_line_creates_it(chain: Chain, tree: Callable[..., Result]) -> None:
     created = chain.client.create(chain.root, target="poll://any@g")
     chain.step(":1")
-
     assert created.status == 200
     assert [line.split(chain.root)[0].rstrip() for line in lines(tree(chain.root))] == ["● promise", "└─ ● step"]
 
@@ -168,7 +162,6 @@ def test_more_promises_than_fit_on_a_page(chain: Chain, tree: Callable[..., Resu
     root = chain.rpc("", "foo")
     for number in range(205):
         chain.step(f":{number}")
-
     assert len(lines(tree(root))) == 206
 
 
@@ -215,7 +208,6 @@ def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProc
     chain.rpc("", "größe")
     chain.rpc(":1", "bar")
     result = CliRunner(charset="ascii", env={"COLUMNS": "120"}).invoke(main, ["tree", chain.root, "-S", server.url])
-
     assert result.exit_code == 0, result.output
     assert "o gr\\xf6\\xdfe" in result.output
     assert "`- o bar" in result.output
@@ -224,7 +216,6 @@ def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProc
 def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo")
     chain.settle("", "resolved", "x" * 5_000)
-
     assert "(5002 characters)" in tree(chain.root, COLUMNS="120").stdout
     assert "x" * 5_000 in tree(chain.root).stdout
 
@@ -247,7 +238,6 @@ def test_what_keeps_coming_back_is_told_below_with_its_function(
     for version in range(2):
         acquire(client, root, version)
         client.call("task.release", id=root, version=version + 1)
-
     assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"
 
 
@@ -257,5 +247,4 @@ def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Call
         "promise.create", id=id, timeoutAt=FAR, param={"data": "no base64 \udcff".encode("utf-8", "replace").decode()}
     )
     client.call("promise.settle", id=id, state="resolved", value={"data": "bm90IGpzb24="})
-
     assert lines(tree(id))[0].startswith(f"✔ promise  {id}")

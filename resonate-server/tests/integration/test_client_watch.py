@@ -246,6 +246,5 @@ def test_what_is_no_terminal_hears_of_the_server_on_standard_error(tmp_path: Pat
 def test_without_a_server_it_does_not_begin() -> None:
     watching = piped(f"http://127.0.0.1:{free_port()}", "some")
     out, err = watching.communicate(timeout=30)
-
     assert (watching.returncode, out) == (2, "")
     assert err.startswith("Error: cannot reach the server")

@@ -48,7 +48,6 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     first = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
     result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
     first.stop()
-
     assert result.returncode == 2
     assert "in use by another server" in result.stderr
 
@@ -56,7 +55,6 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_text("something else, long enough to be looked at" * 100)
     result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
-
     assert result.returncode == 2
     assert "not a database" in result.stderr
 

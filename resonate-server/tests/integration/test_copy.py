@@ -71,9 +71,7 @@ def promises_in(url: str) -> int:
 def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
     fill(path, 3, "x")
     url = own_postgres_url.replace("resonate@", "resonate:secret@")
-
     done = copy(path, url)
-
     assert done.returncode == 0
     assert "3 promises, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
     assert "secret" not in done.stdout + done.stderr
@@ -110,22 +108,18 @@ def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> Non
 
 def test_one_file_on_both_sides_is_told(path: Path) -> None:
     fill(path, 1, "x")
-
     assert "both places are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
 
 
 def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
-
     assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_told_and_not_made(path: Path, tmp_path: Path) -> None:
     fill(path, 1, "x")
-
     told = refused(f"sqlite:{path}", "sqlite:no/such/d.db", tmp_path)
-
     assert "the folder no/such does not exist" in told
     assert not (tmp_path / "no").exists()
 

@@ -56,7 +56,6 @@ def test_an_answer_to_a_listed_origin_names_it_alone(
     listed: ServerProcess, method: str, path: str, status: int
 ) -> None:
     response = ask(listed, method, path, OURS)
-
     assert response.status == status
     assert response.headers.get_all("Access-Control-Allow-Origin") == [OURS]
 

@@ -124,22 +124,18 @@ def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
     replies = at_once(
         lambda client, number: client.call("task.acquire", id=f"task-{number:02}", version=0, pid="p", ttl=60_000)
     )
-
     assert [reply.status for reply in replies] == [200] * CLIENTS
     assert all(reply.data["promise"]["param"]["data"] == HUGE for reply in replies)
 
 
 def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
     replies = at_once(lambda client, number: client.call("promise.get", id=f"results.{number:02}"))
-
     assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
 
 
 def test_a_search_over_large_results_ends_its_pages_early(large: ServerProcess, at_once: AtOnce) -> None:
     tags = {"resonate:origin": "results"}
-
     replies = at_once(lambda client, _: client.call("promise.search", tags=tags, limit=1_000))
-
     assert {reply.status for reply in replies} == {200}
     assert {len(reply.data["promises"]) for reply in replies} == {1}
     assert all_pages(large.client(), tags) == [f"results.{number:02}" for number in range(RESULTS)]
@@ -156,6 +152,5 @@ def all_pages(client: Client, tags: dict[str, str]) -> list[str]:
 
 def test_a_state_that_is_too_large_is_not_shown_as_a_whole(at_once: AtOnce) -> None:
     replies = at_once(lambda client, _: client.call("debug.snap"))
-
     assert {reply.status for reply in replies} == {413}
     assert "debug.snap shows at most" in replies[0].data

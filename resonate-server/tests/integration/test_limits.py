@@ -231,7 +231,6 @@ class TestSlowClients:
         client = server.client()
         assert client.post(large("untaken")).status == 200
         peer = connect(server.port, get("untaken", start) * 3)
-
         wait_until_closed(server, peer)
 
     def test_a_stream_that_is_not_read_is_closed(self, server: ServerProcess, connect: Open) -> None:
@@ -286,7 +285,6 @@ class TestHalfClosedClients:
         peer = connect(patient.port, data)
         peer.shutdown(socket.SHUT_WR)
         began = time.monotonic()
-
         assert read_all(peer).count(b"HTTP/1.1 ") == answers
         assert time.monotonic() - began < AT_ONCE_S
 
@@ -297,7 +295,6 @@ class TestHalfClosedClients:
         peer = connect(patient.port, data)
         peer.shutdown(socket.SHUT_WR)
         began = time.monotonic()
-
         assert b" 200 " not in read_all(peer)
         assert time.monotonic() - began < AT_ONCE_S
 
@@ -305,7 +302,6 @@ class TestHalfClosedClients:
         peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         peer.recv(1)
         peer.shutdown(socket.SHUT_WR)
-
         wait_until_closed(patient, peer)
 
 
@@ -325,7 +321,6 @@ class TestBodies:
     def test_honest_large_bodies_wait_for_their_turn(self, alone: ServerProcess) -> None:
         with ThreadPoolExecutor(30) as pool:
             replies = pool.map(lambda number: Client(alone.port).post(large(f"l-{number}")), range(30))
-
         assert [reply.status for reply in replies] == [200] * 30
         assert memory_mib(alone) < MAX_RSS_MIB
 
@@ -336,7 +331,6 @@ class TestBodies:
         half = start + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
         peers = [connect(alone.port, half) for _ in range(600)]
         whole = body("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})
-
         assert alone.client().post(whole).status == 200
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
@@ -344,7 +338,6 @@ class TestBodies:
     def test_a_get_takes_no_body(self, patient: ServerProcess, connect: Open) -> None:
         """It would be kept for as long as a stream lives, and read by nobody."""
         peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
-
         assert b" 400 " in peer.recv(100)
 
     def test_whoever_shows_no_token_does_not_take_the_room_of_those_who_do(self, tmp_path: Path) -> None:

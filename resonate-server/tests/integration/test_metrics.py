@@ -88,7 +88,6 @@ def test_requests_are_counted_by_kind_and_status(client: Client, read: Read) -> 
 
 def test_kinds_that_do_not_exist_make_no_series_of_their_own(client: Client, port: int) -> None:
     client.call("made.up.by.somebody")
-
     assert "made.up" not in fetch(port)[1]
 
 
@@ -136,5 +135,4 @@ def test_without_a_port_there_are_none_and_a_taken_port_does_not_stop_the_start(
     other = ServerProcess(tmp_path / "log", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)).start()
     wait_until(lambda: "metrics are off" in other.output(), "it says that its metrics are off")
     other.stop()
-
     assert server.is_ready()

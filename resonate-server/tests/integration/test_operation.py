@@ -99,7 +99,6 @@ class TestMachine:
         client.create("p")
         status = os.statvfs(tmp_path)
         free = server.read("resonate_disk_free_bytes")
-
         assert server.read("resonate_database_bytes") == (tmp_path / "state.db").stat().st_size
         assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
         assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
@@ -117,13 +116,11 @@ class TestMachine:
     def test_failures_of_a_push_are_counted_by_target(self, server: Operated, client: Client) -> None:
         dead = f"http://127.0.0.1:{free_port()}"
         client.create("t", target=f"{dead}/work")
-
         server.until("resonate_push_failures_total", lambda failures: failures == 1, target=dead)
 
     def test_many_targets_are_no_flood_of_series(self, server: Operated, client: Client) -> None:
         for number in range(MAX_TARGETS + 5):
             client.create(f"t-{number}", target=f"http://127.0.0.1:{number + 1}/")
-
         server.until("resonate_push_failures_total", lambda failures: failures == 5, target="other")
 
 
@@ -131,7 +128,6 @@ class TestReadiness:
     def test_a_server_that_is_well_says_so_with_figures(self, server: Operated, client: Client) -> None:
         client.create("p")
         status, body = server.ready()
-
         assert status == 200 and body["ready"]
         assert body["checks"] == {"store": "ok", "disk": "ok", "commit": "ok", "loop": "ok"}
         assert body["freeDiskBytes"] > 0

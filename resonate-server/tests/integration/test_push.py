@@ -153,6 +153,5 @@ def test_an_unblock_is_posted_once(client: Client, receiver: Receiver, id: str) 
     client.create(id)
     client.call("promise.register_listener", awaited=id, address=receiver.url)
     settled = client.call("promise.settle", id=id, state="resolved", value={"data": "Mg=="})
-
     assert receiver.next().body == {"kind": "unblock", "head": {}, "data": settled.data}
     assert receiver.nothing(0.8)

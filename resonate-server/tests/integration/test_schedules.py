@@ -68,7 +68,6 @@ def test_a_new_schedule_is_answered_in_full(client: Client, id: str) -> None:
 
 def test_creating_again_changes_nothing(client: Client, id: str) -> None:
     first = create(client, id)
-
     assert create(client, id, cron="0 0 2 2 *", promiseId="other", promiseTimeout=1, group="g") == first
 
 

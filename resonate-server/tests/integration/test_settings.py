@@ -84,7 +84,6 @@ def listening(pid: int) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("command", ["serve", "dev"])
 def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
     addresses, log = run_on_free_ports(command)
-
     assert addresses == {"127.0.0.1"}
     assert "WARNING" not in log
 
@@ -93,7 +92,6 @@ def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
 def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str, key: str) -> None:
     """Tokens that nobody verifies are none."""
     addresses, log = run_on_free_ports(command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
-
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == 1
     assert "without tokens: whoever can reach this server" in log
@@ -102,7 +100,6 @@ def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str
 @pytest.mark.parametrize(("published_on", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
 def test_in_a_container_the_address_on_which_its_port_is_published_counts(published_on: str, warnings: int) -> None:
     addresses, log = run_on_free_ports("serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on)
-
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == warnings
 
@@ -111,7 +108,6 @@ def test_open_to_others_with_tokens_there_is_nothing_to_say() -> None:
     key = Ed25519PrivateKey.generate().public_key()
     Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     _, log = run_on_free_ports("dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
-
     assert "WARNING" not in log
 
 
@@ -155,7 +151,6 @@ def test_sources_are_merged_member_by_member() -> None:
 )
 def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], name: str, value: str) -> None:
     error = refused("dev", **{name: value})
-
     assert name in error
     assert error.count("\n") == 1
     assert value in error
@@ -168,7 +163,6 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
 def test_a_wrong_file_is_told_in_one_sentence(refused: Callable[..., str], text: str) -> None:
     Path("resonate.toml").write_text(text)
     error = refused("dev")
-
     assert error.count("\n") == 1
     assert error.startswith("resonate-server: ")
 
@@ -208,7 +202,6 @@ def test_an_official_flag_that_has_no_meaning_here_is_refused_with_a_sentence(
     refused: Callable[..., str], flag: str, why: str
 ) -> None:
     error = refused("serve", flag, "x").splitlines()[-1]
-
     assert error.startswith(f"Error: {flag}: ")
     assert why in error
 
@@ -221,7 +214,6 @@ def test_a_misspelt_flag_is_told_with_the_right_one(refused: Callable[..., str])
 def test_dev_keeps_its_state_where_the_flag_says() -> None:
     port = free_port()
     run("dev", "--server-port", str(port), "--storage-sqlite-path", "kept.db", port=port)
-
     assert Path("kept.db").exists()
 
 
@@ -232,13 +224,11 @@ def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(flags: list[s
     server.start()
     status = server.client().call("debug.snap").status
     server.stop()
-
     assert status == 200
 
 
 def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
     Path("other.toml").write_text("[server]\nport = 'x'\n")
-
     assert "RESONATE_SERVER__PORT" in refused("dev", "--config", "other.toml")
     assert "cannot read the settings" in refused("dev", "--config", "missing.toml")
 
@@ -274,12 +264,10 @@ def test_the_log_format_is_a_flag_and_a_log_file_stays_small_and_keeps_what_it_w
     file, port = Path("server.log"), free_port()
     file.write_text("x" * 10_000_000 + "\n")
     run("dev", "--port", str(port), "--log-format", "json", port=port, RESONATE_LOG_FILE="server.log")
-
     assert Path("server.log.1").stat().st_size == 10_000_001
     assert json.loads(file.read_text().splitlines()[0])["message"].startswith("listening on")
 
 
 def test_a_log_file_that_cannot_be_written_is_told() -> None:
     result = CliRunner(env={"RESONATE_LOG_FILE": "nowhere/server.log"}).invoke(cli.main, ["dev", "--port", "0"])
-
     assert result.stderr.startswith("resonate-server: cannot write the log: ")

@@ -17,7 +17,6 @@ def group() -> str:
 
 def test_the_stream_opens_at_once_without_an_event(connect: Connect, group: str) -> None:
     stream = connect(group, "w")
-
     assert stream.head.startswith("HTTP/1.1 200")
     assert "text/event-stream" in stream.head
     assert stream.nothing()
@@ -26,7 +25,6 @@ def test_the_stream_opens_at_once_without_an_event(connect: Connect, group: str)
 def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, connect: Connect, group: str) -> None:
     stream = connect(group, "w")
     client.create("ünï\u2028cödé", target=f"poll://any@{group}")
-
     assert stream.message()["data"]["task"]["id"] == "ünï\u2028cödé"
     assert stream.raw.isascii()
     assert b"\r" not in stream.raw
@@ -35,9 +33,7 @@ def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, c
 def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, group: str) -> None:
     stream = connect(group, "w")
     client.create(f"{group}-a", target=f"poll://any@{group}")
-
     message = stream.message()
-
     assert message["kind"] == "execute"
     assert message["data"] == {"task": {"id": f"{group}-a", "version": 0}}
     assert isinstance(message["head"], dict)
@@ -47,14 +43,12 @@ def test_work_that_was_there_before_any_worker_is_handed_over_on_connect(
     client: Client, connect: Connect, group: str
 ) -> None:
     client.create(f"{group}-a", target=f"poll://any@{group}")
-
     assert connect(group, "w").message()["data"]["task"]["id"] == f"{group}-a"
 
 
 def test_group_and_id_are_percent_decoded(client: Client, connect: Connect, group: str) -> None:
     stream = connect(f"{group}%20x", "w")
     client.create(f"{group}-a", target=f"poll://any@{group}%20x")
-
     assert stream.message()["kind"] == "execute"
 
 
@@ -63,7 +57,6 @@ def test_the_newest_connection_of_a_process_replaces_the_older_one(
 ) -> None:
     older, newer = connect(group, "w"), connect(group, "w")
     client.create(f"{group}-a", target=f"poll://any@{group}")
-
     assert newer.message()["kind"] == "execute"
     with pytest.raises(EOFError):
         older.message()
@@ -74,7 +67,6 @@ def test_a_listener_is_told_the_settled_promise(client: Client, connect: Connect
     client.create(f"{group}-a")
     client.call("promise.register_listener", awaited=f"{group}-a", address=f"poll://uni@{group}/w")
     settled = client.call("promise.settle", id=f"{group}-a", state="resolved", value={"data": "Mg=="})
-
     assert stream.message() == {"kind": "unblock", "head": {}, "data": settled.data}
 
 

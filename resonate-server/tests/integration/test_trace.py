@@ -315,14 +315,12 @@ def missing(status: int, data: str) -> str:
 def test_another_status_is_shown_with_its_reason(server: ServerProcess, trace: Path) -> None:
     trace.write_text(missing(200, "promise missing does not exist"))
     result = replayed(trace, server.url)
-
     assert result.exit_code == 1
     assert '-  "status": 200,\n+  "status": 404,\n   "data": "promise missing does not exist"\n' in result.stdout
 
 
 def test_the_wording_of_a_refusal_is_free(server: ServerProcess, trace: Path) -> None:
     trace.write_text(missing(404, "promise missing cannot be found"))
-
     assert replayed(trace, server.url).exit_code == 0
 
 
@@ -345,7 +343,6 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
     traced.client().create("short", timeout_at=created + 50)
     traced.stop()
     assert replay().exit_code == 0
-
     wait_until(lambda: state(fresh.client(), "short") == "rejected_timedout", "the deadline is noticed")
 
 
@@ -364,7 +361,6 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
 def test_a_line_that_cannot_be_read_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
     trace.write_bytes((missing(404, "") + second).encode("latin-1"))
     result = replayed(trace, server.url)
-
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"Error: line 2: {reason}")
 
@@ -399,6 +395,5 @@ def test_what_was_in_flight_when_the_server_was_killed_is_whole_or_cut_off(
 def test_a_server_that_is_not_there_is_told(trace: Path) -> None:
     trace.write_text(missing(404, ""))
     result = replayed(trace, f"http://127.0.0.1:{free_port()}")
-
     assert result.exit_code == 2
     assert "cannot reach the server" in result.stderr

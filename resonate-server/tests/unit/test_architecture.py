@@ -150,7 +150,6 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
 def test_a_class_has_a_name_of_its_own() -> None:
     """Whether it is for its module alone (``_Name``) or not."""
     classes = [node for module in MODULES for node in nodes(module) if isinstance(node, ast.ClassDef)]
-
     assert repeated(node.name.lstrip("_") for node in classes) == SAME_CLASSES
 
 
@@ -168,7 +167,6 @@ def repeated(names: Iterable[str]) -> set[str]:
 
 def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance() -> None:
     impure = offenders(PURE, lambda module: sorted({name.split(".")[0] for name in imports(module)} & IMPURE))
-
     assert impure == {"protocol/address.py": ["urllib"]}
 
 
@@ -211,7 +209,6 @@ def test_the_kernel_keeps_no_state_between_requests() -> None:
 
 def test_every_module_says_what_belongs_in_it() -> None:
     silent = [name_of(module) for module in MODULES if module.read_text() and not ast.get_docstring(tree_of(module))]
-
     assert silent == []
 
 

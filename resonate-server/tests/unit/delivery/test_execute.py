@@ -89,29 +89,22 @@ async def test_story(scene: Scene, story: str) -> None:
 class TestGroups:
     async def test_it_is_handed_over_as_it_is(self, scene: Scene) -> None:
         worker = scene.worker()
-
         scene.send(execute("t", version=7))
-
         assert await worker.wait(0) == [execute("t", version=7)]
 
     @pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
     async def test_a_worker_of_another_group_does_not(self, scene: Scene, group: str) -> None:
         worker = scene.worker(group=group)
-
         scene.send(execute("t"))
-
         assert await received(worker) == []
 
     async def test_percent_signs_in_an_address_are_decoded(self, scene: Scene) -> None:
         worker = scene.worker("w/1", group="a b")
-
         scene.send(execute("t", "poll://uni@a%20b/w%2F1"))
-
         assert await received(worker) == ["t"]
 
     async def test_a_push_address_is_not_the_hub_s(self, scene: Scene) -> None:
         scene.send(execute("t", "https://example.org/hook"))
-
         assert scene.pushed == [(execute("t", "https://example.org/hook"), "https://example.org/hook")]
 
 
@@ -120,95 +113,74 @@ class TestRefill:
 
     async def test_a_worker_that_connects_asks_for_what_its_group_is_owed(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
-
         [(group, limit)] = scene.refills
         assert group == "workers"
         assert limit >= WINDOW
 
     async def test_every_worker_that_connects_does(self, scene: Scene) -> None:
         scene.worker("w1")
-
         scene.hub.connect("workers", "w2")
-
         assert [group for group, _ in scene.refills] == ["workers"]
 
     async def test_while_an_answer_is_awaited_nobody_asks_again(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.hub.connect("workers", "w2")
-
         assert len(scene.refills) == 1
 
     async def test_what_comes_back_is_handed_over(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
-
         scene.hub.refill("workers", many(3), complete=True)
-
         assert await received(worker) == ["t-0", "t-1", "t-2"]
 
     async def test_what_was_sent_meanwhile_is_not_sent_twice(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         scene.send(execute("t-1"))
-
         scene.hub.refill("workers", many(3), complete=True)
-
         assert sorted(await received(worker)) == ["t-0", "t-1", "t-2"]
 
     async def test_if_there_is_more_it_is_asked_for_again(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
-
         scene.hub.refill("workers", many(3), complete=False)
-
         assert [group for group, _ in scene.refills] == ["workers"]
 
     async def test_if_there_is_no_more_it_is_not(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
-
         scene.hub.refill("workers", many(3), complete=True)
         scene.claim("t-0", "t-1", "t-2")
-
         assert scene.refills == []
 
     async def test_for_a_group_that_is_gone_it_is_forgotten(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         scene.hub.disconnect(worker, planned=False)
-
         scene.hub.refill("workers", many(3), complete=True)
-
         assert await received(scene.hub.connect("workers", "w1")) == []
 
     async def test_workers_that_come_back_during_a_refill_are_given_its_result(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         scene.hub.disconnect(worker, planned=True)
         again = scene.hub.connect("workers", "w1")
-
         scene.hub.refill("workers", many(1), complete=True)
-
         assert await received(again) == ["t-0"]
 
 
 class TestWindow:
     async def test_a_worker_is_told_of_so_many_tasks_that_it_has_not_claimed(self, scene: Scene) -> None:
         worker = scene.worker()
-
         scene.send(*many(WINDOW + 10))
-
         assert len(await received(worker)) == WINDOW
 
     async def test_a_claim_makes_room_for_the_next(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + 2))
         await received(worker)
-
         scene.claim("t-0")
-
         assert await received(worker) == [f"t-{WINDOW}"]
 
     async def test_the_rest_goes_to_the_next_worker_that_connects(self, scene: Scene) -> None:
         scene.worker("w1")
         scene.send(*many(WINDOW + 2))
-
         assert len(await received(scene.worker("w2"))) == 2
 
     async def test_a_refill_beyond_the_window_is_handed_over_bit_by_bit(self, scene: Scene) -> None:
@@ -226,9 +198,7 @@ class TestWindow:
     async def test_what_waits_for_an_absent_worker_does_not_hold_up_the_others(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         absent = many(3 * WINDOW, "poll://uni@workers/absent", prefix="absent")
-
         scene.hub.refill("workers", [*absent, execute("t")], complete=True)
-
         assert await received(worker) == ["t"]
 
 
@@ -248,17 +218,13 @@ class TestDeadWorker:
     async def test_presence_hears_of_it(self, scene: Scene, planned: bool, state: str) -> None:
         """Section 9, items 4 and 19."""
         worker = scene.worker("w1")
-
         scene.hub.disconnect(worker, planned)
-
         assert [member.state for member in scene.presence.members()] == [state]
 
     async def test_disconnecting_twice_is_once(self, scene: Scene) -> None:
         worker = scene.worker("w1")
-
         scene.hub.disconnect(worker, planned=True)
         scene.hub.disconnect(worker, planned=False)
-
         assert [member.state for member in scene.presence.members()] == ["connected"]
         assert scene.hub.streams == 0
 
@@ -269,32 +235,26 @@ class TestNewestWins:
     async def test_the_older_one_is_closed_and_messages_go_to_the_newer(self, scene: Scene) -> None:
         older, newer = scene.worker("w1"), scene.worker("w1")
         assert (older.closed, newer.closed) == (True, False)
-
         scene.send(execute("t", "poll://uni@workers/w1"))
-
         assert await received(newer) == ["t"]
 
     async def test_the_end_of_the_older_changes_nothing(self, scene: Scene) -> None:
         older = scene.worker("w1")
         newer = scene.worker("w1")
-
         scene.hub.disconnect(older, planned=False)
         scene.send(execute("t"))
-
         assert await received(newer) == ["t"]
         assert [member.state for member in scene.presence.members()] == ["connected"]
 
     async def test_the_same_id_in_another_group_is_another_worker(self, scene: Scene) -> None:
         one = scene.worker("w1", group="workers")
         scene.worker("w1", group="others")
-
         assert not one.closed
 
     async def test_streams_are_counted_once(self, scene: Scene) -> None:
         scene.worker("w1")
         scene.worker("w1")
         scene.worker("w2")
-
         assert scene.hub.streams == 2
 
 
@@ -304,20 +264,16 @@ class TestChoice:
     async def test_uni_for_an_absent_worker_is_left_to_the_store_until_that_connects(self, scene: Scene) -> None:
         other = scene.worker("w1")
         scene.send(execute("t", "poll://uni@workers/w2"))
-
         named = scene.hub.connect("workers", "w2")
         assert scene.refills
         scene.hub.refill("workers", [execute("t", "poll://uni@workers/w2")], complete=True)
-
         assert (await received(named), await received(other)) == (["t"], [])
 
     async def test_any_with_an_id_that_has_no_room_is_anybody(self, scene: Scene) -> None:
         other = scene.worker("w1")
         scene.worker("w2")
         scene.send(*many(WINDOW, "poll://uni@workers/w2"))
-
         scene.send(execute("t", "poll://any@workers/w2"))
-
         assert await received(other) == ["t"]
 
     async def test_any_takes_turns_also_among_the_idle(self, scene: Scene) -> None:
@@ -335,9 +291,7 @@ class TestChoice:
         """Section 9, item 12."""
         busy, idle = scene.worker("w1"), scene.worker("w2")
         scene.send(*many(5, "poll://uni@workers/w1", prefix="busy"))
-
         scene.send(*many(5))
-
         assert (len(await received(busy)), len(await received(idle))) == (5, 5)
 
 
@@ -347,18 +301,14 @@ class TestSentAgain:
     async def test_there_is_one_message_per_task_and_the_newest_counts(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(execute("t", version=0))
-
         scene.send(execute("t", version=1))
-
         assert await worker.wait(0) == [execute("t", version=1)]
 
     async def test_a_retry_does_not_use_up_the_window(self, scene: Scene) -> None:
         worker = scene.worker()
         for _ in range(2 * WINDOW):
             scene.send(execute("t"))
-
         scene.send(execute("u"))
-
         assert "u" in await received(worker)
 
 
@@ -474,7 +424,6 @@ class TestUnclaimed:
         worker = scene.worker("w1")
         scene.hub.disconnect(worker, planned=True)
         scene.worker("w1")
-
         assert scene.recalled == ["workers"]
 
     async def test_very_many_do_not_keep_the_loop_from_others(self, scene: Scene, clock: Clock) -> None:
@@ -493,9 +442,7 @@ class TestUnclaimed:
     async def test_while_nobody_is_connected_nothing_goes_round(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.hub.disconnect(worker, planned=False)
-
         scene.hub.go_round()
-
         assert scene.hub._round is None
 
 
@@ -509,9 +456,7 @@ class TestOrder:
         scene.send(*many(WINDOW, prefix="full"))
         scene.send(*[execute(f"t-{number}", self.TARGETS[number % 2]) for number in range(6)])
         await received(worker)
-
         scene.claim(*[f"full-{number}" for number in range(6)])
-
         assert await received(worker) == [f"t-{number}" for number in range(6)]
 
     async def test_sent_again_it_keeps_its_place(self, scene: Scene) -> None:
@@ -519,7 +464,6 @@ class TestOrder:
         scene.send(*many(WINDOW, prefix="full"))
         scene.send(execute("a"), execute("b", "poll://uni@workers/w1"), execute("a"))
         await received(worker)
-
         scene.claim("full-0")
         assert await received(worker) == ["a"]
 
@@ -613,9 +557,7 @@ class TestMemory:
     async def test_what_is_for_absent_workers_alone_is_not_asked_for_again_and_again(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
-
         scene.hub.refill("workers", many(100, "poll://uni@workers/absent"), complete=False)
-
         assert scene.refills == []
 
 
@@ -639,9 +581,7 @@ class TestRefresh:
         scene.worker("w1"), scene.worker("w2", group="others")
         scene.send(unblock("pushed", "http://callers/"))
         scene.pushed.clear()
-
         scene.hub.refresh()
-
         assert {group for group, _ in scene.refills} == {"workers", "others"}
         assert [url for _, url in scene.pushed] == ["http://callers/"]
 
@@ -649,16 +589,12 @@ class TestRefresh:
         urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
         scene.send(*[unblock("p", url) for url in urls])
         scene.pushed.clear()
-
         scene.hub.refresh()
-
         assert [url for _, url in scene.pushed] == urls
 
 
 class TestClosing:
     async def test_all_streams_are_closed(self, scene: Scene) -> None:
         workers = [scene.worker("w1"), scene.worker("w2", group="others")]
-
         scene.hub.close_all()
-
         assert all(worker.closed for worker in workers)

@@ -26,7 +26,6 @@ PREPARE: dict[str, Callable[[Driver, str], object]] = {
 class TestCreate:
     def test_a_new_promise_is_pending_and_created_now(self, server: Driver) -> None:
         answer = server.create("p", target=None, param=value("x"), branch="p")
-
         promise = answer.data.promise
         assert answer.status == 200
         assert (promise.state, promise.created_at, promise.timeout_at) == (PromiseState.PENDING, START, FAR)
@@ -36,15 +35,12 @@ class TestCreate:
     def test_an_existing_promise_is_returned_as_stored_whatever_the_request_says(self, server: Driver) -> None:
         first = server.create("p", target=None, param=value("first")).data.promise
         server.now += 1
-
         again = server.create("p", target=TARGET, timeout_at=START + 7, param=value("second"), branch="p")
-
         assert (again.status, again.data.promise) == (200, first)
         assert not server.has_task("p")
 
     def test_with_a_target_there_is_a_pending_task_at_version_0_and_one_execute(self, server: Driver) -> None:
         server.create("p")
-
         task = server.task("p")
         assert (task.state, task.version, task.resumes) == (TaskState.PENDING, 0, 0)
         assert task.timer_at == START + server.rules.retry_timeout_ms
@@ -53,28 +49,23 @@ class TestCreate:
 
     def test_without_a_target_there_is_no_task_and_no_execute(self, server: Driver) -> None:
         server.create("p", target=None)
-
         assert not server.has_task("p")
         assert not server.sent
 
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
     def test_past_its_deadline_it_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
         deadline = START - late
-
         promise = server.create("p", target=None, timeout_at=deadline).data.promise
-
         assert promise.state is PromiseState.TIMEDOUT
         assert (promise.created_at, promise.settled_at) == (deadline, deadline)
 
     def test_a_timer_past_its_deadline_is_born_resolved(self, server: Driver) -> None:
         promise = server.create("p", target=None, timeout_at=START - 5, timer="true").data.promise
-
         assert (promise.state, promise.value) == (PromiseState.RESOLVED, EMPTY)
         assert (promise.created_at, promise.settled_at) == (START - 5, START - 5)
 
     def test_past_its_deadline_its_task_is_born_fulfilled_at_version_0_without_a_message(self, server: Driver) -> None:
         server.create("p", timeout_at=START)
-
         task = server.task("p")
         assert (task.state, task.version, task.timer_at) == (TaskState.FULFILLED, 0, None)
         assert not server.sent
@@ -84,7 +75,6 @@ class TestCreate:
     )
     def test_ids_are_opaque(self, server: Driver, id: str) -> None:
         answer = server.create(id)
-
         assert (answer.status, answer.data.promise.id) == (200, id)
         assert server.acquire(id).status == 200
 
@@ -106,17 +96,13 @@ class TestSettle:
         server.create("p", target=None)
         first = server.settle("p", PromiseState.RESOLVED, value("first")).data.promise
         server.now += 1
-
         later = server.settle("p", PromiseState.REJECTED, value("later"))
-
         assert (later.status, later.data.promise) == (200, first)
 
     def test_after_the_deadline_comes_too_late(self, server: Driver) -> None:
         server.create("p", target=None, timeout_at=START + 10)
         server.now += 10
-
         promise = server.settle("p", PromiseState.RESOLVED, value("late")).data.promise
-
         assert (promise.state, promise.value, promise.settled_at) == (PromiseState.TIMEDOUT, EMPTY, START + 10)
 
     def test_param_tags_deadline_and_creation_stay(self, server: Driver) -> None:
@@ -137,9 +123,7 @@ class TestRegisterCallback:
     def test_answers_the_awaited_promise(self, server: Driver) -> None:
         server.create("awaited", target=None)
         server.create("awaiter")
-
         answer = server.register_callback("awaited", "awaiter")
-
         assert (answer.status, answer.data.promise.id) == (200, "awaited")
 
     def test_twice_counts_once(self, server: Driver) -> None:
@@ -183,9 +167,7 @@ class TestRegisterCallback:
 class TestRegisterListener:
     def test_on_a_pending_promise_is_stored_and_answers_it(self, server: Driver) -> None:
         server.create("p", target=None)
-
         answer = server.register_listener("p", ADDRESS)
-
         assert (answer.status, answer.data.promise.state) == (200, PromiseState.PENDING)
         assert server.listeners("p") == [ADDRESS]
 
@@ -193,17 +175,13 @@ class TestRegisterListener:
         server.create("p", target=None)
         for address in (ADDRESS, ADDRESS, ADDRESS + "-b"):
             server.register_listener("p", address)
-
         server.settle("p")
-
         assert sorted(unblock.address for unblock in server.take_unblocks()) == [ADDRESS, ADDRESS + "-b"]
 
     def test_on_a_settled_promise_stores_nothing_and_answers_the_result(self, server: Driver) -> None:
         server.create("p", target=None)
         server.settle("p", result=value("result"))
-
         answer = server.register_listener("p", ADDRESS)
-
         assert answer.data.promise.value == value("result")
         assert server.listeners("p") == []
         assert not server.sent
@@ -211,5 +189,4 @@ class TestRegisterListener:
     @pytest.mark.parametrize("tags", AWAITABLE, ids=str)
     def test_on_whatever_makes_a_promise_external_is_accepted(self, server: Driver, tags: dict[str, str]) -> None:
         server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{name}": tag for name, tag in tags.items()}))
-
         assert server.register_listener("p", ADDRESS).status == 200

@@ -42,9 +42,7 @@ WAYS = [
 class TestEveryWayToSettle:
     def test_fulfils_the_own_task(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
-
         way(server)
-
         task = server.task("p")
         assert (task.state, task.timer_at) == (TaskState.FULFILLED, None)
 
@@ -52,17 +50,13 @@ class TestEveryWayToSettle:
         server.create("p", timeout_at=START + LEASE)
         server.create("dep", target=None)
         server.register_callback("dep", "p")
-
         way(server)
-
         assert server.callbacks("dep") == set()
 
     def test_wakes_a_suspended_awaiter(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         server.suspended("awaiter", "p")
-
         way(server)
-
         assert ("awaiter", 1) in server.take_executes()
 
     def test_tells_each_listener_once(self, server: Driver, way: type) -> None:
@@ -93,9 +87,7 @@ class TestEveryWayToSettle:
     def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
         """Section 9, item 8."""
         server.create("p", timeout_at=START + LEASE)
-
         way(server)
-
         assert "p" in server.take_withdrawn()
 
 

@@ -174,7 +174,6 @@ def reclaimable_at_version_1(server: Driver) -> int:
 def test_a_heartbeat_of_another_version_is_ignored(server: Driver) -> None:
     before = bring_to(server, ACQUIRED)
     server.now += 1
-
     assert server.heartbeat((TASK, before.version - 1), (TASK, before.version + 1)).status == 200
     assert server.task(TASK) == before
 
@@ -182,7 +181,6 @@ def test_a_heartbeat_of_another_version_is_ignored(server: Driver) -> None:
 def test_a_heartbeat_of_another_process_is_ignored(server: Driver) -> None:
     before = bring_to(server, ACQUIRED)
     server.now += 1
-
     assert server.heartbeat((TASK, before.version), pid="somebody else").status == 200
     assert server.task(TASK) == before
 
@@ -190,9 +188,7 @@ def test_a_heartbeat_of_another_process_is_ignored(server: Driver) -> None:
 @pytest.mark.parametrize("state", [PENDING, ACQUIRED, SUSPENDED, HALTED])
 def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state: TaskState) -> None:
     bring_to(server, state, lease=100 * HOUR)
-
     server.wait(FAR - START)
-
     task = server.task(TASK)
     assert (task.state, task.pid, task.ttl, task.timer_at) == (FULFILLED, None, None, None)
     assert server.take_executes() == []
@@ -200,10 +196,8 @@ def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state
 
 def test_several_awaited_promises_settling_send_one_execute(server: Driver) -> None:
     server.suspended(TASK, "a", "b")
-
     server.settle("a")
     server.settle("b")
-
     assert server.take_executes() == [(TASK, 1)]
 
 
@@ -211,9 +205,7 @@ def test_several_awaited_promises_expiring_at_once_send_one_execute(server: Driv
     server.create("a", target=None, timeout_at=START + 5)
     server.create("b", target=None, timeout_at=START + 5)
     server.suspended(TASK, "a", "b")
-
     server.wait(5)
-
     assert server.take_executes() == [(TASK, 1)]
 
 

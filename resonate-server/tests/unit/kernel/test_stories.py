@@ -1,17 +1,16 @@
 """What becomes of promises and tasks, a line each: sections 3 to 4.3, and section 9, items 1, 4, 7, 8, 13, 14.
 
-Before the bar stands what happens: requests by the names that :class:`unit.driver.Driver` has for them, ``later`` and
-``wait`` (ms pass; after ``wait`` what is due is done), ``forget`` what was sent so far. Behind it stands what can be
-seen then: the last answer's status; ``sent``, all executes; ``task`` and ``promise``, as they are stored, with times
-in ms since the beginning. A lease is 10 s, a retry comes after 30 s.
+Before the bar stands what happens (see :mod:`unit.stories`), behind it what can be seen then: the last answer's status;
+``sent``, all executes; ``task`` and ``promise``, as they are stored, with times in ms since the beginning. A lease is
+10 s, a retry comes after 30 s.
 """
 
 import pytest
-from unit.driver import FAR, PID, START, TARGET, Driver, promise_create
+from unit.driver import PID, START, Driver
+from unit.stories import happen
 
 from resonate_server.kernel.model import LeaseLost
 from resonate_server.protocol.records import PromiseState, TaskState
-from resonate_server.protocol.requests import PromiseCreate
 
 STORIES = {
     # Deadlines.
@@ -159,50 +158,9 @@ STORIES = {
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_story(server: Driver, story: str) -> None:
     happens, _, seen = story.partition(" | ")
-    status = 0
-    for step in happens.split("; "):
-        status = act(server, *step.split()) or status
+    status = happen(server, happens)
     for sight in seen.split("; "):
         look(server, status, *sight.split())
-
-
-def act(server: Driver, verb: str, *words: str) -> int | None:
-    """The status of the answer, if it is a request."""
-    match verb, words:
-        case "later", [ms]:
-            server.now += int(ms)
-        case "wait", [ms]:
-            server.wait(int(ms))
-        case "forget", []:
-            server.forget_messages()
-        case "gone", []:
-            server.release_leases(PID)
-        case "create", _:
-            return server.call(creation(*words)).status
-        case "fenced", [task, *of]:
-            return server.fence(task, 1, creation(*of)).status
-        case "new", [id]:
-            return server.create_task(promise_create(id)).status
-        case "listen", [id]:
-            return server.register_listener(id, "poll://uni@callers/1").status
-        case "beat", refs:
-            return server.heartbeat(*zip(refs[::2], map(int, refs[1::2]), strict=True)).status
-        case _:
-            answer = getattr(server, verb)(*(int(word) if word.isdigit() else word for word in words))
-            return answer.status if answer else None
-    return None
-
-
-def creation(id: str, *options: str) -> PromiseCreate:
-    deadline, tags = FAR, {}
-    for option in options:
-        if option.startswith("by"):
-            deadline = START + int(option[2:])
-        elif option.startswith("delay"):
-            tags["delay"] = str(START + int(option[5:]))
-        elif option == "timer":
-            tags["timer"] = "true"
-    return promise_create(id, target=None if "-" in options else TARGET, timeout_at=deadline, **tags)
 
 
 def look(server: Driver, status: int, what: str, *words: str) -> None:

@@ -109,7 +109,6 @@ class TestCreate:
 
     def test_past_its_deadline_it_is_born_fulfilled_at_version_0(self, server: Driver) -> None:
         answer = server.create_task(promise_create("t", timeout_at=START))
-
         assert answer.status == 200
         assert (answer.data.task.state, answer.data.task.version) == (TaskState.FULFILLED, 0)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
@@ -119,9 +118,7 @@ class TestCreate:
     def test_of_a_promise_whose_deadline_passed_meanwhile_answers_it_timed_out(self, server: Driver) -> None:
         server.create_task(promise_create("t", timeout_at=START + 10))
         server.now += 10
-
         answer = server.create_task(promise_create("t"))
-
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
 
@@ -161,7 +158,6 @@ class TestAcquire:
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
 
 
@@ -170,44 +166,34 @@ class TestFulfill:
     def test_settles_the_own_promise_now(self, server: Driver, state: PromiseState) -> None:
         server.acquired("t")
         server.now += 3
-
         promise = server.fulfill("t", 1, state, value("result")).data.promise
-
         assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
 
 
 class TestFence:
     def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
         server.acquired("t")
-
         answer = server.fence("t", 1, promise_create("child", param=value("x")))
-
         assert answer.status == 200
         assert answer.data.action.data.promise.param == value("x")
         assert server.take_executes() == [("child", 0)]
 
     def test_create_past_the_deadline_answers_it_settled(self, server: Driver) -> None:
         server.acquired("t")
-
         answer = server.fence("t", 1, promise_create("child", timeout_at=START))
-
         assert answer.data.action.data.promise.state is PromiseState.TIMEDOUT
 
     def test_settle_runs_with_its_normal_rules(self, server: Driver) -> None:
         server.acquired("t")
         server.create("child", target=None)
-
         answer = server.fence("t", 1, promise_settle("child", PromiseState.REJECTED, value("why")))
-
         promise = answer.data.action.data.promise
         assert (promise.state, promise.value) == (PromiseState.REJECTED, value("why"))
         assert server.promise("child") == promise
 
     def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
         server.acquired("t")
-
         action = server.fence("t", 1, promise_create("child")).data.action
-
         assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
         assert (action.head.status, action.head.version) == (200, VERSION)
 
@@ -215,18 +201,14 @@ class TestFence:
         server.create("t", branch="t")
         server.acquire("t")
         server.fence("t", 1, promise_create("t:step", target=None, branch="t"))
-
         answer = server.fence("t", 1, promise_settle("t:step", result=value("done")))
-
         assert [(promise.id, promise.value) for promise in answer.data.preload] == [("t:step", value("done"))]
 
     def test_touches_the_promise_it_acts_on(self, server: Driver) -> None:
         server.acquired("t")
         server.create("child", target=None, timeout_at=START + 10)
         server.now += 10
-
         promise = server.fence("t", 1, promise_settle("child", result=value("late"))).data.action.data.promise
-
         assert (promise.state, promise.value) == (PromiseState.TIMEDOUT, EMPTY)
 
 
@@ -248,7 +230,6 @@ class TestHeartbeat:
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.acquired("t", ttl=MAX_INTEGER)
-
         assert server.heartbeat(("t", 1)).status == 200
 
 
@@ -259,17 +240,14 @@ class TestRepeatedClaim:
 
     def test_a_repeated_acquire_gets_the_first_answer(self, server: Driver) -> None:
         server.pending("t")
-
         first = server.acquire("t", 0, corr_id=self.UNIQUE)
         again = server.acquire("t", 0, corr_id=self.UNIQUE)
-
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
     def test_a_repeated_create_gets_the_first_answer(self, server: Driver) -> None:
         first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
         again = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
-
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
@@ -278,16 +256,13 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=self.UNIQUE)
         before = server.task("t")
         server.now += 1
-
         server.acquire("t", 0, corr_id=self.UNIQUE)
-
         assert server.task("t") == before
 
     @pytest.mark.parametrize("corr_id", ["sr-1700000000000", "", "0", "x" * 31])
     def test_a_short_correlation_id_does_not_make_a_repetition(self, server: Driver, corr_id: str) -> None:
         """One SDK numbers its requests by the clock: two of them may share an id."""
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=corr_id).status == 200
         assert server.acquire("t", 0, corr_id=corr_id).status == 409
 
@@ -295,31 +270,26 @@ class TestRepeatedClaim:
     def test_one_that_makes_no_repetition_is_not_kept(self, server: Driver, corr_id: str) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
-
         assert server.task("t").claim is None
 
     def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 200
         assert server.acquire("t", 0, corr_id=self.ANOTHER).status == 409
 
     def test_another_process_is_another_request(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=PID).status == 200
         assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=OTHER_PID).status == 409
 
     def test_another_version_is_another_request(self, server: Driver) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
-
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
 
     def test_a_repeated_create_of_a_task_that_waited_gets_the_first_answer(self, server: Driver) -> None:
         server.pending("t")
         first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
-
         assert server.create_task(promise_create("t"), corr_id=self.UNIQUE) == first
 
     def test_the_preload_is_that_of_now(self, server: Driver) -> None:
@@ -327,7 +297,6 @@ class TestRepeatedClaim:
         server.create("t", branch="t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.create("t:1", target=None, branch="t")
-
         assert [each.id for each in server.acquire("t", 0, corr_id=self.UNIQUE).data.preload] == ["t:1"]
 
     @pytest.mark.parametrize("end", ["release", "halt", "settle", "suspend"])
@@ -348,7 +317,6 @@ class TestRepeatedClaim:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.wait(LEASE)
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
 
     def test_after_a_claim_by_another_it_is_refused(self, server: Driver) -> None:
@@ -356,5 +324,4 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.wait(LEASE)
         server.acquire("t", 1, corr_id=self.ANOTHER, pid=OTHER_PID)
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409

@@ -48,9 +48,7 @@ def test_an_external_promise_settles_at_its_deadline(
     """The [MUST] of 4.1: also those without a target. A timer resolves, whatever else it is."""
     tags = {**also, **tags}
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
-
     server.wait(10)
-
     promise = server.promise("p")
     is_timer = tags.get("resonate:timer") == "true"
     assert promise.state is (PromiseState.RESOLVED if is_timer else PromiseState.TIMEDOUT)
@@ -61,9 +59,7 @@ def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: d
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
     with transaction(server.store):
         assert server.store.next_due() is None
-
     server.wait(10)
-
     promise = server.promise("p")
     assert promise.state is PromiseState.PENDING
 
@@ -95,7 +91,6 @@ def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
     server.acquired("t", ttl=2 * HOUR)
     server.call(INTERNAL_PROMISE)
     server.now += HOUR
-
     assert server.fence("t", 1, action).data.action.data.promise.state is PromiseState.TIMEDOUT
 
 
@@ -103,11 +98,9 @@ def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
 def test_expiry_is_dated_at_the_deadline_however_late_it_is_noticed(server: Driver, by_sweep: bool) -> None:
     server.create("p", target=None, timeout_at=START + 10, param=value("x"))
     server.now += HOUR
-
     if by_sweep:
         server.tick()
     promise = server.get("p").data.promise
-
     assert (promise.settled_at, promise.value, promise.param) == (START + 10, EMPTY, value("x"))
 
 
@@ -116,9 +109,7 @@ def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
     server.create("p", timeout_at=START + 10)
     before = (server.promise("p"), server.task("p"))
     server.forget_messages()
-
     server.tick(Due(promises=("p", "gone"), tasks=("p", "gone")))
-
     assert (server.promise("p"), server.task("p")) == before
     assert not server.sent
 
@@ -165,28 +156,23 @@ class TestPauseWhenNobodyClaims:
 
     def test_it_is_dispatched_after_a_pause_that_doubles_up_to_a_cap(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 5) == [5_000, 10_000, 20_000, 30_000, 30_000]
 
     def test_very_many_times_do_not_overflow_it(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 100)[-1] == 30_000
 
     def test_how_often_it_was_is_told_to_those_who_ask(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
-
         record = server.get_task("t").data.task
         assert (record.unclaimed, record.trouble) == (3, "handed out 3 times, claimed by nobody")
 
     def test_a_claim_ends_the_count(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
-
         answer = server.acquire("t")
         server.release("t", 1)
-
         assert (answer.data.task.unclaimed, server.get_task("t").data.task.unclaimed) == (UNSET, UNSET)
         assert self.pauses(server, 1) == [5_000]
 
@@ -252,18 +238,15 @@ class TestPauseAfterRelease:
         self, server: Driver
     ) -> None:
         server.create("t")
-
         assert self.pauses(server, 8) == [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
 
     def test_the_pause_has_a_cap(self, server: Driver) -> None:
         server.rules = Rules(release_pause_ms=1_000, release_pause_max_ms=3_000)
         server.create("t")
-
         assert self.pauses(server, 5) == [0, 1_000, 2_000, 3_000, 3_000]
 
     def test_very_many_releases_do_not_overflow_it(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 100)[-1] == 30_000
 
     def test_how_often_it_was_given_back_is_told_to_those_who_ask(self, server: Driver) -> None:
@@ -271,7 +254,6 @@ class TestPauseAfterRelease:
         self.claim_and_release(server)
         assert server.get_task("t").data.task.trouble == ""
         self.claim_and_release(server)
-
         record = server.get_task("t").data.task
         assert (record.releases, record.trouble) == (2, "claimed 2 times, given back each time")
 
@@ -292,28 +274,24 @@ class TestPauseAfterRelease:
         server.acquire("t", 0)
         server.release("t", 1, reason="no such function")
         self.claim_and_release(server)
-
         assert server.get_task("t").data.task.reason is UNSET
 
     def test_a_long_reason_is_cut(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="x" * 501)
-
         assert server.get_task("t").data.task.reason == "x" * 499 + "…"
 
     def test_a_reason_that_just_fits_is_not_cut(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="x" * 500)
-
         assert server.get_task("t").data.task.reason == "x" * 500
 
     def test_workers_are_not_told(self, server: Driver) -> None:
         """Typed SDKs read the record that a claim is answered with."""
         server.create("t")
         self.claim_and_release(server)
-
         assert server.acquire("t", 1).data.task.releases is UNSET
 
     def test_a_suspension_ends_the_count(self, server: Driver) -> None:

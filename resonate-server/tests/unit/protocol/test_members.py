@@ -132,7 +132,6 @@ def test_a_missing_member_is_refused(kind: str, path: tuple[str | int, ...]) -> 
     for step in path[:-1]:
         place = place[step]
     del place[path[-1]]
-
     refused(kind, data)
 
 
@@ -191,7 +190,6 @@ class TestIds:
     def test_lone_surrogates_are_refused(self, escaped: str) -> None:
         """They have no UTF-8 and could neither be stored nor sent."""
         body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
-
         assert isinstance(read(body), UnreadableRequest)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
@@ -303,13 +301,11 @@ class TestValues:
     def test_tags_that_are_ids_are_as_long_as_ids(self, name: str) -> None:
         longest = {f"resonate:{name}": "x" * MAX_ID_CHARACTERS}
         own = {"id": "x" * MAX_ID_CHARACTERS}
-
         accepted("promise.create", CREATE | own | {"tags": longest})
         refused("promise.create", CREATE | own | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
 
     def test_unknown_members_of_a_value_are_ignored(self) -> None:
         request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
-
         assert isinstance(request, PromiseCreate)
         assert request.param == Value(data="x")
 
@@ -334,14 +330,12 @@ class TestTargetAndDelay:
     @pytest.mark.parametrize("target", BAD)
     def test_an_invalid_target_is_refused_in_each_create(self, target: str) -> None:
         create = CREATE | {"tags": {"resonate:target": target}}
-
         refused("promise.create", create)
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
 
     def test_an_address_is_as_long_as_an_id(self) -> None:
         longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
-
         for address, judge in ((longest, accepted), (longest + "x", refused)):
             judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
             judge("promise.register_listener", {"awaited": "p", "address": address})
@@ -524,7 +518,6 @@ class TestActions:
 class TestSearch:
     def test_without_members_it_asks_for_100(self) -> None:
         request = accepted("promise.search", {})
-
         assert isinstance(request, PromiseSearch)
         assert (request.limit, request.state, request.tags, request.cursor) == (100, None, {}, None)
 
