@@ -5,6 +5,8 @@ The words are the names that :class:`unit.driver.Driver` has for its requests an
 Of what is created, ``-`` says that nobody runs it, ``by+10`` when it is due, in ms since the beginning.
 """
 
+from typing import Any
+
 from unit.driver import FAR, PID, START, TARGET, Driver, promise_create
 
 from resonate_server.protocol.requests import PromiseCreate
@@ -46,7 +48,8 @@ def act(server: Driver, verb: str, *words: str) -> int | None:
 
 
 def creation(id: str, *options: str) -> PromiseCreate:
-    deadline, tags = FAR, {}
+    deadline = FAR
+    tags: dict[str, Any] = {}
     for option in options:
         if option.startswith("by"):
             deadline = START + int(option[2:])
