@@ -40,7 +40,6 @@ class TestAccepted:
 
     def test_unknown_members_are_ignored_everywhere(self) -> None:
         raw = body(head=HEAD | {"resonate:origin": "x", "n": 1}, data={"id": "p", "x": [1.5, None, {}]}, more=[None])
-
         assert accepted(raw).request == PromiseGet(id="p")
 
     @pytest.mark.parametrize("corr_id", ["", "x" * 10_000, "é\u2028", "sr-1"])
@@ -70,14 +69,12 @@ class TestRefused:
     )
     def test_what_is_no_envelope_is_answered_as_unknown(self, raw: bytes) -> None:
         refusal = refused(raw)
-
         assert (refusal.kind, refusal.corr_id) == ("unknown", "0")
 
     @pytest.mark.parametrize("missing", ["kind", "head", "data"])
     def test_a_missing_member(self, missing: str) -> None:
         envelope = json.loads(body())
         del envelope[missing]
-
         refused(json.dumps(envelope).encode())
 
     @pytest.mark.parametrize("missing", ["corrId", "version"])
@@ -143,22 +140,18 @@ class TestRecovered:
 
     def test_kind_and_correlation_id_from_an_envelope_that_does_not_parse(self) -> None:
         refusal = refused(body(head={"corrId": "c-1", "version": 5}))
-
         assert (refusal.kind, refusal.corr_id) == ("promise.get", "c-1")
 
     def test_the_kind_alone(self) -> None:
         refusal = refused(body(head=7))
-
         assert (refusal.kind, refusal.corr_id) == ("promise.get", "0")
 
     def test_the_correlation_id_alone(self) -> None:
         refusal = refused(body(kind=7))
-
         assert (refusal.kind, refusal.corr_id) == ("unknown", "c-1")
 
     def test_both_if_only_a_member_of_the_kind_is_wrong(self) -> None:
         refusal = refused(body(data={"id": 5}))
-
         assert (refusal.kind, refusal.corr_id) == ("promise.get", "c-1")
 
     def test_what_is_recovered_can_be_answered(self) -> None:
@@ -241,7 +234,6 @@ class TestAnswers:
     @pytest.mark.parametrize("state", list(PromiseState))
     def test_names_of_promise_states(self, state: PromiseState) -> None:
         names = ["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
-
         assert json.loads(msgspec.json.encode(state)) in names
 
     def test_names_of_task_states(self) -> None:
@@ -276,7 +268,6 @@ def test_an_answer_is_a_value() -> None:
 
 def test_a_created_promise_keeps_what_it_was_given() -> None:
     data = {"id": "p", "timeoutAt": 5, "param": {"headers": {"h": "1"}, "data": "x"}, "tags": {"a": "b"}}
-
     assert accepted(body("promise.create", data=data)).request == PromiseCreate(
         "p", 5, Value(headers={"h": "1"}, data="x"), {"a": "b"}
     )
