@@ -260,12 +260,12 @@ async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
     commit = Transaction.commit
     broken: list[Transaction] = []
 
-    async def breaking(self: Transaction, asked: Round) -> Found:
+    async def breaking(self: Transaction, *asked: Any) -> Found:
         if broken:
-            return await commit(self, asked)
+            return await commit(self, *asked)
         broken.append(self)
         if not is_heard:
-            await commit(self, asked)
+            await commit(self, *asked)
         raise psycopg.OperationalError("the connection broke")
 
     monkeypatch.setattr(Transaction, "commit", breaking)

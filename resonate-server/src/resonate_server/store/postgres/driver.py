@@ -3,15 +3,17 @@
 import secrets
 from typing import Any
 
+import msgspec
 import psycopg
-from psycopg import AsyncConnection, Connection
-from psycopg.adapt import AdaptersMap
+from psycopg import AsyncConnection, Connection, adapters
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import ConnectionPool
 
 from resonate_server.store.postgres.plans import Found, Plan, Round
 from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
+from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
@@ -35,14 +37,26 @@ OPTIONS = {
 
 class _Dumper(StrDumper):
     def dump(self, text: str) -> Any:
-        if NUL in text or MARK in text:
-            text = text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0")
-        return super().dump(text)
+        return super().dump(_marked(text) if NUL in text or MARK in text else text)
 
 
 class _Loader(TextLoader):
     def load(self, data: Any) -> Any:
         return _with_nuls(super().load(data))
+
+
+class _RecordsDumper(Dumper):
+    oid = adapters.types["json"].oid
+
+    def dump(self, records: Records) -> bytes:
+        data = msgspec.json.encode(records)
+        if b"\\u0000" in data or MARK.encode() in data:
+            data = msgspec.json.encode([{name: _marked(each) for name, each in row.items()} for row in records])
+        return data
+
+
+def _marked(field: Any) -> Any:
+    return field.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0") if isinstance(field, str) else field
 
 
 class ServingConnection(AsyncConnection[Row]):
@@ -66,6 +80,7 @@ def _with_nuls(text: Any) -> Any:
 
 def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_dumper(str, _Dumper)
+    adapters.register_dumper(Records, _RecordsDumper)
     adapters.register_loader("text", _Loader)
     adapters.register_loader("text", _BinaryLoader)
 
@@ -115,23 +130,16 @@ async def connect_async(url: str, name: str = "resonate-server") -> AsyncConnect
     return connection
 
 
-async def _configure(connection: ServingConnection) -> None:
+async def connect_serving(url: str, name: str) -> ServingConnection:
+    """Raises :class:`psycopg.Error`."""
+    connection = await ServingConnection.connect(url, **_parameters(name))
     _set_up(connection)
-    await connection.execute(NEW_ENDING.encode(), (connection.key,))
-
-
-def async_pool(url: str, size: int, name: str) -> AsyncConnectionPool[ServingConnection]:
-    """To be opened."""
-    return AsyncConnectionPool(
-        url,
-        connection_class=ServingConnection,
-        kwargs=_parameters(name),
-        min_size=1,
-        max_size=size,
-        open=False,
-        configure=_configure,
-        reconnect_timeout=1,
-    )
+    try:
+        await connection.execute(NEW_ENDING.encode(), (connection.key,))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def thread_pool(url: str, size: int, name: str) -> ConnectionPool[Connection[Row]]:

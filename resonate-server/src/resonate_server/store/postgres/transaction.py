@@ -9,6 +9,7 @@ from psycopg.pq import TransactionStatus
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, ask_async
 from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
+from resonate_server.store.postgres.writing import Writing
 
 _numbers = itertools.count(1)
 
@@ -35,13 +36,15 @@ class Transaction:
             result: T = end.value
             return result
 
-    async def commit(self, asked: Round) -> Found:
-        """Ask that, and end it: one journey. On return, what was written is durable."""
+    async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
+        """Write that, ask what else there is, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
             await self.ask({})
         self._has_written = True
-        ending = {"ending": Ask(sql.PUT_ENDING, self.ending[::-1]), "commit": Ask(sql.COMMIT)}
-        return await self.ask({**asked, **ending})
+        statement, rows = writing.statement()
+        connection, number = self.ending
+        write = Ask(statement, {**rows, "connection": connection, "number": number})
+        return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
 
     async def leave(self) -> None:
         """Nothing of it has happened, unless it was committed.
