@@ -1,17 +1,26 @@
 """Connections to the database: how they are set up, and how a plan is carried out on one."""
 
+import asyncio
+import itertools
+import re
 import secrets
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection, Connection, adapters
-from psycopg.adapt import AdaptersMap, Dumper
+from psycopg import AsyncConnection, Connection, abc, adapters
+from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import ConnectionPool
 
-from resonate_server.store.postgres.plans import Found, Plan, Round
+from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
 from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
 from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
@@ -33,6 +42,16 @@ OPTIONS = {
     "tcp_keepalives_count": "3",
 }
 """Of every session, whatever the database's own are."""
+
+SERVING_OPTIONS = {
+    "plan_cache_mode": "force_generic_plan",  # planning takes longer than all the rest of a statement
+    "enable_seqscan": "off",  # such a plan stays, while tables grow: all that it needs has an index
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+    "jit": "off",
+}
+"""Of the session that decides."""
 
 
 class _Dumper(StrDumper):
@@ -95,12 +114,11 @@ def name_of(server: int) -> str:
     return f"resonate-server {server:x}"
 
 
-def _parameters(name: str) -> dict[str, Any]:
-    options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
     return {
         "autocommit": True,
         "connect_timeout": CONNECT_S,
-        "options": options,
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "application_name": name,
         "keepalives_idle": 2,  # to notice that the database was cut off
         "keepalives_interval": 1,
@@ -132,7 +150,7 @@ async def connect_async(url: str, name: str = "resonate-server") -> AsyncConnect
 
 async def connect_serving(url: str, name: str) -> ServingConnection:
     """Raises :class:`psycopg.Error`."""
-    connection = await ServingConnection.connect(url, **_parameters(name))
+    connection = await ServingConnection.connect(url, **_parameters(name, OPTIONS | SERVING_OPTIONS))
     _set_up(connection)
     try:
         await connection.execute(NEW_ENDING.encode(), (connection.key,))
@@ -170,13 +188,105 @@ def ask(connection: Connection[Row], asked: Round) -> Found:
 
 
 async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
-    """One journey."""
-    async with connection.pipeline():
-        cursors = {
-            name: await connection.execute(each.statement.encode(), each.parameters, binary=True)
-            for name, each in asked.items()
-        }
-    return {name: await cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+    """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
+    statement by itself, and wake up both sides for it.
+
+    Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
+    """
+    pgconn, prepared = connection.pgconn, _prepared.setdefault(connection, {})
+    transformer = Transformer(connection)
+    try:
+        pgconn.enter_pipeline_mode()
+        new = {statement: _prepare(pgconn, statement) for statement in _statements(asked) - prepared.keys()}
+        for each in asked.values():
+            parameters = transformer.dump_sequence(*_in_order(each))
+            name = prepared.get(each.statement) or new[each.statement]
+            pgconn.send_query_prepared(name, parameters, result_format=Format.BINARY)
+        pgconn.pipeline_sync()
+        results = await _results(pgconn)
+        pgconn.exit_pipeline_mode()
+    except BaseException:
+        await connection.close()
+        raise
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+    prepared |= new
+    return {name: _rows(transformer, result) for name, result in zip(asked, results[len(new) :], strict=True)}
+
+
+_prepared: WeakKeyDictionary[AsyncConnection[Row], dict[str, bytes]] = WeakKeyDictionary()
+"""By statement, its name on a connection."""
+
+_numbers = itertools.count()
+
+
+def _statements(asked: Round) -> set[str]:
+    return {each.statement for each in asked.values()}
+
+
+def _prepare(pgconn: PGconn, statement: str) -> bytes:
+    """Its name. What fails leaves names that nobody uses again."""
+    name = b"resonate_%d" % next(_numbers)
+    pgconn.send_prepare(name, _positional(statement)[0])
+    return name
+
+
+@cache
+def _positional(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """With the database's own placeholders, in the order of these names; of those without a name there are none."""
+    names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    for number, name in enumerate(names, start=1):
+        statement = statement.replace(f"%({name})s", f"${number}")
+    numbers = itertools.count(1)
+    return re.sub("%s", lambda _: f"${next(numbers)}", statement).encode(), names
+
+
+def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
+    """Parameters as texts: their types are those that the statement gives them."""
+    found = asked.parameters
+    ordered = [found[name] for name in _positional(asked.statement)[1]] if isinstance(found, dict) else found
+    return ordered, [PyFormat.TEXT] * len(ordered)
+
+
+async def _results(pgconn: PGconn) -> list[PGresult]:
+    """One for each thing that was sent."""
+    while pgconn.flush():
+        await _until_ready(pgconn, writing=True)
+        pgconn.consume_input()
+    results: list[PGresult] = []
+    while True:
+        while pgconn.is_busy():
+            await _until_ready(pgconn)
+            pgconn.consume_input()
+        match pgconn.get_result():
+            case None if pgconn.status == ConnStatus.BAD:
+                raise psycopg.OperationalError(pgconn.get_error_message())
+            case None:
+                continue
+            case result if result.status == ExecStatus.PIPELINE_SYNC:
+                return results
+            case result:
+                results.append(result)
+
+
+async def _until_ready(pgconn: PGconn, *, writing: bool = False) -> None:
+    loop, socket = asyncio.get_running_loop(), pgconn.socket
+    ready = asyncio.Event()
+    loop.add_reader(socket, ready.set)
+    if writing:
+        loop.add_writer(socket, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(socket)
+        if writing:
+            loop.remove_writer(socket)
+
+
+def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple) if result.nfields else []
 
 
 def run[T](connection: Connection[Row], plan: Plan[T]) -> T:
