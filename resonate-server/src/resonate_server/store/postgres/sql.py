@@ -209,7 +209,6 @@ LISTEN = f"LISTEN {CHANNEL}"
 RING = f"SELECT pg_notify('{CHANNEL}', %s)"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
-RELAXED = "SET LOCAL synchronous_commit = off"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # No connection lives as long as what is forgotten here.
 NEW_ENDING = f"""
@@ -342,15 +341,11 @@ SELECT least(
 
 
 class Write(Struct, frozen=True):
-    """A part of the statement that writes what a transaction has decided. ``table``: the columns of what is sent."""
+    """A part of the statement that writes what a transaction has decided. ``columns``: of what is sent for it."""
 
     parameter: str
-    table: str
+    columns: tuple[str, ...]
     text: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(column.split()[0] for column in self.table.split(", "))
 
 
 def _records(parameter: str, table: str) -> str:
@@ -358,7 +353,8 @@ def _records(parameter: str, table: str) -> str:
 
 
 def _write(parameter: str, table: str, text: str) -> Write:
-    return Write(parameter, table, text.format(rows=_records(parameter, table)))
+    columns = tuple(column.split()[0] for column in table.split(", "))
+    return Write(parameter, columns, text.format(rows=_records(parameter, table)))
 
 
 _PROMISE_TABLE = (

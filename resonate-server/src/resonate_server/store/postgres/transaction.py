@@ -14,7 +14,7 @@ from resonate_server.store.postgres.writing import Writing
 _numbers = itertools.count(1)
 
 _ENTERING: Round = {"begin": Ask(sql.BEGIN)}
-_LEAVING: Round = {"relaxed": Ask(sql.RELAXED), "commit": Ask(sql.COMMIT)}
+_LEAVING: Round = {"rollback": Ask(sql.ROLLBACK)}
 
 
 class Transaction:
@@ -23,7 +23,6 @@ class Transaction:
     def __init__(self, connection: ServingConnection) -> None:
         self._connection = connection
         self._has_begun = False
-        self._has_written = False
         self.ending = connection.key, next(_numbers)
 
     async def run[T](self, plan: Plan[T]) -> T:
@@ -40,25 +39,17 @@ class Transaction:
         """Write that, ask what else there is, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
             await self.ask({})
-        self._has_written = True
         statement, rows = writing.statement()
         connection, number = self.ending
         write = Ask(statement, {**rows, "connection": connection, "number": number})
         return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
 
     async def leave(self) -> None:
-        """Nothing of it has happened, unless it was committed.
-
-        What only had locks is committed, and not waited for: the driver forgets what it has prepared at a rollback.
-        """
-        if self._connection.closed:
-            return
-        with suppress(psycopg.Error):
-            match self._connection.info.transaction_status:
-                case TransactionStatus.INTRANS if not self._has_written:
-                    await ask_async(self._connection, _LEAVING)
-                case TransactionStatus.INTRANS | TransactionStatus.INERROR:
-                    await self._connection.execute(sql.ROLLBACK)
+        """Nothing of it has happened, unless it was committed."""
+        status = self._connection.info.transaction_status
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):
+                await ask_async(self._connection, _LEAVING)
 
     async def ask(self, asked: Round) -> Found:
         """One journey."""
