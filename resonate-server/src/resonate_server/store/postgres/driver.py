@@ -5,9 +5,8 @@ import itertools
 import re
 import secrets
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
@@ -95,11 +94,19 @@ def _marked(field: Any) -> Any:
 
 
 class ServingConnection(AsyncConnection[Row]):
-    """``key`` names it among all that there ever were, so that it can be asked about after its end."""
+    """``key`` names it among all that there ever were, so that it can be asked about after its end.
+
+    ``prepared``: by statement, its name in there. ``transformer`` remembers how values are written and read.
+    """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.key = secrets.randbits(62)
+        self.prepared: dict[str, bytes] = {}
+
+    @cached_property
+    def transformer(self) -> abc.Transformer:
+        return Transformer(self)
 
 
 class _BinaryLoader(TextBinaryLoader):
@@ -158,17 +165,18 @@ def connect(url: str, name: str = "resonate-server") -> Connection[Row]:
     return connection
 
 
-async def connect_async(url: str, name: str = "resonate-server") -> AsyncConnection[Row]:
+async def connect_async(
+    url: str, name: str = "resonate-server", options: dict[str, str] = OPTIONS
+) -> ServingConnection:
     """Raises :class:`psycopg.Error`."""
-    connection = await AsyncConnection.connect(url, **_parameters(name))
+    connection = await ServingConnection.connect(url, **_parameters(name, options))
     _set_up(connection)
     return connection
 
 
 async def connect_serving(url: str, name: str) -> ServingConnection:
-    """Raises :class:`psycopg.Error`."""
-    connection = await ServingConnection.connect(url, **_parameters(name, OPTIONS | SERVING_OPTIONS))
-    _set_up(connection)
+    """One that can be asked about. Raises :class:`psycopg.Error`."""
+    connection = await connect_async(url, name, OPTIONS | SERVING_OPTIONS)
     try:
         await connection.execute(NEW_ENDING.encode(), (connection.key,))
     except BaseException:
@@ -210,8 +218,8 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
 
     Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
     """
-    pgconn, prepared = connection.pgconn, _prepared.setdefault(connection, {})
-    transformer = Transformer(connection)
+    assert isinstance(connection, ServingConnection)  # as all that are made here for the event loop
+    pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
     try:
         pgconn.enter_pipeline_mode()
         new = {statement: _prepare(pgconn, statement) for statement in _statements(asked) - prepared.keys()}
@@ -231,9 +239,6 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
     prepared |= new
     return {name: _rows(transformer, result) for name, result in zip(asked, results[len(new) :], strict=True)}
 
-
-_prepared: WeakKeyDictionary[AsyncConnection[Row], dict[str, bytes]] = WeakKeyDictionary()
-"""By statement, its name on a connection."""
 
 _numbers = itertools.count()
 
