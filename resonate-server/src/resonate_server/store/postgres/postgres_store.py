@@ -19,9 +19,9 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -419,21 +419,34 @@ class PostgresStore(Store):
 
     async def _decide(self, batch: list[Inquiry]) -> None:
         """All of it in one transaction."""
-        is_large = batch[0].is_large
-        if is_large and self.outgoing.is_full:
-            return self._hold_back(batch[0])
+        first, due_at, decided = batch[0], self._alarm, False
+        if first.is_large and self.outgoing.is_full:
+            self._hold_back(first)
+            return
+        if first.is_of_time:
+            self._alarm = NEVER  # What becomes due meanwhile, or is left over, rings again.
+        try:
+            async with self._transaction() as transaction:
+                outcomes = await self._transact(transaction, batch)
+                decided = any(isinstance(outcome, Decided) for outcome in outcomes)
+                self._due_at = due_at
+                self._publish(batch, outcomes)
+        finally:
+            if not decided:
+                self._wake_at(due_at)
+
+    async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
         self.outgoing.begin()
-        began, due_at, unit = time.perf_counter(), self._alarm, Unit(MAX_BYTES if is_large else LARGE_BYTES)
-        async with self._transaction() as transaction:
-            with self._minding_the_alarm(batch[0]) as minding:
-                await transaction.run(unit.fetch([self._affordable(inquiry) for inquiry in batch]))
-                outcomes = [await self._ask(transaction, unit, inquiry) for inquiry in batch]
-                decided = [each for each in outcomes if isinstance(each, Decided)]
-                await self._keep(transaction, unit, decided, batch[0], began)
-                minding.is_done = bool(decided)
-            self._due_at = due_at
-            self._publish(batch, outcomes)
-        return None
+        began, unit = time.perf_counter(), Unit(MAX_BYTES if batch[0].is_large else LARGE_BYTES)
+        await transaction.run(unit.fetch([self._affordable(inquiry) for inquiry in batch]))
+        outcomes = [await self._ask(transaction, unit, inquiry) for inquiry in batch]
+        decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+        await self._keep(transaction, unit.writing, asks_for_time=batch[0].is_of_time)
+        if unit.writing:
+            self._listener.committed(len(decided), time.perf_counter() - began)
+        for each in decided:
+            self._wake_at(_first_due(each.decision.changes))
+        return outcomes
 
     def _affordable(self, inquiry: Inquiry) -> Footprint:
         """The preload may always be left out (section 3.4)."""
@@ -452,21 +465,15 @@ class PostgresStore(Store):
         self.outgoing.decided(answer)
         return decided
 
-    async def _keep(
-        self, transaction: Transaction, unit: Unit, decided: list[Decided], first: Inquiry, began: float
-    ) -> None:
+    async def _keep(self, transaction: Transaction, writing: Writing, *, asks_for_time: bool) -> None:
         """What changes nothing has nothing to wait for: it ends without a commit."""
-        asked: Round = {"next due": Ask(sql.NEXT_DUE)} if first.is_of_time else {}
-        is_change = bool(unit.writing)
-        if is_change:
-            found = await self._commit(transaction, unit.writing, asked)
-            self._listener.committed(len(decided), time.perf_counter() - began)
+        asked: Round = {"next due": Ask(sql.NEXT_DUE)} if asks_for_time else {}
+        if writing:
+            found = await self._commit(transaction, writing, asked)
         else:
             found = await transaction.ask(asked) if asked else {}
-        for each in decided:
-            self._wake_at(_first_due(each.decision.changes))
         for (next_due,) in found.get("next due", ()):
-            others_have_it = self._clock() + SKIPPED_MS if not is_change else 0
+            others_have_it = 0 if writing else self._clock() + SKIPPED_MS
             self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
 
     async def _commit(self, transaction: Transaction, writing: Writing, asked: Round) -> Found:
@@ -494,18 +501,6 @@ class PostgresStore(Store):
                     return await ending.fetchall() == [(number,)]
             except AWAY:
                 await asyncio.sleep(PAUSE_S)
-
-    @contextmanager
-    def _minding_the_alarm(self, first: Inquiry) -> Iterator["Minding"]:
-        """What becomes due meanwhile, or is left over, rings again."""
-        minding, before = Minding(), self._alarm
-        if first.is_of_time:
-            self._alarm = NEVER
-        try:
-            yield minding
-        finally:
-            if not minding.is_done:
-                self._wake_at(before)
 
     def _wake_at(self, time: int) -> None:
         if time < self._alarm:
@@ -624,10 +619,6 @@ class PostgresStore(Store):
             finally:
                 with suppress(psycopg.Error):
                     connection.execute(sql.COMMIT)
-
-
-class Minding(Struct):
-    is_done: bool = False
 
 
 def _give(job: Job, result: Any) -> bool:

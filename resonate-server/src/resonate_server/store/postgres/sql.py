@@ -341,94 +341,78 @@ SELECT least(
 
 
 class Write(Struct, frozen=True):
-    """A part of the statement that writes what a transaction has decided. ``columns``: of what is sent for it."""
+    """A part of the statement that writes what a transaction has decided; ``{rows}``: what it is sent, as JSON.
 
-    parameter: str
-    columns: tuple[str, ...]
+    ``columns``: of these rows, with their types.
+    """
+
+    columns: str
     text: str
 
-
-def _records(parameter: str, table: str) -> str:
-    return f"json_to_recordset(%({parameter})s) AS r ({table})"
-
-
-def _write(parameter: str, table: str, text: str) -> Write:
-    columns = tuple(column.split()[0] for column in table.split(", "))
-    return Write(parameter, columns, text.format(rows=_records(parameter, table)))
+    @property
+    def names(self) -> list[str]:
+        return [column.split()[0] for column in self.columns.split(", ")]
 
 
-_PROMISE_TABLE = (
+def _insert(table: str, columns: str, then: str = "") -> Write:
+    names = Write(columns, "").names
+    values = [f"decode({name}, 'base64')" if name in ("param", "value") else name for name in names]
+    return Write(columns, f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM {{rows}} {then}")
+
+
+def _delete(table: str, columns: str, besides: str = "") -> Write:
+    same = " AND ".join(f"t.{name} = r.{name}" for name in Write(columns, "").names)
+    return Write(columns, f"DELETE FROM {table} AS t USING {{rows}} WHERE {same} {besides}")
+
+
+def _or_replace(key: str, names: str) -> str:
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
+    return f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
+
+
+_PROMISE_COLUMNS = (
     "id text, state text, tags text, timeout_at bigint, created_at bigint, settled_at bigint, branch text, "
     "parent text, origin text, armed boolean, param text, value text"
 )
-_TASK_TABLE = (
+_TASK_COLUMNS = (
     "id text, target text, state text, version bigint, resumes bigint, ttl bigint, pid text, claim text, "
     "timer_at bigint, queued boolean, releases bigint, lost_at bigint, unclaimed bigint, reason text, recipient text"
 )
-_CALLBACK_TABLE, _LISTENER_TABLE = "awaited text, awaiter text", "awaited text, address text"
-_SCHEDULE_TABLE = (
+_TASK_CHANGES = "state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
+_SCHEDULE_COLUMNS = (
     "id text, cron text, promise_id text, promise_timeout bigint, promise_tags text, created_at bigint, "
     "next_run_at bigint, last_run_at bigint, param text"
 )
+_CALLBACK_COLUMNS, _LISTENER_COLUMNS = "awaited text, awaiter text", "awaited text, address text"
+_UNBLOCK_COLUMNS = "promise_id text, address text, recipient text, member text, kept_since bigint"
+# Whoever is freed may have begun to wait again.
+_BUT_NEW_CALLBACKS = f"""
+AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_COLUMNS})
+                WHERE n.awaited = t.awaited AND n.awaiter = t.awaiter)
+"""
 
 # No two of these touch the same row, so their order does not matter: they see the tables as they were before.
 WRITES = {
     # One that exists meanwhile is an error: the rule has not seen it.
-    "new promises": _write("new_promises", _PROMISE_TABLE, f"""
-INSERT INTO promises ({_PROMISE}, branch, parent, origin, armed, param, value)
-SELECT {_PROMISE}, branch, parent, origin, armed, decode(param, 'base64'), decode(value, 'base64') FROM {{rows}}
-"""),
+    "new_promises": _insert("promises", _PROMISE_COLUMNS),
     # The rest of a promise that exists never changes.
-    "promises": _write("promises", _PROMISE_TABLE, """
+    "promises": Write(_PROMISE_COLUMNS, """
 UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed,
                          value = coalesce(decode(r.value, 'base64'), p.value)
 FROM {rows} WHERE p.id = r.id
 """),
-    "tasks": _write("tasks", _TASK_TABLE, f"""
-INSERT INTO tasks ({_TASK}, recipient) SELECT {_TASK}, recipient FROM {{rows}}
-ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
-    pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed, reason = excluded.reason
-"""),
-    # Whoever is freed may have begun to wait again.
-    "freed": _write("freed", "awaiter text", f"""
-DELETE FROM callbacks AS c USING {{rows}} WHERE c.awaiter = r.awaiter
-AND NOT EXISTS (SELECT FROM {_records("callbacks", _CALLBACK_TABLE).replace(" r ", " n ")}
-                WHERE n.awaited = c.awaited AND n.awaiter = c.awaiter)
-"""),
-    "callbacks": _write("callbacks", _CALLBACK_TABLE, """
-INSERT INTO callbacks (awaited, awaiter) SELECT awaited, awaiter FROM {rows} ON CONFLICT DO NOTHING
-"""),
-    "dropped callbacks": _write("dropped_callbacks", _CALLBACK_TABLE, """
-DELETE FROM callbacks AS c USING {rows} WHERE c.awaited = r.awaited AND c.awaiter = r.awaiter
-"""),
-    "listeners": _write("listeners", _LISTENER_TABLE, """
-INSERT INTO listeners (awaited, address) SELECT awaited, address FROM {rows} ON CONFLICT DO NOTHING
-"""),
-    "dropped listeners": _write("dropped_listeners", _LISTENER_TABLE, """
-DELETE FROM listeners AS l USING {rows}
-WHERE l.awaited = r.awaited AND md5(l.address) = md5(r.address) AND l.address = r.address
-"""),
-    "spreading": _write("spreading", "promise_id text, after text, turn_at bigint", """
-INSERT INTO spreading (promise_id, after, turn_at) SELECT promise_id, after, turn_at FROM {rows}
-ON CONFLICT (promise_id) DO UPDATE SET after = excluded.after, turn_at = excluded.turn_at
-"""),
-    "dropped spreading": _write("dropped_spreading", "promise_id text", """
-DELETE FROM spreading AS s USING {rows} WHERE s.promise_id = r.promise_id
-"""),
-    "schedules": _write("schedules", _SCHEDULE_TABLE, f"""
-INSERT INTO schedules ({_SCHEDULE}, param) SELECT {_SCHEDULE}, decode(param, 'base64') FROM {{rows}}
-ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
-"""),
-    "dropped schedules": _write("dropped_schedules", "id text", """
-DELETE FROM schedules AS s USING {rows} WHERE s.id = r.id
-"""),
-    "unblocks": _write("unblocks", "promise_id text, address text, recipient text, member text, kept_since bigint", """
-INSERT INTO unblocks (promise_id, address, recipient, member, kept_since)
-SELECT promise_id, address, recipient, member, kept_since FROM {rows}
-ON CONFLICT (promise_id, md5(address)) DO UPDATE SET kept_since = excluded.kept_since
-"""),
+    "tasks": _insert("tasks", _TASK_COLUMNS, _or_replace("id", _TASK_CHANGES)),
+    "freed": _delete("callbacks", "awaiter text", _BUT_NEW_CALLBACKS),
+    "callbacks": _insert("callbacks", _CALLBACK_COLUMNS, "ON CONFLICT DO NOTHING"),
+    "dropped_callbacks": _delete("callbacks", _CALLBACK_COLUMNS),
+    "listeners": _insert("listeners", _LISTENER_COLUMNS, "ON CONFLICT DO NOTHING"),
+    "dropped_listeners": _delete("listeners", _LISTENER_COLUMNS, "AND md5(t.address) = md5(r.address)"),
+    "spreading": _insert("spreading", "promise_id text, after text, turn_at bigint",
+                         _or_replace("promise_id", "after, turn_at")),
+    "dropped_spreading": _delete("spreading", "promise_id text"),
+    "schedules": _insert("schedules", _SCHEDULE_COLUMNS, _or_replace("id", "next_run_at, last_run_at")),
+    "dropped_schedules": _delete("schedules", "id text"),
+    "unblocks": _insert("unblocks", _UNBLOCK_COLUMNS, _or_replace("promise_id, md5(address)", "kept_since")),
 }  # fmt: skip
 
 PUT_ENDING = "UPDATE endings SET last = %(number)s WHERE connection = %(connection)s"
@@ -437,8 +421,11 @@ PUT_ENDING = "UPDATE endings SET last = %(number)s WHERE connection = %(connecti
 @cache
 def write(names: tuple[str, ...]) -> str:
     """These parts of :data:`WRITES`, and :data:`PUT_ENDING`: one statement."""
-    parts = ", ".join(f"{WRITES[name].parameter} AS ({WRITES[name].text})" for name in names)
-    return f"WITH {parts} {PUT_ENDING}" if parts else PUT_ENDING
+    parts = []
+    for name in names:
+        rows = f"json_to_recordset(%({name})s) AS r ({WRITES[name].columns})"
+        parts.append(f"{name} AS ({WRITES[name].text.format(rows=rows)})")
+    return f"WITH {', '.join(parts)} {PUT_ENDING}" if parts else PUT_ENDING
 
 
 DROP_UNBLOCKS = """

@@ -40,7 +40,7 @@ class Writing:
 
     def knows(self, promise_id: str) -> bool:
         """Whether the database would tell something outdated about it."""
-        return promise_id in self._parts["new promises"] or promise_id in self._parts["promises"]
+        return promise_id in self._parts["new_promises"] or promise_id in self._parts["promises"]
 
     def frees(self, awaiters: Iterable[str]) -> bool:
         """Whether some of them wait for nothing any more."""
@@ -51,22 +51,23 @@ class Writing:
         parts = {name: found for name, found in self._parts.items() if found}
         if "freed" in parts:
             parts.setdefault("callbacks", {})
-        names = tuple(name for name in WRITES if name in parts)
-        return write(names), {WRITES[name].parameter: _records(name, parts[name]) for name in names}
+        return write(tuple(filter(parts.__contains__, WRITES))), {
+            name: _records(name, found) for name, found in parts.items()
+        }
 
     def add(
         self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
     ) -> None:
         """What was decided at ``now`` (ms). ``exists``: whether there was such a promise before this transaction."""
         for id, promise in changes.promises.items():
-            self._put("promises" if exists(id) else "new promises", id, _promise_row(promise))
+            self._put("promises" if exists(id) else "new_promises", id, _promise_row(promise))
         for id, task in changes.tasks.items():
             self._put("tasks", id, rows.task_row(task))
         for link in changes.links:
             self._link(link)
         for id, schedule in changes.schedules.items():
             if schedule is None:
-                self._put("dropped schedules", id, (id,))
+                self._put("dropped_schedules", id, (id,))
             else:
                 self._put("schedules", id, (*rows.schedule_row(schedule), rows.payload_data(schedule.promise_param)))
         for message in messages:
@@ -78,7 +79,7 @@ class Writing:
             case PutCallback(awaited=awaited, awaiter=awaiter):
                 self._put_link("callbacks", awaited, (awaited, awaiter))
             case DropCallback(awaited=awaited, awaiter=awaiter):
-                self._put_link("dropped callbacks", awaited, (awaited, awaiter))
+                self._put_link("dropped_callbacks", awaited, (awaited, awaiter))
             case DropCallbacks(awaiter=awaiter):
                 kept = {key: row for key, row in self._parts["callbacks"].items() if row[1] != awaiter}
                 self._parts["callbacks"] = kept
@@ -86,11 +87,11 @@ class Writing:
             case PutListener(awaited=awaited, address=address):
                 self._put_link("listeners", awaited, (awaited, address))
             case DropListener(awaited=awaited, address=address):
-                self._put_link("dropped listeners", awaited, (awaited, address))
+                self._put_link("dropped_listeners", awaited, (awaited, address))
             case PutSpreading(spreading=spreading, turn_at=turn_at):
                 self._put("spreading", spreading.promise_id, (spreading.promise_id, spreading.after, turn_at))
             case DropSpreading(promise_id=promise_id):
-                self._put("dropped spreading", promise_id, (promise_id,))
+                self._put("dropped_spreading", promise_id, (promise_id,))
 
     def _put_link(self, part: str, awaited: str, row: Row) -> None:
         self.linked.add(awaited)
@@ -102,7 +103,8 @@ class Writing:
             self._parts[opposite].pop(key, None)
 
 
-_DROPS = {name.removeprefix("dropped "): name for name in WRITES if name.startswith("dropped ")}
+_NAMES = {part: each.names for part, each in WRITES.items()}
+_DROPS = {name.removeprefix("dropped_"): name for name in WRITES if name.startswith("dropped_")}
 _OPPOSITES = _DROPS | {drop: name for name, drop in _DROPS.items()}
 
 
@@ -112,5 +114,5 @@ def _promise_row(promise: Promise) -> Row:
 
 def _records(part: str, found: dict[Any, Row]) -> Records:
     """In the order of keys, in which everybody makes rows that others may be making, too."""
-    columns = WRITES[part].columns
-    return Records(dict(zip(columns, found[key], strict=True)) for key in sorted(found))
+    names = _NAMES[part]
+    return Records(dict(zip(names, found[key], strict=True)) for key in sorted(found))
