@@ -1,6 +1,5 @@
 """Connections to the database: how they are set up, and how a plan is carried out on one."""
 
-import asyncio
 import itertools
 import re
 import secrets
@@ -14,7 +13,8 @@ from psycopg import AsyncConnection, Connection, abc, adapters
 from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.generators import fetch_many, send
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import ConnectionPool
@@ -228,7 +228,10 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
             name = prepared.get(each.statement) or new[each.statement]
             pgconn.send_query_prepared(name, parameters, result_format=Format.BINARY)
         pgconn.pipeline_sync()
-        results = await _results(pgconn)
+        await connection.wait(send(pgconn))
+        [*results, _] = [
+            result for _ in range(len(new) + len(asked) + 1) for result in await connection.wait(fetch_many(pgconn))
+        ]
         pgconn.exit_pipeline_mode()
     except BaseException:
         await connection.close()
@@ -269,46 +272,6 @@ def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
     found = asked.parameters
     ordered = [found[name] for name in _positional(asked.statement)[1]] if isinstance(found, dict) else found
     return ordered, [PyFormat.TEXT] * len(ordered)
-
-
-async def _results(pgconn: PGconn) -> list[PGresult]:
-    """One for each thing that was sent."""
-    while pgconn.flush():
-        await _until_ready(pgconn, writing=True)
-        pgconn.consume_input()
-    results: list[PGresult] = []
-    while True:
-        while pgconn.is_busy():
-            await _until_ready(pgconn)
-            pgconn.consume_input()
-        match pgconn.get_result():
-            case None if pgconn.status == ConnStatus.BAD:
-                raise psycopg.OperationalError(pgconn.get_error_message())
-            case None:
-                continue
-            case result if result.status == ExecStatus.PIPELINE_SYNC:
-                return results
-            case result:
-                results.append(result)
-
-
-async def _until_ready(pgconn: PGconn, *, writing: bool = False) -> None:
-    loop, socket = asyncio.get_running_loop(), pgconn.socket
-    ready = loop.create_future()
-    loop.add_reader(socket, _set, ready)
-    if writing:
-        loop.add_writer(socket, _set, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(socket)
-        if writing:
-            loop.remove_writer(socket)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
