@@ -19,7 +19,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import ConnectionPool
 
-from resonate_server.store.postgres.plans import Ask, Found, Plan, Round, Texts
+from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
 from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
 from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
@@ -73,22 +73,6 @@ class _RecordsDumper(Dumper):
         return data
 
 
-class _TextsDumper(Dumper):
-    oid = adapters.types["text"].array_oid
-
-    def dump(self, texts: Texts) -> bytes:
-        """As :class:`psycopg.types.array.ListDumper` does, which looks at each element first."""
-        quoted = ",".join([_quoted(_marked(text)) for text in texts])
-        return f"{{{quoted}}}".encode()
-
-
-def _quoted(text: str | None) -> str:
-    if text is None:
-        return "NULL"
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
-
-
 def _marked(field: Any) -> Any:
     return field.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0") if isinstance(field, str) else field
 
@@ -123,7 +107,6 @@ def _with_nuls(text: Any) -> Any:
 def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_dumper(str, _Dumper)
     adapters.register_dumper(Records, _RecordsDumper)
-    adapters.register_dumper(Texts, _TextsDumper)
     adapters.register_loader("text", _Loader)
     adapters.register_loader("text", _BinaryLoader)
 

@@ -39,10 +39,6 @@ class Ask(Struct, frozen=True):
     parameters: Sequence[Any] | dict[str, Any] = ()
 
 
-class Texts(list[str | None]):
-    """An array of the database."""
-
-
 type Round = dict[Any, Ask]
 """By names of the plan's own; asked in this order."""
 
@@ -222,7 +218,7 @@ class Unit:
         tasks = {each.preload_for: each.branch for each in footprints if each.preload_for is not None}
         asked: Round = {}
         if wanted:
-            query = {"ids": Texts(wanted), "settles": Texts(settles), "shown": Texts(shown), "most": self._most}
+            query = {"ids": list(wanted), "settles": list(settles), "shown": list(shown), "most": self._most}
             if self._locks:
                 asked["locked"] = Ask(sql.LOCK, query)
             asked["pairs"] = Ask(sql.GET_PAIRS, query)
@@ -309,8 +305,8 @@ class Unit:
 
 def _preload_of(tasks: dict[str, str | None]) -> Ask:
     """One more than is handed out, because the task's own promise is among them."""
-    query = {"tasks": Texts(tasks), "branches": Texts(tasks.values()), "limit": MAX_PRELOAD + 1}
-    return Ask(sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": Texts(), "most": 0})
+    query = {"tasks": list(tasks), "branches": list(tasks.values()), "limit": MAX_PRELOAD + 1}
+    return Ask(sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": [], "most": 0})
 
 
 def _links(spreading: Sequence[Spreading], limit: int) -> Round:
