@@ -107,14 +107,14 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
 
 
-class Job(Struct, eq=False, kw_only=True):
+class Waiting(Struct, eq=False, kw_only=True):
     """``done`` is told what came of it. ``tries``: how often others were at it."""
 
     done: asyncio.Future[Any]
     tries: int = 0
 
 
-class Inquiry(Job, kw_only=True):
+class Inquiry(Waiting, kw_only=True):
     """To be answered by a rule, together with others unless something is said against it."""
 
     footprint: Footprint
@@ -136,7 +136,7 @@ class Inquiry(Job, kw_only=True):
         return bool(self.footprint.due or self.footprint.leased)
 
 
-class Errand(Job, kw_only=True):
+class Turn(Waiting, kw_only=True):
     """Has its turn between two transactions."""
 
     work: Callable[[], Awaitable[Any]]
@@ -163,11 +163,11 @@ class PostgresStore(Store):
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
         self._views = thread_pool(url, looking, self._name)
-        self._open: set[Job] = set()
+        self._open: set[Waiting] = set()
         """Those that are not done."""
-        self._jobs: deque[Job] = deque()
-        self._patient: deque[Job] = deque()
-        self._timely: deque[Job] = deque()
+        self._jobs: deque[Waiting] = deque()
+        self._patient: deque[Waiting] = deque()
+        self._timely: deque[Waiting] = deque()
         """Of these two only one each is done before others have their turn."""
         self._awake = asyncio.Event()
         self._health = StoreHealth()
@@ -312,18 +312,18 @@ class PostgresStore(Store):
         _refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
 
     def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
-        errand = Errand(done=asyncio.get_running_loop().create_future(), work=work)
-        self._put(errand)
-        return errand.done
+        turn = Turn(done=asyncio.get_running_loop().create_future(), work=work)
+        self._put(turn)
+        return turn.done
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: Waiting) -> None:
         if job not in self._open:
             self._open.add(job)
             job.done.add_done_callback(lambda _: self._open.discard(job))
         self._queue_of(job).append(job)
         self._awake.set()
 
-    def _queue_of(self, job: Job) -> deque[Job]:
+    def _queue_of(self, job: Waiting) -> deque[Waiting]:
         if not isinstance(job, Inquiry):
             return self._jobs
         if job.footprint.due:
@@ -342,9 +342,9 @@ class PostgresStore(Store):
                     if queue:
                         await self._work_off([queue.popleft()])
 
-    def _next_batch(self) -> list[Job]:
+    def _next_batch(self) -> list[Waiting]:
         """What has queued up, in order, as far as it may share a transaction; else the next job."""
-        batch: list[Job] = []
+        batch: list[Waiting] = []
         named = 0
         while self._jobs and len(batch) < MAX_BATCH:
             job = self._jobs[0]
@@ -357,19 +357,19 @@ class PostgresStore(Store):
                 break
         return batch
 
-    async def _work_off(self, batch: list[Job]) -> None:
+    async def _work_off(self, batch: list[Waiting]) -> None:
         batch = [job for job in batch if not job.done.done()]
         if not batch:
             return
         try:
-            if isinstance(batch[0], Errand):
+            if isinstance(batch[0], Turn):
                 _give(batch[0], await batch[0].work())
             else:
                 await self._decide([job for job in batch if isinstance(job, Inquiry)])
         except Exception as error:
             await self._recover(batch, error)
 
-    async def _recover(self, batch: list[Job], error: Exception) -> None:
+    async def _recover(self, batch: list[Waiting], error: Exception) -> None:
         """Nothing has changed. Whose fault that is, is known only of one who was alone."""
         is_beaten = isinstance(error, FASTER)
         is_away = isinstance(error, AWAY) and not is_beaten and not isinstance(error, TOO_LONG)
@@ -393,20 +393,20 @@ class PostgresStore(Store):
         self._health.failed(StoreFailed(told(error)))
         self.sharing.doubt()
 
-    def _ask_again(self, batch: list[Job]) -> None:
+    def _ask_again(self, batch: list[Waiting]) -> None:
         """One by one, and before everybody else."""
         for job in batch:
             if isinstance(job, Inquiry):
                 job.is_alone = True
         self._jobs.extendleft(reversed(batch))
 
-    def _come_again(self, job: Job) -> None:
+    def _come_again(self, job: Waiting) -> None:
         """Somebody else is at it, for some milliseconds usually."""
         job.tries += 1
         pause = random.random() * min(PAUSE_S, 0.001 * 2**job.tries)
         asyncio.get_running_loop().call_later(pause, self._put, job)
 
-    def _hold_back(self, job: Job) -> None:
+    def _hold_back(self, job: Waiting) -> None:
         def resume(room: asyncio.Future[None]) -> None:
             if (error := room.exception()) is None:
                 self._put(job)
@@ -555,7 +555,7 @@ class PostgresStore(Store):
         async with self._transaction() as transaction:
             await transaction.ask({"check": Ask(sql.CHECK)})
 
-    # --- errands, and looking ---------------------------------------------------------------------------------------
+    # --- turns, and looking ----------------------------------------------------------------------------------------
 
     async def _forget(self) -> None:
         while True:
@@ -621,7 +621,7 @@ class PostgresStore(Store):
                     connection.execute(sql.COMMIT)
 
 
-def _give(job: Job, result: Any) -> bool:
+def _give(job: Waiting, result: Any) -> bool:
     """Whether somebody waits for it."""
     if job.done.done():
         return False
@@ -634,7 +634,7 @@ def _blame(inquiry: Inquiry, error: Exception) -> None:
     _give(inquiry, Answer(status=500, data="the server failed at this request, and nothing was changed"))
 
 
-def _refuse(job: Job, why: str) -> None:
+def _refuse(job: Waiting, why: str) -> None:
     if isinstance(job, Inquiry):
         _give(job, Answer(status=503, data=why))
     elif not job.done.done():
