@@ -1,10 +1,15 @@
 """`bench recovery`: every scenario once, for real, and what the report says of it."""
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import pytest
+from harness.basics import wait_until
 from msgspec.structs import replace
 
 from bench import recovery
@@ -95,3 +100,22 @@ def test_a_moment_is_read_off_a_log_and_nothing_before_it_counts(tmp_path: Path)
     assert moment_of(log, "connected", since=base + 1.6) == base + 2.5
     with pytest.raises(LookupError):
         moment_of(log, "connected", since=base + 2.6)
+
+
+def test_what_was_started_ends_with_a_benchmark_that_is_told_to_end(tmp_path: Path) -> None:
+    words = ["recovery", "--only", "frozen", "--trials", "10", "--parallel", "2"]
+    command = [sys.executable, "-c", "from bench.cli import main; main()", *words]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    benchmark = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    started: dict[int, psutil.Process] = {}
+
+    def both_stacks_run() -> bool:
+        started.update({each.pid: each for each in benchmark.children(recursive=True)})
+        return len(list(tmp_path.glob("*/stack-*/baz.log"))) == 2
+
+    wait_until(both_stacks_run, "both stacks run")
+    benchmark.terminate()
+    benchmark.wait()
+
+    _, alive = psutil.wait_procs(started.values(), timeout=60)
+    assert not alive

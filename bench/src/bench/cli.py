@@ -1,6 +1,7 @@
 """The command line: which benchmarks there are, with which options, and what becomes of their reports."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ def main() -> None:
     Figures are ratios wherever possible, from rounds that are run in turns; what is to be reached stands beside what
     was measured. Keep the machine quiet meanwhile.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
+            signal.signal(number, signal.default_int_handler)  # whatever was started is ended as at Ctrl-C
 
 
 def _number(name: str, default: int, help: str, least: int = 1) -> Callable[..., Any]:

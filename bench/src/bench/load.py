@@ -319,8 +319,7 @@ def main() -> None:
     workload = msgspec.json.decode(sys.stdin.buffer.read(), type=Workload)
     if workload.core is not None:
         os.sched_setaffinity(0, {workload.core})
-    loop_factory = None if workload.chain == "SDK alone" else uvloop.new_event_loop  # services have that of asyncio
-    with asyncio.Runner(loop_factory=loop_factory) as runner, redirect_stdout(StringIO()):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, redirect_stdout(StringIO()):
         played = runner.run(_play(workload))
     sys.stdout.buffer.write(msgspec.json.encode(played))
 

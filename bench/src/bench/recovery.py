@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Literal
 
@@ -220,8 +220,12 @@ def measure(
             if scenario.mostly_waits
             for first in range(stacks)
         ]
-        for future in as_completed(running):
-            future.result()
+        try:
+            for future in as_completed(running):
+                future.result()
+        except BaseException:
+            made.end(running)
+            raise
     for scenario in chosen:
         if not scenario.mostly_waits:
             made.on_one_stack(scenario, range(max(trials // scenario.share, 1)))
@@ -242,12 +246,23 @@ class _Trials:
         self._starting = threading.Lock()
         """One stack is started at a time, so that none takes too long for it."""
         self._failed = threading.Event()
+        self._stages: list[Stage] = []
+
+    def end(self, running: Collection[Future[None]]) -> None:
+        """Whoever interrupts need not wait for the trials that are under way: they fail without their programs."""
+        self._failed.set()
+        left = {future for future in running if not future.cancel()}
+        while left:
+            for stage in self._stages:
+                stage.kill()
+            left = wait(left, timeout=0.5).not_done
 
     def on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
         """One after the other. Nothing more is begun once a trial has failed."""
         if self._failed.is_set() or not numbers:
             return
         stage = scenario.stage(Path(tempfile.mkdtemp(prefix="stack-", dir=self.folder)), self._url)
+        self._stages.append(stage)
         try:
             with self._starting:
                 stage.start()

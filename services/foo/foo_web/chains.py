@@ -17,6 +17,7 @@ from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, S
 
 from foo_web.inputs import Spend
 from worker import CODEC, RunningWorker, Settings, Worker
+from worker.loop import new_event_loop
 
 # How long the server may be away, and how long it may take to answer, before a client is told to come back.
 CONNECT_SECONDS = 2.0
@@ -57,7 +58,7 @@ class Chains:
             weakref.WeakValueDictionary()
         )
         self._stopping: Future[None] | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="resonate", daemon=True).start()
         self._worker = asyncio.run_coroutine_threadsafe(self._connect(worker, settings), self._loop).result()
         self.tracing = self._worker.tracing

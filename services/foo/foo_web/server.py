@@ -58,7 +58,6 @@ class _Server(BaseApplication):
         options: dict[str, Any] = {
             "bind": self.address,
             "worker_class": "foo_web.server.QuickWorker",
-            "asgi_loop": "asyncio",
             "asgi_lifespan": "off",
             "keepalive": 0,  # an idle connection would hold up the end of the process
             "graceful_timeout": GRACE_SECONDS,

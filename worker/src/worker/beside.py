@@ -17,6 +17,7 @@ from types import FrameType
 from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
 
+from worker.loop import new_event_loop
 from worker.seams import INVOKE_CODE
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Beside:
 
     def start(self) -> None:
         """Until the process ends."""
-        threading.Thread(target=asyncio.run, args=[self.run()], name="beside", daemon=True).start()
+        running = {"loop_factory": new_event_loop}
+        threading.Thread(target=asyncio.run, args=[self.run()], kwargs=running, name="beside", daemon=True).start()
 
     async def run(self) -> None:
         keeping, living = self._every(self._interval, self._keep_leases), self._every(SIGN_SECONDS, self._show_life)

@@ -24,6 +24,7 @@ from worker.faults import Faults
 from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
+from worker.loop import new_event_loop
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, hasty_sender, silence_sdk
 from worker.settings import Settings
@@ -61,7 +62,7 @@ class Worker:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, and end the process."""
         configure_logging()
-        asyncio.run(self._serve(Settings.from_environment()))
+        asyncio.run(self._serve(Settings.from_environment()), loop_factory=new_event_loop)
 
     async def _serve(self, settings: Settings) -> NoReturn:
         told_to_stop = asyncio.Event()
