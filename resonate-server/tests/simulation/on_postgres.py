@@ -44,7 +44,7 @@ NUMBER = (2, 2, 3)
 STATEMENTS = 40
 """A line breaks within so many."""
 LONGEST_STILL_S = (1.0, 5.0, 20.0)
-PATIENCE_S = 1.0
+PATIENCE_S = 2.0
 """For a connection."""
 
 PREPARE = """
@@ -114,10 +114,10 @@ class WatchedStore(PostgresStore):
 
     def __init__(self, run: Run, url: str) -> None:
         super().__init__(url, POOL)
-        self._run = run
+        self.run_state = run
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
-        return super().decide(footprint, watched(self._run, rule))
+        return super().decide(footprint, watched(self.run_state, rule))
 
 
 class SharingServer(Server):

@@ -15,8 +15,8 @@ from simulation.on_postgres import simulate_servers
 from simulation.world import Report
 
 ONE_SEED = os.environ.get("SEED")
-SEEDS = int(os.environ.get("SEEDS", "60"))
-FEW = 12
+SEEDS = int(os.environ.get("SEEDS", "50"))
+FEW = 10
 
 
 @pytest.fixture(scope="module")
