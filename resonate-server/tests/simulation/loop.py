@@ -11,7 +11,7 @@ import asyncio
 import selectors
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ class WithOutside(selectors.DefaultSelector):
         found = self._look(0)
         if found or timeout == 0:
             return found
-        if self.loop.jobs or self.loop.is_awaited():
+        if self.loop.has_jobs or self.loop.is_awaited():
             return self._wait(self.LOOK_S if timeout is None else min(timeout, self.LOOK_S))
         if timeout is None:
             raise DeadlockError
@@ -115,8 +115,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = 1_000.0
         self._outside = selector or _NoIO()
         self._outside.loop = self
-        self.jobs = 0
-        """That other threads do."""
+        self.jobs: Counter[object] = Counter()
+        """How many each has that other threads do."""
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether somebody outside is at work, who will be heard of by and by."""
         self.is_stuck: Callable[[], bool] = lambda: False
@@ -145,13 +145,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor[*Ts, T](
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        job = super().run_in_executor(executor, func, *args)
-        self.jobs += 1
-        job.add_done_callback(lambda _: self._job_done(), context=Context())  # also if whoever asked is held back
+        """One that has not begun when ``actor`` is held back fails."""
+        actor = ACTOR.get()
+
+        def begin(*args: *Ts) -> T:
+            if actor in self._queue.held:
+                raise OSError("whoever asked for it is not there")
+            return func(*args)
+
+        job = super().run_in_executor(executor, begin, *args)
+        self.jobs[actor] += 1
+        job.add_done_callback(lambda _: self.jobs.subtract((actor,)), context=Context())  # which is never held back
         return job
 
-    def _job_done(self) -> None:
-        self.jobs -= 1
+    @property
+    def has_jobs(self) -> bool:
+        """For somebody who is not held back."""
+        return any(number for actor, number in self.jobs.items() if actor not in self._queue.held)
 
     # --- holding back -----------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ NUMBER = (2, 2, 3)
 STATEMENTS = 40
 """A line breaks within so many."""
 LONGEST_STILL_S = (1.0, 5.0, 20.0)
-PATIENCE_S = 2.0
+PATIENCE_S = 1.0
 """For a connection."""
 
 PREPARE = """
@@ -203,7 +203,7 @@ class OnPostgres(Cluster):
         """All wait for slow lines, or for locks: of a server that stands still, or of a connection whose end is still
         to be noticed.
         """
-        if self.run.loop.jobs and not any(server.line.holds_up for server in self._living):
+        if self.run.loop.has_jobs and not any(server.line.holds_up for server in self._living):
             return False
         owing = self._owing()
         [(waiting,)] = self._changes.execute(WAIT_FOR_LOCKS, (owing,)).fetchall()
@@ -285,7 +285,8 @@ class OnPostgres(Cluster):
         await asyncio.gather(*self._starting)
         for server in self._lives:
             server.crash()
-        while self.run.loop.jobs:  # Their threads find that nobody answers.
+        self.run.loop.is_awaited = lambda: any(self.run.loop.jobs.values())
+        while self.run.loop.is_awaited():  # Their threads find that nobody answers.
             await asyncio.sleep(0.05)
         await asyncio.gather(*(server.end() for server in self._lives))
         self._eye.close()
