@@ -40,11 +40,12 @@ class Broken(Exception):
 
 
 class Connection:
-    """``owed``: answers of the database, each to something that was sent in one go."""
+    """``port``: by which the database knows it."""
 
     def __init__(self, line: "Line", server: asyncio.StreamWriter) -> None:
-        self.owed = 1  # for the greeting
         self.port = 0
+        self._owed = 1  # for the greeting
+        self._is_whole = True
         self._line = line
         self._server = server
         self._database: asyncio.StreamWriter | None = None
@@ -75,19 +76,25 @@ class Connection:
                     raise Broken
                 if kind == SYNC:
                     await self._line.hold_up()
-                self.owed += kind in (SYNC, QUERY)
+                self._owed += kind in (SYNC, QUERY)
                 database.write(message)
 
     async def _answer(self, answered: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         messages = Messages(is_first_plain=False)
         while data := await answered.read(PORTION):
-            self.owed -= sum(message[:1] == READY for message in messages.feed(data))
+            self._owed -= sum(message[:1] == READY for message in messages.feed(data))
             server.write(data)
+        self._is_whole = False
         server.close()
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether the database has not answered something that was sent in one go, and somebody waits for it."""
+        return self._is_whole and self._owed > 0
 
     def break_off(self, unnoticed_s: float = 0.0) -> None:
         """The server notices at once, the database within so many seconds."""
-        self.owed = 0
+        self._is_whole = False
         self._server.transport.abort()
         if self._database is not None:
             self._line.run.later(self._line.run.rng.random() * unnoticed_s, self._database.close)
@@ -120,8 +127,8 @@ class Line:
 
     @property
     def owing(self) -> list[int]:
-        """Of each connection on which the database has not answered something: the port by which it knows it."""
-        return [connection.port for connection in self._connections if connection.owed]
+        """Ports of connections on which the database owes something."""
+        return [connection.port for connection in self._connections if connection.is_owing]
 
     def break_after(self, statements: int) -> None:
         """One connection: the one that is to carry the statement after so many."""
