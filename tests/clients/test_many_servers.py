@@ -10,7 +10,6 @@ from harness.postgres import PostgresServer
 
 from .processes import Outcome, Sdk, Site
 
-
 pytestmark = pytest.mark.long
 
 
