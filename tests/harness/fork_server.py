@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,15 @@ class ForkServer:
     def status(self, pid: int, seconds: float) -> int | None:
         """``None`` if it has not ended within so long; negative: the signal that ended it."""
         end = time.monotonic() + seconds
-        with self._lock:
-            while pid not in self._statuses:
-                self._socket.settimeout(max(end - time.monotonic(), 0))
-                try:
-                    self._hear()
-                except (BlockingIOError, TimeoutError):
-                    return None
-            return self._statuses[pid]
+        while True:
+            with self._lock:  # Others get it between two looks.
+                left = max(end - time.monotonic(), 0)
+                self._socket.settimeout(min(left, 0.05))
+                with suppress(BlockingIOError, TimeoutError):
+                    while pid not in self._statuses:
+                        self._hear()
+                if pid in self._statuses or not left:
+                    return self._statuses.get(pid)
 
     def _hear(self) -> int | None:
         """The pid of a server that was started, or ``None``: one has ended."""
@@ -90,10 +92,11 @@ _server: ForkServer | None = None
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
-    """``None``: this one has to be loaded by itself."""
+    """``None``: this one has to be loaded by itself. So is every server that is measured, outside of pytest."""
     global _server
     changed = [name for name, _ in env.items() ^ os.environ.items()]
-    if sys.platform != "linux" or command[:3] != PROGRAM or not all(name.startswith(READ_LATE) for name in changed):
+    is_usual = command[:3] == PROGRAM and all(name.startswith(READ_LATE) for name in changed)
+    if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
     _server = _server or ForkServer()
     return _server.start(command[3:], env, log)
