@@ -64,6 +64,18 @@ class Client:
         param = {"data": base64.b64encode(call.encode()).decode()}
         return self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named)
 
+    def state(self, id: str) -> str:
+        """Of a promise; empty if there is none."""
+        reply = self.call("promise.get", id=id)
+        return str(reply.data["promise"]["state"]) if reply.status == 200 else ""
+
+    def result(self, id: str) -> Any:
+        """Of a call, once it is there, as an SDK reads it; nothing else than a result may come."""
+        wait_until(lambda: self.state(id) not in ("", "pending"), f"{id} has come to its end")
+        promise = self.call("promise.get", id=id).data["promise"]
+        assert promise["state"] == "resolved", promise
+        return json.loads(base64.b64decode(promise["value"]["data"]))
+
     def end_sleep(self, id: str) -> None:
         """Settle what the chain with that id sleeps for, as soon as it does.
 

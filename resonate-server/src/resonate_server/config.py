@@ -123,11 +123,11 @@ class Sqlite(Section, frozen=True, kw_only=True):
 class Postgres(Section, frozen=True, kw_only=True):
     """``url``: ``postgresql://user:password@host:port/database``, or what else libpq takes.
 
-    ``pool_size``: so many requests are in the database at once.
+    ``pool_size``: connections, of which one decides, and the others look.
     """
 
     url: str = ""
-    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 3
 
 
 class Storage(Section, frozen=True, kw_only=True):

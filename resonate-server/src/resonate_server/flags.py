@@ -32,7 +32,7 @@ MEANINGS = {
     "storage.sqlite.path": "SQLite file; created if missing.",
     "storage.sqlite.synchronous": "NORMAL may lose the last commits when the power fails.",
     "storage.postgres.url": "PostgreSQL database; PGPASSWORD keeps its password off the command line.",
-    "storage.postgres.pool_size": "Requests that are in the database at once.",
+    "storage.postgres.pool_size": "Connections: one decides, the others look.",
     "tasks.retry_timeout": "ms until a task that nobody claims is offered again.",
     "tasks.worker_grace": "ms until a worker that is gone loses its tasks.",
     "schedules.catch_up": "Missed runs of a schedule that are made up for.",

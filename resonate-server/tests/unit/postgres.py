@@ -13,18 +13,10 @@ from resonate_server.store import Decided
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async, run
-from resonate_server.store.postgres.plans import (
-    Ask,
-    LockedRows,
-    OutOfOrder,
-    Plan,
-    drop_settled_trees,
-    owing,
-    reset,
-    writing,
-)
+from resonate_server.store.postgres.plans import Ask, Plan, Unit, drop_settled_trees, reset
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.writing import Writing
 
 
 def make_schema(url: str) -> None:
@@ -47,16 +39,10 @@ class PostgresDatabase(PostgresView):
     # --- transactions -----------------------------------------------------------------------------------------------
 
     def decide(self, footprint: Footprint, rule: Rule, now: int) -> Decided:
-        together: frozenset[str] = frozenset()
-        while True:
-            reading = LockedRows(together)
-            try:
-                decided = run(self._connection, reading.decide(footprint, rule, lambda: now))
-                break
-            except OutOfOrder as wider:
-                together |= wider.ids
-        asked = [*writing(decided.decision.changes, reading.exists), *owing(decided.decision.messages, decided.now)]
-        self._ask(asked)
+        unit = Unit()
+        decided = run(self._connection, unit.decide(footprint, rule, lambda: now))
+        unit.keep(decided)
+        self._write(unit.writing)
         return decided
 
     def flush(self) -> bool:
@@ -82,27 +68,30 @@ class PostgresDatabase(PostgresView):
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
         """The promises of the footprint are loaded already, as by a rule that asks for their links."""
-        reading = LockedRows()
+        reading = Unit(locks=False)
         ids = tuple(each.promise_id for each in footprint.spreading)
         run(self._connection, reading.load(Rows(), Footprint(ids=ids), now=0))
         run(self._connection, reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
         existing = {id for (id,) in self._query(sql.GET_EXISTING, (list(changes.promises),))}
-        self._ask(list(writing(changes, existing.__contains__)))
+        writing = Writing()
+        writing.add(changes, (), 0, existing.__contains__)
+        self._write(writing)
 
-    def _ask(self, asked: list[Ask]) -> None:
-        def plan() -> Plan[None]:
-            yield dict(enumerate(asked))
+    def _write(self, writing: Writing) -> None:
+        statement, rows = writing.statement()
+        if rows:
+            self._ask(Ask(statement, {**rows, "connection": 0, "number": 0}))
 
-        if asked:
-            run(self._connection, plan())
+    def _ask(self, asked: Ask) -> None:
+        run(self._connection, _only(asked))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
 
     def due(self, now: int, limit: int) -> Due:
-        return run(self._connection, LockedRows().due(now, limit))
+        return run(self._connection, Unit(locks=False).due(now, limit))
 
     def next_due(self) -> int | None:
         [(time,)] = self._query(sql.NEXT_DUE)
@@ -114,17 +103,23 @@ class PostgresDatabase(PostgresView):
     # --- what is owed, and what goes --------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
-        self._ask(list(owing([unblock], now)))
+        writing = Writing()
+        writing.add(Changes(), (unblock,), now, lambda _: True)
+        self._write(writing)
 
     def delivered(self, key: UnblockKey) -> None:
         ids, addresses = [key[0]], [key[1]]
-        self._ask([Ask(sql.DROP_UNBLOCKS, (ids, addresses))])
+        self._ask(Ask(sql.DROP_UNBLOCKS, (ids, addresses)))
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._ask([Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))])
+        self._ask(Ask(sql.DROP_UNBLOCKS_BEFORE, (time,)))
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
         return run(self._connection, drop_settled_trees(before, limit, after))
 
     def reset(self) -> None:
         run(self._connection, reset())
+
+
+def _only(asked: Ask) -> Plan[None]:
+    yield {"it": asked}

@@ -34,6 +34,18 @@ def accepted(raw: bytes) -> CheckedRequest:
     return result
 
 
+WRONG_OF: dict[str, list[Any]] = {
+    "kind": ["", None, 1, [], {}],
+    "data": [[], "text", 1, True, [{"id": "p"}]],
+    "head": [None, [], "text", 1],
+    "version": ["", "2026-04-02", "2025-01-15", "v1", 20260401, None],
+    "corrId": [1, None, [], {}],
+    "auth": [1, [], {}, True],
+    "resonate:debug_time": ["5", 1.5, [], True],
+}
+WRONG = [(member, wrong) for member, each in WRONG_OF.items() for wrong in each]
+
+
 class TestAccepted:
     def test_a_complete_envelope(self) -> None:
         assert accepted(body()) == CheckedRequest(corr_id="c-1", request=PromiseGet(id="p"))
@@ -77,19 +89,7 @@ class TestRefused:
         envelope = {name: part for name, part in json.loads(body(head=head)).items() if name != member}
         refused(json.dumps(envelope).encode())
 
-    @pytest.mark.parametrize(
-        ("member", "wrong"),
-        [
-            *(("kind", wrong) for wrong in ("", None, 1, [], {})),
-            *(("data", wrong) for wrong in ([], "text", 1, True, [{"id": "p"}])),
-            *(("head", wrong) for wrong in (None, [], "text", 1)),
-            *(("version", wrong) for wrong in ("", "2026-04-02", "2025-01-15", "v1", 20260401, None)),
-            *(("corrId", wrong) for wrong in (1, None, [], {})),
-            *(("auth", wrong) for wrong in (1, [], {}, True)),
-            *(("resonate:debug_time", wrong) for wrong in ("5", 1.5, [], True)),
-        ],
-        ids=str,
-    )
+    @pytest.mark.parametrize(("member", "wrong"), WRONG, ids=str)
     def test_a_member_of_another_kind(self, member: str, wrong: Any) -> None:
         parts: dict[str, Any] = (
             {member: wrong} if member in ("kind", "data", "head") else {"head": HEAD | {member: wrong}}

@@ -53,13 +53,15 @@ class Told:
 
     def __init__(self) -> None:
         self.requests: list[Decided] = []
+        self.shared: list[int] = []
+        """Of each commit, how many have shared it."""
 
     def decided(self, decided: Decided) -> None:
         if decided.request is not None:
             self.requests.append(decided)
 
-    def committed(self, decisions: int, seconds: float) -> None:
-        pass
+    def committed(self, decisions: int, seconds: float) -> None:  # noqa: ARG002  the listener's
+        self.shared.append(decisions)
 
 
 class Bench:
@@ -72,6 +74,12 @@ class Bench:
     async def call(self, request: Request) -> Answer:
         async with asyncio.timeout(PATIENCE_S):
             return await self.store.decide(*answering(request))
+
+    async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
+        """All of it has queued up before any of it is decided."""
+        questions = [each if isinstance(each, tuple) else answering(each) for each in asked]
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.gather(*[self.store.decide(*question) for question in questions])
 
     async def everything(self) -> Snapshot:
         return await self.store.read(lambda view: view.snapshot())
@@ -246,7 +254,80 @@ async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
 
     journeys.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in journeys if "relaxed" not in each]) == 1  # That one is not waited for.
+    assert len([each for each in journeys if "rollback" not in each]) == 1  # That one is not waited for.
+
+
+# --- together -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_has_queued_up_shares_two_journeys_and_one_commit(bench: Bench, journeys: list[Round]) -> None:
+    bench.told.shared.clear()
+    answers = await bench.at_once(*[create(f"p{number}") for number in range(40)])
+
+    assert {answer.status for answer in answers} == {200}
+    assert bench.told.shared == [40]
+    assert len([each for each in journeys if {"locked", "write"} & each.keys()]) == 2
+
+
+async def test_each_sees_what_those_before_it_have_changed(bench: Bench) -> None:
+    bench.told.shared.clear()
+    answers = await bench.at_once(
+        create("parent"),
+        acquire("parent", 0),
+        TaskFence(id="parent", version=1, action=FenceCreate(data=create("parent.child"))),
+        acquire("parent.child", 0),
+        suspend("parent", 1, "parent.child"),
+        PromiseGet(id="parent.child"),
+    )
+
+    assert [answer.status for answer in answers] == [200] * 6
+    assert bench.told.shared == [6]
+
+
+async def test_one_that_must_see_links_that_those_before_it_have_changed_comes_after_them(bench: Bench) -> None:
+    await bench.at_once(create("a"), create("b"), acquire("a", 0), acquire("b", 0))
+    answers = await bench.at_once(suspend("a", 1, "b"), fulfill("b", 1))
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert (await bench.call(acquire("a", 1))).status == 200  # It was told.
+
+
+async def test_one_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
+    rng = random.Random(2)
+    long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
+    answers = await bench.at_once(create("a"), create(long), create("b"))
+
+    assert [answer.status for answer in answers] == [200, 400, 200]
+
+
+async def test_one_whose_rule_fails_fails_no_other(bench: Bench) -> None:
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    answers = await bench.at_once(create("a"), (Footprint(ids=("a",)), Rule(fail)), create("b"))
+
+    assert [answer.status for answer in answers] == [200, 500, 200]
+
+
+async def test_one_whose_row_somebody_else_has_waits_and_no_other_does(bench: Bench, own_postgres_url: str) -> None:
+    await bench.at_once(create("a"), create("b"))
+    async with await connect_async(own_postgres_url) as other, other.transaction():
+        await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
+        waits = bench.store.decide(*answering(acquire("a", 0)))
+        assert (await bench.call(acquire("b", 0))).status == 200
+        assert (await bench.call(PromiseGet(id="b"))).status == 200
+        assert not waits.done()
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await waits).status == 200
+
+
+async def test_a_large_answer_comes_by_itself_and_the_others_without_it(bench: Bench) -> None:
+    value = Value(data="x" * 300_000)
+    await bench.at_once(msgspec.structs.replace(create("large"), param=value), create("small"))
+    large, small = await bench.at_once(PromiseGet(id="large"), PromiseGet(id="small"))
+
+    assert large.data.promise.param == value
+    assert (small.status, small.weight) == (200, 0)
 
 
 # --- connections that break -----------------------------------------------------------------------------------------
@@ -260,12 +341,12 @@ async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
     commit = Transaction.commit
     broken: list[Transaction] = []
 
-    async def breaking(self: Transaction, asked: Round) -> Found:
+    async def breaking(self: Transaction, *asked: Any) -> Found:
         if broken:
-            return await commit(self, asked)
+            return await commit(self, *asked)
         broken.append(self)
         if not is_heard:
-            await commit(self, asked)
+            await commit(self, *asked)
         raise psycopg.OperationalError("the connection broke")
 
     monkeypatch.setattr(Transaction, "commit", breaking)
@@ -492,6 +573,22 @@ async def test_one_that_finds_a_newer_schema_ends(site: Site) -> None:
 
     async with asyncio.timeout(PATIENCE_S):
         assert "schema version 99" in await store.lost
+
+
+async def test_of_servers_that_make_the_same_at_once_all_are_told_of_one(site: Site) -> None:
+    stores = [(await site.store())[0] for _ in range(3)]
+    for tree in range(5):
+        requests = [
+            (store, msgspec.structs.replace(create(f"{tree}.{number}"), param=Value(data=str(by))))
+            for number in range(20)
+            for by, store in enumerate(stores)
+        ]
+        async with asyncio.timeout(PATIENCE_S):
+            answers = await asyncio.gather(*[store.decide(*answering(request)) for store, request in requests])
+
+        assert {answer.status for answer in answers} == {200}
+        made = {answer.data.promise.id: answer.data.promise.param.data for answer in answers}
+        assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
 
 
 async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:

@@ -1,14 +1,14 @@
 """The store on PostgreSQL: one database, and any number of servers at work on it, none of which is special.
 
-``postgres_store`` keeps the contract: one transaction per question, on one of several connections, and who is told in
-which order. ``plans`` says what is asked and what follows from it, in rounds that are one journey each: most requests
-take two, the first locks rows in the order of their ids and reads them, the second writes and commits. ``view`` is for
+``postgres_store`` keeps the contract: what waits shares a transaction, and is told in the order of the commits.
+``plans`` says what is asked and what follows from it, in rounds that are one journey each: most transactions take two,
+the first locks rows and reads them, the second is one statement, made by ``writing``, and the commit. ``view`` is for
 those who only look. ``sql`` is all the SQL there is, ``driver`` the connections that carry it out, ``schema`` makes the
-tables. ``membership`` knows which servers live, and lets them tell one another; ``transaction`` is one, ``turns`` says
-who goes first, and ``database_clock`` tells the time of the database.
+tables. ``membership`` knows which servers live, and lets them tell one another; ``transaction`` is one, and
+``database_clock`` tells the time of the database.
 
-Many servers at once: questions lock their rows, and are asked again when somebody was faster; of what is due, each
-takes what no other one has locked; nothing is kept in memory that the database would not answer; the time is its own.
+Many servers at once: questions lock their rows, and come again when another server has them; of what is due, each takes
+what no other one has locked; nothing is kept in memory that the database would not answer; the time is its own.
 """
 
 from resonate_server.store.postgres.driver import check_url

@@ -1,17 +1,27 @@
 """Connections to the database: how they are set up, and how a plan is carried out on one."""
 
+import itertools
+import re
 import secrets
+from collections.abc import Sequence
+from functools import cache, cached_property
 from typing import Any
 
+import msgspec
 import psycopg
-from psycopg import AsyncConnection, Connection
-from psycopg.adapt import AdaptersMap
+from psycopg import AsyncConnection, Connection, abc, adapters
+from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import error_from_result
+from psycopg.generators import fetch_many, send
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import ConnectionPool
 
-from resonate_server.store.postgres.plans import Found, Plan, Round
+from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
 from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
+from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
@@ -32,12 +42,20 @@ OPTIONS = {
 }
 """Of every session, whatever the database's own are."""
 
+SERVING_OPTIONS = {
+    "plan_cache_mode": "force_generic_plan",  # planning takes longer than all the rest of a statement
+    "enable_seqscan": "off",  # such a plan stays, while tables grow: all that it needs has an index
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+    "jit": "off",
+}
+"""Of the session that decides."""
+
 
 class _Dumper(StrDumper):
     def dump(self, text: str) -> Any:
-        if NUL in text or MARK in text:
-            text = text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0")
-        return super().dump(text)
+        return super().dump(_marked(text) if NUL in text or MARK in text else text)
 
 
 class _Loader(TextLoader):
@@ -45,12 +63,34 @@ class _Loader(TextLoader):
         return _with_nuls(super().load(data))
 
 
+class _RecordsDumper(Dumper):
+    oid = adapters.types["json"].oid
+
+    def dump(self, records: Records) -> bytes:
+        data = msgspec.json.encode(records)
+        if b"\\u0000" in data or MARK.encode() in data:
+            data = msgspec.json.encode([{name: _marked(each) for name, each in row.items()} for row in records])
+        return data
+
+
+def _marked(field: Any) -> Any:
+    return field.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0") if isinstance(field, str) else field
+
+
 class ServingConnection(AsyncConnection[Row]):
-    """``key`` names it among all that there ever were, so that it can be asked about after its end."""
+    """``key`` names it among all that there ever were, so that it can be asked about after its end.
+
+    ``prepared``: by statement, its name in there. ``transformer`` remembers how values are written and read.
+    """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.key = secrets.randbits(62)
+        self.prepared: dict[str, bytes] = {}
+
+    @cached_property
+    def transformer(self) -> abc.Transformer:
+        return Transformer(self)
 
 
 class _BinaryLoader(TextBinaryLoader):
@@ -66,6 +106,7 @@ def _with_nuls(text: Any) -> Any:
 
 def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_dumper(str, _Dumper)
+    adapters.register_dumper(Records, _RecordsDumper)
     adapters.register_loader("text", _Loader)
     adapters.register_loader("text", _BinaryLoader)
 
@@ -80,12 +121,11 @@ def name_of(server: int) -> str:
     return f"resonate-server {server:x}"
 
 
-def _parameters(name: str) -> dict[str, Any]:
-    options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
     return {
         "autocommit": True,
         "connect_timeout": CONNECT_S,
-        "options": options,
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "application_name": name,
         "keepalives_idle": 2,  # to notice that the database was cut off
         "keepalives_interval": 1,
@@ -108,30 +148,24 @@ def connect(url: str, name: str = "resonate-server") -> Connection[Row]:
     return connection
 
 
-async def connect_async(url: str, name: str = "resonate-server") -> AsyncConnection[Row]:
+async def connect_async(
+    url: str, name: str = "resonate-server", options: dict[str, str] = OPTIONS
+) -> ServingConnection:
     """Raises :class:`psycopg.Error`."""
-    connection = await AsyncConnection.connect(url, **_parameters(name))
+    connection = await ServingConnection.connect(url, **_parameters(name, options))
     _set_up(connection)
     return connection
 
 
-async def _configure(connection: ServingConnection) -> None:
-    _set_up(connection)
-    await connection.execute(NEW_ENDING.encode(), (connection.key,))
-
-
-def async_pool(url: str, size: int, name: str) -> AsyncConnectionPool[ServingConnection]:
-    """To be opened."""
-    return AsyncConnectionPool(
-        url,
-        connection_class=ServingConnection,
-        kwargs=_parameters(name),
-        min_size=1,
-        max_size=size,
-        open=False,
-        configure=_configure,
-        reconnect_timeout=1,
-    )
+async def connect_serving(url: str, name: str) -> ServingConnection:
+    """One that can be asked about. Raises :class:`psycopg.Error`."""
+    connection = await connect_async(url, name, OPTIONS | SERVING_OPTIONS)
+    try:
+        await connection.execute(NEW_ENDING.encode(), (connection.key,))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def thread_pool(url: str, size: int, name: str) -> ConnectionPool[Connection[Row]]:
@@ -162,13 +196,70 @@ def ask(connection: Connection[Row], asked: Round) -> Found:
 
 
 async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
-    """One journey."""
-    async with connection.pipeline():
-        cursors = {
-            name: await connection.execute(each.statement.encode(), each.parameters, binary=True)
-            for name, each in asked.items()
-        }
-    return {name: await cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+    """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
+    statement by itself, and wake up both sides for it.
+
+    Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
+    """
+    assert isinstance(connection, ServingConnection)  # as all that are made here for the event loop
+    pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
+    try:
+        pgconn.enter_pipeline_mode()
+        new = {statement: _prepare(pgconn, statement) for statement in _statements(asked) - prepared.keys()}
+        for each in asked.values():
+            parameters = transformer.dump_sequence(*_in_order(each))
+            name = prepared.get(each.statement) or new[each.statement]
+            pgconn.send_query_prepared(name, parameters, result_format=Format.BINARY)
+        pgconn.pipeline_sync()
+        await connection.wait(send(pgconn))
+        [*results, _] = [
+            result for _ in range(len(new) + len(asked) + 1) for result in await connection.wait(fetch_many(pgconn))
+        ]
+        pgconn.exit_pipeline_mode()
+    except BaseException:
+        await connection.close()
+        raise
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+    prepared |= new
+    return {name: _rows(transformer, result) for name, result in zip(asked, results[len(new) :], strict=True)}
+
+
+_numbers = itertools.count()
+
+
+def _statements(asked: Round) -> set[str]:
+    return {each.statement for each in asked.values()}
+
+
+def _prepare(pgconn: PGconn, statement: str) -> bytes:
+    """Its name. What fails leaves names that nobody uses again."""
+    name = b"resonate_%d" % next(_numbers)
+    pgconn.send_prepare(name, _positional(statement)[0])
+    return name
+
+
+@cache
+def _positional(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """With the database's own placeholders, in the order of these names; of those without a name there are none."""
+    names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    for number, name in enumerate(names, start=1):
+        statement = statement.replace(f"%({name})s", f"${number}")
+    numbers = itertools.count(1)
+    return re.sub("%s", lambda _: f"${next(numbers)}", statement).encode(), names
+
+
+def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
+    """Parameters as texts: their types are those that the statement gives them."""
+    found = asked.parameters
+    ordered = [found[name] for name in _positional(asked.statement)[1]] if isinstance(found, dict) else found
+    return ordered, [PyFormat.TEXT] * len(ordered)
+
+
+def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple) if result.nfields else []
 
 
 def run[T](connection: Connection[Row], plan: Plan[T]) -> T:

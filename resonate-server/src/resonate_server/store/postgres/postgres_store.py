@@ -1,10 +1,17 @@
-"""Each question is a transaction of its own, on one of several connections; questions on different rows go together.
+"""Questions that wait are decided together: one transaction for what has queued up while the last one was committed.
 
-Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing,
-and is asked again as long as somebody waits for it; of those on the same rows, what was committed first is told first.
+One transaction of this server is under way at a time, on one connection; other servers have theirs. Its rows are locked
+and read in one journey, the rules are asked one after the other, each seeing what those before it have changed, and
+what they decide is written and committed in a second one. Nobody waits for a lock: whoever asks for a row that another
+server has comes again.
 
-What must see all that was decided so far, and nothing that is told later, is done alone: deleting, and reading as long
-as this server is the only one. With others, what is read may be a moment old; what they decide meanwhile, they tell.
+Invariants: an answer is given, and the listener told, only after the commit, in its order; a question that fails
+changes nothing. So does a transaction that fails, and each of its questions is asked again by itself, as long as
+somebody waits for it: none of them can fail another one.
+
+What must see all that was decided so far, and nothing that is told later, has its turn between two transactions:
+deleting, and reading as long as this server is the only one. With others, what is read may be a moment old; what they
+decide meanwhile, they tell.
 """
 
 import asyncio
@@ -12,11 +19,12 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from msgspec import Struct
@@ -35,36 +43,45 @@ from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.postgres import plans, sql
 from resonate_server.store.postgres.database_clock import DatabaseClock
-from resonate_server.store.postgres.driver import async_pool, connect_async, name_of, thread_pool
+from resonate_server.store.postgres.driver import (
+    ServingConnection,
+    connect_async,
+    connect_serving,
+    name_of,
+    thread_pool,
+)
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Large, LockedRows, OutOfOrder, Plan
+from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Busy, Found, Large, Plan, Round, Unit
 from resonate_server.store.postgres.transaction import Transaction
-from resonate_server.store.postgres.turns import Order, Turns
 from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
+
+MAX_BATCH = 64
+"""Questions that share one transaction. More would make the first of them wait for the last."""
+
+MAX_NAMED = 256
+"""Ids that they name altogether, unless it is a single question."""
+
+MAX_QUICK = 20
+"""Whoever names more ids is decided alone, and takes turns with others who do."""
 
 PATIENCE_S = 10.0
 """A request that the database does not let through for so long is refused; it may come again."""
 
 PAUSE_S = 0.05
-"""Before a connection is tried again."""
+"""Before a connection is tried again, and the longest one before a row is that somebody else has."""
 
 CONNECTION_S = 5.0
-"""Longest wait for a connection, before it is asked again whether there is any use."""
+"""Longest wait for a connection of those who look."""
 
 GRACE_S = 1.0
 """What is under way when the server stops has so long to come to its end."""
 
-MAX_QUICK = 20
-"""Whoever names more ids takes turns with others who do."""
-
 MAX_TREES = 50
 """Trees that one transaction looks at, to delete those that have settled."""
-
-VIEWS = 2
-"""Threads for those who look, each with a connection."""
 
 FORGET_S = 1.0
 """Delivered messages are forgotten this often."""
@@ -75,7 +92,12 @@ SKIPPED_MS = 100
 
 NEVER = 2**63
 
-FASTER = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
+FASTER = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.UniqueViolation,
+    errors.LockNotAvailable,
+)
 """Somebody else was: the same question has another answer now."""
 
 TOO_LONG = errors.ProgramLimitExceeded
@@ -85,34 +107,48 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
 
 
-class Inquiry(Struct, eq=False):
-    """``done`` is told the answer once it is durable. ``due_at``: see :attr:`PostgresStore.due_at`."""
+class Waiting(Struct, eq=False, kw_only=True):
+    """``done`` is told what came of it. ``tries``: how often others were at it."""
+
+    done: asyncio.Future[Any]
+    tries: int = 0
+
+
+class Inquiry(Waiting, kw_only=True):
+    """To be answered by a rule, together with others unless something is said against it."""
 
     footprint: Footprint
     rule: Rule
-    done: asyncio.Future[Answer]
-    due_at: int = 0
     is_large: bool = False
-    """The answer is, as far as is known; one of these is decided at a time, if there is room for it."""
+    """The answer is, as far as is known: it is decided if there is room for it."""
+    is_alone: bool = False
+    """Together with others it has failed."""
 
-    def tell(self, answer: Answer) -> bool:
-        """Whether somebody waits for it."""
-        if self.done.done():
-            return False
-        self.done.set_result(answer)
-        return True
+    @property
+    def is_shared(self) -> bool:
+        footprint = self.footprint
+        is_special = footprint.due or footprint.leased or footprint.schedule is not None
+        return not (is_special or self.is_large or self.is_alone or len(footprint.ids) > MAX_QUICK)
+
+    @property
+    def is_of_time(self) -> bool:
+        """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it."""
+        return bool(self.footprint.due or self.footprint.leased)
 
 
-class Outdated(Exception):
-    """What did not exist when it was looked for does by now, and somebody has been told so."""
+class Turn(Waiting, kw_only=True):
+    """Has its turn between two transactions."""
+
+    work: Callable[[], Awaitable[Any]]
 
 
-class HeldBack(Exception):
-    """Nothing was done, because too many large answers are under way."""
+type Outcome = Decided | Exception
+"""Of an inquiry. It is put off if that is :class:`Busy` or :class:`Large`; its rule has failed if it is another one."""
 
 
 class PostgresStore(Store):
-    """``pool_size``: so many questions are in the database at once. With one, everything is done in its turn."""
+    """``pool_size``: connections, of which one decides, and the others look. If there are no others, looking has its
+    turn."""
 
     lost: asyncio.Future[str]
 
@@ -120,19 +156,22 @@ class PostgresStore(Store):
         self.outgoing = Outgoing()
         self._url = url
         self._clock = DatabaseClock()
-        self._threads = ThreadPoolExecutor(VIEWS, "view")
-        self._is_open = asyncio.Event()
+        self._is_by_turns = pool_size == 1
+        looking = max(1, pool_size - 1)
+        self._threads = ThreadPoolExecutor(looking, "view")
         self.sharing = Membership(url, self._clock, self._lose, self._wake_at)
-        name = name_of(self.sharing.id)
-        self._pool = async_pool(url, pool_size, name)
-        self._views = thread_pool(url, VIEWS, name)
-        self._turns = Turns()
-        self._order = Order()
-        self._of_many, self._of_time, self._of_large = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
-        """One each is under way of what names many ids, of what is due, and of what has a large answer."""
-        self._for_views = self._turns.alone if pool_size == 1 else self._turns.together
+        self._name = name_of(self.sharing.id)
+        self._connection: ServingConnection | None = None
+        self._views = thread_pool(url, looking, self._name)
+        self._open: set[Waiting] = set()
+        """Those that are not done."""
+        self._jobs: deque[Waiting] = deque()
+        self._patient: deque[Waiting] = deque()
+        self._timely: deque[Waiting] = deque()
+        """Of these two only one each is done before others have their turn."""
+        self._awake = asyncio.Event()
         self._health = StoreHealth()
-        self._under_way = UnderWay()
+        self._looking = UnderWay()
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
@@ -147,34 +186,31 @@ class PostgresStore(Store):
         self.lost = loop.create_future()
         self._listener = listener
         self._views.open()
-        self._duties = [loop.create_task(duty) for duty in (self._open(), self._forget())]
-        self._duties += [loop.create_task(self.sharing.run()), loop.create_task(self.sharing.listen())]
-
-    async def _open(self) -> None:
-        """There is a schema once this server has joined the others."""
-        await self.sharing.joined()
-        await self._pool.open()
-        self._is_open.set()
+        work = (self._run(), self._forget(), self.sharing.run(), self.sharing.listen())
+        self._duties = [loop.create_task(each) for each in work]
 
     @asynccontextmanager
     async def beginning(self) -> AsyncIterator[bool]:
-        await self._at_work()
+        await self.sharing.joined()
         yield self.sharing.is_first
         self.sharing.begun()
 
     async def close(self) -> None:
         self._stopping = True
         is_at_work = not self.sharing.trouble
-        if self._under_way and is_at_work:
-            await asyncio.wait(self._under_way, timeout=GRACE_S)
+        if is_at_work and (under_way := [*(job.done for job in self._open), *self._looking]):
+            await asyncio.wait(under_way, timeout=GRACE_S)
         self.sharing.stop()
         self.outgoing.stop()
-        for task in (*self._under_way, *self._duties):
+        for task in (*self._looking, *self._duties):
             task.cancel()
-        await asyncio.gather(*self._under_way, *self._duties, return_exceptions=True)
+        await asyncio.gather(*self._looking, *self._duties, return_exceptions=True)
+        for job in self._open:
+            _refuse(job, STOPS)
         if is_at_work:
             await self.sharing.leave()
-        await self._pool.close(timeout=1)
+        if self._connection is not None:
+            await self._connection.close()
         self._threads.shutdown()
         self._views.close(timeout=1)
 
@@ -186,22 +222,21 @@ class PostgresStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
-        inquiry = Inquiry(footprint, rule, loop.create_future())
-        if rule.request is None:  # Nobody else would ask for it, so it waits.
-            self._under_way.begin(self._answer(inquiry))
-        elif refusal := self._refusal():
-            inquiry.tell(Answer(status=503, data=refusal))
-        else:
+        inquiry = Inquiry(done=loop.create_future(), footprint=footprint, rule=rule)
+        if rule.request is not None:  # Nobody else would ask for what happens by itself, so that waits.
+            if refusal := self._refusal():
+                _refuse(inquiry, refusal)
+                return inquiry.done
             patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
             inquiry.done.add_done_callback(lambda _: patience.cancel())
-            self._under_way.begin(self._answer(inquiry))
+        self._put(inquiry)
         return inquiry.done
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._under_way.begin(self._read(query))
+        return self._looking.begin(self._read(query))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._under_way.begin(self._browse(query))
+        return self._looking.begin(self._browse(query))
 
     async def until_due(self) -> None:
         while (left := self._alarm - self._clock()) > 0:
@@ -224,7 +259,7 @@ class PostgresStore(Store):
             yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
 
         if not self._refusal():  # It comes again.
-            await self._under_way.begin(self._alone(plan))
+            await self._in_turn(partial(self._carry_out, plan))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
@@ -232,13 +267,13 @@ class PostgresStore(Store):
             raise ReadFailed(refusal)
         while last is not None:
             portion = partial(plans.drop_settled_trees, before, MAX_TREES, last)
-            dropped = await self._under_way.begin(self._alone(portion))
+            dropped = await self._in_turn(partial(self._carry_out, portion))
             yield dropped.tasks
             last = dropped.last
 
     async def reset(self) -> Counter[TaskState]:
         self._delivered.clear()  # What comes after it may have the same names.
-        return await self._under_way.begin(self._alone(_reset))
+        return await self._in_turn(partial(self._carry_out, _reset))
 
     def now(self) -> int:
         return self._clock()
@@ -246,13 +281,14 @@ class PostgresStore(Store):
     async def trouble(self) -> str:
         if self.sharing.trouble:
             return self.sharing.trouble
+
         try:
-            await self._is_open.wait()
-            async with self._pool.connection(timeout=CONNECTION_S) as connection:
-                await connection.execute(sql.CHECK)
-        except AWAY as error:
-            self._fail(error)
-            return told(error)
+            async with asyncio.timeout(CONNECTION_S):
+                await self._in_turn(self._check)
+        except ReadFailed as error:
+            return str(error)
+        except TimeoutError:
+            return "the database is too slow"
         return ""
 
     @property
@@ -265,7 +301,7 @@ class PostgresStore(Store):
     async def backup(self) -> Path | None:
         raise StoreFailed("the state is in PostgreSQL, which has means of its own: pg_dump, or a base backup")
 
-    # --- questions --------------------------------------------------------------------------------------------------
+    # --- the queues -------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> str:
         """Why clients are sent away: this server has not been at work yet, or stops."""
@@ -273,118 +309,177 @@ class PostgresStore(Store):
 
     def _give_up(self, inquiry: Inquiry) -> None:
         trouble = self.sharing.trouble or self._health.trouble or "the database is too slow"
-        inquiry.tell(Answer(status=503, data=f"this was given up, and may be tried again: {trouble}"))
+        _refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
 
-    async def _answer(self, inquiry: Inquiry) -> None:
-        try:
+    def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        turn = Turn(done=asyncio.get_running_loop().create_future(), work=work)
+        self._put(turn)
+        return turn.done
+
+    def _put(self, job: Waiting) -> None:
+        if job not in self._open:
+            self._open.add(job)
+            job.done.add_done_callback(lambda _: self._open.discard(job))
+        self._queue_of(job).append(job)
+        self._awake.set()
+
+    def _queue_of(self, job: Waiting) -> deque[Waiting]:
+        if not isinstance(job, Inquiry):
+            return self._jobs
+        if job.footprint.due:
+            return self._timely
+        return self._patient if job.is_large or len(job.footprint.ids) > MAX_QUICK else self._jobs
+
+    async def _run(self) -> None:
+        with suppress(ReadFailed):  # This server stops.
             while True:
-                try:
-                    async with self._turns.together(), self._line(inquiry):
-                        return await self._insist(inquiry)
-                except Large:
-                    inquiry.is_large = True
-                except HeldBack:
-                    await self.outgoing.wait()
-        except ReadFailed as error:
-            inquiry.tell(Answer(status=503, data=str(error)))
-        except Exception:
-            logger.exception("a question failed and changed nothing")
-            inquiry.tell(Answer(status=500, data="the server failed at this request, and nothing was changed"))
-        finally:
-            inquiry.tell(Answer(status=503, data=STOPS))
+                self._awake.clear()
+                if not (self._jobs or self._patient or self._timely):
+                    await self._awake.wait()
+                await self.sharing.joined()
+                await self._work_off(self._next_batch())
+                for queue in (self._patient, self._timely):
+                    if queue:
+                        await self._work_off([queue.popleft()])
 
-    @asynccontextmanager
-    async def _line(self, inquiry: Inquiry) -> AsyncIterator[None]:
-        """Of those who are decided one at a time."""
-        if inquiry.is_large or inquiry.footprint.due or len(inquiry.footprint.ids) > MAX_QUICK:
-            line = self._of_large if inquiry.is_large else self._of_time if inquiry.footprint.due else self._of_many
-            async with line:
-                yield
-        else:
-            yield
+    def _next_batch(self) -> list[Waiting]:
+        """What has queued up, in order, as far as it may share a transaction; else the next job."""
+        batch: list[Waiting] = []
+        named = 0
+        while self._jobs and len(batch) < MAX_BATCH:
+            job = self._jobs[0]
+            is_shared = isinstance(job, Inquiry) and job.is_shared
+            named += len(job.footprint.ids) if isinstance(job, Inquiry) else 0
+            if batch and (not is_shared or named > MAX_NAMED):
+                break
+            batch.append(self._jobs.popleft())
+            if not is_shared:
+                break
+        return batch
 
-    async def _insist(self, inquiry: Inquiry) -> None:
-        """Ask again as long as somebody waits for the answer."""
-        together: frozenset[str] = frozenset()
-        while True:
-            await self._at_work()
-            if inquiry.done.done():
-                return None
-            try:
-                return await self._attempt(inquiry, together)
-            except OutOfOrder as wider:
-                together |= wider.ids
-            except Outdated:
-                continue
-            except FASTER as error:
-                logger.debug("asked again: %s", error)
-                await asyncio.sleep(random.random() * PAUSE_S)
-            except TOO_LONG:
-                inquiry.tell(Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
-            except AWAY as error:
-                self._fail(error)
-                await asyncio.sleep(PAUSE_S)
+    async def _work_off(self, batch: list[Waiting]) -> None:
+        batch = [job for job in batch if not job.done.done()]
+        if not batch:
+            return
+        try:
+            if isinstance(batch[0], Turn):
+                _give(batch[0], await batch[0].work())
+            else:
+                await self._decide([job for job in batch if isinstance(job, Inquiry)])
+        except Exception as error:
+            await self._recover(batch, error)
 
-    async def _at_work(self) -> None:
-        """Raises :class:`ReadFailed` if that will not be any more."""
-        await self.sharing.joined()
-        await self._is_open.wait()
+    async def _recover(self, batch: list[Waiting], error: Exception) -> None:
+        """Nothing has changed. Whose fault that is, is known only of one who was alone."""
+        is_beaten = isinstance(error, FASTER)
+        is_away = isinstance(error, AWAY) and not is_beaten and not isinstance(error, TOO_LONG)
+        if is_away:
+            self._fail(error)
+            await asyncio.sleep(PAUSE_S)
+        [job, *others] = batch
+        if others or (is_away and isinstance(job, Inquiry)):
+            self._ask_again(batch)
+        elif is_beaten:
+            logger.debug("asked again: %s", error)
+            self._come_again(job)
+        elif isinstance(error, TOO_LONG):
+            _give(job, Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
+        elif isinstance(job, Inquiry):
+            _blame(job, error)
+        elif not job.done.done():
+            job.done.set_exception(ReadFailed(told(error)) if isinstance(error, psycopg.Error | OSError) else error)
 
     def _fail(self, error: Exception) -> None:
         self._health.failed(StoreFailed(told(error)))
         self.sharing.doubt()
 
-    async def _attempt(self, inquiry: Inquiry, together: frozenset[str]) -> None:
-        async with self._transaction() as transaction:
-            footprint = self._affordable(inquiry)
-            inquiry.due_at = self._alarm
-            with self._minding_the_alarm(footprint), self._order.watching() as appeared:
-                reading = LockedRows(together, MAX_BYTES if inquiry.is_large else LARGE_BYTES)
-                decided = await transaction.run(reading.decide(footprint, inquiry.rule, self._clock))
-                decided.decision.answer = weighed(decided.decision.answer)
-                before = self._order.before(reading.locked)
-                with self._order.entered(reading.locked):
-                    _check_absent(reading, appeared)
-                    is_change = await self._keep(transaction, reading, decided, footprint)
-                    if before:
-                        await asyncio.wait(before)
-                    if not is_change:
-                        _check_absent(reading, appeared)
-                    self._order.appeared([id for id in decided.decision.changes.promises if not reading.exists(id)])
-                    self._publish(inquiry, decided)
+    def _ask_again(self, batch: list[Waiting]) -> None:
+        """One by one, and before everybody else."""
+        for job in batch:
+            if isinstance(job, Inquiry):
+                job.is_alone = True
+        self._jobs.extendleft(reversed(batch))
+
+    def _come_again(self, job: Waiting) -> None:
+        """Somebody else is at it, for some milliseconds usually."""
+        job.tries += 1
+        pause = random.random() * min(PAUSE_S, 0.001 * 2**job.tries)
+        asyncio.get_running_loop().call_later(pause, self._put, job)
+
+    def _hold_back(self, job: Waiting) -> None:
+        def resume(room: asyncio.Future[None]) -> None:
+            if (error := room.exception()) is None:
+                self._put(job)
+            else:
+                _refuse(job, str(error))
+
+        self.outgoing.wait().add_done_callback(resume)
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    async def _decide(self, batch: list[Inquiry]) -> None:
+        """All of it in one transaction."""
+        first, due_at, decided = batch[0], self._alarm, False
+        if first.is_large and self.outgoing.is_full:
+            self._hold_back(first)
+            return
+        if first.is_of_time:
+            self._alarm = NEVER  # What becomes due meanwhile, or is left over, rings again.
+        try:
+            async with self._transaction() as transaction:
+                outcomes = await self._transact(transaction, batch)
+                decided = any(isinstance(outcome, Decided) for outcome in outcomes)
+                self._due_at = due_at
+                self._publish(batch, outcomes)
+        finally:
+            if not decided:
+                self._wake_at(due_at)
+
+    async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
+        self.outgoing.begin()
+        began, unit = time.perf_counter(), Unit(MAX_BYTES if batch[0].is_large else LARGE_BYTES)
+        await transaction.run(unit.fetch([self._affordable(inquiry) for inquiry in batch]))
+        outcomes = [await self._ask(transaction, unit, inquiry) for inquiry in batch]
+        decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+        await self._keep(transaction, unit.writing, asks_for_time=batch[0].is_of_time)
+        if unit.writing:
+            self._listener.committed(len(decided), time.perf_counter() - began)
+        for each in decided:
+            self._wake_at(_first_due(each.decision.changes))
+        return outcomes
 
     def _affordable(self, inquiry: Inquiry) -> Footprint:
-        if not self.outgoing.is_full:
-            return inquiry.footprint
-        if inquiry.is_large:
-            raise HeldBack
-        return replace(inquiry.footprint, preload_for=None)  # It may always be left out (section 3.4).
+        """The preload may always be left out (section 3.4)."""
+        return replace(inquiry.footprint, preload_for=None) if self.outgoing.is_full else inquiry.footprint
 
-    async def _keep(
-        self, transaction: Transaction, reading: LockedRows, decided: Decided, footprint: Footprint
-    ) -> bool:
-        """Whether it changes something. What does not has nothing to wait for: it ends without a commit."""
-        decision = decided.decision
-        asked: plans.Round = dict(enumerate(plans.writing(decision.changes, reading.exists)))
-        asked |= {f"owed {number}": each for number, each in enumerate(plans.owing(decision.messages, decided.now))}
-        is_change = bool(asked)
-        if _is_of_time(footprint):
-            asked["next due"] = Ask(sql.NEXT_DUE)
-        if is_change:
-            found = await self._commit(transaction, asked)
+    async def _ask(self, transaction: Transaction, unit: Unit, inquiry: Inquiry) -> Outcome:
+        try:
+            plan = unit.decide(self._affordable(inquiry), inquiry.rule, self._clock)
+            decided = await transaction.run(plan)
+            answer = decided.decision.answer = weighed(decided.decision.answer)
+        except (psycopg.Error, OSError):
+            raise
+        except Exception as error:
+            return error
+        unit.keep(decided)
+        self.outgoing.decided(answer)
+        return decided
+
+    async def _keep(self, transaction: Transaction, writing: Writing, *, asks_for_time: bool) -> None:
+        """What changes nothing has nothing to wait for: it ends without a commit."""
+        asked: Round = {"next due": Ask(sql.NEXT_DUE)} if asks_for_time else {}
+        if writing:
+            found = await self._commit(transaction, writing, asked)
         else:
             found = await transaction.ask(asked) if asked else {}
-        self._wake_at(_first_due(decision.changes))
         for (next_due,) in found.get("next due", ()):
-            others_have_it = self._clock() + SKIPPED_MS if not is_change else 0
+            others_have_it = 0 if writing else self._clock() + SKIPPED_MS
             self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
-        return is_change
 
-    async def _commit(self, transaction: Transaction, asked: plans.Round) -> plans.Found:
-        began = time.perf_counter()
+    async def _commit(self, transaction: Transaction, writing: Writing, asked: Round) -> Found:
         self._health.commits()
         try:
-            found = await transaction.commit(asked)
+            found = await transaction.commit(writing, asked)
         except (*FASTER, TOO_LONG):
             raise
         except AWAY as error:
@@ -393,7 +488,6 @@ class PostgresStore(Store):
                 raise
             found = {"next due": [(0,)]}
         self._health.worked()
-        self._listener.committed(1, time.perf_counter() - began)
         return found
 
     async def _was_committed(self, transaction: Transaction) -> bool:
@@ -408,69 +502,66 @@ class PostgresStore(Store):
             except AWAY:
                 await asyncio.sleep(PAUSE_S)
 
-    @contextmanager
-    def _minding_the_alarm(self, footprint: Footprint) -> Iterator[None]:
-        """What becomes due meanwhile, or is left over, rings again."""
-        if not _is_of_time(footprint):
-            yield
-            return
-        before, self._alarm = self._alarm, NEVER
-        try:
-            yield
-        except BaseException:
-            self._wake_at(before)
-            raise
-
     def _wake_at(self, time: int) -> None:
         if time < self._alarm:
             self._alarm = time
             self._is_earlier.set()
 
-    def _publish(self, inquiry: Inquiry, decided: Decided) -> None:
-        self._due_at = inquiry.due_at
-        if inquiry.tell(decided.decision.answer):
-            self.outgoing.leaves(decided.decision.answer)
+    def _publish(self, batch: list[Inquiry], outcomes: list[Outcome]) -> None:
+        self.outgoing.begin()
+        for inquiry, outcome in zip(batch, outcomes, strict=True):
+            match outcome:
+                case Decided():
+                    if _give(inquiry, outcome.decision.answer):
+                        self.outgoing.leaves(outcome.decision.answer)
+                case Busy():
+                    self._come_again(inquiry)
+                case Large():
+                    inquiry.is_large = True
+                    self._put(inquiry)
+                case _:
+                    _blame(inquiry, outcome)
         self.outgoing.resume_one()
+        for outcome in outcomes:
+            if isinstance(outcome, Decided):
+                self._tell(outcome)
+
+    def _tell(self, decided: Decided) -> None:
         try:
             self._listener.decided(decided)
         except Exception:
             logger.exception("what was decided could not be told")
 
+    # --- the connection ---------------------------------------------------------------------------------------------
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
-        async with self._pool.connection(timeout=CONNECTION_S) as connection:
-            transaction = Transaction(connection)
-            try:
-                yield transaction
-            finally:
-                await transaction.leave()
-
-    # --- alone, and looking -----------------------------------------------------------------------------------------
-
-    async def _alone[T](self, plan: Callable[[], Plan[T]]) -> T:
-        """A transaction beside which there is no other. Raises :class:`ReadFailed`."""
-        async with self._turns.alone():
-            return await self._carry_out(plan)
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect_serving(self._url, self._name)
+        transaction = Transaction(self._connection)
+        try:
+            yield transaction
+        finally:
+            await transaction.leave()
 
     async def _carry_out[T](self, plan: Callable[[], Plan[T]]) -> T:
-        while True:
-            await self._at_work()
-            try:
-                async with self._transaction() as transaction:
-                    result = await transaction.run(plan())
-                    await transaction.commit({})
-                    return result
-            except FASTER as error:
-                logger.debug("asked again: %s", error)
-            except (psycopg.Error, OSError) as error:
-                self._fail(error)
-                raise ReadFailed(told(error)) from error
+        """In a transaction of its own."""
+        async with self._transaction() as transaction:
+            result = await transaction.run(plan())
+            await transaction.commit(Writing())
+            return result
+
+    async def _check(self) -> None:
+        async with self._transaction() as transaction:
+            await transaction.ask({"check": Ask(sql.CHECK)})
+
+    # --- turns, and looking ----------------------------------------------------------------------------------------
 
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_S)
             with suppress(ReadFailed):
-                await self._forget_delivered()
+                await self._in_turn(self._forget_delivered)
 
     async def _forget_delivered(self) -> None:
         keys = list(self._delivered)
@@ -490,18 +581,25 @@ class PostgresStore(Store):
 
     async def _read[T](self, query: Callable[[View], T]) -> T:
         """What others decide meanwhile cannot be waited for, so neither is what this server does."""
-        async with self._turns.together() if self.sharing.has_others else self._turns.alone():
-            await self._at_work()
+        await self.sharing.joined()
+        if self.sharing.has_others:
+            await self._in_turn(self._forget_delivered)
+            return await self._look(query)
+
+        async def look() -> T:
             await self._forget_delivered()
             return await self._look(query)
+
+        return await self._in_turn(look)
 
     async def _browse[T](self, query: Callable[[View], T]) -> T:
         if refusal := self._refusal():
             raise ReadFailed(refusal)
+        look = partial(self._look, query)
         try:
-            async with asyncio.timeout(PATIENCE_S), self._for_views():
-                await self._at_work()
-                return await self._look(query)
+            async with asyncio.timeout(PATIENCE_S):
+                await self.sharing.joined()
+                return await (self._in_turn(look) if self._is_by_turns else look())
         except TimeoutError:
             raise ReadFailed(self.sharing.trouble or "the database is too slow") from None
 
@@ -523,14 +621,24 @@ class PostgresStore(Store):
                     connection.execute(sql.COMMIT)
 
 
-def _check_absent(reading: LockedRows, appeared: set[str]) -> None:
-    if not appeared.isdisjoint(reading.absent):
-        raise Outdated
+def _give(job: Waiting, result: Any) -> bool:
+    """Whether somebody waits for it."""
+    if job.done.done():
+        return False
+    job.done.set_result(result)
+    return True
 
 
-def _is_of_time(footprint: Footprint) -> bool:
-    """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it yet."""
-    return bool(footprint.due or footprint.leased)
+def _blame(inquiry: Inquiry, error: Exception) -> None:
+    logger.error("a question failed and changed nothing", exc_info=error)
+    _give(inquiry, Answer(status=500, data="the server failed at this request, and nothing was changed"))
+
+
+def _refuse(job: Waiting, why: str) -> None:
+    if isinstance(job, Inquiry):
+        _give(job, Answer(status=503, data=why))
+    elif not job.done.done():
+        job.done.set_exception(ReadFailed(why))
 
 
 def _first_due(changes: Changes) -> int:

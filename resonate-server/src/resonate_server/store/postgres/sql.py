@@ -1,6 +1,9 @@
 """Every SQL statement of the PostgreSQL store, with its purpose. The rows are those of the kernel's model."""
 
 from collections.abc import Iterable
+from functools import cache
+
+from msgspec import Struct
 
 SCHEMA_NAME = "resonate"
 """All tables are in there; it is the search path of every connection."""
@@ -206,14 +209,12 @@ LISTEN = f"LISTEN {CHANNEL}"
 RING = f"SELECT pg_notify('{CHANNEL}', %s)"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
-RELAXED = "SET LOCAL synchronous_commit = off"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # No connection lives as long as what is forgotten here.
 NEW_ENDING = f"""
 WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
 INSERT INTO endings (connection, last) VALUES (%s, 0)
 """
-PUT_ENDING = "UPDATE endings SET last = %s WHERE connection = %s"
 # Waits for a transaction whose connection broke and that goes on without it.
 GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
 
@@ -239,14 +240,24 @@ _PAIR = f"{_PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}
 _SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
 _WHOLE_SCHEDULE = f"{_SCHEDULE}, param"
 
-_AWAITERS_AHEAD = f"""
-ARRAY(SELECT awaiter FROM callbacks WHERE awaited = %(settles)s::text ORDER BY awaiter LIMIT {MAX_AWAITERS_AHEAD})
+_WANTED = f"""
+ANY(%(ids)s::text[] || ARRAY(
+    SELECT c.awaiter FROM unnest(%(settles)s::text[]) AS s (id) CROSS JOIN LATERAL (
+        SELECT awaiter FROM callbacks WHERE awaited = s.id ORDER BY awaiter LIMIT {MAX_AWAITERS_AHEAD}
+    ) AS c))
 """
-_WANTED = f"ANY(%(ids)s::text[] || {_AWAITERS_AHEAD})"
-# A promise's lock is also that of its task and its links. Everybody locks in this order, so nobody waits in a circle.
-LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} ORDER BY id FOR UPDATE"
+_LINKS_AHEAD = f"""
+CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
+    ARRAY(SELECT awaiter FROM callbacks WHERE awaited = p.id ORDER BY awaiter LIMIT {MAX_AWAITERS_AHEAD} + 1) END,
+CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
+    ARRAY(SELECT address FROM listeners WHERE awaited = p.id ORDER BY address LIMIT {MAX_AWAITERS_AHEAD} + 1) END
+"""
+# A promise's lock is also that of its task and its links. Nobody waits for one, so nobody waits in a circle.
+LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
 # A statement of its own, so that it sees what was committed before the locks were ours.
-GET_PAIRS = f"SELECT {_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}"
+GET_PAIRS = f"""
+SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
+"""
 GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
 GET_EXISTING = "SELECT id FROM promises WHERE id = ANY(%s::text[])"
@@ -265,25 +276,28 @@ CROSS JOIN LATERAL (
 ) AS l ORDER BY s.number, l.address LIMIT %(limit)s
 """
 
-# Steps of one execution and children of one task: what is handed out together with it. The branch that is stored
-# counts more than the one that is named.
+# Steps of one execution and children of one task: what is handed out together with it, of several tasks. The branch
+# that is stored counts more than the one that is named.
 GET_PRELOAD = f"""
-WITH own AS (
-    SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = %(task)s), %(branch)s) AS branch
-), related AS (
-    (SELECT id FROM promises WHERE md5(branch) = md5((SELECT branch FROM own)) AND branch = (SELECT branch FROM own)
-     AND branch <> '' AND branch IS NOT NULL ORDER BY id LIMIT %(limit)s)
+SELECT w.task, {_PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
+FROM unnest(%(tasks)s::text[], %(branches)s::text[]) WITH ORDINALITY AS w (task, branch, number)
+CROSS JOIN LATERAL (
+    SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = w.task), w.branch) AS branch
+) AS own
+CROSS JOIN LATERAL (
+    (SELECT id FROM promises WHERE md5(branch) = md5(own.branch) AND branch = own.branch AND branch <> ''
+     ORDER BY id LIMIT %(limit)s)
     UNION
-    (SELECT id FROM promises WHERE md5(parent) = md5(%(task)s) AND parent = %(task)s ORDER BY id LIMIT %(limit)s)
-)
-SELECT {_PAIR} FROM related JOIN promises AS p ON p.id = related.id LEFT JOIN tasks AS t ON t.id = p.id
-WHERE p.id <> %(task)s ORDER BY p.id
+    (SELECT id FROM promises WHERE md5(parent) = md5(w.task) AND parent = w.task ORDER BY id LIMIT %(limit)s)
+) AS related
+JOIN promises AS p ON p.id = related.id
+WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 """
 
 GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s"
 LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR UPDATE"
 # Also of one that does not exist: of two who make it, the second one finds it. Before any row.
-LOCK_SCHEDULE_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
 # Only acquired tasks have a pid.
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
@@ -302,7 +316,7 @@ DUE_PROMISES = "SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER B
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= %s ORDER BY timer_at, id LIMIT %s"
 DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s"
 GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT %s"
-# Whoever comes at the same time takes what is left. As nobody waits here, the order of these locks does not matter.
+# Whoever comes at the same time takes what is left.
 TAKE_DUE_PROMISES = f"{DUE_PROMISES} FOR UPDATE SKIP LOCKED"
 TAKE_DUE_TASKS = """
 SELECT t.id FROM tasks AS t JOIN promises AS p ON p.id = t.id
@@ -325,48 +339,100 @@ SELECT least(
 
 # --- writing rows ---
 
-# One that exists meanwhile is an error: the rule has not seen it.
-NEW_PROMISE = f"""
-INSERT INTO promises ({_PROMISE}, branch, parent, origin, armed, param, value)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+
+class Write(Struct, frozen=True):
+    """A part of the statement that writes what a transaction has decided; ``{rows}``: what it is sent, as JSON.
+
+    ``columns``: of these rows, with their types.
+    """
+
+    columns: str
+    text: str
+
+    @property
+    def names(self) -> list[str]:
+        return [column.split()[0] for column in self.columns.split(", ")]
+
+
+def _insert(table: str, columns: str, then: str = "") -> Write:
+    names = Write(columns, "").names
+    values = [f"decode({name}, 'base64')" if name in ("param", "value") else name for name in names]
+    return Write(columns, f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM {{rows}} {then}")
+
+
+def _delete(table: str, columns: str, besides: str = "") -> Write:
+    same = " AND ".join(f"t.{name} = r.{name}" for name in Write(columns, "").names)
+    return Write(columns, f"DELETE FROM {table} AS t USING {{rows}} WHERE {same} {besides}")
+
+
+def _or_replace(key: str, names: str) -> str:
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
+    return f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
+
+
+_PROMISE_COLUMNS = (
+    "id text, state text, tags text, timeout_at bigint, created_at bigint, settled_at bigint, branch text, "
+    "parent text, origin text, armed boolean, param text, value text"
+)
+_TASK_COLUMNS = (
+    "id text, target text, state text, version bigint, resumes bigint, ttl bigint, pid text, claim text, "
+    "timer_at bigint, queued boolean, releases bigint, lost_at bigint, unclaimed bigint, reason text, recipient text"
+)
+_TASK_CHANGES = "state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
+_SCHEDULE_COLUMNS = (
+    "id text, cron text, promise_id text, promise_timeout bigint, promise_tags text, created_at bigint, "
+    "next_run_at bigint, last_run_at bigint, param text"
+)
+_CALLBACK_COLUMNS, _LISTENER_COLUMNS = "awaited text, awaiter text", "awaited text, address text"
+_UNBLOCK_COLUMNS = "promise_id text, address text, recipient text, member text, kept_since bigint"
+# Whoever is freed may have begun to wait again.
+_BUT_NEW_CALLBACKS = f"""
+AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_COLUMNS})
+                WHERE n.awaited = t.awaited AND n.awaiter = t.awaiter)
 """
-# The rest of a promise that exists never changes.
-CHANGE_PROMISE = """
-UPDATE promises SET state = %s, settled_at = %s, armed = %s, value = coalesce(%s, value) WHERE id = %s
-"""
-PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
-    pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed, reason = excluded.reason
-"""
-PUT_CALLBACK = "INSERT INTO callbacks (awaited, awaiter) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-DROP_CALLBACK = "DELETE FROM callbacks WHERE awaited = %s AND awaiter = %s"
-DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = %s"
-PUT_LISTENER = "INSERT INTO listeners (awaited, address) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-DROP_LISTENER = """
-DELETE FROM listeners WHERE awaited = %(awaited)s AND md5(address) = md5(%(address)s) AND address = %(address)s
-"""
-PUT_SPREADING = """
-INSERT INTO spreading (promise_id, after, turn_at) VALUES (%s, %s, %s)
-ON CONFLICT (promise_id) DO UPDATE SET after = excluded.after, turn_at = excluded.turn_at
-"""
-DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = %s"
-PUT_UNBLOCK = """
-INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (promise_id, md5(address)) DO UPDATE SET kept_since = excluded.kept_since
-"""
+
+# No two of these touch the same row, so their order does not matter: they see the tables as they were before.
+WRITES = {
+    # One that exists meanwhile is an error: the rule has not seen it.
+    "new_promises": _insert("promises", _PROMISE_COLUMNS),
+    # The rest of a promise that exists never changes.
+    "promises": Write(_PROMISE_COLUMNS, """
+UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed,
+                         value = coalesce(decode(r.value, 'base64'), p.value)
+FROM {rows} WHERE p.id = r.id
+"""),
+    "tasks": _insert("tasks", _TASK_COLUMNS, _or_replace("id", _TASK_CHANGES)),
+    "freed": _delete("callbacks", "awaiter text", _BUT_NEW_CALLBACKS),
+    "callbacks": _insert("callbacks", _CALLBACK_COLUMNS, "ON CONFLICT DO NOTHING"),
+    "dropped_callbacks": _delete("callbacks", _CALLBACK_COLUMNS),
+    "listeners": _insert("listeners", _LISTENER_COLUMNS, "ON CONFLICT DO NOTHING"),
+    "dropped_listeners": _delete("listeners", _LISTENER_COLUMNS, "AND md5(t.address) = md5(r.address)"),
+    "spreading": _insert("spreading", "promise_id text, after text, turn_at bigint",
+                         _or_replace("promise_id", "after, turn_at")),
+    "dropped_spreading": _delete("spreading", "promise_id text"),
+    "schedules": _insert("schedules", _SCHEDULE_COLUMNS, _or_replace("id", "next_run_at, last_run_at")),
+    "dropped_schedules": _delete("schedules", "id text"),
+    "unblocks": _insert("unblocks", _UNBLOCK_COLUMNS, _or_replace("promise_id, md5(address)", "kept_since")),
+}  # fmt: skip
+
+PUT_ENDING = "UPDATE endings SET last = %(number)s WHERE connection = %(connection)s"
+
+
+@cache
+def write(names: tuple[str, ...]) -> str:
+    """These parts of :data:`WRITES`, and :data:`PUT_ENDING`: one statement."""
+    parts = []
+    for name in names:
+        rows = f"json_to_recordset(%({name})s) AS r ({WRITES[name].columns})"
+        parts.append(f"{name} AS ({WRITES[name].text.format(rows=rows)})")
+    return f"WITH {', '.join(parts)} {PUT_ENDING}" if parts else PUT_ENDING
+
+
 DROP_UNBLOCKS = """
 DELETE FROM unblocks USING unnest(%s::text[], %s::text[]) AS told (promise_id, address)
 WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told.address)
 """
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < %s"
-PUT_SCHEDULE = f"""
-INSERT INTO schedules ({_SCHEDULE}, param) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
-"""
-DROP_SCHEDULE = "DELETE FROM schedules WHERE id = %s"
 
 # Roots that settled before a time, and whether their trees may be deleted.
 SETTLED_ROOTS = """
@@ -389,7 +455,7 @@ _TREES = """
 SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
 AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
 """
-LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) ORDER BY id FOR UPDATE"
+LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) FOR UPDATE NOWAIT"
 # A child that somebody has made meanwhile stays.
 DROP_PROMISES_OF_TREES = f"""
 DELETE FROM promises WHERE id = ANY(ARRAY({_TREES})) AND NOT armed AND coalesce(settled_at, timeout_at) < %(before)s

@@ -9,11 +9,12 @@ from psycopg.pq import TransactionStatus
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, ask_async
 from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
+from resonate_server.store.postgres.writing import Writing
 
 _numbers = itertools.count(1)
 
 _ENTERING: Round = {"begin": Ask(sql.BEGIN)}
-_LEAVING: Round = {"relaxed": Ask(sql.RELAXED), "commit": Ask(sql.COMMIT)}
+_LEAVING: Round = {"rollback": Ask(sql.ROLLBACK)}
 
 
 class Transaction:
@@ -22,7 +23,6 @@ class Transaction:
     def __init__(self, connection: ServingConnection) -> None:
         self._connection = connection
         self._has_begun = False
-        self._has_written = False
         self.ending = connection.key, next(_numbers)
 
     async def run[T](self, plan: Plan[T]) -> T:
@@ -35,27 +35,21 @@ class Transaction:
             result: T = end.value
             return result
 
-    async def commit(self, asked: Round) -> Found:
-        """Ask that, and end it: one journey. On return, what was written is durable."""
+    async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
+        """Write that, ask what else there is, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
             await self.ask({})
-        self._has_written = True
-        ending = {"ending": Ask(sql.PUT_ENDING, self.ending[::-1]), "commit": Ask(sql.COMMIT)}
-        return await self.ask({**asked, **ending})
+        statement, rows = writing.statement()
+        connection, number = self.ending
+        write = Ask(statement, {**rows, "connection": connection, "number": number})
+        return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
 
     async def leave(self) -> None:
-        """Nothing of it has happened, unless it was committed.
-
-        What only had locks is committed, and not waited for: the driver forgets what it has prepared at a rollback.
-        """
-        if self._connection.closed:
-            return
-        with suppress(psycopg.Error):
-            match self._connection.info.transaction_status:
-                case TransactionStatus.INTRANS if not self._has_written:
-                    await ask_async(self._connection, _LEAVING)
-                case TransactionStatus.INTRANS | TransactionStatus.INERROR:
-                    await self._connection.execute(sql.ROLLBACK)
+        """Nothing of it has happened, unless it was committed."""
+        status = self._connection.info.transaction_status
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):
+                await ask_async(self._connection, _LEAVING)
 
     async def ask(self, asked: Round) -> Found:
         """One journey."""

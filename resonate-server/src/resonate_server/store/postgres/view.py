@@ -26,7 +26,7 @@ from resonate_server.store import (
 )
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import run
-from resonate_server.store.postgres.plans import LockedRows
+from resonate_server.store.postgres.plans import Unit
 from resonate_server.store.rows import Row
 
 PORTION = 100
@@ -54,7 +54,7 @@ class PostgresView(View):
 
     def load(self, footprint: Footprint) -> Rows:
         loaded = Rows()
-        run(self._connection, LockedRows().load(loaded, footprint, now=0))
+        run(self._connection, Unit(locks=False).load(loaded, footprint, now=0))
         return loaded
 
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
