@@ -282,7 +282,7 @@ look_at_stack() { # sets kind: processes, containers or none; and what of_stack 
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    [ -z "$(docker_says compose ps --quiet)" ] || kind=containers
+    [ -z "$(docker_says ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")" ] || kind=containers
     stack_settings=$(container_settings || true)
 }
 
@@ -349,11 +349,14 @@ resonate_command() { # ARGUMENTS: the command `resonate` beside the server, on t
 # KIND of SERVICE prints its instances that live, frozen ones as well; KIND said SERVICE what all its instances have printed; and
 # KIND second SERVICE starts one more, and prints it.
 
+# SERVICE OPTIONS...: prints their ids, in a tenth of the time that docker compose needs
+containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter "label=com.docker.compose.service=$1" "${@:2}"; }
+
 containers() { # VERB ARGUMENTS...
     local id
     case "$1" in
-        of) docker compose ps --quiet "$2" ;;
-        said) for id in $(docker compose ps --all --quiet "$2"); do containers log "$id"; done ;;
+        of) containers_of "$2" --filter label=com.docker.compose.oneoff=False ;;
+        said) for id in $(containers_of "$2" --all); do containers log "$id"; done ;;
         log) docker logs "$2" 2>&1 ;;
         healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
         kill) quietly docker kill "$2" ;;
@@ -371,7 +374,7 @@ containers() { # VERB ARGUMENTS...
         second) # without --wait, which fails on a first one whose last checks failed, as it was frozen
             id=$(containers of "$2")
             quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$2=2" "$2" || true
-            docker compose ps --all --quiet "$2" | grep -vxF "$id"
+            containers_of "$2" --all | grep -vxF "$id"
             ;;
         remove) quietly docker rm --force "$2" ;;
     esac

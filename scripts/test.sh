@@ -46,7 +46,7 @@ say "mypy ..."
 mypy
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" --dist worksteal -m "not long and not browser" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)

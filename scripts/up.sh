@@ -151,12 +151,12 @@ shown_on_terminal() { # COMMAND...: with its own progress display on a terminal,
 kept_scale() { # prints the options that leave each worker as many instances as it has
     local count service
     for service in $(workers); do
-        count=$(docker compose ps --all --quiet "$service" | grep -c . || true)
+        count=$(containers_of "$service" --all | grep -c . || true)
         [ "$count" -lt 2 ] || echo "--scale $service=$count"
     done
 }
 
-none_unhealthy() { ! docker compose ps --format '{{.Health}}' | grep -qx unhealthy; }
+none_unhealthy() { [ -z "$(docker ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter health=unhealthy)" ]; }
 
 start_containers() {
     say "building the images ..."

@@ -30,7 +30,7 @@ FOLDERS = (
 def usage(script: str) -> str:
     """What it prints for --help."""
     return subprocess.run(
-        [REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=20, check=True
+        [REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
 

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -59,25 +60,31 @@ def test_files_for_other_programs_keep_to_their_schemas(schema: str, files: list
     assert complaints("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files) == ""
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+has_docker = pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+
+
+def composed(*files: str, **env: str) -> Any:
+    """The services of the stack, as docker compose has them."""
+    command = ["docker", "compose", *(f"--file={file}" for file in ("docker-compose.yml", *files)), "config"]
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(("OTEL_", "RESONATE_"))}
+    done = subprocess.run(
+        [*command, "--format=json"], cwd=REPOSITORY, env=inherited | env, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)["services"]
+
+
+@has_docker
 def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
-    files = ["-f", "docker-compose.yml", "-f", "compose.official.yml"]
-    command = ["docker", "compose", *files, "config", "--format", "json"]
-    environment = {name: value for name, value in os.environ.items() if name != "RESONATE_IMAGE"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    server = json.loads(done.stdout)["services"]["resonate-server"]
+    server = composed("compose.official.yml")["resonate-server"]
 
     assert server["image"] == "resonatehqio/resonate:v0.9.8"
     assert "build" not in server
     assert "wget" in server["healthcheck"]["test"]
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+@has_docker
 def test_with_postgresql_several_servers_share_a_database_that_is_confined_as_they_are() -> None:
-    files = ["-f", "docker-compose.yml", "-f", "compose.postgres.yml"]
-    command = ["docker", "compose", *files, "config", "--format", "json"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    services = json.loads(done.stdout)["services"]
+    services = composed("compose.postgres.yml")
     server, postgres = services["resonate-server"], services["postgres"]
 
     assert {name: service["scale"] for name, service in services.items() if "scale" in service} == SEVERAL
@@ -88,14 +95,11 @@ def test_with_postgresql_several_servers_share_a_database_that_is_confined_as_th
     assert {name: postgres[name] for name in confined} == {name: server[name] for name in confined}
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+@has_docker
 @pytest.mark.parametrize("given", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}], ids=["unset", "set"])
 def test_every_container_is_told_of_a_collector_that_is_named(given: dict[str, str]) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | given
-    command = ["docker", "compose", "config", "--format", "json"]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    services = json.loads(done.stdout)["services"].values()
-    told = [{name: value for name, value in service["environment"].items() if "OTEL_" in name} for service in services]
+    environments = [service["environment"] for service in composed(**given).values()]
+    told = [{name: value for name, value in each.items() if "OTEL_" in name} for each in environments]
 
     assert [{name: value for name, value in each.items() if value is not None} for each in told] == [given] * 4
 

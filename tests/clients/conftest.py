@@ -13,9 +13,10 @@ VERSIONS = ("0.8.1", "0.7.4")
 """Of the Python SDK: those that are tested further. 0.8.0 is 0.8.1 but for one function."""
 
 EVERY = [
-    *[pytest.param(("python", version), id=f"python-{version}") for version in (*VERSIONS, "0.8.0")],
+    *[pytest.param(("python", version), id=f"python-{version}") for version in VERSIONS],
+    pytest.param(("python", "0.8.0"), id="python-0.8.0", marks=pytest.mark.long),
     pytest.param(("typescript", "0.11.5"), id="typescript-0.11.5"),
-    pytest.param(("typescript", "0.11.4"), id="typescript-0.11.4"),
+    pytest.param(("typescript", "0.11.4"), id="typescript-0.11.4", marks=pytest.mark.long),
     pytest.param(("go", GO_VERSION), id="go"),
     pytest.param(("rust", "0.6.0"), id="rust-0.6.0", marks=pytest.mark.long),  # minutes until it is built
 ]

@@ -18,7 +18,7 @@ from harness.services import ServiceProcess
 
 pytestmark = pytest.mark.long
 
-KILLS = 20
+KILLS = 12
 CLIENTS = 4
 
 

@@ -1,7 +1,5 @@
 """What each example promises when it is killed in the middle: with a real server, real workers, and SIGKILL."""
 
-import base64
-import json
 import re
 import sys
 from collections import Counter
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -43,18 +41,14 @@ class Site:
         return worker
 
     def call(self, id: str, function: str, *arguments: Any) -> None:
-        param = {"data": encoded({"func": function, "args": arguments, "version": 1})}
-        tags = {"resonate:target": f"poll://any@example-{function.replace('_', '-')}"}
-        assert self.client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
+        group = f"example-{function.replace('_', '-')}"
+        assert self.client.begin(id, group, function, *arguments).status == 200
 
     def is_resolved(self, id: str) -> bool:
-        reply = self.client.call("promise.get", id=id)
-        return reply.status == 200 and bool(reply.data["promise"]["state"] == "resolved")
+        return self.client.state(id) == "resolved"
 
     def result(self, id: str) -> Any:
-        """Once it is there."""
-        wait_until(lambda: self.is_resolved(id), f"{id} is resolved")
-        return json.loads(base64.b64decode(self.client.call("promise.get", id=id).data["promise"]["value"]["data"]))
+        return self.client.result(id)
 
     def printed(self) -> str:
         """By all workers, in the order in which they were started."""
@@ -66,10 +60,6 @@ class Site:
     def close(self) -> None:
         for program in (*self.workers, self.server):
             program.kill()
-
-
-def encoded(value: Any) -> str:
-    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 @pytest.fixture

@@ -59,8 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(name, None)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    """Units share little: with `--dist worksteal` they are dealt out by pytest-xdist itself, one by one."""
+    return ByFile(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.fork_server import Forked
+
 STOP_SECONDS = 60
 
 
@@ -16,7 +18,7 @@ class Process:
         self.command = list(command)
         self.log = log
         self.env = {**os.environ, **env}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def launch(self) -> None:
         """Start it, and do not wait for anything."""

@@ -2,12 +2,30 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, override
 
 import pytest
 import resonate.core
 from resonate.context import Context
 from resonate.durable import DurableFunction
+
+from worker import worker
+from worker.beside import Beside
+
+
+class BesideOneLoop(Beside):
+    """A worker lasts as long as its process, and so does the thread beside it. The loops of tests end before.
+
+    What is left open then is complained about in the log, of whichever test runs at that moment.
+    """
+
+    @override
+    async def run(self) -> None:
+        with suppress(RuntimeError):
+            await super().run()
+        sender: Any = self._sender
+        await sender.transport._network.stop()
 
 
 @contextmanager
@@ -19,6 +37,7 @@ def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(resonate.core, "ResonateEffects", vars(resonate.core)["ResonateEffects"])
         patch.setattr(Context, "run", Context.run)
         patch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
+        patch.setattr(worker, "Beside", BesideOneLoop)
         yield patch
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

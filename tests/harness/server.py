@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
+from harness import fork_server
 from harness.basics import answers_200, free_port, wait_until
 from harness.process import Process
 
@@ -63,6 +64,18 @@ class Client:
         param = {"data": base64.b64encode(call.encode()).decode()}
         return self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named)
 
+    def state(self, id: str) -> str:
+        """Of a promise; empty if there is none."""
+        reply = self.call("promise.get", id=id)
+        return str(reply.data["promise"]["state"]) if reply.status == 200 else ""
+
+    def result(self, id: str) -> Any:
+        """Of a call, once it is there, as an SDK reads it; nothing else than a result may come."""
+        wait_until(lambda: self.state(id) not in ("", "pending"), f"{id} has come to its end")
+        promise = self.call("promise.get", id=id).data["promise"]
+        assert promise["state"] == "resolved", promise
+        return json.loads(base64.b64decode(promise["value"]["data"]))
+
     def end_sleep(self, id: str) -> None:
         """Settle what the chain with that id sleeps for, as soon as it does.
 
@@ -88,6 +101,11 @@ class ServerProcess(Process):
         listen = ["--host", "127.0.0.1", "--port", str(self.port)]
         command = [sys.executable, "-m", "resonate_server", *where, *listen]
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
+
+    def launch(self) -> None:
+        self._process = fork_server.start(self.command, self.env, self.log)
+        if self._process is None:
+            super().launch()
 
     def start(self) -> Self:
         """Return once it is ready; raise with its log if it is not within a minute."""

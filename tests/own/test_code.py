@@ -1,12 +1,10 @@
 """The code in docs/your-own.md, with a real server and real workers: what is right about it works, what is wrong fails
 with the message that is shown."""
 
-import json
 import re
 import subprocess
 import sys
 import threading
-from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
-from harness.server import FAR, ServerProcess
+from harness.server import ServerProcess
 
 from own.document import FILES, FUNCTIONS, MESSAGE, quoted, shop
 
@@ -40,18 +38,10 @@ class Project:
         self.worker.launch()
 
     def order(self, id: str, function: str = "order") -> None:
-        param = {"data": b64encode(json.dumps({"func": function, "args": ["tea"]}).encode()).decode()}
-        tags = {"resonate:target": "poll://any@shop"}
-        reply = self.server.client().call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags)
-        assert reply.status == 200
-
-    def promise(self, id: str) -> dict[str, Any]:
-        promise: dict[str, Any] = self.server.client().call("promise.get", id=id).data["promise"]
-        return promise
+        assert self.server.client().begin(id, "shop", function, "tea").status == 200
 
     def result(self, id: str) -> Any:
-        wait_until(lambda: self.promise(id)["state"] == "resolved", f"{id} is resolved:\n{self.worker.output()}")
-        return json.loads(b64decode(self.promise(id)["value"]["data"]))
+        return self.server.client().result(id)
 
     def resonate(self, *arguments: str) -> str:
         command = [str(Path(sys.executable).with_name("resonate")), *arguments, "--server", self.server.url]
@@ -70,6 +60,7 @@ class Project:
 def project(tmp_path: Path) -> Iterator[Project]:
     project = Project(tmp_path)
     yield project
+    print(project.worker.output())
     project.stop()
 
 
@@ -86,7 +77,7 @@ def test_a_function_that_is_not_deterministic_is_stopped_with_the_message_that_i
     wait_until(lambda: "is not deterministic" in project.tree("order-7"), "whoever looks at the call is told")
 
     project.resonate(*quoted("resonate (promises cancel order-7)").split())
-    assert project.promise("order-7")["state"] == "rejected_canceled"
+    assert project.server.client().state("order-7") == "rejected_canceled"
 
 
 def test_an_old_call_ends_with_the_old_function_and_a_new_one_with_the_new_function(project: Project) -> None:

@@ -27,7 +27,7 @@ from ui.demo import Demo
 pytestmark = pytest.mark.long
 
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
-SIEGES = int(os.environ.get("SIEGES", "2"))
+SIEGES = int(os.environ.get("SIEGES", "1"))
 BESIEGERS = 200
 PAUSE_SECONDS = 10.0
 """How long bar sleeps in a chain: long beside the pauses that a busy machine makes."""

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from stack.driver import REPOSITORY
@@ -33,6 +34,12 @@ def engine(answers: dict[str, str] | None = None) -> dict[str, str]:
     return (answers or {}) | {words: action for words, action in _ENGINE.items() if words not in (answers or {})}
 
 
+@cache
+def _files() -> list[str]:
+    listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, text=True)
+    return [name for name in listed.split("\0") if (REPOSITORY / name).is_file()]
+
+
 class Checkout:
     """The files of the repository as they are now, but without what git ignores; its scripts run there."""
 
@@ -41,11 +48,9 @@ class Checkout:
 
     @classmethod
     def make(cls, folder: Path) -> "Checkout":
-        listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, text=True)
-        for name in filter(None, listed.split("\0")):
-            if (source := REPOSITORY / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, folder / name)
+        for name in _files():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
         return cls(folder)
 
     def copied(self, folder: Path) -> "Checkout":
@@ -105,16 +110,17 @@ class Checkout:
 def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = None) -> str:
     """A PATH with every command of this machine but that one, and with such a `docker`: see :func:`engine`."""
     folder.mkdir()
-    for place in os.environ["PATH"].split(os.pathsep):
-        for command in Path(place).iterdir() if Path(place).is_dir() else ():
-            if command.name != without and not (folder / command.name).is_symlink():
-                (folder / command.name).symlink_to(command)
+    path = os.environ["PATH"]
+    if without:
+        commands = [command for place in path.split(os.pathsep) for command in Path(place).glob("*")]
+        for name, command in {each.name: each for each in reversed(commands)}.items():  # the first one of a name counts
+            if name not in (without, "docker"):
+                (folder / name).symlink_to(command)
     if docker is not None:
-        (folder / "docker").unlink(missing_ok=True)
         cases = "\n".join(f"{_pattern(words)}) {action} ;;" for words, action in docker.items())
         (folder / "docker").write_text(f'#!/bin/bash\ncase "$*" in\n{cases}\nesac\n')
         (folder / "docker").chmod(0o755)
-    return str(folder)
+    return str(folder) if without else f"{folder}{os.pathsep}{path}"
 
 
 def _pattern(words: str) -> str:

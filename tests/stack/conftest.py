@@ -1,21 +1,23 @@
 """One stack of each kind for all tests of this folder; each test gets it whole. And a checkout that was copied."""
 
 import os
-import re
 import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
+
 from stack.checkouts import Checkout
-from stack.driver import PREFIX, REPOSITORY, Kind, Stack, docker_obstacle
+from stack.driver import PREFIX, REPOSITORY, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
-SELDOM = re.compile(r"test_(crash|examples|faults|token|watch)\.py::(?!test_crash_by_partition).*\[containers")
-"""In containers with --all only: what they ask of containers is what test_stack.py asks of them each time."""
+both_kinds = pytest.mark.kinds("processes", "containers")
+"""For what a test asks of containers in another way than of processes; where only the words differ, processes do."""
+containers_seldom = pytest.mark.kinds("processes", pytest.param("containers", marks=pytest.mark.long))
+"""Likewise, where test_stack.py asks much of it of containers each time."""
+in_containers = pytest.mark.kinds("containers")
 
 # A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits that,
 # and bash scripts could not even trap it. A handler is not inherited.
@@ -25,17 +27,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if SELDOM.search(item.nodeid):
-            item.add_marker(pytest.mark.long)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "running_stack" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("kinds")
+        metafunc.parametrize("running_stack", marker.args if marker else ["processes"], indirect=True)
 
 
-@pytest.fixture(scope="session", params=["processes", "containers"])
+# Of this folder, not of the session: nothing needs it any more then, and Docker goes on looking whether it is healthy.
+@pytest.fixture(scope="package")
 def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    kind = cast("Kind", request.param)
-    yield from run_stack(Stack(kind))
+    yield from run_stack(Stack(request.param))
 
 
 def run_stack(stack: Stack) -> Iterator[Stack]:

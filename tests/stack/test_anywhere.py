@@ -1,14 +1,20 @@
 """The whole stack from a checkout that lies awkwardly, was made with other habits, or copied as a whole."""
 
+import re
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
-from stack.driver import SERVICES
+from stack.driver import SERVICES, Stack
+from stack.test_token import get_promise
+
+pytestmark = pytest.mark.long
 
 # What somebody's shell may say about Python; the folder has a module worker that is not ours.
 PYTHON = {
@@ -46,7 +52,10 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.long
+def noted(env: Path) -> list[str]:
+    return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
+
+
 class TestProcesses:
     def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
@@ -72,6 +81,31 @@ class TestProcesses:
             said = succeed(copy, "scripts/down.sh", "--volumes")
         assert "stopping the processes" in said
 
+    def test_up_makes_a_token_notes_it_and_takes_it_again(self, copy: Checkout) -> None:
+        """The scripts of another checkout: it is theirs that has a `.env`."""
+        stack, env = Stack("processes"), copy.folder / ".env"
+        env.write_text("# mine\nPYTHON_IMAGE=mine\n")
+        without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]
+        try:
+            made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
+            assert made.returncode == 0, made.stdout + made.stderr
+            [token] = noted(env)
+            assert "noted in .env" in made.stderr
+            assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+            assert stat.S_IMODE(env.stat().st_mode) == 0o600
+            assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
+            assert len(token) >= 32
+
+            stack.succeed(*without_variable, "scripts/down.sh")
+            assert noted(env) == [token]
+            for arguments in ([], ["--token"]):
+                stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
+                assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+            assert noted(env) == [token]
+        finally:
+            stack.remove()
+            env.unlink()
+
 
 class TestContainers:
     @pytest.fixture
@@ -90,8 +124,7 @@ class TestContainers:
             up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
         )
 
-    @pytest.mark.long
-    @pytest.mark.parametrize("how", ["broken", "lost", "through a symlink"])
+    @pytest.mark.parametrize("how", ["broken", "lost, and through a symlink"])
     def test_down_finds_it_whatever_has_become_of_env(self, up: Checkout, tmp_path: Path, how: str) -> None:
         name, env = up.name, up.folder / ".env"
         kept = env.read_text()
@@ -100,7 +133,7 @@ class TestContainers:
             up.add_to_env("some/python:3.13\n")
         else:
             env.unlink()
-        folder = up.folder if how != "through a symlink" else tmp_path / "link"
+        folder = up.folder if how == "broken" else tmp_path / "link"
         said = succeed(up, folder / "scripts/down.sh", "--volumes")
         env.write_text(kept)
 

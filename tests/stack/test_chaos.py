@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 from harness.basics import wait_until
-from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Answer, Stack, new_id
 
 from chaos import plan
 from chaos.stack import faults_of
+from stack.conftest import both_kinds
+from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Answer, Stack, new_id
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, both_kinds]
 
 CHAINS = 40
 SECONDS = 20

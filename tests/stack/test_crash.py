@@ -8,6 +8,8 @@ import time
 from itertools import cycle
 
 import pytest
+
+from stack.conftest import containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, END_SECONDS, SERVICES, Answer, Stack, new_id
 
 CRASHES = [
@@ -26,17 +28,12 @@ MORE_CRASHES = [
     "resonate-server --when idle --down 1",
     "resonate-server --when suspended --for 2 --down 1",
 ]
-PARTITIONS = ["bar --when running --for 3 --down 2"]
-MORE_PARTITIONS = [
-    "foo --when suspended --for 3 --down 1",
-    "baz --when idle --down 1",
-    "resonate-server --when suspended --for 2 --down 1",
+PARTITIONS = [
+    "bar --when running --for 3 --down 2",
+    pytest.param("foo --when suspended --for 3 --down 1", marks=pytest.mark.long),
+    pytest.param("baz --when idle --down 1", marks=pytest.mark.long),
+    pytest.param("resonate-server --when suspended --for 2 --down 1", marks=pytest.mark.long),
 ]
-
-
-def and_if_there_is_time(arguments: list[str], more: list[str]) -> pytest.MarkDecorator:
-    values = [*arguments, *(pytest.param(each, marks=pytest.mark.long) for each in more)]
-    return pytest.mark.parametrize("arguments", values)
 
 
 def assert_ends_well(stack: Stack, arguments: str) -> str:
@@ -44,26 +41,35 @@ def assert_ends_well(stack: Stack, arguments: str) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"message":3' in done.stdout
     assert "baz 1." in done.stdout
+    assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
     return done.stdout
 
 
-@and_if_there_is_time(CRASHES, MORE_CRASHES)
+@containers_seldom
+@pytest.mark.parametrize("arguments", CRASHES)
 def test_crash(stack: Stack, arguments: str) -> None:
     assert_ends_well(stack, arguments)
-    assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
 
 
-@and_if_there_is_time(PARTITIONS, MORE_PARTITIONS)
+@pytest.mark.long
+@pytest.mark.parametrize("arguments", MORE_CRASHES)
+def test_crash_at_other_moments(stack: Stack, arguments: str) -> None:
+    assert_ends_well(stack, arguments)
+
+
+def test_processes_cannot_be_cut_off(stack: Stack) -> None:
+    done = stack.run("scripts/crash.sh", "bar", "--partition")
+    assert done.returncode == 1
+    assert "needs the stack as containers" in done.stderr
+
+
+@in_containers
+@pytest.mark.parametrize("arguments", PARTITIONS)
 def test_crash_by_partition(stack: Stack, arguments: str) -> None:
-    if stack.kind == "processes":
-        done = stack.run("scripts/crash.sh", *arguments.split(), "--partition")
-        assert done.returncode == 1
-        assert "needs the stack as containers" in done.stderr
-        return
     assert "connected again" in assert_ends_well(stack, arguments + " --partition")
-    assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
 
 
+@containers_seldom
 def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stack) -> None:
     shown = assert_ends_well(stack, "bar --freeze --for 4")
     for expected in (
@@ -83,6 +89,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 
 @pytest.mark.long
 @pytest.mark.parametrize(("service", "fault"), [*zip(SERVICES, cycle(["--kill", "--pause"]), strict=False)])
+@containers_seldom
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
     os.killpg(crash.pid, signal.SIGINT)
@@ -91,9 +98,8 @@ def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: 
 
 @pytest.mark.long
 @pytest.mark.parametrize("service", SERVICES)
+@in_containers
 def test_crash_interrupted_leaves_nothing_cut_off(stack: Stack, service: str) -> None:
-    if stack.kind == "processes":
-        pytest.skip("processes cannot be cut off")
     crash, id = begin_crash(stack, service, "--partition")
     os.killpg(crash.pid, signal.SIGINT)
     assert_mended(stack, crash, 130, service, id)
@@ -133,12 +139,14 @@ def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, servi
 
 
 @pytest.mark.long
+@in_containers
 def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:
     """Docker still takes it for unhealthy then."""
     for _ in range(2):
         assert_ends_well(stack, "bar --freeze --for 4 --down 6")
 
 
+@containers_seldom
 def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
     crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 600")
     os.killpg(crash.pid, signal.SIGINT)
@@ -150,6 +158,7 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
 
 
 @pytest.mark.long
+@containers_seldom
 def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(stack: Stack) -> None:
     stack.disturbed = True
     crash = stack.begin("scripts/crash.sh", "bar", "--freeze", "--for", "20", "--down", "600")
@@ -162,6 +171,6 @@ def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(st
 
 
 def test_a_crash_that_comes_too_late_says_which_option_helps(stack: Stack) -> None:
-    done = stack.run("scripts/crash.sh", "bar", "--for", "0.001", seconds=60)
+    done = stack.run("scripts/crash.sh", "bar", "--for", "0.001")
     assert done.returncode == 1
     assert "a longer --for" in done.stderr

@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+from stack.conftest import containers_seldom
 from stack.driver import Stack, new_id
 
 
@@ -17,6 +18,7 @@ def lines_until(example: subprocess.Popen[str], pattern: str) -> str:
     return said
 
 
+@containers_seldom
 def test_an_example_says_how_to_kill_its_worker_and_how_to_go_on(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "saga", "--id", id := new_id())
     said = lines_until(example, "booked the flight")
@@ -40,6 +42,7 @@ def test_a_flow_is_started_like_a_request(stack: Stack) -> None:
     assert re.search(rf'"data": "{id}:d\w+"', done.stdout), "the id by which the result can be looked up"
 
 
+@containers_seldom
 def test_an_example_that_is_interrupted_says_how_to_go_on(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
     lines_until(example, "Resolve the promise")

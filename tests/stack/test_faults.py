@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from harness.basics import wait_until
 from harness.page import Page
+
+from stack.conftest import containers_seldom
 from stack.driver import ANSWER_SECONDS, Answer, Stack, new_id
 
 LONG = 600
@@ -40,6 +42,7 @@ def result(stack: Stack, id: str) -> Any:
 
 
 @pytest.mark.parametrize("service", ["bar", "baz"])
+@containers_seldom
 def test_a_worker_that_the_page_kills_is_brought_back_and_the_chain_goes_on(stack: Stack, service: str) -> None:
     id = new_id()
     caller = stack.post_in_background(id, {"pause": LONG})
@@ -65,13 +68,13 @@ def test_bar_dies_while_it_works_and_its_work_is_done_again(stack: Stack) -> Non
     id = new_id()
     caller = stack.post_in_background(id, {"running": 10})
     wait_until(lambda: before not in workers(stack, "service-bar"), "it is gone")
-    if stack.kind == "processes":
-        stack.start("bar")
+    stack.start("bar")
 
     assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
     assert stack.log("bar").count(f"running function work  promise={id}") == 2
 
 
+@containers_seldom
 def test_where_it_is_switched_off_nothing_is_offered_and_nothing_is_killed(stack: Stack) -> None:
     kind = "--docker" if stack.kind == "containers" else "--processes"
     stack.disturbed = True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+
 from stack.driver import PREFIX, REPOSITORY
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))

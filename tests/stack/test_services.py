@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from harness.basics import free_port
 from harness.services import LISTED, SERVICES
-from stack.checkouts import Checkout
-from stack.conftest import require_docker
-from stack.driver import REPOSITORY
 
 from chaos import plan
 from chaos.records import FaultKind
 from chaos.stack import faults_of
+from stack.checkouts import Checkout
+from stack.conftest import require_docker
+from stack.driver import REPOSITORY
 
 TOOLS = Path(sys.executable).parent
 
@@ -76,6 +76,7 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         checkout.run("scripts/down.sh", "--volumes")
 
 
+@pytest.mark.long
 def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout) -> None:
     port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
     call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
@@ -86,6 +87,7 @@ def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout
     assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
 
 
+@pytest.mark.long
 def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
     services = ("resonate-server", *SERVICES, "qux")
 

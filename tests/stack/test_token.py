@@ -1,35 +1,34 @@
 """The whole stack with one token: whoever has it is served as ever, nobody else is, and it is told to nobody."""
 
 import json
-import re
 import secrets
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from harness.basics import wait_until
 from harness.page import Page
 from harness.server import VERSION
 from harness.services import ServiceProcess
+
 from stack.checkouts import Checkout
-from stack.conftest import run_stack
-from stack.driver import SERVICES, Answer, Kind, Stack, docker_obstacle, new_id
+from stack.conftest import containers_seldom, in_containers, run_stack
+from stack.driver import SERVICES, Answer, Stack, docker_obstacle, new_id
 
 TOKEN = f"test-{secrets.token_hex(16)}"
 
 
-@pytest.fixture(scope="module", params=["processes", "containers"])
-def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    yield from run_stack(Stack(cast("Kind", request.param), TOKEN))
+@pytest.fixture(scope="module")
+def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    yield from run_stack(Stack(request.param, TOKEN))
 
 
 def ask(stack: Stack, method: str, path: str, token: str | None, body: object = None) -> int:
     """The status that the server answers; ``token`` is the bearer."""
-    connection = HTTPConnection("127.0.0.1", stack.server_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", stack.server_port, timeout=60)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     status = connection.getresponse().status
@@ -50,6 +49,7 @@ def processes_seen(until: Callable[[], Any]) -> str:
     return seen
 
 
+@containers_seldom
 def test_a_chain_is_served(stack: Stack) -> None:
     assert stack.post(id := new_id()) == Answer(200, id, 3)
     assert stack.look_up(id) == Answer(200, id, 3, "resolved")
@@ -75,11 +75,13 @@ def test_the_page_sees_all_of_the_stack(stack: Stack) -> None:
     assert Page(stack.server_port, TOKEN).get("/ui/api/chains").json["chains"][0]["id"] == id
 
 
+@containers_seldom
 def test_health_needs_no_token(stack: Stack) -> None:
     assert stack.is_whole()
     assert ask(stack, "GET", "/ready", None) == 200
 
 
+@containers_seldom
 def test_crash_bar_asks_the_server_with_it(stack: Stack) -> None:
     done = stack.crash("scripts/crash-bar.sh --pause 3 --down 1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -88,6 +90,7 @@ def test_crash_bar_asks_the_server_with_it(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("fault", ["--kill --for 3 --down 1", "--freeze --for 3"])
+@containers_seldom
 def test_whoever_is_started_by_crash_has_it(stack: Stack, fault: str) -> None:
     done = stack.crash(f"scripts/crash.sh bar {fault}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,9 +99,10 @@ def test_whoever_is_started_by_crash_has_it(stack: Stack, fault: str) -> None:
 def test_chaos_goes_on_with_it(stack: Stack) -> None:
     done = stack.run("scripts/chaos.sh", "--chains", "5", "--seconds", "5", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    stack.restore()
+    stack.disturbed = True
 
 
+@containers_seldom
 def test_watch_finds_and_draws_the_newest_request(stack: Stack) -> None:
     stack.post(id := new_id())
     drawn = stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/watch.sh")
@@ -106,13 +110,14 @@ def test_watch_finds_and_draws_the_newest_request(stack: Stack) -> None:
     assert "result: 3" in drawn
 
 
+@pytest.mark.long
+@in_containers
 def test_the_command_in_the_server_s_container_has_it(stack: Stack) -> None:
-    if stack.kind == "processes":
-        pytest.skip("there is no container")
     stack.post(id := new_id())
     assert "result: 3" in stack.compose("exec", "-T", "resonate-server", "resonate", "tree", id)
 
 
+@containers_seldom
 def test_up_keeps_the_token_of_what_is_up(stack: Stack) -> None:
     kind = "--processes" if stack.kind == "processes" else "--docker"
     stack.kill("bar")
@@ -138,6 +143,7 @@ def test_a_worker_without_the_right_one_says_so(stack: Stack, tmp_path: Path, to
     assert "RESONATE_TOKEN is not " + ("a token that it takes" if token else "set") in stranger.output()
 
 
+@containers_seldom
 def test_no_log_and_no_command_line_shows_it(stack: Stack) -> None:
     crash, _ = stack.begin_crash("scripts/crash-bar.sh --pause 3 --down 1", until="caller")
     commands = processes_seen(crash.poll)
@@ -153,37 +159,6 @@ def test_no_log_and_no_command_line_shows_it(stack: Stack) -> None:
 
 
 # ── up.sh --token, and .env ──
-
-
-def noted(env: Path) -> list[str]:
-    return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
-
-
-@pytest.mark.long
-def test_up_makes_a_token_notes_it_and_takes_it_again(copy: Checkout) -> None:
-    """The scripts of another checkout: it is theirs that has a `.env`."""
-    stack, env = Stack("processes"), copy.folder / ".env"
-    env.write_text("# mine\nPYTHON_IMAGE=mine\n")
-    without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]
-    try:
-        made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
-        assert made.returncode == 0, made.stdout + made.stderr
-        [token] = noted(env)
-        assert "noted in .env" in made.stderr
-        assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
-        assert stat.S_IMODE(env.stat().st_mode) == 0o600
-        assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
-        assert len(token) >= 32
-
-        stack.succeed(*without_variable, "scripts/down.sh")
-        assert noted(env) == [token]
-        for arguments in ([], ["--token"]):
-            stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
-            assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
-        assert noted(env) == [token]
-    finally:
-        stack.remove()
-        env.unlink()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """`scripts/watch.sh`: a request on its way, seen on a terminal and elsewhere."""
 
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+
+from stack.conftest import containers_seldom
 from stack.driver import REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
@@ -18,6 +20,7 @@ def send(stack: Stack, pause: float) -> str:
     return id
 
 
+@containers_seldom
 def test_the_newest_request_is_followed_to_its_end(stack: Stack) -> None:
     send(stack, 0)
     id = send(stack, LONG)
@@ -30,6 +33,7 @@ def test_the_newest_request_is_followed_to_its_end(stack: Stack) -> None:
             assert call in shown.frame
 
 
+@containers_seldom
 def test_a_request_can_be_named(stack: Stack) -> None:
     id = send(stack, 0)
     assert stack.post(id) == Answer(200, id, 3)
@@ -53,6 +57,7 @@ def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
         shown.wait()
 
 
+@containers_seldom
 def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
     id = send(stack, LONG)
     with watch(stack, id) as shown:
@@ -66,6 +71,7 @@ def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
         assert "result: 3" in shown.frame
 
 
+@containers_seldom
 def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
     id = send(stack, LONG)
     with watch(stack) as shown:

@@ -81,7 +81,7 @@ class Demo:
     def request(self, id: str, **body: float) -> None:
         """Have foo begin a chain, and do not wait for its answer."""
         headers = {"Idempotency-Key": id, "Content-Type": "application/json", "Prefer": "respond-async"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.foo_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.foo_port, timeout=60)
         connection.request("POST", "/foo", json.dumps(body), headers)
         status = connection.getresponse().status
         connection.close()

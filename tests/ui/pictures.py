@@ -102,8 +102,7 @@ def main() -> None:
         demo = Demo(Path(scratch))
         try:
             demo.start()
-            # A page that moves less is painted faster: there are more frames.
-            tab = tab_of(browser, demo.page, viewport=SIZE, reduced_motion="reduce")
+            tab = tab_of(browser, demo.page, viewport=SIZE)
             prepare(demo, tab)
             shoot(demo, tab, folder)
         finally:

@@ -3,16 +3,14 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness.process import Process
-from harness.server import FAR
 from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import Demo, create, payload, settle
+from ui.demo import Demo, create, settle
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
@@ -33,10 +31,7 @@ def approver(running_demo: Demo) -> Iterator[None]:
 
 def ask_for_approval(demo: Demo, tab: Tab, id: str) -> None:
     """The page shows a call that waits for a person, and the promise that it waits for is chosen."""
-    param = payload({"func": "approval", "args": [100], "version": 1})
-    tags = {"resonate:target": "poll://any@example-approval"}
-    created = demo.client().call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags)
-    assert created.status == 200
+    assert demo.client().begin(id, "example-approval", "approval", 100).status == 200
     tab.open(id)
     expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     tab.row("promise").click()
@@ -54,10 +49,6 @@ def do(tab: Tab, act: str, *, given: str | None = None) -> None:
         tab.find("#act-field").fill(given)
     tab.find("#act-do").click()
     expect(tab.find("#act")).to_be_hidden()
-
-
-def state(demo: Demo, id: str) -> Any:
-    return demo.client().call("promise.get", id=id).data["promise"]["state"]
 
 
 @pytest.mark.usefixtures("approver")
@@ -91,7 +82,7 @@ class TestSettling:
             expect(tab.find("#detail [data-act=approve]")).to_be_focused()
         tab.page.reload()
         expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
-        assert state(demo, id) == "pending"
+        assert demo.client().state(id) == "pending"
 
     def test_the_keyboard_is_enough(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ui.browser import Tab
+from ui.conftest import OpenTab
 from ui.demo import Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
@@ -15,6 +16,12 @@ LONG = 60
 RUNNING = ".stripe[data-kind=running]"
 GAP = ".stripe[data-kind=gap][data-open]"
 BREAK = ".stripe[data-kind=broken]"
+
+
+@pytest.fixture
+def tab(demo: Demo, open_tab: OpenTab) -> Tab:
+    """In full motion, as most people have it."""
+    return open_tab(demo.page, reduced_motion="no-preference")
 
 
 def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str) -> None:

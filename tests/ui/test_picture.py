@@ -70,7 +70,7 @@ class Twins:
             return bool(pictures[0] == pictures[1])
 
         try:
-            wait_until(look, f"both show the same {when}")
+            wait_until(look, f"both show the same {when}", every=0.2)
         except AssertionError:
             assert pictures[0] == pictures[1], when
             raise

@@ -7,12 +7,12 @@ import logging
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
 from flask import request
@@ -30,10 +30,12 @@ from foo_web import flask_async
 from foo_web.app import create_app
 from foo_web.chains import Chains
 from foo_web.flask_async import AsyncFlask
-from worker import Settings, Worker, worker
+from worker import RunningWorker, Settings, Worker, worker
 
 from . import asking
 from .asking import Foo
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FAILS, LARGE = 1.0, 2.0
 FAULTS = ["kill", "kill-at-work", "freeze"]
@@ -64,53 +66,45 @@ def client(server: ServerProcess) -> Client:
 
 @pytest.fixture(scope="module")
 def sdk() -> Iterator[None]:
-    """Nothing is tried twice."""
+    """Nothing is tried twice, and what nobody tells of is soon asked for again."""
     with adaptable_sdk() as patch:
         patch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
+        patch.setattr(worker, "REFRESH_SECONDS", 0.5)
         yield
 
 
-def connect(url: str, *, offers_faults: bool = False) -> Chains:
-    settings = Settings(url, None, timedelta(seconds=60), 64, None, offers_faults=offers_faults)
-    return Chains(Worker(f"foo-{next(_numbers)}", foo), settings)
+@asynccontextmanager
+async def running_chains(url: str) -> AsyncIterator[Chains]:
+    """Nothing else goes on when its loop ends."""
+    own = Worker(f"foo-{next(_numbers)}", foo)
+    running = RunningWorker(own, Settings(url, None, timedelta(seconds=60), 64, None))
+    yield Chains(own, running)
+    await running.stop()
 
 
-@pytest.fixture(scope="module")
-def shared(server: ServerProcess, sdk: None) -> Iterator[Chains]:  # noqa: ARG001
-    chains = connect(server.url)
-    yield chains
-    chains.stop().result(10)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chains(server: ServerProcess, sdk: None) -> AsyncIterator[Chains]:  # noqa: ARG001
+    async with running_chains(server.url) as connected:
+        await until(connected.is_connected)
+        yield connected
 
 
-@pytest.fixture
-def chains(server: ServerProcess, sdk: None) -> Iterator[Chains]:  # noqa: ARG001
-    """Those of one test, which may stop them."""
-    chains = connect(server.url)
-    yield chains
-    chains.stop().result(10)
-
-
-@pytest.fixture
-def alone(sdk: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Foo]:  # noqa: ARG001
+@pytest_asyncio.fixture(loop_scope="function")
+async def alone(sdk: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Foo]:  # noqa: ARG001
     """Without a server."""
     monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
-    chains = connect(f"http://127.0.0.1:{free_port()}")
-    yield Foo(create_app(chains, ""))
-    chains.stop().result(10)
+    async with running_chains(f"http://127.0.0.1:{free_port()}") as lost:
+        yield Foo(create_app(lost, "", offers_faults=False))
 
 
 @pytest.fixture
-async def web(shared: Chains) -> Foo:
-    await until(shared.is_connected)
-    return Foo(create_app(shared, ""))
+def web(chains: Chains) -> Foo:
+    return Foo(create_app(chains, "", offers_faults=False))
 
 
 @pytest.fixture
-async def breakable(server: ServerProcess, sdk: None) -> AsyncIterator[Foo]:  # noqa: ARG001
-    chains = connect(server.url, offers_faults=True)
-    await until(chains.is_connected)
-    yield Foo(create_app(chains, ""))
-    chains.stop().result(10)
+def breakable(chains: Chains) -> Foo:
+    return Foo(create_app(chains, "", offers_faults=True))
 
 
 @pytest.fixture
@@ -196,74 +190,12 @@ async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
     assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
 
 
-async def test_a_result_is_asked_for_again_if_nobody_tells_of_it(
-    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, shared: Chains
+async def test_a_result_that_nobody_tells_of_is_asked_for_again(
+    web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chains_module, "ASK_AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(shared._news, "pop", lambda *_: None)
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
-    settle(client, f"{key}:1", 7)
-    assert (await waiting).json["message"] == 7
-
-
-async def test_whoever_waits_asks_again_when_the_server_is_back(
-    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared, "_receive", lambda _: None)
-    ask, asked = shared._worker.sender.promise_register_listener, []
-
-    async def register(id: str, address: str) -> Any:
-        asked.append((id, address))
-        return await ask(id, address)
-
-    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
-    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
-    await until(lambda: len(asked) == 1)
-    shared._loop.call_soon_threadsafe(shared._connection_changed, False)
-    await asyncio.sleep(0.1)
-    assert len(asked) == 1
-    shared._loop.call_soon_threadsafe(shared._connection_changed, True)
-    await until(lambda: len(asked) == 2)
-    assert asked == [(key, shared._worker.stream.unicast())] * 2
-    settle(client, f"{key}:1", 7)
-    assert (await waiting).json["message"] == 7
-
-
-async def test_a_result_that_is_told_of_is_not_asked_for_again(
-    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ask, asked = shared._worker.sender.promise_register_listener, []
-
-    async def register(id: str, address: str) -> Any:
-        asked.append(id)
-        return await ask(id, address)
-
-    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
-    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
-    await until(lambda: asked == [key] and exists(client, f"{key}:1")())
-    settle(client, f"{key}:1", 7)
-    assert (await waiting).json["message"] == 7
-    assert asked == [key]
-
-
-async def test_a_server_that_is_busy_is_asked_again(
-    web: Foo, client: Client, key: str, shared: Chains, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chains_module, "ASK_AGAIN_SECONDS", 0.05)
-    ask, errors = (
-        shared._worker.sender.promise_register_listener,
-        [ServerError(503, "busy"), ConnectorError(OSError("away"))],
-    )
-
-    async def register(id: str, address: str) -> Any:
-        if errors:
-            raise errors.pop()
-        return await ask(id, address)
-
-    monkeypatch.setattr(shared._worker.sender, "promise_register_listener", register)
-    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
-    await until(lambda: not errors and exists(client, f"{key}:1")())
+    monkeypatch.setattr(chains._resonate._runtime, "subs", dict(chains._resonate._runtime.subs))
     settle(client, f"{key}:1", 7)
     assert (await waiting).json["message"] == 7
 
@@ -296,8 +228,8 @@ async def test_so_is_whatever_else_ended_it(
     assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": state, "error": error}
 
 
-async def test_a_deadline_that_passed_is_told(web: Foo, client: Client, key: str, shared: Chains) -> None:
-    create(client, key, shared._group, "foo", timeout_at=1)
+async def test_a_deadline_that_passed_is_told(web: Foo, client: Client, key: str, chains: Chains) -> None:
+    create(client, key, chains._group, "foo", timeout_at=1)
     reply = await web.get(f"/foo/{key}")
     assert reply.json["error"] == "the chain did not end before its deadline"
 
@@ -319,9 +251,9 @@ async def test_a_result_that_is_too_large_to_be_shown_is_told(web: Foo, key: str
     ("is_own_group", "func", "members"), [(True, "bar", {}), (False, "foo", {}), (True, "foo", {"args": "none"})]
 )
 async def test_what_is_no_chain_is_not_shown_and_not_joined(
-    web: Foo, client: Client, key: str, shared: Chains, is_own_group: bool, func: str, members: dict[str, Any]
+    web: Foo, client: Client, key: str, chains: Chains, is_own_group: bool, func: str, members: dict[str, Any]
 ) -> None:
-    create(client, key, shared._group if is_own_group else "others", func, **members)
+    create(client, key, chains._group if is_own_group else "others", func, **members)
     assert problem(await web.get(f"/foo/{key}")) == (404, "no chain has this id")
     told = "this id belongs to something else than a call of foo; choose another one"
     assert problem(await web.post(Idempotency_Key=key)) == (409, told)
@@ -337,9 +269,9 @@ async def test_what_is_no_chain_is_not_shown_and_not_joined(
     ],
 )
 async def test_a_call_of_foo_that_says_the_same_in_another_way_is_joined(
-    web: Foo, client: Client, key: str, shared: Chains, body: bytes, members: dict[str, Any]
+    web: Foo, client: Client, key: str, chains: Chains, body: bytes, members: dict[str, Any]
 ) -> None:
-    create(client, key, shared._group, "foo", delay=FAR - 1, **members)
+    create(client, key, chains._group, "foo", delay=FAR - 1, **members)
     assert (await web.post(body, Idempotency_Key=key, Prefer="respond-async")).status == 202
     assert (await web.post(b'{"pause": 1}', Idempotency_Key=key)).status == 422
     settle(client, key, 5)
@@ -372,7 +304,7 @@ async def test_what_is_not_there(web: Foo, path: str) -> None:
 )
 async def test_a_refusal_of_the_server_is_told(
     web: Foo,
-    shared: Chains,
+    chains: Chains,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     status: int,
@@ -382,7 +314,7 @@ async def test_a_refusal_of_the_server_is_told(
     async def refuse(id: str) -> Any:  # noqa: ARG001
         raise error
 
-    monkeypatch.setattr(shared._worker.sender, "promise_get", refuse)
+    monkeypatch.setattr(chains._sender, "promise_get", refuse)
     reply = await web.get("/foo/a")
     assert problem(reply)[0] == status
     assert problem(reply)[1].startswith(detail)
@@ -390,16 +322,17 @@ async def test_a_refusal_of_the_server_is_told(
 
 
 async def test_a_server_that_does_not_answer_is_not_waited_for(
-    web: Foo, shared: Chains, monkeypatch: pytest.MonkeyPatch
+    web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(id: str) -> Any:  # noqa: ARG001
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(shared._worker.sender, "promise_get", never)
+    monkeypatch.setattr(chains._sender, "promise_get", never)
     monkeypatch.setattr(chains_module, "ANSWER_SECONDS", 0.1)
     assert problem(await web.get("/foo/a")) == (503, "the Resonate server does not answer")
 
 
+@pytest.mark.asyncio(loop_scope="function")
 async def test_while_the_server_is_away_clients_are_told_to_come_back(alone: Foo, key: str) -> None:
     reply = await alone.post(Idempotency_Key=key)
     away = "the Resonate server cannot be reached"
@@ -409,6 +342,7 @@ async def test_while_the_server_is_away_clients_are_told_to_come_back(alone: Foo
     assert problem(await alone.get("/health")) == (503, "not connected to the Resonate server")
 
 
+@pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.usefixtures("sdk")
 async def test_that_it_refuses_foo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
@@ -418,11 +352,9 @@ async def test_that_it_refuses_foo_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     refusing = web_server.Application()
     refusing.router.add_get("/{path:.*}", refuse)
-    async with TestServer(refusing) as server:
-        chains = connect(str(server.make_url("")).rstrip("/"))
-        await until(lambda: bool(chains._worker.stream.refusal))
-        told = problem(await Foo(create_app(chains, "")).get("/foo/a"))
-        chains.stop()
+    async with TestServer(refusing) as server, running_chains(str(server.make_url("")).rstrip("/")) as refused:
+        await until(lambda: bool(refused._stream.refusal))
+        told = problem(await Foo(create_app(refused, "", offers_faults=False)).get("/foo/a"))
     reason = "it asks for a token, and RESONATE_TOKEN is not set"
     assert told == (503, f"the Resonate server refuses foo: {reason}")
 
@@ -432,18 +364,16 @@ async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 
-async def test_a_foo_that_ends_sends_its_clients_away(chains: Chains, client: Client, key: str) -> None:
-    web = Foo(create_app(chains, ""))
-    await until(chains.is_connected)
+async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, key: str) -> None:
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
-    ended: Future[None] = chains.stop()
-    assert chains.stop() is ended
+    await web.app.send_everybody_away()
     told = "foo is shutting down; a chain that has begun goes on"
-    for reply in (await waiting, await web.post(Idempotency_Key=key)):
-        assert problem(reply) == (503, f"{told}. Repeat the request with the header Idempotency-Key: {key}")
+    again = f"{told}. Repeat the request with the header Idempotency-Key: {key}"
+    assert problem(await waiting) == (503, again)
+    for reply in (await waiting, await web.post(), await web.get("/health")):
+        assert problem(reply)[1].startswith(told)
         assert reply.headers["Retry-After"] == "1"
-    assert (await web.get("/health")).status == 503
 
 
 # ── clients that wait, leave, or are many ──
@@ -459,10 +389,9 @@ async def test_a_client_that_leaves_gives_its_place_back_and_the_chain_goes_on(
     request = web.begin(leaving, "POST", "/foo", headers)
     await until(exists(client, f"{key}:1"))
     assert (await web.post()).status == 503
-    leaving.leave()
-    await request
-    assert leaving.sent == []
+    request.cancel()
     await until(lambda: f"the client of {key} has left, the chain goes on" in caplog.messages)
+    assert leaving.sent == []
     assert (await web.post()).status == 200
     settle(client, f"{key}:1", 7)
     assert (await web.post(Idempotency_Key=key)).json["message"] == 7
@@ -512,7 +441,7 @@ async def test_one_that_has_more_to_do_than_it_can_still_tells_its_health(
     assert problem(reply) == (503, "foo has more to do than it can")
     assert reply.headers["Retry-After"] == "1"
     assert (await web.get("/health")).status == 200
-    assert web.app.at_work == 0
+    assert not web.app.at_work
 
 
 # ── HTTP ──
@@ -546,6 +475,19 @@ async def test_of_one_that_is_too_large_no_more_is_read_than_tells_so(
     client.sends = read
     await web.begin(client, "POST", "/foo", headers)
     assert client.reply().status == 413
+
+
+async def test_who_still_sends_such_a_one_is_waited_for_so_that_the_answer_arrives(
+    web: Foo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 60)
+    client = asking.Client(*[b" " * 10_000] * 10)
+    client.sends = 2
+    request = web.begin(client, "POST", "/foo", [("Transfer-Encoding", "chunked")])
+    await until(lambda: len(client.sent) == 2)
+    assert client.reply().status == 413 and not request.done()
+    client.leave()
+    await request
 
 
 async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(web: Foo) -> None:
@@ -614,12 +556,12 @@ async def test_each_request_is_a_line_of_the_log_but_good_health(
 
 
 async def test_a_mistake_in_foo_is_told_as_one_and_logged_with_its_traceback(
-    web: Foo, shared: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(_: str) -> Any:
         raise LookupError("a mistake")
 
-    monkeypatch.setattr(shared, "look_up", fail)
+    monkeypatch.setattr(chains, "look_up", fail)
     status, detail = problem(await web.get("/foo/a"))
     assert (status, "mistake" in detail) == (500, False)
     logged = [record.exc_info[1] for record in caplog.records if record.exc_info]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.basics import answers_200, free_port, wait_until
+from harness.server import Client
 from resonate_base import PROTOCOL_VERSION
 
 HERE = Path(__file__).parent
@@ -165,6 +166,10 @@ class Stack:
             connection.close()
         assert answer["head"]["status"] == 200, answer
         return answer
+
+    def client(self) -> Client:
+        """Of the server."""
+        return Client(self.server_port)
 
     def is_healthy(self) -> bool:
         return answers_200(self.foo_port, "/health")

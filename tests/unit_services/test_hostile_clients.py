@@ -218,6 +218,18 @@ def test_clients_that_closed_their_side_make_room_for_others(running: Stack) -> 
         _close(waiting)
 
 
+def test_clients_that_closed_their_side_and_are_gone_take_no_place_from_one_that_waits(running: Stack) -> None:
+    with send_waiting_request(running, "patient", pause=3600) as waiting:
+        waiting.shutdown(socket.SHUT_WR)
+        for _ in range(300):
+            with running.connect() as connection:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                assert _is(read_all(connection), 200)
+        running.client().end_sleep("patient")
+        assert b'"message":3' in read_all(waiting)
+
+
 def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack) -> None:
     assert running.post({"pause": 11}).json["message"] == 3
 

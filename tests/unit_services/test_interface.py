@@ -27,7 +27,7 @@ def test_post_waits_for_the_result(running: Stack) -> None:
     assert reply.json["id"].startswith("foo-")
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b" \n", b'{"pause": 0}', b'{"pause": 0.1}', b'{"running": 0.1}'])
+@pytest.mark.parametrize("body", [b" \n", b'{"pause": 0.1}', b'{"running": 0.1}'])
 def test_bodies_that_are_fine(running: Stack, body: bytes) -> None:
     assert running.post(body).json["message"] == 3
 
@@ -38,28 +38,20 @@ def test_the_content_type_does_not_matter(running: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    ("body", "key", "complaint"),
     [
-        (b"pause=1", "JSON"),
-        (b"\xff\xfe", "JSON"),
-        (b"[" * 10_000, "JSON"),
-        (b"[]", "object"),
-        (b'"pause"', "object"),
-        (b"null", "object"),
-        (b'{"pause": NaN}', "JSON"),
-        (b'{"pause": 1e999}', "pause"),
-        (b'{"pause": true}', "pause"),
-        (b'{"pause": null}', "pause"),
-        (b'{"pause": "1"}', "pause"),
-        (b'{"pause": -0.1}', "pause"),
-        (b'{"pause": 3600.1}', "pause"),
-        (b'{"running": 3601}', "running"),
-        (b'{"pause": 0, "running": 0}', "not both"),
-        (b'{"sleep": 1}', "sleep"),
+        (b"pause=1", "a", "JSON"),
+        (b"[" * 10_000, "a", "JSON"),
+        (b'{"pause": 3600.1}', "a", "pause"),
+        (b"", "", "Idempotency-Key"),
+        (b"", "a:b", "colon"),
+        (b"", "ü", "Idempotency-Key"),
+        (b"", '""', "Idempotency-Key"),
+        (b"", "x" * 129, "Idempotency-Key"),
     ],
 )
-def test_bodies_that_are_wrong(running: Stack, body: bytes, complaint: str) -> None:
-    reply = running.post(body)
+def test_bodies_and_keys_that_are_wrong(running: Stack, body: bytes, key: str, complaint: str) -> None:
+    reply = running.post(body, key=key)
     assert is_problem(reply, HTTPStatus.BAD_REQUEST)
     assert complaint in reply.json["detail"]
 
@@ -82,14 +74,6 @@ def test_a_repetition_while_the_chain_runs_waits_with_it(running: Stack) -> None
     for thread in threads:
         thread.join()
     assert [reply.json for reply in replies] == [{"id": "twice", "message": 3}] * 2
-
-
-@pytest.mark.parametrize("key", ["", "a:b", "a b", "a/b", ".", "-a", "ü", '"', '""', "a,b", "x" * 129])
-def test_keys_that_are_wrong(running: Stack, key: str) -> None:
-    reply = running.request("POST", "/foo", headers={"Idempotency-Key": key})
-    assert is_problem(reply, HTTPStatus.BAD_REQUEST)
-    assert "Idempotency-Key" in reply.json["detail"]
-    assert (":" in key) == ("colon" in reply.json["detail"])
 
 
 def test_respond_async_answers_at_once_and_get_follows_the_chain(running: Stack) -> None:
@@ -118,13 +102,6 @@ def test_wait_answers_sooner_if_it_can(running: Stack) -> None:
     assert reply.headers["Preference-Applied"] == "respond-async, wait=30"
 
 
-@pytest.mark.parametrize("prefer", ["return=minimal", "wait=soon", "wait=-1", "wait", ""])
-def test_other_preferences_are_ignored(running: Stack, prefer: str) -> None:
-    reply = running.post(prefer=prefer)
-    assert reply.status == 200
-    assert "Preference-Applied" not in reply.headers
-
-
 def test_health(running: Stack) -> None:
     assert running.get("/health").status == 200
 
@@ -132,10 +109,6 @@ def test_health(running: Stack) -> None:
 @pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/foo/%00", "/foo/", "/bar", "/"])
 def test_what_is_not_there(running: Stack, path: str) -> None:
     assert is_problem(running.get(path), HTTPStatus.NOT_FOUND)
-
-
-def test_the_problem_tells_the_id(running: Stack) -> None:
-    assert running.get("/foo/nobody").json["id"] == "nobody"
 
 
 def test_a_method_that_is_not_allowed(running: Stack) -> None:

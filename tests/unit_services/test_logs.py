@@ -9,6 +9,7 @@ import socket
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from harness.basics import wait_until
 
@@ -58,6 +59,16 @@ def test_a_request_begins_no_line_of_foo(stack: Stack) -> None:
     for line in lines(foo.output):
         assert line.isprintable(), repr(line)
         assert TIMED.match(line), line
+
+
+def test_what_gunicorn_tells_is_among_the_lines_of_foo(stack: Stack) -> None:
+    stack.start_server()
+    foo = stack.start_foo()
+    [serving] = psutil.Process(foo.pid).children()
+    serving.kill()
+    foo.wait_for(f"ERROR: Worker (pid:{serving.pid}) was sent SIGKILL!")
+    wait_until(stack.is_healthy, "gunicorn has begun another process")
+    assert all(TIMED.match(line) for line in lines(foo.output))
 
 
 def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: Stack) -> None:

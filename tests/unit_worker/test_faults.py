@@ -15,9 +15,9 @@ from harness.sdk import adaptable_sdk
 from harness.server import ServerProcess
 from resonate.context import Context
 
-from worker import RunningWorker, Settings, Worker, faults, log_run, worker
+from worker import RunningWorker, Settings, Worker, faults, log_run
 
-from .test_worker import BesideOneLoop, Group, until
+from .test_worker import Group, until
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(autouse=True)
 def sdk() -> Iterator[None]:
-    with adaptable_sdk() as patch:
-        patch.setattr(worker, "Beside", BesideOneLoop)
+    with adaptable_sdk():
         yield
 
 

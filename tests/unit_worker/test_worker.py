@@ -8,7 +8,6 @@ import os
 import signal
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from resonate.context import Context
 from resonate.error import ResonateError
 
 from worker import RunningWorker, Settings, Worker, log_run, worker
-from worker.beside import Beside
 from worker.clock import ServerClock
 from worker.replay import FUNCTION_TAG
 
@@ -36,23 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     server.stop()
 
 
-class BesideOneLoop(Beside):
-    """A worker lasts as long as its process, and so does the thread beside it. The loops of these tests end before.
-
-    What is left open then is complained about in the log, of whichever test runs at that moment.
-    """
-
-    async def run(self) -> None:
-        with suppress(RuntimeError):
-            await super().run()
-        sender: Any = self._sender
-        await sender.transport._network.stop()
-
-
 @pytest.fixture(autouse=True)
 def sdk() -> Iterator[None]:
-    with adaptable_sdk() as patch:
-        patch.setattr(worker, "Beside", BesideOneLoop)
+    with adaptable_sdk():
         yield
 
 

@@ -138,23 +138,15 @@ def _trace_lost_attempts(engine: Engine) -> None:
     given = [name for name in COLLECTORS if os.environ.get(name)]
     if not given:
         return
-    if not _is_installed(EXPORTER):
+    from importlib.metadata import distributions  # only here: few ask, and it takes its time to load
+
+    if not any(distributions(name=EXPORTER)):
         raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
     if not os.environ[given[0]].startswith(("http://", "https://")):
         raise SystemExit(f"resonate-server: {given[0]} must be a URL, such as http://localhost:4318")
     from resonate_server.watch.lost_attempts import LostAttempts
 
     engine.observer = LostAttempts(engine, engine.observer)
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # only here: few ask, and it takes its time to load
-
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 async def _running(server: Server) -> AsyncIterator[None]:

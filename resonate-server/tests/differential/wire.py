@@ -7,7 +7,7 @@ from differential.kernel import Reply
 
 
 class Wire:
-    """Keeps its connection for good."""
+    """Keeps its connection for good. Raises ``OSError`` if that breaks."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -20,7 +20,10 @@ class Wire:
         return [self._read() for _ in bodies]
 
     def _read(self) -> Reply:
-        http_status = int(self._reader.readline().split()[1])
+        head = self._reader.readline()
+        if not head:
+            raise ConnectionResetError
+        http_status = int(head.split()[1])
         length = 0
         while (line := self._reader.readline()) != b"\r\n":
             name, _, text = line.partition(b":")

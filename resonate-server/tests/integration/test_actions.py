@@ -80,7 +80,6 @@ class TestWithoutTheSetting:
 
     def test_who_clicks_all_the_same_is_told_what_to_set(self, server: ServerProcess) -> None:
         got = Page(server.port).act()
-
         assert got.status == 404
         assert "RESONATE_UI__ACTIONS_URL" in got.json["error"]
 
@@ -91,12 +90,10 @@ class TestTheList:
         breaking = {**EACH, "label": "<b>", "fields": [], "commands": commands, "workers": None}
         each = {**EACH, "fields": [], "commands": []}
         adapter.replies["GET"] = offer(ACTION, breaking, each)
-
         assert shown(page) == {"actions": [ACTION, breaking, each], "trouble": ""}
 
     def test_what_it_says_beyond_that_is_left_out(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = offer({**ACTION, "onclick": "alert(1)"})
-
         assert shown(page) == {"actions": [ACTION], "trouble": ""}
 
     def test_it_is_read_anew_each_time(self, page: Page, adapter: Adapter) -> None:
@@ -106,7 +103,6 @@ class TestTheList:
 
     def test_it_may_come_in_pieces(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=0.05, pieces=7)
-
         assert shown(page)["actions"] == [ACTION]
 
     def test_it_is_told_to_nobody_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
@@ -150,14 +146,12 @@ class TestTheList:
     )
     def test_one_that_cannot_be_used_is_not_shown(self, page: Page, adapter: Adapter, reply: Reply) -> None:
         adapter.replies["GET"] = reply
-
         assert adapter.url in trouble(page)
         adapter.replies["GET"] = offer(ACTION)
         assert shown(page)["actions"] == [ACTION]
 
     def test_who_leads_elsewhere_is_not_followed(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = Reply(status=302, headers={"Location": f"{adapter.url}/elsewhere"})
-
         assert "302" in trouble(page)
         assert [asked.path for asked in adapter.asked] == ["/actions"]
 
@@ -165,7 +159,6 @@ class TestTheList:
     def test_who_is_slow_is_not_waited_for(self, page: Page, adapter: Adapter, pieces: int) -> None:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=TIMEOUT_S + 30 if pieces == 1 else 0.3, pieces=pieces)
         begun = time.monotonic()
-
         assert "did not answer within" in trouble(page)
         assert time.monotonic() - begun < TIMEOUT_S + MARGIN_S
 
@@ -173,7 +166,6 @@ class TestTheList:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=1)
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda _: shown(page), range(20)))
-
         assert answers == [{"actions": [ACTION], "trouble": ""}] * 20
         assert len(adapter.asked) < 5
 
@@ -190,7 +182,6 @@ class TestTheList:
 class TestAClick:
     def test_it_is_passed_on_with_its_fields_and_answered_with_an_id(self, page: Page, adapter: Adapter) -> None:
         got = click(page, size=2.5, whole=3, name="Zoë")
-
         assert (got.status, got.json) == (202, {"id": "begun"})
         (asked,) = adapter.asked
         assert (asked.method, asked.path) == ("POST", "/actions/order")
@@ -198,9 +189,7 @@ class TestAClick:
 
     def test_one_for_a_worker_says_which(self, page: Page, adapter: Adapter) -> None:
         address = "poll://any@service-%C3%A4/1%2F2"
-
         got = page.act(json.dumps({"fields": {"worker": "none", "size": 1}, "worker": address}).encode(), "wake")
-
         assert (got.status, got.json) == (202, {"id": "begun"})
         assert json.loads(adapter.asked[0].body) == {"worker": address, "size": 1}
 
@@ -209,15 +198,12 @@ class TestAClick:
         page.act(b"{}", "order", Cookie="c=d", X_Else="e")
         click(page)
         shown(page)
-
         expected = {"host", "accept", "accept-encoding", "user-agent", "content-length", "content-type"}
         assert {name for asked in adapter.asked for name in asked.headers} <= expected
 
     def test_a_refusal_is_told_in_the_words_of_who_refuses(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"] = Reply(b'{"detail": "size is at most 9"}', 422)
-
         got = click(page, size=10)
-
         assert (got.status, got.json) == (400, {"error": "size is at most 9"})
 
     @pytest.mark.parametrize(("status", "seen"), [(401, 400), (403, 400), (404, 400), (500, 503), (302, 503)])
@@ -225,23 +211,18 @@ class TestAClick:
         self, page: Page, adapter: Adapter, status: int, seen: int
     ) -> None:
         adapter.replies["POST"] = Reply(b"<html>", status, {"Location": "/elsewhere"})
-
         got = click(page)
-
         assert (got.status, got.json) == (seen, {"error": f"it was refused with status {status}"})
         assert len(adapter.asked) == 1
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"id": ""}', b'{"id": 1}', b"[" * 50_000, b"\xff", b"a" * 100_000])
     def test_an_answer_without_an_id_is_trouble(self, page: Page, adapter: Adapter, body: bytes) -> None:
         adapter.replies["POST"] = Reply(body)
-
         got = click(page)
-
         assert (got.status, list(got.json)) == (503, ["error"])
 
     def test_long_words_are_cut(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"] = Reply(json.dumps({"detail": "x" * 10_000}).encode(), 400)
-
         assert click(page).json["error"] == "x" * 300
 
     @pytest.mark.parametrize(
@@ -269,13 +250,11 @@ class TestAClick:
     )
     def test_a_wrong_one_is_refused_here(self, page: Page, adapter: Adapter, body: bytes) -> None:
         got = page.act(body, "order")
-
         assert (got.status, list(got.json), adapter.asked) == (400, ["error"], [])
 
     @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "a?b", "a/b", "a%0Ab", "http:%2F%2Fx", ""])
     def test_no_name_leads_to_another_address(self, page: Page, adapter: Adapter, name: str) -> None:
         page.act(b"{}", name)
-
         assert [asked.path for asked in adapter.asked if asked.path != "/actions/a"] == []
 
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -296,6 +275,5 @@ class TestAClick:
 )
 def test_an_address_that_cannot_be_meant_stops_the_start(url: str) -> None:
     result = CliRunner(env={"RESONATE_UI__ACTIONS_URL": url}).invoke(cli.main, ["dev"])
-
     assert result.exit_code == 2
     assert "RESONATE_UI__ACTIONS_URL" in result.stderr

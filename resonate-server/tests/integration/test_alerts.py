@@ -29,7 +29,6 @@ def test_promtool_finds_nothing_wrong(promtool: str, what: str, file: str) -> No
     done = subprocess.run(
         [promtool, what, "rules", file], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False
     )
-
     assert done.returncode == 0, done.stdout + done.stderr
 
 

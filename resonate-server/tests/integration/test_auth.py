@@ -136,14 +136,12 @@ def test_every_algorithm_of_the_key_is_accepted(of_each_kind: Guarded) -> None:
 
 def test_a_token_of_another_key_is_refused(of_each_kind: Guarded) -> None:
     token = of_each_kind.issuer.token(key=of_each_kind.issuer.stranger(), role="admin")
-
     assert of_each_kind.status(token) == of_each_kind.poll(f"Bearer {token}") == 401
 
 
 def test_a_tampered_token_is_refused(of_each_kind: Guarded) -> None:
     header, _, signature = of_each_kind.issuer.token(prefix="a").split(".")
     claims = encode({"exp": FAR, "role": "admin"})
-
     assert of_each_kind.status(f"{header}.{claims}.{signature}") == 401
 
 
@@ -151,14 +149,12 @@ def test_the_public_key_is_no_secret_to_sign_with(of_each_kind: Guarded) -> None
     """The classic confusion of algorithms: an HMAC keyed with the PEM file's text."""
     signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
     mac = hmac.digest(of_each_kind.issuer.pem.read_bytes(), signed.encode(), hashlib.sha256)
-
     assert of_each_kind.status(f"{signed}.{urlsafe(mac)}") == 401
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None])
 def test_an_unsigned_token_is_refused(of_each_kind: Guarded, algorithm: str | None) -> None:
     signed = f"{encode({'alg': algorithm, 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
-
     assert of_each_kind.status(f"{signed}.") == 401
     assert of_each_kind.status(signed) == 401
 
@@ -223,7 +219,6 @@ def test_what_is_no_token_is_refused(guarded: Guarded, token: str) -> None:
 )
 def test_a_header_without_a_bearer_token_is_refused(guarded: Guarded, sign: Sign, header: str | None) -> None:
     filled = header.format(sign()) if header is not None else None
-
     assert guarded.status(header=filled) == guarded.poll(filled) == 401
 
 
@@ -299,13 +294,11 @@ def test_an_admin_may_do_everything(guarded: Guarded, sign: Sign, role: str) -> 
 )
 def test_a_token_that_grants_nothing_is_forbidden(guarded: Guarded, claims: dict[str, Any]) -> None:
     token = guarded.issuer.token(iss="us", aud=["resonate"], **claims)
-
     assert guarded.status(token) == 403
 
 
 def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> None:
     token = sign(role=None, prefix="")
-
     assert guarded.status(token) == 404
     assert guarded.call("promise.search", token).status == 200
 
@@ -381,7 +374,6 @@ def test_these_are_all_kinds() -> None:
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_prefix_permits_one_s_own_ids(guarded: Guarded, sign: Sign, kind: str) -> None:
     data = REQUESTS[kind](*[OWN] * arity(kind))
-
     assert guarded.call(kind, sign(role=None, prefix="a."), **data).status not in (400, 401, 403, 500)
 
 
@@ -392,21 +384,18 @@ def test_a_prefix_forbids_every_id_of_others(guarded: Guarded, sign: Sign, kind:
     ids = [OWN] * arity(kind)
     ids[position] = OTHER
     data = REQUESTS[kind](*ids)
-
     assert guarded.call(kind, sign(role=None, prefix="a."), **data).status == 403
 
 
 def test_a_fenced_settlement_of_another_s_promise_is_forbidden(guarded: Guarded, sign: Sign) -> None:
     settle = action("promise.settle", id=OTHER, **SETTLE)
     reply = guarded.call("task.fence", sign(role=None, prefix="a."), id=OWN, version=0, action=settle)
-
     assert reply.status == 403
 
 
 @pytest.mark.parametrize("template", ["{{.timestamp}}", "{{.id}}", "b{{.id}}", "", "a"])
 def test_a_schedule_may_only_create_one_s_own_promises(guarded: Guarded, sign: Sign, template: str) -> None:
     reply = guarded.call("schedule.create", sign(role=None, prefix="a."), id="a.s", promiseId=template, **CRON)
-
     assert reply.status == {"{{.id}}": 200, "": 400}.get(template, 403)
 
 
@@ -444,7 +433,6 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> N
 def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None:
     id = f"b.{uuid.uuid4()}"
     guarded.call("promise.create", sign(role=None, prefix="a."), id=id, **CREATE)
-
     assert guarded.call("promise.get", sign(), id=id).status == 404
 
 
@@ -473,7 +461,6 @@ CREATING = ["promise.create", "task.create", "task.fence", "schedule.create"]
 @pytest.mark.parametrize("kind", CREATING)
 def test_a_prefix_forbids_to_join_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
     token = sign(role=None, prefix="a.")
-
     assert guarded.call(kind, token, **tagged(kind, tag, NOBODYS)).status == 403
     assert guarded.call(kind, token, **tagged(kind, tag, OWN)).status not in (400, 401, 403, 500)
 
@@ -486,7 +473,6 @@ def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> 
 def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
     """Whom a call is for is up to the caller: that is what calls are."""
     data = tagged("promise.create", "resonate:target", "poll://any@b:workers/b:other")
-
     assert guarded.call("promise.create", sign(role=None, prefix="a."), **data).status == 200
 
 
@@ -548,7 +534,6 @@ def test_nor_is_any_other_header(secretive: Guarded, header: str | None) -> None
 
 def test_a_key_beside_it_is_believed_as_well(secretive: Guarded) -> None:
     has_key = "RESONATE_AUTH__PUBLICKEY" in secretive.server.env
-
     assert secretive.status(secretive.issuer.token(role="admin")) == (404 if has_key else 401)
     assert secretive.status(secretive.issuer.token(key=secretive.issuer.stranger(), role="admin")) == 401
 
@@ -577,7 +562,6 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
     open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
     statuses = [open_house.status(), open_house.poll(), open_house.status("anything")]
     server.stop()
-
     assert statuses == [404, 200, 404]
 
 
@@ -585,7 +569,6 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
 def test_a_secret_that_can_be_guessed_is_warned_of(tmp_path: Path, secret: str, warned: bool) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN=secret).start()
     server.stop()
-
     assert ("can be guessed" in server.output()) == warned
     assert secret not in server.output()
 
@@ -593,17 +576,7 @@ def test_a_secret_that_can_be_guessed_is_warned_of(tmp_path: Path, secret: str, 
 @pytest.mark.parametrize("secret", ["two words", " x", "x\n", "sécret", "a=b", '["x"]', '"x"'])
 def test_a_secret_that_no_header_can_carry_stops_the_start_and_is_not_shown(secret: str) -> None:
     result = CliRunner(env={"RESONATE_AUTH__TOKEN": secret}).invoke(cli.main, ["dev"])
-
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("resonate-server: setting RESONATE_AUTH__TOKEN: ")
     assert result.stderr.count("\n") == 1
     assert secret not in result.stderr
-
-
-@pytest.mark.parametrize("name", ["RESONATE_AUTH__TOKN", "RESONATE_AUTH", "RESONATE_AUTH__TOKEN__X"])
-def test_a_secret_under_a_mistyped_name_is_not_shown_either(name: str) -> None:
-    result = CliRunner(env={name: SECRET}).invoke(cli.main, ["dev"])
-
-    assert result.exit_code == 2
-    assert "setting RESONATE_AUTH" in result.stderr
-    assert SECRET not in result.stderr

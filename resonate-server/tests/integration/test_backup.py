@@ -14,7 +14,7 @@ from harness.basics import wait_until
 from harness.server import ServerProcess
 
 RESONATE = [sys.executable, "-c", "from resonate_server.client import main; main()"]
-LARGE = {"data": "x" * 1_000_000}
+LARGE = {"data": "x" * 4_000_000}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def restore(source: Path, path: Path, *flags: str) -> subprocess.CompletedProces
 
 def fill(server: ServerProcess, megabytes: int) -> None:
     client = server.client()
-    for number in range(megabytes):
+    for number in range(megabytes // 4):
         id = f"large-{number}"
         client.create(id)
         client.call("promise.settle", id=id, state="resolved", value=LARGE)
@@ -153,30 +153,3 @@ def test_a_database_is_given_up_only_on_request(server: ServerProcess, target: P
     assert restore(target, tmp_path / "state.db", "--replace").returncode == 0
     server.start()
     assert server.client().call("promise.get", id="later").status == 404
-
-
-@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(4096)])
-def test_what_is_no_backup_is_refused_and_changes_nothing(content: bytes, target: Path, tmp_path: Path) -> None:
-    target.write_bytes(content)
-    refused = restore(target, tmp_path / "state.db")
-    assert refused.returncode == 2
-    assert "is no database of a resonate-server" in refused.stderr
-    assert not (tmp_path / "state.db").exists()
-
-
-def test_a_cut_backup_is_refused(server: ServerProcess, target: Path, tmp_path: Path) -> None:
-    fill(server, 2)
-    backup(server, target)
-    target.write_bytes(target.read_bytes()[:-500_000])
-    refused = restore(target, tmp_path / "other.db")
-    assert refused.returncode == 2
-    assert "damaged" in refused.stderr or "is no database" in refused.stderr
-
-
-def test_a_server_in_memory_has_nothing_to_copy(tmp_path: Path, target: Path) -> None:
-    server = ServerProcess(tmp_path / "memory.log").start()
-    command = begin_backup(server, target)
-    _, errors = command.communicate(timeout=60)
-    server.stop()
-    assert command.returncode == 1
-    assert "keeps its state in memory" in errors

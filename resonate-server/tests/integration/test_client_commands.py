@@ -65,7 +65,6 @@ def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
 
 def test_data_that_is_no_text_is_sent_as_json(shown: Callable[..., Any], id: str) -> None:
     created = shown("promises", "create", id, "--timeout", "1h", "--param", '{"data": {"n": [1, null]}}')
-
     assert json.loads(decoded(created["promise"]["param"])) == {"n": [1, None]}
 
 
@@ -101,7 +100,6 @@ def test_get_shows_what_cannot_be_decoded_as_it_is(
     shown: Callable[..., Any], client: Client, id: str, data: str
 ) -> None:
     client.call("promise.create", id=id, timeoutAt=FAR, param={"data": data})
-
     assert shown("promises", "get", id)["promise"]["param"] == {"data": data}
 
 
@@ -109,7 +107,6 @@ def test_what_strangers_wrote_steers_no_terminal(run: Run, client: Client, id: s
     evil = base64.b64encode("\x1b[31m \u009b31m \u202e".encode()).decode()
     client.call("promise.create", id=id, timeoutAt=FAR, param={"data": evil})
     result = run("promises", "get", id)
-
     assert result.stdout.replace("\n", "").isprintable()
     assert json.loads(result.stdout)["promise"]["param"]["data"] == "\x1b[31m \u009b31m \u202e"
 
@@ -120,7 +117,6 @@ def test_what_strangers_wrote_steers_no_terminal(run: Run, client: Client, id: s
 def test_settle_a_promise(shown: Callable[..., Any], id: str, command: str, state: str) -> None:
     shown("promises", "create", id, "--timeout", "1h")
     promise = shown("promises", command, id, "--value", '{"data": "v", "headers": {"h": "1"}}')["promise"]
-
     assert promise["state"] == state
     assert decoded(promise["value"]) == "v"
     assert promise["value"]["headers"] == {"h": "1"}
@@ -140,7 +136,6 @@ def test_search_promises_page_by_page(shown: Callable[..., Any], id: str) -> Non
 def test_register_a_callback_and_a_listener(shown: Callable[..., Any], id: str) -> None:
     shown("promises", "create", id, "--timeout", "1h")
     shown("promises", "create", f"{id}-awaiter", "--timeout", "1h", "--tags", TARGET)
-
     assert shown("promises", "register-callback", id, f"{id}-awaiter")["promise"]["id"] == id
     assert shown("promises", "register-listener", id, "poll://uni@g/x")["promise"]["id"] == id
 
@@ -148,7 +143,6 @@ def test_register_a_callback_and_a_listener(shown: Callable[..., Any], id: str) 
 def test_a_promise_that_nobody_else_may_await(shown: Callable[..., Any], run: Run, id: str) -> None:
     shown("promises", "create", id, "--timeout", "1h", "--internal")
     result = run("promises", "register-listener", id, "poll://uni@g/x")
-
     assert result.exit_code == 1
     assert "needs a resonate:target, resonate:timer=true, or resonate:external=true (status 422)" in result.stderr
 
@@ -186,7 +180,6 @@ def test_create_and_complete_a_task_without_encoding_its_data(shown: Callable[..
     created = shown("tasks", "create", id, *lease, "--param", '{"data": "as it is"}')
     settle = {"kind": "promise.settle", "data": {"id": id, "state": "resolved", "value": {"data": "plain"}}}
     completed = shown("tasks", "complete", id, "--version", "1", "--action", json.dumps(settle))
-
     assert created["promise"]["param"] == {"data": "as it is"}
     assert completed["promise"]["value"] == {"data": "plain"}
 
@@ -194,7 +187,6 @@ def test_create_and_complete_a_task_without_encoding_its_data(shown: Callable[..
 def test_search_tasks(shown: Callable[..., Any], id: str) -> None:
     shown("invoke", id, "-f", "f")
     shown("tasks", "halt", id)
-
     assert id in [task["id"] for task in shown("tasks", "search", "--state", "halted", "--limit", "1000")["tasks"]]
 
 
@@ -228,7 +220,6 @@ def test_a_schedule_without_a_target_is_warned_of(run: Run, id: str) -> None:
     template = ["--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s"]
     for command in (["create", id, "--cron", "0 0 1 1 *", *template], ["get", id]):
         result = run("schedules", *command)
-
         assert result.exit_code == 0
         assert result.stderr == "Warning: without the tag resonate:target nobody runs its promises\n"
 
@@ -238,7 +229,6 @@ def test_a_schedule_without_a_target_is_warned_of(run: Run, id: str) -> None:
 
 def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) -> None:
     promise = shown("invoke", id, "--func", "add", "--arg", "1", "--arg", "two", "--arg", '{"a": 3}')["promise"]
-
     assert json.loads(decoded(promise["param"])) == {"func": "add", "args": [1, "two", {"a": 3}], "version": 1}
     assert promise["tags"] == {"resonate:target": "poll://any@default"}
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 5_000
@@ -247,7 +237,6 @@ def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) ->
 def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
     where = ["--target", "poll://any@g", "--delay", "30s"]
     promise = shown("invoke", id, "-f", "g", "--json-args", "[1, [2]]", "--version", "3", "-t", "2h", *where)["promise"]
-
     assert json.loads(decoded(promise["param"])) == {"func": "g", "args": [1, [2]], "version": 3}
     assert promise["tags"]["resonate:target"] == "poll://any@g"
     assert abs(int(promise["tags"]["resonate:delay"]) - promise["createdAt"] - 30_000) < 5_000
@@ -255,31 +244,15 @@ def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
 
 def test_the_time_to_finish_begins_after_the_delay(shown: Callable[..., Any], id: str) -> None:
     promise = shown("invoke", id, "-f", "g", "-t", "10s", "--delay", "1m")["promise"]
-
     assert promise["timeoutAt"] == int(promise["tags"]["resonate:delay"]) + 10_000
 
 
 # --- both commands --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", ["resonate_server", "resonate_server.client"])
-@pytest.mark.parametrize(
-    "command", ["dev", "serve", "invoke", "tree", "promises", "promise", "tasks", "task", "schedules", "schedule"]
-)
-def test_both_programs_understand_the_official_commands(program: str, command: str) -> None:
-    start = f"from {program}{'.__main__' if program == 'resonate_server' else ''} import main; main()"
-    result = subprocess.run(
-        [sys.executable, "-c", start, command, "--help"], capture_output=True, text=True, check=False, timeout=60
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert f" {command}" in result.stdout.splitlines()[0]
-
-
 def test_the_server_s_program_asks_where_the_environment_says(server: ServerProcess, id: str) -> None:
     command = [sys.executable, "-m", "resonate_server", "promises", "create", id, "--timeout", "1h"]
     env = {**os.environ, "RESONATE_URL": server.url}
-
     assert subprocess.run(command, capture_output=True, env=env, check=False, timeout=60).returncode == 0
 
 
@@ -289,13 +262,11 @@ def test_resonate_runs_a_server(tmp_path: Path) -> None:
     process.start()
     created = process.client().create("x").status
     process.stop()
-
     assert created == 200
 
 
 def test_what_the_official_command_has_besides_is_refused_with_a_sentence(run: Run) -> None:
     result = run("mcp", "serve", "--anything")
-
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: this server is no MCP server")
 
@@ -305,7 +276,6 @@ def test_what_the_official_command_has_besides_is_refused_with_a_sentence(run: R
 
 def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
     result = run("promises", "get", "unknown")
-
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
@@ -325,7 +295,6 @@ def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: 
 def test_a_server_that_is_not_there_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
-
     assert result.exit_code == 1
     assert result.stderr == f"Error: cannot reach the server at {url}: Connection refused\n"
 
@@ -333,14 +302,12 @@ def test_a_server_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize("url", ["localhost:8001", "ftp://host", "http://", "http://host:port", "http://[::1"])
 def test_a_url_that_is_none_is_named(url: str) -> None:
     result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
-
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: not a server's URL: ")
 
 
 def test_an_answer_that_is_not_the_protocol_s_is_told(server: ServerProcess) -> None:
     result = CliRunner().invoke(main, ["-S", f"{server.url}/health", "promises", "get", "x"])
-
     assert result.exit_code == 1
     assert "does not answer like a Resonate server" in result.stderr
 
@@ -348,7 +315,6 @@ def test_an_answer_that_is_not_the_protocol_s_is_told(server: ServerProcess) -> 
 @pytest.mark.parametrize("duration", ["5", "1x", "h", "1h 30m", "-1s", "1.5h", ""])
 def test_a_wrong_duration_is_a_usage_error(run: Run, duration: str) -> None:
     result = run("promises", "create", "x", f"--timeout={duration}")
-
     assert result.exit_code == 2
     assert "is no duration" in result.stderr
 
@@ -370,14 +336,12 @@ def test_wrong_usage_is_told_and_nothing_is_sent(run: Run, arguments: list[str])
 def test_server_and_token_are_taken_at_any_level(server: ServerProcess, id: str) -> None:
     elsewhere = f"http://127.0.0.1:{free_port()}"
     arguments = ["-S", elsewhere, "promises", "-S", elsewhere, "create", id, "--timeout", "1h", "-S", server.url]
-
     assert CliRunner().invoke(main, arguments).exit_code == 0
 
 
 def test_the_environment_names_the_server_unless_a_flag_does(server: ServerProcess, id: str) -> None:
     elsewhere = f"http://127.0.0.1:{free_port()}"
     create = ["promises", "create", id, "--timeout", "1h"]
-
     assert CliRunner(env={"RESONATE_URL": server.url}).invoke(main, create).exit_code == 0
     assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, ["-S", server.url, *create]).exit_code == 0
     assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, [*create, "-S", server.url]).exit_code == 0
@@ -408,11 +372,14 @@ def test_the_token_is_sent_both_ways(flags: list[str], env: dict[str, str]) -> N
     assert (result.exit_code, received) == (0, [("Bearer jwt", "jwt")])
 
 
-@pytest.mark.parametrize("path", [[], ["promises"], ["tasks"], ["schedules"], ["invoke"], ["tree"], ["tasks", "claim"]])
-def test_every_level_has_help(path: list[str]) -> None:
-    result = CliRunner().invoke(main, [*path, "--help"])
+COMMANDS = "dev serve invoke tree promises promise tasks task schedules schedule"
 
+
+@pytest.mark.parametrize("path", ["", "tasks claim", *COMMANDS.split()])
+def test_the_official_commands_are_understood_and_every_level_has_help(path: str) -> None:
+    result = CliRunner().invoke(main, [*path.split(), "--help"])
     assert result.exit_code == 0
+    assert f" {path}" in result.stdout.splitlines()[0]
     assert "--server" in result.stdout
 
 
@@ -420,7 +387,6 @@ def test_as_a_process_with_its_output_piped(server: ServerProcess, id: str) -> N
     command = [sys.executable, "-c", "from resonate_server.client import main; main()", "-S", server.url]
     created = subprocess.run([*command, "invoke", f"{id}-é", "-f", "f"], capture_output=True, check=True, timeout=30)
     failed = subprocess.run([*command, "tasks", "get", "unknown"], capture_output=True, check=False, timeout=30)
-
     assert json.loads(created.stdout)["promise"]["id"] == f"{id}-é"
     assert (failed.returncode, failed.stdout) == (1, b"")
     assert failed.stderr.startswith(b"Error: ")

@@ -1,7 +1,5 @@
 """``resonate report`` and ``resonate chains`` on a real server, with the logs of workers on standard input."""
 
-import base64
-import json
 import subprocess
 import sys
 import uuid
@@ -10,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from harness.basics import free_port
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
+from integration.calls import create, settle
 
 from resonate_server.client import main
 from resonate_server.client.follow import is_passing
@@ -29,26 +27,10 @@ def root(client: Client) -> str:
 def chain(client: Client) -> str:
     """One that has ended: foo has called baz; they have returned 3 and 1."""
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    for suffix, function, parent in (("", "foo", ""), (".1", "baz", "")):
-        create(client, id + suffix, function, id + parent)
-    for suffix, result in ((".1", 1), ("", 3)):
-        settle(client, id + suffix, "resolved", result)
+    create(client, id, "foo", "service-foo")
+    settle(client, create(client, f"{id}.1", "baz", "service-baz"), value=1)
+    settle(client, id)
     return id
-
-
-def create(client: Client, id: str, function: str, parent: str) -> None:
-    tags = {
-        "resonate:target": f"poll://any@service-{function}",
-        "resonate:origin": id.split(".")[0],
-        "resonate:parent": parent,
-    }
-    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
-
-
-def settle(client: Client, id: str, state: str, value: object) -> None:
-    data = base64.b64encode(json.dumps(value).encode()).decode()
-    assert client.call("promise.settle", id=id, state=state, value={"data": data}).status == 200
 
 
 def logs_of(root: str) -> str:
@@ -73,7 +55,6 @@ def struck(service: str, group: str | None = None, **other: str) -> list[str]:
 
 def test_a_chain_that_nothing_befell(root: str, report: Report) -> None:
     result = report(root, logs=logs_of(root))
-
     assert result.exit_code == 0
     assert "Runs of each function, counted in the logs: foo 1, baz 1.\n" in result.stdout
     assert result.stdout.endswith("\nThe answer is 3, and baz ran exactly once.\n")
@@ -83,7 +64,6 @@ def test_a_fault_is_told_with_what_only_the_caller_knows(root: str, report: Repo
     times = ["--sent", f"{now_ms() - 7_000}", "--answered", f"{now_ms() + 1_000}"]
     answer = ["--expect", "3", "--answer", '{"id": "x", "message": 3}']
     result = report(root, *times, *answer, *struck("baz", "service-baz"), logs=logs_of(root))
-
     assert result.exit_code == 0, result.output
     assert "baz was killed 2.0 s after the request was sent, and started again 5.0 s later." in result.stdout
     assert "The crash cost 8.0" in result.stdout
@@ -96,7 +76,6 @@ def test_what_the_caller_was_answered_counts_and_not_what_the_server_says(
     root: str, report: Report, answer: str
 ) -> None:
     result = report(root, "--expect", "3", "--answer", answer, logs=logs_of(root))
-
     assert result.exit_code == (0 if answer == "3" else 1)
     assert ("Something went wrong: the answer should be 3" in result.stdout) == (answer != "3")
 
@@ -106,7 +85,6 @@ def test_what_the_caller_was_answered_counts_and_not_what_the_server_says(
 )
 def test_without_a_witness_there_is_no_proof(root: str, report: Report, printed: str | bytes) -> None:
     result = report(root, logs=printed)
-
     assert result.exit_code == 1
     assert "foo 0, baz 0." in result.stdout
     assert "Something went wrong: foo has not run, by the logs; baz has not run, by the logs." in result.stdout
@@ -114,7 +92,6 @@ def test_without_a_witness_there_is_no_proof(root: str, report: Report, printed:
 
 def test_what_ran_twice_is_found(root: str, report: Report) -> None:
     result = report(root, *struck("baz", "service-baz"), logs=logs_of(root) * 2)
-
     assert result.exit_code == 1
     assert "Something went wrong: baz should have run once, but ran 2 times." in result.stdout
 
@@ -124,35 +101,25 @@ def test_garbage_among_the_logs_changes_nothing(root: str, report: Report) -> No
         b"\xff\xfe\x00 caf\xe9 running function baz  promise=" + root.encode() + b".1  attempt=1\n" + b"\x80" * 70_000
     )
     result = report(root, logs=noise + b"\n" + logs_of(root).encode() + noise)
-
     assert result.exit_code == 0
     assert "foo 1, baz 1." in result.stdout
 
 
 def test_a_chain_that_has_failed_is_told_as_such(client: Client, report: Report) -> None:
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    create(client, id, "foo", id)
+    create(client, id, "foo")
     settle(client, id, "rejected", {"message": "boom\x1b[2J"})
     result = report(id, logs=logs_of(id))
-
     assert result.exit_code == 1
     assert "Something went wrong: foo has failed: boom\\x1b[2J." in result.stdout
 
 
 def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report) -> None:
     id = f"chain-{uuid.uuid4().hex[:8]}"
-    create(client, id, "foo", id)
+    create(client, id, "foo")
     result = report(id, logs=logs_of(id))
-
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {id} is still pending: there is nothing to judge yet\n"
-
-
-def test_an_unknown_id_is_an_error(report: Report) -> None:
-    result = report("unknown", logs="")
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
 
 
 def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,24 +156,21 @@ def test_options_that_make_no_sense_are_refused(
     root: str, report: Report, arguments: list[str], complaint: str
 ) -> None:
     result = report(root, *arguments, logs=logs_of(root))
-
     assert (result.exit_code, complaint in result.stderr) == (2, True), result.stderr
 
 
 def test_without_standard_input_it_says_where_the_logs_come_from(root: str, server: ServerProcess) -> None:
     command = [sys.executable, "-c", "import sys; sys.stdin = None; from resonate_server.client import main; main()"]
     done = subprocess.run([*command, "report", "-S", server.url, root], capture_output=True, text=True, timeout=30)
-
     assert done.returncode == 2
     assert "scripts/logs.sh | resonate report" in done.stderr
 
 
 def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerProcess) -> None:
     id = f"größe-{uuid.uuid4().hex[:8]}"
-    create(client, id, "größe", id)
-    settle(client, id, "resolved", "größe")
+    create(client, id, "größe")
+    settle(client, id, value="größe")
     result = CliRunner(charset="ascii").invoke(main, ["report", "-S", server.url, id], b"")
-
     assert result.exit_code == 1
     assert "gr\\xf6\\xdfe has not run" in result.stdout
 
@@ -216,10 +180,9 @@ def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerPr
 
 def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, root: str) -> None:
     newer = f"zz-größe-{uuid.uuid4().hex[:8]}"
-    create(client, newer, "foo", newer)
+    create(client, newer, "foo")
     result = CliRunner().invoke(main, ["chains", "-S", server.url])
     one = CliRunner(charset="ascii").invoke(main, ["chains", "--limit", "1", "-S", server.url])
-
     assert result.stdout.splitlines()[:2] == [newer, root]
     assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"
 
@@ -230,12 +193,4 @@ def test_no_chains_are_no_lines(tmp_path_factory: pytest.TempPathFactory) -> Non
         result = CliRunner().invoke(main, ["chains", "-S", server.url])
     finally:
         server.stop()
-
     assert (result.exit_code, result.stdout) == (0, "")
-
-
-def test_without_a_server_there_are_no_chains() -> None:
-    result = CliRunner().invoke(main, ["chains", "-S", f"http://127.0.0.1:{free_port()}"])
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot reach the server" in result.stderr

@@ -1,7 +1,5 @@
 """``resonate tree`` on chains as SDKs leave them."""
 
-import base64
-import json
 import re
 import time
 import uuid
@@ -11,11 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
+from integration.calls import acquire, encoded, settle
 
 from resonate_server.client import main
 from resonate_server.client.values import now_ms
 
-PID = "0123456789abcdef0123456789abcdef"
+PID = "0123456789abcdef"
 
 
 class Chain:
@@ -37,13 +36,11 @@ class Chain:
         return self._create(suffix, parent, timeout_at=timeout_at, **tags)
 
     def settle(self, suffix: str, state: str, value: object) -> None:
-        data = base64.b64encode(json.dumps(value).encode()).decode()
-        self.client.call("promise.settle", id=self.root + suffix, state=state, value={"data": data})
+        settle(self.client, self.root + suffix, state, value)
 
     def _create(self, suffix: str, parent: str, func: str = "", timeout_at: int = FAR, **tags: str) -> str:
         id = self.root + suffix
-        payload = {"func": func, "args": [], "version": 1}
-        param = {"data": base64.b64encode(json.dumps(payload).encode()).decode()} if func else {}
+        param = encoded({"func": func, "args": [], "version": 1}) if func else {}
         lineage = {"origin": self.root, "parent": self.root + parent} | tags
         named = {f"resonate:{name}": value for name, value in lineage.items()}
         assert self.client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
@@ -74,7 +71,7 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(
 ) -> None:
     root = chain.rpc("", "foo", group="service-foo")
     bar = chain.rpc(":1", "bar", group="service-bar")
-    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    acquire(client, bar)
     drawn = lines(tree(root))
 
     assert drawn[0].split() == [
@@ -98,7 +95,6 @@ def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Res
     root = chain.rpc("", "foo")
     chain.settle("", "resolved", 3)
     drawn = lines(tree(root))
-
     assert drawn[0].startswith(f"✔ foo  {root}  resolved in ")
     assert drawn[0].endswith("g      fulfilled")
     assert drawn[-1] == "result: 3"
@@ -109,7 +105,6 @@ def test_errors_are_told_once_where_they_came_from(chain: Chain, tree: Callable[
     for suffix in (":1", ""):
         chain.settle(suffix, "rejected", {"__type": "error", "message": "boom"})
     drawn = lines(tree(root))
-
     assert "✘ foo" in drawn[0] and "rejected after" in drawn[0]
     assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
 
@@ -118,7 +113,6 @@ def test_cancelled_and_timed_out_are_told_apart(chain: Chain, tree: Callable[...
     root, late = chain.rpc("", "foo"), chain._create(":1", "", timeout_at=1, scope="global")
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
-
     assert "cancelled after" in drawn[0]
     assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
 
@@ -145,7 +139,6 @@ def test_a_part_of_the_chain(chain: Chain, tree: Callable[..., Result]) -> None:
     bar = chain.rpc(":1", "bar")
     chain.step(":1.1", parent=":1")
     chain.rpc(":2", "other")
-
     assert [line.split(chain.root)[0].rstrip() for line in lines(tree(bar))] == ["● bar", "└─ ● step"]
 
 
@@ -154,7 +147,6 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
     now = client.create(f"{root}-clock").data["promise"]["createdAt"]
     chain.sleep(":1", timeout_at=now + 90_000)
     line = lines(tree(root))[1]
-
     assert "sleep 1 min 2" in line or "sleep 1 min 30 s" in line
     assert line.rstrip().endswith("ms")
 
@@ -162,7 +154,6 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
 def test_a_root_without_tags_as_the_command_line_creates_it(chain: Chain, tree: Callable[..., Result]) -> None:
     created = chain.client.create(chain.root, target="poll://any@g")
     chain.step(":1")
-
     assert created.status == 200
     assert [line.split(chain.root)[0].rstrip() for line in lines(tree(chain.root))] == ["● promise", "└─ ● step"]
 
@@ -171,7 +162,6 @@ def test_more_promises_than_fit_on_a_page(chain: Chain, tree: Callable[..., Resu
     root = chain.rpc("", "foo")
     for number in range(205):
         chain.step(f":{number}")
-
     assert len(lines(tree(root))) == 206
 
 
@@ -190,7 +180,7 @@ def test_within_80_columns_ids_leave_out_what_they_share(
     chain: Chain, tree: Callable[..., Result], client: Client
 ) -> None:
     root, bar = chain.rpc("", "foo", group="service-foo"), chain.rpc(":1", "bar", group="service-bar")
-    client.call("task.acquire", id=bar, version=0, pid=PID, ttl=60_000)
+    acquire(client, bar)
     drawn = tree(root, COLUMNS="80").stdout.splitlines()
 
     assert max(map(len, drawn)) <= 80
@@ -218,7 +208,6 @@ def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProc
     chain.rpc("", "größe")
     chain.rpc(":1", "bar")
     result = CliRunner(charset="ascii", env={"COLUMNS": "120"}).invoke(main, ["tree", chain.root, "-S", server.url])
-
     assert result.exit_code == 0, result.output
     assert "o gr\\xf6\\xdfe" in result.output
     assert "`- o bar" in result.output
@@ -227,7 +216,6 @@ def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProc
 def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo")
     chain.settle("", "resolved", "x" * 5_000)
-
     assert "(5002 characters)" in tree(chain.root, COLUMNS="120").stdout
     assert "x" * 5_000 in tree(chain.root).stdout
 
@@ -248,9 +236,8 @@ def test_what_keeps_coming_back_is_told_below_with_its_function(
 ) -> None:
     root = chain.rpc("", "brew")
     for version in range(2):
-        client.call("task.acquire", id=root, version=version, pid=PID, ttl=60_000)
+        acquire(client, root, version)
         client.call("task.release", id=root, version=version + 1)
-
     assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"
 
 
@@ -260,12 +247,4 @@ def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Call
         "promise.create", id=id, timeoutAt=FAR, param={"data": "no base64 \udcff".encode("utf-8", "replace").decode()}
     )
     client.call("promise.settle", id=id, state="resolved", value={"data": "bm90IGpzb24="})
-
     assert lines(tree(id))[0].startswith(f"✔ promise  {id}")
-
-
-def test_an_unknown_id_is_an_error(tree: Callable[..., Result]) -> None:
-    result = tree("unknown")
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: promise unknown does not exist (status 404)\n"

@@ -1,7 +1,5 @@
 """``resonate wait`` on a real server: what it waits for, what it prints, how it ends."""
 
-import base64
-import json
 import os
 import signal
 import subprocess
@@ -13,38 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
+from integration.calls import acquire, create, settle, suspend
 
 from resonate_server.client import main
 
 PID = "0123456789abcdef"
 
 type Wait = Callable[..., Result]
-
-
-def create(client: Client, id: str, function: str = "", **tags: str) -> str:
-    """As an SDK creates it: a call with a function, or a step without; its id."""
-    origin = id.split(".")[0]
-    lineage = {"origin": origin, "parent": id.rpartition(".")[0] or id} | tags
-    if function:
-        lineage |= {"target": "poll://any@g", "scope": "global"}
-    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()} if function else {}
-    named = {f"resonate:{name}": text for name, text in lineage.items()}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
-    return id
-
-
-def acquire(client: Client, id: str, version: int = 0, pid: str = PID) -> None:
-    assert client.call("task.acquire", id=id, version=version, pid=pid, ttl=60_000).status == 200
-
-
-def suspend(client: Client, id: str, awaited: str) -> None:
-    action = {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
-    assert client.call("task.suspend", id=id, version=1, actions=[action]).status == 200
-
-
-def settle(client: Client, id: str) -> None:
-    assert client.call("promise.settle", id=id, state="resolved", value={}).status == 200
 
 
 @pytest.fixture
@@ -102,7 +76,6 @@ def test_a_chain_is_followed_from_before_its_beginning_to_its_end(
 def test_without_a_goal_it_waits_until_the_call_is_settled(client: Client, wait: Wait, root: str) -> None:
     create(client, root)
     settle(client, root)
-
     assert wait(root).stdout == f"settled\t-\t-\t{root}\n"
 
 
@@ -111,7 +84,6 @@ def test_a_step_runs_while_its_function_does(client: Client, wait: Wait, root: s
     step = create(client, f"{root}.1", scope="local")
     assert wait(root, "--until", "step=running", "--timeout", "0").exit_code == 4
     acquire(client, root)
-
     assert wait(root, "--until", "step=running").stdout == f"running\t1\t{PID}\t{step}\n"
 
 
@@ -121,7 +93,6 @@ def test_a_later_attempt_can_be_waited_for(client: Client, wait: Wait, root: str
     assert wait(root, "--until", "running", "--after", "1", "--timeout", "0").exit_code == 4
     client.call("task.release", id=root, version=1)
     acquire(client, root, version=1, pid="another")
-
     assert wait(root, "--until", "running", "--after", "1").stdout == f"running\t2\tanother\t{root}\n"
 
 
@@ -158,7 +129,6 @@ def test_the_time_is_over(client: Client, wait: Wait, root: str, goal: str, stat
     create(client, root, "foo")
     create(client, f"{root}.1", "bar")
     result = wait(root, "--until", goal, "--timeout", "200ms")
-
     assert (result.exit_code, result.stdout, result.stderr) == (status, "", f"Error: {reason}\n")
 
 
@@ -168,14 +138,12 @@ def test_a_chain_that_was_settled_before_reaches_nothing_more(client: Client, wa
     settle(client, create(client, f"{root}.1", "bar"))
     settle(client, root)
     result = wait(root, "--until", goal)
-
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"{root} was settled before" in result.stderr
 
 
 def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
     result = wait("unknown", "--timeout", "200ms")
-
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr == (
         "waiting: promise unknown does not exist (status 404)\n"
@@ -185,7 +153,6 @@ def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
 
 def test_without_a_server_it_does_not_begin(root: str) -> None:
     result = CliRunner().invoke(main, ["wait", "-S", f"http://127.0.0.1:{free_port()}", root])
-
     assert result.exit_code == 1
     assert "cannot reach the server" in result.stderr
 
@@ -194,7 +161,6 @@ def test_without_a_server_it_does_not_begin(root: str) -> None:
 def test_a_signal_ends_it_quietly(server: ServerProcess, root: str, number: signal.Signals, status: int) -> None:
     waiting = begin(server.url, root)
     waiting.send_signal(number)
-
     assert waiting.communicate(timeout=30) == ("", "")
     assert waiting.returncode == status
 
@@ -202,7 +168,6 @@ def test_a_signal_ends_it_quietly(server: ServerProcess, root: str, number: sign
 @pytest.mark.parametrize("goal", ["", "done", "bar=", "=running", "bar=done", "running=bar"])
 def test_what_is_no_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
     result = wait(root, "--until", goal)
-
     assert result.exit_code == 2
     assert "write it like settled or ship=running" in result.stderr
 
@@ -213,12 +178,10 @@ def test_what_is_no_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
 def test_ids_and_workers_steer_nothing(client: Client, wait: Wait, root: str) -> None:
     id = create(client, f"{root} \u202e größe", "foo")
     acquire(client, id, pid="a\u202eb")
-
     assert wait(id, "--until", "running").stdout == f"running\t1\ta\\u202eb\t{root} \\u202e größe\n"
 
 
 def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerProcess, root: str) -> None:
     settle(client, create(client, f"{root}-größe", "foo"))
     result = CliRunner(charset="ascii").invoke(main, ["wait", "-S", server.url, f"{root}-größe"])
-
     assert result.stdout == f"settled\t0\t-\t{root}-gr\\xf6\\xdfe\n"

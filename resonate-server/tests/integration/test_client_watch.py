@@ -1,7 +1,5 @@
 """``resonate tree --watch`` on a real server, on a terminal and elsewhere."""
 
-import base64
-import json
 import os
 import re
 import signal
@@ -16,28 +14,15 @@ import pytest
 from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+from integration.calls import acquire, settle
+from integration.calls import create as create_call
 
 COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()", "tree", "--watch"]
 PID = "0123456789abcdef"
 
 
-def create(client: Client, id: str = "", parent: str = "", function: str = "foo", timeout_at: int = FAR) -> str:
-    """A call as an SDK creates it, with a task for group g; its id."""
-    id = id or f"chain-{uuid.uuid4().hex[:8]}"
-    origin = id.split(":", maxsplit=1)[0]
-    tags = {"resonate:target": "poll://any@g", "resonate:origin": origin, "resonate:parent": parent or id}
-    param = {"data": base64.b64encode(json.dumps({"func": function}).encode()).decode()}
-    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=tags).status == 200
-    return id
-
-
-def settle(client: Client, id: str, state: str = "resolved", value: object = 3) -> None:
-    data = base64.b64encode(json.dumps(value).encode()).decode()
-    assert client.call("promise.settle", id=id, state=state, value={"data": data}).status == 200
-
-
-def acquire(client: Client, id: str, version: int = 0) -> None:
-    assert client.call("task.acquire", id=id, version=version, pid=PID, ttl=60_000).status == 200
+def create(client: Client, id: str = "", function: str = "foo", timeout_at: int = FAR) -> str:
+    return create_call(client, id or f"chain-{uuid.uuid4().hex[:8]}", function, timeout_at=timeout_at)
 
 
 type Watch = Callable[..., Terminal]
@@ -78,7 +63,7 @@ def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) 
     root = create(client)
     shown = watch(root)
     shown.wait_for("pending for")
-    bar = create(client, f"{root}:1", root, "bar")
+    bar = create(client, f"{root}.1", "bar")
     shown.wait_for(f"└─ ● bar  {bar}")
     settle(client, bar)
     shown.wait_for(f"└─ ✔ bar  {bar}")
@@ -195,9 +180,9 @@ def test_a_tree_that_is_higher_than_the_terminal_shows_what_is_pending_and_in_th
 ) -> None:
     root = create(client)
     for number in range(60):
-        create(client, f"{root}:{number}", root, f"call{number}")
+        create(client, f"{root}.{number}", f"call{number}")
     for number in range(59):
-        settle(client, f"{root}:{number}")
+        settle(client, f"{root}.{number}")
     shown = watch(root)
     shown.wait_for("more calls")
     assert "call59" in shown.frame
@@ -217,28 +202,6 @@ def test_strangers_text_does_not_steer_the_terminal(client: Client, watch: Watch
     for steering in ("\x1b[2J", "\u202e", "\u2066"):
         assert steering not in shown.raw
     assert len(shown.raw) < 20_000
-
-
-def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, watch: Watch) -> None:
-    root = create(client, f"größe-{uuid.uuid4().hex[:8]}")
-    create(client, f"{root}:1", root, "bar")
-    acquire(client, root)
-    shown = watch(root, PYTHONIOENCODING="ascii")
-    shown.wait_for("# running")
-    settle(client, root)
-
-    assert shown.wait() == 0
-    assert shown.raw.isascii()
-    assert "`- o bar" in shown.frame
-
-
-def test_no_color_is_respected(client: Client, watch: Watch) -> None:
-    settle(client, root := create(client))
-    coloured, plain = watch(root), watch(root, NO_COLOR="1")
-
-    assert (coloured.wait(), plain.wait()) == (0, 0)
-    assert "\x1b[32m" in coloured.raw
-    assert "\x1b[32m" not in plain.raw
 
 
 def test_an_unknown_id_is_an_error_of_its_own(watch: Watch) -> None:
@@ -283,6 +246,5 @@ def test_what_is_no_terminal_hears_of_the_server_on_standard_error(tmp_path: Pat
 def test_without_a_server_it_does_not_begin() -> None:
     watching = piped(f"http://127.0.0.1:{free_port()}", "some")
     out, err = watching.communicate(timeout=30)
-
     assert (watching.returncode, out) == (2, "")
     assert err.startswith("Error: cannot reach the server")

@@ -18,22 +18,6 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env}, check=False)
 
 
-def test_help_names_both_commands() -> None:
-    result = run("--help")
-
-    assert result.returncode == 0
-    assert "serve" in result.stdout
-    assert "dev" in result.stdout
-
-
-def test_a_wrong_setting_stops_the_start_with_one_sentence_that_names_it() -> None:
-    result = run("dev", RESONATE_SERVER__PORT="http")
-
-    assert result.returncode == 2
-    assert "RESONATE_SERVER__PORT" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
 def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -64,7 +48,6 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     first = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
     result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
     first.stop()
-
     assert result.returncode == 2
     assert "in use by another server" in result.stderr
 
@@ -72,7 +55,6 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_text("something else, long enough to be looked at" * 100)
     result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
-
     assert result.returncode == 2
     assert "not a database" in result.stderr
 

@@ -1,5 +1,6 @@
 """``resonate-server copy``: a stopped server's state, to where the next one has it."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from harness.basics import wait_until
 from harness.server import ServerProcess
 from unit.postgres import make_schema
 
+from resonate_server import cli
 from resonate_server.kernel.model import Changes
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store.sqlite import Database
@@ -68,9 +71,7 @@ def promises_in(url: str) -> int:
 def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
     fill(path, 3, "x")
     url = own_postgres_url.replace("resonate@", "resonate:secret@")
-
     done = copy(path, url)
-
     assert done.returncode == 0
     assert "3 promises, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
     assert "secret" not in done.stdout + done.stderr
@@ -91,41 +92,34 @@ def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str
     assert "in use by another server" in refused.stderr
 
 
-@pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
-def test_a_place_that_cannot_be_meant_is_told_in_one_sentence(place: str, tmp_path: Path) -> None:
-    command = [*COMMAND, "--from", place, "--to", "sqlite:other.db"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-
-    assert done.returncode == 2
-    assert done.stderr.startswith("resonate-server: nothing was copied: ")
-    assert len(done.stderr.splitlines()) == 1
-
-
 def refused(place: str, target: str, folder: Path) -> str:
-    command = [*COMMAND, "--from", place, "--to", target]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
+    """What is told in one sentence."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(cli.main, ["copy", "--from", place, "--to", target])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("resonate-server: nothing was copied: ")
     return done.stderr
+
+
+@pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
+def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> None:
+    refused(place, "sqlite:other.db", tmp_path)
 
 
 def test_one_file_on_both_sides_is_told(path: Path) -> None:
     fill(path, 1, "x")
-
     assert "both places are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
 
 
 def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
-
     assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_told_and_not_made(path: Path, tmp_path: Path) -> None:
     fill(path, 1, "x")
-
     told = refused(f"sqlite:{path}", "sqlite:no/such/d.db", tmp_path)
-
     assert "the folder no/such does not exist" in told
     assert not (tmp_path / "no").exists()
 

@@ -56,7 +56,6 @@ def test_an_answer_to_a_listed_origin_names_it_alone(
     listed: ServerProcess, method: str, path: str, status: int
 ) -> None:
     response = ask(listed, method, path, OURS)
-
     assert response.status == status
     assert response.headers.get_all("Access-Control-Allow-Origin") == [OURS]
 
@@ -74,9 +73,3 @@ def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
     for method in ("OPTIONS", "POST"):
         response = ask(permissive, method, "/", THEIRS, **(PREFLIGHT if method == "OPTIONS" else {}))
         assert response.headers["Access-Control-Allow-Origin"] in (THEIRS, "*")
-
-
-def test_it_is_off_by_default(server: ServerProcess) -> None:
-    for method, path in (("OPTIONS", "/"), ("POST", "/"), ("GET", "/poll/g/w")):
-        response = ask(server, method, path, OURS, **(PREFLIGHT if method == "OPTIONS" else {}))
-        assert response.headers["Access-Control-Allow-Origin"] is None

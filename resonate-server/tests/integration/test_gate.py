@@ -104,7 +104,6 @@ class TestEverySurface:
         self, guarded: Guarded, counted: Callable[[], dict[str, float]], method: str, path: str, metrics: bool
     ) -> None:
         got = guarded.ask(method, path, {"Host": f"evil.test:{guarded.server.port}"}, metrics=metrics)
-
         assert got.status == 421
         assert b"RESONATE_SERVER__HOSTS" in got.body
         assert counted()["host"] == 1
@@ -121,7 +120,6 @@ class TestEverySurface:
         origin: str,
     ) -> None:
         got = guarded.ask(method, path, {"Origin": origin}, metrics=metrics)
-
         assert got.status == 403
         assert b"RESONATE_SERVER__CORS__ALLOW_ORIGINS" in got.body
         assert "access-control-allow-origin" not in got.headers
@@ -140,7 +138,6 @@ class TestEverySurface:
     ) -> None:
         sent = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
         got = guarded.ask(method, path, sent, metrics=metrics)
-
         assert got.status == 403
         assert counted()["site"] == 1
 
@@ -150,7 +147,6 @@ class TestEverySurface:
     ) -> None:
         sent = {"Sec-Fetch-Site": "same-origin", "Content-Type": "text/plain"}
         got = guarded.ask(method, path, sent, b"{}", metrics=metrics)
-
         assert got.status == 415
         assert b"application/json" in got.body
         assert counted()["content_type"] == 1
@@ -172,7 +168,6 @@ class TestRequests:
     ) -> None:
         got = guarded.ask("POST", "/", headers, creating(id))
         envelope = json.loads(got.body)
-
         assert envelope["head"]["status"] == got.status >= 400
         assert isinstance(envelope["data"], str)
         assert not exists(guarded, id)
@@ -194,7 +189,6 @@ class TestRequests:
 
     def test_one_of_our_own_page_is_done(self, guarded: Guarded, id: str) -> None:
         own = {"Origin": f"http://127.0.0.1:{guarded.server.port}", "Sec-Fetch-Site": "same-origin"}
-
         assert guarded.ask("POST", "/", own | {"Content-Type": "application/json"}, creating(id)).status == 200
         assert exists(guarded, id)
 
@@ -221,7 +215,6 @@ class TestThePage:
 def test_a_refusal_is_logged_once_and_on_one_line(guarded: Guarded) -> None:
     for _ in range(3):
         guarded.ask("GET", "/health", {"Host": "logged.test", "Origin": "http://logged.test/\xe9"})
-
     (line,) = [line for line in guarded.server.output().splitlines() if "logged.test" in line]
     assert "WARNING refused a request for host 'logged.test' from origin 'http://logged.test/\\" in line
     assert line.isascii()

@@ -14,17 +14,17 @@ MIB = 1_024 * 1_024
 HUGE = "x" * (4 * MIB - 1_024)
 """As large as a body may be."""
 
-CLIENTS = 30
-MAX_RSS_MIB = 200
-CHILDREN = 40
-RESULTS = 46
+CLIENTS = 25
+MAX_RSS_MIB = 180
+CHILDREN = 25
+RESULTS = 30
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with a task that has 40 children of 4 MiB, 46 results of 4 MiB, and 30 tasks with a param of 4 MiB."""
+    """A server with a task that has many children of 4 MiB, as many results, and as many tasks with such a param."""
     folder = tmp_path_factory.mktemp("large")
     server = ServerProcess(
         folder / "log",
@@ -67,7 +67,7 @@ def forget_peak(server: ServerProcess) -> None:
 
 @pytest.fixture
 def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], Reply]], list[Reply]]]:
-    """Answers to one request of each of 30 clients; meanwhile others are answered, and memory stays what it is."""
+    """Answers to a request of each client; meanwhile others are answered, and memory stays what it is."""
     waits: list[float] = []
 
     def run(request: Callable[[Client, int], Reply]) -> list[Reply]:
@@ -124,22 +124,18 @@ def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
     replies = at_once(
         lambda client, number: client.call("task.acquire", id=f"task-{number:02}", version=0, pid="p", ttl=60_000)
     )
-
     assert [reply.status for reply in replies] == [200] * CLIENTS
     assert all(reply.data["promise"]["param"]["data"] == HUGE for reply in replies)
 
 
 def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
     replies = at_once(lambda client, number: client.call("promise.get", id=f"results.{number:02}"))
-
     assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
 
 
 def test_a_search_over_large_results_ends_its_pages_early(large: ServerProcess, at_once: AtOnce) -> None:
     tags = {"resonate:origin": "results"}
-
     replies = at_once(lambda client, _: client.call("promise.search", tags=tags, limit=1_000))
-
     assert {reply.status for reply in replies} == {200}
     assert {len(reply.data["promises"]) for reply in replies} == {1}
     assert all_pages(large.client(), tags) == [f"results.{number:02}" for number in range(RESULTS)]
@@ -156,6 +152,5 @@ def all_pages(client: Client, tags: dict[str, str]) -> list[str]:
 
 def test_a_state_that_is_too_large_is_not_shown_as_a_whole(at_once: AtOnce) -> None:
     replies = at_once(lambda client, _: client.call("debug.snap"))
-
     assert {reply.status for reply in replies} == {413}
     assert "debug.snap shows at most" in replies[0].data

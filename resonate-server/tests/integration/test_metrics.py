@@ -88,7 +88,6 @@ def test_requests_are_counted_by_kind_and_status(client: Client, read: Read) -> 
 
 def test_kinds_that_do_not_exist_make_no_series_of_their_own(client: Client, port: int) -> None:
     client.call("made.up.by.somebody")
-
     assert "made.up" not in fetch(port)[1]
 
 
@@ -130,105 +129,10 @@ def _until(look: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-STATES = ("pending", "acquired", "suspended", "halted", "fulfilled")
-
-
-def test_tasks_are_counted_by_state(client: Client, read: Read, id: str) -> None:
-    def changes(before: list[float]) -> list[float]:
-        return [read("resonate_tasks", state=state) - earlier for state, earlier in zip(STATES, before, strict=True)]
-
-    before = [read("resonate_tasks", state=state) for state in STATES]
-    client.create(id, target="poll://any@nobody")
-    created = changes(before)
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
-    claimed = changes(before)
-    client.call("task.halt", id=id)
-    halted = changes(before)
-    client.call("promise.settle", id=id, state="resolved")
-
-    assert created == [1, 0, 0, 0, 0]
-    assert claimed == [0, 1, 0, 0, 0]
-    assert halted == [0, 0, 0, 1, 0]
-    assert changes(before) == [0, 0, 0, 0, 1]
-
-
-def test_commits_claims_and_settlements_are_timed(client: Client, read: Read, id: str) -> None:
-    names = ["resonate_commit_batch_size", "resonate_commit_duration_seconds", "resonate_task_claim_seconds"]
-    names += ["resonate_promise_settlement_seconds"]
-    before = [read(f"{name}_count") for name in names]
-    waited = read("resonate_task_claim_seconds_sum")
-    client.create(id, target="poll://any@nobody")
-    time.sleep(0.1)
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
-    client.call("promise.settle", id=id, state="resolved")
-    after = [read(f"{name}_count") for name in names]
-
-    assert all(now > earlier for now, earlier in zip(after, before, strict=True))
-    assert after[2:] == [before[2] + 1, before[3] + 1]
-    assert 0.1 <= read("resonate_task_claim_seconds_sum") - waited < 60
-
-
-def test_a_lost_lease_is_counted_and_the_time_to_the_next_claim_measured(client: Client, read: Read, id: str) -> None:
-    lost, recoveries = read("resonate_leases_lost_total"), read("resonate_task_recovery_seconds_count")
-    first_claims = read("resonate_task_claim_seconds_count")
-    client.create(id, target="poll://any@nobody")
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=50)
-    _until(lambda: read("resonate_leases_lost_total") > lost)
-    client.call("task.acquire", id=id, version=1, pid="q", ttl=60_000)
-
-    assert read("resonate_leases_lost_total") == lost + 1
-    assert read("resonate_task_recovery_seconds_count") == recoveries + 1
-    assert read("resonate_task_claim_seconds_count") == first_claims + 1
-
-
-def test_promises_of_schedules_are_counted(client: Client, read: Read, id: str) -> None:
-    before = read("resonate_schedule_promises_total")
-    tags = {"resonate:target": "poll://any@nobody"}
-    client.call(
-        "schedule.create",
-        id=id,
-        cron="* * * * * *",
-        promiseId="{{.id}}{{.timestamp}}",
-        promiseTimeout=1,
-        promiseTags=tags,
-    )
-    _until(lambda: read("resonate_schedule_promises_total") > before)
-    client.call("schedule.delete", id=id)
-
-
-def test_figures_of_tasks_are_there_after_a_restart(tmp_path: Path) -> None:
-    port = free_port()
-    server = ServerProcess(
-        tmp_path / "log", tmp_path / "state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)
-    ).start()
-    server.client().create("x", target="poll://any@nobody")
-    server.stop()
-    server.start()
-    _until(lambda: sample(port, "resonate_tasks", state="pending") == 1)
-    server.stop()
-
-
-def test_after_a_reset_no_tasks_are_counted(client: Client, read: Read, id: str) -> None:
-    client.create(id, target="poll://any@nobody")
-    client.call("debug.reset")
-
-    assert [read("resonate_tasks", state=state) for state in STATES] == [0] * 5
-
-
-def test_what_is_changed_while_the_clock_stands_still_is_counted(client: Client, read: Read, id: str) -> None:
-    before = read("resonate_tasks", state="pending")
-    client.call("debug.start")
-    client.create(id, target="poll://any@nobody")
-    client.call("debug.stop")
-
-    assert read("resonate_tasks", state="pending") == before + 1
-
-
 def test_without_a_port_there_are_none_and_a_taken_port_does_not_stop_the_start(
     tmp_path: Path, port: int, server: ServerProcess
 ) -> None:
     other = ServerProcess(tmp_path / "log", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)).start()
     wait_until(lambda: "metrics are off" in other.output(), "it says that its metrics are off")
     other.stop()
-
     assert server.is_ready()

@@ -68,25 +68,6 @@ def client(server: Operated) -> Client:
 
 
 class TestGroupsWithoutWorkers:
-    def test_when_the_last_worker_goes_its_group_has_none_and_the_tasks_are_counted(
-        self, server: Operated, client: Client
-    ) -> None:
-        stream = Stream(server.port, "bar", "w")
-        server.until("resonate_connected_workers", lambda workers: workers == 1, group="bar")
-        stream.close()
-        server.until("resonate_connected_workers", lambda workers: workers == 0, group="bar")
-        for number in range(3):
-            client.create(f"t-{number}", target="poll://any@bar")
-
-        server.until("resonate_messages_waiting", lambda waiting: waiting == 3, group="bar", kind="execute")
-        assert server.read("resonate_connected_workers", group="bar") == 0
-
-    def test_a_group_that_never_had_workers_is_told_of(self, server: Operated, client: Client) -> None:
-        client.create("t", target="poll://any@misspelt")
-
-        server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="misspelt", kind="execute")
-        assert server.read("resonate_connected_workers", group="misspelt") == 0
-
     def test_after_a_restart_it_is_still_told_of_and_how_long_its_task_has_waited(
         self, server: Operated, client: Client
     ) -> None:
@@ -98,15 +79,6 @@ class TestGroupsWithoutWorkers:
         server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="bar", kind="execute")
         assert server.read("resonate_connected_workers", group="bar") == 0
         assert (server.read("resonate_oldest_task_seconds", group="bar", state="pending") or 0) >= 2
-
-    def test_the_log_warns_once(self, server: Operated, client: Client) -> None:
-        client.create("t", target="poll://any@bar")
-        wait_until(lambda: "tasks wait for group bar" in server.output(), "it warns")
-        client.create("u", target="poll://any@bar")
-        server.until("resonate_messages_waiting", lambda waiting: waiting == 2, group="bar", kind="execute")
-        time.sleep(4)  # for another look
-
-        assert server.output().count("wait for group bar, which has no workers") == 1
 
 
 class TestAnswers:
@@ -122,50 +94,11 @@ class TestAnswers:
         stream.close()
 
 
-class TestAges:
-    def test_the_oldest_task_that_nobody_claims_gets_older(self, server: Operated, client: Client) -> None:
-        client.create("t", target="poll://any@bar")
-        server.until("resonate_oldest_task_seconds", lambda age: age > 3, group="bar", state="pending")
-        client.call("task.acquire", id="t", version=0, pid="p", ttl=LEASE_MS)
-        server.until("resonate_oldest_task_seconds", lambda age: age == 0, group="bar", state="pending")
-
-    def test_a_task_with_a_delay_waits_from_the_end_of_that(self, server: Operated, client: Client) -> None:
-        now = client.create("first").data["promise"]["createdAt"]
-        client.create("t", target="poll://any@bar", delay=str(now + 4_000))
-        server.until("resonate_messages_waiting", lambda waiting: waiting == 1, group="bar", kind="execute")
-        age = server.read("resonate_oldest_task_seconds", group="bar", state="pending")
-        since_creation = client.create("last").data["promise"]["createdAt"] - now
-
-        assert age is not None and age * 1_000 <= since_creation - 4_000
-
-    def test_a_task_that_is_only_heartbeaten_shows(self, server: Operated, client: Client) -> None:
-        client.create("t", target="poll://any@bar")
-        client.call("task.acquire", id="t", version=0, pid="p", ttl=5_000)
-
-        def grown() -> bool:
-            client.call("task.heartbeat", pid="p", tasks=[{"id": "t", "version": 1}])
-            return (server.read("resonate_oldest_task_seconds", group="bar", state="acquired") or 0) > 7
-
-        wait_until(grown, "its age is more than its lease")
-        client.call("promise.settle", id="t", state="resolved")
-        server.until("resonate_oldest_task_seconds", lambda age: age == 0, group="bar", state="acquired")
-
-    def test_a_new_claim_of_a_task_is_young(self, server: Operated, client: Client) -> None:
-        client.create("t", target="poll://any@bar")
-        client.call("task.acquire", id="t", version=0, pid="p", ttl=LEASE_MS)
-        server.until("resonate_oldest_task_seconds", lambda age: age > 5, group="bar", state="acquired")
-        client.call("task.release", id="t", version=1)
-        client.call("task.acquire", id="t", version=1, pid="q", ttl=LEASE_MS)
-
-        server.until("resonate_oldest_task_seconds", lambda age: age < 5, group="bar", state="acquired")
-
-
 class TestMachine:
     def test_sizes_are_those_of_the_files_and_the_disk(self, server: Operated, client: Client, tmp_path: Path) -> None:
         client.create("p")
         status = os.statvfs(tmp_path)
         free = server.read("resonate_disk_free_bytes")
-
         assert server.read("resonate_database_bytes") == (tmp_path / "state.db").stat().st_size
         assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
         assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
@@ -183,13 +116,11 @@ class TestMachine:
     def test_failures_of_a_push_are_counted_by_target(self, server: Operated, client: Client) -> None:
         dead = f"http://127.0.0.1:{free_port()}"
         client.create("t", target=f"{dead}/work")
-
         server.until("resonate_push_failures_total", lambda failures: failures == 1, target=dead)
 
     def test_many_targets_are_no_flood_of_series(self, server: Operated, client: Client) -> None:
         for number in range(MAX_TARGETS + 5):
             client.create(f"t-{number}", target=f"http://127.0.0.1:{number + 1}/")
-
         server.until("resonate_push_failures_total", lambda failures: failures == 5, target="other")
 
 
@@ -197,7 +128,6 @@ class TestReadiness:
     def test_a_server_that_is_well_says_so_with_figures(self, server: Operated, client: Client) -> None:
         client.create("p")
         status, body = server.ready()
-
         assert status == 200 and body["ready"]
         assert body["checks"] == {"store": "ok", "disk": "ok", "commit": "ok", "loop": "ok"}
         assert body["freeDiskBytes"] > 0

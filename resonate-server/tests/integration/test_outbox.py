@@ -57,18 +57,3 @@ def test_large_results_for_an_absent_listener_wait_outside_of_memory(server: Ser
     assert seen == {f"p-{number}" for number in range(RESULTS)}
     assert peak_mb(server) < PEAK_MB
     stream.close()
-
-
-@pytest.mark.parametrize("between", [[], ["debug.start", "debug.stop"]], ids=["at once", "after a pause"])
-def test_after_a_reset_nothing_is_delivered_that_was_in_doubt(server: ServerProcess, between: list[str]) -> None:
-    client = server.client()
-    stream = Stream(server.port, "callers", "c1")
-    settle_with_listener(client, "p", "poll://uni@callers/c1")
-    settle_with_listener(client, "q", "poll://uni@callers/c2")
-    assert received(stream) == "p"
-
-    for kind in ["debug.reset", *between]:
-        assert client.call(kind).status == 200
-    stream.close()
-
-    assert all(Stream(server.port, "callers", id).nothing() for id in ("c1", "c2"))

@@ -2,11 +2,8 @@
 
 import json
 import queue
-import re
-import socket
 import ssl
 import threading
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from harness.basics import free_port, wait_until
+from harness.basics import wait_until
 from harness.server import Client, ServerProcess
 from msgspec import Struct
 
@@ -101,12 +98,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def metrics_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Dispatches again after 0.6 s, and proves where its messages come from."""
     process = ServerProcess(
         tmp_path_factory.mktemp("push") / "log",
@@ -114,7 +106,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Itera
         RESONATE_TASKS__RETRY_TIMEOUT="600",
         RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE="bearer",
         RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__TOKEN="secret",
-        RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
     ).start()
     yield process
     process.stop()
@@ -123,14 +114,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Itera
 @pytest.fixture
 def id() -> str:
     return f"p-{uuid.uuid4().hex[:8]}"
-
-
-def deliveries(port: int, status: str) -> float:
-    """The counter of ``status``; 0 before it first counts."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        lines = response.read().decode().splitlines()
-    name = f'resonate_deliveries_total{{status="{status}"}} '
-    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 @pytest.mark.parametrize("trusts", [False, True])
@@ -170,131 +153,5 @@ def test_an_unblock_is_posted_once(client: Client, receiver: Receiver, id: str) 
     client.create(id)
     client.call("promise.register_listener", awaited=id, address=receiver.url)
     settled = client.call("promise.settle", id=id, state="resolved", value={"data": "Mg=="})
-
     assert receiver.next().body == {"kind": "unblock", "head": {}, "data": settled.data}
     assert receiver.nothing(0.8)
-
-
-@pytest.mark.parametrize("status", [300, 404, 500, 503])
-def test_a_failure_is_counted_and_the_retry_timer_sends_again(
-    client: Client, receiver: Receiver, id: str, metrics_port: int, status: int
-) -> None:
-    errors, successes = deliveries(metrics_port, "error"), deliveries(metrics_port, "success")
-    receiver.statuses = [status]
-    client.create(id, target=receiver.url)
-    first, second = receiver.next(), receiver.next()
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
-
-    assert first.body == second.body
-    assert deliveries(metrics_port, "error") == errors + 1
-    assert deliveries(metrics_port, "success") > successes
-
-
-def test_a_receiver_that_is_not_there_is_counted_and_asked_again(client: Client, id: str, metrics_port: int) -> None:
-    errors = deliveries(metrics_port, "error")
-    port = free_port()
-    client.create(id, target=f"http://127.0.0.1:{port}/")
-    threading.Event().wait(1)
-    client.call("task.halt", id=id)
-
-    assert deliveries(metrics_port, "error") >= errors + 2
-
-
-def test_a_claimed_task_is_not_posted_again(client: Client, receiver: Receiver, id: str) -> None:
-    client.create(id, target=receiver.url)
-    receiver.next()
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
-
-    assert receiver.nothing(1)
-
-
-def test_a_lapsed_lease_is_posted_with_its_version(client: Client, receiver: Receiver, id: str) -> None:
-    client.create(id, target=receiver.url)
-    receiver.next()
-    client.call("task.acquire", id=id, version=0, pid="p", ttl=100)
-
-    assert receiver.next().body["data"]["task"] == {"id": id, "version": 1}
-    client.call("task.halt", id=id)
-
-
-def test_a_redirect_is_not_followed(client: Client, id: str) -> None:
-    """A receiver would decide where it leads, and what proves who we are is for the receiver alone."""
-    elsewhere = Receiver()
-    redirecting = _redirect_to(elsewhere.url)
-    client.create(id, target=redirecting.url)
-    followed = not elsewhere.nothing(0.5)
-    client.call("task.halt", id=id)
-    redirecting.close()
-    elsewhere.close()
-
-    assert not followed
-
-
-def test_an_address_that_does_not_answer_holds_up_no_other(client: Client, receiver: Receiver, id: str) -> None:
-    silent = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(20)]
-    urls = [f"http://127.0.0.1:{each.getsockname()[1]}/" for each in silent]
-    for number in range(300):
-        client.create(f"{id}-{number}", target=urls[0] if number < 280 else urls[number - 280])
-    client.create(f"{id}-good", target=receiver.url)
-    received = receiver.next(1)
-    for number in range(300):
-        client.call("task.halt", id=f"{id}-{number}")
-    client.call("task.halt", id=f"{id}-good")
-    for each in silent:
-        each.close()
-
-    assert received.body["data"]["task"]["id"] == f"{id}-good"
-
-
-def test_what_goes_wrong_is_logged_once_with_an_example_and_so_is_its_end(
-    server: ServerProcess, client: Client, receiver: Receiver, id: str
-) -> None:
-    receiver.statuses = [500] * 20
-    for number in range(20):
-        client.create(f"{id}-{number}", target=receiver.url)
-    for _ in range(21):
-        receiver.next()
-    for number in range(20):
-        client.call("task.halt", id=f"{id}-{number}")
-
-    assert [line for line in server.output().splitlines() if receiver.url in line] == [
-        Matching(f"could not deliver '{id}-.*' to '{receiver.url}': status 500"),
-        Matching(f"delivers again: '{receiver.url}', after 20 failures"),
-    ]
-
-
-class Matching(str):
-    """Equal to every text in which this pattern is found."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and re.search(self, other) is not None
-
-    __hash__ = str.__hash__
-
-
-def _redirect_to(url: str) -> Receiver:
-    redirecting = Receiver()
-    handler: Any = redirecting._server.RequestHandlerClass
-
-    def do_post(self: BaseHTTPRequestHandler) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(307)
-        self.send_header("Location", url)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    handler.do_POST = do_post
-    return redirecting
-
-
-def test_switched_off_nothing_is_posted(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> None:
-    silent = ServerProcess(
-        tmp_path_factory.mktemp("silent") / "log", RESONATE_TRANSPORTS__HTTP_PUSH__ENABLED="false"
-    ).start()
-    silent.client().create("x", target=receiver.url)
-    quiet = receiver.nothing(0.5)
-    silent.stop()
-
-    assert quiet

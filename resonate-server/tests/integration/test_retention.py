@@ -1,15 +1,13 @@
 """Settled trees are removed when they are old, whole and not before nobody needs them (protocol section 9, item 16)."""
 
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import wait_until
 from harness.server import Client, ServerProcess
-from harness.stream import Stream
 
 SETTLED_AFTER_MS = 2_000
 CLEANING_OFTEN = (
@@ -22,18 +20,12 @@ CLEANED_S = SETTLED_AFTER_MS / 1_000 + 0.5
 
 
 @pytest.fixture(scope="module")
-def metrics_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("retention")
     process = ServerProcess(
         folder / "log",
         folder / "state.db",
         RESONATE_RETENTION__SETTLED_AFTER=str(SETTLED_AFTER_MS),
-        RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
     )
     process.command[1:3] = ["-c", CLEANING_OFTEN]
     process.start()
@@ -76,23 +68,7 @@ def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, root: st
 
     assert [is_there(client, id) for id in ids] == [True] * 3
     wait_until_gone(client, *ids)
-
-
-def test_an_id_may_be_used_again_afterwards(client: Client, root: str) -> None:
-    create(client, root, root)
-    settle(client, root)
-    wait_until_gone(client, root)
-
-    assert client.create(root).data["promise"]["state"] == "pending"
-
-
-def test_a_pending_root_keeps_its_settled_children(client: Client, root: str) -> None:
-    for id in (root, f"{root}:1"):
-        create(client, id, root)
-    settle(client, f"{root}:1")
-    time.sleep(CLEANED_S)
-
-    assert is_there(client, root) and is_there(client, f"{root}:1")
+    assert client.create(root).data["promise"]["state"] == "pending"  # It may be used again.
 
 
 def test_a_pending_child_keeps_its_tree_and_a_young_one_too(client: Client, root: str) -> None:
@@ -107,51 +83,6 @@ def test_a_pending_child_keeps_its_tree_and_a_young_one_too(client: Client, root
     assert kept == (True, True)
     assert is_there(client, f"{root}:d1")
     wait_until_gone(client, root, f"{root}:d1")
-
-
-def test_a_result_that_was_not_delivered_yet_is_kept_for_its_listener(
-    client: Client, server: ServerProcess, root: str
-) -> None:
-    create(client, root, root)
-    client.call("promise.register_listener", awaited=root, address=f"poll://uni@{root}/w")
-    settle(client, root)
-    time.sleep(CLEANED_S)
-    stream = Stream(server.port, root, "w")
-    message = stream.message()
-    stream.close()
-
-    assert is_there(client, root)
-    assert message["data"]["promise"]["id"] == root
-
-
-def test_promises_without_a_tree_and_timed_out_ones_go_too(client: Client, root: str) -> None:
-    client.create(root, timeout_at=1, target="poll://any@nobody")
-
-    wait_until_gone(client, root)
-
-
-def test_more_trees_than_one_transaction_takes(client: Client, root: str) -> None:
-    ids = [f"{root}-{number:03}" for number in range(250)]
-    for id in ids:
-        client.create(id, timeout_at=1, target="poll://any@nobody")
-
-    wait_until_gone(client, *ids)
-
-
-def test_tasks_that_are_gone_are_not_counted(client: Client, root: str, metrics_port: int) -> None:
-    time.sleep(CLEANED_S)
-    before = _fulfilled(metrics_port)
-    create(client, root, root)
-    settle(client, root)
-
-    assert _fulfilled(metrics_port) == before + 1
-    wait_until(lambda: _fulfilled(metrics_port) <= before, "it is gone")
-
-
-def _fulfilled(port: int) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        lines = response.read().decode().splitlines()
-    return sum(float(line.split(" ")[1]) for line in lines if line.startswith('resonate_tasks{state="fulfilled"}'))
 
 
 def test_it_is_off_by_default(tmp_path: Path, root: str) -> None:

@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,13 @@ def runs(client: Client, id: str) -> list[dict[str, Any]]:
     return found
 
 
-def until[T](look: Callable[[], T], seconds: float = 5) -> T:
+def until[T](look: Callable[[], T], seconds: float = 60) -> T:
     """The first true result of ``look``."""
     deadline = time.monotonic() + seconds
     while not (result := look()):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
     return result
-
-
-def when(reply: Reply) -> datetime:
-    return datetime.fromtimestamp(reply.data["schedule"]["nextRunAt"] / 1_000, UTC)
 
 
 # --- creating -------------------------------------------------------------------------------------------------------
@@ -73,90 +68,23 @@ def test_a_new_schedule_is_answered_in_full(client: Client, id: str) -> None:
 
 def test_creating_again_changes_nothing(client: Client, id: str) -> None:
     first = create(client, id)
-
     assert create(client, id, cron="0 0 2 2 *", promiseId="other", promiseTimeout=1, group="g") == first
-
-
-@pytest.mark.parametrize(
-    "cron",
-    [
-        "",
-        "x",
-        "* * * *",
-        "* * * * * * * *",
-        "60 * * * *",
-        "* 24 * * *",
-        "* * 0 * *",
-        "* * * 13 *",
-        "* * * * 0",
-        "* * * * 8",
-        "* * * * SUNDAYS",
-        "*/0 * * * *",
-        "* * * * 1-",
-        "R * * * *",
-        "H H * * *",
-        "@daily",
-        "0 0 30 2 *",
-        "* * * * * * 1999",
-        "1" * 5_000,
-    ],
-)
-def test_a_bad_expression_is_refused(client: Client, id: str, cron: str) -> None:
-    assert create(client, id, cron=cron).status == 400
-    assert client.call("schedule.get", id=id).status == 404
 
 
 @pytest.mark.parametrize(
     "changes",
     [
+        *({"cron": cron} for cron in ("", "x", "0 0 30 2 *", "1" * 5_000)),
+        *({"promiseId": id} for id in ("", "a\0", "x" * 5_000)),
+        *({"promiseTimeout": timeout} for timeout in (-1, "1h")),
         {"promiseTags": {"resonate:target": "nowhere"}},
-        {"promiseId": ""},
-        {"promiseId": "a\0"},
-        {"promiseId": "x" * 5_000},
-        {"promiseTimeout": -1},
-        {"promiseTimeout": "1h"},
+        {"promiseTags": {"resonate:target": "poll://any@nobody", "resonate:delay": "1"}},
     ],
+    ids=lambda changes: str(changes)[:60],
 )
-def test_a_schedule_that_could_not_fire_is_refused(client: Client, id: str, changes: dict[str, Any]) -> None:
+def test_one_that_could_not_fire_is_refused(client: Client, id: str, changes: dict[str, Any]) -> None:
     assert create(client, id, **changes).status == 400
     assert client.call("schedule.get", id=id).status == 404
-
-
-@pytest.mark.parametrize(
-    ("weekday", "isoweekday"),
-    [("1", 7), ("2", 1), ("7", 6), ("SUN", 7), ("sat", 6), ("MON", 1)],
-)
-def test_weekdays_count_from_1_for_sunday(client: Client, id: str, weekday: str, isoweekday: int) -> None:
-    assert when(create(client, id, cron=f"30 4 * * {weekday}")).isoweekday() == isoweekday
-
-
-def test_a_range_of_weekdays(client: Client, id: str) -> None:
-    """The first match at or after a Saturday midnight: the range 2-6 is Monday to Friday."""
-    saturday = when(create(client, id, cron="0 0 * * 7"))
-    runs = {
-        when(create(client, f"{id}-{minute}", cron=f"{minute} 0 * * 2-6")).isoweekday() for minute in range(0, 50, 10)
-    }
-
-    assert saturday.isoweekday() == 6
-    assert runs <= {1, 2, 3, 4, 5}
-
-
-def test_five_six_and_seven_fields(client: Client, id: str) -> None:
-    five = when(create(client, f"{id}-5", cron="15 3 * * *"))
-    six = when(create(client, f"{id}-6", cron="40 15 3 * * *"))
-    seven = when(create(client, f"{id}-7", cron="40 15 3 1 2 ? 2060"))
-
-    assert (five.hour, five.minute, five.second) == (3, 15, 0)
-    assert (six.hour, six.minute, six.second) == (3, 15, 40)
-    assert seven == datetime(2060, 2, 1, 3, 15, 40, tzinfo=UTC)
-
-
-def test_the_first_run_is_after_the_creation(client: Client, id: str) -> None:
-    schedule = create(client, id, cron=EVERY_SECOND).data["schedule"]
-
-    assert 0 < schedule["nextRunAt"] - schedule["createdAt"] <= 1_000
-    assert schedule["nextRunAt"] % 1_000 == 0
-    client.call("schedule.delete", id=id)
 
 
 # --- firing ---------------------------------------------------------------------------------------------------------
@@ -204,41 +132,14 @@ def test_it_fires_at_every_match_and_tells_the_last_and_the_next(client: Client,
     assert schedule["nextRunAt"] == schedule["lastRunAt"] + 1_000
 
 
-def test_a_promise_that_is_there_already_is_left_alone(client: Client, id: str) -> None:
-    there = client.create(f"{id}-fixed").data["promise"]
-    create(client, id, EVERY_SECOND, promiseId="{{.id}}-fixed")
-    until(lambda: "lastRunAt" in client.call("schedule.get", id=id).data["schedule"])
-    client.call("schedule.delete", id=id)
-
-    assert client.call("promise.get", id=f"{id}-fixed").data["promise"] == there
-
-
-def test_a_run_whose_deadline_has_passed_is_born_settled(client: Client, id: str) -> None:
-    create(client, id, EVERY_SECOND, promiseTimeout=0)
-    promise = until(lambda: runs(client, id))[0]
-    client.call("schedule.delete", id=id)
-
-    assert promise["state"] == "rejected_timedout"
-    assert promise["createdAt"] == promise["settledAt"] == promise["timeoutAt"]
-    assert client.call("task.get", id=promise["id"]).data["task"]["state"] == "fulfilled"
-
-
-@pytest.mark.parametrize("delay", ["abc", "-1", "4102444800000", "1"])
-def test_a_delay_that_would_fail_when_the_schedule_fires_is_refused(client: Client, id: str, delay: str) -> None:
-    tags = {"resonate:target": "poll://any@nobody", "resonate:delay": delay}
-
-    assert create(client, id, EVERY_SECOND, promiseTags=tags).status == 400
-    assert client.create(f"{id}-other").status == 200
-
-
-@pytest.mark.parametrize("wanted", [1, 3])
-def test_of_missed_runs_the_latest_are_made_up_for(tmp_path: Path, id: str, wanted: int) -> None:
+def test_of_missed_runs_the_latest_are_made_up_for(tmp_path: Path, id: str) -> None:
+    wanted = 2
     server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SCHEDULES__CATCH_UP=str(wanted)).start()
     create(server.client(), id, EVERY_SECOND)
     until(lambda: runs(server.client(), id))
     server.kill()
     killed_at = time.time() * 1_000
-    time.sleep(6.2)
+    time.sleep(4.2)
     started_at = time.time() * 1_000
     server.start()
     client = server.client()
@@ -278,8 +179,3 @@ def test_search_by_tags_in_pages_of_10(client: Client, id: str) -> None:
     assert [schedule["id"] for schedule in first["schedules"]] == [f"{id}-{number:02}" for number in range(10)]
     assert [schedule["id"] for schedule in second["schedules"]] == [f"{id}-10", f"{id}-11"]
     assert "cursor" not in second
-
-
-@pytest.mark.parametrize("limit", [0, 1_001, "10"])
-def test_search_with_a_wrong_limit_is_refused(client: Client, limit: object) -> None:
-    assert client.call("schedule.search", limit=limit).status == 400

@@ -1,7 +1,6 @@
 """Where settings come from, which of them wins, and what is said about a wrong one."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,14 +20,18 @@ class Started(Exception):
     """The settings were accepted."""
 
 
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Standard error of a server that does not start, run in an empty folder; raises :class:`Started` if it would."""
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Standard error of a server that does not start; raises :class:`Started` if it would."""
 
     def would_start(*_: object) -> None:
         raise Started
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_run", would_start)
 
     def run(*arguments: str, **env: str) -> str:
@@ -41,43 +44,37 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
     return run
 
 
-def start_in(folder: Path, *arguments: str, **env: str) -> tuple[ServerProcess, str]:
-    """A server whose working directory is ``folder``, started without the flags of the harness, and its log."""
-    server = ServerProcess(folder / "log", None, None, **env)
-    server.command = ["env", "-C", str(folder), sys.executable, "-m", "resonate_server", *arguments]
-    return server, str(folder / "log")
+def unstarted(*arguments: str, port: int | None = None, **env: str) -> ServerProcess:
+    """A server without the flags of the harness."""
+    server = ServerProcess(Path("log"), None, port, **env)
+    server.command[3:] = arguments
+    return server
 
 
-@pytest.mark.parametrize(
-    ("arguments", "env", "port_of"),
-    [
-        ([], {}, "toml"),
-        ([], {"RESONATE_SERVER__PORT": "{env}"}, "env"),
-        (["--port", "{flag}"], {"RESONATE_SERVER__PORT": "{env}"}, "flag"),
-    ],
-)
-def test_the_file_is_overruled_by_the_environment_and_that_by_flags(
-    tmp_path: Path, arguments: list[str], env: dict[str, str], port_of: str
-) -> None:
-    ports = {name: str(free_port()) for name in ("toml", "env", "flag")}
-    (tmp_path / "resonate.toml").write_text(f'[server]\nport = {ports["toml"]}\nbind = "127.0.0.1"\n')
-    filled = {name: value.format(**ports) for name, value in env.items()}
-    server, _ = start_in(tmp_path, "dev", *[argument.format(**ports) for argument in arguments], **filled)
-    server.port = int(ports[port_of])
-    server.start()
+def run(*arguments: str, port: int, **env: str) -> str:
+    """The log of a server that is reached at ``port``."""
+    server = unstarted(*arguments, port=port, **env).start()
     server.stop()
+    return server.output()
 
 
-def run_on_free_ports(folder: Path, *arguments: str, **env: str) -> tuple[set[str], str]:
+@pytest.mark.parametrize("port_of", ["toml", "env", "flag"])
+def test_the_file_is_overruled_by_the_environment_and_that_by_flags(port_of: str) -> None:
+    ports = {name: free_port() for name in ("toml", "env", "flag")}
+    Path("resonate.toml").write_text(f'[server]\nport = {ports["toml"]}\nbind = "127.0.0.1"\n')
+    env = {} if port_of == "toml" else {"RESONATE_SERVER__PORT": str(ports["env"])}
+    run("dev", *(["--port", str(ports["flag"])] if port_of == "flag" else []), port=ports[port_of], **env)
+
+
+def run_on_free_ports(*arguments: str, **env: str) -> tuple[set[str], str]:
     """The addresses on which a server listened, with its metrics, and its log."""
-    ports = {"RESONATE_SERVER__PORT": str(free_port()), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
-    server, log = start_in(folder, *arguments, **ports, **env)
-    server.port = int(ports["RESONATE_SERVER__PORT"])
-    server.start()
+    port = free_port()
+    ports = {"RESONATE_SERVER__PORT": str(port), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
+    server = unstarted(*arguments, port=port, **ports, **env).start()
     wait_until(lambda: len(listening(server.pid)) == 2, "both ports are open")
     addresses = {address for address, _ in listening(server.pid)}
     server.stop()
-    return addresses, Path(log).read_text()
+    return addresses, server.output()
 
 
 def listening(pid: int) -> list[tuple[str, int]]:
@@ -85,64 +82,53 @@ def listening(pid: int) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("command", ["serve", "dev"])
-def test_it_listens_on_loopback_unless_told_otherwise(tmp_path: Path, command: str) -> None:
-    addresses, log = run_on_free_ports(tmp_path, command)
-
+def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
+    addresses, log = run_on_free_ports(command)
     assert addresses == {"127.0.0.1"}
     assert "WARNING" not in log
 
 
-@pytest.mark.parametrize("key", ["", "none"])
-@pytest.mark.parametrize("command", ["serve", "dev"])
-def test_open_to_others_without_tokens_it_says_once_what_that_means(tmp_path: Path, command: str, key: str) -> None:
+@pytest.mark.parametrize(("command", "key"), [("serve", ""), ("dev", "none")])
+def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str, key: str) -> None:
     """Tokens that nobody verifies are none."""
-    addresses, log = run_on_free_ports(tmp_path, command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
-
+    addresses, log = run_on_free_ports(command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == 1
     assert "without tokens: whoever can reach this server" in log
 
 
 @pytest.mark.parametrize(("published_on", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
-def test_in_a_container_the_address_on_which_its_port_is_published_counts(
-    tmp_path: Path, published_on: str, warnings: int
-) -> None:
-    addresses, log = run_on_free_ports(
-        tmp_path, "serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on
-    )
-
+def test_in_a_container_the_address_on_which_its_port_is_published_counts(published_on: str, warnings: int) -> None:
+    addresses, log = run_on_free_ports("serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on)
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == warnings
 
 
-def test_open_to_others_with_tokens_there_is_nothing_to_say(tmp_path: Path) -> None:
+def test_open_to_others_with_tokens_there_is_nothing_to_say() -> None:
     key = Ed25519PrivateKey.generate().public_key()
-    (tmp_path / "key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    _, log = run_on_free_ports(tmp_path, "dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
-
+    Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    _, log = run_on_free_ports("dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
     assert "WARNING" not in log
 
 
-def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:
+def test_sources_are_merged_member_by_member() -> None:
     port = free_port()
-    (tmp_path / "resonate.toml").write_text(
+    Path("resonate.toml").write_text(
         f'log_format = "json"\n[server]\nport = {port}\n'
         '[storage.sqlite]\npath = "from-file.db"\nsynchronous = "NORMAL"\n'
         "[transports.http_poll]\nmax_connections = 1\n"
     )
-    server, log = start_in(tmp_path, "serve", "--db", "from-flag.db", RESONATE_SERVER__BIND="127.0.0.1")
-    server.port = port
-    server.start()
+    server = unstarted("serve", "--db", "from-flag.db", port=port, RESONATE_SERVER__BIND="127.0.0.1").start()
     streams = [Stream(port, "g", f"{number}") for number in range(2)]
     heads = [stream.head.split("\r\n")[0] for stream in streams]
     for stream in streams:
         stream.close()
     server.stop()
 
-    assert (tmp_path / "from-flag.db").exists()
-    assert not (tmp_path / "from-file.db").exists()
+    assert Path("from-flag.db").exists()
+    assert not Path("from-file.db").exists()
     assert ["200" in heads[0], "503" in heads[1]] == [True, True]
-    assert json.loads(Path(log).read_text().splitlines()[0])["message"].startswith("listening on http://127.0.0.1:")
+    assert json.loads(server.output().splitlines()[0])["message"].startswith("listening on http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +151,6 @@ def test_sources_are_merged_member_by_member(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], name: str, value: str) -> None:
     error = refused("dev", **{name: value})
-
     assert name in error
     assert error.count("\n") == 1
     assert value in error
@@ -175,10 +160,9 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
     "text",
     ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"],
 )
-def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path, refused: Callable[..., str], text: str) -> None:
-    (tmp_path / "resonate.toml").write_text(text)
+def test_a_wrong_file_is_told_in_one_sentence(refused: Callable[..., str], text: str) -> None:
+    Path("resonate.toml").write_text(text)
     error = refused("dev")
-
     assert error.count("\n") == 1
     assert error.startswith("resonate-server: ")
 
@@ -218,7 +202,6 @@ def test_an_official_flag_that_has_no_meaning_here_is_refused_with_a_sentence(
     refused: Callable[..., str], flag: str, why: str
 ) -> None:
     error = refused("serve", flag, "x").splitlines()[-1]
-
     assert error.startswith(f"Error: {flag}: ")
     assert why in error
 
@@ -228,35 +211,24 @@ def test_a_misspelt_flag_is_told_with_the_right_one(refused: Callable[..., str])
     assert "'--server-port'" in error
 
 
-def test_dev_keeps_its_state_where_the_flag_says(tmp_path: Path) -> None:
+def test_dev_keeps_its_state_where_the_flag_says() -> None:
     port = free_port()
-    for _ in range(2):
-        server, _log = start_in(tmp_path, "dev", "--server-port", str(port), "--storage-sqlite-path", "kept.db")
-        server.port = port
-        server.start()
-        status = server.client().create("x").status
-        server.stop()
-
-    assert status == 200
-    assert (tmp_path / "kept.db").exists()
+    run("dev", "--server-port", str(port), "--storage-sqlite-path", "kept.db", port=port)
+    assert Path("kept.db").exists()
 
 
 @pytest.mark.parametrize(("flags", "debug"), [(["--debug"], "false"), ([], "true")])
-def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(
-    tmp_path: Path, flags: list[str], debug: str
-) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_DEBUG=debug)
+def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(flags: list[str], debug: str) -> None:
+    server = ServerProcess(Path("log"), RESONATE_DEBUG=debug)
     server.command += flags
     server.start()
     status = server.client().call("debug.snap").status
     server.stop()
-
     assert status == 200
 
 
-def test_another_file_holds_the_settings(tmp_path: Path, refused: Callable[..., str]) -> None:
-    (tmp_path / "other.toml").write_text("[server]\nport = 'x'\n")
-
+def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
+    Path("other.toml").write_text("[server]\nport = 'x'\n")
     assert "RESONATE_SERVER__PORT" in refused("dev", "--config", "other.toml")
     assert "cannot read the settings" in refused("dev", "--config", "missing.toml")
 
@@ -266,19 +238,13 @@ def test_a_wrong_flag_is_told(refused: Callable[..., str], arguments: list[str])
     assert "Error: " in refused(*arguments)
 
 
-def test_variables_of_clients_are_not_settings_of_the_server(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_URL="http://elsewhere", RESONATE_TOKEN="x", RESONATE_PORT="1")
-    server.start()
-    server.stop()
-
-
 def test_official_names_that_mean_nothing_here_are_accepted(refused: Callable[..., str]) -> None:
     with pytest.raises(Started):
         refused("dev", RESONATE_LEVEL="debug", RESONATE_TASKS__LEASE_TIMEOUT="1", RESONATE_TIMEOUTS__POLL_INTERVAL="1")
 
 
-def test_json_logs_are_one_object_per_line(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug").start()
+def test_json_logs_are_one_object_per_line() -> None:
+    server = ServerProcess(Path("log"), RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug").start()
     stream = Stream(server.port, "gr%C3%B6up%0A", "w%7F%22")
     server.client().create("x", target="poll://any@gr%C3%B6up%0A")
     stream.message()
@@ -294,29 +260,14 @@ def test_json_logs_are_one_object_per_line(tmp_path: Path) -> None:
     assert any("worker connected" in line["message"] for line in lines)
 
 
-def test_the_log_format_is_a_flag_too(tmp_path: Path) -> None:
-    port = free_port()
-    server, log = start_in(tmp_path, "dev", "--port", str(port), "--log-format", "json")
-    server.port = port
-    server.start()
-    server.stop()
-
-    assert json.loads(Path(log).read_text().splitlines()[0])["level"] == "info"
-
-
-def test_a_log_file_stays_small_and_keeps_what_it_was_as_another_one(tmp_path: Path) -> None:
-    file = tmp_path / "server.log"
+def test_the_log_format_is_a_flag_and_a_log_file_stays_small_and_keeps_what_it_was_as_another_one() -> None:
+    file, port = Path("server.log"), free_port()
     file.write_text("x" * 10_000_000 + "\n")
-    server = ServerProcess(tmp_path / "log", RESONATE_LOG_FILE=str(file)).start()
-    server.stop()
-
-    assert (tmp_path / "server.log.1").stat().st_size == 10_000_001
-    assert "listening on" in file.read_text().splitlines()[0]
+    run("dev", "--port", str(port), "--log-format", "json", port=port, RESONATE_LOG_FILE="server.log")
+    assert Path("server.log.1").stat().st_size == 10_000_001
+    assert json.loads(file.read_text().splitlines()[0])["message"].startswith("listening on")
 
 
-def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    server, log = start_in(tmp_path, "dev", "--port", "0", RESONATE_LOG_FILE="nowhere/server.log")
-    server.launch()
-    wait_until(lambda: not server.is_running, "it has given up")
-
-    assert Path(log).read_text().startswith("resonate-server: cannot write the log: ")
+def test_a_log_file_that_cannot_be_written_is_told() -> None:
+    result = CliRunner(env={"RESONATE_LOG_FILE": "nowhere/server.log"}).invoke(cli.main, ["dev", "--port", "0"])
+    assert result.stderr.startswith("resonate-server: cannot write the log: ")

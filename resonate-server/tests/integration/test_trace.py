@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.basics import wait_until
+from click.testing import CliRunner, Result
+from harness.basics import free_port, wait_until
 from harness.server import FAR, VERSION, Client, Reply, ServerProcess
 from harness.services import ServiceProcess
 from hostile import mutations
+
+from resonate_server.client import main
 
 COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()"]
 
@@ -39,13 +42,12 @@ def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def replay(trace: Path, fresh: ServerProcess) -> Callable[..., subprocess.CompletedProcess[str]]:
-    return lambda: replayed(trace, fresh)
+def replay(trace: Path, fresh: ServerProcess) -> Callable[..., Result]:
+    return lambda: replayed(trace, fresh.url)
 
 
-def replayed(trace: Path, server: ServerProcess) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, "replay", str(trace), "-S", server.url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def replayed(trace: Path, url: str) -> Result:
+    return CliRunner().invoke(main, ["replay", str(trace), "-S", url])
 
 
 def lines(trace: Path) -> list[dict[str, Any]]:
@@ -127,20 +129,16 @@ def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path)
     assert lines(trace)[0]["req"] == {"id": "é\u2028"}
 
 
-@pytest.mark.parametrize(
-    "member",
-    [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000],
-    ids=["no text", "a long number", "a large number", "deep"],
-)
-def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path, member: bytes) -> None:
+def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path) -> None:
+    """No text, a long number, a large number, deep nesting."""
     head = b'"head":{"corrId":"1","version":"2026-04-01"}'
-    accepted = traced.client().post(b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member))
+    members = [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000]
+    bodies = [b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member) for member in members]
+    accepted = [traced.client().post(body).status == 404 for body in bodies]
     traced.client().create("x")
     traced.stop()
-    known = [line["req"]["id"] for line in lines(trace)]
 
-    assert known == ["x"] * len(known)
-    assert len(known) == 1 + (accepted.status == 404)
+    assert [line["req"]["id"] for line in lines(trace)] == ["x"] * (sum(accepted) + 1)
     assert "ends here" not in traced.output()
 
 
@@ -230,7 +228,7 @@ def test_a_chain_of_real_workers_is_answered_the_same_again(
     result = replay()
 
     assert {"task.acquire", "task.fence", "task.suspend", "task.fulfill"} <= kinds
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    assert (result.exit_code, result.stderr) == (0, ""), result.stdout
     assert result.stdout == f"{len(lines(trace))} answers are the same\n"
 
 
@@ -292,7 +290,7 @@ def test_what_hostile_clients_are_answered_is_answered_again(traced: ServerProce
 
     decided = [[status for status in each if status not in (400, 501)] for each in (told, statuses)]
     assert decided[0] == decided[1]
-    assert (result.returncode, result.stdout) == (0, f"{len(told)} answers are the same\n")
+    assert (result.exit_code, result.stdout) == (0, f"{len(told)} answers are the same\n")
 
 
 def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Path, replay: Any) -> None:
@@ -303,27 +301,27 @@ def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Pa
     edit(trace, 2, '"state":"resolved","param"', '"state":"rejected","param"')
     result = replay()
 
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert result.stdout.startswith("line 2, promise.settle: another answer\n--- recorded\n+++ answered\n")
     assert '-      "state": "rejected",\n+      "state": "resolved",\n' in result.stdout
 
 
-def test_another_status_is_shown_with_its_reason(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    traced.client().call("promise.get", id="missing")
-    traced.stop()
-    edit(trace, 1, '"status":404', '"status":200')
-    result = replay()
+def missing(status: int, data: str) -> str:
+    """A line of a trace in which this was answered, for what is 404."""
+    answer = {"head": {"status": status}, "data": data}
+    return json.dumps({"kind": "promise.get", "now": 1, "req": {"id": "missing"}, "res": answer}) + "\n"
 
-    assert result.returncode == 1
+
+def test_another_status_is_shown_with_its_reason(server: ServerProcess, trace: Path) -> None:
+    trace.write_text(missing(200, "promise missing does not exist"))
+    result = replayed(trace, server.url)
+    assert result.exit_code == 1
     assert '-  "status": 200,\n+  "status": 404,\n   "data": "promise missing does not exist"\n' in result.stdout
 
 
-def test_the_wording_of_a_refusal_is_free(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    traced.client().call("promise.get", id="missing")
-    traced.stop()
-    edit(trace, 1, "does not exist", "cannot be found")
-
-    assert replay().returncode == 0
+def test_the_wording_of_a_refusal_is_free(server: ServerProcess, trace: Path) -> None:
+    trace.write_text(missing(404, "promise missing cannot be found"))
+    assert replayed(trace, server.url).exit_code == 0
 
 
 def test_where_the_clock_cannot_be_set_times_are_not_compared(
@@ -333,10 +331,10 @@ def test_where_the_clock_cannot_be_set_times_are_not_compared(
     traced.client().call("promise.settle", id="x", state="resolved")
     traced.stop()
     plain = ServerProcess(tmp_path / "plain.log").start()
-    result = replayed(trace, plain)
+    result = replayed(trace, plain.url)
     plain.stop()
 
-    assert (result.returncode, result.stdout) == (0, "2 answers are the same\n")
+    assert (result.exit_code, result.stdout) == (0, "2 answers are the same\n")
     assert "times are not compared" in result.stderr
 
 
@@ -344,8 +342,7 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
     created = traced.client().create("x").data["promise"]["createdAt"]
     traced.client().create("short", timeout_at=created + 50)
     traced.stop()
-    assert replay().returncode == 0
-
+    assert replay().exit_code == 0
     wait_until(lambda: state(fresh.client(), "short") == "rejected_timedout", "the deadline is noticed")
 
 
@@ -362,11 +359,9 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
     ids=["no JSON", "another type", "missing members", "another kind", "cut off", "no text"],
 )
 def test_a_line_that_cannot_be_read_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
-    first = '{"kind":"promise.get","now":1,"req":{"id":"missing"},"res":{"head":{"status":404}}}\n'
-    trace.write_bytes((first + second).encode("latin-1"))
-    result = replayed(trace, server)
-
-    assert (result.returncode, result.stdout) == (2, "")
+    trace.write_bytes((missing(404, "") + second).encode("latin-1"))
+    result = replayed(trace, server.url)
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"Error: line 2: {reason}")
 
 
@@ -394,13 +389,11 @@ def test_what_was_in_flight_when_the_server_was_killed_is_whole_or_cut_off(
     result = replay()
 
     assert 0 < whole <= len(acknowledged) + 1
-    assert result.returncode == 0 or f"line {whole + 1}: it is cut off" in result.stderr, result
+    assert result.exit_code == 0 or f"line {whole + 1}: it is cut off" in result.stderr, result
 
 
-def test_a_server_that_is_not_there_is_told(traced: ServerProcess, trace: Path) -> None:
-    traced.client().create("x")
-    traced.stop()
-    result = replayed(trace, traced)
-
-    assert result.returncode == 2
+def test_a_server_that_is_not_there_is_told(trace: Path) -> None:
+    trace.write_text(missing(404, ""))
+    result = replayed(trace, f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 2
     assert "cannot reach the server" in result.stderr

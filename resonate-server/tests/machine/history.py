@@ -4,6 +4,7 @@ Wing and Gong's search: what comes next is one of the requests that were sent be
 missing. A point that was reached before, with the same requests and the same states, is not looked at again.
 """
 
+import itertools
 import math
 import random
 import threading
@@ -33,17 +34,30 @@ LATER = 61_000
 """So much time (ms) passes in the middle, while nobody asks: leases and some deadlines end, others do not."""
 
 
+NEVER = 2**63
+
+
 class Call(Struct, frozen=True):
-    """Times in ns, all by one clock."""
+    """Times in ns, all by one clock. One without an answer may have been made at any time since it was sent, or not."""
 
     client: int
     sent: int
     answered: int
     request: Request
-    answer: Answer
+    answer: Answer | None
 
     def __str__(self) -> str:
         return f"client {self.client} {self.sent:>10} to {self.answered:>10} {line_of(self.request, self.answer)}"
+
+
+class Trouble:
+    """What happens to the servers meanwhile: nothing."""
+
+    def strike(self) -> None:
+        """Once, while clients ask."""
+
+    def heal(self) -> None:
+        """Return when all servers answer."""
 
 
 # --- a history ------------------------------------------------------------------------------------------------------
@@ -52,16 +66,19 @@ class Call(Struct, frozen=True):
 class Clients:
     """All have one guess of what the servers' state is: what the model makes of the requests as they are answered.
 
-    ``ports``: of servers with one state, which the clients divide among themselves. ``ahead`` (ms) of the model's time
-    is that of the servers.
+    ``ports``: of servers with one state, which the clients divide among themselves; who loses one goes to the next.
+    ``ahead`` (ms) of the model's time is that of the servers.
     """
 
-    def __init__(self, ports: Sequence[int], seed: int, ahead: int = 0) -> None:
+    def __init__(self, ports: Sequence[int], seed: int, ahead: int = 0, trouble: Trouble | None = None) -> None:
         self._random = random.Random(seed)
         self._number = self._random.randint(*CLIENTS)
         self._ports, self._ahead = ports, ahead
         self._guess = State(now=START)
-        self._time_passes = threading.Barrier(self._number, timeout=60)
+        self._trouble = trouble or Trouble()
+        self._strikes_at = self._random.randrange(REQUESTS // 4)
+        self._calls = itertools.count()
+        self._time_passes = threading.Barrier(self._number, self._trouble.heal, timeout=60)
         self._began = time.monotonic_ns()
 
     def run(self) -> list[Call]:
@@ -71,11 +88,18 @@ class Clients:
             return [call for calls in pool.map(self._client, range(self._number), seeds) for call in calls]
 
     def _client(self, client: int, seed: int) -> list[Call]:
-        rng, wire = random.Random(seed), Wire(self._ports[client % len(self._ports)])
-        calls = []
+        rng, calls = random.Random(seed), []
         for now in (START, START + LATER):
             self._time_passes.wait()
-            calls += [self._call(client, wire, rng, now) for _ in range(math.ceil(REQUESTS / 2 / self._number))]
+            port = client % len(self._ports)
+            wire = Wire(self._ports[port])
+            for _ in range(math.ceil(REQUESTS / 2 / self._number)):
+                if next(self._calls) == self._strikes_at:
+                    self._trouble.strike()
+                calls.append(self._call(client, wire, rng, now))
+                if calls[-1].answer is None:
+                    port = (port + 1) % len(self._ports)
+                    wire = Wire(self._ports[port])
         return calls
 
     def _call(self, client: int, wire: Wire, rng: random.Random, now: int) -> Call:
@@ -85,7 +109,10 @@ class Clients:
         request = Request(now, drawn.kind, drawn.data_for(lambda id: version_of(state, id)))
         body = body_of(request.kind, shifted(request.data, self._ahead), now + self._ahead, CORR_ID)
         sent = time.monotonic_ns()
-        reply = wire.call(body)[0]
+        try:
+            reply = wire.call(body)[0]
+        except OSError:
+            return Call(client, sent - self._began, NEVER, request, None)
         answered = time.monotonic_ns()
         answer = Answer(reply.status, shifted(reply.data, -self._ahead))
         self._learn(request, answer)
@@ -143,7 +170,7 @@ def order(calls: list[Call]) -> list[Call]:
     branches: list[tuple[tuple[int, ...], list[State]]] = [((), [State(now=START)])]
     while branches:
         done, states = branches.pop()
-        if len(done) == len(calls):
+        if all(call.answer is None or number in done for number, call in enumerate(calls)):
             return [calls[number] for number in done]
         best = max(best, list(done), key=len)
         point = (frozenset(done), frozenset(states))
@@ -151,10 +178,16 @@ def order(calls: list[Call]) -> list[Call]:
             continue
         reached.add(point)
         for number in reversed(_next(calls, point[0])):
-            after = model.explain(states, calls[number].request, calls[number].answer)
+            after = _after(states, calls[number])
             if after:
                 branches.append(((*done, number), after))
     raise Unordered(_told(calls, best))
+
+
+def _after(states: list[State], call: Call) -> list[State]:
+    if call.answer is not None:
+        return model.explain(states, call.request, call.answer)
+    return list(dict.fromkeys(after for after, _ in model.possible(states, call.request)))
 
 
 def _next(calls: list[Call], done: frozenset[int]) -> list[int]:
@@ -171,13 +204,18 @@ def _told(calls: list[Call], best: list[int]) -> str:
     return f"no order explains all answers; the longest is\n  {ordered}\nwithout\n  {left}"
 
 
-def check_histories(ports: Sequence[int], number: int, seed: int, ahead: int = 0) -> Seen:
+def check_histories(
+    ports: Sequence[int], number: int, seed: int, ahead: int = 0, trouble: Trouble | None = None
+) -> Seen:
     """Raises :class:`Unordered` for the first that has no order."""
     rng, seen = random.Random(seed), Seen()
     for _ in range(number):
-        calls = Clients(ports, rng.getrandbits(32), ahead).run()
+        calls = Clients(ports, rng.getrandbits(32), ahead, trouble).run()
         for call in calls:
-            seen.add(call.request.kind, call.answer)
+            if call.answer is None:
+                seen.unanswered += 1
+            else:
+                seen.add(call.request.kind, call.answer)
         for tree in by_tree(calls).values():
             order(tree)
     return seen

@@ -24,7 +24,9 @@ EXPECTED = {(kind, status) for statuses, kinds in ANSWERS.items() for kind in ki
 
 
 class Seen(Counter[tuple[str, int]]):
-    """How often each kind was answered with each status."""
+    """How often each kind was answered with each status; ``unanswered``: how many requests never were."""
+
+    unanswered = 0
 
     def add(self, kind: str, answer: Answer) -> None:
         self[kind, answer.status] += 1
@@ -103,8 +105,9 @@ class Sequence:
         self._states = after
 
 
-def line_of(request: model.Request, answer: Answer) -> str:
-    return f"+{request.now - START} ms {request.kind} {json.dumps(request.data)} -> {answer.status}"
+def line_of(request: model.Request, answer: Answer | None) -> str:
+    status = "no answer" if answer is None else answer.status
+    return f"+{request.now - START} ms {request.kind} {json.dumps(request.data)} -> {status}"
 
 
 def told(states: Iterable[State], request: model.Request) -> str:

@@ -1,4 +1,5 @@
-"""Eight clients at once on several servers with one database: some order of each tree's requests explains all answers.
+"""Eight clients at once on several servers with one database: some order of each tree's requests explains all answers,
+also while one of the servers is killed and started again.
 
 Their time is a century ahead, where nothing is due, so that the servers go on with all that they do by themselves.
 A failing run once more:
@@ -6,36 +7,77 @@ A failing run once more:
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_servers.py
 """
 
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from differential.sequences import SEED
 from harness.basics import wait_until
 from harness.server import ServerProcess
-from machine.history import AHEAD, check_histories
+from machine.history import AHEAD, Trouble, check_histories
+from machine.sequence import Seen
 
 HISTORIES = 15
+WITH_KILLS = 6
+
+type Start = Callable[[int], list[ServerProcess]]
+
+
+@pytest.fixture
+def start(own_postgres_url: str, tmp_path: Path) -> Iterator[Start]:
+    """So many servers on one database."""
+    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
+    servers: list[ServerProcess] = []
+
+    def start(number: int) -> list[ServerProcess]:
+        for each in range(number):
+            servers.append(ServerProcess(tmp_path / f"{each}.log", None, None, RESONATE_DEBUG="true", **place))
+            servers[-1].launch()
+        wait_until_ready(servers)
+        return servers
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+def wait_until_ready(servers: list[ServerProcess]) -> None:
+    for server in servers:
+        wait_until(server.is_ready, "the server is ready")
+
+
+class Kills(Trouble):
+    """One of the servers, without a word; it is started at once, and comes back when time has passed."""
+
+    def __init__(self, servers: list[ServerProcess]) -> None:
+        self._servers = servers
+        self._random = random.Random(SEED)
+
+    def strike(self) -> None:
+        server = self._random.choice(self._servers)
+        server.kill()
+        server.launch()
+
+    def heal(self) -> None:
+        wait_until_ready(self._servers)
+
+
+def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> Seen:
+    print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
+    seen = check_histories([server.port for server in servers], histories, SEED, AHEAD, trouble)
+    print(f"{seen.total()} answers, {seen.unanswered} requests without one: {dict(seen)}")
+    seen.check_strangers()
+    return seen
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_what_clients_of_several_servers_see_at_once_has_an_order(
-    number: int, own_postgres_url: str, tmp_path: Path
-) -> None:
-    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
-    servers = [
-        ServerProcess(tmp_path / f"{each}.log", None, None, RESONATE_DEBUG="true", **place) for each in range(number)
-    ]
-    try:
-        for server in servers:
-            server.launch()
-        for server in servers:
-            wait_until(server.is_ready, "the server is ready")
-        print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
+def test_what_clients_of_several_servers_see_at_once_has_an_order(number: int, start: Start) -> None:
+    check(start(number), HISTORIES, Trouble())
 
-        seen = check_histories([server.port for server in servers], HISTORIES, SEED, AHEAD)
-    finally:
-        for server in servers:
-            server.kill()
 
-    print(f"{seen.total()} answers: {dict(seen)}")
-    seen.check_strangers()
+def test_what_clients_see_has_an_order_while_servers_are_killed(start: Start) -> None:
+    servers = start(3)
+    seen = check(servers, WITH_KILLS, Kills(servers))
+
+    assert seen.unanswered > 0

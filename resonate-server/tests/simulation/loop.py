@@ -1,13 +1,27 @@
 """An event loop whose time is virtual: whenever nothing is left to do now, it jumps to the next timer.
 
-Everything that runs on it is deterministic, and a minute takes no longer than what happens in it. A loop with neither
-work nor timers is a deadlock, and an error.
+A minute takes no longer than what happens in it, and everything that runs on it alone is deterministic. A loop with
+neither work nor timers is a deadlock, and an error. While something outside of it is at work (:class:`WithOutside`),
+time passes as on the wall.
+
+What somebody does can be held back for a while, or for good, wherever it is: so a process stands still, or is killed.
 """
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import Context, ContextVar
 from typing import Any
+
+ACTOR: ContextVar[object] = ContextVar("actor", default=None)
+"""Whose work it is, in a context of its own."""
+
+type Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class DeadlockError(RuntimeError):
@@ -17,8 +31,8 @@ class DeadlockError(RuntimeError):
 class _NoIO(selectors.BaseSelector):
     """Selects nothing, but lets time pass."""
 
-    def __init__(self, advance: Callable[[float], None]) -> None:
-        self._advance = advance
+    def __init__(self) -> None:
+        self.loop: VirtualLoop
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, events, data)
@@ -26,10 +40,10 @@ class _NoIO(selectors.BaseSelector):
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         return selectors.SelectorKey(fileobj, 0, 0, None)
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> Ready:
         if timeout is None:
             raise DeadlockError
-        self._advance(timeout)
+        self.loop.advance(timeout)
         return []
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
@@ -39,20 +53,131 @@ class _NoIO(selectors.BaseSelector):
         pass
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class WithOutside(selectors.DefaultSelector):
+    """Sockets and threads are real."""
+
+    LOOK_S = 0.005
+    """On the wall: whoever has not been heard of for so long may wait for something that only time brings."""
+    STEP_S = 0.25
+    """So much time passes then, at least."""
+
     def __init__(self) -> None:
+        super().__init__()
+        self.loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> Ready:
+        found = self._look(0)
+        if found or timeout == 0:
+            return found
+        if self.loop.has_jobs or self.loop.is_awaited():
+            return self._wait(self.LOOK_S if timeout is None else min(timeout, self.LOOK_S))
+        if timeout is None:
+            raise DeadlockError
+        self.loop.advance(timeout)
+        return self._look(0)
+
+    def _wait(self, seconds: float) -> Ready:
+        began = time.monotonic()
+        found = self._look(seconds)
+        if not found:
+            time.sleep(0.0002)  # What has come may be for somebody who stands still, and goes on to be there.
+            if self.loop.is_stuck():
+                self.loop.advance(self.STEP_S)
+        self.loop.advance(time.monotonic() - began)
+        return found
+
+    def _look(self, seconds: float) -> Ready:
+        return [each for each in super().select(seconds) if not self.loop.is_held(each[0].data)]
+
+
+class _Queue(deque[asyncio.Handle]):
+    """What is to be run, in its turn; what is held back loses its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[object, list[asyncio.Handle]] = {}
+        self.nothing: asyncio.Handle
+
+    def popleft(self) -> asyncio.Handle:
+        handle = super().popleft()
+        if not self.held or (held := self.held.get(actor_of(handle))) is None:
+            return handle
+        held.append(handle)
+        return self.nothing
+
+
+def actor_of(handle: asyncio.Handle) -> object:
+    return handle._context.get(ACTOR)  # type: ignore[attr-defined]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self, selector: _NoIO | WithOutside | None = None) -> None:
         self._now = 1_000.0
-        super().__init__(_NoIO(self._advance))
+        self._outside = selector or _NoIO()
+        self._outside.loop = self
+        self.jobs: Counter[object] = Counter()
+        """How many each has that other threads do."""
+        self.is_awaited: Callable[[], bool] = lambda: False
+        """Whether somebody outside is at work, who will be heard of by and by."""
+        self.is_stuck: Callable[[], bool] = lambda: False
+        """Whether nothing but time helps whoever is awaited."""
+        self.time_passes: Callable[[], None] = lambda: None
+        """Told so each time."""
+        super().__init__(self._outside)
         self._clock_resolution = 1e-6  # far above the precision of the float, or due timers would not be run
+        self._kept: dict[object, set[asyncio.Task[Any]]] = {}
+        """Tasks that nobody else may remember, as they wait for one another."""
+        self._ready = self._queue = _Queue()
+        self._queue.nothing = asyncio.Handle(lambda: None, (), self)
+        self._queue.nothing.cancel()
 
     def time(self) -> float:
         return self._now
 
-    def _advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self._now += max(seconds, 0.0)
+        self.time_passes()
 
     def _write_to_self(self) -> None:
-        """There is no other thread to wake it from."""
+        if isinstance(self._outside, WithOutside):
+            super()._write_to_self()  # type: ignore[misc]
+
+    def run_in_executor[*Ts, T](
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """One that has not begun when ``actor`` is held back fails."""
+        actor = ACTOR.get()
+
+        def begin(*args: *Ts) -> T:
+            if actor in self._queue.held:
+                raise OSError("whoever asked for it is not there")
+            return func(*args)
+
+        job = super().run_in_executor(executor, begin, *args)
+        self.jobs[actor] += 1
+        job.add_done_callback(lambda _: self.jobs.subtract((actor,)), context=Context())  # which is never held back
+        return job
+
+    @property
+    def has_jobs(self) -> bool:
+        """For somebody who is not held back."""
+        return any(number for actor, number in self.jobs.items() if actor not in self._queue.held)
+
+    # --- holding back -----------------------------------------------------------------------------------------------
+
+    def hold(self, actor: object) -> None:
+        """From now on, until it is released, ``actor`` does nothing."""
+        self._queue.held.setdefault(actor, [])
+        self._kept[actor] = {task for task in asyncio.all_tasks(self) if task.get_context().get(ACTOR) is actor}
+
+    def release(self, actor: object) -> None:
+        self._queue.extend(self._queue.held.pop(actor, ()))
+        self._kept.pop(actor, None)
+
+    def is_held(self, handles: Any) -> bool:
+        """Whether those who wait for a file are."""
+        held = self._queue.held
+        return bool(held) and any(actor_of(handle) in held for handle in handles if handle is not None)
 
 
 class ModuleTime:
@@ -61,6 +186,30 @@ class ModuleTime:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.monotonic = loop.time
         self.perf_counter = loop.time
+
+    def monotonic_ns(self) -> int:
+        return int(self.monotonic() * 1e9)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+@contextmanager
+def virtual_time(loop: VirtualLoop, package: str) -> Iterator[None]:
+    """For all modules of ``package`` that are loaded."""
+    virtual = ModuleTime(loop)
+    modules = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith(f"{package}.") and getattr(module, "time", None) is time
+    ]
+    for module in modules:
+        module.time = virtual  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.time = time  # type: ignore[attr-defined]
 
 
 def run[T](loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:

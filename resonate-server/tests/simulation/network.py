@@ -1,8 +1,10 @@
 """The network in the simulation: it delays, loses, doubles and reorders; streams break, and one end may not notice."""
 
 import asyncio
+from contextlib import suppress
 
 from msgspec import Struct
+from simulation.cluster import Cluster
 from simulation.run import Run
 from simulation.server import Server
 
@@ -11,6 +13,12 @@ from resonate_server.protocol.messages import Execute, Message
 
 NOTICE_S = 25.0
 """Longest time until the server finds that a peer is gone: a keep-alive comment, and the wait for it to be written."""
+
+PATIENCE_S = 15.0
+"""Longest wait for an answer."""
+
+SILENCE_S = 6.0
+"""A stream on which nothing comes for so long is given up by its worker."""
 
 LATEST_COPY_S = 20.0
 """A copy of a request or message may turn up this long after the first."""
@@ -77,28 +85,28 @@ class Stream:
 
     def _deliver(self, message: Message, delay: float) -> None:
         self._network.run.happened["execute" if isinstance(message, Execute) else "unblock"] += 1
-        self._network.run.loop.call_later(delay, self._receiver.receive, message)
+        self._network.run.later(delay, self._receiver.receive, message)
 
     def end(self) -> None:
         """The server has ended it."""
         self._cut = True
-        self._network.run.loop.call_later(self._network.delay(), self.ended.set)
+        self._network.run.later(self._network.delay(), self.ended.set)
 
     def cut(self) -> None:
         run = self._network.run
         run.happened["stream broken"] += 1
         self._cut = True
-        run.loop.call_later(run.rng.random() * 2, self.ended.set)
-        run.loop.call_later(run.rng.random() * run.rng.choice((0.1, NOTICE_S)), self._server.lose, self)
+        run.later(run.rng.random() * 2, self.ended.set)
+        run.later(run.rng.random() * run.rng.choice((0.1, NOTICE_S)), self._server.lose, self)
 
 
 class Network:
-    """Between workers and whichever server is up."""
+    """Between workers and whichever servers are up."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, cluster: Cluster) -> None:
         self.run = run
         self.weather = Weather.random(run)
-        self.server: Server | None = None
+        self._cluster = cluster
 
     def delay(self) -> float:
         return self.run.rng.random() * (0.01 if self.run.calm else self.weather.delay_s)
@@ -108,9 +116,12 @@ class Network:
         return self.run.rng.random() * self.run.rng.choice((self.weather.delay_s, LATEST_COPY_S))
 
     async def connect(self, receiver: Receiver) -> Stream:
-        """Raises ``ConnectionError`` without a server."""
+        """Raises ``ConnectionError`` without a server that answers."""
         await asyncio.sleep(self.delay())
         server = self._server_or_refusal()
+        if server.is_still:
+            await asyncio.sleep(SILENCE_S)
+            raise ConnectionError("no answer")
         stream = Stream(self, server, receiver)
         server.connect(stream, seconds=self.run.rng.choice((10.0, 60.0, 240.0)))
         return stream
@@ -123,20 +134,33 @@ class Network:
             raise ConnectionError("the request was lost")
         if self.run.happens(self.weather.doubled_request):
             self.run.happened["request doubled"] += 1
-            self.run.loop.call_later(self.delay_of_copy(), self._deliver_copy, body)
-        answer = await self._server_or_refusal().accept(body)
+            self.run.later(self.delay_of_copy(), self._deliver_copy, body)
+        answer = await self._answer(body)
         await asyncio.sleep(self.delay())
         if self.run.happens(self.weather.lost_answer):
             self.run.happened["answer lost"] += 1
             raise ConnectionError("the answer was lost")
         return answer
 
+    async def _answer(self, body: bytes) -> Answer:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._server_or_refusal().accept(body)
+        except TimeoutError:
+            self.run.happened["no answer"] += 1
+            raise ConnectionError("no answer") from None
+        if answer.status == 503:
+            self.run.happened["answered 503"] += 1
+            raise ConnectionError(answer.data)
+        return answer
+
     def _deliver_copy(self, body: bytes) -> None:
         """Nobody waits for its answer."""
-        if self.server is not None and self.server.alive:
-            self.server.accept(body)
+        with suppress(ConnectionError):
+            self._server_or_refusal().accept(body)
 
     def _server_or_refusal(self) -> Server:
-        if self.server is None or not self.server.alive:
+        living = [server for server in self._cluster.servers if server.alive]
+        if not living:
             raise ConnectionError("connection refused")
-        return self.server
+        return living[0] if len(living) == 1 else self.run.rng.choice(living)

@@ -2,7 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from typing import Any
 
 from simulation.invariants import Ledger
 from simulation.loop import VirtualLoop
@@ -24,6 +26,15 @@ class Run:
         """No faults any more."""
         self.diary: list[str] | None = [] if trace else None
         self._began = loop.time()
+        self._context = copy_context()
+        loop.set_exception_handler(self._unhandled)
+
+    def _unhandled(self, _: object, context: dict[str, Any]) -> None:
+        self.broken.append(f"unhandled: {context['message']} {context.get('exception')!r}")
+
+    def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        """Also if whoever asks for it is dead by then."""
+        self.loop.call_later(seconds, callback, *args, context=self._context)
 
     def now_ms(self) -> int:
         return START_MS + int(self.loop.time() * 1_000)

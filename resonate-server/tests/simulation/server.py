@@ -1,29 +1,21 @@
-"""The server in the simulation: the real engine, hub and kernel on a store that survives crashes, without threads and
-sockets. It can die at any point: before a commit, between commit and send, in the middle of sending."""
+"""A server in the simulation: the real engine, hub and kernel, without sockets to its clients. It can be killed at any
+point, and made to stand still. What it keeps its state in is told elsewhere (:mod:`.on_sqlite`, :mod:`.on_postgres`).
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 from simulation import invariants
+from simulation.loop import ACTOR
 from simulation.run import Run
-from unit.engines import HandClock
 
 from resonate_server.config import HttpPush
-from resonate_server.delivery import UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push, WorkerStream
-from resonate_server.engine import Engine, EngineSettings
-from resonate_server.kernel.model import (
-    Changes,
-    Decision,
-    Footprint,
-    LinkFootprint,
-    Notice,
-    Rows,
-    Rule,
-    Rules,
-    Task,
-)
+from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Presence, Push, WorkerStream
+from resonate_server.engine import Engine, EngineSettings, Outbound
+from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Notice, Rows, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
@@ -31,15 +23,13 @@ from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
     TaskAcquire,
-    TaskCreate,
     TaskFence,
     TaskFulfill,
     TaskHeartbeat,
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
-from resonate_server.store.sqlite.store import Job, Outcome
+from resonate_server.store import Store
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 
@@ -56,10 +46,6 @@ SETTINGS = EngineSettings(
 )
 
 
-class Crash(BaseException):
-    """The server dies here."""
-
-
 class Stream(Protocol):
     """The far end of a worker's stream, as the server sees it."""
 
@@ -72,201 +58,74 @@ class Stream(Protocol):
     def end(self) -> None:
         """Close it properly."""
 
-
-class WatchedDatabase(Database):
-    """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
-
-    What was committed is what is there: a transaction in which the server dies is rolled back.
-    """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(IN_MEMORY)
-        self.run = run
-        self.request: object = None
-        self.dies_before_commit = False
-
-    def task(self, id: str) -> Task | None:
-        return self.load(Footprint(ids=(id,))).tasks.get(id)
-
-    def fork(self) -> "WatchedDatabase":
-        """What is on disk, opened anew."""
-        twin = WatchedDatabase(self.run)
-        self._db.backup(twin._db)
-        return twin
-
-    @property
-    def in_transaction(self) -> bool:
-        """Something was written and is not committed."""
-        return bool(self._unwritten) or self._db.in_transaction
-
-    def commit(self) -> None:
-        if self.dies_before_commit:
-            raise Crash
-        super().commit()
-
-    def write(self, changes: Changes) -> None:
-        ids = (*changes.promises, *changes.tasks)
-        touched = Footprint(ids=ids, shown=ids)
-        before = super().load(touched)
-        super().write(changes)
-        after = super().load(touched)
-        is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
-        for id in changes.promises:
-            promise = after.promises[id]
-            self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
-            self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
-        for id, task in changes.tasks.items():
-            was = before.tasks.get(id)
-            self.run.check(invariants.a_version_grows_only_by_a_claim(was, task, is_claim))
-            if isinstance(self.request, TaskHeartbeat):
-                self.run.check(invariants.only_the_holder_extends_a_lease(was, self.request))
-            self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
-            self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
+    def cut(self) -> None:
+        """It breaks, and each end notices in its own time."""
 
 
-class PromisedAnswer(asyncio.Future[Any]):
-    """Once it has a result, the answer is on its way."""
-
-    def __init__(self, database: WatchedDatabase) -> None:
-        super().__init__()
-        self._database = database
-
-    def set_result(self, result: Any) -> None:
-        self._database.run.check(invariants.nothing_leaves_before_the_commit(result, self._database.in_transaction))
-        super().set_result(result)
-
-
-class SteppedStore(SQLiteStore):
-    """The store, whose thread's work is done on the loop; the server may die in it. Checks what is answered, and tells
-    the database whose writes are coming."""
-
-    def __init__(self, database: WatchedDatabase) -> None:
-        self.run_state = database.run
-        super().__init__(database, HandClock(self.run_state.now_ms))
-        self.watched = database
-        self.die: Callable[[], None]
-        self.dies_while_publishing = False
-        self.alive = True
-
-    def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
-        return super().decide(footprint, replace(rule, decide=self._watching(rule)))
-
-    def _watching(self, rule: Rule) -> Callable[[Rows, int], Decision | Footprint | LinkFootprint]:
-        def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
-            request = self.watched.request = rule.request
-            outcome = rule.decide(rows, now)
-            if isinstance(outcome, Decision):
-                self._check(request, rows, outcome.answer)
-            return outcome
-
-        return decide
-
-    def _check(self, request: Request | None, rows: Rows, answer: Answer) -> None:
-        if isinstance(request, WRITES):
-            before = rows.tasks.get(request.id)
-            self.run_state.check(invariants.a_worker_s_write_needs_the_lease(before, request, answer.status))
-        elif isinstance(request, TaskAcquire):
-            self.run_state.check(invariants.a_claim_names_the_version_it_takes(request, answer))
-
-    async def _run(self) -> None:
-        try:
-            await super()._run()
-        except Crash:
-            self.die()
-
-    def end(self) -> None:
-        """At once, wherever it is."""
-        self.alive = False
-        self._running.cancel()
-        self.watched.rollback()
-
-    async def _wait_for_jobs_or_alarm(self) -> None:
-        """With a pause in which requests queue up."""
-        await super()._wait_for_jobs_or_alarm()
-        await self._pause()
-
-    async def _on_thread[T](self, work: Callable[[], T]) -> T:
-        """With a pause in which the server may die."""
-        await self._pause()
-        return work()
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(self.run_state.rng.random() * 0.004)
-
-    def _promise(self) -> asyncio.Future[Any]:
-        return PromisedAnswer(self.watched)
-
-    def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
-        if not self.alive:
-            return
-        if self.dies_while_publishing:
-            done = self.run_state.rng.randint(0, len(batch))
-            super()._publish(batch[:done], outcomes[:done])
-            self.die()
-            return
-        super()._publish(batch, outcomes)
-
-
-class WatchedEngine(Engine):
-    def __init__(self, store: SteppedStore) -> None:
+class CountingEngine(Engine):
+    def __init__(self, run: Run, store: Store) -> None:
         super().__init__(store, SETTINGS, METRICS)
-        self._stepped = store
-
-    def end(self) -> None:
-        """At once, wherever it is."""
-        self._stepped.end()
-        for task in self._under_way:
-            task.cancel()
-
-    def worker_gone(self, pid: str) -> None:
-        happened = self._stepped.run_state.happened
-        happened["leases given back early"] += bool(self._stepped.watched.held_tasks(pid))
-        super().worker_gone(pid)
+        self._run = run
 
     def _take_notice(self, notice: Notice) -> None:
-        self._stepped.run_state.happened[type(notice).__name__] += 1
+        self._run.happened[type(notice).__name__] += 1
+        super()._take_notice(notice)
 
 
-class CheckedOutbound(Dispatcher):
-    """Nobody is addressed by HTTP here."""
+def watched(run: Run, rule: Rule, is_asked: Callable[[Request | None], None] = lambda _: None) -> Rule:
+    """What it answers is checked, each time that it is asked; ``is_asked`` is told so before."""
 
-    def __init__(self, hub: Hub, store: WatchedDatabase) -> None:
-        super().__init__(hub, Push(HttpPush(), "", METRICS, lambda _: None), METRICS)
-        self._store = store
+    def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
+        is_asked(rule.request)
+        outcome = rule.decide(rows, now)
+        if isinstance(outcome, Decision):
+            _check(run, rule.request, rows, outcome)
+        return outcome
 
-    def send(self, message: Message) -> None:
-        self._store.run.check(invariants.nothing_leaves_before_the_commit(message, self._store.in_transaction))
-        super().send(message)
+    return replace(rule, decide=decide)
+
+
+def _check(run: Run, request: Request | None, rows: Rows, decision: Decision) -> None:
+    if isinstance(request, WRITES):
+        before = rows.tasks.get(request.id)
+        run.check(invariants.a_worker_s_write_needs_the_lease(before, request, decision.answer.status))
+    elif isinstance(request, TaskAcquire):
+        run.check(invariants.a_claim_names_the_version_it_takes(request, decision.answer))
+    elif isinstance(request, TaskHeartbeat):
+        for id in decision.changes.tasks:
+            run.check(invariants.only_the_holder_extends_a_lease(rows.tasks.get(id), request))
+
+
+def nobody_by_http() -> tuple[Push, Metrics]:
+    """What a dispatcher needs that has nobody to push to."""
+    return Push(HttpPush(), "", METRICS, lambda _: None), METRICS
 
 
 class Server:
-    """One life of the server process. After :meth:`crash` its store is forked into the next one."""
+    """One life of a server process."""
 
-    def __init__(self, run: Run, store: WatchedDatabase) -> None:
+    def __init__(self, run: Run, engine: Engine) -> None:
         self.run = run
-        self.store = store
-        self.seam = SteppedStore(store)
-        self.seam.die = self.crash
-        self.engine = WatchedEngine(self.seam)
-        self.presence = Presence(GRACE_S, self.engine.now, self.engine.worker_gone)
-        self.hub = Hub(self.engine, lambda *_: None, self.presence)
-        self._open: dict[asyncio.Future[Answer], asyncio.Task[None]] = {}
+        self.alive = True
+        self.is_still = False
+        self.context = copy_context()
+        self.context.run(ACTOR.set, self)
+        self.engine = engine
+        self.presence = Presence(GRACE_S, engine.now, lambda pid: self.worker_gone(pid))
+        self.hub = Hub(engine, lambda *_: None, self.presence)
+        self._open: set[asyncio.Future[Answer]] = set()
         self._streams: dict[Stream, asyncio.Task[None]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self.outbound: Outbound
 
-    @property
-    def alive(self) -> bool:
-        return self.seam.alive
+    def worker_gone(self, pid: str) -> None:
+        self.engine.worker_gone(pid)
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._on_exception)
-        self.engine.start(CheckedOutbound(self.hub, self.store))
-        self._tasks = [loop.create_task(self._keep_house())]
+        self.context.run(self.engine.start, self.outbound)
+        self.begin(self._keep_house())
 
-    def _on_exception(self, _: object, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        self.run.broken.append(f"unhandled: {context['message']} {error!r}")
+    def begin(self, duty: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self.run.loop.create_task(duty, context=self.context)
 
     async def _keep_house(self) -> None:
         while True:
@@ -278,9 +137,10 @@ class Server:
 
     def accept(self, body: bytes) -> asyncio.Future[Answer]:
         """The answer to a request that has arrived; ``ConnectionError`` if the server dies first."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        task = self._open[answer] = asyncio.get_running_loop().create_task(self._answer(body, answer))
-        task.add_done_callback(lambda _: self._open.pop(answer, None))
+        answer: asyncio.Future[Answer] = self.run.loop.create_future()
+        self._open.add(answer)
+        answer.add_done_callback(self._open.discard)
+        self.begin(self._answer(body, answer))
         return answer
 
     async def _answer(self, body: bytes, answer: asyncio.Future[Answer]) -> None:
@@ -296,7 +156,7 @@ class Server:
 
     def connect(self, stream: Stream, seconds: float) -> None:
         """Serve a stream for ``seconds`` at most."""
-        self._streams[stream] = asyncio.get_running_loop().create_task(self._serve(stream, seconds))
+        self._streams[stream] = self.begin(self._serve(stream, seconds))
 
     def lose(self, stream: Stream) -> None:
         """The peer is found to be gone."""
@@ -305,7 +165,7 @@ class Server:
             task.cancel()
 
     async def _serve(self, stream: Stream, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self.run.loop
         connection = self.hub.connect(stream.group, stream.pid)
         end = loop.time() + seconds
         planned = False
@@ -329,18 +189,14 @@ class Server:
     # --- death ------------------------------------------------------------------------------------------------------
 
     def crash(self) -> None:
-        """At once. Open requests get no answer, streams break."""
+        """At once, wherever it is: it does nothing any more. Open requests get no answer, streams break."""
         if not self.alive:
             return
-        self.engine.end()
-        self.hub.stop()
-        self.presence.close()
-        for task in [*self._tasks, *self._streams.values()]:
-            task.cancel()
+        self.alive = False
+        self.run.loop.hold(self)
         for stream in self._streams:
             stream.end()
-        for answer, task in self._open.items():
-            task.cancel()
+        for answer in self._open:
             if not answer.done():
                 answer.set_exception(ConnectionError("the server died"))
                 answer.exception()

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 
 import pytest
+from simulation.on_sqlite import OnSQLite
 from simulation.world import FAULTS, Report, simulate
 
 SEEDS = int(os.environ.get("SEEDS", "1_000"))
@@ -23,6 +24,7 @@ ENOUGH = 500
 
 HAPPENINGS = (
     *FAULTS,
+    *OnSQLite.faults,
     *("request lost", "request doubled", "answer lost", "message lost", "message doubled", "stream broken"),
     *("stream ended by the server", "function not found", "leases given back early", "LeaseLost"),
     *("execute", "unblock"),

@@ -1,27 +1,21 @@
-"""One run: workers, callers, a server, a phase with faults, a phase without in which everything must get done."""
+"""One run: workers, callers, servers, a phase with faults, a phase without in which everything must get done."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from unittest import mock
+from collections.abc import Callable
 
 from msgspec import Struct
 from simulation import invariants
-from simulation.loop import ModuleTime, VirtualLoop, run
+from simulation.cluster import Cluster
+from simulation.loop import VirtualLoop, run, virtual_time
 from simulation.network import LATEST_COPY_S, Network
+from simulation.on_sqlite import OnSQLite
 from simulation.plans import GROUPS, Plan, encode_plan, external_ids, outcome, random_plan, total_sleep_ms
 from simulation.run import Run
-from simulation.server import RETRY_S, Server, WatchedDatabase
+from simulation.server import RETRY_S
 from simulation.worker import LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
 
-from resonate_server.delivery import hub as hub_module
-from resonate_server.delivery import worker_stream
-from resonate_server.store.sqlite import store as store_module
-
-FAULTS = (
-    *("worker dies", "worker freezes", "stream breaks", "task is halted"),
-    *("server dies", "server dies before a commit", "server dies while sending"),
-)
+FAULTS = ("worker dies", "worker freezes", "stream breaks", "task is halted")
+"""Besides those of the cluster."""
 
 EXTERNAL_S = 5
 """Longest time until an outsider has found and resolved its promise."""
@@ -56,43 +50,34 @@ class Report(Struct):
     diary: list[str]
 
 
-def simulate(seed: int, trace: bool = False, faults: bool = True) -> Report:
+def simulate(
+    seed: int,
+    trace: bool = False,
+    faults: bool = True,
+    of: Callable[[Run], Cluster] = OnSQLite,
+    loop: VirtualLoop | None = None,
+) -> Report:
     """One run; without ``faults`` only what happens anyway, and nothing may wait for a timer."""
-    loop = VirtualLoop()
+    loop = loop or VirtualLoop()
     state = Run(seed, loop, trace)
     state.calm = not faults
-    with virtual_time(loop):
-        calm_s = run(loop, _live(state))
+    with virtual_time(loop, "resonate_server"):
+        calm_s = run(loop, World(state, of(state)).live())
     return Report(seed, state.broken, dict(state.happened), calm_s, state.diary or [])
 
 
-@contextmanager
-def virtual_time(loop: VirtualLoop) -> Iterator[None]:
-    """For the server's code too."""
-    time = ModuleTime(loop)
-    with (
-        mock.patch.object(hub_module, "time", time),
-        mock.patch.object(worker_stream, "time", time),
-        mock.patch.object(store_module, "time", time),
-    ):
-        yield
-
-
-async def _live(state: Run) -> float:
-    return await World(state).live()
-
-
 class World:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, cluster: Cluster) -> None:
         self.run = run
-        self.network = Network(run)
-        self.store = WatchedDatabase(run)
+        self.cluster = cluster
+        self.network = Network(run, cluster)
         self.outsider = Outsider(run, self.network)
         self.workers: list[Worker] = []
         self.caller: Worker | None = None
         self.frozen: list[asyncio.Task[None]] = []
         self.chains = [self._random_chain(number) for number in range(run.rng.randint(1, 3))]
-        self.fault_weights = [run.rng.choice((0, 1, 1, 4)) for _ in FAULTS]
+        self.faults = (*FAULTS, *cluster.faults)
+        self.fault_weights = [run.rng.choice((0, 1, 1, 4)) for _ in self.faults]
         self.fault_pause_s = run.rng.choice((2.0, 5.0, 15.0))
 
     def _random_chain(self, number: int) -> Chain:
@@ -102,7 +87,13 @@ class World:
 
     async def live(self) -> float:
         """Both phases; the virtual seconds that the second took."""
-        self.start_server()
+        try:
+            await self.cluster.begin()
+            return await self.play()
+        finally:
+            await self.cluster.close()
+
+    async def play(self) -> float:
         for group in GROUPS:
             for _ in range(self.run.rng.randint(1, 2)):
                 self.start_worker(group)
@@ -114,25 +105,10 @@ class World:
                 self.outsider.spawn(self.outsider.post(chain.id, chain.plan, chain.begins_s))
         if self.run.calm:
             return await self.stay_calm()
-        await self.make_trouble(seconds=self.run.rng.choice((10, 30, 60)))
+        await self.make_trouble(seconds=self.run.rng.choice(self.cluster.trouble_s))
         return await self.calm_down()
 
     # --- lives ------------------------------------------------------------------------------------------------------
-
-    def start_server(self) -> None:
-        self.store = self.store.fork()
-        self.run.note("server", "starts")
-        snapshot = self.store.snapshot()
-        self.run.check(self.run.ledger.survives(snapshot))
-        self.run.check(invariants.a_task_is_fulfilled_exactly_when_its_promise_is_settled(snapshot))
-        self.run.check(invariants.every_suspended_task_awaits_something(snapshot))
-        self.network.server = Server(self.run, self.store)
-        self.network.server.start()
-
-    @property
-    def server(self) -> Server:
-        assert self.network.server is not None
-        return self.network.server
 
     def start_worker(self, group: str) -> None:
         worker = Worker(self.run, self.network, group)
@@ -163,7 +139,7 @@ class World:
         while self.run.loop.time() < end and not self.run.broken:
             await asyncio.sleep(self.run.rng.expovariate(1 / self.fault_pause_s))
             if any(self.fault_weights) and self.workers:
-                await self.fault(self.run.rng.choices(FAULTS, self.fault_weights)[0])
+                await self.fault(self.run.rng.choices(self.faults, self.fault_weights)[0])
 
     async def fault(self, fault: str) -> None:
         rng = self.run.rng
@@ -176,36 +152,19 @@ class World:
                 self.run.loop.call_later(rng.random() * 5, self.start_worker, worker.group)
             case "worker freezes":
                 self.frozen.append(self.run.loop.create_task(worker.freeze(rng.random() * LEASE_S * 2)))
-            case "server dies":
-                self.server.crash()
-            case "server dies before a commit":
-                self.server.store.dies_before_commit = True
-                await self.until_dead()
-            case "server dies while sending":
-                self.server.seam.dies_while_publishing = True
-                await self.until_dead()
             case "stream breaks":
                 if worker.stream is not None and not worker.stream.ended.is_set():
                     worker.stream.cut()
             case "task is halted":
                 self.outsider.spawn(self.outsider.halt_something(rng.random() * 10))
-        if not self.server.alive:
-            await asyncio.sleep(rng.random() * 5)
-            self.start_server()
+            case _:
+                await self.cluster.strike(fault)
 
     def kill(self, worker: Worker) -> None:
         worker.kill()
         self.workers.remove(worker)
         if worker.stream is not None and not worker.stream.ended.is_set():
             worker.stream.cut()
-
-    async def until_dead(self) -> None:
-        """At the next commit; where nothing is written for long, in the middle of nothing."""
-        for _ in range(200):
-            await asyncio.sleep(0.05)
-            if not self.server.alive:
-                return
-        self.server.crash()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -215,13 +174,14 @@ class World:
         of a request claims a task for nobody, its lease ends, the task is sent again. What functions sleep
         comes on top."""
         sleeps = max(total_sleep_ms(chain.plan) for chain in self.chains) / 1_000
-        return LATEST_COPY_S + LEASE_S + RETRY_S + SLACK_S + sleeps
+        return LATEST_COPY_S + LEASE_S + RETRY_S + SLACK_S + sleeps + self.cluster.slack_s
 
     async def calm_down(self) -> float:
         self.run.calm = True
         self.run.note("FAULTS", "end")
         for worker in self.workers:
             worker.thaw()
+        await self.cluster.calm_down()
         began = self.run.loop.time()
         self.run.loop.call_later(LATEST_COPY_S + 1, lambda: self.outsider.spawn(self.outsider.continue_everything()))
         await self.until(self.is_work_done, self.bound_s)
@@ -249,7 +209,7 @@ class World:
 
     def is_work_done(self) -> bool:
         """Also functions that nobody waits for."""
-        promises = self.store.snapshot().promises
+        promises = self.cluster.snapshot().promises
         known = {promise.id for promise in promises}
         return all(chain.id in known for chain in self.chains) and all(p.state != "pending" for p in promises)
 
@@ -258,10 +218,9 @@ class World:
 
     def open_work(self) -> str:
         waiting = [chain.id for chain in self.chains if chain.result is None]
-        return f"callers of {waiting} wait; " + "; ".join(invariants.nothing_is_left(self.store.snapshot()))
+        return f"callers of {waiting} wait; " + "; ".join(invariants.nothing_is_left(self.cluster.snapshot()))
 
     def final_checks(self) -> None:
-        snapshot = self.store.snapshot()
-        self.run.check(self.run.ledger.survives(snapshot))
+        snapshot = self.cluster.inspect()
         if not self.run.broken:
             self.run.check(invariants.nothing_is_left(snapshot))

@@ -143,17 +143,20 @@ class Driver:
 
     # --- what can be seen -------------------------------------------------------------------------------------------
 
-    def promise(self, id: str) -> Promise | None:
-        """The row as it is stored, untouched by lazy expiry."""
-        return self._load(id)[0]
+    def promise(self, id: str) -> Promise:
+        """The row as it is stored, untouched by lazy expiry. ``KeyError`` if there is none."""
+        return self._load(id).promises[id]
 
-    def task(self, id: str) -> Task | None:
-        return self._load(id)[1]
+    def task(self, id: str) -> Task:
+        """``KeyError`` if there is none."""
+        return self._load(id).tasks[id]
 
-    def _load(self, id: str) -> tuple[Promise | None, Task | None]:
+    def has_task(self, id: str) -> bool:
+        return id in self._load(id).tasks
+
+    def _load(self, id: str) -> Rows:
         with transaction(self.store):
-            rows = self.store.load(Footprint(ids=(id,), shown=(id,)))
-        return rows.promises.get(id), rows.tasks.get(id)
+            return self.store.load(Footprint(ids=(id,), shown=(id,)))
 
     def callbacks(self, awaited: str) -> set[str]:
         """Who is still to be woken when ``awaited`` settles."""
@@ -290,6 +293,6 @@ def _claiming(due: Due, rule: Rule) -> Callable[[Rows, int], Decision | Footprin
     return decide
 
 
-def settled_at(promise: Promise | None) -> int | None:
-    """``None`` while pending (or missing)."""
-    return None if promise is None or promise.settled_at is UNSET else promise.settled_at
+def settled_at(promise: Promise) -> int | None:
+    """``None`` while pending."""
+    return None if promise.settled_at is UNSET else promise.settled_at

@@ -3,7 +3,8 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,33 +25,10 @@ RANKS = {layer: -number for number, names in enumerate(OUTSIDE_IN) for layer in 
 
 
 IMPURE = {
-    "asyncio",
-    "concurrent",
-    "contextvars",
-    "http",
-    "io",
-    "logging",
-    "multiprocessing",
-    "os",
-    "pathlib",
-    "queue",
-    "random",
-    "secrets",
-    "select",
-    "selectors",
-    "signal",
-    "socket",
-    "sqlite3",
-    "ssl",
-    "subprocess",
-    "sys",
-    "tempfile",
-    "threading",
-    "time",
-    "urllib",
-    "uuid",
-    "zoneinfo",
-}
+    "asyncio", "concurrent", "contextvars", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
+    "random", "secrets", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile",
+    "threading", "time", "urllib", "uuid", "zoneinfo",
+}  # fmt: skip
 LONGEST_RULE = 25
 """Lines of a function of the kernel, without its docstring."""
 
@@ -85,9 +63,18 @@ def layer_of(module: Path) -> str:
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
+def tree_of(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
+def nodes(module: Path) -> Iterator[ast.AST]:
+    return ast.walk(tree_of(module))
+
+
 def imports(module: Path) -> Iterator[str]:
     """Dotted names of everything that ``module`` imports, at any depth of its code."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in nodes(module):
         match node:
             case ast.Import(names=names):
                 yield from (each.name for each in names)
@@ -122,24 +109,22 @@ def circle(users: dict[str, set[str]]) -> list[str]:
     return []
 
 
-of_layers = pytest.mark.parametrize(
-    "module", [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) in RANKS]
-)
-of_kernel = pytest.mark.parametrize(
-    "module", [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) == "kernel"]
-)
-below = pytest.mark.parametrize(
-    "module",
-    [pytest.param(module, id=name_of(module)) for module in MODULES if layer_of(module) in ("kernel", "protocol")],
-)
+KERNEL = [module for module in MODULES if layer_of(module) == "kernel"]
+PURE = [module for module in MODULES if layer_of(module) in ("kernel", "protocol")]
 
 
-@of_layers
-def test_layers_import_downwards_only(module: Path) -> None:
-    rank = RANKS[layer_of(module)]
-    above = [layer for layer in layers_used(module) if RANKS.get(layer, rank) > rank]
+def offenders(modules: Iterable[Path], faults: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
+    """What is wrong with each, if there is something."""
+    found = {name_of(module): [*faults(module)] for module in modules}
+    return {name: wrong for name, wrong in found.items() if wrong}
 
-    assert above == []
+
+def test_layers_import_downwards_only() -> None:
+    def above(module: Path) -> Iterator[str]:
+        rank = RANKS.get(layer_of(module), 0)
+        return (layer for layer in layers_used(module) if RANKS.get(layer, rank) > rank)
+
+    assert offenders([module for module in MODULES if layer_of(module) in RANKS], above) == {}
 
 
 def test_no_module_is_imported_by_what_it_imports() -> None:
@@ -155,7 +140,7 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
     made = {
         (name_of(module), node.func.id)
         for module in MODULES
-        for node in ast.walk(ast.parse(module.read_text()))
+        for node in nodes(module)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PARTS
     }
 
@@ -164,9 +149,7 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
 
 def test_a_class_has_a_name_of_its_own() -> None:
     """Whether it is for its module alone (``_Name``) or not."""
-    trees = [ast.parse(module.read_text()) for module in MODULES]
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-
+    classes = [node for module in MODULES for node in nodes(module) if isinstance(node, ast.ClassDef)]
     assert repeated(node.name.lstrip("_") for node in classes) == SAME_CLASSES
 
 
@@ -182,36 +165,33 @@ def repeated(names: Iterable[str]) -> set[str]:
     return {name for name, times in Counter(names).items() if times > 1}
 
 
-@below
-def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance(module: Path) -> None:
-    allowed = {"urllib"} if name_of(module) == "protocol/address.py" else set()
-
-    assert {name.split(".")[0] for name in imports(module)} & IMPURE <= allowed
+def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance() -> None:
+    impure = offenders(PURE, lambda module: sorted({name.split(".")[0] for name in imports(module)} & IMPURE))
+    assert impure == {"protocol/address.py": ["urllib"]}
 
 
-@below
-def test_protocol_and_kernel_do_not_ask_for_the_time(module: Path) -> None:
+def test_protocol_and_kernel_do_not_ask_for_the_time() -> None:
     """Types of the module ``datetime`` serve to compute with times that are given."""
-    asked = {"now", "utcnow", "today"}
-    calls = [node.func for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
 
-    assert not [call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in asked]
+    def asked(module: Path) -> Iterator[str]:
+        calls = (node.func for node in nodes(module) if isinstance(node, ast.Call))
+        return (
+            call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in ("now", "utcnow", "today")
+        )
+
+    assert offenders(PURE, asked) == {}
 
 
-@of_kernel
-def test_the_kernel_imports_the_protocol_and_itself_alone(module: Path) -> None:
-    assert layers_used(module) <= {"kernel", "protocol"}
+def test_the_kernel_imports_the_protocol_and_itself_alone() -> None:
+    assert offenders(KERNEL, lambda module: layers_used(module) - {"kernel", "protocol"}) == {}
 
 
-@of_kernel
-def test_rules_are_short(module: Path) -> None:
-    long = [
-        f"{function.name}: {lines(function)} lines"
-        for function in ast.walk(ast.parse(module.read_text()))
-        if isinstance(function, ast.FunctionDef) and lines(function) > LONGEST_RULE
-    ]
+def test_rules_are_short() -> None:
+    def long(module: Path) -> Iterator[str]:
+        functions = (node for node in nodes(module) if isinstance(node, ast.FunctionDef))
+        return (f"{each.name}: {lines(each)} lines" for each in functions if lines(each) > LONGEST_RULE)
 
-    assert long == []
+    assert offenders(KERNEL, long) == {}
 
 
 def lines(function: ast.FunctionDef) -> int:
@@ -220,15 +200,16 @@ def lines(function: ast.FunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@of_kernel
-def test_the_kernel_keeps_no_state_between_requests(module: Path) -> None:
+def test_the_kernel_keeps_no_state_between_requests() -> None:
     """No ``global`` statement; tables are constants."""
-    assert not [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Global | ast.Nonlocal)]
+    assert (
+        offenders(KERNEL, lambda module: [n for n in nodes(module) if isinstance(n, ast.Global | ast.Nonlocal)]) == {}
+    )
 
 
-@pytest.mark.parametrize("module", [pytest.param(module, id=name_of(module)) for module in MODULES])
-def test_every_module_says_what_belongs_in_it(module: Path) -> None:
-    assert not module.read_text() or ast.get_docstring(ast.parse(module.read_text()))
+def test_every_module_says_what_belongs_in_it() -> None:
+    silent = [name_of(module) for module in MODULES if module.read_text() and not ast.get_docstring(tree_of(module))]
+    assert silent == []
 
 
 def test_every_layer_is_told_in_the_package_s_docstring() -> None:
@@ -239,9 +220,11 @@ def test_only_the_store_speaks_sql() -> None:
     assert {layer_of(module) for module in MODULES if "sqlite3" in set(imports(module))} == {"store"}
 
 
-@pytest.mark.parametrize("file", [pytest.param(file, id=str(file.relative_to(ROOT))) for file in TEXTS])
-def test_the_server_does_not_know_the_demo(file: Path) -> None:
+def test_the_server_does_not_know_the_demo() -> None:
     """Whose services are foo, bar and baz: no word, and no part of a name, is one of these."""
-    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", file.read_text())}
 
-    assert words.isdisjoint({"foo", "bar", "baz"})
+    def names(file: Path) -> set[str]:
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", file.read_text())
+        return {word.lower() for word in words} & {"foo", "bar", "baz"}
+
+    assert offenders(TEXTS, names) == {}

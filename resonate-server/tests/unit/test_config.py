@@ -32,7 +32,6 @@ def test_without_any_source_everything_is_as_by_default() -> None:
 )
 def test_origins_are_a_list_with_commas_or_in_json(text: str, origins: list[str]) -> None:
     settings = load({}, {"RESONATE_SERVER__CORS__ALLOW_ORIGINS": text})
-
     assert settings.server.cors.origins == origins
 
 
@@ -89,7 +88,6 @@ def test_a_misspelt_key_of_the_file_is_an_error_that_proposes_the_right_one(empt
 def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: str) -> None:
     with pytest.raises(WrongSetting) as caught:
         load({}, {variable: "sesame"})
-
     assert "sesame" not in str(caught.value)
 
 
@@ -118,7 +116,6 @@ def test_a_name_that_leads_nowhere_is_told_with_its_value(name: str) -> None:
 
 def test_a_list_in_the_file_is_one_of_texts(empty_folder: Path) -> None:
     (empty_folder / "resonate.toml").write_text('[server.cors]\nallow_origins = ["a", "b"]\n')
-
     assert load({}, {}).server.cors == Cors(allow_origins=["a", "b"])
 
 
@@ -147,19 +144,16 @@ def test_a_list_in_the_file_is_one_of_texts(empty_folder: Path) -> None:
 )
 def test_newer_names_of_the_official_server_are_understood(newer: str, text: str, setting: str, value: Any) -> None:
     settings = load({}, {f"RESONATE_{newer}": text})
-
     assert attrgetter(setting)(settings) == value
 
 
 def test_they_are_understood_in_the_file_too(empty_folder: Path) -> None:
     (empty_folder / "resonate.toml").write_text('[gateways.gateway_http]\nbind = "0.0.0.0:3000"\n')
-
     assert load({}, {}).server.port == 3_000
 
 
 def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> None:
     environment = {"RESONATE_GATEWAYS__GATEWAY_HTTP__BIND": "0.0.0.0:3000"}
-
     assert load({"server.port": "4000"}, environment).server == ServerSettings(bind="0.0.0.0", port=4_000)
 
 
@@ -185,7 +179,6 @@ class TestPostgres:
 
     def test_its_password_is_shown_in_no_message(self) -> None:
         settings = load({"storage.type": "postgres", "storage.postgres.url": "postgresql://u:secret@[h/d"}, {})
-
         with pytest.raises(WrongSetting, match="not an address of a database") as caught:
             build(settings)
         assert "secret" not in str(caught.value)

@@ -38,7 +38,6 @@ def record(message: str, *arguments: object, error: BaseException | None = None)
 @pytest.mark.parametrize("formatter", FORMATTERS, ids=["text", "json"])
 def test_what_steers_is_escaped(formatter: logging.Formatter, text: str) -> None:
     line = formatter.format(record("worker connected: %s", f"a{text}12:00:00 INFO forged"))
-
     assert line.isprintable()
     assert len(line.splitlines()) == 1
     line.encode()
@@ -55,7 +54,6 @@ def test_as_json_the_text_can_be_restored(text: str) -> None:
 
 def test_what_people_write_stays_readable() -> None:
     message = "grüße \U0001f96d 数 «ключ» \\n"
-
     assert TextFormatter().format(record("%s", message)).endswith(message)
     assert message.replace("\\", "\\\\") in JsonFormatter().format(record("%s", message))
 
@@ -69,7 +67,6 @@ def raised(message: str) -> BaseException:
 
 def test_a_traceback_keeps_its_line_ends_below_the_entry() -> None:
     first, *traceback = TextFormatter().format(record("it failed", error=raised("why"))).split("\n")
-
     assert first.endswith("INFO it failed")
     assert traceback[0] == "  Traceback (most recent call last):"
     assert traceback[-1] == "  ValueError: why"
@@ -77,14 +74,12 @@ def test_a_traceback_keeps_its_line_ends_below_the_entry() -> None:
 
 def test_an_error_s_text_cannot_pass_for_an_entry_or_steer() -> None:
     text = TextFormatter().format(record("it failed", error=raised("a\n12:00:00 INFO forged\x1b[2K")))
-
     _, *traceback = text.split("\n")
     assert all(line.startswith("  ") and line.isprintable() for line in traceback)
 
 
 def test_as_json_a_traceback_is_one_member() -> None:
     line = JsonFormatter().format(record("it failed", error=raised("a\nb\x9b")))
-
     assert line.isprintable()
     assert json.loads(line)["error"].endswith("ValueError: a\nb\x9b")
 
@@ -93,6 +88,5 @@ def test_as_json_a_traceback_is_one_member() -> None:
 def test_every_line_begins_with_its_date_and_time_in_utc(name: str) -> None:
     said = record("said")
     said.name, said.created = name, 1795634401.123
-
     assert TextFormatter().format(said) == "2026-11-25T19:20:01.123+00:00 INFO said"
     assert json.loads(JsonFormatter().format(said))["time"] == "2026-11-25T19:20:01.123+00:00"

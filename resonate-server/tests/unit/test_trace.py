@@ -62,7 +62,5 @@ def test_a_disk_that_cannot_keep_up_ends_it_and_is_told_once(
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_server(trace: SlowTrace) -> None:
     fill(trace)
-
     trace.close()  # It returns.
-
     trace.gate.set()

@@ -15,8 +15,6 @@ did wrong, 409 and 422 for a key that stands for something else, 403, 415 and 42
 with Retry-After if the request may be repeated.
 """
 
-import asyncio
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -26,26 +24,24 @@ from typing import Any
 
 import msgspec
 from flask import Response, g, request, url_for
-from werkzeug.datastructures import Headers
-from werkzeug.exceptions import BadGateway, HTTPException, InternalServerError, NotFound, ServiceUnavailable
+from resonate.error import ResonateError
+from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
 from foo_web.actions import offer_actions
-from foo_web.chains import Chains, ChainStatus
-from foo_web.flask_async import MAX_BODY_BYTES, AsyncFlask
+from foo_web.chains import Chains, explained
+from foo_web.flask_async import MAX_BODY_BYTES, AsyncFlask, as_json
 from foo_web.gate import guard
 from foo_web.inputs import KEY, parse_body, parse_key, parse_preference
 
-logger = logging.getLogger(__name__)
-
 MAX_WAITING = 512
-MAX_ANSWER_BYTES = 64 * 1024
 
 
-def create_app(chains: Chains, hosts: str) -> AsyncFlask:
+def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask:
     """`hosts`: see `guard`."""
     app = AsyncFlask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(HTTPException, _problem)
+    app.register_error_handler(ResonateError, lambda error: _problem(explained(error)))
     if chains.tracing is not None:
         from foo_web.tracing import trace_requests  # only here: it is an extra
 
@@ -56,7 +52,7 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
     async def begin() -> str:
         return (await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)).id
 
-    offer_actions(app, begin, chains.fail if chains.offers_faults else None)
+    offer_actions(app, begin, chains.fail if offers_faults else None)
 
     @app.post("/foo")
     async def start() -> Response:
@@ -65,18 +61,14 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
         wait, applied = parse_preference(request.headers.get("Prefer", ""))
         seconds = min(sum(spend.arguments), math.inf if wait is None else wait)
         with nullcontext() if wait == 0 else _place(ends, seconds):
-            try:
-                chain = await chains.start(id, spend, wait, may_exist="Idempotency-Key" in request.headers)
-            except asyncio.CancelledError:
-                logger.info("the client of %s has left, the chain goes on", id)
-                raise
+            chain = await chains.start(id, spend, wait, may_exist="Idempotency-Key" in request.headers)
         if isinstance(chain.error, str):
             raise InternalServerError(chain.error)
         if chain.state == "pending":
-            response = _json(chain, HTTPStatus.ACCEPTED)
+            response = as_json(chain, HTTPStatus.ACCEPTED)
             response.headers["Location"] = url_for("look_up", id=id)
         else:
-            response = _json({"id": id, "message": chain.message})
+            response = as_json({"id": id, "message": chain.message})
         if applied:
             response.headers["Preference-Applied"] = applied
         return response
@@ -86,13 +78,13 @@ def create_app(chains: Chains, hosts: str) -> AsyncFlask:
         g.chain_id = id
         if not KEY.fullmatch(id):
             raise NotFound("no chain has this id")
-        return _json(await chains.look_up(id))
+        return as_json(await chains.look_up(id))
 
     @app.get("/health")
     def health() -> Response:
         if not chains.is_connected():
             raise ServiceUnavailable("not connected to the Resonate server", retry_after=1)
-        return _json({"status": "ok"})
+        return as_json({"status": "ok"})
 
     return app
 
@@ -111,20 +103,14 @@ def _place(ends: list[float], seconds: float) -> Iterator[None]:
         ends.remove(end)
 
 
-def _problem(error: HTTPException) -> Response:
-    """Every error, as RFC 9457 describes problems."""
-    status, detail, id = HTTPStatus(error.code or 500), error.description or "", g.get("chain_id")
-    headers = Headers(error.get_headers())  # with Retry-After, or Allow
-    if id and request.method == "POST" and "Retry-After" in headers:
+def _problem(error: HTTPException) -> Any:
+    """Every error, as RFC 9457 describes problems; its other headers, as Retry-After and Allow, stay."""
+    response, id, detail = error.get_response(), g.get("chain_id"), error.description or ""
+    if id and request.method == "POST" and "Retry-After" in response.headers:
         # Repeated with this key, a request joins the chain if it has begun.
         detail += f". Repeat the request with the header Idempotency-Key: {id}"
-    document = {"title": status.phrase, "status": status.value, "detail": detail} | ({"id": id} if id else {})
-    headers["Content-Type"] = "application/problem+json"
-    return Response(msgspec.json.encode(document) + b"\n", status.value, headers)
-
-
-def _json(answer: ChainStatus | dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
-    document = msgspec.json.encode(answer)
-    if len(document) > MAX_ANSWER_BYTES:
-        raise BadGateway(f"the result is too large to be shown: {len(document)} bytes")
-    return Response(document + b"\n", status.value, content_type="application/json")
+    status = HTTPStatus(response.status_code)
+    document = {"title": status.phrase, "status": status, "detail": detail} | ({"id": id} if id else {})
+    response.data = msgspec.json.encode(document) + b"\n"
+    response.content_type = "application/problem+json"
+    return response

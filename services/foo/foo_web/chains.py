@@ -1,34 +1,31 @@
-"""Starting chains and waiting for them, on the SDK's event loop: a thread of its own, for functions may block it."""
+"""Chains: how they are begun, joined, waited for and looked up."""
 
 import asyncio
 import secrets
-import threading
-import weakref
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 from resonate.error import ResonateError, ServerError
-from resonate.transport import UnblockMsg
 from resonate.types import PromiseRecord, PromiseState
 from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
 
 from foo_web.inputs import Spend
-from worker import CODEC, RunningWorker, Settings, Worker
-from worker.loop import new_event_loop
+from worker import CODEC, RunningWorker, Worker
 
 # How long the server may be away, and how long it may take to answer, before a client is told to come back.
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
-# A push may be lost, so those who wait ask again after this time, and after each reconnection.
-ASK_AGAIN_SECONDS = 15.0
-STOP_SECONDS = 1.0
 # A worker that was killed and that nobody starts again leaves its call pending for so long.
 FAULT_TIMEOUT = timedelta(minutes=2)
 MAX_ERROR_CHARACTERS = 8_000
 
+_ENDS = {
+    "rejected_timedout": "the chain did not end before its deadline",
+    "rejected_canceled": "the chain was cancelled",
+}
 _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
 
@@ -50,154 +47,79 @@ class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chains:
-    def __init__(self, worker: Worker, settings: Settings) -> None:
-        """Connect. To be called in the process that serves requests, not in one that forks it."""
+    """Raises HTTP's errors for what is wrong with a request, and the SDK's for what the server says (`explained`)."""
+
+    def __init__(self, worker: Worker, running: RunningWorker) -> None:
         self._group, self._function = worker.group, worker.functions[0]
-        self.offers_faults = settings.offers_faults
-        self._news: weakref.WeakValueDictionary[str, asyncio.Future[PromiseRecord | None]] = (
-            weakref.WeakValueDictionary()
-        )
-        self._stopping: Future[None] | None = None
-        self._loop = new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="resonate", daemon=True).start()
-        self._worker = asyncio.run_coroutine_threadsafe(self._connect(worker, settings), self._loop).result()
-        self.tracing = self._worker.tracing
+        self._resonate, self._sender, self._stream = running.resonate, running.sender, running.stream
+        self.tracing = running.tracing
 
     def is_connected(self) -> bool:
-        return self._worker.stream.connected and self._stopping is None
-
-    def send_spans(self) -> None:
-        """The last ones, at the end of the process."""
-        self._worker.send_spans()
+        return self._stream.connected
 
     async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
-        return await self._call(self._start(id, spend, seconds, may_exist=may_exist))
+        await self._connected()
+        # Looked up first: to begin with the id of another service's call would take that call from its workers.
+        promise = await self._find(id) if may_exist else None
+        if promise is None:
+            handle = self._resonate.run(id, self._function, *spend.arguments)
+            await _answered(handle.id())
+        else:
+            if self.tracing is not None:
+                self.tracing.join(promise.param.headers)
+            if (chain := self._joined(promise, spend)).state != "pending":
+                return chain
+            handle = await _answered(self._resonate.get(id))
+        try:
+            async with asyncio.timeout(seconds):
+                with suppress(ResonateError):  # why it failed is in its promise
+                    message = await handle.result()
+                    if not may_exist:
+                        return ChainStatus(id, "resolved", message)
+        except TimeoutError:
+            return ChainStatus(id, "pending")
+        return self._joined(await self._get(id), spend)
 
     async def look_up(self, id: str) -> ChainStatus:
-        promise = await self._call(self._find(id))
-        if promise is None or self._arguments(promise) is None:
-            raise NotFound("no chain has this id")
+        await self._connected()
+        promise = await self._get(id)
+        if self._arguments(promise) is None:
+            raise _unknown()
         return _chain(promise)
 
     async def fail(self, how: str, worker: str) -> str:
         """Call the worker with that address to fail (`worker.faults`); the id of that call."""
-        return await self._call(self._answered(self._fail(how, worker)))
+        await self._connected()
+        call = self._resonate.options(target=worker, timeout=FAULT_TIMEOUT)
+        handle = call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2])
+        return await _answered(handle.id())
 
-    def stop(self) -> "Future[None]":
-        """End every wait and give back the leases. Returns at once."""
-        if self._stopping is None:
-            self._stopping = asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
-        return self._stopping
-
-    async def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
-        if self._stopping is not None:
-            work.close()
-            raise _stopping()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    async def _connected(self) -> None:
+        """While the server is away it is asked nothing: the SDK would go on until it is back."""
         try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if self._stopping is None:
-                raise
-            raise _stopping() from None
-        except ServerError as error:
-            raise _refused(error) from None
-        except ResonateError as error:
-            raise _unavailable(f"the Resonate server gives no usable answer: {error}") from None
-
-    # ── on the SDK's event loop ──
-
-    async def _connect(self, worker: Worker, settings: Settings) -> RunningWorker:
-        running = RunningWorker(worker, settings)
-        running.stream.recv(self._receive)
-        running.stream.watch(self._connection_changed)
-        return running
-
-    async def _start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
-        # Looked up first: to begin with the id of another service's call would take that call from its workers.
-        promise = await self._find(id) if may_exist else None
-        if promise is not None and self.tracing is not None:
-            self.tracing.join(promise.param.headers)
-        if promise is None:
-            await self._answered(self._begin(id, spend))
-        elif (chain := self._joined(promise, spend)).state != "pending":
-            return chain
-        if seconds == 0:
-            return ChainStatus(id, "pending")
-        try:
-            async with asyncio.timeout(seconds):
-                return self._joined(await self._settled(id), spend)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._stream.wait_until_connected()
         except TimeoutError:
-            return ChainStatus(id, "pending")
-
-    async def _begin(self, id: str, spend: Spend) -> None:
-        await self._worker.resonate.run(id, self._function, *spend.arguments).id()
-
-    async def _fail(self, how: str, worker: str) -> str:
-        call = self._worker.resonate.options(target=worker, timeout=FAULT_TIMEOUT)
-        return await call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2]).id()
+            reason = f"refuses foo: {self._stream.refusal}" if self._stream.refusal else "cannot be reached"
+            raise _unavailable(f"the Resonate server {reason}") from None
 
     async def _find(self, id: str) -> PromiseRecord | None:
         try:
-            return await self._answered(self._worker.sender.promise_get(id))
+            return await _answered(self._sender.promise_get(id))
         except ServerError as error:
             if error.code == NotFound.code:
                 return None
             raise
 
-    async def _answered[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """What the server answers. While it is away it is asked nothing: the SDK would go on until it is back."""
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._worker.stream.wait_until_connected()
-        except TimeoutError:
-            work.close()
-            refusal = self._worker.stream.refusal
-            reason = f"refuses foo: {refusal}" if refusal else "cannot be reached"
-            raise _unavailable(f"the Resonate server {reason}") from None
-        asking = asyncio.ensure_future(work)  # goes on if its client leaves: the SDK does not bear to be cancelled
-        asking.add_done_callback(lambda late: late.cancelled() or late.exception())
-        if not (await asyncio.wait({asking}, timeout=ANSWER_SECONDS))[0]:
-            raise _unavailable("the Resonate server does not answer")
-        return asking.result()
-
-    async def _settled(self, id: str) -> PromiseRecord:
-        """The promise once it is settled.
-
-        The SDK's handles can wait, too, but they answer "not found" for good when a request to the server overtook
-        the one that creates the promise.
-        """
-        while True:
-            news = self._news.get(id) or self._loop.create_future()
-            self._news[id] = news
-            try:
-                promise = await self._worker.sender.promise_register_listener(id, self._worker.stream.unicast())
-                if promise.state != "pending":
-                    return promise
-            except ResonateError as error:  # it may be busy, and is asked again
-                if isinstance(error, ServerError) and error.code == NotFound.code:
-                    raise
-            await asyncio.wait({news}, timeout=ASK_AGAIN_SECONDS)
-            if news.done() and (settled := news.result()):
-                return settled
-
-    def _receive(self, message: str) -> None:
-        try:
-            promise = msgspec.json.decode(message, type=UnblockMsg).promise
-        except msgspec.MsgspecError:  # another kind of message
-            return
-        if (news := self._news.pop(promise.id, None)) is not None:
-            news.set_result(promise)
-
-    def _connection_changed(self, connected: bool) -> None:
-        while connected and self._news:
-            self._news.popitem()[1].set_result(None)
+    async def _get(self, id: str) -> PromiseRecord:
+        if (promise := await self._find(id)) is None:
+            raise _unknown()
+        return promise
 
     def _joined(self, promise: PromiseRecord, spend: Spend) -> ChainStatus:
         """The chain for a request that asks for `spend`."""
-        arguments = self._arguments(promise)
-        if arguments is None:
+        if (arguments := self._arguments(promise)) is None:
             raise _other_kind()
         if not spend.may_join(arguments):
             # As draft-ietf-httpapi-idempotency-key-header asks for.
@@ -218,36 +140,38 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
 
+async def _answered[T](asking: Awaitable[T]) -> T:
+    """What the server answers. Asking goes on if the client leaves: the SDK does not bear to be cancelled."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.shield(asking)
+    except TimeoutError:
+        raise _unavailable("the Resonate server does not answer") from None
+
+
 def _chain(promise: PromiseRecord) -> ChainStatus:
     """Errors are shown by their message."""
-    match promise.state:
-        case "pending":
-            return ChainStatus(promise.id, promise.state)
-        case "resolved":
-            return ChainStatus(promise.id, promise.state, message=_value(promise))
-        case "rejected_timedout":
-            error = "the chain did not end before its deadline"
-        case "rejected_canceled":
-            error = "the chain was cancelled"
-        case "rejected":
-            value = _value(promise)
-            message = value.get("message") if isinstance(value, dict) else None
-            error = str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS]
-    return ChainStatus(promise.id, promise.state, error=error)
-
-
-def _value(promise: PromiseRecord) -> Any:
+    id, state = promise.id, promise.state
+    if state == "pending":
+        return ChainStatus(id, state)
+    if state in _ENDS:
+        return ChainStatus(id, state, error=_ENDS[state])
     try:
-        return CODEC.decode(promise.value)
+        value = CODEC.decode(promise.value)
     except _UNREADABLE as error:
-        detail = f"the chain is {promise.state}, but its stored result cannot be read, as base64 of JSON: {error}"
+        detail = f"the chain is {state}, but its stored result cannot be read, as base64 of JSON: {error}"
         raise BadGateway(detail[:MAX_ERROR_CHARACTERS]) from None
+    if state == "resolved":
+        return ChainStatus(id, state, message=value)
+    message = value.get("message") if isinstance(value, dict) else None
+    return ChainStatus(id, state, error=str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS])
 
 
-def _refused(error: ServerError) -> HTTPException:
+def explained(error: ResonateError) -> HTTPException:
+    """What a client is told of what the server said, or failed to say."""
+    if not isinstance(error, ServerError):
+        return _unavailable(f"the Resonate server gives no usable answer: {error}")
     match error.code:
-        case 404:
-            return NotFound("no chain has this id")
         case 422:
             return _other_kind()
         case 429 | 503:
@@ -259,8 +183,8 @@ def _unavailable(reason: str) -> ServiceUnavailable:
     return ServiceUnavailable(reason, retry_after=2)
 
 
-def _stopping() -> ServiceUnavailable:
-    return ServiceUnavailable("foo is shutting down; a chain that has begun goes on", retry_after=1)
+def _unknown() -> NotFound:
+    return NotFound("no chain has this id")
 
 
 def _other_kind() -> Conflict:

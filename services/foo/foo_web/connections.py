@@ -14,19 +14,17 @@ MAX_ARRIVING = 1024
 # A client that has closed its side may still read (`nc -N`), or its process has ended: nobody can tell.
 MAX_HALF_CLOSED = 256
 
-type _Group = dict["BoundedProtocol", None]
-
 
 class BoundedProtocol(ASGIProtocol):
-    arriving: ClassVar[_Group] = {}
-    half_closed: ClassVar[_Group] = {}
+    arriving: ClassVar[dict["BoundedProtocol", None]] = {}
+    half_closed: ClassVar[dict["BoundedProtocol", None]] = {}
 
     @override
     def connection_made(self, transport: Any) -> None:
         """See test_600_half_requests_delay_nobody_and_are_closed."""
         super().connection_made(transport)
         self._abort = transport.abort
-        self._deadline = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self.drop)
+        self._deadline = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._abort)
         self._join(self.arriving, MAX_ARRIVING)
 
     @override
@@ -45,18 +43,16 @@ class BoundedProtocol(ASGIProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """See test_600_half_requests_delay_nobody_and_are_closed."""
+        """See test_clients_that_closed_their_side_and_are_gone_take_no_place_from_one_that_waits."""
         super().connection_lost(exc)
         self._leave()
 
-    def drop(self) -> None:
-        self._leave()
-        self._abort()
-
-    def _join(self, group: _Group, most: int) -> None:
+    def _join(self, group: dict["BoundedProtocol", None], most: int) -> None:
         group[self] = None
         if len(group) > most:
-            next(iter(group)).drop()
+            first = next(iter(group))
+            first._leave()
+            first._abort()
 
     def _leave(self) -> None:
         self._deadline.cancel()

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, override
 
+import msgspec
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import BadGateway, ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 MAX_AT_WORK = 1024
 """Requests, those that wait included; for health there is always room."""
 # How long a client may take to take its answer and to leave, if it has sent more than was read.
@@ -25,34 +27,46 @@ type Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class AsyncFlask(Flask):
-    at_work = 0
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.at_work: set[asyncio.Task[Response]] = set()
+        self._is_ending = False
+
+    async def send_everybody_away(self) -> None:
+        """Answer those that wait, and whoever comes from now on, that they may come back."""
+        self._is_ending = True
+        for answering in self.at_work:
+            answering.cancel()
+        if self.at_work:
+            await asyncio.wait(self.at_work, timeout=LEAVE_SECONDS)
 
     @override
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that is a coroutine stays one; `answer` awaits it."""
+        """A view that is a coroutine stays one; `_result` awaits it."""
         return func
 
     @override
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
+        """Cancelled by gunicorn if the client leaves."""
         if scope["type"] != "http":
             logger.info("WebSocket %.128s  id=-  status=403  seconds=0.000", scope["path"])
-            return await send({"type": "websocket.close"})
+            await send({"type": "websocket.close"})
+            return
         environ, is_read = await _environ(scope, receive)
-        left = asyncio.create_task(_left(receive))
-        answering = asyncio.create_task(self.answer(environ))
-        self.at_work += 1
-        try:
-            await asyncio.wait({answering, left}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                await _send(answering.result(), environ, send)
-                if not is_read:  # if this end closed the connection now, the answer might be lost on its way
-                    await asyncio.wait({left}, timeout=LEAVE_SECONDS)
-        finally:
-            self.at_work -= 1
-            answering.cancel()
-            left.cancel()
+        answering = asyncio.create_task(self._answer(environ))
+        self.at_work.add(answering)
+        answering.add_done_callback(self.at_work.discard)
+        response = await answering
+        chunks, _, _ = response.get_wsgi_response(environ)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+                await send({"type": "http.response.body", "body": b"".join(chunks)})
+                while not is_read:  # if this end closed the connection now, the answer might be lost on its way
+                    is_read = (await receive())["type"] == "http.disconnect"
 
-    async def answer(self, environ: dict[str, Any]) -> Response:
+    async def _answer(self, environ: dict[str, Any]) -> Response:
         """What `Flask.wsgi_app` does, except that it awaits the view; and a line of the log."""
         began = time.monotonic()
         with self.request_context(environ):
@@ -63,19 +77,36 @@ class AsyncFlask(Flask):
             if request.path != "/health" or 400 <= response.status_code < 500:
                 # Cut to the longest id that a chain can have.
                 line = "%.128s %.128s  id=%.128s  status=%d  seconds=%.3f"
-                seconds = time.monotonic() - began
-                id = g.get("chain_id", "-")
+                seconds, id = time.monotonic() - began, g.get("chain_id", "-")
                 logger.info(line, request.method, request.path, id, response.status_code, seconds)
             return response
 
     async def _result(self) -> Any:
         try:
-            if self.at_work > MAX_AT_WORK and request.path != "/health":
+            if self._is_ending:
+                raise _ending()
+            if len(self.at_work) > MAX_AT_WORK and request.path != "/health":
                 raise ServiceUnavailable("foo has more to do than it can", retry_after=1)
             result = self.preprocess_request() or self.dispatch_request()
             return await result if isawaitable(result) else result
+        except asyncio.CancelledError:
+            if not self._is_ending:
+                logger.info("the client of %.128s has left, the chain goes on", g.get("chain_id", request.path))
+                raise
+            return self.handle_user_exception(_ending())
         except Exception as error:
             return self.handle_user_exception(error)
+
+
+def _ending() -> ServiceUnavailable:
+    return ServiceUnavailable("foo is shutting down; a chain that has begun goes on", retry_after=1)
+
+
+def as_json(answer: Any, status: int = 200) -> Response:
+    document = msgspec.json.encode(answer)
+    if len(document) > MAX_ANSWER_BYTES:
+        raise BadGateway(f"the result is too large to be shown: {len(document)} bytes")
+    return Response(document + b"\n", status, content_type="application/json")
 
 
 async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, Any], bool]:
@@ -85,8 +116,7 @@ async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, A
         key, text = name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")
         headers[key] = f"{headers[key]},{text}" if key in headers else text
     headers.pop("TRANSFER_ENCODING", None)
-    length, body = int(headers.pop("CONTENT_LENGTH", "0")), b""
-    is_read = False
+    length, body, is_read = int(headers.pop("CONTENT_LENGTH", "0")), b"", False
     while not is_read and max(length, len(body)) <= MAX_BODY_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -105,17 +135,3 @@ async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, A
         "wsgi.input": io.BytesIO(body),
     }
     return environ | {f"HTTP_{name}": text for name, text in headers.items()}, is_read
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _send(response: Response, environ: dict[str, Any], send: Send) -> None:
-    chunks, _, _ = response.get_wsgi_response(environ)
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LEAVE_SECONDS):
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-            await send({"type": "http.response.body", "body": b"".join(chunks)})

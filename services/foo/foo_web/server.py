@@ -1,33 +1,33 @@
-"""gunicorn, configured for requests that wait long, and that end at once."""
+"""gunicorn's asynchronous worker, configured for requests that wait long and end at once."""
 
 import asyncio
 import gc
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
 import time
-from concurrent.futures import TimeoutError as StillRunning
 from contextlib import suppress
 from typing import Any, override
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.config import Config
-from gunicorn.glogging import Logger
 from gunicorn.workers import gasgi
 
 from foo_web.app import create_app
-from foo_web.chains import STOP_SECONDS, Chains
+from foo_web.chains import Chains
 from foo_web.connections import BoundedProtocol
-from worker import Settings, Worker, configure_logging
+from worker import RunningWorker, Settings, Worker, configure_logging
 
 logger = logging.getLogger(__name__)
 
 MAX_OPEN_FILES = 4096
 # How long to wait for a port that is taken: a foo that was killed holds it for a moment.
-TAKEN_SECONDS = 2
+TAKEN_SECONDS = 5
 GRACE_SECONDS = 3
+# As long as a function that blocks keeps its leases (`worker.beside`).
+BLOCKED_SECONDS = 300
 
 
 def serve(worker: Worker) -> None:
@@ -42,86 +42,66 @@ def serve(worker: Worker) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # some systems allow a process 256 files unless it asks
     files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    gc.freeze()  # what is there by now stays: it need not be searched for garbage, least of all at the end
+    gc.freeze()  # what is there by now stays: it need not be searched for garbage
     _Server(worker, settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}").run()
 
 
 class _Server(BaseApplication):
     def __init__(self, worker: Worker, settings: Settings, address: str) -> None:
-        self.worker, self.settings, self.address = worker, settings, address
-        # Ends with gunicorn's master: if that is killed, its worker must not go on serving the port.
-        self.lifeline, self._held_by_master = os.pipe()
+        self._worker, self._settings, self._address = worker, settings, address
         super().__init__()
 
     @override
     def load_config(self) -> None:
         options: dict[str, Any] = {
-            "bind": self.address,
-            "worker_class": "foo_web.server.QuickWorker",
+            "bind": self._address,
+            "worker_class": "asgi",
             "asgi_lifespan": "off",
-            "keepalive": 0,  # an idle connection would hold up the end of the process
+            "asgi_disconnect_grace_period": 0,  # whoever has left is not waited for
+            "keepalive": 0,
+            "timeout": BLOCKED_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: S108, PTH112
             "control_socket_disable": True,
             "loglevel": "warning",
-            "logger_class": _Logger,
-            "when_ready": lambda _: logger.info("listening on http://%s", self.address),
-            "worker_exit": lambda _, worker: worker.app.end(),
+            "errorlog": None,
+            "on_starting": lambda _: setattr(logging.getLogger("gunicorn.error"), "propagate", True),
+            "when_ready": lambda _: logger.info("listening on http://%s", self._address),
+            "post_worker_init": self._take_signals,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
 
     @override
     def load(self) -> Any:
-        """Called in the worker process: threads and event loops do not survive a fork."""
-        os.close(self._held_by_master)
-        self.chains = Chains(self.worker, self.settings)
-        return create_app(self.chains, os.environ.get("FOO_HOSTS", ""))
+        """Called in the worker process, which has made its loop: no loop survives a fork."""
+        self._running = asyncio.get_event_loop().run_until_complete(self._connect())
+        chains, hosts = Chains(self._worker, self._running), os.environ.get("FOO_HOSTS", "")
+        self._web = create_app(chains, hosts, offers_faults=self._settings.offers_faults)
+        return self._web
 
-    def end(self) -> None:
-        with suppress(StillRunning):
-            self.chains.stop().result(STOP_SECONDS)
-        self.chains.send_spans()
+    async def _connect(self) -> RunningWorker:
+        return RunningWorker(self._worker, self._settings)
 
+    def _take_signals(self, process: gasgi.ASGIWorker) -> None:
+        loop = asyncio.get_event_loop()
 
-class QuickWorker(gasgi.ASGIWorker):
-    """Ends within seconds though requests wait or are on their way."""
+        def end() -> None:
+            self._ending = loop.create_task(self._end(process))
 
-    app: _Server
-    _serving: asyncio.Task[None] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, end)
 
-    @override
-    async def _serve(self) -> None:  # type: ignore[misc]
-        """See test_half_requests_do_not_hold_up_the_end, and test_foo_that_was_killed_can_be_started_again_at_once."""
-        self._serving = asyncio.current_task()
-        asyncio.get_running_loop().add_reader(self.app.lifeline, self.handle_exit_signal)
-        await super()._serve()  # type: ignore[misc]
-
-    @override
-    def handle_exit_signal(self) -> None:
-        """See test_foo_that_ends_sends_its_clients_away."""
-        if self.alive and self._serving is not None:
-            self.app.chains.stop()
-            for connection in list(BoundedProtocol.arriving):
-                connection.drop()
-            asyncio.get_running_loop().remove_reader(self.app.lifeline)
-            self._serving.cancel()  # from its sleep, for up to a second
-        super().handle_exit_signal()
-
-    @override
-    def handle_quit_signal(self) -> None:
-        """See test_foo_that_ends_sends_its_clients_away."""
-        self.handle_exit_signal()
-
-
-class _Logger(Logger):
-    """Leaves gunicorn's records to the handlers of the program."""
-
-    @override
-    def setup(self, cfg: Config) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
+    async def _end(self, process: gasgi.ASGIWorker) -> None:
+        """Send all clients away, then give back the leases, which ends whatever else goes on, gunicorn's wait, too."""
+        if not process.alive:
+            return
+        process.alive = False
+        process.nr_conns += 1  # gunicorn waits for this as for a connection
+        await self._web.send_everybody_away()
+        await self._running.stop()
+        self._running.send_spans()
+        process.nr_conns -= 1
 
 
 gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one

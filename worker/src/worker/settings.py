@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,18 +58,14 @@ def _is_traced(environment: Mapping[str, str]) -> bool:
     """By the variables of OpenTelemetry, to which an empty one is none."""
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     given = [name for name in endpoints if environment.get(name)]
-    if given and not _is_installed(EXPORTER):
-        raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
-    if given and not environment[given[0]].startswith(("http://", "https://")):
-        raise SystemExit(f"{given[0]} must be a URL, such as http://localhost:4318, not {environment[given[0]]!r}")
-    return bool(given)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
+    if not given:
         return False
+    from importlib.metadata import distributions  # only here: few ask, and it takes its time to load
+
+    if not any(distributions(name=EXPORTER)):
+        raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
+    if not environment[given[0]].startswith(("http://", "https://")):
+        raise SystemExit(f"{given[0]} must be a URL, such as http://localhost:4318, not {environment[given[0]]!r}")
     return True
 
 

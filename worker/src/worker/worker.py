@@ -47,6 +47,8 @@ ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 SPANS_SECONDS = 0.2
 LOOK_SECONDS = 1.0
+# The result of a call that waits here is pushed; one that got lost is noticed after this time.
+REFRESH_SECONDS = 15.0
 
 
 class Worker:
@@ -117,6 +119,7 @@ class RunningWorker:
             retry_policy=RETRY_POLICY,
             observer=self._observe,
             clock=clock,
+            subscription_refresh_secs=REFRESH_SECONDS,
             autostart=False,
         ).with_dependency(self._runs)
         for function in worker.functions:

@@ -189,7 +189,6 @@ def test_something_went_wrong(case: Case, reasons: list[str]) -> None:
 def test_a_chain_that_has_failed_is_no_proof() -> None:
     case = sleeping(expected=None, message=None)
     failed = replace(FOO.promise, state=PromiseState.REJECTED, value=value({"message": "boom"}))
-
     assert wrongs(replace(case, calls=[replace(FOO, promise=failed), *case.calls[1:]])) == ["foo has failed: boom"]
 
 
@@ -290,13 +289,11 @@ def test_what_is_long_is_cut() -> None:
 
 def test_a_chain_of_one() -> None:
     case = _case([FOO], None, [run("a", 0.1, 10)], 10)
-
     assert (wrongs(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
 
 
 def test_payloads_that_no_sdk_wrote_are_told_as_nothing() -> None:
     odd = replace(BAZ, promise=replace(BAZ.promise, value=Value(data="no base64"), settled_at=at(0.3)))
     lonely = replace(odd, promise=replace(odd.promise, settled_at=UNSET))
-
     assert "baz's result null" in text(_case([FOO, BAR, odd, SLEEP], fault(), OTHERS, 10))
     assert "calls of foo, bar and baz." in text(_case([FOO, BAR, lonely, SLEEP], fault(), OTHERS, 10))

@@ -30,7 +30,6 @@ def test_the_story_is_one_paragraph_below_the_calls() -> None:
 
 def test_it_is_folded_where_the_terminal_ends() -> None:
     lines = drawn(["Worker 1a42 of service-bar was gone."], width=30)
-
     assert [line.rstrip() for line in lines[-2:]] == ["Worker 1a42 of service-bar was", "gone."]
 
 

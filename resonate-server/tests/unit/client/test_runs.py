@@ -23,7 +23,6 @@ def test_a_run_has_two_lines() -> None:
 
 def test_a_run_that_died_with_its_worker_has_no_end() -> None:
     [run] = runs(BEGINS)
-
     assert run.ended is None
     assert run.was_under_way(AT_MS + 10_000)
 
@@ -31,15 +30,12 @@ def test_a_run_that_died_with_its_worker_has_no_end() -> None:
 def test_an_attempt_that_goes_on_at_once_is_a_run_more() -> None:
     """What it waits for is there already: it runs from its top, in the same attempt."""
     suspends = f"{AT} ended function bar  promise=a:1  attempt=1  seconds=0.1  suspended, waits for b, which is there"
-
     first, second = runs(BEGINS, suspends, BEGINS, ENDS)
-
     assert (first.outcome[:9], second.outcome) == ("suspended", "result: 2")
 
 
 def test_runs_stand_in_the_order_in_which_they_began_whichever_log_comes_first() -> None:
     earlier = BEGINS.replace("43.000", "41.000").replace("attempt=1", "attempt=0")
-
     assert [run.attempt for run in runs(BEGINS, earlier)] == [0, 1]
 
 
@@ -119,5 +115,4 @@ def test_garbage_between_the_lines_hides_none() -> None:
 )
 def test_what_a_run_came_to(outcome: str, refused: bool, returned: bool) -> None:
     run = Run(function="bar", id="a", attempt=1, began=0, outcome=outcome)
-
     assert (run.was_refused, run.has_returned) == (refused, returned)

@@ -91,7 +91,6 @@ def strict() -> Scene:
 
 async def test_a_worker_is_connected_since_its_stream_began(patient: Scene) -> None:
     patient.presence.connected("bar", "pid")
-
     assert patient.only == Member("pid", "bar", since=1_000, heard=1_000, state=State.CONNECTED, gone_at=None)
     assert patient.told == [("connected", "bar", "pid")]
 
@@ -113,52 +112,41 @@ class TestABrokenStream:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.now += 1
-
         assert not strict.presence.connected("bar", "pid")
         await asyncio.sleep(3 * GRACE_S)
-
         assert (strict.only.state, strict.only.since, strict.judged) == (State.CONNECTED, 1_001, [])
 
     async def test_who_is_heard_of_in_time_is_not_judged(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
-
         strict.presence.heard_from("pid")
         await asyncio.sleep(3 * GRACE_S)
-
         assert strict.judged == []
 
     async def test_who_breaks_away_again_and_again_is_judged_once(self, strict: Scene) -> None:
         for _ in range(3):
             strict.presence.connected("bar", "pid")
             strict.presence.left("bar", "pid", planned=False)
-
         await strict.until_judged()
         await asyncio.sleep(3 * GRACE_S)
-
         assert strict.judged == ["pid"]
 
     async def test_who_promised_to_be_back_at_once_is_judged_by_that(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", BACK_SOON)
         patient.presence.left("bar", "pid", planned=False)
-
         await patient.until_judged()
-
         assert patient.judged == ["pid"]
 
     async def test_no_promise_makes_the_grace_longer(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid", Pledge(back_within=3_600_000))
         strict.presence.left("bar", "pid", planned=False)
-
         await strict.until_judged()
 
     async def test_a_promise_holds_for_the_stream_that_it_came_with(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", BACK_SOON)
         patient.presence.connected("bar", "pid")
         patient.presence.left("bar", "pid", planned=False)
-
         await asyncio.sleep(3 * GRACE_S)
-
         assert patient.judged == []
 
     @pytest.mark.parametrize("sign", ["a stream", "a request"])
@@ -188,10 +176,8 @@ class TestABrokenStream:
     async def test_when_the_server_stops_nobody_is_judged(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
-
         strict.presence.close()
         await asyncio.sleep(3 * GRACE_S)
-
         assert strict.judged == []
 
 
@@ -209,14 +195,12 @@ class TestAPlannedEnd:
     async def test_only_the_first_return_is_one(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.left("bar", "pid", planned=True)
-
         assert [patient.presence.connected("bar", "pid") for _ in range(2)] == [True, False]
 
     async def test_who_does_not_come_back_is_gone(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.left("bar", "pid", planned=True)
         patient.now += ABSENT_MS + 1
-
         assert (patient.only.state, patient.only.gone_at) == (State.GONE, 1_000 + ABSENT_MS)
         assert not patient.presence.connected("bar", "pid")
         assert patient.only.since == patient.now
@@ -238,24 +222,19 @@ class TestALapsedLease:
         patient.presence.connected("bar", "pid")
         patient.presence.fell_silent("pid")
         patient.now += SILENT_MS
-
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, False)
 
     async def test_a_new_stream_is_a_sign_of_life(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.fell_silent("pid")
-
         patient.presence.connected("bar", "pid")
-
         assert not patient.presence.is_silent("pid")
 
     async def test_who_is_gone_is_not_silent_as_well(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
-
         strict.presence.fell_silent("pid")
-
         assert strict.only.state is State.GONE
         assert strict.told[-1] == ("gone", "bar", "pid")
 
@@ -263,9 +242,7 @@ class TestALapsedLease:
 async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patient: Scene) -> None:
     patient.presence.connected("bar", "pid")
     patient.now += 1
-
     patient.presence.heard_from("pid")
-
     assert (patient.only.heard, patient.told[1:]) == (1_001, [])
 
 
@@ -280,22 +257,17 @@ class TestAPromiseToBeHeardOf:
 
     async def test_who_keeps_it_is_not_judged(self, scene: Scene) -> None:
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="pid other")
-
         assert scene.judged == []
 
     async def test_who_breaks_it_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
         scene.pass_time(HEARD_WITHIN_MS, heard="other")
         assert scene.judged == []
-
         scene.pass_time(HEARD_WITHIN_MS, heard="other")
-
         assert scene.judged == ["pid"]
 
     async def test_who_promises_nothing_is_not_judged(self, scene: Scene) -> None:
         scene.presence.connected("bar", "pid")
-
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
-
         assert scene.judged == []
 
     async def test_who_is_given_up_is_avoided_until_it_is_heard_of(self, scene: Scene) -> None:
@@ -303,17 +275,13 @@ class TestAPromiseToBeHeardOf:
         scene.presence.fell_silent("pid")  # as whoever gives its work away tells
         scene.pass_time(2 * SILENT_MS, heard="other")
         assert scene.presence.is_silent("pid")
-
         scene.presence.heard_from("pid")
-
         assert not scene.presence.is_silent("pid")
 
     async def test_where_nobody_could_go_on_nobody_is_judged(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", SPEAKS)
         patient.presence.connected("baz", "other")
-
         patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
-
         assert patient.judged == []
 
     async def test_when_all_fall_silent_at_once_nobody_is_judged_nor_when_they_are_heard_again(
@@ -323,10 +291,8 @@ class TestAPromiseToBeHeardOf:
         scene.presence.connected("bar", "other", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS)
         assert scene.judged == []
-
         scene.pass_time(HEARD_WITHIN_MS - SECOND, heard="other")
         scene.pass_time(HEARD_WITHIN_MS, heard="other pid")
-
         assert scene.judged == []
 
     async def test_a_server_that_was_frozen_listens_before_it_judges(self, scene: Scene) -> None:
@@ -345,17 +311,14 @@ class TestAPromiseToBeHeardOf:
         scene.pass_time(PAUSE_MS, heard="other")
         scene.pass_time(PAUSE_MS - SECOND)
         scene.pass_time(PAUSE_MS, heard="other")
-
         assert scene.judged == ["pid"]
 
     async def test_a_worker_of_two_groups_is_judged_if_both_could_go_on_without_it(self, scene: Scene) -> None:
         scene.presence.connected("baz", "pid", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert scene.judged == []
-
         scene.presence.connected("baz", "third")
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other third")
-
         assert scene.judged == ["pid"]
 
     @pytest.mark.parametrize("sign", ["a stream", "a request"])
@@ -365,18 +328,14 @@ class TestAPromiseToBeHeardOf:
         """Else what stops all threads of a worker for long would be begun again and again."""
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
         assert scene.misjudged == []
-
         scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
-
         assert (scene.misjudged, scene.judged) == (["pid"], ["pid"])
 
     async def test_how_the_stream_ends_makes_no_difference(self, scene: Scene) -> None:
         """One that dies between two streams of which this server ended the first would not be missed otherwise."""
         scene.presence.left("bar", "pid", planned=True)
-
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
-
         assert scene.judged == ["pid"]
 
     async def test_groups_that_nobody_is_in_any_more_are_forgotten(self, scene: Scene) -> None:
@@ -384,14 +343,12 @@ class TestAPromiseToBeHeardOf:
             scene.presence.left("bar", pid, planned=True)
         scene.now += ABSENT_MS + GONE_KEPT_MS + 1
         scene.presence.keep_house()
-
         assert scene.presence._companies == {}
 
 
 async def test_of_processes_without_a_stream_nothing_is_known(patient: Scene) -> None:
     patient.presence.heard_from("pid")
     patient.presence.fell_silent("pid")
-
     assert (patient.told, patient.presence.members(), patient.presence.is_silent("pid")) == ([], [], False)
 
 
@@ -426,7 +383,6 @@ class TestMemory:
         for number in range(MAX_AWAY + 10):
             strict.presence.connected("bar", f"pid-{number}")
             strict.presence.left("bar", f"pid-{number}", planned=False)
-
         async with asyncio.timeout(PATIENCE_S):
             while len(strict.judged) < MAX_AWAY + 10:
                 await asyncio.sleep(0.005)

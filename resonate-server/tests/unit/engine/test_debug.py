@@ -46,10 +46,8 @@ async def test_the_switches_answer_nothing(bench: Bench, request_: Request) -> N
 async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:
     await still.until(lambda: still.notes.refreshes > 0)  # that of the start
     before = still.notes.refreshes
-
     await still.call(DebugStop())
     await still.settle_down()
-
     assert still.notes.refreshes == before + 1
 
 
@@ -57,7 +55,6 @@ async def test_nothing_is_sent_until_then(still: Bench) -> None:
     await still.call(promise_create("before"))
     await still.call(DebugStop())
     await still.call(promise_create("after"))
-
     await still.until(lambda: ("execute", "after") in still.notes.seen)
     assert ("execute", "before") not in still.notes.seen
 
@@ -78,27 +75,15 @@ async def test_a_tick_does_what_is_due_then_and_sends_nothing(still: Bench) -> N
     assert still.notes.unblocks == []
 
 
-async def test_nor_does_it_while_things_happen_by_themselves(bench: Bench) -> None:
-    await bench.call(promise_create("p", target=None, timeout_at=START + 10))
-    await bench.call(PromiseRegisterListener(awaited="p", address=ADDRESS))
-
-    await bench.call(DebugTick(time=START + 10))
-    await bench.settle_down()
-
-    assert bench.notes.unblocks == []
-
-
 @pytest.mark.parametrize(("head", "status"), [(None, 200), (5, 200), (6, 400)])
 async def test_a_tick_must_agree_with_the_time_in_the_head(still: Bench, head: int | None, status: int) -> None:
     answer = await still.call(DebugTick(time=5), debug_time=head)
-
     assert answer.status == status
     assert answer.data == ([] if status == 200 else "data.time must equal the head's resonate:debug_time")
 
 
 async def test_the_time_in_the_head_replaces_the_clock(bench: Bench) -> None:
     answer = await bench.call(promise_create("p", timeout_at=9), debug_time=5)
-
     assert answer.data.promise.created_at == 5
 
 

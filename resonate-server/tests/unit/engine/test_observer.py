@@ -91,10 +91,8 @@ async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
     scene: Scene, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.bench.now = DEADLINE
-
     act(scene.bench)
     await scene.bench.until(lambda: len(scene.bench.notes.unblocks) == 2)
-
     assert {unblock.promise.id for unblock in scene.bench.notes.unblocks} == {"queued", "held"}
     assert "failed" not in caplog.text
     assert moved
@@ -102,9 +100,7 @@ async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
 
 async def test_a_deadline_is_told_with_the_time_at_which_it_was_noticed(scene: Scene) -> None:
     scene.bench.now = DEADLINE + SECOND
-
     await scene.bench.until(lambda: scene.witness.seen != [])
-
     [decided] = scene.witness.seen
     assert (decided.now, decided.request) == (DEADLINE + SECOND, None)
     assert set(decided.decision.changes.promises) == {"queued", "held"}
@@ -112,7 +108,6 @@ async def test_a_deadline_is_told_with_the_time_at_which_it_was_noticed(scene: S
 
 async def test_a_request_is_told_with_what_asked_for_it(scene: Scene) -> None:
     await scene.bench.call(promise_settle("queued"))
-
     [decided] = scene.witness.seen
     assert decided.request == promise_settle("queued")
     assert (decided.now, set(decided.rows.promises)) == (START, {"queued"})

@@ -33,13 +33,11 @@ class LosableDatabase(WatchedDatabase):
 
 async def test_what_is_read_is_what_is_committed(bench: Bench) -> None:
     await bench.call(promise_create("t"))
-
     assert await bench.engine.read(lambda store: store.count_tasks()[TaskState.PENDING]) == 1
 
 
 async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
     bench.store.refill_fails = 1
-
     with pytest.raises(ReadFailed):
         await bench.engine.read(lambda view: view.queued_tasks("workers", 1))
 
@@ -51,13 +49,11 @@ async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
 
 async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.store, "backup", lambda: Path("copy"))
-
     assert await bench.seam.backup() == Path("copy")
 
 
 async def test_its_time_is_the_clock_s(bench: Bench) -> None:
     bench.now += SECOND
-
     assert bench.engine.now() == START + SECOND
 
 
@@ -110,9 +106,7 @@ class TestSettledTrees:
         await bench.call(promise_create("p"))
         await bench.call(promise_settle("p"))
         bench.now = FAR
-
         await bench.engine.drop_settled_trees()
-
         assert (await bench.call(PromiseGet(id="p"))).status == 200
 
 
@@ -139,7 +133,6 @@ class TestFigures:
             await before.call(promise_create("t"))
         async with Bench(store).at_work() as bench:
             await bench.settle_down()
-
             assert bench.metric("resonate_tasks", state="pending") == 1
 
     async def test_waiting_for_the_first_claim_and_for_the_settlement(self, bench: Bench) -> None:
@@ -168,16 +161,13 @@ class TestFigures:
         tags = {"resonate:target": TARGET}
         await bench.call(ScheduleCreate("s", "* * * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
         bench.now += SECOND
-
         await bench.until(lambda: bench.metric("resonate_schedule_promises_total") == 1)
 
     async def test_commits_and_the_requests_in_them(self, bench: Bench) -> None:
         await bench.settle_down()
         before = bench.metric("resonate_commit_batch_size_sum") or 0
-
         await bench.call(promise_create("p", target=None))
         await bench.settle_down()
-
         assert bench.metric("resonate_commit_batch_size_sum") == before + 1
         assert 0 <= (bench.metric("resonate_commit_duration_seconds_sum") or -1) < PATIENCE_S
 

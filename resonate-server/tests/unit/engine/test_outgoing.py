@@ -49,7 +49,6 @@ async def test_what_does_not_fit_waits_until_others_have_left() -> None:
 async def test_what_is_small_is_answered_meanwhile() -> None:
     async with Bench().at_work() as bench:
         await filled(bench)
-
         assert (await bench.call(promise_create("small"))).status == 200
         assert (await bench.call(PromiseGet(id="small"))).status == 200
         assert (await bench.call(PromiseGet(id="absent"))).status == 404
@@ -60,9 +59,7 @@ async def test_a_task_is_claimed_meanwhile_but_without_its_preload() -> None:
         await bench.call(promise_create("t", branch="t"))
         await bench.call(promise_create("t:1", target=None, branch="t"))
         await filled(bench)
-
         answer = await bench.call(TaskAcquire(id="t", version=0, pid="p", ttl=1_000))
-
         assert (answer.status, answer.data.preload) == (200, [])
 
 
@@ -98,7 +95,6 @@ async def test_beyond_a_number_they_are_refused(monkeypatch: pytest.MonkeyPatch)
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=2)
         await bench.until(asked[-1].done)
-
         assert asked[-1].result() == Answer(503, "too many large answers are under way; try again later")
         assert not asked[-2].done()
 
@@ -107,5 +103,4 @@ async def test_those_that_still_wait_when_the_server_stops_are_told_so() -> None
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=1)
         await bench.settle_down()
-
     assert asked[-1].result().status == 503

@@ -19,7 +19,6 @@ class Sender:
 
 async def test_what_fits_has_its_place_at_once() -> None:
     room = Quota(10, may_wait=10)
-
     assert room.ask(4) is None
     assert room.ask(6) is None
 
@@ -68,7 +67,6 @@ async def test_there_is_a_limit_of_what_may_wait() -> None:
     room = Quota(10, may_wait=10)
     room.ask(10)
     room.ask(10)
-
     with pytest.raises(Full):
         room.ask(1)
 
@@ -91,7 +89,6 @@ def test_the_sender_that_began_first_goes_when_too_much_is_unfinished() -> None:
         unfinished.hold(sender, 3)
     unfinished.hold(senders[0], 4)
     unfinished.hold(senders[3], 2)
-
     assert [sender.is_gone for sender in senders] == [True, False, False, False]
 
 
@@ -101,5 +98,4 @@ def test_what_has_come_whole_counts_no_more() -> None:
     unfinished.drop(senders[0])
     unfinished.hold(senders[1], 5)
     unfinished.hold(senders[2], 5)
-
     assert not any(sender.is_gone for sender in senders)

@@ -278,7 +278,6 @@ class TestJournal:
 
     def test_a_value_stays_on_its_line_and_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
         Journal().log(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
-
         (message,) = caplog.messages
         assert message.isascii()
         assert message.isprintable()
@@ -288,7 +287,6 @@ class TestJournal:
         journal = Journal()
         for number in range(10 * MAX_LOGGED):
             journal.log(UNKNOWN_HOST, {"host": f"{number}.test"})
-
         assert len(caplog.messages) == MAX_LOGGED + 1
         assert "resonate_refused_total" in caplog.messages[-1]
         assert len(journal._logged) == MAX_LOGGED + 1

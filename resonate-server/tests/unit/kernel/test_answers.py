@@ -65,5 +65,4 @@ ASKED: dict[str, tuple[Callable[[Driver], Answer], int, Any]] = {
 @pytest.mark.parametrize(("ask", "status", "data"), ASKED.values(), ids=ASKED)
 def test_the_answer(server: Driver, ask: Callable[[Driver], Answer], status: int, data: Any) -> None:
     answer = ask(server)
-
     assert (answer.status, type(answer.data)) == (status, data)

@@ -56,9 +56,7 @@ def test_it_concerns_some_and_answers_nothing(
     server: Driver, question: Callable[[], tuple[Footprint, Rule]], concerned: set[str]
 ) -> None:
     server.now += 1
-
     decision = decided(server, *question())
-
     assert set(decision.changes.tasks) == concerned
     assert decision.changes.promises == {}
     assert decision.answer == Answer(status=200, data=Nothing())
@@ -69,9 +67,7 @@ def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
     server: Driver, passed: int, expected: set[str]
 ) -> None:
     server.now += passed
-
     decision = decided(server, *kernel.due(RULES))
-
     assert set(decision.changes.tasks) == expected
     assert decision.answer == Answer(status=200, data=bool(expected))
 
@@ -79,25 +75,19 @@ def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
 def test_a_rule_tells_who_asks_and_as_of_when() -> None:
     tick, get = DebugTick(time=5), PromiseGet(id="p")
     call = CheckedRequest(corr_id="1", request=get, debug_time=7)
-
     rules = [rule for _, rule in (kernel.due(RULES), kernel.due(RULES, tick, 5), kernel.answering(call, RULES))]
-
     assert [(rule.request, rule.at) for rule in rules] == [(None, None), (tick, 5), (get, 7)]
 
 
 def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
-
     decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
-
     assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
 
 
 def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> None:
     server.now += HOUR
-
     decision = decided(server, *kernel.renewing(RULES))
-
     after = decision.changes.tasks["acquired"]
     assert (after.timer_at, after.state) == (START + HOUR + LEASE, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")

@@ -43,20 +43,17 @@ def test_nothing() -> None:
 
 def test_a_page_ends_before_it_has_too_many_bytes() -> None:
     rows = [promise("a", param=LARGE), promise("b"), promise("c", value=LARGE), promise("d")]
-
     assert page_of(PromiseSearch(), rows) == (["a", "b"], "b")
 
 
 def test_a_single_one_that_is_too_large_has_a_page_of_its_own() -> None:
     rows = [promise("a", param=TOO_LARGE), promise("b")]
-
     assert page_of(PromiseSearch(), rows) == (["a"], "a")
     assert page_of(PromiseSearch(), rows[:1]) == (["a"], UNSET)
 
 
 def test_tags_count() -> None:
     rows = [promise(id, tags={"t": "x" * MAX_PAGE_BYTES}) for id in "ab"]
-
     assert page_of(PromiseSearch(), rows) == (["a"], "a")
 
 
@@ -78,7 +75,6 @@ def test_so_do_pages_of_tasks_and_schedules(
     page = Page(search)
     page.take(make("a"))
     page.take(make("b"))
-
     assert page.is_full
     assert [row.id[0] for row in getattr(page.answer().data, member)] == ["a"]
 
@@ -95,13 +91,11 @@ def test_the_answer_to_each_kind_of_search(search: Search, rows: list[Any], show
     page = Page(search)
     for row in rows:
         page.take(row)
-
     assert page.answer() == Answer(status=200, data=shown)
 
 
 def test_one_that_just_fits_belongs_to_the_page() -> None:
     small, rest = promise("a"), promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(promise("a")))))
-
     assert page_of(PromiseSearch(), [small, rest]) == (["a", "b"], UNSET)
     assert page_of(PromiseSearch(), [promise("aa"), rest]) == (["aa"], "aa")
 

@@ -42,7 +42,6 @@ SHOWS: dict[str, Callable[[Driver], Answer]] = {
 @pytest.mark.parametrize("ask", SHOWS.values(), ids=SHOWS)
 def test_a_promise(server: Driver, ask: Callable[[Driver], Answer]) -> None:
     answer = ask(server)
-
     assert answer.status == 200
     assert answer.data.promise.param == PARAM
 
@@ -60,7 +59,6 @@ AGAIN: dict[str, Callable[[Driver], Answer]] = {
 @pytest.mark.parametrize("ask", AGAIN.values(), ids=AGAIN)
 def test_a_settled_promise(server: Driver, ask: Callable[[Driver], Answer]) -> None:
     shown = ask(server).data.promise
-
     assert (shown.state, shown.param, shown.value) == (PromiseState.RESOLVED, PARAM, RESULT)
 
 
@@ -70,7 +68,6 @@ def test_a_promise_in_an_inner_answer(
     server: Driver, request_of: Callable[[str], PromiseCreate | PromiseSettle], id: str
 ) -> None:
     answer = server.fence("held", 1, request_of(id))
-
     assert answer.data.action.data.promise.param == PARAM
 
 
@@ -98,7 +95,6 @@ def test_the_steps_that_come_along_with_a_task(way: str) -> None:
 def test_a_result_that_a_listener_is_told(server: Driver) -> None:
     server.register_listener("p", ADDRESS)
     server.settle("p", result=RESULT)
-
     [unblock] = server.take_unblocks()
     assert (unblock.promise.param, unblock.promise.value) == (PARAM, RESULT)
 

@@ -18,14 +18,12 @@ def test_all_promises_of_the_task_s_branch_ascending_without_its_own(server: Dri
     server.create("br:t", branch="br")
     for id in ("br:step-2", "br:step-10", "br:step-1"):
         server.create(id, target=None, branch="br")
-
     assert ids(server.acquire("br:t")) == ["br:step-1", "br:step-10", "br:step-2"]
 
 
 def test_a_root_is_its_own_branch_and_not_in_its_preload(server: Driver) -> None:
     server.create("root", branch="root", parent="root")
     server.create("root:1", target=None, branch="root", parent="root")
-
     assert ids(server.acquire("root")) == ["root:1"]
 
 
@@ -48,44 +46,19 @@ def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Dr
     server.create("t", branch="t")
     server.create("t:1", target=None, timeout_at=START + 10, branch="t", external=external)
     server.now = START + 20
-
     [preloaded] = server.acquire("t").data.preload
-
     assert (preloaded.state, preloaded.settled_at) == (PromiseState.TIMEDOUT, START + 10)
-
-
-def test_nothing_of_another_branch(server: Driver) -> None:
-    server.create("t", branch="t")
-    server.create("t2:1", target=None, branch="t2")
-
-    assert ids(server.acquire("t")) == []
-
-
-def test_nothing_for_a_task_without_branch_tag(server: Driver) -> None:
-    server.create("t")
-    server.create("also-without", target=None)
-
-    assert ids(server.acquire("t")) == []
-
-
-def test_nothing_for_an_empty_branch_tag(server: Driver) -> None:
-    server.create(":t", branch="")
-    server.create(":also-empty", target=None, branch="")
-
-    assert ids(server.acquire(":t")) == []
 
 
 def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:1", branch="t:1", parent="t")
-
     assert ids(server.acquire("t")) == ["t:1"]
 
 
 def test_a_child_of_the_same_branch_is_given_once(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:1", target=None, branch="t", parent="t")
-
     assert ids(server.acquire("t")) == ["t:1"]
 
 
@@ -93,7 +66,6 @@ def test_order_is_by_code_point(server: Driver) -> None:
     server.create("t", branch="t")
     for id in ("t:\U0001f600", "t:\uff5e", "t:z", "t:é"):
         server.create(id, target=None, branch="t")
-
     assert ids(server.acquire("t")) == ["t:z", "t:é", "t:\uff5e", "t:\U0001f600"]
 
 
@@ -101,7 +73,6 @@ def test_is_capped(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(MAX_PRELOAD + 10):
         server.create(f"t:step-{number:04}", target=None, branch="t")
-
     assert ids(server.acquire("t")) == [f"t:step-{number:04}" for number in range(MAX_PRELOAD)]
 
 
@@ -109,14 +80,12 @@ def test_is_capped_in_bytes(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(10):
         server.create(f"t:step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
-
     assert ids(server.acquire("t")) == ["t:step-0", "t:step-1", "t:step-2"]
 
 
 def test_what_just_fits_is_not_left_out() -> None:
     small = promise("small")
     rest = promise("rest", param=value("x" * (MAX_PRELOAD_BYTES - weight(small) - weight(promise("rest")))))
-
     assert list(fitting([small, rest])) == [small, rest]
     assert list(fitting([promise("larger"), rest])) == [promise("larger")]
 
@@ -126,7 +95,6 @@ def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:
     server.create("t:step-1", target=None, branch="t")
     server.settle("t:step-1", result=value("x" * MAX_PRELOAD_BYTES))
     server.create("t:step-2", target=None, branch="t")
-
     assert ids(server.acquire("t")) == ["t:step-2"]
 
 
@@ -134,9 +102,7 @@ def test_what_is_too_large_is_left_out_also_if_it_is_what_the_request_is_about(s
     server.create("t", branch="t")
     server.acquire("t")
     large = promise_create("t:step", target=None, branch="t", param=value("x" * MAX_PRELOAD_BYTES))
-
     answer = server.fence("t", 1, large)
-
     assert answer.data.action.data.promise.id == "t:step"
     assert ids(answer) == []
 
@@ -145,7 +111,6 @@ def test_tags_count_too(server: Driver) -> None:
     server.create("t", branch="t")
     for number in range(30):
         server.create(f"t:step-{number:02}", target=None, branch="t", note="x" * 60_000)
-
     assert len(ids(server.acquire("t"))) == MAX_PRELOAD_BYTES // 60_500
 
 

@@ -20,6 +20,9 @@ def server(server: Driver) -> Driver:
         server.create(f"{root}:asked", target=None, origin=root)
         server.create(f"{root}:step", target=None, origin=root, external="false")
     server.create("free", target=None)
+    for id, external in (("done", "true"), ("x:over", "false")):
+        server.create(id, target=None, external=external)
+        server.settle(id)
     server.create("x.d1", origin="x.d1")
     server.acquire("x", 0)
     server.forget_messages()
@@ -66,16 +69,13 @@ def test_a_call_within_another_tree_is_out_of_reach_settled_or_not(server: Drive
 
 def test_a_promise_without_a_tree_may_await_any(server: Driver) -> None:
     server.create("caller")
-
     assert server.register_callback("y:asked", "caller").status == 200
 
 
 def test_one_heartbeat_may_name_several_trees(server: Driver) -> None:
     server.acquire("y", 0)
     server.now += 5
-
     server.heartbeat(("x", 1), ("y", 1))
-
     ends = {task.timer_at for task in (server.task("x"), server.task("y")) if task is not None}
     assert len(ends) == 1
     assert ends != {START + 5}
@@ -84,9 +84,27 @@ def test_one_heartbeat_may_name_several_trees(server: Driver) -> None:
 # --- nothing of it stays --------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[int, Ask]] = {
+    "get a missing one": (404, lambda server: server.get("missing")),
+    "get the task of a missing one": (404, lambda server: server.get_task("missing")),
+    "get the task of one without": (404, lambda server: server.get_task("free")),
+    "acquire a missing one": (404, lambda server: server.acquire("missing")),
+    "acquire the task of one without": (404, lambda server: server.acquire("free")),
+    "release a missing one": (404, lambda server: server.release("missing", 1)),
+    "fulfill a missing one": (404, lambda server: server.fulfill("missing", 1)),
+    "halt a missing one": (404, lambda server: server.halt("missing")),
+    "halt the task of one without": (404, lambda server: server.halt("free")),
+    "continue a missing one": (404, lambda server: server.continue_("missing")),
     "settle a missing one": (404, lambda server: server.settle("missing")),
     "listen to a missing one": (404, lambda server: server.register_listener("missing", "poll://any@callers")),
     "listen to an internal one": (422, lambda server: server.register_listener("x:step", "poll://any@callers")),
+    "listen to an internal one that is settled": (
+        422,
+        lambda server: server.register_listener("x:over", "poll://any@g"),
+    ),
+    "call back to a missing one": (404, lambda server: server.register_callback("missing", "x:1")),
+    "call back to and from missing ones": (404, lambda server: server.register_callback("missing", "gone")),
+    "call back from one without a task": (422, lambda server: server.register_callback("x:asked", "free")),
+    "call back from an internal one that is settled": (422, lambda server: server.register_callback("x:over", "x:1")),
     "call back from a missing one": (422, lambda server: server.register_callback("x:asked", "missing")),
     "call back from an internal one": (422, lambda server: server.register_callback("x:step", "x:1")),
     "call back from another tree": (422, lambda server: server.register_callback("y:asked", "x:1")),
@@ -94,6 +112,8 @@ REFUSED: dict[str, tuple[int, Ask]] = {
     "suspend on a missing and a good one": (422, lambda server: server.suspend("x", 1, "missing", "x:1")),
     "suspend on one good and an internal one": (422, lambda server: server.suspend("x", 1, "x:1", "x:step")),
     "suspend on one good and one of another tree": (422, lambda server: server.suspend("x", 1, "x:1", "y:asked")),
+    "suspend on a settled and a missing one": (422, lambda server: server.suspend("x", 1, "done", "missing")),
+    "suspend what is not held on a missing one": (409, lambda server: server.suspend("y", 0, "missing")),
     "suspend at another version": (409, lambda server: server.suspend("x", 2, "x:1")),
     "suspend what is not held": (409, lambda server: server.suspend("y", 0, "y:asked")),
     "suspend a missing one": (404, lambda server: server.suspend("missing", 1, "x:1")),
@@ -101,6 +121,7 @@ REFUSED: dict[str, tuple[int, Ask]] = {
     "fence a new one by a missing task": (404, lambda server: server.fence("missing", 1, promise_create("x:2"))),
     "fence a settlement in another tree": (422, lambda server: server.fence("x", 1, promise_settle("y:asked"))),
     "fence a settlement without holding": (409, lambda server: server.fence("y", 0, promise_settle("y:asked"))),
+    "create the task of a settled one without": (422, lambda server: server.create_task(promise_create("done"))),
     "create the task of one without": (422, lambda server: server.create_task(promise_create("free"))),
     "create a task that is held": (409, lambda server: server.create_task(promise_create("x"), pid=OTHER_PID)),
     "acquire what is held": (409, lambda server: server.acquire("x", 1, pid=OTHER_PID)),
@@ -132,3 +153,4 @@ def test_of_a_fence_whose_action_is_refused_the_inner_answer_tells_and_nothing_s
     with transaction(server.store):
         assert snapshot(server.store) == before
     assert (answer.status, answer.data.action.head.status) == (200, 404)
+    assert (answer.data.action.kind, type(answer.data.action.data)) == ("promise.settle", str)

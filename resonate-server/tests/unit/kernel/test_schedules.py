@@ -51,33 +51,20 @@ class TestCreate:
     def test_is_idempotent_on_the_id_alone(self, server: Driver) -> None:
         first = create(server).data.schedule
         server.now += 5 * MINUTE
-
         again = create(server, cron="0 0 1 1 *", promise_id="other")
-
         assert (again.status, again.data.schedule) == (200, first)
 
     @pytest.mark.parametrize(
-        "cron", ["", "x", "* * * *", "* * * * * * * *", "61 * * * *", "* * * * 0", "* * * * 8", "@daily"]
+        "cron", ["", "x", "* * * *", "61 * * * *", "* * * * 0", "@daily", "0 0 30 2 *", "* * * * * * 1999", "1" * 5_000]
     )
-    def test_a_bad_expression_is_400(self, server: Driver, cron: str) -> None:
+    def test_a_bad_expression_or_one_that_never_matches_is_400(self, server: Driver, cron: str) -> None:
         assert create(server, cron=cron).status == 400
-
-    def test_an_expression_that_never_matches_is_400(self, server: Driver) -> None:
-        assert create(server, cron="0 0 30 2 *").status == 400
-
-    def test_a_promise_id_without_placeholders_is_accepted(self, server: Driver) -> None:
-        assert create(server, promise_id="fixed").status == 200
-
-    def test_its_id_may_hold_dots(self, server: Driver) -> None:
-        assert create(server, id="a.b").status == 200
 
     @pytest.mark.parametrize("promise_id", ["mine:{{.id}}.{{.timestamp}}", "{{.id}}:{{.timestamp}}"])
     def test_its_promises_may_hold_a_colon(self, server: Driver, promise_id: str) -> None:
         """SDK 0.7.4 with RESONATE_PREFIX puts it there."""
         create(server, promise_id=promise_id)
-
         server.wait(FIRST - START)
-
         fired = promise_id.replace("{{.id}}", "s").replace("{{.timestamp}}", str(FIRST))
         assert server.get(fired).status == 200
 
@@ -86,7 +73,6 @@ class TestCreate:
         """Whether it is refused or ignored: what is due must not fail, or nothing would happen any more."""
         with suppress(Malformed):
             create(server, tags={"resonate:delay": delay})
-
         server.wait(FIRST - START)
         server.wait(MINUTE)
 
@@ -98,20 +84,16 @@ class TestGetAndDelete:
 
     def test_a_deleted_one_does_not_fire(self, server: Driver) -> None:
         create(server)
-
         assert server.call(ScheduleDelete(id="s")).status == 200
         server.wait(10 * MINUTE)
-
         assert server.call(ScheduleGet(id="s")).status == 404
         assert not server.sent
 
     def test_what_has_fired_stays(self, server: Driver) -> None:
         create(server)
         server.wait(FIRST - START)
-
         server.call(ScheduleDelete(id="s"))
-
-        assert server.promise(f"s-{FIRST}") is not None
+        assert server.promise(f"s-{FIRST}").id == f"s-{FIRST}"
 
 
 class TestFiring:
@@ -123,29 +105,21 @@ class TestFiring:
 
     def test_not_before_its_time(self, server: Driver) -> None:
         create(server)
-
         server.wait(FIRST - START - 1)
-
-        assert server.promise(f"s-{FIRST}") is None
+        assert server.get(f"s-{FIRST}").status == 404
 
     def test_it_creates_a_promise_as_of_the_time_it_was_due(self, fired: Driver) -> None:
         promise = fired.promise(f"s-{FIRST}")
-
-        assert promise is not None
         assert (promise.state, promise.param) == (PromiseState.PENDING, value("x"))
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
     def test_with_its_tags_and_lineage(self, fired: Driver) -> None:
         promise = fired.promise(f"s-{FIRST}")
-
-        assert promise is not None
         lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
         assert promise.tags == {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
 
     def test_with_a_task_that_is_sent(self, fired: Driver) -> None:
         task = fired.task(f"s-{FIRST}")
-
-        assert task is not None
         assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 0, FIRST + RETRY)
         assert fired.take_executes() == [(f"s-{FIRST}", 0)]
 
@@ -155,9 +129,7 @@ class TestFiring:
     def test_of_missed_runs_the_latest_is_made_up_for(self, server: Driver) -> None:
         create(server, cron="* * * * * *")
         server.now += 365 * 24 * HOUR + 500
-
         server.tick()
-
         latest = server.now - 500
         assert server.take_executes() == [(f"s-{latest}", 0)]
         assert (stored(server).last_run_at, stored(server).next_run_at) == (latest, latest + SECOND)
@@ -165,10 +137,8 @@ class TestFiring:
     def test_what_is_skipped_is_told_once(self, server: Driver) -> None:
         create(server)
         server.now = FIRST + 5 * MINUTE
-
         server.tick()
         server.tick()
-
         assert server.skipped == [RunsSkipped(schedule_id="s", since=FIRST, until=FIRST + 5 * MINUTE)]
 
     def test_a_latest_run_whose_promise_exists_leaves_it_alone(self, server: Driver) -> None:
@@ -176,9 +146,7 @@ class TestFiring:
         latest = FIRST + 5 * MINUTE
         existing = server.create(f"s-{latest}", target=None).data.promise
         server.now = latest
-
         server.tick()
-
         assert server.promise(f"s-{latest}") == existing
 
     def test_a_run_that_is_late_is_not_skipped(self, server: Driver) -> None:
@@ -190,15 +158,12 @@ class TestFiring:
         assert server.take_executes() == [(f"s-{FIRST}", 0)]
         assert server.skipped == []
         promise = server.promise(f"s-{FIRST}")
-        assert promise is not None
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
     def test_a_run_that_is_due_just_when_the_next_one_is_gives_way_to_it(self, server: Driver) -> None:
         create(server)
         server.now = FIRST + MINUTE
-
         server.tick()
-
         assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
 
     def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
@@ -229,36 +194,28 @@ class TestFiring:
         create(server, timeout=MINUTE // 2)
         server.now = FIRST + MINUTE // 2
         server.tick()
-
         promise = server.promise(f"s-{FIRST}")
-        assert promise is not None
         assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, FIRST + MINUTE // 2)
         assert server.take_executes() == []
 
     def test_a_promise_that_exists_is_left_alone(self, server: Driver) -> None:
         create(server, promise_id="fixed")
         existing = server.create("fixed", target=None).data.promise
-
         server.wait(FIRST - START)
-
         assert server.promise("fixed") == existing
         assert stored(server).last_run_at == FIRST
 
     def test_two_schedules_of_one_promise_id_create_it_once(self, server: Driver) -> None:
         create(server, id="a", promise_id="shared-{{.timestamp}}")
         create(server, id="b", promise_id="shared-{{.timestamp}}")
-
         server.wait(FIRST - START)
-
         assert server.take_executes() == [(f"shared-{FIRST}", 0)]
         assert (stored(server, "a").last_run_at, stored(server, "b").last_run_at) == (FIRST, FIRST)
 
     def test_after_the_last_match_it_rests(self, server: Driver) -> None:
         create(server, cron="0 14 22 14 11 ? 2023")
-
         server.wait(FIRST - START)
         server.wait(MINUTE)
-
         assert stored(server).last_run_at == FIRST
         assert set(server.take_executes()) == {(f"s-{FIRST}", 0)}
 
@@ -301,7 +258,6 @@ class TestCron:
     )
     def test_next(self, cron: str, after: str, expected: str) -> None:
         found = next_match(cron, ms(after))
-
         assert found is not None
         assert datetime.fromtimestamp(found / 1_000, UTC).isoformat() == expected + "+00:00"
 
@@ -319,7 +275,6 @@ class TestCron:
     @pytest.mark.parametrize("offset", [0, 1, 500, 999])
     def test_next_is_strictly_later_and_the_very_first(self, cron: str, offset: int) -> None:
         step = MINUTE if len(cron.split()) == 5 else SECOND
-
         assert next_match(cron, ms("2024-01-01T00:00:00") + offset) == ms("2024-01-01T00:00:00") + step
 
     @pytest.mark.parametrize(
@@ -340,6 +295,7 @@ class TestCron:
         "cron",
         [
             *("* * * *", "* * * * * * * *", "* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * 2,8"),
+            *("60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * SUNDAYS", "*/0 * * * *", "* * * * 1-"),
             *("* * * * x", "* * * * 1/", "R * * * *", "* H * * *", "0,r * * * *", "* * h(1-5) * *", "*" * 300),
             padded("* * * * *", MAX_CRON_CHARACTERS + 1),
         ],

@@ -42,28 +42,21 @@ WAYS = [
 class TestEveryWayToSettle:
     def test_fulfils_the_own_task(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
-
         way(server)
-
         task = server.task("p")
-        assert task is not None
         assert (task.state, task.timer_at) == (TaskState.FULFILLED, None)
 
     def test_deletes_the_callbacks_in_which_it_waits(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         server.create("dep", target=None)
         server.register_callback("dep", "p")
-
         way(server)
-
         assert server.callbacks("dep") == set()
 
     def test_wakes_a_suspended_awaiter(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         server.suspended("awaiter", "p")
-
         way(server)
-
         assert ("awaiter", 1) in server.take_executes()
 
     def test_tells_each_listener_once(self, server: Driver, way: type) -> None:
@@ -84,21 +77,17 @@ class TestEveryWayToSettle:
         server.register_callback("dep", "p")
         server.settle("dep")
         before = server.task("p")
-        assert before is not None
         assert before.resumes == 1
 
         way(server)
 
         task = server.task("p")
-        assert task is not None
         assert task == Task("p", TARGET, TaskState.FULFILLED, version=task.version)
 
     def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
         """Section 9, item 8."""
         server.create("p", timeout_at=START + LEASE)
-
         way(server)
-
         assert "p" in server.take_withdrawn()
 
 
@@ -118,17 +107,6 @@ def test_of_a_run_with_a_lost_lease_a_release_and_a_resume_nothing_is_left(serve
     assert server.task("t") == Task("t", TARGET, TaskState.FULFILLED, version=3)
 
 
-def test_an_awaiter_is_not_woken_twice_by_the_same_promise(server: Driver) -> None:
-    server.suspended("awaiter", "p")
-    server.settle("p")
-    server.forget_messages()
-
-    server.settle("p")
-    server.get("p")
-
-    assert not server.sent
-
-
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.HALTED])
 def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
     server.create("p", target=None)
@@ -140,45 +118,8 @@ def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: 
     server.settle("p")
 
     task = server.task("awaiter")
-    assert task is not None
     assert task.resumes == 1
     assert server.store.snapshot().callbacks == [PutCallback("q", "awaiter")]
-
-
-def test_an_awaiter_counts_each_of_the_awaited_once(server: Driver) -> None:
-    server.acquired("awaiter")
-    for id in ("p", "q"):
-        server.create(id, target=None, timeout_at=START + 10)
-        server.register_callback(id, "awaiter")
-
-    server.wait(10)
-    server.get("p")
-
-    assert server.get_task("awaiter").data.task.resumes == 2
-
-
-def test_all_awaiters_are_woken(server: Driver) -> None:
-    server.suspended("a", "p")
-    server.suspended("b", "p")
-
-    server.settle("p")
-
-    assert sorted(server.take_executes()) == [("a", 1), ("b", 1)]
-
-
-def test_an_awaiter_that_expires_in_the_same_sweep_is_not_woken(server: Driver) -> None:
-    server.create("awaiter", timeout_at=START + 10)
-    server.create("p", target=None, timeout_at=START + 5)
-    server.acquire("awaiter")
-    server.suspend("awaiter", 1, "p")
-    server.forget_messages()
-
-    server.wait(10)
-
-    task = server.task("awaiter")
-    assert task is not None
-    assert (task.state, task.resumes) == (TaskState.FULFILLED, 0)
-    assert server.take_executes() == []
 
 
 def test_a_tree_that_expires_in_one_sweep_is_silent_but_for_its_listeners(server: Driver) -> None:
@@ -194,37 +135,6 @@ def test_a_tree_that_expires_in_one_sweep_is_silent_but_for_its_listeners(server
 
     assert server.take_executes() == []
     assert [unblock.promise.id for unblock in server.take_unblocks()] == ["root"]
-
-
-@pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.ACQUIRED])
-def test_an_awaiter_past_its_own_deadline_is_skipped(server: Driver, state: TaskState) -> None:
-    """Section 3.5 [SHOULD]; section 9, item 13."""
-    server.create("awaiter", timeout_at=START + 10)
-    server.create("p", target=None)
-    server.acquire("awaiter", ttl=LEASE)
-    if state is TaskState.SUSPENDED:
-        server.suspend("awaiter", 1, "p")
-    else:
-        server.register_callback("p", "awaiter")
-    before = server.task("awaiter")
-    server.forget_messages()
-    server.now += 10
-
-    server.settle("p")
-
-    assert server.task("awaiter") == before
-    assert not server.sent
-
-
-def test_waking_dispatches_at_the_version_of_the_last_claim(server: Driver) -> None:
-    server.suspended("awaiter", "p")
-
-    server.settle("p")
-
-    task = server.task("awaiter")
-    assert task is not None
-    assert (task.state, task.version) == (TaskState.PENDING, 1)
-    assert task.timer_at == START + server.rules.retry_timeout_ms
 
 
 def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:

@@ -62,7 +62,6 @@ def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]
 class TestAwaiters:
     def test_some_are_woken_with_the_settlement_the_others_by_and_by(self, awaited: Driver) -> None:
         awaited.settle("p")
-
         assert woken(awaited) == WAITING[:3]
         assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:]]
 
@@ -70,7 +69,6 @@ class TestAwaiters:
         awaited.settle("p")
         for _ in range(10):
             awaited.tick()
-
         assert woken(awaited) == WAITING
 
     def test_what_is_kept_is_the_last_that_was_told(self, awaited: Driver) -> None:
@@ -100,7 +98,6 @@ class TestAwaiters:
     def test_one_that_nobody_has_told_yet_learns_of_it_when_it_suspends(self, awaited: Driver) -> None:
         awaited.acquired("late")
         awaited.settle("p")
-
         assert awaited.suspend("late", 1, "p").status == 300
 
     def test_one_that_was_woken_by_something_else_meanwhile_counts_it(self, awaited: Driver) -> None:
@@ -112,14 +109,12 @@ class TestAwaiters:
         ticks(awaited, woken)
 
         task = awaited.task(last)
-        assert task is not None
         assert (task.state, task.resumes) == (TaskState.ACQUIRED, 1)
 
     def test_one_that_is_over_meanwhile_is_left_alone(self, awaited: Driver) -> None:
         awaited.settle("p")
         awaited.settle(WAITING[-1])
         awaited.forget_messages()
-
         assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:-1]]
 
     def test_one_past_its_own_deadline_is_not_woken_and_nothing_waits_for_it(self, server: Driver) -> None:
@@ -145,7 +140,6 @@ class TestAwaiters:
 class TestListeners:
     def test_some_are_told_with_the_settlement_the_others_by_and_by(self, listened: Driver) -> None:
         listened.settle("p")
-
         assert told(listened) == ADDRESSES[:3]
         assert ticks(listened, told) == [ADDRESSES[3:6], ADDRESSES[6:]]
         assert listened.listeners("p") == []
@@ -154,7 +148,6 @@ class TestListeners:
         settled = listened.settle("p").data.promise
         listened.forget_messages()
         listened.tick()
-
         assert [message.promise for message in listened.sent if isinstance(message, Unblock)] == [settled] * AT_ONCE
 
     def test_awaiters_come_before_listeners(self, awaited: Driver) -> None:
@@ -163,7 +156,6 @@ class TestListeners:
         assert told(awaited) == []
         awaited.tick()
         awaited.tick()
-
         assert told(awaited) == ADDRESSES[:1]
 
 
@@ -174,7 +166,6 @@ class TestManySettlements:
             for address in ADDRESSES[:2]:
                 server.register_listener(id, address)
         server.now += HOUR
-
         assert [len(addresses) for addresses in ticks(server, told)] == [3, 3]
 
     def test_they_take_turns(self, server: Driver) -> None:
@@ -199,13 +190,13 @@ class TestManySettlements:
 
         with transaction(listened.store):
             listened.store.drop_settled_trees(FAR, 10)
-        assert listened.promise("p") is not None
+        assert listened.promise("p").id == "p"
         for address in [*addresses, *chain(*ticks(listened, told))]:
             listened.store.delivered(("p", address))
         listened.create("with the next commit")
         with transaction(listened.store):
             listened.store.drop_settled_trees(FAR, 10)
-        assert listened.promise("p") is None
+        assert listened.get("p").status == 404
 
 
 class TestRegistering:
@@ -214,17 +205,14 @@ class TestRegistering:
     def test_a_callback_looks_at_the_two(self, awaited: Driver) -> None:
         awaited.pending("late")
         awaited.register_callback("p", "late")
-
         assert set(awaited.decided[-1].rows.promises) == {"p", "late"}
 
     def test_a_suspension_looks_at_those_named(self, awaited: Driver) -> None:
         awaited.suspended("late", "p")
         awaited.acquired("later")
         awaited.suspend("later", 1, "p")
-
         assert set(awaited.decided[-1].rows.promises) == {"p", "later"}
 
     def test_a_listener_looks_at_the_one(self, awaited: Driver) -> None:
         awaited.register_listener("p", ADDRESSES[0])
-
         assert set(awaited.decided[-1].rows.promises) == {"p"}

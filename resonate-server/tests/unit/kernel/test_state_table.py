@@ -82,7 +82,6 @@ def bring_to(server: Driver, state: TaskState, lease: int = LONG_LEASE) -> Task:
         case TaskState.FULFILLED:
             server.settle(TASK)
     task = server.task(TASK)
-    assert task is not None
     assert task.state is state
     server.forget_messages()
     return task
@@ -137,7 +136,6 @@ def test_cell(server: Driver, event: str, state: TaskState, cell: Cell) -> None:
     status = HAPPENS[event](server, before.version)
 
     after = server.task(TASK)
-    assert after is not None
     assert status == cell.status
     assert after.state is (cell.state or before.state)
     assert after.version == before.version + cell.version_up
@@ -176,7 +174,6 @@ def reclaimable_at_version_1(server: Driver) -> int:
 def test_a_heartbeat_of_another_version_is_ignored(server: Driver) -> None:
     before = bring_to(server, ACQUIRED)
     server.now += 1
-
     assert server.heartbeat((TASK, before.version - 1), (TASK, before.version + 1)).status == 200
     assert server.task(TASK) == before
 
@@ -184,7 +181,6 @@ def test_a_heartbeat_of_another_version_is_ignored(server: Driver) -> None:
 def test_a_heartbeat_of_another_process_is_ignored(server: Driver) -> None:
     before = bring_to(server, ACQUIRED)
     server.now += 1
-
     assert server.heartbeat((TASK, before.version), pid="somebody else").status == 200
     assert server.task(TASK) == before
 
@@ -192,21 +188,16 @@ def test_a_heartbeat_of_another_process_is_ignored(server: Driver) -> None:
 @pytest.mark.parametrize("state", [PENDING, ACQUIRED, SUSPENDED, HALTED])
 def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state: TaskState) -> None:
     bring_to(server, state, lease=100 * HOUR)
-
     server.wait(FAR - START)
-
     task = server.task(TASK)
-    assert task is not None
     assert (task.state, task.pid, task.ttl, task.timer_at) == (FULFILLED, None, None, None)
     assert server.take_executes() == []
 
 
 def test_several_awaited_promises_settling_send_one_execute(server: Driver) -> None:
     server.suspended(TASK, "a", "b")
-
     server.settle("a")
     server.settle("b")
-
     assert server.take_executes() == [(TASK, 1)]
 
 
@@ -214,9 +205,7 @@ def test_several_awaited_promises_expiring_at_once_send_one_execute(server: Driv
     server.create("a", target=None, timeout_at=START + 5)
     server.create("b", target=None, timeout_at=START + 5)
     server.suspended(TASK, "a", "b")
-
     server.wait(5)
-
     assert server.take_executes() == [(TASK, 1)]
 
 
@@ -228,6 +217,5 @@ def test_suspend_on_a_settled_promise_leaves_state_version_and_lease(server: Dri
     assert server.suspend(TASK, before.version, OTHER).status == 300
 
     after = server.task(TASK)
-    assert after is not None
     assert (after.state, after.version, after.timer_at) == (ACQUIRED, before.version, before.timer_at)
     assert after.pid == PID

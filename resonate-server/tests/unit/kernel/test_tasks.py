@@ -6,12 +6,10 @@ import pytest
 from msgspec import UNSET
 from unit.driver import (
     CORR_ID,
-    FAR,
     HOUR,
     LEASE,
     OTHER_PID,
     PID,
-    RETRY,
     START,
     Driver,
     promise_create,
@@ -19,40 +17,13 @@ from unit.driver import (
     value,
 )
 
-from resonate_server.kernel.model import ClaimNotice, Task
+from resonate_server.kernel.model import ClaimNotice
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
-def known_task(server: Driver, id: str) -> Task:
-    task = server.task(id)
-    assert task is not None
-    return task
-
-
 class TestEveryKind:
-    def test_of_a_missing_task_is_404(self, server: Driver) -> None:
-        answers = [
-            server.get_task("t"),
-            server.acquire("t"),
-            server.release("t", 1),
-            server.fulfill("t", 1),
-            server.suspend("t", 1, "x"),
-            server.fence("t", 1, promise_create("x")),
-            server.halt("t"),
-            server.continue_("t"),
-        ]
-
-        assert [answer.status for answer in answers] == [404] * 8
-
-    def test_of_a_promise_without_target_is_404(self, server: Driver) -> None:
-        server.create("p", target=None)
-
-        assert server.get_task("p").status == 404
-        assert server.acquire("p").status == 404
-        assert server.halt("p").status == 404
-
     @pytest.mark.parametrize("kind", ["acquire", "release", "fulfill", "suspend", "fence", "halt", "continue"])
     def test_past_the_promise_s_deadline_is_409(self, server: Driver, kind: str) -> None:
         server.create("t", timeout_at=START + 10)
@@ -73,12 +44,12 @@ class TestEveryKind:
             "continue": lambda: server.continue_("t"),
         }
         assert answers[kind]().status == 409
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t").state is TaskState.FULFILLED
 
     def test_versions_grow_at_a_claim_and_at_nothing_else(self, server: Driver) -> None:
         server.create("dep", target=None)
         server.create("t")
-        seen = [known_task(server, "t").version]
+        seen = [server.task("t").version]
         steps: list[Callable[[], object]] = [
             lambda: server.acquire("t", 0),
             lambda: server.heartbeat(("t", 1)),
@@ -95,7 +66,7 @@ class TestEveryKind:
         ]
         for step in steps:
             step()
-            seen.append(known_task(server, "t").version)
+            seen.append(server.task("t").version)
 
         assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
 
@@ -108,19 +79,9 @@ class TestGet:
 
         assert (task.id, task.state, task.version, task.resumes) == ("t", TaskState.ACQUIRED, 1, 0)
         assert (task.ttl, task.pid) == (LEASE, PID)
-
-    def test_of_one_that_nobody_holds_names_no_holder(self, server: Driver) -> None:
-        server.pending("t")
-
-        task = server.get_task("t").data.task
-
-        assert (task.ttl, task.pid) == (UNSET, UNSET)
-
-    def test_touches_the_promise(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.now += 10
-
-        assert server.get_task("t").data.task.state is TaskState.FULFILLED
+        server.release("t", 1)
+        released = server.get_task("t").data.task
+        assert (released.ttl, released.pid) == (UNSET, UNSET)
 
 
 class TestCreate:
@@ -132,25 +93,8 @@ class TestCreate:
         assert (answer.data.task.pid, answer.data.task.ttl, answer.data.task.resumes) == (PID, LEASE, 0)
         assert answer.data.promise.param == value("x")
         assert answer.data.preload == []
-        assert known_task(server, "t").timer_at == START + LEASE
-
-    def test_a_new_task_is_not_announced(self, server: Driver) -> None:
-        server.create_task(promise_create("t"))
-
+        assert server.task("t").timer_at == START + LEASE
         assert server.take_executes() == []
-
-    def test_a_pending_task_is_claimed_as_by_acquire(self, server: Driver) -> None:
-        server.pending("t")
-
-        answer = server.create_task(promise_create("t"))
-
-        assert (answer.status, answer.data.task.state, answer.data.task.version) == (200, TaskState.ACQUIRED, 1)
-
-    def test_a_released_task_is_claimed_at_the_next_version(self, server: Driver) -> None:
-        server.acquired("t")
-        server.release("t", 1)
-
-        assert server.create_task(promise_create("t")).data.task.version == 2
 
     def test_a_fulfilled_task_is_answered_as_it_is_without_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
@@ -165,7 +109,6 @@ class TestCreate:
 
     def test_past_its_deadline_it_is_born_fulfilled_at_version_0(self, server: Driver) -> None:
         answer = server.create_task(promise_create("t", timeout_at=START))
-
         assert answer.status == 200
         assert (answer.data.task.state, answer.data.task.version) == (TaskState.FULFILLED, 0)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
@@ -175,29 +118,9 @@ class TestCreate:
     def test_of_a_promise_whose_deadline_passed_meanwhile_answers_it_timed_out(self, server: Driver) -> None:
         server.create_task(promise_create("t", timeout_at=START + 10))
         server.now += 10
-
         answer = server.create_task(promise_create("t"))
-
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
-
-    def test_of_a_promise_without_target_is_422(self, server: Driver) -> None:
-        server.create("t", target=None)
-
-        assert server.create_task(promise_create("t")).status == 422
-
-    def test_of_a_settled_promise_without_target_is_422(self, server: Driver) -> None:
-        server.create("t", target=None)
-        server.settle("t")
-
-        assert server.create_task(promise_create("t")).status == 422
-
-    def test_a_new_task_finds_steps_of_its_branch(self, server: Driver) -> None:
-        server.create("t:step", target=None, branch="t")
-
-        answer = server.create_task(promise_create("t", branch="t"))
-
-        assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
 
 class TestAcquire:
@@ -212,51 +135,6 @@ class TestAcquire:
         assert (answer.data.task.pid, answer.data.task.ttl) == (PID, LEASE)
         assert answer.data.promise.param == value("x")
         assert [promise.id for promise in answer.data.preload] == ["t:step"]
-
-    def test_starts_a_lease_of_the_ttl_that_the_client_names(self, server: Driver) -> None:
-        server.pending("t")
-        server.now += 7
-
-        server.acquire("t", 0, ttl=1_234)
-
-        assert known_task(server, "t").timer_at == START + 7 + 1_234
-
-    def test_of_two_at_the_same_version_one_wins(self, server: Driver) -> None:
-        server.pending("t")
-
-        assert server.acquire("t", 0, pid=PID).status == 200
-        assert server.acquire("t", 0, pid=OTHER_PID).status == 409
-        assert known_task(server, "t").pid == PID
-
-    def test_of_two_copies_in_one_process_one_wins(self, server: Driver) -> None:
-        """Section 9, item 10: the pid alone does not make a repetition."""
-        server.pending("t")
-
-        assert [server.acquire("t", 0).status, server.acquire("t", 0).status] == [200, 409]
-
-    def test_clears_resumes(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.settle("dep")
-
-        assert server.get_task("t").data.task.resumes == 1
-        assert server.acquire("t", 1).data.task.resumes == 0
-
-    def test_resumes_count_anew_after_a_claim(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-
-        server.settle("b")
-
-        assert server.get_task("t").data.task.resumes == 1
-
-    def test_withdraws_the_execute_that_others_may_still_hold(self, server: Driver) -> None:
-        """Section 9, item 8."""
-        server.create("t")
-
-        server.acquire("t", 0)
-
-        assert server.take_withdrawn() == ["t"]
 
     @pytest.mark.parametrize(
         ("version", "lost_at", "expected"),
@@ -280,32 +158,7 @@ class TestAcquire:
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
-
-
-class TestRelease:
-    def test_puts_the_task_back_at_its_version_with_an_execute(self, server: Driver) -> None:
-        server.acquired("t")
-
-        answer = server.release("t", 1)
-
-        task = known_task(server, "t")
-        assert answer.status == 200
-        assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-        assert task.timer_at == START + RETRY
-        assert server.take_executes() == [("t", 1)]
-
-    def test_keeps_resumes(self, server: Driver) -> None:
-        """Only a claim or a suspension clears them."""
-        server.acquired("t")
-        server.create("dep", target=None)
-        server.register_callback("dep", "t")
-        server.settle("dep")
-
-        server.release("t", 1)
-
-        assert server.get_task("t").data.task.resumes == 1
 
 
 class TestFulfill:
@@ -313,260 +166,53 @@ class TestFulfill:
     def test_settles_the_own_promise_now(self, server: Driver, state: PromiseState) -> None:
         server.acquired("t")
         server.now += 3
-
         promise = server.fulfill("t", 1, state, value("result")).data.promise
-
         assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
-
-    def test_ends_the_task_without_lease_and_pid(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.fulfill("t", 1)
-
-        task = known_task(server, "t")
-        assert (task.state, task.version) == (TaskState.FULFILLED, 1)
-        assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
-
-    def test_by_a_worker_that_lost_its_lease_to_another_is_409(self, server: Driver) -> None:
-        server.acquired("t")
-        server.wait(LEASE)
-        server.acquire("t", 1, pid=OTHER_PID)
-
-        assert server.fulfill("t", 1).status == 409
-        assert server.fulfill("t", 2).status == 200
-
-    def test_after_the_deadline_is_409_and_the_promise_is_timed_out(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t")
-        server.now += 10
-
-        assert server.fulfill("t", 1, result=value("late")).status == 409
-        promise = server.get("t").data.promise
-        assert (promise.state, promise.value) == (PromiseState.TIMEDOUT, EMPTY)
-
-
-class TestSuspend:
-    def test_on_pending_promises_parks_the_task(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-
-        answer = server.suspend("t", 1, "a", "b")
-
-        task = known_task(server, "t")
-        assert answer.status == 200
-        assert (task.state, task.version, task.resumes) == (TaskState.SUSPENDED, 1, 0)
-        assert (task.pid, task.ttl, task.timer_at) == (None, None, None)
-        assert server.callbacks("a") == server.callbacks("b") == {"t"}
-
-    def test_on_any_settled_promise_says_300_and_stores_no_callback(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-        server.settle("b")
-
-        answer = server.suspend("t", 1, "a", "b")
-
-        assert answer.status == 300
-        assert server.callbacks("a") == set()
-        assert known_task(server, "t").state is TaskState.ACQUIRED
-
-    def test_300_carries_the_preload(self, server: Driver) -> None:
-        server.create("t", branch="t")
-        server.acquire("t")
-        server.create("t:step", target=None, branch="t")
-        server.settle("t:step")
-
-        assert [promise.id for promise in server.suspend("t", 1, "t:step").data.preload] == ["t:step"]
-
-    def test_300_clears_resumes(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("dep", target=None)
-        server.register_callback("dep", "t")
-        server.settle("dep")
-
-        assert server.suspend("t", 1, "dep").status == 300
-        assert server.get_task("t").data.task.resumes == 0
-
-    def test_200_clears_resumes(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("b", target=None)
-        server.register_callback("a", "t")
-        server.settle("a")
-
-        server.suspend("t", 1, "b")
-
-        assert server.get_task("t").data.task.resumes == 0
-
-    def test_on_a_missing_promise_is_422_and_changes_nothing(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        before = known_task(server, "t")
-
-        assert server.suspend("t", 1, "a", "missing").status == 422
-        assert known_task(server, "t") == before
-        assert server.callbacks("a") == set()
-
-    def test_on_a_settled_and_a_missing_promise_is_422(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.settle("a")
-
-        assert server.suspend("t", 1, "a", "missing").status == 422
-
-    def test_of_a_task_not_held_is_409_before_422(self, server: Driver) -> None:
-        server.pending("t")
-
-        assert server.suspend("t", 0, "missing").status == 409
-
-    def test_on_an_internal_promise_is_422_and_waits_for_none(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None)
-        server.create("internal", target=None, external="false")
-
-        assert server.suspend("t", 1, "a", "internal").status == 422
-        assert server.callbacks("a") == set()
-        assert server.get_task("t").data.task.state is TaskState.ACQUIRED
-
-    def test_on_a_promise_past_its_deadline_says_300(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("a", target=None, timeout_at=START + 10)
-        server.now += 10
-
-        assert server.suspend("t", 1, "a").status == 300
-
-    def test_callbacks_of_an_earlier_suspension_may_wake_the_task_again(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-        server.create("c", target=None)
-        server.suspend("t", 2, "c")
-        server.forget_messages()
-
-        server.settle("b")
-
-        assert server.take_executes() == [("t", 2)]
-
-    def test_again_on_the_same_promise_wakes_once_it_settles(self, server: Driver) -> None:
-        server.suspended("t", "a", "b")
-        server.settle("a")
-        server.acquire("t", 1)
-
-        assert server.suspend("t", 2, "b").status == 200
-        server.forget_messages()
-        server.settle("b")
-
-        assert server.take_executes() == [("t", 2)]
-
-    def test_no_heartbeat_is_needed_while_suspended(self, server: Driver) -> None:
-        server.suspended("t", "a")
-
-        server.wait(10 * LEASE)
-
-        assert known_task(server, "t").state is TaskState.SUSPENDED
-        assert not server.sent
 
 
 class TestFence:
     def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
         server.acquired("t")
-
         answer = server.fence("t", 1, promise_create("child", param=value("x")))
-
         assert answer.status == 200
         assert answer.data.action.data.promise.param == value("x")
         assert server.take_executes() == [("child", 0)]
 
-    def test_create_of_what_exists_answers_it_as_stored(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("child", target=None)
-        server.settle("child", result=value("result"))
-
-        answer = server.fence("t", 1, promise_create("child"))
-
-        assert answer.data.action.data.promise.value == value("result")
-
     def test_create_past_the_deadline_answers_it_settled(self, server: Driver) -> None:
         server.acquired("t")
-
         answer = server.fence("t", 1, promise_create("child", timeout_at=START))
-
         assert answer.data.action.data.promise.state is PromiseState.TIMEDOUT
 
     def test_settle_runs_with_its_normal_rules(self, server: Driver) -> None:
         server.acquired("t")
         server.create("child", target=None)
-
         answer = server.fence("t", 1, promise_settle("child", PromiseState.REJECTED, value("why")))
-
         promise = answer.data.action.data.promise
         assert (promise.state, promise.value) == (PromiseState.REJECTED, value("why"))
         assert server.promise("child") == promise
 
-    def test_settle_wakes_who_waits(self, server: Driver) -> None:
-        server.acquired("t")
-        server.suspended("sleeper", "child")
-
-        server.fence("t", 1, promise_settle("child"))
-
-        assert server.take_executes() == [("sleeper", 1)]
-
     def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
         server.acquired("t")
-
         action = server.fence("t", 1, promise_create("child")).data.action
-
         assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
         assert (action.head.status, action.head.version) == (200, VERSION)
-
-    def test_settling_an_unknown_promise_is_200_outside_and_404_with_a_string_inside(self, server: Driver) -> None:
-        server.acquired("t")
-
-        answer = server.fence("t", 1, promise_settle("unknown"))
-
-        assert answer.status == 200
-        assert (answer.data.action.kind, answer.data.action.head.status) == ("promise.settle", 404)
-        assert isinstance(answer.data.action.data, str)
-
-    def test_by_a_worker_that_lost_the_task_changes_nothing(self, server: Driver) -> None:
-        server.acquired("t")
-        server.wait(LEASE)
-        server.acquire("t", 1, pid=OTHER_PID)
-        server.forget_messages()
-
-        assert server.fence("t", 1, promise_create("child")).status == 409
-        assert server.promise("child") is None
-        assert not server.sent
 
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.acquire("t")
         server.fence("t", 1, promise_create("t:step", target=None, branch="t"))
-
         answer = server.fence("t", 1, promise_settle("t:step", result=value("done")))
-
         assert [(promise.id, promise.value) for promise in answer.data.preload] == [("t:step", value("done"))]
 
     def test_touches_the_promise_it_acts_on(self, server: Driver) -> None:
         server.acquired("t")
         server.create("child", target=None, timeout_at=START + 10)
         server.now += 10
-
         promise = server.fence("t", 1, promise_settle("child", result=value("late"))).data.action.data.promise
-
         assert (promise.state, promise.value) == (PromiseState.TIMEDOUT, EMPTY)
 
 
 class TestHeartbeat:
-    def test_extends_the_lease_by_the_ttl_of_the_claim(self, server: Driver) -> None:
-        server.acquired("t", ttl=5_000)
-        server.now += 4_000
-
-        server.heartbeat(("t", 1))
-
-        assert known_task(server, "t").timer_at == START + 4_000 + 5_000
-
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
         """Section 7.2, item 7: any mix of trees."""
         server.acquired("tree-a", ttl=5_000)
@@ -578,110 +224,13 @@ class TestHeartbeat:
         answer = server.heartbeat(("tree-a", 1), ("gone", 3), ("foreign", 1), ("plain", 0), ("tree-b", 1))
 
         assert answer.status == 200
-        assert known_task(server, "tree-a").timer_at == START + 1 + 5_000
-        assert known_task(server, "tree-b").timer_at == START + 1 + 7_000
-        assert known_task(server, "foreign").timer_at == START + LEASE
-
-    def test_of_nothing_is_200(self, server: Driver) -> None:
-        assert server.heartbeat().status == 200
-
-    def test_past_the_task_s_own_deadline_is_ignored(self, server: Driver) -> None:
-        """Section 9, item 13."""
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t", ttl=LEASE)
-        before = known_task(server, "t")
-        server.now += 10
-
-        assert server.heartbeat(("t", 1)).status == 200
-        assert known_task(server, "t") == before
-
-    def test_touches_nothing(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t")
-        server.now += 10
-
-        server.heartbeat(("t", 1))
-
-        promise = server.promise("t")
-        assert promise is not None
-        assert promise.state is PromiseState.PENDING
+        assert server.task("tree-a").timer_at == START + 1 + 5_000
+        assert server.task("tree-b").timer_at == START + 1 + 7_000
+        assert server.task("foreign").timer_at == START + LEASE
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
         server.acquired("t", ttl=MAX_INTEGER)
-
         assert server.heartbeat(("t", 1)).status == 200
-
-
-class TestHaltAndContinue:
-    @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED])
-    def test_halt_removes_timer_lease_and_pid(self, server: Driver, state: TaskState) -> None:
-        {
-            TaskState.PENDING: lambda: server.pending("t"),
-            TaskState.ACQUIRED: lambda: server.acquired("t"),
-            TaskState.SUSPENDED: lambda: server.suspended("t", "dep"),
-        }[state]()
-
-        server.halt("t")
-
-        task = known_task(server, "t")
-        assert task.state is TaskState.HALTED
-        assert (task.timer_at, task.ttl, task.pid) == (None, None, None)
-
-    def test_nothing_is_dispatched_while_halted(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.halt("t")
-
-        server.settle("dep")
-        server.wait(10 * RETRY)
-
-        assert server.take_executes() == []
-
-    def test_halt_withdraws_the_execute(self, server: Driver) -> None:
-        """Section 9, item 8."""
-        server.create("t")
-
-        server.halt("t")
-
-        assert server.take_withdrawn() == ["t"]
-
-    def test_a_worker_whose_task_was_halted_gets_409(self, server: Driver) -> None:
-        server.acquired("t")
-        server.halt("t")
-
-        assert server.fulfill("t", 1).status == 409
-
-    def test_continue_dispatches_at_the_same_version_and_sets_the_retry_timer(self, server: Driver) -> None:
-        server.acquired("t")
-        server.halt("t")
-
-        assert server.continue_("t").status == 200
-
-        task = known_task(server, "t")
-        assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 1, START + RETRY)
-        assert server.take_executes() == [("t", 1)]
-
-    def test_what_settled_while_halted_was_counted(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-        server.halt("t")
-        server.settle("dep")
-        server.continue_("t")
-
-        assert server.get_task("t").data.task.resumes == 1
-
-    def test_a_halted_task_still_ends_at_its_deadline(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.halt("t")
-
-        server.wait(10)
-
-        assert known_task(server, "t").state is TaskState.FULFILLED
-
-
-def test_a_task_that_never_ran_can_be_reached_up_to_its_deadline(server: Driver) -> None:
-    server.create("t", timeout_at=FAR)
-    server.now = FAR - 1
-
-    assert server.acquire("t", 0).status == 200
 
 
 class TestRepeatedClaim:
@@ -691,35 +240,29 @@ class TestRepeatedClaim:
 
     def test_a_repeated_acquire_gets_the_first_answer(self, server: Driver) -> None:
         server.pending("t")
-
         first = server.acquire("t", 0, corr_id=self.UNIQUE)
         again = server.acquire("t", 0, corr_id=self.UNIQUE)
-
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
     def test_a_repeated_create_gets_the_first_answer(self, server: Driver) -> None:
         first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
         again = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
-
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
     def test_a_repetition_changes_nothing(self, server: Driver) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
-        before = known_task(server, "t")
+        before = server.task("t")
         server.now += 1
-
         server.acquire("t", 0, corr_id=self.UNIQUE)
-
-        assert known_task(server, "t") == before
+        assert server.task("t") == before
 
     @pytest.mark.parametrize("corr_id", ["sr-1700000000000", "", "0", "x" * 31])
     def test_a_short_correlation_id_does_not_make_a_repetition(self, server: Driver, corr_id: str) -> None:
         """One SDK numbers its requests by the clock: two of them may share an id."""
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=corr_id).status == 200
         assert server.acquire("t", 0, corr_id=corr_id).status == 409
 
@@ -727,32 +270,53 @@ class TestRepeatedClaim:
     def test_one_that_makes_no_repetition_is_not_kept(self, server: Driver, corr_id: str) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
-
-        assert known_task(server, "t").claim is None
+        assert server.task("t").claim is None
 
     def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 200
         assert server.acquire("t", 0, corr_id=self.ANOTHER).status == 409
 
     def test_another_process_is_another_request(self, server: Driver) -> None:
         server.pending("t")
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=PID).status == 200
         assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=OTHER_PID).status == 409
 
     def test_another_version_is_another_request(self, server: Driver) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
-
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
+
+    def test_a_repeated_create_of_a_task_that_waited_gets_the_first_answer(self, server: Driver) -> None:
+        server.pending("t")
+        first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
+        assert server.create_task(promise_create("t"), corr_id=self.UNIQUE) == first
+
+    def test_the_preload_is_that_of_now(self, server: Driver) -> None:
+        """The first step after an answer that was lost should not run twice."""
+        server.create("t", branch="t")
+        server.acquire("t", 0, corr_id=self.UNIQUE)
+        server.create("t:1", target=None, branch="t")
+        assert [each.id for each in server.acquire("t", 0, corr_id=self.UNIQUE).data.preload] == ["t:1"]
+
+    @pytest.mark.parametrize("end", ["release", "halt", "settle", "suspend"])
+    def test_after_the_claim_has_ended_it_is_refused(self, server: Driver, end: str) -> None:
+        server.pending("t")
+        server.create("dep", target=None)
+        server.acquire("t", 0, corr_id=self.UNIQUE)
+        {
+            "release": lambda: server.release("t", 1),
+            "halt": lambda: server.halt("t"),
+            "settle": lambda: server.settle("t"),
+            "suspend": lambda: server.suspend("t", 1, "dep"),
+        }[end]()
+
+        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
 
     def test_after_the_lease_has_ended_it_claims_nothing_by_its_old_version(self, server: Driver) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.wait(LEASE)
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
 
     def test_after_a_claim_by_another_it_is_refused(self, server: Driver) -> None:
@@ -760,5 +324,4 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.wait(LEASE)
         server.acquire("t", 1, corr_id=self.ANOTHER, pid=OTHER_PID)
-
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409

@@ -6,10 +6,8 @@ from unit.driver import (
     FAR,
     HOUR,
     LEASE,
-    OTHER_PID,
     PID,
     RETRY,
-    SECOND,
     START,
     TARGET,
     Driver,
@@ -19,16 +17,9 @@ from unit.driver import (
 )
 from unit.rows import transaction
 
-from resonate_server.kernel.model import Due, LeaseLost, Rules, Task
+from resonate_server.kernel.model import Due, Rules
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
-
-
-def known_task(server: Driver, id: str) -> Task:
-    task = server.task(id)
-    assert task is not None
-    return task
-
 
 # --- 4.1 promise deadlines ------------------------------------------------------------------------------------------
 
@@ -57,12 +48,9 @@ def test_an_external_promise_settles_at_its_deadline(
     """The [MUST] of 4.1: also those without a target. A timer resolves, whatever else it is."""
     tags = {**also, **tags}
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
-
     server.wait(10)
-
     promise = server.promise("p")
     is_timer = tags.get("resonate:timer") == "true"
-    assert promise is not None
     assert promise.state is (PromiseState.RESOLVED if is_timer else PromiseState.TIMEDOUT)
 
 
@@ -71,11 +59,8 @@ def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: d
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
     with transaction(server.store):
         assert server.store.next_due() is None
-
     server.wait(10)
-
     promise = server.promise("p")
-    assert promise is not None
     assert promise.state is PromiseState.PENDING
 
 
@@ -106,53 +91,17 @@ def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
     server.acquired("t", ttl=2 * HOUR)
     server.call(INTERNAL_PROMISE)
     server.now += HOUR
-
     assert server.fence("t", 1, action).data.action.data.promise.state is PromiseState.TIMEDOUT
-
-
-def test_expired_means_now_or_later_than_the_deadline(server: Driver) -> None:
-    server.create("p", target=None, timeout_at=START + 10)
-
-    server.wait(9)
-    pending = server.promise("p")
-    server.wait(1)
-    expired = server.promise("p")
-
-    assert pending is not None
-    assert expired is not None
-    assert (pending.state, expired.state) == (PromiseState.PENDING, PromiseState.TIMEDOUT)
 
 
 @pytest.mark.parametrize("by_sweep", [True, False])
 def test_expiry_is_dated_at_the_deadline_however_late_it_is_noticed(server: Driver, by_sweep: bool) -> None:
     server.create("p", target=None, timeout_at=START + 10, param=value("x"))
     server.now += HOUR
-
     if by_sweep:
         server.tick()
     promise = server.get("p").data.promise
-
     assert (promise.settled_at, promise.value, promise.param) == (START + 10, EMPTY, value("x"))
-
-
-def test_a_sleep_wakes_the_task_that_awaits_it(server: Driver) -> None:
-    server.acquired("t")
-    server.fence("t", 1, promise_create("sleep", target=None, timeout_at=START + 10, timer="true"))
-    server.suspend("t", 1, "sleep")
-    server.forget_messages()
-
-    server.wait(10)
-
-    assert server.take_executes() == [("t", 1)]
-
-
-def test_the_next_deadline_is_known_exactly(server: Driver) -> None:
-    """Section 9, item 2."""
-    server.create("p", target=None, timeout_at=START + 10)
-    server.create("earlier", target=None, timeout_at=START + 5)
-
-    with transaction(server.store):
-        assert server.store.next_due() == START + 5
 
 
 def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
@@ -160,126 +109,12 @@ def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
     server.create("p", timeout_at=START + 10)
     before = (server.promise("p"), server.task("p"))
     server.forget_messages()
-
     server.tick(Due(promises=("p", "gone"), tasks=("p", "gone")))
-
     assert (server.promise("p"), server.task("p")) == before
     assert not server.sent
 
 
-def test_a_settled_promise_does_not_expire(server: Driver) -> None:
-    server.create("p", target=None, timeout_at=START + 10)
-    settled = server.settle("p").data.promise
-
-    server.wait(20)
-
-    assert server.promise("p") == settled
-
-
 # --- 4.2 task timers ------------------------------------------------------------------------------------------------
-
-
-def test_a_pending_task_is_sent_again_each_retry_timeout_without_end_or_backoff(server: Driver) -> None:
-    server.pending("t")
-
-    for _ in range(20):
-        server.wait(RETRY)
-
-    assert server.take_executes() == [("t", 0)] * 20
-
-
-def test_a_retry_is_not_sent_early(server: Driver) -> None:
-    server.pending("t")
-
-    server.wait(RETRY - 1)
-
-    assert server.take_executes() == []
-
-
-def test_a_retry_names_the_current_version(server: Driver) -> None:
-    server.acquired("t")
-    server.release("t", 1)
-    server.forget_messages()
-
-    server.wait(RETRY)
-
-    assert server.take_executes() == [("t", 1)]
-
-
-def test_the_retry_timer_is_armed_again_from_now(server: Driver) -> None:
-    server.pending("t")
-
-    server.wait(RETRY + 500)
-
-    assert known_task(server, "t").timer_at == server.now + RETRY
-
-
-def test_a_lease_that_ends_puts_the_task_back(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE)
-
-    task = known_task(server, "t")
-    assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-    assert task.timer_at == server.now + RETRY
-    assert server.take_executes() == [("t", 1)]
-
-
-def test_a_lease_does_not_end_early(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE - 1)
-
-    assert known_task(server, "t").state is TaskState.ACQUIRED
-
-
-def test_the_end_of_a_lease_is_reported(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    server.wait(LEASE)
-
-    assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-
-def test_a_beating_worker_keeps_its_task(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-
-    for _ in range(10):
-        server.wait(LEASE - 1)
-        server.heartbeat(("t", 1))
-
-    assert known_task(server, "t").state is TaskState.ACQUIRED
-
-
-def test_after_its_lease_ended_a_worker_is_refused_until_somebody_claims(server: Driver) -> None:
-    server.acquired("t", ttl=LEASE)
-    server.wait(LEASE)
-
-    assert server.fulfill("t", 1).status == 409
-    assert server.heartbeat(("t", 1)).status == 200
-    assert known_task(server, "t").state is TaskState.PENDING
-
-
-def test_a_lease_that_ends_keeps_resumes(server: Driver) -> None:
-    server.acquired("t")
-    server.create("dep", target=None)
-    server.register_callback("dep", "t")
-    server.settle("dep")
-
-    server.wait(LEASE)
-
-    assert known_task(server, "t").resumes == 1
-
-
-@pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.HALTED, TaskState.FULFILLED])
-def test_other_states_have_no_timer(server: Driver, state: TaskState) -> None:
-    {
-        TaskState.SUSPENDED: lambda: server.suspended("t", "dep"),
-        TaskState.HALTED: lambda: server.halted("t"),
-        TaskState.FULFILLED: lambda: server.fulfilled("t"),
-    }[state]()
-
-    assert known_task(server, "t").timer_at is None
 
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
@@ -300,68 +135,6 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
 # --- 4.3 delay ------------------------------------------------------------------------------------------------------
 
 
-class TestDelay:
-    """``resonate:delay`` is obeyed: 4.3 [SHOULD], section 9, item 14."""
-
-    AT = START + 5 * SECOND
-
-    @pytest.fixture
-    def delayed(self, server: Driver) -> Driver:
-        server.create("t", delay=str(self.AT))
-        return server
-
-    def test_before_the_instant_there_is_no_execute(self, delayed: Driver) -> None:
-        delayed.wait(5 * SECOND - 1)
-
-        assert delayed.take_executes() == []
-
-    def test_the_timer_is_set_to_the_instant(self, delayed: Driver) -> None:
-        assert known_task(delayed, "t").timer_at == self.AT
-
-    def test_at_the_instant_it_is_sent_and_then_at_each_retry(self, delayed: Driver) -> None:
-        delayed.wait(5 * SECOND)
-        assert delayed.take_executes() == [("t", 0)]
-        assert known_task(delayed, "t").timer_at == self.AT + RETRY
-
-        delayed.wait(RETRY)
-        assert delayed.take_executes() == [("t", 0)]
-
-    def test_it_is_not_handed_over_early_to_a_worker_that_connects(self, delayed: Driver) -> None:
-        with transaction(delayed.store):
-            assert delayed.store.queued_tasks("workers", 10) == []
-
-    def test_acquire_before_the_instant_is_not_refused(self, delayed: Driver) -> None:
-        assert delayed.acquire("t", 0).status == 200
-
-    def test_an_instant_in_the_past_dispatches_at_once(self, server: Driver) -> None:
-        server.create("t", delay=str(START - 1))
-
-        assert server.take_executes() == [("t", 0)]
-
-    def test_this_very_instant_dispatches_at_once(self, server: Driver) -> None:
-        server.create("t", delay=str(START))
-
-        assert server.take_executes() == [("t", 0)]
-
-    def test_task_create_claims_at_once_what_is_delayed(self, delayed: Driver) -> None:
-        assert delayed.create_task(promise_create("t")).data.task.state is TaskState.ACQUIRED
-
-    def test_a_fenced_create_obeys_it_too(self, server: Driver) -> None:
-        server.acquired("caller")
-
-        server.fence("caller", 1, promise_create("t", delay=str(self.AT)))
-
-        assert server.take_executes() == []
-
-    def test_halted_and_continued_before_the_instant_it_still_waits(self, delayed: Driver) -> None:
-        delayed.halt("t")
-        delayed.continue_("t")
-
-        assert delayed.take_executes() == []
-        delayed.wait(5 * SECOND)
-        assert delayed.take_executes() == [("t", 0)]
-
-
 # --- section 9 ------------------------------------------------------------------------------------------------------
 
 
@@ -373,47 +146,35 @@ class TestPauseWhenNobodyClaims:
         seen = []
         for _ in range(times):
             server.forget_messages()
-            server.set_aside("t", known_task(server, "t").version)
+            server.set_aside("t", server.task("t").version)
             began = server.now
             while not server.take_executes():
-                server.now = known_task(server, "t").timer_at or FAR
+                server.now = server.task("t").timer_at or FAR
                 server.tick()
             seen.append(server.now - began)
         return seen
 
     def test_it_is_dispatched_after_a_pause_that_doubles_up_to_a_cap(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 5) == [5_000, 10_000, 20_000, 30_000, 30_000]
 
     def test_very_many_times_do_not_overflow_it(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 100)[-1] == 30_000
 
     def test_how_often_it_was_is_told_to_those_who_ask(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
-
         record = server.get_task("t").data.task
         assert (record.unclaimed, record.trouble) == (3, "handed out 3 times, claimed by nobody")
 
     def test_a_claim_ends_the_count(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
-
         answer = server.acquire("t")
         server.release("t", 1)
-
         assert (answer.data.task.unclaimed, server.get_task("t").data.task.unclaimed) == (UNSET, UNSET)
         assert self.pauses(server, 1) == [5_000]
-
-    def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
-        """The worker may have been full, and has the message still."""
-        server.create("t")
-        server.set_aside("t", 0)
-
-        assert server.acquire("t").status == 200
 
     def test_a_worker_that_connects_ends_the_pause_but_not_the_count(self, server: Driver) -> None:
         server.create("t")
@@ -444,27 +205,19 @@ class TestPauseWhenNobodyClaims:
         server.create("t")
         server.acquire("t")
         server.release("t", 1)
-        before = known_task(server, "t")
+        before = server.task("t")
 
         server.set_aside("t", 0)
         server.set_aside("unknown", 0)
 
-        assert known_task(server, "t") == before
-
-    def test_past_its_deadline_it_is_over(self, server: Driver) -> None:
-        server.create("t", timeout_at=server.now + 10)
-        server.now += 10
-
-        server.set_aside("t", 0)
-
-        assert known_task(server, "t").state is TaskState.FULFILLED
+        assert server.task("t") == before
 
 
 class TestPauseAfterRelease:
     """Section 9, item 1: a task that nobody can run must not go round at full speed."""
 
     def claim_and_release(self, server: Driver) -> None:
-        version = known_task(server, "t").version
+        version = server.task("t").version
         server.acquire("t", version)
         server.release("t", version + 1)
 
@@ -476,7 +229,7 @@ class TestPauseAfterRelease:
             self.claim_and_release(server)
             released = server.now
             while not server.take_executes():
-                server.now = known_task(server, "t").timer_at or FAR
+                server.now = server.task("t").timer_at or FAR
                 server.tick()
             seen.append(server.now - released)
         return seen
@@ -485,41 +238,22 @@ class TestPauseAfterRelease:
         self, server: Driver
     ) -> None:
         server.create("t")
-
         assert self.pauses(server, 8) == [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
 
     def test_the_pause_has_a_cap(self, server: Driver) -> None:
         server.rules = Rules(release_pause_ms=1_000, release_pause_max_ms=3_000)
         server.create("t")
-
         assert self.pauses(server, 5) == [0, 1_000, 2_000, 3_000, 3_000]
 
     def test_very_many_releases_do_not_overflow_it(self, server: Driver) -> None:
         server.create("t")
-
         assert self.pauses(server, 100)[-1] == 30_000
-
-    def test_in_the_pause_no_worker_that_connects_is_given_the_task(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-
-        with transaction(server.store):
-            assert server.store.queued_tasks("workers", 10) == []
-
-    def test_in_the_pause_a_claim_is_not_refused(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-
-        assert server.acquire("t", 2).status == 200
 
     def test_how_often_it_was_given_back_is_told_to_those_who_ask(self, server: Driver) -> None:
         server.create("t")
         self.claim_and_release(server)
         assert server.get_task("t").data.task.trouble == ""
         self.claim_and_release(server)
-
         record = server.get_task("t").data.task
         assert (record.releases, record.trouble) == (2, "claimed 2 times, given back each time")
 
@@ -540,28 +274,24 @@ class TestPauseAfterRelease:
         server.acquire("t", 0)
         server.release("t", 1, reason="no such function")
         self.claim_and_release(server)
-
         assert server.get_task("t").data.task.reason is UNSET
 
     def test_a_long_reason_is_cut(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="x" * 501)
-
         assert server.get_task("t").data.task.reason == "x" * 499 + "…"
 
     def test_a_reason_that_just_fits_is_not_cut(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="x" * 500)
-
         assert server.get_task("t").data.task.reason == "x" * 500
 
     def test_workers_are_not_told(self, server: Driver) -> None:
         """Typed SDKs read the record that a claim is answered with."""
         server.create("t")
         self.claim_and_release(server)
-
         assert server.acquire("t", 1).data.task.releases is UNSET
 
     def test_a_suspension_ends_the_count(self, server: Driver) -> None:
@@ -575,120 +305,9 @@ class TestPauseAfterRelease:
 
         assert self.pauses(server, 2) == [0, 1_000]
 
-    def test_a_resume_during_no_pause_is_sent_at_once(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        server.create("dep", target=None)
-        server.acquire("t", 1)
-        server.suspend("t", 2, "dep")
-        server.forget_messages()
-
-        server.settle("dep")
-
-        assert server.take_executes() == [("t", 2)]
-
-    def test_an_operator_s_continue_does_not_wait(self, server: Driver) -> None:
-        server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-        server.halt("t")
-        server.forget_messages()
-
-        server.continue_("t")
-
-        assert server.take_executes() == [("t", 2)]
-
-
-class TestTimerTasks:
-    """Section 9, item 7: tasks of timers are never dispatched; what is awaited is the promise."""
-
-    @pytest.fixture
-    def sleeping(self, server: Driver) -> Driver:
-        server.create("sleep", timeout_at=START + HOUR, timer="true")
-        return server
-
-    def test_creating_one_sends_nothing(self, sleeping: Driver) -> None:
-        assert not sleeping.sent
-
-    def test_no_retry_is_sent(self, sleeping: Driver) -> None:
-        sleeping.wait(10 * RETRY)
-
-        assert not sleeping.sent
-
-    def test_no_worker_that_connects_is_given_one(self, sleeping: Driver) -> None:
-        with transaction(sleeping.store):
-            assert sleeping.store.queued_tasks("workers", 10) == []
-
-    def test_the_task_exists_and_is_pending(self, sleeping: Driver) -> None:
-        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
-
-    def test_a_claim_is_not_refused_and_lapses_in_silence(self, sleeping: Driver) -> None:
-        assert sleeping.acquire("sleep", 0).status == 200
-        sleeping.forget_messages()
-
-        sleeping.wait(LEASE)
-
-        assert sleeping.take_executes() == []
-        assert sleeping.get_task("sleep").data.task.state is TaskState.PENDING
-
-    def test_at_the_deadline_promise_and_task_end(self, sleeping: Driver) -> None:
-        sleeping.wait(HOUR)
-
-        assert sleeping.get("sleep").data.promise.state is PromiseState.RESOLVED
-        assert known_task(sleeping, "sleep").state is TaskState.FULFILLED
-
-    def test_timer_and_target_together_are_accepted(self, server: Driver) -> None:
-        """Section 7.2, item 4."""
-        assert server.create("sleep", timer="true").status == 200
-
 
 class TestHolderGone:
     """Section 9, item 4: the leases of a process that is known to be gone end early."""
-
-    def test_its_task_is_pending_again_at_the_same_version_and_sent(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.release_leases(PID)
-
-        task = known_task(server, "t")
-        assert (task.state, task.version, task.pid, task.ttl) == (TaskState.PENDING, 1, None, None)
-        assert task.timer_at == START + RETRY
-        assert server.take_executes() == [("t", 1)]
-        assert server.leases_lost == [LeaseLost(task_id="t", pid=PID)]
-
-    def test_nothing_of_another_process_is_touched(self, server: Driver) -> None:
-        server.acquired("t", pid=OTHER_PID)
-        before = known_task(server, "t")
-
-        server.release_leases(PID)
-
-        assert known_task(server, "t") == before
-
-    def test_a_suspended_task_stays(self, server: Driver) -> None:
-        server.suspended("t", "dep")
-
-        server.release_leases(PID)
-
-        assert known_task(server, "t").state is TaskState.SUSPENDED
-        assert not server.sent
-
-    def test_if_it_lives_after_all_it_is_refused(self, server: Driver) -> None:
-        server.acquired("t")
-
-        server.release_leases(PID)
-
-        assert server.fulfill("t", 1).status == 409
-
-    def test_past_its_deadline_a_task_ends_instead(self, server: Driver) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.acquire("t", ttl=LEASE)
-        server.forget_messages()
-        server.now += 10
-
-        server.release_leases(PID)
-
-        assert known_task(server, "t").state is TaskState.FULFILLED
-        assert server.take_executes() == []
 
     def test_it_is_not_a_release_and_starts_no_pause(self, server: Driver) -> None:
         server.create("t")

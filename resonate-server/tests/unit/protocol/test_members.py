@@ -132,7 +132,6 @@ def test_a_missing_member_is_refused(kind: str, path: tuple[str | int, ...]) -> 
     for step in path[:-1]:
         place = place[step]
     del place[path[-1]]
-
     refused(kind, data)
 
 
@@ -191,7 +190,6 @@ class TestIds:
     def test_lone_surrogates_are_refused(self, escaped: str) -> None:
         """They have no UTF-8 and could neither be stored nor sent."""
         body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
-
         assert isinstance(read(body), UnreadableRequest)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
@@ -251,53 +249,36 @@ class TestIntegers:
 class TestNulls:
     """Section 1.3 [SHOULD]: ``null`` for what may be left out counts as left out."""
 
-    def test_param_and_tags(self) -> None:
-        assert accepted("promise.create", {"id": "p", "timeoutAt": 5, "param": None, "tags": None}) == PromiseCreate(
-            "p", 5
-        )
+    @pytest.mark.parametrize(
+        "nulls", [{"param": None, "tags": None}, {"param": {"headers": None, "data": None}}], ids=str
+    )
+    def test_of_a_creation(self, nulls: dict[str, Any]) -> None:
+        assert accepted("promise.create", {"id": "p", "timeoutAt": 5} | nulls) == PromiseCreate("p", 5, EMPTY)
 
-    def test_inside_of_param(self) -> None:
-        data = {"id": "p", "timeoutAt": 5, "param": {"headers": None, "data": None}}
-
-        assert accepted("promise.create", data) == PromiseCreate("p", 5, EMPTY)
-
-    def test_value(self) -> None:
+    def test_of_a_settlement(self) -> None:
         accepted("promise.settle", SETTLE | {"value": None})
 
     @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
-    def test_members_of_a_search(self, kind: str) -> None:
+    def test_of_a_search(self, kind: str) -> None:
         assert accepted(kind, {"state": None, "tags": None, "limit": None, "cursor": None}) == accepted(kind, {})
 
-    def test_head_of_an_action(self) -> None:
-        accepted("task.fence", changed("task.fence", ("action", "head"), None))
-
-    @pytest.mark.parametrize("kind", ["task.suspend", "task.heartbeat"])
-    def test_not_as_an_entry_of_a_list(self, kind: str) -> None:
-        member = "actions" if kind == "task.suspend" else "tasks"
-
-        refused(kind, changed(kind, (member,), [None]))
-
-    @pytest.mark.parametrize("tags", [{"a": None}, {"resonate:target": None}])
-    def test_not_as_the_value_of_a_tag(self, tags: dict[str, None]) -> None:
-        """A tag that its sender believes to be set must not vanish without a word."""
-        refused("promise.create", {"id": "p", "timeoutAt": 5, "tags": tags})
-
-    def test_not_as_the_value_of_a_header(self) -> None:
-        refused("promise.create", {"id": "p", "timeoutAt": 5, "param": {"headers": {"a": None}}})
+    @pytest.mark.parametrize(
+        "members",
+        [{"tags": {"a": None}}, {"tags": {"resonate:target": None}}, {"param": {"headers": {"a": None}}}],
+        ids=str,
+    )
+    def test_not_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
+        """What its sender believes to be set must not vanish without a word."""
+        refused("promise.create", {"id": "p", "timeoutAt": 5} | members)
 
 
 class TestValues:
     @pytest.mark.parametrize(
-        "param", [[], "x", 1, True, {"data": 1}, {"data": {}}, {"headers": []}, {"headers": {"a": 1}}]
+        "payload", [[], "x", 1, True, {"data": 1}, {"data": {}}, {"headers": []}, {"headers": {"a": 1}}], ids=str
     )
-    def test_param_of_another_shape_is_refused(self, param: Any) -> None:
-        refused("promise.create", CREATE | {"param": param})
-
-    @pytest.mark.parametrize(
-        "value", [[], "x", 1, True, {"data": 1}, {"data": {}}, {"headers": []}, {"headers": {"a": 1}}]
-    )
-    def test_value_of_another_shape_is_refused(self, value: Any) -> None:
-        refused("promise.settle", SETTLE | {"value": value})
+    def test_a_payload_of_another_shape_is_refused(self, payload: Any) -> None:
+        refused("promise.create", CREATE | {"param": payload})
+        refused("promise.settle", SETTLE | {"value": payload})
 
     @pytest.mark.parametrize("tags", [[], "x", 1, {"a": 1}, {"a": True}, {"a": []}, {"a": 1.0}])
     def test_tags_of_another_shape_are_refused(self, tags: Any) -> None:
@@ -320,13 +301,11 @@ class TestValues:
     def test_tags_that_are_ids_are_as_long_as_ids(self, name: str) -> None:
         longest = {f"resonate:{name}": "x" * MAX_ID_CHARACTERS}
         own = {"id": "x" * MAX_ID_CHARACTERS}
-
         accepted("promise.create", CREATE | own | {"tags": longest})
         refused("promise.create", CREATE | own | {"tags": {f"resonate:{name}": "x" * (MAX_ID_CHARACTERS + 1)}})
 
     def test_unknown_members_of_a_value_are_ignored(self) -> None:
         request = accepted("promise.create", CREATE | {"param": {"data": "x", "more": 1}})
-
         assert isinstance(request, PromiseCreate)
         assert request.param == Value(data="x")
 
@@ -351,14 +330,12 @@ class TestTargetAndDelay:
     @pytest.mark.parametrize("target", BAD)
     def test_an_invalid_target_is_refused_in_each_create(self, target: str) -> None:
         create = CREATE | {"tags": {"resonate:target": target}}
-
         refused("promise.create", create)
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
 
     def test_an_address_is_as_long_as_an_id(self) -> None:
         longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
-
         for address, judge in ((longest, accepted), (longest + "x", refused)):
             judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
             judge("promise.register_listener", {"awaited": "p", "address": address})
@@ -429,46 +406,87 @@ class TestLineage:
         accepted("schedule.create", VALID["schedule.create"] | {"promiseTags": tags})
 
 
+OLDER: dict[str, tuple[str, dict[str, str]]] = {
+    "SDK 0.7 joins with dots and sends a prefix": (
+        "r.1.1", {"origin": "r", "parent": "r.1", "branch": "r.1", "prefix": "r"}
+    ),
+    "SDK 0.7 detaches to below the root, whoever calls": (
+        "r.d1", {"origin": "r.d1", "branch": "r.d1", "parent": "r.1", "prefix": "r"}
+    ),
+    "SDK 0.7 has a colon in its prefix in a chain that 0.8 began": (
+        "r:1.1", {"origin": "r", "parent": "r:1", "branch": "r:1.1", "prefix": "r:1"}
+    ),
+    "SDK 0.7 detaches there, too": (
+        "r:1.d1", {"origin": "r:1.d1", "branch": "r:1.d1", "parent": "r:1.2", "prefix": "r:1"}
+    ),
+    "SDK 0.7 with RESONATE_PREFIX has a colon in its roots": (
+        "mine:r", {"origin": "mine:r", "branch": "mine:r", "parent": "mine:r", "prefix": "mine:r"}
+    ),
+    "Go detaches to below the root, whoever calls": ("r.d1", {"origin": "r", "branch": "r.d1", "parent": "r.1.1"}),
+    "TypeScript gives a call an id and a tree of its own": ("own", {"origin": "own", "branch": "own", "parent": "own"}),
+}  # fmt: skip
+"""Tolerances, as they were seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
+
+
 @pytest.mark.parametrize("kind", FORMS)
 class TestLineageOfOlderClients:
-    """Tolerances, as they were seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
-
-    def test_sdk_0_7_joins_with_dots_and_sends_a_prefix(self, kind: str) -> None:
-        accepted(kind, creations("r.1.1", origin="r", parent="r.1", branch="r.1", prefix="r")[kind])
-
-    def test_sdk_0_7_detaches_to_below_the_root_whoever_calls(self, kind: str) -> None:
-        id = "r.dd1051cb84a8cdd208"
-        accepted(kind, creations(id, origin=id, branch=id, parent="r.1", prefix="r")[kind])
-
-    def test_sdk_0_7_has_a_colon_in_its_prefix_in_a_chain_that_0_8_began(self, kind: str) -> None:
-        accepted(kind, creations("r:1.1", origin="r", parent="r:1", branch="r:1.1", prefix="r:1")[kind])
-
-    def test_sdk_0_7_detaches_there_too(self, kind: str) -> None:
-        id = "r:1.dd1051cb84a8cdd208"
-        accepted(kind, creations(id, origin=id, branch=id, parent="r:1.2", prefix="r:1")[kind])
+    @pytest.mark.parametrize(("id", "tags"), OLDER.values(), ids=OLDER)
+    def test_is_accepted(self, kind: str, id: str, tags: dict[str, str]) -> None:
+        accepted(kind, creations(id, **tags)[kind])
 
     def test_sdk_0_8_goes_on_below_what_0_7_detached(self, kind: str) -> None:
         origin = "r:1.dd1051cb84a8cdd208"
         below = creations(f"{origin}.1", origin=origin, parent=origin, branch=f"{origin}.1")
         accepted(kind, below[kind] | ({"id": origin} if kind == "task.fence" else {}))
 
-    def test_sdk_0_7_with_resonate_prefix_has_a_colon_in_its_roots(self, kind: str) -> None:
-        id = "mine:r"
-        accepted(kind, creations(id, origin=id, branch=id, parent=id, prefix=id)[kind])
-
-    def test_go_detaches_to_below_the_root_whoever_calls(self, kind: str) -> None:
-        accepted(kind, creations("r.dd1051cb84a8cdd2", origin="r", branch="r.dd1051cb84a8cdd2", parent="r.1.1")[kind])
-
     def test_a_parent_in_another_tree_is_refused_all_the_same(self, kind: str) -> None:
         assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
 
-    def test_the_typescript_sdk_gives_a_call_an_id_and_a_tree_of_its_own(self, kind: str) -> None:
-        accepted(kind, creations("own", origin="own", branch="own", parent="own")[kind])
+
+AWAIT_P = VALID["task.suspend"]["actions"][0]
+SETTLE_P = action("promise.settle", SETTLE | {"id": "p"})
+
+type Change = tuple[str, tuple[str | int, ...], Any]
+
+REFUSED: dict[str, Change] = {
+    "task.create without a target": ("task.create", ("action", "data", "tags"), {}),
+    "fulfill settles the task's own promise": ("task.fulfill", ("action", "data", "id"), "other"),
+    "suspend registers the task itself": ("task.suspend", ("actions", 0, "data", "awaiter"), "other"),
+    "suspend on the own promise": ("task.suspend", ("actions", 0, "data", "awaited"), "t"),
+    "suspend on the same promise twice": ("task.suspend", ("actions",), [AWAIT_P, AWAIT_P]),
+    "suspend on nothing": ("task.suspend", ("actions",), []),
+    "suspend on null": ("task.suspend", ("actions",), [None]),
+    "a heartbeat of null": ("task.heartbeat", ("tasks",), [None]),
+    "fence on the own promise": ("task.fence", ("action", "data", "id"), "t"),
+    "a mistake inside a fence": ("task.fence", ("action", "data", "timeoutAt"), "soon"),
+    "a promise that awaits itself": ("promise.register_callback", ("awaiter",), "p"),
+    **{
+        f"fence with {kind!r}": ("task.fence", ("action", "kind"), kind)
+        for kind in ("promise.get", "task.create", "", "x", None, 1)
+    },
+}
+
+ACCEPTED: dict[str, Change] = {
+    "fence with a settlement": ("task.fence", ("action",), SETTLE_P),
+    "fence with its kind behind its data": ("task.fence", ("action",), {"data": CREATE, "kind": "promise.create"}),
+    "fence with null for a head": ("task.fence", ("action", "head"), None),
+    "an empty heartbeat": ("task.heartbeat", ("tasks",), []),
+    "a heartbeat over several trees": (
+        "task.heartbeat",
+        ("tasks",),
+        [{"id": id, "version": 1} for id in ("a.1", "b:1")],
+    ),
+}
 
 
 class TestActions:
-    def test_task_create_needs_a_target(self) -> None:
-        refused("task.create", changed("task.create", ("action", "data", "tags"), {}))
+    @pytest.mark.parametrize(("kind", "path", "value"), REFUSED.values(), ids=REFUSED)
+    def test_refused(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
+        refused(kind, changed(kind, path, value))
+
+    @pytest.mark.parametrize(("kind", "path", "value"), ACCEPTED.values(), ids=ACCEPTED)
+    def test_accepted(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
+        accepted(kind, changed(kind, path, value))
 
     def test_task_create_takes_no_delay(self) -> None:
         tags = TARGET | {"resonate:delay": "5"}
@@ -476,7 +494,6 @@ class TestActions:
 
     def test_fence_creates_within_the_task_s_tree(self) -> None:
         fence = VALID["task.fence"] | {"action": action("promise.create", created("s:1", origin="s"))}
-
         assert "tree" in refused("task.fence", fence | {"id": "t:1"})
         accepted("task.fence", fence | {"id": "s:2.1"})
 
@@ -484,73 +501,27 @@ class TestActions:
     def test_the_id_of_a_schedule_has_no_colon(self, id: str) -> None:
         assert "':'" in refused("schedule.create", VALID["schedule.create"] | {"id": id})
 
-    def test_fulfill_settles_the_task_s_own_promise(self) -> None:
-        refused("task.fulfill", changed("task.fulfill", ("action", "data", "id"), "other"))
-
-    def test_suspend_registers_the_task_itself(self) -> None:
-        refused("task.suspend", changed("task.suspend", ("actions", 0, "data", "awaiter"), "other"))
-
-    def test_suspend_on_the_own_promise_is_refused(self) -> None:
-        refused("task.suspend", changed("task.suspend", ("actions", 0, "data", "awaited"), "t"))
-
-    def test_suspend_on_the_same_promise_twice_is_refused(self) -> None:
-        action = VALID["task.suspend"]["actions"][0]
-        refused("task.suspend", changed("task.suspend", ("actions",), [action, action]))
-
-    def test_suspend_on_nothing_is_refused(self) -> None:
-        refused("task.suspend", changed("task.suspend", ("actions",), []))
-
-    def test_fence_on_the_own_promise_is_refused(self) -> None:
-        refused("task.fence", changed("task.fence", ("action", "data", "id"), "t"))
-
-    @pytest.mark.parametrize("kind", ["promise.get", "task.create", "", "x", None, 1])
-    def test_fence_takes_create_and_settle_only(self, kind: Any) -> None:
-        refused("task.fence", changed("task.fence", ("action", "kind"), kind))
-
-    def test_fence_takes_settle(self) -> None:
-        accepted("task.fence", changed("task.fence", ("action",), action("promise.settle", SETTLE | {"id": "p"})))
-
-    def test_a_mistake_inside_a_fence_is_the_fence_s(self) -> None:
-        refused("task.fence", changed("task.fence", ("action", "data", "timeoutAt"), "soon"))
-
-    def test_fence_finds_its_kind_wherever_it_stands(self) -> None:
-        accepted("task.fence", {"version": 1, "id": "t", "action": {"data": CREATE, "kind": "promise.create"}})
-
     @pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
-    @pytest.mark.parametrize("change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}])
+    @pytest.mark.parametrize(
+        "change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}, {}]
+    )
     def test_kind_and_head_of_other_actions_are_never_read(self, kind: str, change: dict[str, Any]) -> None:
-        """Section 1.2: only ``task.fence`` looks at the inner kind."""
-        path: tuple[str | int, ...] = ("actions", 0) if kind == "task.suspend" else ("action",)
-        name, value = next(iter(change.items()))
-
-        accepted(kind, changed(kind, (*path, name), value))
-
-    @pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
-    def test_kind_and_head_of_other_actions_may_be_missing(self, kind: str) -> None:
+        """Section 1.2: only ``task.fence`` looks at the inner kind. They may be missing, too."""
         data = copy.deepcopy(VALID[kind])
         inner = data["actions"][0] if kind == "task.suspend" else data["action"]
-        del inner["kind"], inner["head"]
-
+        if not change:
+            del inner["kind"], inner["head"]
+        inner |= change
         accepted(kind, data)
-
-    def test_an_empty_heartbeat_is_accepted(self) -> None:
-        accepted("task.heartbeat", {"pid": "w", "tasks": []})
-
-    def test_a_heartbeat_over_several_trees_is_accepted(self) -> None:
-        accepted("task.heartbeat", {"pid": "w", "tasks": [{"id": id, "version": 1} for id in ("a.1", "b:1", "c")]})
-
-    def test_a_promise_awaiting_itself_is_refused(self) -> None:
-        refused("promise.register_callback", {"awaited": "p", "awaiter": "p"})
 
 
 class TestSearch:
     def test_without_members_it_asks_for_100(self) -> None:
         request = accepted("promise.search", {})
-
         assert isinstance(request, PromiseSearch)
         assert (request.limit, request.state, request.tags, request.cursor) == (100, None, {}, None)
 
-    @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
+    @pytest.mark.parametrize("kind", ["promise.search", "task.search", "schedule.search"])
     @pytest.mark.parametrize("limit", [0, -1, 1_001, 1.5, "10", True])
     def test_the_limit_is_1_to_1000(self, kind: str, limit: Any) -> None:
         refused(kind, {"limit": limit})

@@ -13,7 +13,6 @@ ODD = 'é\u2028\u0085\n\r\x00"\\😀\uff5e\x7f'
 
 def test_execute() -> None:
     message = Execute(task_id="t", version=3, target="poll://any@workers")
-
     assert json.loads(encode_message(message, URL)) == {
         "kind": "execute",
         "head": {"serverUrl": URL},
@@ -53,7 +52,6 @@ def test_unblock() -> None:
 )
 def test_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> None:
     encoded = encode_message(message, URL)
-
     assert encoded.isascii()
     assert encoded.decode().splitlines() == [encoded.decode()]
     assert b"null" not in encoded
@@ -61,5 +59,4 @@ def test_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> N
 
 def test_odd_characters_arrive_as_they_were() -> None:
     message = Execute(task_id=ODD, version=0, target="poll://any@workers")
-
     assert json.loads(encode_message(message, URL))["data"]["task"]["id"] == ODD

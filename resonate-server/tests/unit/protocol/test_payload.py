@@ -38,7 +38,6 @@ def test_what_is_not_base64_is_shown_as_it_is() -> None:
 
 def test_base64_of_what_is_no_text_is_shown_as_it_is() -> None:
     data = b64encode(bytes(range(128, 255))).decode()
-
     assert shown(data) == Payload(data, cut=False, bytes=len(data))
 
 
@@ -53,20 +52,17 @@ def test_a_lone_surrogate_in_json_is_left_escaped() -> None:
 
 def test_a_long_text_is_cut() -> None:
     payload = shown(encoded("x" * (MAX_TEXT + 1)))
-
     assert (len(payload.text), payload.cut, payload.bytes) == (MAX_TEXT, True, MAX_TEXT + 1)
 
 
 def test_of_a_megabyte_only_a_few_kilobytes_are_kept() -> None:
     kept = Excerpt(encoded("é" * 524_288))
-
     assert kept.weight == HEAD + TAIL
     assert readable(kept) == Payload("é" * 3_072, cut=True, bytes=1_048_576)
 
 
 def test_a_letter_that_is_cut_in_the_middle_is_left_out() -> None:
     payload = shown(encoded("x" + "😀" * 10_000))
-
     assert set(payload.text) == {"x", "😀"}
 
 

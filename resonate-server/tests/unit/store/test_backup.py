@@ -75,9 +75,7 @@ class TestCopy:
     def test_one_that_an_earlier_server_left_behind_is_no_obstacle(self, path: Path) -> None:
         store = Database(path)
         path.with_name("state.db.backup").write_text("half of it")
-
         made = store.backup()
-
         assert made is not None
         check_backup(made)
         store.close()
@@ -87,7 +85,6 @@ class TestCopy:
         store.backup()
         write(store, promise("later"))
         made = store.backup()
-
         assert made is not None and holds(made, "later")
         store.close()
 
@@ -97,7 +94,6 @@ class TestCopy:
     def test_one_of_a_store_that_closes_is_given_up_and_leaves_nothing(self, path: Path) -> None:
         store = Database(path)
         store.close()
-
         with pytest.raises((Interrupted, sqlite3.Error)):
             store.backup()
         assert "state.db.backup" not in beside(path)
@@ -176,10 +172,8 @@ def test_what_cannot_be_restored_is_refused_with_name_and_reason_and_changes_not
 ) -> None:
     harm(copy)
     before = path.read_bytes()
-
     with pytest.raises(BackupUnusable, match=f"copy {reason}"):
         restore_backup(copy, path, replace=True)
-
     assert path.read_bytes() == before
     assert "state.db.restoring" not in beside(path)
 
@@ -198,26 +192,21 @@ class TestRestore:
 
     def test_it_takes_the_place_of_what_is_there(self, copy: Path, other: Path) -> None:
         restore_backup(copy, other, replace=True)
-
         assert (holds(other, "p"), holds(other, "q")) == (True, False)
         assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
         assert copy.exists()
 
     def test_only_to_replace_it(self, copy: Path, other: Path) -> None:
         before = other.read_bytes()
-
         with pytest.raises(FileExistsError):
             restore_backup(copy, other, replace=False)
-
         assert other.read_bytes() == before
         assert beside(other) >= {other.name + suffix for suffix in SIDE_FILES}
 
     @pytest.mark.parametrize("replace", [True, False])
     def test_where_nothing_is_it_is_put(self, tmp_path: Path, copy: Path, replace: bool) -> None:
         target = tmp_path / "a" / "b" / "new.db"
-
         restore_backup(copy, target, replace)
-
         store = Database(target)
         with transaction(store):
             assert set(store.load(Footprint(ids=("p",))).promises) == {"p"}
@@ -225,10 +214,8 @@ class TestRestore:
 
     def test_a_database_in_use_is_left_alone(self, copy: Path, path: Path) -> None:
         store = Database(path)
-
         with pytest.raises(PathTaken):
             restore_backup(copy, path, replace=True)
-
         write(store, promise("later"))
         store.close()
 
@@ -237,7 +224,6 @@ class TestLock:
     def test_it_names_its_holder_and_ends_with_its_block(self, path: Path) -> None:
         with PathLock(path), pytest.raises(PathTaken, match=r"state\.db is in use by another server \(pid \d+\)$"):
             PathLock(path)
-
         PathLock(path).release()
 
     def test_a_holder_that_has_not_left_its_name_is_one_too(self, path: Path) -> None:
@@ -257,7 +243,6 @@ def test_changes_of_a_transaction_that_is_under_way_are_not_in_a_copy(path: Path
     store = Database(path)
     store.write(changes(promise("p")))
     made = store.backup()
-
     assert made is not None and not holds(made, "p")
     store.rollback()
     store.close()

@@ -46,7 +46,6 @@ def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
     path: Path, opened: list[sqlite3.Connection], arguments: list[Any], level: int
 ) -> None:
     store = Database(path, *arguments)
-
     assert setting(opened[-1], "synchronous") == level
     assert setting(opened[-1], "journal_mode") == "wal"
     assert setting(opened[-1], "locking_mode") == "exclusive"
@@ -81,14 +80,12 @@ class TestAfterAFailure:
     @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
     def test_nothing_more_is_done_in_its_transaction(self, failed: Database, ask: Callable[[Database], object]) -> None:
         failed.write(changes(promise("after")))
-
         with pytest.raises(StoreFailed):
             ask(failed)
 
     def test_the_next_transaction_begins_with_nothing_of_it(self, failed: Database) -> None:
         failed.rollback()
         write(failed, promise("next"))
-
         with transaction(failed):
             assert set(failed.load(Footprint(ids=("before", "big", "next"))).promises) == {"next"}
         failed.close()
@@ -149,13 +146,11 @@ class TestDiskUse:
 class TestRecover:
     def test_a_file_that_is_no_database_is_refused(self, path: Path) -> None:
         path.write_text("no database\n" * 1_000)
-
         with pytest.raises(StoreFailed):
             sessions.recover(path)
 
     def test_one_in_use_is_left_alone(self, path: Path) -> None:
         store = Database(path)
-
         with pytest.raises(PathTaken):
             sessions.recover(path)
         store.close()
@@ -174,7 +169,6 @@ class TestRecover:
     def test_where_there_is_nothing_there_was_no_run(self, path: Path, content: bytes | None) -> None:
         if content is not None:
             path.write_bytes(content)
-
         assert sessions.session_in_file(path) is None
 
     def test_a_file_that_was_refused_is_let_go_of(self, path: Path) -> None:
@@ -182,7 +176,6 @@ class TestRecover:
         with pytest.raises(StoreUnusable):
             Database(path)
         path.unlink()
-
         Database(path).close()
 
 

@@ -41,7 +41,6 @@ class CountingStore(Database):
 def test_what_was_just_written_is_not_asked_for(tmp_path: Path) -> None:
     store = CountingStore(tmp_path / "state.db")
     store.create("p")
-
     assert store.statements_to_load("p") == 0
 
 
@@ -49,7 +48,6 @@ def test_what_was_just_read_is_not_asked_for_again(tmp_path: Path) -> None:
     store = CountingStore(tmp_path / "state.db")
     with transaction(store):
         store.write(changes(promise("p")))
-
     assert store.statements_to_load("p") > 0
     assert store.statements_to_load("p") == 0
 
@@ -59,7 +57,6 @@ def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
     store.create("old")
     for number in range(2_000):
         store.create(f"p-{number}")
-
     assert store.statements_to_load("old") > 0
 
 
@@ -76,7 +73,6 @@ def test_of_promises_with_much_payload_there_are_few() -> None:
     for number in range(100):
         cache.put(Entry(promise=promise(f"p-{number}", param=PAYLOAD)))
         cache.age()
-
     kept = [number for number in range(100) if cache.get(f"p-{number}") is not None]
     assert 20 <= len(kept) <= 45
 
@@ -140,7 +136,6 @@ def test_after_a_rollback_nothing_of_it_is_remembered(tmp_path: Path) -> None:
     store.load(Footprint(ids=("q",)))
     store.write(changes(promise("q")))
     store.rollback()
-
     assert set(store.load(Footprint(ids=("p", "q"))).promises) == {"p"}
 
 

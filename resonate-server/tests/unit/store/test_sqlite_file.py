@@ -61,7 +61,6 @@ def test_a_finished_transaction_is_there_without_closing(path: Path, tmp_path: P
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     Database(tmp_path / "a" / "b" / "state.db").close()
-
     assert (tmp_path / "a" / "b" / "state.db").exists()
 
 
@@ -69,7 +68,6 @@ def test_a_second_opener_is_refused(path: Path) -> None:
     """The lock is held between transactions too."""
     store = Database(path)
     write(store, promise("p"))
-
     with pytest.raises(StoreUnusable):
         Database(path)
     store.close()
@@ -114,7 +112,6 @@ REFUSED = [
 @pytest.mark.parametrize("make", REFUSED)
 def test_a_file_is_refused_with_its_name(path: Path, make: type) -> None:
     make(path)
-
     with pytest.raises(StoreUnusable, match=r"state\.db"):
         Database(path)
 
@@ -123,10 +120,8 @@ def test_a_file_is_refused_with_its_name(path: Path, make: type) -> None:
 def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
     make(path)
     before = path.read_bytes()
-
     with suppress(StoreUnusable):
         Database(path)
-
     assert path.read_bytes() == before
 
 
@@ -135,7 +130,6 @@ def test_a_refused_file_is_let_go_of(path: Path) -> None:
     another_version(path)
     with pytest.raises(StoreUnusable) as kept_alive:
         Database(path)
-
     with closing(sqlite3.connect(path, timeout=0)) as db:
         assert db.execute("SELECT count(*) FROM promises").fetchone() == (0,)
     del kept_alive
@@ -143,7 +137,6 @@ def test_a_refused_file_is_let_go_of(path: Path) -> None:
 
 def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-
     with pytest.raises(StoreUnusable):
         Database(tmp_path / "file" / "state.db")
 
@@ -163,7 +156,6 @@ class TestFullDisk:
     def test_the_next_transaction_works(self, store: Database) -> None:
         with pytest.raises(StoreFailed, match="full"), transaction(store):
             store.write(changes(promise("big", param=self.BIG)))
-
         write(store, promise("small"))
         with transaction(store):
             assert set(store.load(Footprint(ids=("big", "small"))).promises) == {"small"}
@@ -190,6 +182,5 @@ def test_a_file_that_lacks_a_column_is_refused_though_it_claims_our_version(path
     Database(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("ALTER TABLE tasks DROP COLUMN lost_at")
-
     with pytest.raises(StoreUnusable, match="another version"):
         Database(path)

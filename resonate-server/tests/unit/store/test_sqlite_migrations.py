@@ -91,7 +91,6 @@ def format_of(path: Path) -> int:
 def test_its_schema_becomes_that_of_a_new_file(path: Path, tmp_path: Path) -> None:
     Database(path).close()
     Database(tmp_path / "new.db").close()
-
     assert schema(path) == schema(tmp_path / "new.db")
     assert format_of(path) == statements.SCHEMA_VERSION
 
@@ -130,9 +129,7 @@ def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
     assert server.get_task("both").data.task.resumes == 1
     assert PutCallback("part-2", "both") in server.store.snapshot().callbacks
     assert PutCallback("part-1", "both") not in server.store.snapshot().callbacks
-
     server.settle("part-2")
-
     assert server.get_task("both").data.task.resumes == 2
 
 
@@ -152,8 +149,6 @@ def test_who_waits_for_an_internal_promise_is_still_woken_by_its_deadline(server
 
 def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:
     done = server.promise("done")
-
-    assert done is not None
     owed = [each.unblock for each in server.store.unblocks("callers", "caller-1", 0)]
     assert owed == [Unblock(promise=done, address=CALLER)]
 
@@ -165,16 +160,12 @@ def test_schedules_and_timers_go_on(server: Driver) -> None:
 
     run = server.promise(f"tick-{before.next_run_at}")
     timer = server.promise("timer")
-    assert run is not None
-    assert timer is not None
     assert (run.param, before.promise_param) == (value("dGljaw=="), value("dGljaw=="))
     assert timer.state is PromiseState.RESOLVED
 
 
 def test_halted_tasks_stay_halted(server: Driver) -> None:
     task = server.task("halted")
-
-    assert task is not None
     assert task.state is TaskState.HALTED
 
 
@@ -194,7 +185,6 @@ def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Pa
 def test_the_log_tells_that_it_runs(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Database(path).close()
-
     begun, done = caplog.messages
     assert f"to format {statements.SCHEMA_VERSION}" in begun
     assert "up to date after" in done

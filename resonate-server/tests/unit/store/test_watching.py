@@ -45,34 +45,28 @@ def tree(store: Database, root: str, after: str = "") -> list[Branch]:
 class TestRoots:
     def test_the_newest_come_first_whatever_their_state(self, store: Database) -> None:
         write(store, root("a", NOW), root("b", NOW + 2, RESOLVED), root("c", NOW + 1, PromiseState.REJECTED))
-
         assert ids(store) == ["b", "c", "a"]
 
     def test_of_the_same_time_the_greater_id_comes_first(self, store: Database) -> None:
         write(store, root("a"), root("c", state=RESOLVED), root("b"))
-
         assert ids(store) == ["c", "b", "a"]
 
     def test_a_root_has_no_origin_or_is_its_own(self, store: Database) -> None:
         write(store, root("own", NOW, origin="own"), root("none", NOW + 1), root("child", NOW + 2, origin="own"))
-
         assert ids(store) == ["none", "own"]
 
     @pytest.mark.parametrize("state", list(PromiseState))
     def test_those_of_one_state(self, store: Database, state: PromiseState) -> None:
         write(store, *[root(each.value, state=each) for each in PromiseState])
-
         assert ids(store, state) == [state.value]
 
     def test_a_root_that_settles_changes_its_list_and_keeps_its_place(self, store: Database) -> None:
         write(store, root("a", NOW), root("b", NOW + 1), root("c", NOW + 2))
         write(store, root("b", NOW + 1, RESOLVED))
-
         assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["c", "b", "a"], ["c", "a"], ["b"])
 
     def test_they_go_on_from_a_place(self, store: Database) -> None:
         write(store, *[root(f"{number}", NOW + number // 2) for number in range(6)])
-
         assert ids(store, before=Place(NOW + 1, "3")) == ["2", "1", "0"]
         assert ids(store, before=Place(NOW, "0")) == []
 
@@ -81,20 +75,17 @@ class TestRoots:
         with suppress(ZeroDivisionError), transaction(store):
             store.write(changes(root("a", state=RESOLVED), root("b")))
             raise ZeroDivisionError
-
         assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["a"], ["a"], [])
 
     def test_what_was_deleted_is_not_there(self, store: Database) -> None:
         write(store, root("a", state=RESOLVED), root("a:1", state=RESOLVED, origin="a"))
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 10)
-
         assert ids(store) == []
         assert tree(store, "a") == []
 
     def test_an_internal_one_is_shown_as_it_reads_at_the_time(self, store: Database) -> None:
         write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
-
         with transaction(store):
             found = {root.id: (root.state, root.settled_at) for root in store.recent_roots(None, None, NOW)}
         assert found == {"over": (PromiseState.TIMEDOUT, NOW), "open": (PENDING, UNSET)}
@@ -104,36 +95,30 @@ class TestRoots:
         self, store: Database, state: PromiseState
     ) -> None:
         write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
-
         assert ids(store, state) == ["open" if state is PENDING else "over"]
 
 
 class TestTree:
     def test_its_promises_are_shown_as_they_read_at_the_time(self, store: Database) -> None:
         write(store, root("a"), promise("a:1", timeout_at=NOW, tags={"resonate:origin": "a"}))
-
         assert [branch.promise.state for branch in tree(store, "a")] == [PENDING, PromiseState.TIMEDOUT]
 
     @pytest.mark.parametrize("origin", [None, "a"])
     def test_a_tree_is_its_root_and_all_that_name_it(self, store: Database, origin: str | None) -> None:
         write(store, root("a", origin=origin), root("a:2", origin="a"), root("a:1", origin="a"), root("b"))
-
         assert [branch.promise.id for branch in tree(store, "a")] == ["a", "a:1", "a:2"]
         assert [branch.promise.id for branch in tree(store, "a", after="a:1")] == ["a:2"]
 
     def test_a_root_that_nobody_has_made_may_have_a_tree(self, store: Database) -> None:
         write(store, root("a:1", origin="a"))
-
         assert [branch.promise.id for branch in tree(store, "a")] == ["a:1"]
 
     def test_a_promise_that_names_another_root_has_no_tree(self, store: Database) -> None:
         write(store, root("a:1", origin="a"))
-
         assert tree(store, "a:1") == []
 
     def test_each_promise_comes_with_its_task(self, store: Database) -> None:
         write(store, root("a"), task("a", TaskState.ACQUIRED, pid="pid"), root("a:1", origin="a"))
-
         assert [branch.task and branch.task.pid for branch in tree(store, "a")] == ["pid", None]
 
     def test_and_with_what_it_still_waits_for(self, store: Database) -> None:
@@ -170,7 +155,6 @@ class TestOccupation:
 
     def test_no_more_are_counted_than_anybody_reads(self, store: Database) -> None:
         write(store, *[task(f"t-{number}", queued=True) for number in range(MAX_COUNTED + 1)])
-
         with transaction(store):
             assert sum(store.occupation().queued.values()) == MAX_COUNTED
 
@@ -248,13 +232,11 @@ class TestPlans:
 
     def test_the_list_walks_its_index_and_sorts_nothing(self, plan: Plan) -> None:
         told = plan(statements.RECENT_ROOTS, state="pending", armed=1, created_at=0, id="")
-
         assert "SEARCH promises USING INDEX roots_by_creation (state=? AND armed=? AND (created_at,id)<(?,?))" in told
         assert "TEMP B-TREE" not in told
 
     def test_a_tree_is_looked_up_by_its_origin(self, plan: Plan) -> None:
         told = plan(statements.TREE, root="", after="")
-
         assert "promises_by_origin (origin=? AND id>?)" in told
         assert "SCAN promises" not in told
         assert "TEMP B-TREE" not in told
@@ -270,7 +252,6 @@ class TestPlans:
 
     def test_what_waits_for_a_group_is_counted_along_indexes(self, plan: Plan) -> None:
         told = plan(statements.COUNT_WAITING, group="", limit=1)
-
         assert "SEARCH tasks USING INDEX tasks_queued (recipient=?)" in told
         assert "SEARCH tasks USING INDEX tasks_set_aside (recipient=?)" in told
         assert "SEARCH unblocks USING INDEX unblocks_by_recipient (recipient=?)" in told

@@ -173,10 +173,8 @@ def test_a_target_that_is_not_empty_stays_as_it_is(file: Location, database: Loc
 def test_a_file_that_a_server_works_on_is_not_copied(path: Path, file: Location, database: Location) -> None:
     with opened(file) as store:
         fill(store)
-
     with PathLock(path), pytest.raises(CannotCopy, match="in use by another server"):
         move(file, database)
-
     assert rows_in(database) == 0
 
 
@@ -196,7 +194,6 @@ def test_a_database_that_a_server_works_on_is_left_alone(file: Location, databas
 def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, database: Location) -> None:
     with pytest.raises(CannotCopy, match="does not exist"):
         move(file, database)
-
     assert not path.exists()
 
 
@@ -205,8 +202,6 @@ def test_what_the_target_cannot_hold_leaves_it_empty(file: Location, database: L
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
         store.write(changes(*EVERYTHING, schedule(incompressible)))
-
     with pytest.raises(CannotCopy, match="longer than what PostgreSQL can look up"):
         move(file, database)
-
     assert rows_in(database) == 0

@@ -106,7 +106,6 @@ class TestByEvents:
 
     def test_a_running_attempt_has_a_number_and_a_worker(self) -> None:
         phase = life(*RAN)[-1]
-
         assert (phase.attempt, phase.pid, phase.end) == (1, "p1", None)
 
     def test_a_suspended_call_says_what_it_waits_for(self) -> None:
@@ -114,13 +113,11 @@ class TestByEvents:
 
     def test_an_attempt_that_is_lost_is_broken_and_the_gap_lasts_until_the_next(self) -> None:
         _, first, gap, second = life(*RAN, lost(40), queued(40, "gone", 1), claimed(90, 2))
-
         assert (first.attempt, first.broken, second.attempt, second.broken) == (1, True, 2, False)
         assert (gap.kind, gap.begin, gap.end, gap.reason) == (GAP, 40, 90, "gone")
 
     def test_what_a_worker_hands_back_is_no_break(self) -> None:
         _, running, waiting = life(*RAN, released(40, "given back each time"), queued(40, "released", 1))
-
         assert (running.broken, waiting.kind, waiting.reason) == (False, WAITING, "released")
         assert waiting.trouble == "given back each time"
 
@@ -128,12 +125,10 @@ class TestByEvents:
         told = (TaskSent(0, 5, "bar", "bar", GROUP, "p1", 0), TaskUnclaimed(0, 20, "bar", "bar", GROUP, 0, "nobody"))
         (waiting,) = life(BORN, queued(0), *told, queued(40, "retry"))
         assert (waiting.pid, waiting.trouble, waiting.reason) == ("p1", "nobody", "retry")
-
         assert life(BORN, queued(0), *told, claimed(60))[-1].trouble == ""
 
     def test_a_halted_task_keeps_the_number_of_its_attempt(self) -> None:
         phase = life(*RAN, TaskHalted(0, 30, "bar", "bar", "p1", 1))[-1]
-
         assert (phase.kind, phase.attempt) == (Kind.HALTED, 1)
 
 
@@ -153,7 +148,6 @@ class TestWhyThereIsAnotherAttempt:
     )
     def test_the_one_before_says_it(self, ended: tuple[ChainEvent, ...], reason: str, retries: int) -> None:
         phase = life(*RAN, *ended, claimed(90, 2))[-1]
-
         assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
 
     def test_the_first_one_has_no_cause(self) -> None:
@@ -162,7 +156,6 @@ class TestWhyThereIsAnotherAttempt:
     def test_one_that_was_given_back_keeps_what_its_worker_said_though_nobody_claims_it_at_first(self) -> None:
         unclaimed = TaskUnclaimed(0, 50, "bar", "bar", GROUP, 1, "handed out once, claimed by nobody")
         phase = life(*RAN, released(20, "given back: no", "no"), unclaimed, queued(60, "retry", 1), claimed(90, 2))[-1]
-
         assert (phase.reason, phase.why) == ("released", "no")
 
     def test_a_lost_lease_is_still_the_cause_if_the_task_was_offered_twice(self) -> None:
@@ -170,7 +163,6 @@ class TestWhyThereIsAnotherAttempt:
 
     def test_what_is_done_again_is_counted_and_goes_on_counting_after_it_has_waited(self) -> None:
         again = (lost(20), claimed(30, 2), suspended(40, "baz"), queued(50, "resumed", 2), claimed(60, 3))
-
         assert [phase.retries for phase in life(*RAN, *again) if phase.kind is RUNNING] == [0, 1, 1]
 
     def test_what_was_before_the_memory_of_events_begins_is_no_cause(self) -> None:
@@ -180,13 +172,11 @@ class TestWhyThereIsAnotherAttempt:
 class TestGaps:
     def test_a_running_attempt_breaks_the_moment_the_stream_of_its_worker_breaks(self) -> None:
         phases = life(*RAN, spells=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
-
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
         assert (phases[1].broken, phases[2].reason) == (True, "silent")
 
     def test_the_lost_lease_goes_on_with_the_gap_that_the_stream_s_break_began(self) -> None:
         phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 30}))
-
         assert spans(phases)[-1] == (GAP, 30, None)
         assert phases[-1].reason == "gone"
 
@@ -194,13 +184,11 @@ class TestGaps:
         spells = workers(("p1", 0), left={"p1": 40})
         spells.connected(GROUP, "p2", 70)
         phases = life(*RAN, suspended(20), spells=spells)
-
         assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
         assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
 
     def test_a_call_for_a_group_that_nobody_is_in_waits_for_one(self) -> None:
         (phase,) = life(BORN, queued(0), spells=Spells(0))
-
         assert (phase.kind, phase.reason) == (GAP, "nobody")
 
 
@@ -209,7 +197,6 @@ class TestByRecord:
 
     def test_earlier_attempts_are_told_by_number_alone(self) -> None:
         phases = life(claimed(500, 3))
-
         assert [(phase.kind, phase.attempt, phase.known) for phase in phases] == [
             (UNKNOWN, 2, False),
             (WAITING, 2, False),
@@ -231,7 +218,6 @@ class TestByRecord:
     )
     def test_the_first_event_says_what_was_before_it(self, event: ChainEvent, kind: Kind) -> None:
         first, second, *_ = spans(life(event))
-
         assert first == (UNKNOWN, 0, SINCE)
         assert second[:2] == (kind, SINCE)
 
@@ -241,13 +227,11 @@ class TestByRecord:
     )
     def test_without_any_event_the_task_says_what_goes_on(self, state: TaskState, kind: Kind) -> None:
         phases = life(call=view(task=task(state, 4, "p1")))
-
         assert spans(phases) == [(UNKNOWN, 0, SINCE), (kind, SINCE, None)]
         assert (phases[1].attempt, phases[1].pid, phases[1].known) == (4, "p1", False)
 
     def test_of_a_settled_call_only_its_span_is_known(self) -> None:
         call = view(task=task(TaskState.FULFILLED, 2), state=PromiseState.RESOLVED, settled_at=70)
-
         assert spans(life(call=call)) == [(UNKNOWN, 0, 70)]
 
     def test_one_whose_creation_was_seen_has_waited_since(self) -> None:
@@ -264,7 +248,6 @@ class TestOthers:
     def test_a_step_runs_and_breaks_with_the_call_that_it_is_a_part_of(self) -> None:
         call, step = view(), view("bar.1", Role.STEP, parent="bar", created_at=20)
         fill([step, call], lives(*RAN, lost(40, "lease"), claimed(90, 2)))
-
         assert spans(step.phases) == [(RUNNING, 20, 40), (GAP, 40, 90), (RUNNING, 90, None)]
         assert [phase.broken for phase in step.phases] == [True, False, False]
         assert all(phase.step for phase in step.phases)
@@ -272,5 +255,4 @@ class TestOthers:
     def test_parents_may_go_round_in_circles(self) -> None:
         circle = [view("a", Role.STEP, parent="b"), view("b", Role.STEP, parent="a")]
         fill(circle, lives())
-
         assert [spans(each.phases) for each in circle] == [[(WAITING, 0, None)]] * 2

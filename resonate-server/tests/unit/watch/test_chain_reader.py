@@ -125,7 +125,6 @@ class TestList:
     async def test_a_line_tells_what_the_chain_is(self, three: Scene) -> None:
         page = await three.chains.page(Wanted(limit=3))
         pending, *_, settled = page.chains
-
         assert (pending.func, pending.group, pending.state) == ("bar", "workers", PENDING)
         assert (pending.created_at, pending.settled_at) == (START + 2 * SECOND, None)
         assert (settled.state, settled.settled_at) == (RESOLVED, START + 3 * SECOND)
@@ -159,25 +158,20 @@ class TestChain:
     @pytest.mark.parametrize("id", ["foo-a", "foo-a:1"])
     async def test_any_of_its_promises_leads_to_the_whole_chain(self, three: Scene, id: str) -> None:
         view = await three.view(id)
-
         assert view.id == "foo-a"
         assert [each.id for each in view.promises] == ["foo-a", "foo-a:1"]
 
     async def test_promises_are_shown_readable(self, scene: Scene) -> None:
         scene.driver.create("p", param=calling("bar"), parent="p", timer="false")
         scene.driver.settle("p", PromiseState.REJECTED, value("eyJtZXNzYWdlIjoibm8ifQ=="))
-
         shown = await scene.promise("p")
-
         assert (shown.func, shown.parent, shown.state) == ("bar", None, PromiseState.REJECTED)
         assert shown.value is not None and shown.value.text == '{"message":"no"}'
         assert shown.tags["resonate:timer"] == "false"
 
     async def test_a_held_task_tells_by_whom_and_which_attempt_it_is(self, scene: Scene) -> None:
         scene.driver.create_task(promise_create("t"), ttl=5 * SECOND)
-
         task = (await scene.promise("t")).task
-
         assert task is not None
         assert (task.state, task.attempt, task.pid) == ("acquired", 1, PID)
         assert task.retry_at is None
@@ -199,7 +193,6 @@ class TestChain:
     async def test_one_that_is_owed_to_a_worker_pauses_for_nothing(self, scene: Scene) -> None:
         scene.driver.create("t")
         task = (await scene.promise("t")).task
-
         assert task is not None
         assert task.retry_at is None
 
@@ -212,19 +205,16 @@ class TestChain:
         self, scene: Scene, tags: dict[str, Any], role: Role
     ) -> None:
         scene.driver.create("p:1", target=None, origin="p", parent="p", **tags)
-
         assert (await scene.promise("p:1")).role is role
 
     async def test_a_step_is_called_by_the_function_that_its_worker_names(self, scene: Scene) -> None:
         create = promise_create("p:1", target=None, origin="p", parent="p")
         scene.driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
-
         assert (await scene.promise("p:1")).func == "charge"
 
     async def test_a_suspended_task_tells_what_it_waits_for(self, scene: Scene) -> None:
         scene.driver.suspended("t", "a", "b")
         assert (await scene.promise("t")).awaits == ["a", "b"]
-
         scene.driver.settle("b")
         assert (await scene.promise("t")).awaits == ["a"]
 
@@ -243,22 +233,18 @@ class TestChain:
         scene.driver.create("yours:mine", origin="yours", parent="yours")
         scene.remember()
         view = await scene.view("yours:mine", prefix="yours:")
-
         assert [(each.id, each.parent) for each in view.promises] == [("yours:mine", None)]
 
     async def test_nor_does_it_tell_of_others_for_which_a_call_waits(self, scene: Scene) -> None:
         scene.driver.suspended("mine", "yours", "mine-too")
         scene.remember()
         view = await scene.view("mine", prefix="mine")
-
         (call,) = [each for each in view.promises if each.id == "mine"]
         assert call.awaits == call.phases[-1].on == ["mine-too"]
 
     async def test_a_megabyte_is_cut(self, scene: Scene) -> None:
         scene.driver.create("p", param=value(b64encode(b"x" * 1_000_000).decode()))
-
         param = (await scene.promise("p")).param
-
         assert param is not None
         assert (len(param.text), param.cut, param.bytes) == (MAX_TEXT, True, 1_000_000)
 
@@ -266,18 +252,14 @@ class TestChain:
         monkeypatch.setattr(chain_reader, "MAX_TEXT_OF_CHAIN", 1_000)
         for number in range(3):
             scene.driver.create(f"p:{number}", origin="p", param=value("!" * 900))
-
         lengths = [each.param and len(each.param.text) for each in (await scene.view("p:0")).promises]
-
         assert lengths == [900, 900, SHORT_TEXT]
 
     async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
         with transaction(scene.driver.store):
             rows = [promise(f"p:{number:05}", tags={"resonate:origin": "p"}) for number in range(MAX_PROMISES + 5)]
             scene.driver.store.write(changes(promise("p"), *rows))
-
         view = await scene.view("p")
-
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
 
@@ -317,25 +299,21 @@ class TestBounds:
 
     async def test_a_page_looks_at_its_own_rows(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50))
-
         assert [page.chains[0].id, page.chains[-1].id] == ["foo-099999", "foo-099950"]
         assert full.store.roots <= 51
 
     async def test_so_does_a_page_far_down(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, before=Place(promise("x").created_at, "foo-050000")))
-
         assert page.chains[0].id == "foo-049999"
         assert full.store.roots <= 51
 
     async def test_those_of_a_rare_state_are_found_without_looking_at_the_others(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, state=PENDING))
-
         assert [line.id for line in page.chains] == ["bar"]
         assert full.store.roots == 1
 
     async def test_a_text_that_is_nowhere_is_looked_for_in_portions_and_carried_on(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, text="nowhere"))
-
         assert (page.chains, page.next is not None) == ([], True)
         assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
         assert full.reads <= MAX_PORTIONS + 1
@@ -345,7 +323,6 @@ class TestBounds:
     ) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 0)
         await full.chains.page(Wanted(limit=50, text="nowhere"))
-
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 
     async def test_a_piece_of_work_ends_when_it_has_seen_much_payload(
@@ -353,7 +330,6 @@ class TestBounds:
     ) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_BYTES", -1)
         await full.chains.page(Wanted(limit=50, text="nowhere"))
-
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from unit.driver import FAR, LEASE, OTHER_PID, PID, RETRY, SECOND, START, Driver, promise_create, value
+from unit.driver import FAR, PID, SECOND, START, Driver, promise_create, value
+from unit.stories import happen
 
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import derive
@@ -38,9 +39,7 @@ class TestPromises:
     def test_a_new_promise_is_told_with_what_it_calls(self, driver: Driver) -> None:
         call = "eyJmdW5jIjoiYmFyIiwiYXJncyI6W119"  # {"func":"bar","args":[]}
         driver.create("foo:1", param=value(call), parent="foo", origin="foo")
-
         created = only(driver, "promise.created")
-
         assert (created["id"], created["chain"], created["parent"]) == ("foo:1", "foo", "foo")
         assert (created["func"], created["group"], created["timer"]) == ("bar", "workers", False)
         assert (created["created_at"], created["timeout_at"], created["at"]) == (START, FAR, START)
@@ -48,29 +47,20 @@ class TestPromises:
     def test_a_new_step_is_told_with_the_function_that_its_worker_names(self, driver: Driver) -> None:
         create = promise_create("foo:1", target=None, parent="foo", origin="foo")
         driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
-
         assert only(driver, "promise.created")["func"] == "charge"
-
-    def test_a_root_has_no_parent_even_if_it_names_itself(self, driver: Driver) -> None:
-        driver.create("foo", parent="foo", origin="foo")
-
-        assert only(driver, "promise.created")["parent"] is None
 
     def test_a_promise_without_an_origin_is_a_chain_of_its_own(self, driver: Driver) -> None:
         driver.create("alone")
-
         assert only(driver, "promise.created")["chain"] == "alone"
 
     def test_a_timer_is_told_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
         driver.create("sleep", timer="true")
-
         assert kinds(driver) == ["promise.created"]
         assert only(driver, "promise.created")["timer"]
 
     def test_a_repeated_creation_is_nothing_new(self, driver: Driver) -> None:
         driver.pending("p")
         driver.create("p")
-
         assert told(driver) == []
 
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
@@ -78,9 +68,7 @@ class TestPromises:
         driver.pending("p")
         driver.now += SECOND
         driver.settle("p", state, value("Mw=="))
-
         settled = only(driver, "promise.settled")
-
         assert (settled["state"], settled["value"]) == (state, {"text": "3", "cut": False, "bytes": 1})
         assert (settled["created_at"], settled["settled_at"]) == (START, START + SECOND)
 
@@ -88,84 +76,84 @@ class TestPromises:
         driver.create("p", timeout_at=START + SECOND)
         driver.forget_messages()
         driver.wait(2 * SECOND)
-
         settled = only(driver, "promise.settled")
-
         assert (settled["state"], settled["value"]) == ("rejected_timedout", None)
         assert (settled["settled_at"], settled["at"]) == (START + SECOND, START + 2 * SECOND)
 
     def test_a_promise_that_is_born_past_its_deadline_is_created_and_settled(self, driver: Driver) -> None:
         driver.create("p", timeout_at=START - 1)
-
         assert kinds(driver) == ["promise.created", "promise.settled"]
 
 
-class TestQueued:
-    def test_a_new_task_waits_because_it_was_created(self, driver: Driver) -> None:
-        driver.create("t")
+STORIES = {
+    # Tasks that wait.
+    "a new task waits because it was created": (
+        "create t | promise.created; task.queued group=workers version=0 reason=created"
+    ),
+    "a delayed one waits from the end of its delay on": (
+        "create t delay+1000; forget; wait 1000 | task.queued reason=created"
+    ),
+    "but not before": "create t delay+1000 | promise.created",
+    "one that nobody claims is offered again": "pending t; wait 30000 | task.queued reason=retry",
+    "a suspended one is resumed by what it awaits, which is told first": (
+        "suspended t a; settle a | promise.settled id=a; task.queued id=t version=1 reason=resumed"
+    ),
+    "one that is told of one more settlement waits as before": (
+        "suspended t a b; settle a; forget; settle b | promise.settled"
+    ),
+    "a halted one is continued": "halted t; continue_ t | task.queued reason=continued",
+    # Attempts.
+    "a claim begins the attempt of its version": (
+        "pending t; acquire t | task.claimed pid=pid-1 version=1 group=workers"
+    ),
+    "what its creator runs is claimed without waiting": "new t | promise.created; task.claimed",
+    "a heartbeat is no event": "acquired t; later 1000; beat t 1 |",
+    "nor is a suspension that is refused because something has settled": (
+        "acquired t; create a -; settle a; forget; suspend t 1 a |"
+    ),
+    "a lease that lapses is a loss": (
+        "acquired t; wait 10000 | task.lost pid=pid-1 version=1 reason=lease; task.queued version=1 reason=lease"
+    ),
+    "one that is taken back is lost because its holder is gone": (
+        "acquired t; later 1000; gone | task.lost reason=gone; task.queued reason=gone"
+    ),
+    "a second attempt that is given back is released although the first was lost": (
+        "acquired t; wait 10000; acquire t 1; forget; release t 2"
+        " | task.released pid=pid-1 version=2; task.queued reason=released"
+    ),
+    "what is released again waits out a pause first": (
+        "acquired t; release t 1; acquire t 1; forget; release t 2 | task.released"
+    ),
+    "until that is over": (
+        "acquired t; release t 1; acquire t 1; release t 2; forget; wait 1000 | task.queued reason=released"
+    ),
+    "what nobody claimed is offered again after a pause": (
+        "pending t; set_aside t 0; forget; wait 5000 | task.queued reason=retry"
+    ),
+    "a halt tells whose attempt it ended": "acquired t; halt t | task.halted pid=pid-1 version=1",
+    "a result ends the attempt by settling the promise": (
+        "acquired t; fulfill t 1 | promise.settled pid=pid-1 version=1"
+    ),
+    "a late result is told as refused": (
+        "acquired t; wait 10000; acquire t 1; forget; fulfill t 1 | task.refused id=t version=1 request=task.fulfill"
+    ),
+    "a claim that comes too late is nothing special": "acquired t; acquire t 0 |",
+}
 
-        queued = only(driver, "task.queued")
 
-        assert (queued["group"], queued["version"], queued["reason"]) == ("workers", 0, "created")
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_story(driver: Driver, story: str) -> None:
+    happens, _, seen = story.partition(" |")
+    happen(driver, happens)
+    expected = [each.split() for each in seen.split(";") if each]
 
-    def test_a_delayed_task_waits_from_the_end_of_its_delay_on(self, driver: Driver) -> None:
-        driver.create("t", delay=str(START + SECOND))
-        assert kinds(driver) == ["promise.created"]
-
-        driver.wait(SECOND)
-        assert only(driver, "task.queued")["reason"] == "created"
-
-    def test_an_unclaimed_task_is_offered_again(self, driver: Driver) -> None:
-        driver.pending("t")
-        driver.wait(RETRY)
-
-        assert [(event["kind"], event["reason"]) for event in told(driver)] == [("task.queued", "retry")]
-
-    def test_a_suspended_task_is_resumed_by_what_it_awaits_which_is_told_first(self, driver: Driver) -> None:
-        driver.suspended("t", "awaited")
-        driver.settle("awaited")
-
-        assert kinds(driver) == ["promise.settled", "task.queued"]
-        queued = only(driver, "task.queued")
-        assert (queued["id"], queued["version"], queued["reason"]) == ("t", 1, "resumed")
-
-    def test_a_queued_task_that_is_told_of_one_more_settlement_waits_as_before(self, driver: Driver) -> None:
-        driver.suspended("t", "a", "b")
-        driver.settle("a")
-        driver.forget_messages()
-        driver.settle("b")
-
-        assert kinds(driver) == ["promise.settled"]
-
-    def test_a_halted_task_is_continued(self, driver: Driver) -> None:
-        driver.halted("t")
-        driver.continue_("t")
-
-        assert only(driver, "task.queued")["reason"] == "continued"
+    events = told(driver)
+    assert [event["kind"] for event in events] == [kind for kind, *_ in expected]
+    for event, (_, *members) in zip(events, expected, strict=True):
+        assert [f"{name}={event[name]}" for name in (each.partition("=")[0] for each in members)] == members
 
 
 class TestAttempts:
-    def test_a_claim_begins_the_attempt_of_its_version(self, driver: Driver) -> None:
-        driver.pending("t")
-        driver.acquire("t")
-
-        (claimed,) = told(driver)
-
-        assert (claimed["kind"], claimed["pid"], claimed["version"]) == ("task.claimed", PID, 1)
-        assert claimed["group"] == "workers"
-
-    def test_a_task_that_its_creator_runs_is_claimed_without_waiting(self, driver: Driver) -> None:
-        driver.create_task(promise_create("t"))
-
-        assert kinds(driver) == ["promise.created", "task.claimed"]
-
-    def test_a_heartbeat_is_no_event(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.now += SECOND
-        driver.heartbeat(("t", 1))
-
-        assert told(driver) == []
-
     def test_a_suspension_tells_what_is_awaited(self, driver: Driver) -> None:
         driver.acquired("t")
         driver.create("a", target=None)
@@ -178,57 +166,6 @@ class TestAttempts:
 
         assert (suspended["kind"], suspended["pid"], suspended["version"]) == ("task.suspended", PID, 1)
         assert suspended["on"] == ["a", "b"]
-
-    def test_a_suspension_that_is_refused_because_something_has_settled_is_no_event(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.create("a", target=None)
-        driver.settle("a")
-        driver.forget_messages()
-        driver.suspend("t", 1, "a")
-
-        assert told(driver) == []
-
-    def test_a_lease_that_lapses_is_a_loss(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.wait(LEASE)
-
-        lost, queued = told(driver)
-
-        assert (lost["kind"], lost["pid"], lost["version"], lost["reason"]) == ("task.lost", PID, 1, "lease")
-        assert (queued["kind"], queued["version"], queued["reason"]) == ("task.queued", 1, "lease")
-
-    def test_a_lease_that_is_taken_back_is_lost_because_its_holder_is_gone(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.now += SECOND
-        driver.release_leases(PID)
-
-        assert [(event["kind"], event["reason"]) for event in told(driver)] == [
-            ("task.lost", "gone"),
-            ("task.queued", "gone"),
-        ]
-
-    def test_a_second_attempt_that_is_given_back_is_released_although_the_first_was_lost(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.wait(LEASE)
-        driver.acquire("t", 1, pid=OTHER_PID)
-        driver.forget_messages()
-        driver.release("t", 2)
-
-        released, queued = told(driver)
-
-        assert (released["kind"], released["pid"], released["version"]) == ("task.released", OTHER_PID, 2)
-        assert (queued["kind"], queued["reason"]) == ("task.queued", "released")
-
-    def test_a_task_that_is_released_again_waits_out_a_pause_first(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.release("t", 1)
-        driver.acquire("t", 1)
-        driver.forget_messages()
-        driver.release("t", 2)
-        assert kinds(driver) == ["task.released"]
-
-        driver.wait(SECOND)
-        assert only(driver, "task.queued")["reason"] == "released"
 
     def test_what_keeps_coming_back_is_told_with_its_trouble(self, driver: Driver) -> None:
         driver.acquired("t")
@@ -252,39 +189,6 @@ class TestAttempts:
         driver.forget_messages()
         driver.wait(5 * SECOND)
         assert only(driver, "task.queued")["reason"] == "retry"
-
-    def test_a_halt_tells_whose_attempt_it_ended(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.halt("t")
-
-        (halted,) = told(driver)
-
-        assert (halted["kind"], halted["pid"], halted["version"]) == ("task.halted", PID, 1)
-
-    def test_a_result_ends_the_attempt_by_settling_the_promise(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.fulfill("t", 1)
-
-        (settled,) = told(driver)
-        assert (settled["kind"], settled["pid"], settled["version"]) == ("promise.settled", PID, 1)
-
-    def test_a_late_result_is_told_as_refused(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.wait(LEASE)
-        driver.acquire("t", 1, pid=OTHER_PID)
-        driver.forget_messages()
-        driver.fulfill("t", 1)
-
-        (refused,) = told(driver)
-
-        assert (refused["kind"], refused["id"], refused["version"]) == ("task.refused", "t", 1)
-        assert refused["request"] == "task.fulfill"
-
-    def test_a_claim_that_comes_too_late_is_nothing_special(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.acquire("t", 0, pid=OTHER_PID)
-
-        assert told(driver) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ def test_another_server_reads_what_was_told(event: Event) -> None:
 
 def test_of_a_payload_its_beginning_is_told() -> None:
     event = from_others(for_others(settled("p", "x" * 100_000)))
-
     assert isinstance(event, PromiseSettled)
     assert event.state is PromiseState.RESOLVED
     assert event.value == Payload("x" * 256, cut=True, bytes=100_000)
@@ -34,7 +33,6 @@ def test_what_is_not_known_here_is_refused(told: bytes) -> None:
 def test_a_payload_is_written_for_the_page_as_if_it_were_our_own() -> None:
     own = settled("p", "short")
     assert isinstance(own.value, Excerpt)
-
     assert for_others(from_others(for_others(own))) == for_others(own)
     assert msgspec.json.decode(for_others(own))["value"] == {"text": "short", "cut": False, "bytes": 5}
 
@@ -45,7 +43,6 @@ def test_those_of_a_chain_are_told_in_the_order_in_which_they_happened() -> None
         event = settled("p")
         event.at = at
         ring.append(event)
-
     assert [event.at for event in ring.of("p")] == [1, 2, 3]
 
 
@@ -64,5 +61,4 @@ def test_a_task_that_another_server_has_queued_belongs_to_its_chain_here() -> No
     buffer = ReportBuffer(ring := Ring())
     buffer.keep(TaskQueued(0, 1, "chain", "t", "workers", 0, "created"))
     buffer.keep(TaskSent(0, 2, None, "t", "workers", "w", 0))
-
     assert [event.at for event in ring.of("chain")] == [1, 2]

@@ -40,20 +40,17 @@ class TestBeginning:
         scene.happen(settled("before"))
         viewer, resumed = scene.feed.open("", "")
         scene.happen(settled("after"))
-
         assert not resumed
         assert scene.ids(viewer) == ["after"]
 
     def test_one_that_comes_back_goes_on_where_it_was(self, scene: Scene) -> None:
         scene.happen(settled("seen"), settled("missed"))
         viewer, resumed = scene.feed.open("", f"{scene.ring.epoch}:1")
-
         assert resumed
         assert scene.ids(viewer) == ["missed"]
 
     def test_one_that_has_seen_everything_resumes_too(self, scene: Scene) -> None:
         scene.happen(settled("seen"))
-
         assert scene.feed.open("", f"{scene.ring.epoch}:1")[1]
 
     @pytest.mark.parametrize(
@@ -62,18 +59,15 @@ class TestBeginning:
     def test_what_the_ring_does_not_know_begins_anew(self, scene: Scene, after: str) -> None:
         scene.happen(settled("p"))
         viewer, resumed = scene.feed.open("", after.format(scene.ring.epoch))
-
         assert (viewer.seq, resumed) == (1, False)
 
     def test_what_the_ring_has_forgotten_begins_anew(self, scene: Scene) -> None:
         scene.happen(*[gone() for _ in range(1_500)])
-
         assert not scene.feed.open("", f"{scene.ring.epoch}:499")[1]
         assert scene.feed.open("", f"{scene.ring.epoch}:500")[1]
 
     def test_one_too_many_makes_the_one_leave_that_was_there_longest(self, scene: Scene) -> None:
         viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS + 1)]
-
         assert [viewer.is_welcome for viewer in viewers] == [False] + [True] * MAX_VIEWERS
 
     def test_one_too_many_makes_the_one_leave_that_does_not_read(self, scene: Scene) -> None:
@@ -90,7 +84,6 @@ class TestBeginning:
         viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
         scene.feed.leave(viewers[3])
         scene.feed.open("", "")
-
         assert all(viewer.is_welcome for viewer in viewers)
 
 
@@ -101,25 +94,21 @@ class TestTaking:
     def test_much_is_given_in_portions(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
-
         assert [len(scene.taken(viewer)) for _ in range(3)] == [MAX_LINES, 1, 0]
 
     def test_each_viewer_gets_everything(self, scene: Scene) -> None:
         viewers = [scene.feed.open("", "")[0] for _ in range(3)]
         scene.happen(settled("p"))
-
         assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
 
     def test_viewers_at_one_place_share_the_work(self, scene: Scene) -> None:
         one, other = scene.feed.open("", "")[0], scene.feed.open("", "")[0]
         scene.happen(settled("p"))
-
         assert scene.feed.take(one) is scene.feed.take(other)
 
     def test_one_that_is_too_slow_is_sent_away(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(*[gone() for _ in range(1_001)])
-
         with pytest.raises(Overtaken):
             scene.feed.take(viewer)
 
@@ -128,15 +117,12 @@ class TestPrefix:
     def test_ids_of_others_are_not_told(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(settled("mine"), settled("yours"), settled("mine:1", chain="mine"))
-
         assert scene.ids(viewer) == ["mine", "mine:1"]
 
     def test_nor_in_other_members_of_an_event(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(created("mine", "yours", parent="yours"), suspended("mine", "yours", on=["yours:1", "mine:2"]))
-
         first, second = scene.taken(viewer)
-
         assert (first["chain"], first["parent"]) == (None, None)
         assert (second["chain"], second["on"]) == (None, ["mine:2"])
 
@@ -144,20 +130,17 @@ class TestPrefix:
         limited, free = scene.feed.open("mine", "")[0], scene.feed.open("", "")[0]
         scene.happen(suspended("mine", "yours", on=["yours:1"]))
         scene.feed.take(limited)
-
         assert scene.taken(free)[0]["on"] == ["yours:1"]
 
     def test_a_viewer_moves_on_past_what_it_may_not_see(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(settled("yours"))
-
         assert scene.feed.take(viewer) == b""
         assert viewer.seq == 1
 
     def test_workers_are_told_to_everybody(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(gone("pid-1"))
-
         assert scene.taken(viewer)[0]["pid"] == "pid-1"
 
 
@@ -167,7 +150,6 @@ class TestWaiting:
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)
         scene.happen(gone())
-
         async with asyncio.timeout(30):
             await waiting
 
@@ -176,15 +158,12 @@ class TestWaiting:
         waiting = [asyncio.create_task(scene.feed.wait(viewer, 60)) for viewer in viewers]
         await asyncio.sleep(0)
         scene.happen(gone())
-
         async with asyncio.timeout(30):
             await asyncio.gather(*waiting)
 
     async def test_it_ends_after_its_time(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
-
         await scene.feed.wait(viewer, 0.01)
-
         assert scene.feed.take(viewer) == b""
 
     async def test_it_ends_when_the_server_stops(self, scene: Scene) -> None:
@@ -192,13 +171,11 @@ class TestWaiting:
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)
         scene.feed.close()
-
         async with asyncio.timeout(30):
             await waiting
 
     async def test_there_is_no_waiting_while_something_is_left(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(gone())
-
         async with asyncio.timeout(30):
             await scene.feed.wait(viewer, 60)

@@ -37,14 +37,12 @@ def scene(tmp_path: Path) -> Scene:
 def test_a_server_that_runs_has_no_outages(scene: Scene) -> None:
     for _ in range(10):
         scene.passes(NOTICEABLE_MS - 1)
-
     assert scene.outages.between(0, FOREVER) == scene.told == []
 
 
 def test_one_that_stood_still_knows_from_when_to_when(scene: Scene) -> None:
     begin = scene.now
     scene.passes(5_000)
-
     assert scene.outages.between(0, FOREVER) == scene.told == [Outage(begin, begin + 5_000)]
 
 
@@ -54,27 +52,23 @@ def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> N
     begin = scene.now
     scene.now += 7_000
     outages = scene.start().between(0, FOREVER)
-
     assert outages == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
 
 
 def test_those_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
     scene.passes(2_000)
-
     assert [len(scene.outages.between(at, FOREVER)) for at in (scene.now - 1, scene.now)] == [1, 0]
 
 
 def test_so_are_those_that_began_after_the_other(scene: Scene) -> None:
     begin = scene.now
     scene.passes(2_000)
-
     assert [len(scene.outages.between(0, at)) for at in (begin + 1, begin)] == [1, 0]
 
 
 def test_only_the_latest_are_kept(scene: Scene) -> None:
     for _ in range(MAX_OUTAGES + 3):
         scene.passes(2_000)
-
     kept = scene.outages.between(0, FOREVER)
     assert (len(kept), kept[-1].end) == (MAX_OUTAGES, scene.now)
 
@@ -84,7 +78,6 @@ def test_a_file_that_says_nothing_is_no_obstacle(tmp_path: Path, left: bytes | N
     path = tmp_path / "alive"
     if left is not None:
         path.write_bytes(left)
-
     assert Scene(path).outages.between(0, FOREVER) == []
 
 
@@ -92,7 +85,6 @@ def test_nor_is_one_that_cannot_be_written(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "nowhere" / "alive")
     scene.write()
     scene.passes(2_000)
-
     assert len(scene.told) == 1
 
 
@@ -100,5 +92,4 @@ def test_without_a_file_only_what_was_since_the_start_is_known() -> None:
     scene = Scene(None)
     scene.write()
     scene.now += 5_000
-
     assert scene.start().between(0, FOREVER) == []

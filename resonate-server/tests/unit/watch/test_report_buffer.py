@@ -41,7 +41,6 @@ async def scene() -> Scene:
 async def test_who_reads_finds_everything_that_was_reported(scene: Scene) -> None:
     scene.driver.create("t")
     scene.report()
-
     assert scene.kinds() == ["PromiseCreated", "TaskQueued"]
 
 
@@ -51,7 +50,6 @@ async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
     scene.buffer.put(gone())
     scene.driver.acquire("t")
     scene.report()
-
     assert scene.kinds() == ["PromiseCreated", "TaskQueued", "WorkerGone", "TaskClaimed"]
 
 
@@ -72,7 +70,6 @@ async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest
     monkeypatch.setattr(scene.ring, "append", taken.append)
     for _ in range(2 * MAX_REPORTS + 1):
         scene.buffer.put(gone())
-
     assert len(taken) == 2 * MAX_REPORTS
 
 
@@ -81,9 +78,7 @@ async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_qu
     scene.report()
     scene.buffer.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
     scene.buffer.put(TaskSent(0, 1, None, "unknown", "workers", "pid", 0))
-
     sent = [event for event in scene.events() if isinstance(event, TaskSent)]
-
     assert [event.chain for event in sent] == ["foo", None]
 
 

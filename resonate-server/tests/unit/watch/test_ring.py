@@ -22,7 +22,6 @@ def test_events_are_numbered_from_1_on() -> None:
 
 def test_a_new_ring_has_nothing_and_reaches_its_beginning() -> None:
     ring = filled(0)
-
     assert (ring.last, ring.first, numbers(ring)) == (0, 1, [])
     assert ring.reaches(0)
 
@@ -43,7 +42,6 @@ def test_those_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
     ring = Ring(max_events=3)
     for chain in ("a", "b", "a", "b", "a"):
         ring.append(settled(f"{chain}:1", chain=chain))
-
     assert [[event.seq for event in ring.of(chain)] for chain in ("a", "b", "c")] == [[3, 5], [4], []]
 
 
@@ -53,13 +51,11 @@ def test_chains_of_which_nothing_is_kept_take_no_room_in_the_end() -> None:
         ring.append(settled(f"chain-{number}"))
         assert [event.seq for event in ring.of(f"chain-{number}")] == [number + 1]
         assert ring.of(f"chain-{number - 3}") == []
-
     assert len(ring._chains) < 10
 
 
 def test_it_reaches_back_to_the_oldest_event_and_not_further() -> None:
     ring = filled(25)
-
     assert [after for after in range(30) if ring.reaches(after)] == list(range(15, 26))
 
 
@@ -67,7 +63,6 @@ def test_payloads_are_bounded_whatever_their_size() -> None:
     ring = Ring(max_events=1_000, max_weight=30_000)
     for number in range(100):
         ring.append(settled(f"p-{number}", "x" * 1_000_000))
-
     assert numbers(ring) == [98, 99, 100]
 
 
@@ -76,7 +71,6 @@ def test_weight_that_is_forgotten_makes_room_again() -> None:
     for _ in range(3):
         ring.append(settled("p", "x" * 1_000))
         ring.append(gone())
-
     assert numbers(ring) == [3, 4, 5, 6]
 
 

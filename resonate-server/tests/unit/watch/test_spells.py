@@ -16,7 +16,6 @@ def test_while_its_last_worker_is_away_nobody_of_the_group_is_there() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     assert bar.absent("bar") == [(300, FOREVER)]
-
     bar.connected("bar", "p2", 500)
     assert bar.absent("bar") == [(300, 500)]
 
@@ -25,14 +24,12 @@ def test_with_another_worker_there_the_group_is_not_deserted() -> None:
     bar = spells()
     bar.connected("bar", "p2", 250)
     bar.left("bar", "p1", 300)
-
     assert (bar.absent("bar"), bar.away("p1")) == ([], [(300, FOREVER)])
 
 
 def test_a_worker_that_has_two_streams_is_there_until_it_leaves() -> None:
     bar = spells()
     bar.connected("bar", "p1", 300)
-
     assert bar.away("p1") == []
 
 
@@ -40,7 +37,6 @@ def test_a_process_is_there_as_long_as_it_is_in_one_of_its_groups() -> None:
     bar = spells()
     bar.connected("baz", "p1", 250)
     bar.left("bar", "p1", 300)
-
     assert (bar.away("p1"), bar.absent("bar")) == ([], [(300, FOREVER)])
 
 
@@ -60,7 +56,6 @@ def test_nobody_is_missed_while_not_all_workers_are_known_of() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     bar.all_known_since = None
-
     assert (bar.absent("bar"), bar.absent("baz"), bar.away("p1")) == ([], [], [])
 
 
@@ -80,7 +75,6 @@ def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None
     bar.left("bar", "p1", 300)
     bar.connected("bar", "p2", 500)
     bar.connected("bar", "p2", 250)
-
     assert bar.absent("bar") == []
 
 

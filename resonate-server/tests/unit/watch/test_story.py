@@ -106,7 +106,6 @@ def test_what_could_have_gone_on_before_a_worker_was_there_again_has_waited_for_
         gap(1_200, 7_500, "nobody"),
         running(7_500, 7_990, NEW, attempt=2, reason="resumed"),
     )
-
     assert told(FOO, late, BAZ, SLEEP)[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
 
 
@@ -137,7 +136,6 @@ def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_la
 def test_a_call_that_calls_nobody_runs_again_itself() -> None:
     baz = promise("foo.bar.baz", 30, 5_000, running(32, 1_000, broken=True), gap(1_000, 4_000),
                   running(4_000, 5_000, NEW, 2, reason="gone"))  # fmt: skip
-
     assert "baz ran again from the beginning, because the first run had not finished." in told(FOO, bar(), baz)
 
 
@@ -154,7 +152,6 @@ def test_while_it_lasts_it_says_who_waits_for_whom_and_nothing_of_the_end() -> N
 
 def test_a_call_for_which_nobody_was_there_from_the_beginning() -> None:
     called = bar(gap(8, 5_000, "nobody", attempt=0), running(5_000, 7_990, NEW))
-
     assert told(FOO, called)[:2] == [
         "No worker of service-bar was there for bar 8 ms after the chain began.",
         "Worker 4ed9 went on with bar in attempt 1, 5.0 s later.",
@@ -190,7 +187,6 @@ def test_of_many_faults_only_the_first_are_told() -> None:
 
 def test_the_server_s_own_outage_is_told_with_its_length() -> None:
     sentences = told(FOO, bar(running(10, 7_990)), outages=(Outage(1_000, 4_200),))
-
     assert sentences[0] == (
         "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
     )
@@ -199,7 +195,6 @@ def test_the_server_s_own_outage_is_told_with_its_length() -> None:
 
 def test_times_that_two_calls_wait_count_once() -> None:
     several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(3)]
-
     assert "for 2.3 s it had no worker" in told(FOO, *several)[-1]
 
 

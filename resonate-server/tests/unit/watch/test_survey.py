@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from unit.rows import task, write
+from msgspec.structs import replace
+from unit.rows import NOW, promise, task, write
 
+from resonate_server.metrics import GroupFigures
+from resonate_server.protocol.records import TaskState
 from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
@@ -35,12 +38,47 @@ class Scene:
         await self.survey.look()
         return [each.name for each in self.survey.groups()]
 
+    async def ages(self, after: float) -> tuple[int | None, int | None]:
+        """Of the oldest task that waits and of the oldest one that is held, in ms, when so many seconds have passed."""
+        await self.survey.look()
+        self.seconds += after
+        await self.survey.look()
+        [group] = self.survey.groups()
+        return group.oldest_waiting_ms, group.oldest_held_ms
+
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     store = Database(Path(IN_MEMORY))
     yield Scene(store)
     store.close()
+
+
+async def test_a_group_is_told_of_with_what_waits_for_it_and_who_is_there_now(scene: Scene) -> None:
+    write(scene.store, task("t", queued=True), task("u", queued=True))
+    await scene.survey.look()
+    scene.workers = {"workers": 3}
+    assert scene.survey.groups() == [GroupFigures("workers", 3, 2, 0, None, None)]
+
+
+async def test_a_task_ages_while_nobody_claims_it_or_one_and_the_same_claim_goes_on(scene: Scene) -> None:
+    held = replace(task("h", TaskState.ACQUIRED, pid="p"), version=1)
+    write(scene.store, promise("t"), replace(task("t", queued=True), version=1), held)
+    assert await scene.ages(after=5) == (5_000, 5_000)
+    write(scene.store, replace(task("t", TaskState.ACQUIRED, pid="q"), version=2), replace(held, timer_at=99_000))
+    assert await scene.ages(after=2) == (None, 7_000)
+    write(scene.store, replace(held, version=2), task("t", TaskState.FULFILLED))
+    assert await scene.ages(after=1) == (None, 1_000)
+
+
+@pytest.mark.parametrize(("delay", "age"), [(0, 9_000), (4_000, 5_000), (60_000, 0)])
+async def test_one_that_nobody_has_ever_claimed_ages_from_its_creation_or_the_end_of_its_delay(
+    scene: Scene, delay: int, age: int
+) -> None:
+    """So also after a restart."""
+    scene.seconds = NOW / 1_000 + 9
+    write(scene.store, promise("t", tags={"resonate:delay": f"{NOW + delay}"}), task("t", queued=True))
+    assert await scene.ages(after=0) == (age, None)
 
 
 async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scene: Scene) -> None:

@@ -1,0 +1,36 @@
+"""Calls as SDKs make them, for tests of the commands that show them. No assertions but that the server agrees."""
+
+import base64
+import json
+import re
+
+from harness.server import FAR, Client
+
+
+def encoded(data: object) -> dict[str, str]:
+    """A payload, as an SDK writes it."""
+    return {"data": base64.b64encode(json.dumps(data).encode()).decode()}
+
+
+def create(client: Client, id: str, function: str = "", group: str = "g", timeout_at: int = FAR, **tags: str) -> str:
+    """A call of ``function``, or a step if there is none; its id. ``a.1.1`` belongs to ``a.1`` and the tree ``a``."""
+    lineage = {"origin": re.split("[.:]", id)[0], "parent": id.rpartition(".")[0] or id} | tags
+    if function:
+        lineage |= {"target": f"poll://any@{group}", "scope": "global"}
+    named = {f"resonate:{name}": text for name, text in lineage.items()}
+    param = encoded({"func": function, "args": [], "version": 1}) if function else {}
+    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
+    return id
+
+
+def acquire(client: Client, id: str, version: int = 0, pid: str = "0123456789abcdef") -> None:
+    assert client.call("task.acquire", id=id, version=version, pid=pid, ttl=60_000).status == 200
+
+
+def suspend(client: Client, id: str, awaited: str) -> None:
+    action = {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
+    assert client.call("task.suspend", id=id, version=1, actions=[action]).status == 200
+
+
+def settle(client: Client, id: str, state: str = "resolved", value: object = 3) -> None:
+    assert client.call("promise.settle", id=id, state=state, value=encoded(value)).status == 200

@@ -1,0 +1,204 @@
+"""One server on SQLite, whose store survives crashes, without threads. It can die before a commit, between commit and
+send, and in the middle of sending.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from simulation import invariants
+from simulation.cluster import Cluster
+from simulation.run import Run
+from simulation.server import CountingEngine, Server, nobody_by_http, watched
+from unit.engines import HandClock
+
+from resonate_server.delivery import Dispatcher, Hub
+from resonate_server.kernel.model import Changes, Footprint, Rule, Task
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.messages import Message
+from resonate_server.protocol.requests import Request, TaskAcquire, TaskCreate
+from resonate_server.store import Snapshot
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
+from resonate_server.store.sqlite.store import Job, Outcome
+
+
+class Crash(BaseException):
+    """The server dies here."""
+
+
+class WatchedDatabase(Database):
+    """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
+
+    What was committed is what is there: a transaction in which the server dies is rolled back.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(IN_MEMORY)
+        self.run = run
+        self.request: object = None
+        self.dies_before_commit = False
+
+    def task(self, id: str) -> Task | None:
+        return self.load(Footprint(ids=(id,))).tasks.get(id)
+
+    def fork(self) -> "WatchedDatabase":
+        """What is on disk, opened anew."""
+        self.rollback()
+        twin = WatchedDatabase(self.run)
+        self._db.backup(twin._db)
+        return twin
+
+    @property
+    def in_transaction(self) -> bool:
+        """Something was written and is not committed."""
+        return bool(self._unwritten) or self._db.in_transaction
+
+    def commit(self) -> None:
+        if self.dies_before_commit:
+            raise Crash
+        super().commit()
+
+    def write(self, changes: Changes) -> None:
+        ids = (*changes.promises, *changes.tasks)
+        touched = Footprint(ids=ids, shown=ids)
+        before = super().load(touched)
+        super().write(changes)
+        after = super().load(touched)
+        is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
+        for id in changes.promises:
+            promise = after.promises[id]
+            self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
+            self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
+        for id, task in changes.tasks.items():
+            was = before.tasks.get(id)
+            self.run.check(invariants.a_version_grows_only_by_a_claim(was, task, is_claim))
+            self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
+            self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
+
+
+class PromisedAnswer(asyncio.Future[Any]):
+    """Once it has a result, the answer is on its way."""
+
+    def __init__(self, database: WatchedDatabase) -> None:
+        super().__init__()
+        self._database = database
+
+    def set_result(self, result: Any) -> None:
+        self._database.run.check(invariants.nothing_leaves_before_the_commit(result, self._database.in_transaction))
+        super().set_result(result)
+
+
+class SteppedStore(SQLiteStore):
+    """The store, whose thread's work is done on the loop; the server may die in it. Checks what is answered, and tells
+    the database whose writes are coming."""
+
+    def __init__(self, database: WatchedDatabase) -> None:
+        self.run_state = database.run
+        super().__init__(database, HandClock(self.run_state.now_ms))
+        self.watched = database
+        self.die: Callable[[], None]
+        self.dies_while_publishing = False
+
+    def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
+        return super().decide(footprint, watched(self.run_state, rule, self._is_asked))
+
+    def _is_asked(self, request: Request | None) -> None:
+        self.watched.request = request
+
+    async def _run(self) -> None:
+        try:
+            await super()._run()
+        except Crash:
+            self.die()
+
+    async def _wait_for_jobs_or_alarm(self) -> None:
+        """With a pause in which requests queue up."""
+        await super()._wait_for_jobs_or_alarm()
+        await self._pause()
+
+    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+        """With a pause in which the server may die."""
+        await self._pause()
+        return work()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self.run_state.rng.random() * 0.004)
+
+    def _promise(self) -> asyncio.Future[Any]:
+        return PromisedAnswer(self.watched)
+
+    def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
+        if self.dies_while_publishing:
+            done = self.run_state.rng.randint(0, len(batch))
+            super()._publish(batch[:done], outcomes[:done])
+            raise Crash
+        super()._publish(batch, outcomes)
+
+
+class CheckedOutbound(Dispatcher):
+    """No message leaves before its commit."""
+
+    def __init__(self, hub: Hub, database: WatchedDatabase) -> None:
+        super().__init__(hub, *nobody_by_http())
+        self._database = database
+
+    def send(self, message: Message) -> None:
+        self._database.run.check(invariants.nothing_leaves_before_the_commit(message, self._database.in_transaction))
+        super().send(message)
+
+
+class OnlyServer(Server):
+    """After its crash the database is forked into the next one."""
+
+    def __init__(self, database: WatchedDatabase) -> None:
+        self.database = database
+        self.seam = SteppedStore(database)
+        self.seam.die = self.crash
+        super().__init__(database.run, CountingEngine(database.run, self.seam))
+        self.outbound = CheckedOutbound(self.hub, database)
+
+    def worker_gone(self, pid: str) -> None:
+        self.run.happened["leases given back early"] += bool(self.database.held_tasks(pid))
+        super().worker_gone(pid)
+
+
+class OnSQLite(Cluster):
+    faults = ("server dies", "server dies before a commit", "server dies while sending")
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._database = WatchedDatabase(run)
+
+    async def begin(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._database = self._database.fork()
+        self.run.note("server", "starts")
+        self.inspect()
+        self._server = OnlyServer(self._database)
+        self.servers = [self._server]
+        self._server.start()
+
+    def snapshot(self) -> Snapshot:
+        return self._database.snapshot()
+
+    async def strike(self, fault: str) -> None:
+        match fault:
+            case "server dies":
+                self._server.crash()
+            case "server dies before a commit":
+                self._database.dies_before_commit = True
+            case "server dies while sending":
+                self._server.seam.dies_while_publishing = True
+        await self._until_dead()
+        await asyncio.sleep(self.run.rng.random() * 5)
+        self._start()
+
+    async def _until_dead(self) -> None:
+        """At the next commit; where nothing is written for long, in the middle of nothing."""
+        for _ in range(200):
+            if not self._server.alive:
+                return
+            await asyncio.sleep(0.05)
+        self._server.crash()

@@ -1,0 +1,1 @@
+"""The stack as a whole, driven by its scripts, as processes and as containers."""
