@@ -229,3 +229,15 @@ async def test_a_pause_that_endangers_no_lease_is_not_told(caplog: pytest.LogCap
 async def test_waiting_is_not_blocking(caplog: pytest.LogCaptureFixture) -> None:
     await watched(lambda: asyncio.sleep(4), lease_seconds=6)
     assert caplog.messages == []
+
+
+async def test_once_it_is_stopped_it_leaves_the_loop_alone() -> None:
+    before = threading.active_count()
+    companion = Companion("me", LEASE, Server(), dict, lambda: False)
+    companion.start()
+    async with asyncio.timeout(60):
+        while not companion.answers:
+            await asyncio.sleep(0.01)
+        companion.stop()
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)

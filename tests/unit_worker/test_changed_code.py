@@ -1,179 +1,176 @@
 """A function whose code changes while its calls are under way: it stops with a clear error, and completes once the code
-fits again. With real workers on a real server; the first worker is killed when its call waits for somebody else."""
+fits again."""
 
+import asyncio
 import subprocess
 import sys
-from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness.basics import wait_until
-from harness.process import Process
-from harness.server import FAR, Client, ServerProcess
+from resonate.context import Context
 
-PROGRAM = """
-from datetime import timedelta
-from worker import Worker
+from worker import log_run
 
-async def pack(ctx) -> str:
+from .test_worker import Group, group, sdk, server, told, until
+
+__all__ = ["group", "sdk", "server", "told"]  # fixtures
+
+type Code = Callable[[Context], Awaitable[Any]]
+type Told = Callable[[str], bool]
+
+
+async def pack(ctx: Context) -> str:  # noqa: ARG001
     return "packed"
 
-async def wrap(ctx) -> str:
+
+async def wrap(ctx: Context) -> str:  # noqa: ARG001
     return "wrapped"
 
-async def {name}(ctx):
-{body}
 
-Worker("orders", {name}).run()
-"""
-
-ORIGINAL = """
-    packed = await ctx.run(pack)
-    price = await ctx.options(target="prices").rpc("price", "tea", 2)
-    return [packed, price]
-"""
-RESULT = b64encode(b"7").decode()
+def ask(ctx: Context, function: str = "price", target: str = "prices", number: int = 2) -> Awaitable[Any]:
+    return ctx.options(target=target).rpc(function, "tea", number)
 
 
-class Shop:
-    """A server, and the worker of the group ``orders`` whose code a test changes."""
+async def original(ctx: Context) -> list[Any]:
+    return [await ctx.run(pack), await ask(ctx)]
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = ServerProcess(folder / "server.log", folder / "state.db").start()
-        self.worker: Process | None = None
-        self.versions = 0
 
-    @property
-    def client(self) -> Client:
-        return self.server.client()
+async def inserted(ctx: Context) -> list[Any]:
+    return [await ask(ctx, "discount"), *await original(ctx)]
 
-    def deploy(self, body: str = ORIGINAL, name: str = "order") -> Process:
-        """Another version of the code replaces the one that runs."""
-        if self.worker is not None:
-            self.worker.kill()
-        self.versions += 1
-        program = self.folder / f"orders_{self.versions}.py"
-        program.write_text(PROGRAM.format(body=body, name=name))
-        log = self.folder / f"orders_{self.versions}.log"
-        self.worker = Process([sys.executable, str(program)], log, {"RESONATE_URL": self.server.url})
-        self.worker.launch()
-        return self.worker
 
-    def order(self, id: str) -> None:
-        param = b64encode(b'{"func": "order", "args": [], "kwargs": {}, "version": 1}').decode()
-        tags = {"target": "poll://any@orders", "branch": id, "parent": id, "origin": id, "scope": "global"}
-        named = {f"resonate:{tag}": text for tag, text in tags.items()}
-        created = self.client.call("promise.create", id=id, timeoutAt=FAR, param={"data": param}, tags=named)
-        assert created.status == 200
-        wait_until(lambda: self.task_state(id) == "suspended", f"{id} waits for the price")
+async def removed(ctx: Context) -> Any:
+    return await ask(ctx)
 
-    def tell_price(self, id: str) -> None:
-        value = {"data": RESULT}
-        assert self.client.call("promise.settle", id=f"{id}:2", state="resolved", value=value).status == 200
 
-    def task_state(self, id: str) -> str:
-        reply = self.client.call("task.get", id=id)
-        return str(reply.data["task"]["state"]) if reply.status == 200 else ""
+async def reordered(ctx: Context) -> list[Any]:
+    return [await ask(ctx), await ctx.run(pack)]
 
-    def tree(self, id: str) -> str:
-        """What `resonate tree` shows, on one line."""
-        command = [str(Path(sys.executable).with_name("resonate")), "tree", id, "--server", self.server.url]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        return " ".join(shown.split())
 
-    def promise(self, id: str) -> dict[str, object]:
-        promise: dict[str, object] = self.client.call("promise.get", id=id).data["promise"]
-        return promise
+async def renamed_step(ctx: Context) -> list[Any]:
+    return [await ctx.run(wrap), await ask(ctx)]
 
-    def stop(self) -> None:
-        if self.worker is not None:
-            self.worker.stop()
-        self.server.stop()
+
+def then(step: Callable[[Context], Awaitable[Any]]) -> Code:
+    async def packed(ctx: Context) -> list[Any]:
+        return [await ctx.run(pack), await step(ctx)]
+
+    return packed
+
+
+PRICE = 'rpc price("tea", 2) to poll://any@prices'
+CHANGES: list[tuple[str, Code, str]] = [
+    ("inserted", inserted, 'step 1 was run pack, it is rpc discount("tea", 2) to poll://any@prices now'),
+    ("removed", removed, f"step 1 was run pack, it is {PRICE} now"),
+    ("reordered", reordered, f"step 1 was run pack, it is {PRICE} now"),
+    ("a step renamed", renamed_step, "step 1 was run pack, it is run wrap now"),
+    (
+        "a call renamed",
+        then(lambda ctx: ask(ctx, "cost")),
+        f'step 2 was {PRICE}, it is rpc cost("tea", 2) to poll://any@prices now',
+    ),
+    (
+        "another target",
+        then(lambda ctx: ask(ctx, target="shops")),
+        f'step 2 was {PRICE}, it is rpc price("tea", 2) to poll://any@shops now',
+    ),
+    (
+        "other arguments",
+        then(lambda ctx: ask(ctx, number=3)),
+        f'step 2 was {PRICE}, it is rpc price("tea", 3) to poll://any@prices now',
+    ),
+    ("a sleep", then(lambda ctx: ctx.sleep(timedelta(seconds=1))), f"step 2 was {PRICE}, it is sleep now"),
+    ("a question", then(lambda ctx: ctx.promise()), f"step 2 was {PRICE}, it is promise now"),
+]
+
+
+class Order:
+    """A function that has called for a price and waits, and whose code a test changes."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self.code: Code = original
+
+    async def begin(self) -> str:
+        async def order(ctx: Context) -> Any:
+            log_run(ctx)
+            return await self.code(ctx)
+
+        await self._group.work(order)
+        id = self._group.begin("order")
+        await self._group.waits(id)
+        return id
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    shop = Shop(tmp_path)
-    yield shop
-    shop.stop()
+def order(group: Group) -> Order:
+    return Order(group)
 
 
-CHANGES = {
-    "inserted": (
-        '    await ctx.options(target="prices").rpc("discount")' + ORIGINAL,
-        "step 1 was run pack, it is rpc discount() to poll://any@prices now",
-    ),
-    "removed": (
-        '    return [None, await ctx.options(target="prices").rpc("price", "tea", 2)]',
-        'step 1 was run pack, it is rpc price("tea", 2) to poll://any@prices now',
-    ),
-    "reordered": (
-        '    price = await ctx.options(target="prices").rpc("price", "tea", 2)\n'
-        "    return [await ctx.run(pack), price]",
-        'step 1 was run pack, it is rpc price("tea", 2) to poll://any@prices now',
-    ),
-    "a local step renamed": (
-        ORIGINAL.replace("ctx.run(pack)", "ctx.run(wrap)"),
-        "step 1 was run pack, it is run wrap now",
-    ),
-    "a remote function renamed": (
-        ORIGINAL.replace('"price"', '"cost"'),
-        'step 2 was rpc price("tea", 2) to poll://any@prices, it is rpc cost("tea", 2) to poll://any@prices now',
-    ),
-    "another target": (
-        ORIGINAL.replace('"prices"', '"shops"'),
-        'step 2 was rpc price("tea", 2) to poll://any@prices, it is rpc price("tea", 2) to poll://any@shops now',
-    ),
-    "other arguments": (
-        ORIGINAL.replace('"tea", 2', '"tea", 3'),
-        'step 2 was rpc price("tea", 2) to poll://any@prices, it is rpc price("tea", 3) to poll://any@prices now',
-    ),
-    "a sleep instead": (
-        "    await ctx.run(pack)\n    await ctx.sleep(timedelta(seconds=1))",
-        'step 2 was rpc price("tea", 2) to poll://any@prices, it is sleep now',
-    ),
-    "a question instead": (
-        "    await ctx.run(pack)\n    await ctx.promise()",
-        'step 2 was rpc price("tea", 2) to poll://any@prices, it is promise now',
-    ),
-}
+@pytest.mark.parametrize(("changed", "difference"), [pytest.param(code, text, id=name) for name, code, text in CHANGES])
+async def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(
+    group: Group, order: Order, told: Told, changed: Code, difference: str
+) -> None:
+    id = await order.begin()
+    order.code = changed
+    group.settle(f"{id}:2", 7)
+    reason = f"the code of order changed while {id} was under way, or is not deterministic: {difference}"
+    await until(lambda: told(f"given back: {reason}"))
+    assert group.promise(id)["state"] == "pending"
+
+    order.code = original
+    assert await group.result(id) == ["packed", 7]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(shop: Shop, change: str) -> None:
-    body, difference = CHANGES[change]
-    shop.deploy()
-    shop.order("tea")
-    changed = shop.deploy(body)
-    shop.tell_price("tea")
-    wait_until(lambda: difference in changed.output(), f"{difference}\nin {changed.output()}")
-    assert "the code of order changed while tea was under way" in changed.output()
-    assert shop.promise("tea")["state"] == "pending"
-    wait_until(lambda: difference in shop.tree("tea"), "whoever looks at the chain is told")
+async def test_functions_cannot_catch_the_difference_and_whoever_looks_at_the_chain_is_told(
+    group: Group, order: Order, told: Told
+) -> None:
+    async def catching(ctx: Context) -> Any:
+        try:
+            return await removed(ctx)
+        except Exception:
+            return "caught"
 
-    shop.deploy()
-    wait_until(lambda: shop.promise("tea")["state"] == "resolved", "the old code completes it")
-    assert shop.promise("tea")["value"] == {"data": b64encode(b'["packed",7]').decode()}
-
-
-def test_a_renamed_function_waits_until_its_old_name_is_back(shop: Shop) -> None:
-    shop.deploy()
-    shop.order("tea")
-    renamed = shop.deploy(name="purchase")
-    shop.tell_price("tea")
-    wait_until(lambda: "order" in renamed.output(), "it says which function is missing")
-    assert shop.promise("tea")["state"] == "pending"
-
-    shop.deploy()
-    wait_until(lambda: shop.promise("tea")["state"] == "resolved", "the old name completes it")
+    id = await order.begin()
+    order.code = catching
+    group.settle(f"{id}:2", 7)
+    await until(lambda: told("given back: "))
+    assert group.promise(id)["state"] == "pending"
+    command = [str(Path(sys.executable).with_name("resonate")), "tree", id, "--server", group.server.url]
+    shown = ""
+    async with asyncio.timeout(60):
+        while f"step 1 was run pack, it is {PRICE} now" not in " ".join(shown.split()):
+            shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
 
 
-def test_steps_that_are_added_behind_those_that_began_are_no_change(shop: Shop) -> None:
-    shop.deploy()
-    shop.order("tea")
-    shop.deploy(ORIGINAL.replace("return [packed, price]", "return [packed, price, await ctx.run(wrap)]"))
-    shop.tell_price("tea")
-    wait_until(lambda: shop.promise("tea")["state"] == "resolved", "it completes")
-    assert shop.promise("tea")["value"] == {"data": b64encode(b'["packed",7,"wrapped"]').decode()}
+async def test_steps_that_are_added_behind_those_that_began_are_no_change(group: Group, order: Order) -> None:
+    async def added(ctx: Context) -> list[Any]:
+        return [*await original(ctx), await ctx.run(wrap)]
+
+    id = await order.begin()
+    order.code = added
+    group.settle(f"{id}:2", 7)
+    assert await group.result(id) == ["packed", 7, "wrapped"]
+
+
+async def test_a_renamed_function_waits_until_its_old_name_is_back(group: Group) -> None:
+    async def order(ctx: Context) -> Any:
+        return await original(ctx)
+
+    async def purchase(ctx: Context) -> Any:
+        return await original(ctx)
+
+    before = await group.work(order)
+    id = group.begin("order")
+    await group.waits(id)
+    await before.stop()
+    renamed = await group.work(purchase)
+    group.settle(f"{id}:2", 7)
+    await until(lambda: group.task(id)["version"] > 2)
+    assert group.promise(id)["state"] == "pending"
+    await renamed.stop()
+    await group.work(order)
+    assert await group.result(id) == ["packed", 7]

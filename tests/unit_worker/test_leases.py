@@ -79,18 +79,30 @@ async def network() -> Network:
     return Network()
 
 
-async def test_what_was_acquired_is_released(network: Network) -> None:
-    await network.acquire("a", 1)
-    await network.acquire("b", 7)
-    assert await network.release_all() == [("a", 1), ("b", 7)]
+@pytest.mark.parametrize(
+    ("kind", "state", "tags", "is_held"),
+    [
+        ("task.acquire", "acquired", {}, True),
+        ("task.create", "acquired", {}, True),
+        ("task.create", "fulfilled", {}, False),
+        ("task.acquire", "acquired", {"resonate:timer": "true"}, False),
+    ],
+    ids=["claimed", "created", "created and done", "of a timer, left to lapse"],
+)
+async def test_what_is_granted_is_released(
+    network: Network, kind: str, state: str, tags: dict[str, str], is_held: bool
+) -> None:
+    network.server.grant("a", 1, state, tags)
+    await network.send(kind)
+    assert await network.release_all() == ([("a", 1)] if is_held else [])
 
 
-async def test_a_task_that_was_created_may_be_granted_or_not(network: Network) -> None:
-    network.server.grant("a", 1)
-    await network.send("task.create")
-    network.server.grant("b", 3, state="fulfilled")
-    await network.send("task.create", "b")
-    assert await network.release_all() == [("a", 1)]
+@pytest.mark.parametrize("answer", [(409, "version differs"), (200, "<html>")], ids=["refused", "unreadable"])
+async def test_what_is_not_granted_is_not_held(network: Network, answer: tuple[int, str]) -> None:
+    network.server.answers["task.acquire"] = answer
+    await network.send("task.acquire")
+    assert network.keeper.leases() == {}
+    assert await network.release_all() == []
 
 
 async def test_what_was_asked_for_may_be_held_before_the_answer_is_read(network: Network) -> None:
@@ -101,17 +113,6 @@ async def test_what_was_asked_for_may_be_held_before_the_answer_is_read(network:
     network.server.answering.set()
     await acquiring
     assert network.keeper.leases() == {"a": 3}
-
-
-async def test_what_was_refused_is_not_held(network: Network) -> None:
-    network.server.answers["task.acquire"] = (409, "version differs")
-    await network.send("task.acquire")
-    assert network.keeper.leases() == {}
-
-
-async def test_leases_of_timers_are_left_to_lapse(network: Network) -> None:
-    await network.acquire(tags={"resonate:timer": "true"})
-    assert await network.release_all() == []
 
 
 @pytest.mark.parametrize("kind", ["task.suspend", "task.fulfill", "task.release"])
@@ -130,12 +131,6 @@ async def test_a_conflict_about_an_older_lease_changes_nothing(network: Network)
     network.server.answers["task.suspend"] = (409, "version differs")
     await network.send("task.suspend", version=1)
     assert await network.release_all() == [("a", 2)]
-
-
-async def test_an_answer_that_nobody_can_read_grants_nothing(network: Network) -> None:
-    network.server.answers["task.acquire"] = (200, "<html>")
-    await network.send("task.acquire")
-    assert await network.release_all() == []
 
 
 async def test_a_lease_granted_while_closing_is_released_and_not_used(network: Network) -> None:
@@ -168,31 +163,30 @@ async def test_a_server_that_does_not_answer_cannot_hold_up_the_end(network: Net
     fencing.cancel()
 
 
-@pytest.mark.parametrize(("status", "is_told"), [(404, False), (409, False), (403, True), (500, True)])
+@pytest.mark.parametrize(
+    ("kind", "id", "status", "told"),
+    [
+        ("task.acquire", "a", 404, ""),
+        ("task.acquire", "a", 409, ""),
+        ("task.acquire", "a", 403, "claiming a failed: server error (code=403): no, you may not"),
+        ("task.create", "", 500, "claiming a task failed: server error (code=500): no, you may not"),
+    ],
+)
 async def test_a_claim_that_is_refused_is_told_unless_somebody_else_was_first(
-    network: Network, caplog: pytest.LogCaptureFixture, status: int, is_told: bool
+    network: Network, caplog: pytest.LogCaptureFixture, kind: str, id: str, status: int, told: str
 ) -> None:
-    network.server.answers["task.acquire"] = (status, "no, you may not")
-    await network.send("task.acquire")
-    told = [f"claiming a failed: server error (code={status}): no, you may not"] if is_told else []
-    assert caplog.messages == told
+    network.server.answers[kind] = (status, "no, you may not")
+    await network.send(kind, id)
+    assert caplog.messages == [told] * bool(told)
 
 
-async def test_a_release_says_why_the_attempt_came_to_nothing(network: Network) -> None:
+@pytest.mark.parametrize("reason", ["no such account", ""])
+async def test_a_release_says_why_the_attempt_came_to_nothing_if_that_is_known(network: Network, reason: str) -> None:
     await network.acquire("a", 1)
-    network.runs.failed(TaskRef(id="a", version=1), "no such account")
-
+    if reason:
+        network.runs.failed(TaskRef(id="a", version=1), reason)
     await network.send("task.release", "a", 1)
-
-    assert network.server.reasons == ["no such account"]
-
-
-async def test_a_release_of_which_nobody_knows_why_is_passed_on_as_it_is(network: Network) -> None:
-    await network.acquire("a", 1)
-
-    await network.send("task.release", "a", 1)
-
-    assert network.server.reasons == [None]
+    assert network.server.reasons == [reason or None]
 
 
 async def test_what_it_does_not_watch_it_passes_on(network: Network) -> None:
@@ -226,13 +220,10 @@ async def test_how_many_leases_the_server_took_back_is_told(network: Network) ->
     for id in "ab":
         await network.acquire(id)
     sender = Sender(Transport(network.server), None)
+    assert await Network().keeper.release_all(sender, 10) == 0
     assert await network.keeper.release_all(sender, 10) == 2
     network.server.answers["task.release"] = (500, "disk full")
     assert await network.keeper.release_all(sender, 10) == 0
-
-
-async def test_without_leases_none_is(network: Network) -> None:
-    assert await network.keeper.release_all(Sender(Transport(network.server), None), 10) == 0
 
 
 async def test_closing_waits_for_no_longer_than_it_may(network: Network) -> None:
@@ -243,12 +234,6 @@ async def test_closing_waits_for_no_longer_than_it_may(network: Network) -> None
         await network.keeper.close(0.05)
     assert not acquiring.done()
     acquiring.cancel()
-
-
-async def test_a_creation_that_is_refused_names_no_task(network: Network, caplog: pytest.LogCaptureFixture) -> None:
-    network.server.answers["task.create"] = (400, "no")
-    await network.send("task.create", "")
-    assert [message.partition(" failed")[0] for message in caplog.messages] == ["claiming a task"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from resonate.error import PlatformError, ServerError, Suspended
@@ -10,221 +12,168 @@ from resonate.send import TaskRef
 
 from worker.runs import MAX_SHOWN_CHARACTERS, RunLog
 
-BAR = TaskRef(id="a:1", version=2)
+BAR, NEXT, OTHER = TaskRef(id="a:1", version=2), TaskRef(id="a:1", version=3), TaskRef(id="b:1", version=1)
+FAILED = ValueError("no number today")
+DISK_FULL = PlatformError([ServerError(500, "disk full")])
+LOST = "lease lost, leaving the task to others (code=409): late"
+WHOLE = "x" * MAX_SHOWN_CHARACTERS
 
-
-class Log:
-    """A run log that told of one run: that of bar, for the task a:1 in its second attempt."""
-
-    def __init__(self, records: pytest.LogCaptureFixture) -> None:
-        self.records = records
-        self.runs = RunLog()
-        records.set_level(logging.INFO)
-        self.runs.begin("bar", "a:1", BAR)
-
-    def told(self) -> list[str]:
-        """Since the last time; without the seconds of ends."""
-        lines = [re.sub(r"seconds=\d+\.\d{3}  ", "", record.getMessage()) for record in self.records.records]
-        self.records.clear()
-        return lines
+type Act = Callable[[RunLog], object]
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Log:
-    begun = Log(caplog)
-    assert begun.told() == ["running function bar  promise=a:1  attempt=2"]
-    return begun
+def runs(caplog: pytest.LogCaptureFixture) -> RunLog:
+    """It has told of one run: that of bar, for the task a:1 in its second attempt."""
+    caplog.set_level(logging.INFO)
+    runs = RunLog()
+    runs.begin("bar", "a:1", BAR)
+    assert caplog.messages == ["running function bar  promise=a:1  attempt=2"]
+    caplog.clear()
+    return runs
 
 
-def end(outcome: str) -> str:
-    return f"ended function bar  promise=a:1  attempt=2  {outcome}"
+def begin(task: TaskRef, function: str = "bar", id: str = "") -> Act:
+    return lambda runs: runs.begin(function, id or task.id, task)
 
 
-def test_a_result_is_told_when_the_server_has_it(log: Log) -> None:
-    log.runs.returned("a:1", 2, {"sum": 3})
-    assert log.told() == []
-    log.runs.fulfilled(BAR)
-    assert log.told() == [end("result: {'sum': 3}")]
+def returned(value: Any = 3, id: str = "a:1", attempt: int = 2) -> Act:
+    return lambda runs: runs.returned(id, attempt, value)
 
 
-def test_the_seconds_are_those_of_the_function(log: Log) -> None:
-    log.runs.returned("a:1", 2, 3)
-    log.runs.fulfilled(BAR)
-    assert re.search(r"  seconds=0\.\d{3}  result: 3$", log.records.records[0].getMessage())
+def raised(error: BaseException, id: str = "a:1", attempt: int = 2) -> Act:
+    return lambda runs: runs.raised(id, attempt, error)
+
+
+def fulfilled(task: TaskRef = BAR) -> Act:
+    return lambda runs: runs.fulfilled(task)
+
+
+def released(task: TaskRef = BAR) -> Act:
+    return lambda runs: runs.released(task)
+
+
+def refused(status: int, message: str) -> Act:
+    return lambda runs: runs.refused(BAR, status, message)
+
+
+def suspended(*awaited: str, goes_on: bool = False) -> Act:
+    return lambda runs: runs.suspended(BAR, awaited, goes_on=goes_on)
+
+
+def settled(id: str) -> Act:
+    return lambda runs: runs.step_settled(id)
+
+
+def abandoned(runs: RunLog) -> None:
+    runs.abandoned()
+
+
+STEP: tuple[Act, ...] = (begin(BAR, "work", "a:1.1"),)
+# What happens, and what is told then: of bar alone, or with "work: " of its step, with "3: " and "b: " of other runs.
+STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
+    "a result that the server does not have yet": ((returned(),), []),
+    "a result": ((returned({"sum": 3}), fulfilled()), ["result: {'sum': 3}"]),
+    "an error": ((raised(FAILED), fulfilled()), ["ValueError: no number today"]),
+    "tried again": ((raised(FAILED), begin(BAR)), ["ValueError: no number today; it is tried again", "begins"]),
+    "suspended": ((raised(Suspended()), suspended("a", "b")), ["suspended, waits for a, b"]),
+    "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a, which is there already"]),
+    "waits for five": ((suspended(*"abcde"),), ["suspended, waits for a, b, c, d, e"]),
+    "waits for more": ((suspended(*"abcdef"),), ["suspended, waits for a, b, c, d, e and 1 more"]),
+    "too late": ((returned(), refused(409, "late"), released()), [LOST]),  # the SDK tries to give it back as well
+    "gone": ((refused(404, "late"),), [LOST.replace("409", "404")]),
+    "refused": ((returned(), refused(500, "disk full")), []),
+    "refused, given back": ((returned(), refused(500, "disk full"), released()), ["given back: disk full"]),
+    "a step not taken": ((raised(DISK_FULL), released()), ["given back: server error (code=500): disk full"]),
+    "given back": ((released(),), ["given back"]),
+    "given back twice": ((released(), released()), ["given back"]),
+    "a message as long as may be": ((refused(500, WHOLE), released()), [f"given back: {WHOLE}"]),
+    "a longer one": ((refused(500, f"{WHOLE}x"), released()), [f"given back: {WHOLE[1:]}…"]),
+    "the worker stops": (
+        (raised(asyncio.CancelledError()), lambda runs: runs.withdrawn(BAR)),
+        ["given back: the worker stops"],
+    ),
+    "it stops, and the server is away": (
+        (begin(OTHER), raised(asyncio.CancelledError(), "b:1", 1), lambda runs: runs.withdrawn(BAR), abandoned),
+        [
+            "b: begins",
+            "given back: the worker stops",
+            "b: broken off: the worker stops, and the server does not answer",
+        ],
+    ),
+    "runs that nobody told of": (
+        (
+            returned(3, "b:1", 1),
+            raised(FAILED, "b:1", 1),
+            fulfilled(OTHER),
+            released(OTHER),
+            settled("b:1"),
+        ),
+        [],
+    ),
+    "a step": ((*STEP, returned(None, "a:1.1"), settled("a:1.1")), ["work: begins", "work: result: None"]),
+    "a step broken off by the end": (
+        (*STEP, raised(asyncio.CancelledError(), "a:1.1")),
+        ["work: begins", "work: broken off: the worker stops"],
+    ),
+    "a step broken off by the server": (
+        (*STEP, raised(DISK_FULL, "a:1.1")),
+        ["work: begins", "work: broken off: server error (code=500): disk full"],
+    ),
+    "a step whose result was not stored": (
+        (*STEP, returned(None, "a:1.1"), refused(409, "late")),
+        ["work: begins", LOST, f"work: {LOST}"],
+    ),
+    "a lease lost unawares is not taken for the next one": (
+        (begin(NEXT), returned(3, attempt=3), fulfilled(NEXT), returned(2), refused(409, "late")),
+        ["3: begins", "3: result: 3", LOST],
+    ),
+    "what is told is forgotten": ((returned(), fulfilled(), fulfilled(), abandoned), ["result: 3"]),
+}
+RUNS = {
+    "": "bar  promise=a:1  attempt=2",
+    "work: ": "work  promise=a:1.1  attempt=2",
+    "3: ": "bar  promise=a:1  attempt=3",
+    "b: ": "bar  promise=b:1  attempt=1",
+}
+
+
+def line(short: str) -> str:
+    """As it stands in the log, without the seconds."""
+    who = next((name for name in RUNS if name and short.startswith(name)), "")
+    what = short.removeprefix(who)
+    return f"running function {RUNS[who]}" if what == "begins" else f"ended function {RUNS[who]}  {what}"
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_what_becomes_of_a_run_is_told(runs: RunLog, caplog: pytest.LogCaptureFixture, story: str) -> None:
+    acts, told = STORIES[story]
+    for act in acts:
+        act(runs)
+    assert [re.sub(r"seconds=\d+\.\d{3}  ", "", message) for message in caplog.messages] == [
+        line(text) for text in told
+    ]
+
+
+def test_the_seconds_are_those_of_the_function(runs: RunLog, caplog: pytest.LogCaptureFixture) -> None:
+    returned()(runs)
+    fulfilled()(runs)
+    assert re.search(r"  seconds=0\.\d{3}  result: 3$", caplog.messages[0])
+
+
+def test_an_error_is_told_with_where_it_was_raised(runs: RunLog, caplog: pytest.LogCaptureFixture) -> None:
+    raised(FAILED)(runs)
+    fulfilled()(runs)
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.ERROR, (ValueError, FAILED, None))
 
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, list(range(1_000_000)), {str(i): "x" * 100 for i in range(1000)}])
-def test_a_large_result_is_shortened(log: Log, value: object) -> None:
-    log.runs.returned("a:1", 2, value)
-    log.runs.fulfilled(BAR)
-    assert len(log.told()[0]) < MAX_SHOWN_CHARACTERS + 100
+def test_a_large_result_is_shortened(runs: RunLog, caplog: pytest.LogCaptureFixture, value: object) -> None:
+    returned(value)(runs)
+    fulfilled()(runs)
+    assert len(caplog.messages[0]) < MAX_SHOWN_CHARACTERS + 100
 
 
-def test_an_error_is_told_with_its_message_and_where_it_was_raised(log: Log) -> None:
-    error = ValueError("no number today")
-    log.runs.raised("a:1", 2, error)
-    log.runs.fulfilled(BAR)
-    (record,) = log.records.records
-    assert (record.levelno, record.exc_info) == (logging.ERROR, (ValueError, error, None))
-    assert log.told() == [end("ValueError: no number today")]
-
-
-def test_a_function_that_is_tried_again_ends_each_time(log: Log) -> None:
-    log.runs.raised("a:1", 2, ValueError("no number today"))
-    log.runs.begin("bar", "a:1", BAR)
-    assert log.told() == [
-        end("ValueError: no number today; it is tried again"),
-        "running function bar  promise=a:1  attempt=2",
-    ]
-
-
-def test_a_suspended_function_tells_what_it_waits_for(log: Log) -> None:
-    log.runs.raised("a:1", 2, Suspended())
-    log.runs.suspended(BAR, ["a:1.1", "a:1.2"], goes_on=False)
-    assert log.told() == [end("suspended, waits for a:1.1, a:1.2")]
-
-
-def test_it_tells_so_too_if_that_is_there_already(log: Log) -> None:
-    log.runs.raised("a:1", 2, Suspended())
-    log.runs.suspended(BAR, ["a:1.1"], goes_on=True)
-    assert log.told() == [end("suspended, waits for a:1.1, which is there already")]
-
-
-def test_of_many_that_it_waits_for_it_tells_the_first(log: Log) -> None:
-    log.runs.suspended(BAR, [f"a:1.{number}" for number in range(1, 100)], goes_on=False)
-    assert log.told() == [end("suspended, waits for a:1.1, a:1.2, a:1.3, a:1.4, a:1.5 and 94 more")]
-
-
-@pytest.mark.parametrize("status", [404, 409])
-def test_a_result_that_comes_too_late_is_a_lost_lease(log: Log, status: int) -> None:
-    log.runs.returned("a:1", 2, 3)
-    log.runs.refused(BAR, status, "task a:1 is pending")
-    log.runs.released(BAR)  # the SDK tries that as well
-    assert log.told() == [end(f"lease lost, leaving the task to others (code={status}): task a:1 is pending")]
-
-
-def test_what_is_given_back_has_a_reason_from_the_server(log: Log) -> None:
-    log.runs.returned("a:1", 2, 3)
-    log.runs.refused(BAR, 500, "disk full")
-    assert log.told() == []
-    log.runs.released(BAR)
-    assert log.told() == [end("given back: disk full")]
-
-
-def test_or_from_a_step_that_could_not_be_taken(log: Log) -> None:
-    log.runs.raised("a:1", 2, PlatformError([ServerError(500, "disk full")]))
-    log.runs.released(BAR)
-    assert log.told() == [end("given back: server error (code=500): disk full")]
-
-
-def test_or_none_that_anybody_knows(log: Log) -> None:
-    log.runs.released(BAR)
-    assert log.told() == [end("given back")]
-
-
-def test_of_what_was_given_back_before_nothing_more_is_told(log: Log) -> None:
-    log.runs.released(BAR)
-    log.told()
-    log.runs.released(BAR)
-    assert log.told() == []
-
-
-def test_the_reason_is_kept_for_the_server_until_it_is_told(log: Log) -> None:
-    log.runs.refused(BAR, 500, "disk full")
-    assert [log.runs.take_reason(BAR), log.runs.take_reason(BAR)] == ["disk full", ""]
-
-
-def test_a_message_of_two_hundred_characters_is_whole_and_a_longer_one_is_cut(log: Log) -> None:
-    whole, longer = "x" * MAX_SHOWN_CHARACTERS, "x" * (MAX_SHOWN_CHARACTERS + 1)
-    log.runs.refused(BAR, 500, whole)
-    log.runs.released(BAR)
-    assert log.told() == [end(f"given back: {whole}")]
-    log.runs.begin("bar", "a:1", BAR)
-    log.told()
-    log.runs.refused(BAR, 500, longer)
-    log.runs.released(BAR)
-    assert log.told() == [end(f"given back: {whole[1:]}…")]
-
-
-@pytest.mark.parametrize(("count", "more"), [(5, ""), (6, " and 1 more")])
-def test_up_to_five_that_it_waits_for_are_all_told(log: Log, count: int, more: str) -> None:
-    log.runs.suspended(BAR, list("abcdef"[:count]), goes_on=False)
-    assert log.told() == [end(f"suspended, waits for a, b, c, d, e{more}")]
-
-
-def test_of_runs_that_nobody_told_of_nothing_is_said(log: Log) -> None:
-    other = TaskRef(id="b:1", version=1)
-    log.runs.returned("b:1", 1, 3)
-    log.runs.raised("b:1", 1, ValueError("no number today"))
-    log.runs.fulfilled(other)
-    log.runs.released(other)
-    log.runs.step_settled("b:1")
-    assert log.told() == []
-
-
-def test_a_worker_that_stops_tells_what_becomes_of_its_runs(log: Log) -> None:
-    other = TaskRef(id="b:1", version=1)
-    log.runs.begin("bar", "b:1", other)
-    for id, attempt in (("a:1", 2), ("b:1", 1)):
-        log.runs.raised(id, attempt, asyncio.CancelledError())
-    log.told()
-    log.runs.withdrawn(BAR)
-    log.runs.abandoned()
-    assert log.told() == [
-        end("given back: the worker stops"),
-        "ended function bar  promise=b:1  attempt=1  broken off: the worker stops, and the server does not answer",
-    ]
-
-
-def test_a_step_ends_when_its_result_is_stored(log: Log) -> None:
-    log.runs.begin("work", "a:1.1", BAR)
-    log.runs.returned("a:1.1", 2, None)
-    log.told()
-    log.runs.step_settled("a:1.1")
-    assert log.told() == ["ended function work  promise=a:1.1  attempt=2  result: None"]
-
-
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [
-        (asyncio.CancelledError(), "the worker stops"),
-        (PlatformError([ServerError(409, "late")]), "server error (code=409): late"),
-    ],
-)
-def test_a_step_that_is_broken_off_ends_at_once(log: Log, error: BaseException, why: str) -> None:
-    log.runs.begin("work", "a:1.1", BAR)
-    log.told()
-    log.runs.raised("a:1.1", 2, error)
-    assert log.told() == [f"ended function work  promise=a:1.1  attempt=2  broken off: {why}"]
-
-
-def test_a_step_whose_result_was_not_stored_ends_with_its_caller(log: Log) -> None:
-    log.runs.begin("work", "a:1.1", BAR)
-    log.runs.returned("a:1.1", 2, None)
-    log.told()
-    log.runs.refused(BAR, 409, "task a:1 is pending")
-    lost = "lease lost, leaving the task to others (code=409): task a:1 is pending"
-    assert log.told() == [end(lost), f"ended function work  promise=a:1.1  attempt=2  {lost}"]
-
-
-def test_an_attempt_whose_lease_was_lost_unawares_is_not_taken_for_the_next_one(log: Log) -> None:
-    again = TaskRef(id="a:1", version=3)
-    log.runs.begin("bar", "a:1", again)
-    log.told()
-    log.runs.returned("a:1", 3, 3)
-    log.runs.fulfilled(again)
-    log.runs.returned("a:1", 2, 2)
-    log.runs.refused(BAR, 409, "version differs")
-    assert log.told() == [
-        "ended function bar  promise=a:1  attempt=3  result: 3",
-        end("lease lost, leaving the task to others (code=409): version differs"),
-    ]
-
-
-def test_what_is_told_is_forgotten(log: Log) -> None:
-    log.runs.returned("a:1", 2, 3)
-    log.runs.fulfilled(BAR)
-    log.told()
-    log.runs.fulfilled(BAR)
-    log.runs.abandoned()
-    assert log.told() == []
+def test_the_reason_is_kept_for_the_server_until_it_is_told(runs: RunLog) -> None:
+    refused(500, "disk full")(runs)
+    assert [runs.take_reason(BAR), runs.take_reason(BAR)] == ["disk full", ""]

@@ -150,6 +150,12 @@ async def test_one_that_fails_is_tried_three_times_and_then_its_caller_is_told(
     assert told("ValueError: no number today; it is tried again")
 
 
+async def test_which_function_nobody_has_is_told(group: Group, caplog: pytest.LogCaptureFixture) -> None:
+    await group.work(double)
+    group.begin("halve", 42)
+    await until(lambda: "function not found: halve" in caplog.text)
+
+
 async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> None:
     async def order(ctx: Context) -> int:
         by_itself: int = await ctx.run(double, 1)
@@ -194,32 +200,6 @@ async def test_a_call_that_waits_tells_for_what_and_goes_on_in_a_further_attempt
     group.settle(f"{id}:1", 7)
     assert await group.result(id) == [7]
     assert told(f"running function order  promise={id}  attempt=2")
-
-
-async def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(
-    group: Group, told: Callable[[str], bool]
-) -> None:
-    is_changed = False
-
-    async def order(ctx: Context) -> Any:
-        log_run(ctx)
-        try:
-            return await ctx.options(target="prices").rpc("cost" if is_changed else "price", "tea")
-        except Exception:
-            return "caught"
-
-    await group.work(order)
-    id = group.begin("order")
-    await group.waits(id)
-    is_changed = True
-    group.settle(f"{id}:1", 7)
-    difference = 'step 1 was rpc price("tea") to poll://any@prices, it is rpc cost("tea") to poll://any@prices now'
-    reason = f"the code of order changed while {id} was under way, or is not deterministic: {difference}"
-    await until(lambda: told(f"given back: {reason}"))
-    assert group.promise(id)["state"] == "pending", "functions cannot catch it"
-
-    is_changed = False
-    assert await group.result(id) == 7
 
 
 async def test_a_step_that_is_another_one_now_does_nothing_more(group: Group, told: Callable[[str], bool]) -> None:

@@ -86,17 +86,18 @@ class _Server(BaseApplication):
     def _take_signals(self, process: gasgi.ASGIWorker) -> None:
         loop = asyncio.get_event_loop()
 
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
         def end() -> None:
+            for number in signals:
+                loop.add_signal_handler(number, lambda: None)
             self._ending = loop.create_task(self._end(process))
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for number in signals:
             loop.add_signal_handler(number, end)
 
     async def _end(self, process: gasgi.ASGIWorker) -> None:
         """Send all clients away, then give back the leases, which ends whatever else goes on, gunicorn's wait, too."""
-        if not process.alive:
-            return
-        process.alive = False
         process.nr_conns += 1  # gunicorn waits for this as for a connection
         await self._web.send_everybody_away()
         await self._running.stop()

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
 
-from worker.loop import new_event_loop
 from worker.seams import INVOKE_CODE
 
 logger = logging.getLogger(__name__)
@@ -56,15 +56,23 @@ class Beside:
         self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._asked_at: float | None = None
+        self._running: asyncio.Task[Any] | None = None
+        self._is_stopped = False
 
     def start(self) -> None:
-        """Until the process ends."""
-        running = {"loop_factory": new_event_loop}
-        threading.Thread(target=asyncio.run, args=[self.run()], kwargs=running, name="beside", daemon=True).start()
+        threading.Thread(target=asyncio.run, args=[self.run()], name="beside", daemon=True).start()
+
+    def stop(self) -> None:
+        """Leave the loop alone, which may be closed next."""
+        if self._running is not None and not self._is_stopped:
+            self._running.get_loop().call_soon_threadsafe(self._running.cancel)
+        self._is_stopped = True
 
     async def run(self) -> None:
+        self._running = asyncio.current_task()
         keeping, living = self._every(self._interval, self._keep_leases), self._every(SIGN_SECONDS, self._show_life)
-        await asyncio.gather(keeping, living, self._watch())
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(keeping, living, self._watch())
 
     def _silence(self) -> float:
         """The seconds for which the loop has not answered."""
@@ -98,7 +106,7 @@ class Beside:
             logger.debug("heartbeat failed: %s", error)
 
     async def _watch(self) -> None:
-        while True:
+        while not self._is_stopped:
             await self._ask()
             await self._rest()
 

@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
-from worker.loop import new_event_loop
 from worker.settings import Settings
 from worker.worker import RunningWorker, Worker
 
@@ -38,7 +37,7 @@ class Caller:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
-                self._loop = new_event_loop()
+                self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()
             return self._loop
 

@@ -1,4 +1,7 @@
-"""The event loop of whatever a worker begins."""
+"""The event loop of a process.
+
+Not of its threads: one that has uvloop's, and goes on while the interpreter ends, has the process end by SIGSEGV.
+"""
 
 import asyncio
 

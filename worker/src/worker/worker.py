@@ -47,8 +47,8 @@ ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 SPANS_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-# The result of a call that waits here is pushed; one that got lost is noticed after this time.
-REFRESH_SECONDS = 15.0
+# Results are pushed. Other servers may lose one, so whoever waits asks again this often (the SDK: every 60 s).
+REFRESH_SECONDS = 30.0
 
 
 class Worker:
@@ -105,7 +105,8 @@ class RunningWorker:
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
         sender, wanted = hasty_sender(url, token), lambda: self.stream.is_listened_for
-        Beside(pid, lease.total_seconds(), sender, self._leases.leases, wanted).start()
+        self._beside = Beside(pid, lease.total_seconds(), sender, self._leases.leases, wanted)
+        self._beside.start()
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -147,6 +148,7 @@ class RunningWorker:
             task.cancel()  # another worker may run these functions as soon as their leases are given back
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
         self._runs.abandoned()
+        self._beside.stop()
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
