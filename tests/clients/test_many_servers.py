@@ -10,6 +10,8 @@ from harness.postgres import PostgresServer
 
 from .processes import Outcome, Sdk, Site
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:

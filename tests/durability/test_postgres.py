@@ -69,6 +69,7 @@ def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_co
     assert baz.runs("baz") == 20
 
 
+@pytest.mark.long
 def test_ten_servers_that_start_at_once_on_an_empty_database_are_all_at_work(site: Site) -> None:
     servers = site.servers(10, seconds=240)
 
@@ -94,6 +95,7 @@ def test_servers_die_under_load_one_after_the_other_and_nothing_is_lost(site: Si
     site.check()
 
 
+@pytest.mark.long
 def test_all_servers_die_under_load_and_all_goes_on_when_they_are_back(site: Site) -> None:
     servers = site.servers(3)
     site.begin()
@@ -109,6 +111,7 @@ def test_all_servers_die_under_load_and_all_goes_on_when_they_are_back(site: Sit
     site.check()
 
 
+@pytest.mark.long
 def test_a_server_freezes_under_load_and_the_others_go_on_without_it_and_with_it(site: Site) -> None:
     """What it has locked is freed, as soon as it counts as dead."""
     frozen, *others = site.servers(3)
@@ -197,7 +200,7 @@ def end_of_lease(site: Site) -> int:
     return int(time)
 
 
-@pytest.mark.parametrize(("kills", "number"), [(1, 1), (1, 3), pytest.param(6, 3, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("kills", "number"), [(1, 1), pytest.param(6, 3, marks=pytest.mark.long)])
 def test_postgresql_dies_under_load_and_what_was_acknowledged_is_there_when_it_is_back(
     site: Site, kills: int, number: int
 ) -> None:

@@ -13,7 +13,7 @@ from harness.basics import wait_until
 
 from chaos import plan
 from chaos.stack import faults_of
-from stack.conftest import both_kinds
+from stack.conftest import both_kinds, in_containers
 from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Answer, Stack, new_id
 
 pytestmark = [pytest.mark.long, both_kinds]
@@ -36,16 +36,20 @@ def test_no_chain_is_lost_or_wrong_and_none_runs_too_often(stack: Stack) -> None
     assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
 
 
-@pytest.mark.parametrize(
-    ("struck", "number"),
-    [("killed", signal.SIGINT), ("frozen", signal.SIGTERM), ("cut off", signal.SIGINT)],
-    ids=["killed-SIGINT", "frozen-SIGTERM", "cut off-SIGINT"],
-)
+@pytest.mark.parametrize(("struck", "number"), [("killed", signal.SIGINT), ("frozen", signal.SIGTERM)])
 def test_interrupted_it_leaves_nothing_struck_and_shows_the_ledger_so_far(
     stack: Stack, struck: str, number: signal.Signals
 ) -> None:
-    if stack.kind == "processes" and struck == "cut off":
-        pytest.skip("processes cannot be cut off")
+    assert_ends_well(stack, struck, number)
+
+
+@in_containers
+def test_interrupted_it_leaves_nothing_cut_off(stack: Stack) -> None:
+    assert_ends_well(stack, "cut off", signal.SIGINT)
+
+
+def assert_ends_well(stack: Stack, struck: str, number: signal.Signals) -> None:
+    """When it is interrupted as soon as something is struck so."""
     stack.disturbed = True
     seed = seed_that_begins_with(struck, stack.kind)
     print(f"seed {seed}")

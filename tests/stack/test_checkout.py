@@ -146,7 +146,7 @@ class TestName:
 
 
 class TestFolder:
-    @pytest.mark.parametrize("folder", ["with spaces", "it's", 'say "so"', "$HOME", "a;b&c", "*", "-n"])
+    @pytest.mark.parametrize("folder", ["""it's "so", $HOME; a & b *""", "-n"])
     def test_its_name_may_be_anything(self, path: str, tmp_path: Path, folder: str) -> None:
         checkout = Checkout.make(tmp_path / folder)
         up(checkout, path, "--token")

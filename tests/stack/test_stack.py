@@ -71,13 +71,6 @@ def test_trigger_says_how_to_get_an_answer_it_did_not_wait_for(stack: Stack) -> 
     assert_answered(stack, stack.post(id), id)
 
 
-def test_the_same_id_twice_is_one_chain(stack: Stack) -> None:
-    id, first = start_chain(stack, pause=1)
-    second = stack.post(id, {"pause": 1})
-    assert_answered(stack, second, id)
-    assert_answered(stack, first.result(ANSWER_SECONDS), id)
-
-
 @pytest.mark.parametrize("variant", ["--pause", "--running"])
 @both_kinds
 def test_crash_bar(stack: Stack, variant: str) -> None:
@@ -148,16 +141,6 @@ def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
     stack.start("resonate-server")
     stack.wait_for_server()
     stack.end_sleep(id)
-    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
-
-
-def test_baz_is_dead_when_it_is_called(stack: Stack) -> None:
-    stack.kill("baz")
-    id = new_id()
-    caller = stack.post_in_background(id)
-    wait_until_run(stack, "bar", id)
-    assert stack.look_up(id) == Answer(200, id, None, "pending")
-    stack.start("baz")
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
 
 

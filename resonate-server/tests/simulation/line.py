@@ -81,11 +81,13 @@ class Connection:
 
     async def _answer(self, answered: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         messages = Messages(is_first_plain=False)
-        while data := await answered.read(PORTION):
-            self._owed -= sum(message[:1] == READY for message in messages.feed(data))
-            server.write(data)
-        self._is_whole = False
-        server.close()
+        try:
+            while data := await answered.read(PORTION):
+                self._owed -= sum(message[:1] == READY for message in messages.feed(data))
+                server.write(data)
+        finally:
+            self._is_whole = False
+            server.close()
 
     @property
     def is_owing(self) -> bool:

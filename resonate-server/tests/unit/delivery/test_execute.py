@@ -27,6 +27,7 @@ STORIES = {
     "a task may come again later": "+w1 a -a a | w1=a",
     # Of a worker that is lost.
     "what it had not claimed goes to another": "+w1 +w2 a>any/w1 w1? w1! | w2=a",
+    "all of it, to those who are left": "+w1 +w2 a b c d w2? w1! | w2=a,c",
     "so does what was not even written": "+w1 a +w2 w1! | w2=a",
     "what it had claimed does not": "+w1 +w2 a>any/w1 -a w1! | w2=",
     "what its older stream had not claimed is sent again": "+w1 a +w1 | w1=a",
@@ -163,6 +164,12 @@ class TestRefill:
         again = scene.hub.connect("workers", "w1")
         scene.hub.refill("workers", many(1), complete=True)
         assert await received(again) == ["t-0"]
+
+    async def test_it_is_spread_over_the_workers(self, scene: Scene) -> None:
+        workers = [scene.worker(f"w{number}") for number in range(3)]
+        scene.hub.connect("workers", "w3")
+        scene.hub.refill("workers", many(8), complete=True)
+        assert [len(await received(worker)) for worker in workers] == [2, 2, 2]
 
 
 class TestWindow:
@@ -310,6 +317,14 @@ class TestSentAgain:
             scene.send(execute("t"))
         scene.send(execute("u"))
         assert "u" in await received(worker)
+
+    async def test_also_while_it_waits(self, scene: Scene) -> None:
+        scene.worker("w1")
+        scene.send(*(execute(f"other-{number}") for number in range(WINDOW)))
+        scene.send(execute("t", version=0))
+        scene.send(execute("t", version=1))
+        messages = await scene.worker("w2").wait(0)
+        assert messages == [execute("t", version=1)]
 
 
 class TestUnclaimed:
@@ -598,3 +613,9 @@ class TestClosing:
         workers = [scene.worker("w1"), scene.worker("w2", group="others")]
         scene.hub.close_all()
         assert all(worker.closed for worker in workers)
+
+    async def test_a_closed_worker_is_given_no_task(self, scene: Scene) -> None:
+        closed, other = scene.worker("w1"), scene.worker("w2")
+        closed.close()
+        scene.send(*many(3))
+        assert (await received(closed), len(await received(other))) == ([], 3)

@@ -207,6 +207,12 @@ class TestPost:
         assert receiver.tasks == ["t-0"]
         assert post.counted("success") == 0
 
+    @pytest.mark.parametrize("status", [200, 201, 299])
+    async def test_any_success_is_one(self, post: Post, receiver: Receiver, status: int) -> None:
+        receiver.statuses = [status]
+        post.send(receiver.url, unblock("p"))
+        await until(lambda: post.counted("success") == 1)
+
 
 class TestQueue:
     async def test_what_is_under_way_or_waits_is_not_sent_twice(self, post: Post, receiver: Receiver) -> None:

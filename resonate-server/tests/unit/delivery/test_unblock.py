@@ -190,6 +190,17 @@ class TestBrokenStream:
         scene.send(unblock("p"))
         assert await received(scene.worker("c1", group="callers")) == ["p"]
 
+    async def test_what_was_written_long_before_is_not(self, scene: Scene, clock: Clock) -> None:
+        caller = scene.worker("c1", group="callers")
+        scene.send(unblock("p"))
+        await received(caller)
+        clock.seconds += DOUBT_S + 1
+        scene.hub.go_round()
+
+        scene.hub.disconnect(caller, planned=False)
+
+        assert await received(scene.worker("c1", group="callers")) == []
+
 
 class TestBudget:
     """Bytes in memory are limited; what is beyond waits in the store until there is room."""

@@ -158,3 +158,11 @@ async def test_a_reset_leaves_nothing_and_counts_nothing(still: Bench) -> None:
 
     assert still.metric("resonate_tasks", state="pending") == 0
     assert all(rows == [] for rows in seen(await still.call(DebugSnap())).values())
+
+
+async def test_nor_does_it_while_things_happen_by_themselves(bench: Bench) -> None:
+    await bench.call(promise_create("p", target=None, timeout_at=START + 10))
+    await bench.call(PromiseRegisterListener(awaited="p", address=ADDRESS))
+    await bench.call(DebugTick(time=START + 10))
+    await bench.settle_down()
+    assert bench.notes.unblocks == []

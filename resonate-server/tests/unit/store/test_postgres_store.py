@@ -309,9 +309,13 @@ async def test_one_whose_rule_fails_fails_no_other(bench: Bench) -> None:
     assert [answer.status for answer in answers] == [200, 500, 200]
 
 
-async def test_one_whose_row_somebody_else_has_waits_and_no_other_does(bench: Bench, own_postgres_url: str) -> None:
+async def test_one_whose_row_somebody_else_has_waits_and_no_other_does(
+    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     await bench.at_once(create("a"), create("b"))
     async with await connect_async(own_postgres_url) as other, other.transaction():
+        await other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
         waits = bench.store.decide(*answering(acquire("a", 0)))
         assert (await bench.call(acquire("b", 0))).status == 200

@@ -49,6 +49,10 @@ class TestPromises:
         driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
         assert only(driver, "promise.created")["func"] == "charge"
 
+    def test_a_root_has_no_parent_even_if_it_names_itself(self, driver: Driver) -> None:
+        driver.create("foo", parent="foo", origin="foo")
+        assert only(driver, "promise.created")["parent"] is None
+
     def test_a_promise_without_an_origin_is_a_chain_of_its_own(self, driver: Driver) -> None:
         driver.create("alone")
         assert only(driver, "promise.created")["chain"] == "alone"

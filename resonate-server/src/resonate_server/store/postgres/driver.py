@@ -130,6 +130,7 @@ def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
         "keepalives_idle": 2,  # to notice that the database was cut off
         "keepalives_interval": 1,
         "keepalives_count": 3,
+        "tcp_user_timeout": 5_000,  # likewise, while something is under way there
     }
 
 
@@ -205,7 +206,8 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
     pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
     try:
         pgconn.enter_pipeline_mode()
-        new = {statement: _prepare(pgconn, statement) for statement in _statements(asked) - prepared.keys()}
+        statements = {each.statement for each in asked.values()}
+        new = {statement: _prepare(pgconn, statement) for statement in statements - prepared.keys()}
         for each in asked.values():
             parameters = transformer.dump_sequence(*_in_order(each))
             name = prepared.get(each.statement) or new[each.statement]
@@ -227,10 +229,6 @@ async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
 
 
 _numbers = itertools.count()
-
-
-def _statements(asked: Round) -> set[str]:
-    return {each.statement for each in asked.values()}
 
 
 def _prepare(pgconn: PGconn, statement: str) -> bytes:

@@ -24,10 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psycopg
-from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import errors
 from psycopg_pool import PoolTimeout
@@ -50,6 +48,7 @@ from resonate_server.store.postgres.driver import (
     name_of,
     thread_pool,
 )
+from resonate_server.store.postgres.line import Inquiry, Turn, Waiting, WaitingLine, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Busy, Found, Large, Plan, Round, Unit
 from resonate_server.store.postgres.transaction import Transaction
@@ -58,15 +57,6 @@ from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
-
-MAX_BATCH = 64
-"""Questions that share one transaction. More would make the first of them wait for the last."""
-
-MAX_NAMED = 256
-"""Ids that they name altogether, unless it is a single question."""
-
-MAX_QUICK = 20
-"""Whoever names more ids is decided alone, and takes turns with others who do."""
 
 PATIENCE_S = 10.0
 """A request that the database does not let through for so long is refused; it may come again."""
@@ -107,41 +97,6 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
 
 
-class Waiting(Struct, eq=False, kw_only=True):
-    """``done`` is told what came of it. ``tries``: how often others were at it."""
-
-    done: asyncio.Future[Any]
-    tries: int = 0
-
-
-class Inquiry(Waiting, kw_only=True):
-    """To be answered by a rule, together with others unless something is said against it."""
-
-    footprint: Footprint
-    rule: Rule
-    is_large: bool = False
-    """The answer is, as far as is known: it is decided if there is room for it."""
-    is_alone: bool = False
-    """Together with others it has failed."""
-
-    @property
-    def is_shared(self) -> bool:
-        footprint = self.footprint
-        is_special = footprint.due or footprint.leased or footprint.schedule is not None
-        return not (is_special or self.is_large or self.is_alone or len(footprint.ids) > MAX_QUICK)
-
-    @property
-    def is_of_time(self) -> bool:
-        """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it."""
-        return bool(self.footprint.due or self.footprint.leased)
-
-
-class Turn(Waiting, kw_only=True):
-    """Has its turn between two transactions."""
-
-    work: Callable[[], Awaitable[Any]]
-
-
 type Outcome = Decided | Exception
 """Of an inquiry. It is put off if that is :class:`Busy` or :class:`Large`; its rule has failed if it is another one."""
 
@@ -163,13 +118,7 @@ class PostgresStore(Store):
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
         self._views = thread_pool(url, looking, self._name)
-        self._open: set[Waiting] = set()
-        """Those that are not done."""
-        self._jobs: deque[Waiting] = deque()
-        self._patient: deque[Waiting] = deque()
-        self._timely: deque[Waiting] = deque()
-        """Of these two only one each is done before others have their turn."""
-        self._awake = asyncio.Event()
+        self._line = WaitingLine()
         self._health = StoreHealth()
         self._looking = UnderWay()
         self._duties: list[asyncio.Task[None]] = []
@@ -198,15 +147,15 @@ class PostgresStore(Store):
     async def close(self) -> None:
         self._stopping = True
         is_at_work = not self.sharing.trouble
-        if is_at_work and (under_way := [*(job.done for job in self._open), *self._looking]):
+        if is_at_work and (under_way := [*(job.done for job in self._line.open), *self._looking]):
             await asyncio.wait(under_way, timeout=GRACE_S)
         self.sharing.stop()
         self.outgoing.stop()
         for task in (*self._looking, *self._duties):
             task.cancel()
         await asyncio.gather(*self._looking, *self._duties, return_exceptions=True)
-        for job in self._open:
-            _refuse(job, STOPS)
+        for job in self._line.open:
+            refuse(job, STOPS)
         if is_at_work:
             await self.sharing.leave()
         if self._connection is not None:
@@ -225,11 +174,11 @@ class PostgresStore(Store):
         inquiry = Inquiry(done=loop.create_future(), footprint=footprint, rule=rule)
         if rule.request is not None:  # Nobody else would ask for what happens by itself, so that waits.
             if refusal := self._refusal():
-                _refuse(inquiry, refusal)
+                refuse(inquiry, refusal)
                 return inquiry.done
             patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
             inquiry.done.add_done_callback(lambda _: patience.cancel())
-        self._put(inquiry)
+        self._line.put(inquiry)
         return inquiry.done
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
@@ -301,7 +250,7 @@ class PostgresStore(Store):
     async def backup(self) -> Path | None:
         raise StoreFailed("the state is in PostgreSQL, which has means of its own: pg_dump, or a base backup")
 
-    # --- the queues -------------------------------------------------------------------------------------------------
+    # --- the line ---------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> str:
         """Why clients are sent away: this server has not been at work yet, or stops."""
@@ -309,61 +258,25 @@ class PostgresStore(Store):
 
     def _give_up(self, inquiry: Inquiry) -> None:
         trouble = self.sharing.trouble or self._health.trouble or "the database is too slow"
-        _refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
+        refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
 
     def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
         turn = Turn(done=asyncio.get_running_loop().create_future(), work=work)
-        self._put(turn)
+        self._line.put(turn)
         return turn.done
-
-    def _put(self, job: Waiting) -> None:
-        if job not in self._open:
-            self._open.add(job)
-            job.done.add_done_callback(lambda _: self._open.discard(job))
-        self._queue_of(job).append(job)
-        self._awake.set()
-
-    def _queue_of(self, job: Waiting) -> deque[Waiting]:
-        if not isinstance(job, Inquiry):
-            return self._jobs
-        if job.footprint.due:
-            return self._timely
-        return self._patient if job.is_large or len(job.footprint.ids) > MAX_QUICK else self._jobs
 
     async def _run(self) -> None:
         with suppress(ReadFailed):  # This server stops.
-            while True:
-                self._awake.clear()
-                if not (self._jobs or self._patient or self._timely):
-                    await self._awake.wait()
+            async for batch in self._line.batches():
                 await self.sharing.joined()
-                await self._work_off(self._next_batch())
-                for queue in (self._patient, self._timely):
-                    if queue:
-                        await self._work_off([queue.popleft()])
-
-    def _next_batch(self) -> list[Waiting]:
-        """What has queued up, in order, as far as it may share a transaction; else the next job."""
-        batch: list[Waiting] = []
-        named = 0
-        while self._jobs and len(batch) < MAX_BATCH:
-            job = self._jobs[0]
-            is_shared = isinstance(job, Inquiry) and job.is_shared
-            named += len(job.footprint.ids) if isinstance(job, Inquiry) else 0
-            if batch and (not is_shared or named > MAX_NAMED):
-                break
-            batch.append(self._jobs.popleft())
-            if not is_shared:
-                break
-        return batch
+                await self._work_off([job for job in batch if not job.done.done()])
 
     async def _work_off(self, batch: list[Waiting]) -> None:
-        batch = [job for job in batch if not job.done.done()]
         if not batch:
             return
         try:
             if isinstance(batch[0], Turn):
-                _give(batch[0], await batch[0].work())
+                give(batch[0], await batch[0].work())
             else:
                 await self._decide([job for job in batch if isinstance(job, Inquiry)])
         except Exception as error:
@@ -378,14 +291,14 @@ class PostgresStore(Store):
             await asyncio.sleep(PAUSE_S)
         [job, *others] = batch
         if others or (is_away and isinstance(job, Inquiry)):
-            self._ask_again(batch)
+            self._line.put_first(batch)
         elif is_beaten:
             logger.debug("asked again: %s", error)
             self._come_again(job)
         elif isinstance(error, TOO_LONG):
-            _give(job, Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
+            give(job, Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
         elif isinstance(job, Inquiry):
-            _blame(job, error)
+            blame(job, error)
         elif not job.done.done():
             job.done.set_exception(ReadFailed(told(error)) if isinstance(error, psycopg.Error | OSError) else error)
 
@@ -393,25 +306,18 @@ class PostgresStore(Store):
         self._health.failed(StoreFailed(told(error)))
         self.sharing.doubt()
 
-    def _ask_again(self, batch: list[Waiting]) -> None:
-        """One by one, and before everybody else."""
-        for job in batch:
-            if isinstance(job, Inquiry):
-                job.is_alone = True
-        self._jobs.extendleft(reversed(batch))
-
     def _come_again(self, job: Waiting) -> None:
         """Somebody else is at it, for some milliseconds usually."""
         job.tries += 1
-        pause = random.random() * min(PAUSE_S, 0.001 * 2**job.tries)
-        asyncio.get_running_loop().call_later(pause, self._put, job)
+        pause = random.random() * min(PAUSE_S, 0.001 * 2 ** min(job.tries, 10))
+        asyncio.get_running_loop().call_later(pause, self._line.put, job)
 
     def _hold_back(self, job: Waiting) -> None:
         def resume(room: asyncio.Future[None]) -> None:
             if (error := room.exception()) is None:
-                self._put(job)
+                self._line.put(job)
             else:
-                _refuse(job, str(error))
+                refuse(job, str(error))
 
         self.outgoing.wait().add_done_callback(resume)
 
@@ -512,15 +418,15 @@ class PostgresStore(Store):
         for inquiry, outcome in zip(batch, outcomes, strict=True):
             match outcome:
                 case Decided():
-                    if _give(inquiry, outcome.decision.answer):
+                    if give(inquiry, outcome.decision.answer):
                         self.outgoing.leaves(outcome.decision.answer)
                 case Busy():
                     self._come_again(inquiry)
                 case Large():
                     inquiry.is_large = True
-                    self._put(inquiry)
+                    self._line.put(inquiry)
                 case _:
-                    _blame(inquiry, outcome)
+                    blame(inquiry, outcome)
         self.outgoing.resume_one()
         for outcome in outcomes:
             if isinstance(outcome, Decided):
@@ -619,26 +525,6 @@ class PostgresStore(Store):
             finally:
                 with suppress(psycopg.Error):
                     connection.execute(sql.COMMIT)
-
-
-def _give(job: Waiting, result: Any) -> bool:
-    """Whether somebody waits for it."""
-    if job.done.done():
-        return False
-    job.done.set_result(result)
-    return True
-
-
-def _blame(inquiry: Inquiry, error: Exception) -> None:
-    logger.error("a question failed and changed nothing", exc_info=error)
-    _give(inquiry, Answer(status=500, data="the server failed at this request, and nothing was changed"))
-
-
-def _refuse(job: Waiting, why: str) -> None:
-    if isinstance(job, Inquiry):
-        _give(job, Answer(status=503, data=why))
-    elif not job.done.done():
-        job.done.set_exception(ReadFailed(why))
 
 
 def _first_due(changes: Changes) -> int:

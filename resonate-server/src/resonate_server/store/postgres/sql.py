@@ -391,7 +391,7 @@ AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_CO
                 WHERE n.awaited = t.awaited AND n.awaiter = t.awaiter)
 """
 
-# No two of these touch the same row, so their order does not matter: they see the tables as they were before.
+# They see the tables as they were before, in no order: no two of them write the same row, though two may delete it.
 WRITES = {
     # One that exists meanwhile is an error: the rule has not seen it.
     "new_promises": _insert("promises", _PROMISE_COLUMNS),

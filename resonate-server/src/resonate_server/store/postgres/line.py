@@ -1,0 +1,150 @@
+"""What waits for a transaction, and whose turn it is."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from resonate_server.kernel.model import Footprint, Rule
+from resonate_server.protocol.answers import Answer
+from resonate_server.store.errors import ReadFailed
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 64
+"""Questions that share one transaction. More would make the first of them wait for the last."""
+
+MAX_NAMED = 256
+"""Ids that they name altogether, unless it is a single question."""
+
+MAX_QUICK = 20
+"""Whoever names more ids is decided alone, and takes turns with others who do."""
+
+
+class Waiting(Struct, eq=False, kw_only=True):
+    """``done`` is told what came of it. ``tries``: how often others were at it."""
+
+    done: asyncio.Future[Any]
+    tries: int = 0
+
+    @property
+    def named(self) -> int:
+        """Ids that it names."""
+        return 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it may share a transaction with others."""
+        return False
+
+
+class Inquiry(Waiting, kw_only=True):
+    """To be answered by a rule."""
+
+    footprint: Footprint
+    rule: Rule
+    is_large: bool = False
+    """The answer is, as far as is known: it is decided if there is room for it."""
+    is_alone: bool = False
+    """Together with others it has failed."""
+
+    @property
+    def named(self) -> int:
+        return len(self.footprint.ids)
+
+    @property
+    def is_shared(self) -> bool:
+        is_special = self.is_of_time or self.footprint.schedule is not None
+        return not (is_special or self.is_large or self.is_alone or self.named > MAX_QUICK)
+
+    @property
+    def is_of_time(self) -> bool:
+        """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it."""
+        return bool(self.footprint.due or self.footprint.leased)
+
+
+class Turn(Waiting, kw_only=True):
+    """Has its turn between two transactions."""
+
+    work: Callable[[], Awaitable[Any]]
+
+
+class WaitingLine:
+    """Whoever came first is first. Of those who are patient, and of what is due, one each has its turn in between.
+
+    ``open``: what is not done.
+    """
+
+    def __init__(self) -> None:
+        self.open: set[Waiting] = set()
+        self._jobs: deque[Waiting] = deque()
+        self._patient: deque[Waiting] = deque()
+        self._timely: deque[Waiting] = deque()
+        self._awake = asyncio.Event()
+
+    def put(self, job: Waiting) -> None:
+        if job not in self.open:
+            self.open.add(job)
+            job.done.add_done_callback(lambda _: self.open.discard(job))
+        self._queue_of(job).append(job)
+        self._awake.set()
+
+    def _queue_of(self, job: Waiting) -> deque[Waiting]:
+        if not isinstance(job, Inquiry):
+            return self._jobs
+        if job.footprint.due:
+            return self._timely
+        return self._patient if job.is_large or job.named > MAX_QUICK else self._jobs
+
+    def put_first(self, batch: list[Waiting]) -> None:
+        """Before everybody else, and one by one."""
+        for job in batch:
+            if isinstance(job, Inquiry):
+                job.is_alone = True
+        self._jobs.extendleft(reversed(batch))
+
+    async def batches(self) -> AsyncIterator[list[Waiting]]:
+        """For ever. Some may be done already."""
+        while True:
+            self._awake.clear()
+            if not (self._jobs or self._patient or self._timely):
+                await self._awake.wait()
+            if self._jobs:
+                yield self._next_batch()
+            for queue in (self._patient, self._timely):
+                if queue:
+                    yield [queue.popleft()]
+
+    def _next_batch(self) -> list[Waiting]:
+        """What has queued up, in order, as far as it may share a transaction; else the next job."""
+        batch = [first := self._jobs.popleft()]
+        room = MAX_NAMED - first.named
+        while first.is_shared and self._jobs and len(batch) < MAX_BATCH:
+            room -= self._jobs[0].named
+            if room < 0 or not self._jobs[0].is_shared:
+                break
+            batch.append(self._jobs.popleft())
+        return batch
+
+
+def give(job: Waiting, result: Any) -> bool:
+    """Whether somebody waits for it."""
+    if job.done.done():
+        return False
+    job.done.set_result(result)
+    return True
+
+
+def blame(inquiry: Inquiry, error: Exception) -> None:
+    logger.error("a question failed and changed nothing", exc_info=error)
+    give(inquiry, Answer(status=500, data="the server failed at this request, and nothing was changed"))
+
+
+def refuse(job: Waiting, why: str) -> None:
+    if isinstance(job, Inquiry):
+        give(job, Answer(status=503, data=why))
+    elif not job.done.done():
+        job.done.set_exception(ReadFailed(why))
