@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import psutil
@@ -22,7 +23,7 @@ from bench.stage import Bars, Stage, TooLate, moment_of
 QUIET = Scenario("nothing happens", "suspended")
 SMALL_CROWD = 30
 """Instead of very many chains."""
-ENOUGH_TIME = {"PAUSE_SECONDS": 4.0, "REST_SECONDS": 4.0}
+ENOUGH_TIME: dict[str, Any] = {"PAUSE_SECONDS": 4.0, "REST_SECONDS": 4.0}
 """For a fault to come before a chain goes on, on a busy machine, too."""
 
 pytestmark = pytest.mark.long
