@@ -43,15 +43,9 @@ async def give_back(ctx: Context, value: object) -> object:
     return value
 
 
-async def give_an_object(ctx: Context) -> object:
-    """Which nothing can store."""
-    log_run(ctx)
-    return object()
-
-
 def _told(error: Exception) -> list[str]:
     return [type(error).__name__, str(error)]
 
 
 if __name__ == "__main__":
-    Worker("service-asking", ask_function, ask_person, fail, fail_in_a_step, give_back, give_an_object).run()
+    Worker("service-asking", ask_function, ask_person, fail, fail_in_a_step, give_back).run()

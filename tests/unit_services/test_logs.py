@@ -105,33 +105,6 @@ def test_one_word_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None
     assert sum("running function" in line for line in found) == 6
 
 
-def test_a_function_that_raises_tells_so_each_time(stack: Stack) -> None:
-    stack.start_server()
-    worker = stack.start_worker("asking")
-    worker.wait_for("connected to server")
-    calls = Calls(stack.server_port)
-    calls.result(calls.begin("doomed", "service-asking", "fail"))
-    calls.result(calls.begin("caught", "service-asking", "fail_in_a_step"))
-    wait_until(lambda: "caught  attempt=1  seconds" in worker.output, "the last end is told")
-    failures = ["ValueError: no number today; it is tried again"] * 2 + ["ValueError: no number today"]
-    assert ends(lines(worker.output)) == {
-        "fail doomed": failures,
-        "fail caught:1": failures,
-        "fail_in_a_step caught": ["result: ['ApplicationError', 'no number today']"],
-    }
-    assert worker.count("Traceback") == 2
-
-
-def test_a_result_that_cannot_be_stored_is_told_with_its_reason(stack: Stack) -> None:
-    stack.start_server()
-    worker = stack.start_worker("asking")
-    worker.wait_for("connected to server")
-    Calls(stack.server_port).begin("unstorable", "service-asking", "give_an_object")
-    worker.wait_for("given back")
-    told = "".join(line for line in lines(worker.output) if "unstorable" in line)
-    assert "cannot encode object" in told
-
-
 def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path) -> None:
     stack.start_server()
     end_of_work = tmp_path / "end"
