@@ -40,7 +40,7 @@ class BoundedProtocol(ASGIProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """See test_a_client_that_leaves_early_takes_no_place_from_others."""
+        """See test_clients_that_leave_early_take_no_place_from_others."""
         super().connection_lost(exc)
         self._leave()
 
