@@ -34,7 +34,7 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def serve(worker: Worker) -> None:
-    """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
+    """Answer HTTP requests by running the worker's function, until SIGTERM, SIGINT or SIGHUP."""
     configure_logging()
     host, port = os.environ.get("FOO_HOST") or "127.0.0.1", os.environ.get("FOO_PORT") or "5000"
     if not (port.isdecimal() and 0 < int(port) < 65536):
@@ -123,7 +123,8 @@ class _Process(gasgi.ASGIWorker):
 
 def _prepare(parent: Arbiter) -> None:
     logging.getLogger("gunicorn.error").propagate = True
-    parent.handle_hup = parent.handle_term  # type: ignore[method-assign]  # a terminal that is closed is no wish to load the code again
+    # A terminal that is closed is no wish to have the code loaded again.
+    parent.handle_hup = parent.handle_term  # type: ignore[method-assign]
 
 
 gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one
