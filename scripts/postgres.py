@@ -75,6 +75,12 @@ def serve(folder: Path) -> int:
     return status
 
 
+def is_ready(folder: Path) -> bool:
+    """It lets clients in."""
+    question = [str(programs() / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={access(folder)['PGPORT']}"]
+    return subprocess.run(question, check=False).returncode == 0  # noqa: S603
+
+
 def run(command: list[str]) -> int:
     database = subprocess.Popen(command, cwd="/")  # noqa: S603
     # At once, and in order: SIGTERM would wait for its clients.

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 HEALTHY_SECONDS = 90
@@ -143,7 +144,7 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
         "RESONATE_LOG_FILE": str(log_file(name)),
-        "RESONATE_OBSERVABILITY__METRICS_PORT": metrics_port(given),
+        "RESONATE_OBSERVABILITY__METRICS_PORT": metrics_port(given) if name == SERVER else "0",  # one of several
         "RESONATE_SERVER__BIND": "127.0.0.1",
         "RESONATE_SERVER__PORT": given["RESONATE_PORT"],
         "RESONATE_STORAGE__SQLITE__PATH": str(FOLDER / "resonate.sqlite"),
@@ -152,10 +153,14 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     }
 
 
+def postgres() -> ModuleType:
+    sys.path.insert(0, str(REPOSITORY / "scripts"))  # which Python has left out, as it was asked to
+    return import_module("postgres")
+
+
 def state_in_postgres() -> dict[str, str]:
     """The servers share it, and their port."""
-    sys.path.insert(0, str(REPOSITORY / "scripts"))  # which Python has left out, as it was asked to
-    access = import_module("postgres").access(FOLDER / POSTGRES)
+    access = postgres().access(FOLDER / POSTGRES)
     return {
         **access,
         "RESONATE_SERVER__SHARED_PORT": "true",
@@ -196,8 +201,14 @@ def instances(service: str) -> list[str]:
 
 
 def up(services: list[str]) -> None:
+    """The database first: servers would complain that it is not there."""
     keep_settings()
     names = [name for service in services for name in instances(service)]
+    for together in ([name for name in names if name == POSTGRES], [name for name in names if name != POSTGRES]):
+        start_all(together)
+
+
+def start_all(names: list[str]) -> None:
     for name in names:
         start(name)
     for name in names:
@@ -241,6 +252,8 @@ def kind_of(service: str) -> str:
 
 
 def healthy(name: str) -> bool:
+    if name == POSTGRES:
+        return bool(postgres().is_ready(FOLDER / POSTGRES))
     kind = kind_of(service_of(name))
     if kind == "worker":
         check = [sys.executable, "-I", str(REPOSITORY / "worker/src/worker/health.py")]

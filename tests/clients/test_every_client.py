@@ -63,7 +63,7 @@ def test_durable_sleep(site: Site, client: Sdk, id: str) -> None:
     (timer,) = site.promises(parent=id, timer="true")
     assert timer["state"] == "resolved"
     assert timer["settledAt"] == timer["timeoutAt"]
-    assert timer["timeoutAt"] - timer["createdAt"] in range(1_000, 1_501)
+    assert timer["timeoutAt"] - timer["createdAt"] <= 1_500
     assert site.claims(timer["id"]) == 0
 
 

@@ -83,12 +83,10 @@ def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_la
 
 
 def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site: Site) -> None:
-    with Wire(site.server.url) as wire:
-        site.start_bar(wire.url)
+    with Wire(site.server.url) as one, Wire(site.server.url) as other:
+        wires = {site.start_bar(wire.url): wire for wire in (one, other)}
         start_chain(site.client, "a", running=WORK_SECONDS)
-        site.bar_at_work("a")
-        site.start_bar()
-        wire.cut()
+        wires[site.bar_at_work("a")].cut()
 
         wait_for_chains(site.client, ["a"])
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -46,6 +47,7 @@ def processes_seen(until: Callable[[], Any]) -> str:
     seen = ""
     while until() is None:
         seen += subprocess.check_output(["ps", "-eww", "-o", "args="], text=True)
+        time.sleep(0.03)  # it takes as long, and what is looked at needs the machine, too
     return seen
 
 

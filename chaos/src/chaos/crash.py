@@ -343,7 +343,8 @@ class Crash:
         if caller.answer.status != 200:
             self._detail(f"HTTP {caller.answer.status}")
         if caller.repeats:
-            self._detail(f"it had repeated its request, with the same Idempotency-Key: {caller.repeats}")
+            times = "once" if caller.repeats == 1 else f"{caller.repeats} times"
+            self._detail(f"it had repeated its request {times}, with the same Idempotency-Key")
 
     # ── the fault ──
 

@@ -250,7 +250,7 @@ class PostgresStore(Store):
     async def backup(self) -> Path | None:
         raise StoreFailed("the state is in PostgreSQL, which has means of its own: pg_dump, or a base backup")
 
-    # --- the queues -------------------------------------------------------------------------------------------------
+    # --- the line ---------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> str:
         """Why clients are sent away: this server has not been at work yet, or stops."""
@@ -309,7 +309,7 @@ class PostgresStore(Store):
     def _come_again(self, job: Waiting) -> None:
         """Somebody else is at it, for some milliseconds usually."""
         job.tries += 1
-        pause = random.random() * min(PAUSE_S, 0.001 * 2**job.tries)
+        pause = random.random() * min(PAUSE_S, 0.001 * 2 ** min(job.tries, 10))
         asyncio.get_running_loop().call_later(pause, self._line.put, job)
 
     def _hold_back(self, job: Waiting) -> None:
