@@ -41,9 +41,6 @@ MAX_GROWTH_BYTES = 32 * 2**20
 MAX_NEW_FILES = 16
 """Connections of the pools that the processes keep among themselves."""
 BACK_TO_NORMAL_SECONDS = 60.0
-KEPT = "waiting_for_an_hour"
-"""A client that has gone away during its call may have closed its side only, and still read: foo keeps its connection
-until the answer, up to 256 of them."""
 
 
 class Usage(Struct, frozen=True):
@@ -97,7 +94,7 @@ async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target
         f"{len(took)} chains, the slowest took {max(took):.2f} s; in quiet {quiet:.2f} s; memory and files: {at_worst}"
     )
 
-    excess = await _excess_that_stays(demo, before, kept=[kind for kind, _ in besiegers].count(KEPT))
+    excess = await _excess_that_stays(demo, before)
     print(f"before: {before}; afterwards: {_usage(demo)}")
     assert at_worst["server"].memory < MAX_MEMORY_BYTES
     assert excess == []
@@ -152,11 +149,10 @@ async def _under_siege(besiegers: list[tuple[str, int]], target: Target) -> Asyn
     assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
 
 
-async def _excess_that_stays(demo: Demo, before: dict[str, Usage], kept: int) -> list[str]:
-    """Which processes still hold more than before, once they have had time to let it go; foo keeps so many files."""
+async def _excess_that_stays(demo: Demo, before: dict[str, Usage]) -> list[str]:
+    """Which processes still hold more than before, once they have had time to let it go."""
     deadline = time.monotonic() + BACK_TO_NORMAL_SECONDS
-    bounds = {name: Usage(used.memory, used.files + kept * (name == "foo")) for name, used in before.items()}
-    while (excess := _excess(bounds, _usage(demo))) and time.monotonic() < deadline:
+    while (excess := _excess(before, _usage(demo))) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
     return excess
 

@@ -1,6 +1,7 @@
 """foo in this process with a real server: the chains that clients begin, join and wait for, and what they are told."""
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
@@ -280,7 +281,9 @@ async def test_a_call_of_foo_that_says_the_same_in_another_way_is_joined(
 
 @pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/bar", "/foo/"])
 async def test_what_is_not_there(web: Foo, path: str) -> None:
-    assert problem(await web.get(path))[0] == 404
+    status, detail = problem(await web.get(path))
+    assert status == 404
+    assert detail in {"there is no such resource", "no chain has this id"}
 
 
 # ── what the server says, or does not say ──
@@ -330,6 +333,42 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(chains._sender, "promise_get", never)
     monkeypatch.setattr(chains_module, "ANSWER_SECONDS", 0.1)
     assert problem(await web.get("/foo/a")) == (503, "the Resonate server does not answer")
+
+
+async def test_one_that_goes_away_meanwhile_is_not_waited_for(
+    web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = asyncio.Event()
+
+    async def never(id: str) -> Any:  # noqa: ARG001
+        monkeypatch.setattr(chains._stream, "wait_until_connected", lost.wait)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(chains._sender, "promise_get", never)
+    monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
+    assert problem(await web.get("/foo/a")) == (503, "the Resonate server cannot be reached")
+
+
+async def test_what_it_says_to_a_client_that_has_left_is_no_error(
+    web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def refuse(id: str) -> Any:  # noqa: ARG001
+        asked.set()
+        await left.wait()
+        raise ServerError(404, "gone")
+
+    monkeypatch.setattr(chains._sender, "promise_get", refuse)
+    request = asyncio.create_task(web.get("/foo/a"))
+    await asked.wait()
+    request.cancel()
+    with suppress(asyncio.CancelledError):
+        await request
+    left.set()
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.asyncio(loop_scope="function")
@@ -499,6 +538,31 @@ async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(w
     assert request.cancelled() and client.sent == []
 
 
+@pytest.mark.parametrize("name", ["before_request", "after_request", "teardown_request"])
+async def test_what_is_not_awaited_must_be_a_plain_function(name: str) -> None:
+    async def hook(*_: Any) -> None: ...
+
+    def plain(*_: Any) -> None: ...
+
+    app = AsyncFlask("hooked")
+    getattr(app, name)(plain)
+    with pytest.raises(TypeError, match="hook must be a plain function: AsyncFlask awaits views only"):
+        getattr(app, name)(hook)
+    with pytest.raises(TypeError, match="hook must be a plain function"):
+        app.errorhandler(404)(hook)
+
+
+async def test_the_test_client_of_flask_says_what_to_do() -> None:
+    with pytest.raises(NotImplementedError, match="test it by an ASGI client, or by HTTP"):
+        AsyncFlask("tested").test_client()
+
+
+async def test_a_target_may_name_the_host(web: Foo) -> None:
+    reply = await web.request("GET", "http://localhost:5000/health", Host="evil.example")
+    assert (reply.status, reply.json) == (200, {"status": "ok"})
+    assert (await web.request("GET", "HTTP://evil.example/health", Host="localhost")).status == 421
+
+
 async def test_an_answer_that_is_made_in_pieces_is_sent_whole() -> None:
     app = AsyncFlask("pieces")
     app.add_url_rule("/", view_func=lambda: iter(["one ", "and ", "two"]))
@@ -585,8 +649,12 @@ async def test_the_page_is_told_what_it_may_do(web: Foo) -> None:
 
 
 @pytest.mark.parametrize("action", ["request", "work"])
-async def test_its_click_begins_a_chain_and_does_not_wait(web: Foo, client: Client, action: str) -> None:
+async def test_its_click_begins_a_chain_and_does_not_wait(
+    web: Foo, client: Client, action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "foo_web.flask_async")
     reply = await web.request("POST", f"/actions/{action}", b'{"pause": 60}')
+    assert f"POST /actions/{action}  id={reply.json['id']}  status=202" in caplog.text
     assert reply.status == 202
     assert reply.json["id"].startswith("foo-")
     await until(exists(client, f"{reply.json['id']}:1"))

@@ -100,6 +100,11 @@ def test_it_is_told_why_a_colon_is_none_of_them() -> None:
         ("wait=1.5", None, ""),
         ("wait", None, ""),
         ("respond-async, wait=soon", 0, "respond-async"),
+        ("wait=1, wait=5", 1, "wait=1"),
+        ("wait=soon, wait=5", None, ""),
+        ('wait="7"', 7, "wait=7"),
+        ("wait = 3; a=b", 3, "wait=3"),
+        ('respond-async; a="b", wait=30;c', 30, "respond-async, wait=30"),
     ],
 )
 def test_preferences_that_are_understood_are_applied(header: str, wait: float | None, applied: str) -> None:

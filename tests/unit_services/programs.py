@@ -63,8 +63,11 @@ class Program:
         """Its exit status, and the seconds it took to end."""
         began = time.monotonic()
         self.send(number)
-        status = self._process.wait(PATIENCE)
-        return status, time.monotonic() - began
+        return self.wait(), time.monotonic() - began
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait(PATIENCE)
 
     def kill(self) -> None:
         """End it, and whatever it started, if it still runs."""

@@ -7,7 +7,9 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Callable
 from http import HTTPStatus
+from uuid import uuid4
 
 import pytest
 from harness.basics import wait_until
@@ -42,6 +44,19 @@ def _answer(stack: Stack, request: bytes) -> bytes:
 
 def _is(answer: bytes, status: int) -> bool:
     return answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status_line"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: evil.example", b"HTTP/1.1 421 Misdirected Request"),
+        (b"GET http://localhost/health HTTP/1.1\r\nHost: evil.example", b"HTTP/1.1 200 OK"),
+        (b"GET http://evil.example/health HTTP/1.1\r\nHost: localhost", b"HTTP/1.1 421 Misdirected Request"),
+        (HEAD + b"Content-Length: 99999", b"HTTP/1.1 413 " + HTTPStatus(413).phrase.encode()),
+    ],
+)
+def test_a_status_line_says_what_became_of_a_request(running: Stack, request_head: bytes, status_line: bytes) -> None:
+    assert _answer(running, request_head.strip() + b"\r\n\r\n").partition(b"\r\n")[0] == status_line
 
 
 @pytest.mark.parametrize("size", [LIMIT, 1000, 10])
@@ -188,46 +203,47 @@ def test_a_slow_server_does_not_delay_health(stack: Stack) -> None:
         _close(asking)
 
 
-def test_a_client_that_closes_its_side_is_answered(running: Stack) -> None:
-    with running.connect() as connection:
-        body = b'{"pause": 2}'
-        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        connection.shutdown(socket.SHUT_WR)
-        answer = read_all(connection)
-    assert _is(answer, 200)
-    assert b'"message":3' in answer
+def _close_side(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
 
 
-def test_a_client_that_breaks_the_connection_is_not_waited_for(running: Stack) -> None:
-    connection = send_waiting_request(running, "broken", pause=20)
-    wait_until(lambda: running.get("/foo/broken").status == HTTPStatus.OK, "it has begun")
+def _break(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-    running.program("foo").wait_for("the client of broken has left")
 
 
-def test_clients_that_closed_their_side_make_room_for_others(running: Stack) -> None:
-    """They may have gone for good: of more than 256 the first ones do not keep a place."""
-    waiting = [send_waiting_request(running, f"closed-{number}", pause=30) for number in range(300)]
-    try:
-        for connection in waiting:
-            connection.shutdown(socket.SHUT_WR)
-        foo = running.program("foo")
-        wait_until(lambda: foo.count("the client of closed-") >= 300 - 256, "some make room")
-    finally:
-        _close(waiting)
+@pytest.mark.parametrize("leave", [_close_side, socket.socket.close, _break], ids=["half", "whole", "broken"])
+def test_a_client_that_closes_its_side_has_left_and_its_chain_goes_on(
+    running: Stack, leave: Callable[[socket.socket], None]
+) -> None:
+    key = f"left-{uuid4().hex}"
+    with send_waiting_request(running, key, pause=3600) as connection:
+        wait_until(lambda: running.get(f"/foo/{key}").status == HTTPStatus.OK, "it has begun")
+        leave(connection)
+        running.program("foo").wait_for(f"the client of {key} has left, the chain goes on")
+    assert running.get(f"/foo/{key}").json["state"] == "pending"
+    running.client().end_sleep(key)
+    assert running.post(key=key).json["message"] == 3
 
 
-def test_clients_that_closed_their_side_and_are_gone_take_no_place_from_one_that_waits(running: Stack) -> None:
-    with send_waiting_request(running, "patient", pause=3600) as waiting:
-        waiting.shutdown(socket.SHUT_WR)
-        for _ in range(300):
-            with running.connect() as connection:
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-                connection.shutdown(socket.SHUT_WR)
-                assert _is(read_all(connection), 200)
-        running.client().end_sleep("patient")
-        assert b'"message":3' in read_all(waiting)
+def test_clients_that_leave_early_take_no_place_from_others(running: Stack) -> None:
+    """1100 come and go, more than there is room for, while another one is at its request."""
+    tries = [_seconds_and_answer_of_one_among(running, 1100)]
+    while tries[-1][0] > SOON_SECONDS and len(tries) < 10:  # on a busy machine its own time may have been over
+        tries.append(_seconds_and_answer_of_one_among(running, 1100))
+    assert _is(tries[-1][1], 200)
+
+
+def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, bytes]:
+    began = time.monotonic()
+    with stack.connect() as connection, contextlib.suppress(OSError):
+        connection.sendall(HEAD)
+        for _ in range(others):
+            stack.connect().close()
+        connection.sendall(b"Content-Length: 0\r\n\r\n")
+        seconds = time.monotonic() - began
+        return seconds, read_all(connection)
+    return time.monotonic() - began, b""
 
 
 def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack) -> None:

@@ -147,13 +147,12 @@ def test_clients_that_do_not_close_their_connections_hold_nobody_up(running: Sta
             connection.close()
 
 
-def send_waiting_request(stack: Stack, key: str, pause: int = 3) -> socket.socket:
+def send_waiting_request(stack: Stack, key: str | None, pause: int = 3) -> socket.socket:
     connection = stack.connect()
-    body = b'{"pause": %d}' % pause
-    connection.sendall(
-        b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
-        % (key.encode(), len(body), body)
-    )
+    body = f'{{"pause": {pause}}}'
+    line = f"Idempotency-Key: {key}\r\n" if key else ""
+    head = f"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\n{line}Content-Length: {len(body)}\r\n\r\n"
+    connection.sendall((head + body).encode())
     return connection
 
 

@@ -137,7 +137,7 @@ def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_a_worker_ends_at_once_though_no_server_answers(stack: Stack) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         bar = stack.start_worker("bar")
         bar.wait_for("cannot reach server")
         status, seconds = bar.end(number)

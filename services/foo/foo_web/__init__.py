@@ -1,4 +1,4 @@
-"""The web interface of foo: Flask under gunicorn, with the SDK's event loop in a thread beside it."""
+"""The web interface of foo: Flask under gunicorn, on one event loop with the SDK."""
 
 from foo_web.server import serve
 

@@ -50,7 +50,9 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
     ends: list[float] = []
 
     async def begin() -> str:
-        return (await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)).id
+        chain = await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)
+        g.chain_id = chain.id
+        return chain.id
 
     offer_actions(app, begin, chains.fail if offers_faults else None)
 
@@ -109,6 +111,8 @@ def _problem(error: HTTPException) -> Any:
     if id and request.method == "POST" and "Retry-After" in response.headers:
         # Repeated with this key, a request joins the chain if it has begun.
         detail += f". Repeat the request with the header Idempotency-Key: {id}"
+    if detail == NotFound.description:
+        detail = "there is no such resource"  # no person has typed its address
     status = HTTPStatus(response.status_code)
     document = {"title": status.phrase, "status": status, "detail": detail} | ({"id": id} if id else {})
     response.data = msgspec.json.encode(document) + b"\n"

@@ -64,13 +64,13 @@ class Chains:
         promise = await self._find(id) if may_exist else None
         if promise is None:
             handle = self._resonate.run(id, self._function, *spend.arguments)
-            await _answered(handle.id())
+            await self._answered(handle.id())
         else:
             if self.tracing is not None:
                 self.tracing.join(promise.param.headers)
             if (chain := self._joined(promise, spend)).state != "pending":
                 return chain
-            handle = await _answered(self._resonate.get(id))
+            handle = await self._answered(self._resonate.get(id))
         try:
             async with asyncio.timeout(seconds):
                 with suppress(ResonateError):  # why it failed is in its promise
@@ -93,7 +93,7 @@ class Chains:
         await self._connected()
         call = self._resonate.options(target=worker, timeout=FAULT_TIMEOUT)
         handle = call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2])
-        return await _answered(handle.id())
+        return await self._answered(handle.id())
 
     async def _connected(self) -> None:
         """While the server is away it is asked nothing: the SDK would go on until it is back."""
@@ -104,9 +104,23 @@ class Chains:
             reason = f"refuses foo: {self._stream.refusal}" if self._stream.refusal else "cannot be reached"
             raise _unavailable(f"the Resonate server {reason}") from None
 
+    async def _answered[T](self, asking: Awaitable[T]) -> T:
+        """What the server answers. Asking goes on if the client leaves: the SDK does not bear to be cancelled."""
+        asked = asyncio.ensure_future(asking)
+        asked.add_done_callback(
+            lambda _: asked.cancelled() or asked.exception()
+        )  # perhaps nobody is left to hear of it
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while not (await asyncio.wait([asked], timeout=CONNECT_SECONDS))[0]:
+                    await self._connected()
+        except TimeoutError:
+            raise _unavailable("the Resonate server does not answer") from None
+        return asked.result()
+
     async def _find(self, id: str) -> PromiseRecord | None:
         try:
-            return await _answered(self._sender.promise_get(id))
+            return await self._answered(self._sender.promise_get(id))
         except ServerError as error:
             if error.code == NotFound.code:
                 return None
@@ -138,15 +152,6 @@ class Chains:
             return None
         given = dict(zip(("pause", "running"), call.args, strict=False)) | call.kwargs
         return given.get("pause", 0), given.get("running", 0)
-
-
-async def _answered[T](asking: Awaitable[T]) -> T:
-    """What the server answers. Asking goes on if the client leaves: the SDK does not bear to be cancelled."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await asyncio.shield(asking)
-    except TimeoutError:
-        raise _unavailable("the Resonate server does not answer") from None
 
 
 def _chain(promise: PromiseRecord) -> ChainStatus:

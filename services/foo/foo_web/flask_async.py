@@ -1,4 +1,8 @@
-"""Flask as an ASGI application: views may be coroutines, so a request that waits costs a task, not a thread."""
+"""Flask as an ASGI application: views may be coroutines, so a request that waits costs a task, not a thread.
+
+A view that is a plain function runs on the event loop: while it blocks, nobody else is answered. Whatever else Flask
+calls (before or after a request, for an error) must be a plain function, which is checked when it is registered.
+"""
 
 import asyncio
 import contextlib
@@ -6,8 +10,9 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable
-from typing import Any, override
+from functools import wraps
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, NoReturn, override
 
 import msgspec
 from flask import Flask, Response, g, request
@@ -26,7 +31,22 @@ type Receive = Callable[[], Awaitable[dict[str, Any]]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def _for_plain_functions[F: Callable[..., Any]](register: F) -> F:
+    @wraps(register)
+    def check(*args: Any) -> Any:
+        if iscoroutinefunction(args[-1]):
+            raise TypeError(f"{args[-1].__name__} must be a plain function: AsyncFlask awaits views only")
+        return register(*args)
+
+    return check  # type: ignore[return-value]
+
+
 class AsyncFlask(Flask):
+    before_request = _for_plain_functions(Flask.before_request)
+    after_request = _for_plain_functions(Flask.after_request)
+    teardown_request = _for_plain_functions(Flask.teardown_request)
+    register_error_handler = _for_plain_functions(Flask.register_error_handler)
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.at_work: set[asyncio.Task[Response]] = set()
@@ -46,8 +66,12 @@ class AsyncFlask(Flask):
         return func
 
     @override
+    def test_client(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("AsyncFlask is no WSGI application: test it by an ASGI client, or by HTTP")
+
+    @override
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Cancelled by gunicorn if the client leaves."""
+        """For each request. Cancelled when its client leaves, or when foo ends."""
         if scope["type"] != "http":
             logger.info("WebSocket %.128s  id=-  status=403  seconds=0.000", scope["path"])
             await send({"type": "websocket.close"})
@@ -123,9 +147,13 @@ async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, A
             raise asyncio.CancelledError
         body += message["body"]
         is_read = not message["more_body"]
+    path: str = scope["path"]
+    if path.lower().startswith("http://"):  # RFC 9112, 3.2.2: such a target names the host, whatever the header says
+        headers["HOST"], _, path = path[len("http://") :].partition("/")
+        path = f"/{path}"
     environ = {
         "REQUEST_METHOD": scope["method"],
-        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "PATH_INFO": path.encode().decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "CONTENT_LENGTH": str(max(length, len(body))),
         "CONTENT_TYPE": headers.pop("CONTENT_TYPE", ""),

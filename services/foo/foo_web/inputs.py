@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from werkzeug.exceptions import BadRequest
-from werkzeug.http import parse_dict_header
+from werkzeug.http import parse_list_header
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
@@ -62,9 +62,12 @@ def parse_key(header: str | None) -> str:
 
 
 def parse_preference(header: str) -> Preference:
-    """Preferences that are unknown or malformed are ignored, as the RFC asks for."""
-    given = parse_dict_header(header.lower())
-    wait = given.get("wait") or ""
+    """Preferences that are unknown or malformed are ignored, as the RFC asks for. Of two the first counts."""
+    given: dict[str, str] = {}
+    for preference in parse_list_header(header.lower()):
+        name, _, value = preference.partition(";")[0].partition("=")
+        given.setdefault(name.strip(), value.strip().strip('"'))
+    wait = given.get("wait", "")
     has_wait, is_async = re.fullmatch("[0-9]{1,9}", wait) is not None, "respond-async" in given
     applied = ", ".join(["respond-async"] * is_async + [f"wait={wait}"] * has_wait)
     return Preference(float(wait) if has_wait else 0 if is_async else None, applied)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, override
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers import gasgi
 
 from foo_web.app import create_app
@@ -29,9 +30,11 @@ GRACE_SECONDS = 3
 # As long as a function that blocks keeps its leases (`worker.beside`).
 BLOCKED_SECONDS = 300
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
 
 def serve(worker: Worker) -> None:
-    """Answer HTTP requests by running the worker's function, until SIGTERM or SIGINT."""
+    """Answer HTTP requests by running the worker's function, until SIGTERM, SIGINT or SIGHUP."""
     configure_logging()
     host, port = os.environ.get("FOO_HOST") or "127.0.0.1", os.environ.get("FOO_PORT") or "5000"
     if not (port.isdecimal() and 0 < int(port) < 65536):
@@ -55,7 +58,7 @@ class _Server(BaseApplication):
     def load_config(self) -> None:
         options: dict[str, Any] = {
             "bind": self._address,
-            "worker_class": "asgi",
+            "worker_class": _Process,
             "asgi_lifespan": "off",
             "asgi_disconnect_grace_period": 0,  # whoever has left is not waited for
             "keepalive": 0,
@@ -65,9 +68,8 @@ class _Server(BaseApplication):
             "control_socket_disable": True,
             "loglevel": "warning",
             "errorlog": None,
-            "on_starting": lambda _: setattr(logging.getLogger("gunicorn.error"), "propagate", True),
+            "on_starting": _prepare,
             "when_ready": lambda _: logger.info("listening on http://%s", self._address),
-            "post_worker_init": self._take_signals,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -83,26 +85,46 @@ class _Server(BaseApplication):
     async def _connect(self) -> RunningWorker:
         return RunningWorker(self._worker, self._settings)
 
-    def _take_signals(self, process: gasgi.ASGIWorker) -> None:
-        loop = asyncio.get_event_loop()
-
-        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-        def end() -> None:
-            for number in signals:
-                loop.add_signal_handler(number, lambda: None)
-            self._ending = loop.create_task(self._end(process))
-
-        for number in signals:
-            loop.add_signal_handler(number, end)
-
-    async def _end(self, process: gasgi.ASGIWorker) -> None:
-        """Send all clients away, then give back the leases, which ends whatever else goes on, gunicorn's wait, too."""
-        process.nr_conns += 1  # gunicorn waits for this as for a connection
+    async def end(self) -> None:
+        """Send all clients away, then give back the leases."""
         await self._web.send_everybody_away()
         await self._running.stop()
         self._running.send_spans()
-        process.nr_conns -= 1
+
+
+class _Process(gasgi.ASGIWorker):
+    """The process that serves. Its end is one course of events, whatever has brought it about."""
+
+    _serving: asyncio.Task[Any]
+
+    @override
+    def init_signals(self) -> None:
+        super().init_signals()
+        for number in _ENDING:
+            asyncio.get_event_loop().add_signal_handler(number, self._wake)
+
+    def _wake(self) -> None:
+        """gunicorn looks once per second only whether it is to go on."""
+        if self.alive and self.servers:
+            self._serving.cancel()
+        self.alive = False
+
+    @override
+    async def _serve(self) -> None:  # type: ignore[misc]
+        self._serving = asyncio.current_task()  # type: ignore[assignment]
+        await super()._serve()  # type: ignore[misc]
+
+    @override
+    async def _shutdown(self) -> None:  # type: ignore[misc]
+        """Also if gunicorn finds that its parent is gone."""
+        await self.app.end()  # type: ignore[attr-defined]
+        await super()._shutdown()  # type: ignore[misc]
+
+
+def _prepare(parent: Arbiter) -> None:
+    logging.getLogger("gunicorn.error").propagate = True
+    # A terminal that is closed is no wish to have the code loaded again.
+    parent.handle_hup = parent.handle_term  # type: ignore[method-assign]
 
 
 gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one

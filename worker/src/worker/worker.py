@@ -62,13 +62,13 @@ class Worker:
         self.functions = functions
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, and end the process."""
+        """Serve until SIGTERM, SIGINT or SIGHUP, and end the process."""
         configure_logging()
         asyncio.run(self._serve(Settings.from_environment()), loop_factory=new_event_loop)
 
     async def _serve(self, settings: Settings) -> NoReturn:
         told_to_stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
         running = RunningWorker(self, settings)
         await told_to_stop.wait()

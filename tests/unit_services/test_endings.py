@@ -1,0 +1,87 @@
+"""foo ends: whoever waits is sent away, leases are given back, and nothing in the log is an alarm."""
+
+import os
+import signal
+import socket
+import time
+
+import psutil
+import pytest
+from harness.basics import wait_until
+
+from .programs import Program, Stack
+from .test_interface import read_all, send_waiting_request
+
+CLAIMS_SECONDS = 1.2
+ALARMS = ("Traceback", "CRITICAL", "ERROR", "exited with code", "never retrieved")
+
+
+def _is_sent_away(connection: socket.socket) -> bool:
+    answer = read_all(connection)
+    return answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in answer
+
+
+def _assert_quiet(foo: Program) -> None:
+    assert [alarm for alarm in ALARMS if alarm in foo.output] == [], foo.output
+    assert "has left" not in foo.output
+
+
+def _holds_nothing(stack: Stack) -> bool:
+    return not stack.ask_server("task.search", state="acquired")["data"]["tasks"]
+
+
+def _crowd(stack: Stack, size: int) -> list[socket.socket]:
+    waiting = [send_waiting_request(stack, f"crowd-{number}", pause=600) for number in range(size)]
+    wait_until(lambda: all(stack.get(f"/foo/crowd-{at}").status == 200 for at in (0, size - 1)), "all have begun", 60)
+    return waiting
+
+
+@pytest.mark.parametrize("becomes", [signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL], ids=["well", "frozen", "killed"])
+def test_foo_is_told_to_stop_while_it_claims_for_300(stack: Stack, becomes: signal.Signals) -> None:
+    server = stack.start_server()
+    foo = stack.start_foo()
+    server.send(signal.SIGSTOP)
+    waiting = [send_waiting_request(stack, f"crowd-{number}" if number % 2 else None) for number in range(300)]
+    time.sleep(CLAIMS_SECONDS)  # for so long its claims are under way
+    server.send(becomes)
+
+    assert foo.end()[0] == 0
+    assert all(_is_sent_away(connection) for connection in waiting)
+    _assert_quiet(foo)
+    if becomes == signal.SIGCONT:
+        wait_until(lambda: _holds_nothing(stack), "the leases are back")
+
+
+def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(stack: Stack) -> None:
+    stack.start_server()
+    foo = stack.start_foo()
+    [serving] = psutil.Process(foo.pid).children()
+    waiting = _crowd(stack, 100)
+
+    foo.end(signal.SIGKILL)
+
+    assert all(_is_sent_away(connection) for connection in waiting)
+    wait_until(lambda: not serving.is_running() or serving.status() == psutil.STATUS_ZOMBIE, "it ends")
+    _assert_quiet(foo)
+    assert "shutting down" in foo.output
+    wait_until(lambda: _holds_nothing(stack), "the leases are back")
+
+
+def test_foo_ends_when_its_terminal_is_closed(stack: Stack) -> None:
+    stack.start_server()
+    foo = stack.start_foo()
+    waiting = _crowd(stack, 10)
+
+    os.killpg(foo.pid, signal.SIGHUP)
+
+    assert all(_is_sent_away(connection) for connection in waiting)
+    assert foo.wait() == 0
+    _assert_quiet(foo)
+    wait_until(lambda: _holds_nothing(stack), "the leases are back")
+
+
+def test_foo_that_is_hung_up_itself_ends(stack: Stack) -> None:
+    stack.start_server()
+    foo = stack.start_foo()
+    assert foo.end(signal.SIGHUP)[0] == 0
+    _assert_quiet(foo)
