@@ -7,6 +7,7 @@ to build. What takes longest begins first, so that no process is left alone with
 
 import os
 import re
+import signal
 
 import pytest
 from xdist.remote import Producer
@@ -53,10 +54,16 @@ class ByFile(LoadScopeScheduling):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What `readline` sets in the parent is no width of ours: what is started here would believe it has a terminal."""
-    if hasattr(config, "workerinput"):
+    """What is started by tests inherits only what somebody at a terminal would give it."""
+    if hasattr(config, "workerinput"):  # `readline` sets in the parent what would be taken for a terminal's size
         for name in ("COLUMNS", "LINES"):
             os.environ.pop(name, None)
+    # A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits
+    # that, and bash scripts could not even trap it. A handler is not inherited.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:

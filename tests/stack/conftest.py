@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,13 +17,6 @@ both_kinds = pytest.mark.kinds("processes", "containers")
 containers_seldom = pytest.mark.kinds("processes", pytest.param("containers", marks=pytest.mark.long))
 """Likewise, where test_stack.py asks much of it of containers each time."""
 in_containers = pytest.mark.kinds("containers")
-
-# A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits that,
-# and bash scripts could not even trap it. A handler is not inherited.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

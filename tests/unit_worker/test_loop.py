@@ -1,11 +1,13 @@
-"""Which event loop a worker runs on."""
+"""Which event loop a worker runs on, and which signals end it."""
 
 import asyncio
+import signal
 import sys
 
 import pytest
 import uvloop
 
+from worker import ending_signals
 from worker.loop import new_event_loop
 
 
@@ -17,3 +19,12 @@ def test_it_is_uvloops_where_that_is_installed(
     loop = new_event_loop()
     loop.close()
     assert isinstance(loop, expected)
+
+
+def test_a_process_that_nohup_has_started_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in ending_signals()

@@ -19,7 +19,7 @@ from gunicorn.workers import gasgi
 from foo_web.app import create_app
 from foo_web.chains import Chains
 from foo_web.connections import BoundedProtocol
-from worker import RunningWorker, Settings, Worker, configure_logging
+from worker import RunningWorker, Settings, Worker, configure_logging, ending_signals
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ GRACE_SECONDS = 3
 # As long as a function that blocks keeps its leases (`worker.beside`).
 BLOCKED_SECONDS = 300
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_ENDING = ending_signals()
 
 
 def serve(worker: Worker) -> None:
@@ -124,7 +124,7 @@ class _Process(gasgi.ASGIWorker):
 def _prepare(parent: Arbiter) -> None:
     logging.getLogger("gunicorn.error").propagate = True
     # A terminal that is closed is no wish to have the code loaded again.
-    parent.handle_hup = parent.handle_term  # type: ignore[method-assign]
+    parent.handle_hup = parent.handle_term if signal.SIGHUP in _ENDING else lambda: None  # type: ignore[method-assign]
 
 
 gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one

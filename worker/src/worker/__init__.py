@@ -11,6 +11,6 @@ from worker.caller import Caller
 from worker.logs import configure_logging, log_run
 from worker.settings import Settings
 from worker.values import CODEC
-from worker.worker import RunningWorker, Worker
+from worker.worker import RunningWorker, Worker, ending_signals
 
-__all__ = ["CODEC", "Caller", "RunningWorker", "Settings", "Worker", "configure_logging", "log_run"]
+__all__ = ["CODEC", "Caller", "RunningWorker", "Settings", "Worker", "configure_logging", "ending_signals", "log_run"]

@@ -51,6 +51,12 @@ LOOK_SECONDS = 1.0
 REFRESH_SECONDS = 30.0
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Those that ask a process to end. If it was started by nohup, a closed terminal asks for nothing."""
+    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *([] if is_deaf else [signal.SIGHUP])]
+
+
 class Worker:
     """Functions, each known by its own name, that are served as a member of a group.
 
@@ -68,7 +74,7 @@ class Worker:
 
     async def _serve(self, settings: Settings) -> NoReturn:
         told_to_stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ending_signals():
             asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
