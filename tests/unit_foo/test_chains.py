@@ -538,18 +538,23 @@ async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(w
     assert request.cancelled() and client.sent == []
 
 
-@pytest.mark.parametrize("name", ["before_request", "after_request", "teardown_request"])
-async def test_what_is_not_awaited_must_be_a_plain_function(name: str) -> None:
+@pytest.mark.parametrize(
+    "register",
+    [
+        AsyncFlask.before_request,
+        AsyncFlask.after_request,
+        AsyncFlask.teardown_request,
+        lambda app, handler: app.register_error_handler(404, handler),
+        lambda app, handler: app.errorhandler(404)(handler),
+    ],
+)
+async def test_what_is_not_awaited_must_be_a_plain_function(register: Callable[[AsyncFlask, Any], Any]) -> None:
     async def hook(*_: Any) -> None: ...
 
-    def plain(*_: Any) -> None: ...
-
     app = AsyncFlask("hooked")
-    getattr(app, name)(plain)
+    register(app, lambda *_: None)
     with pytest.raises(TypeError, match="hook must be a plain function: AsyncFlask awaits views only"):
-        getattr(app, name)(hook)
-    with pytest.raises(TypeError, match="hook must be a plain function"):
-        app.errorhandler(404)(hook)
+        register(app, hook)
 
 
 async def test_the_test_client_of_flask_says_what_to_do() -> None:

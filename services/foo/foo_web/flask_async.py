@@ -10,7 +10,6 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NoReturn, override
 
@@ -32,7 +31,6 @@ type Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def _for_plain_functions[F: Callable[..., Any]](register: F) -> F:
-    @wraps(register)
     def check(*args: Any) -> Any:
         if iscoroutinefunction(args[-1]):
             raise TypeError(f"{args[-1].__name__} must be a plain function: AsyncFlask awaits views only")
