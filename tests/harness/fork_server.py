@@ -47,7 +47,8 @@ class Forked:
 
 
 class ForkServer:
-    """One for each of pytest's processes, from its first server on. It ends when this end of its socket is closed."""
+    """One for each of pytest's processes and networks, from the first server there on. It ends when this end of its
+    socket is closed."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -88,18 +89,20 @@ class ForkServer:
         return None
 
 
-_server: ForkServer | None = None
+_servers: dict[str, ForkServer] = {}
+"""By the network that they are in (:mod:`harness.network`)."""
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
     """``None``: this one has to be loaded by itself. So is every server that is measured, outside of pytest."""
-    global _server
     changed = [name for name, _ in env.items() ^ os.environ.items()]
     is_usual = command[:3] == PROGRAM and all(name.startswith(READ_LATE) for name in changed)
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
-    _server = _server or ForkServer()
-    return _server.start(command[3:], env, log)
+    network = str(Path("/proc/thread-self/ns/net").readlink())
+    if network not in _servers:
+        _servers[network] = ForkServer()
+    return _servers[network].start(command[3:], env, log)
 
 
 def fork_on_demand(requests: socket.socket) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def a_version_grows_only_by_a_claim(before: Task | None, after: Task, is_claim: 
         yield f"version of task {after.id}: {version} ({before}) to {after.version} ({after}), claim: {is_claim}"
 
 
+def a_version_never_shrinks(before: Task | None, after: Task) -> Broken:
+    """Of rows: several decisions may have shared the transaction that changed one."""
+    if before is not None and after.version < before.version:
+        yield f"version of task {after.id}: {before.version} to {after.version}"
+
+
 def only_the_holder_extends_a_lease(before: Task | None, request: TaskHeartbeat) -> Broken:
     """``before``: a task that the heartbeat has changed."""
     told = {(ref.id, ref.version) for ref in request.tasks}

@@ -16,7 +16,6 @@ from resonate_server.delivery import Dispatcher, Hub
 from resonate_server.kernel.model import Changes, Footprint, Rule, Task
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Message
-from resonate_server.protocol.requests import Request, TaskAcquire, TaskCreate
 from resonate_server.store import Snapshot
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.store.sqlite.store import Job, Outcome
@@ -35,7 +34,6 @@ class WatchedDatabase(Database):
     def __init__(self, run: Run) -> None:
         super().__init__(IN_MEMORY)
         self.run = run
-        self.request: object = None
         self.dies_before_commit = False
 
     def task(self, id: str) -> Task | None:
@@ -64,14 +62,13 @@ class WatchedDatabase(Database):
         before = super().load(touched)
         super().write(changes)
         after = super().load(touched)
-        is_claim = isinstance(self.request, TaskCreate | TaskAcquire)
         for id in changes.promises:
             promise = after.promises[id]
             self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
             self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
         for id, task in changes.tasks.items():
             was = before.tasks.get(id)
-            self.run.check(invariants.a_version_grows_only_by_a_claim(was, task, is_claim))
+            self.run.check(invariants.a_version_never_shrinks(was, task))
             self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
             self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
 
@@ -100,10 +97,7 @@ class SteppedStore(SQLiteStore):
         self.dies_while_publishing = False
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
-        return super().decide(footprint, watched(self.run_state, rule, self._is_asked))
-
-    def _is_asked(self, request: Request | None) -> None:
-        self.watched.request = request
+        return super().decide(footprint, watched(self.run_state, rule))
 
     async def _run(self) -> None:
         try:

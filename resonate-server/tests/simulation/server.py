@@ -3,7 +3,7 @@ point, and made to stand still. What it keeps its state in is told elsewhere (:m
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextvars import copy_context
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
     TaskAcquire,
+    TaskCreate,
     TaskFence,
     TaskFulfill,
     TaskHeartbeat,
@@ -72,11 +73,10 @@ class CountingEngine(Engine):
         super()._take_notice(notice)
 
 
-def watched(run: Run, rule: Rule, is_asked: Callable[[Request | None], None] = lambda _: None) -> Rule:
-    """What it answers is checked, each time that it is asked; ``is_asked`` is told so before."""
+def watched(run: Run, rule: Rule) -> Rule:
+    """What it answers is checked, each time that it is asked."""
 
     def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
-        is_asked(rule.request)
         outcome = rule.decide(rows, now)
         if isinstance(outcome, Decision):
             _check(run, rule.request, rows, outcome)
@@ -86,6 +86,9 @@ def watched(run: Run, rule: Rule, is_asked: Callable[[Request | None], None] = l
 
 
 def _check(run: Run, request: Request | None, rows: Rows, decision: Decision) -> None:
+    is_claim = isinstance(request, TaskCreate | TaskAcquire)
+    for id, task in decision.changes.tasks.items():
+        run.check(invariants.a_version_grows_only_by_a_claim(rows.tasks.get(id), task, is_claim))
     if isinstance(request, WRITES):
         before = rows.tasks.get(request.id)
         run.check(invariants.a_worker_s_write_needs_the_lease(before, request, decision.answer.status))
