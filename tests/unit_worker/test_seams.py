@@ -1,5 +1,6 @@
 """What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
 
+import asyncio
 import inspect
 import logging
 import time
@@ -17,7 +18,9 @@ from resonate.effects import ResonateEffects
 from resonate.error import ConnectorError, ResonateError
 from resonate.resonate import Resonate
 
-from worker.seams import ComparingEffects, adapt_sdk, hasty_sender, silence_sdk
+from worker import seams
+from worker.seams import ComparingEffects, ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
+from worker.stream import SteadyBackoff
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
@@ -129,3 +132,24 @@ async def test_a_hasty_request_shows_its_token() -> None:
         with pytest.raises(ResonateError):
             await hasty_sender(str(server.make_url("")).rstrip("/"), "secret").promise_get("a")
     assert set(shown) == {"Bearer secret", "secret"}
+
+
+async def test_a_request_that_was_swallowed_is_repeated_on_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seams, "ANSWER_SECONDS", 0.5)
+    swallowed = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if not swallowed.is_set():
+            swallowed.set()
+            await asyncio.sleep(3600)
+        return web.Response(text=await request.text())
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with TestServer(app) as server:
+        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=SteadyBackoff())
+        await connection.start()
+        async with asyncio.timeout(60):
+            assert await connection.send("asked") == "asked"
+        await connection.stop()
+    assert swallowed.is_set()

@@ -5,6 +5,7 @@
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
 * `HttpConnection.send` repeats a request for as long as the server is away; only one that was never started does not.
+  Its session waits 300 s for an answer.
 * What a function calls is asked for in a task of its own, which has the context of the function: so it has its span.
 * Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
 
@@ -14,8 +15,9 @@ tests/unit_worker/test_seams.py fails if another version of the SDK has these ot
 import functools
 import logging
 import warnings
-from typing import Any, Final
+from typing import Any, Final, override
 
+import aiohttp
 import resonate.core
 from resonate.connections import HttpConnection
 from resonate.context import Context
@@ -29,6 +31,8 @@ from resonate.types import PromiseCreateReq, PromiseRecord
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
 from worker.runs import LEASE_IS_GONE, RunLog
 
+# Far longer than a busy server takes: what is repeated too early is work for it.
+ANSWER_SECONDS = 20
 INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
 
@@ -80,6 +84,19 @@ def runs_of(ctx: Context) -> RunLog:
         return ctx.get_dependency(RunLog)
     except KeyError:
         return RunLog()
+
+
+class ImpatientConnection(HttpConnection):
+    """Repeats a request, on another connection, whose answer does not come: the network may have swallowed it, or the
+    server is frozen. The server recognises what it has done already."""
+
+    @override
+    def _ensure_session(self) -> aiohttp.ClientSession:
+        if self._session is None and not self._stopped:
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)
+            connector = aiohttp.TCPConnector(limit=self._conn_limit)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=limits)
+        return super()._ensure_session()
 
 
 def hasty_sender(url: str, token: str | None) -> Sender:

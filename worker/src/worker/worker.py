@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resonate.connections import HttpConnection
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import Event, PromiseSettleReturned
 from resonate.resonate import Resonate
@@ -26,7 +25,7 @@ from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
 from worker.loop import new_event_loop
 from worker.runs import RunLog
-from worker.seams import adapt_sdk, hasty_sender, silence_sdk
+from worker.seams import ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
 from worker.settings import Settings
 from worker.stream import SteadyBackoff, Stream
 from worker.values import PlainValues
@@ -98,7 +97,7 @@ class RunningWorker:
         self.stream.watch_time(clock.synchronise)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network: Network = HttpConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
+        network: Network = ImpatientConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
         self._runs = RunLog()
         self.tracing: Tracing | None = None
         if settings.tracing:
