@@ -84,7 +84,7 @@ def crashed(running_demo: Demo) -> str:
         return next((promise["state"] for promise in promises if promise["func"] == func), "")
 
     demo.request(id, running=15)
-    wait_until(lambda: state_of("work") == "pending", "bar is at work")
+    wait_until(lambda: (state_of("work"), state_of("baz")) == ("pending", "resolved"), "bar is at work, baz is done")
     demo.kill("bar")
     demo.begin("bar")
     wait_until(lambda: state_of("foo") == "resolved", "it is over", 120)

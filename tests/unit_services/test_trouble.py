@@ -96,7 +96,9 @@ def test_foo_that_was_killed_can_be_started_again_at_once(stack: Stack) -> None:
     request = Request(stack, {"pause": 10}, "killed")
     baz.wait_for("running function baz")
     foo.end(signal.SIGKILL)
-    stack.start_foo()
+    stack.start_foo().wait_for(
+        "listening on"
+    )  # until then, the process that was gunicorn's child may say that it is well
     assert not request.succeeded()
     assert stack.post({"pause": 10}, key="killed").json == {"id": "killed", "message": 3}
     assert baz.count("running function baz") == 1

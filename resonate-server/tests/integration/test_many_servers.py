@@ -17,7 +17,7 @@ from harness.stream import Stream
 
 from resonate_server.watch.story import NOTICEABLE_MS
 
-GRACE_S = 1.5
+GRACE_S = 4.0
 LEASE_MS = 60_000
 WINDOW = 64
 
