@@ -108,8 +108,11 @@ def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked |
 def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
     """Back in each process that is to be a server, with what was asked for."""
 
+    living: set[int] = set()
+
     def tell_ends(*_: object) -> None:
         while (ended := _waitpid())[0]:
+            living.discard(ended[0])
             requests.sendall(json.dumps([ended[0], os.waitstatus_to_exitcode(ended[1])]).encode())
 
     signal.signal(signal.SIGCHLD, tell_ends)
@@ -123,8 +126,12 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             return dict(json.loads(asked))
+        living.add(pid)
         requests.sendall(json.dumps([pid, None]).encode())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for pid in living:  # those of tests that have failed to end theirs
+        os.kill(pid, signal.SIGKILL)
     sys.exit()
 
 
