@@ -110,9 +110,9 @@ class Hub:
         """How many are connected, of each group that has any."""
         return {group.name: len(group.streams) for group in self._groups.values()}
 
-    def seats(self) -> list[tuple[str, str]]:
-        """Group and process of each open stream."""
-        return [(stream.group, stream.id) for stream in self._all() if not stream.closed]
+    def seats(self) -> dict[tuple[str, str], int]:
+        """By group and process: when each open stream began (ms)."""
+        return {(stream.group, stream.id): stream.since for stream in self._all() if not stream.closed}
 
     def has_stream_of(self, pid: str) -> bool:
         return pid in self._streams
@@ -143,7 +143,7 @@ class Hub:
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        stream = WorkerStream(group_name, id, self._unblocks.taken)
+        stream = WorkerStream(group_name, id, self._presence.now(), self._unblocks.taken)
         group.join(stream)
         self._streams[id].add(stream)
         group.more_in_store = group.more_in_store or not group.refilling
@@ -193,12 +193,12 @@ class Hub:
     def _is_silent(self, stream: WorkerStream) -> bool:
         return self._presence.is_silent(stream.id)
 
-    def end(self, group_name: str, id: str) -> None:
-        """The worker has a newer stream, to another server: if there is one here, it is stale."""
+    def end_before(self, group_name: str, id: str, since: int) -> None:
+        """The worker has a stream to another server since then (ms): one that began here before is stale."""
         group = self._groups.get(group_name)
-        stale = None if group is None else group.streams.get(id)
-        if stale is not None:
-            stale.close()
+        stream = None if group is None else group.streams.get(id)
+        if stream is not None and stream.since < since:
+            stream.close()
 
     def close_all(self) -> None:
         """End all streams: workers come back on their own."""

@@ -161,7 +161,7 @@ class Presence:
         misjudged: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._grace_seconds = grace_seconds
-        self._now = now
+        self.now = now
         self._gone = gone
         self._misjudged = misjudged
         self.observer = WorkerObserver()
@@ -178,11 +178,11 @@ class Presence:
         process = self._processes.get(pid)
         if process is None or process.silent_at is None:
             return False
-        return process.given_up or self._now() - process.silent_at < SILENT_MS
+        return process.given_up or self.now() - process.silent_at < SILENT_MS
 
     def members(self) -> list[Member]:
         """Everybody who is there, or was lately."""
-        now = self._now()
+        now = self.now()
         everybody = [
             _member(pid, group, process, seat, now)
             for pid, process in self._processes.items()
@@ -199,7 +199,7 @@ class Presence:
 
     def connected(self, group: str, pid: str, pledge: Pledge = NO_PLEDGE) -> bool:
         """It has a new stream. Tells whether this is its return from an end that was planned."""
-        now = self._now()
+        now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         self._companies.setdefault(group, _Company(now, now))
         self._away.pop(pid, None)
@@ -218,7 +218,7 @@ class Presence:
         """Its stream has ended, ``planned`` by this server or not."""
         process = self._processes[pid]
         seat = process.seats[group]
-        seat.left_at, seat.planned = self._now(), planned
+        seat.left_at, seat.planned = self.now(), planned
         self.observer.worker_left(group, pid, planned)
         if process.has_stream:  # One that is left, in another group, proves that it lives.
             return
@@ -244,7 +244,7 @@ class Presence:
         process = self._processes.get(pid)
         if process is None:
             return
-        now = process.silent_at = self._now()
+        now = process.silent_at = self.now()
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
                 self.observer.worker_silent(group, pid)
@@ -255,7 +255,7 @@ class Presence:
         process.heard_within = None if process.has_been_silent else pledge.heard_within
 
     def _seen(self, pid: str, process: _Process) -> None:
-        now = self._now()
+        now = self.now()
         if process.given_up:
             process.given_up = False
             self._misjudged(pid)
@@ -264,7 +264,7 @@ class Presence:
             self._companies[group].hear(now)
 
     def _give_up(self, pid: str) -> None:
-        process, now = self._processes[pid], self._now()
+        process, now = self._processes[pid], self.now()
         process.grace, process.given_up = None, True
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
@@ -276,7 +276,7 @@ class Presence:
 
     def inherit(self, group: str, pid: str) -> None:
         """It had a stream to a server that has died, so it is missed here, unless it is back."""
-        now = self._now()
+        now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
             self._companies.setdefault(group, _Company(now, now))
@@ -293,13 +293,13 @@ class Presence:
     def company_heard(self, group: str) -> None:
         """Somebody of this group was heard of who is connected to another server, and could go on instead."""
         if group in self._companies:
-            self._companies[group].hear(self._now())
+            self._companies[group].hear(self.now())
 
     # --- by the clock -----------------------------------------------------------------------------------------------
 
     def look_round(self) -> None:
         """Every :data:`LOOK_MS`: give up who is not heard of as it had promised, while others of its group are."""
-        now = self._now()
+        now = self.now()
         for pid, process in list(self._processes.items()):
             if process.is_overdue(now) and self._has_company(process, now):
                 self._give_up_silent(pid, process, now)
@@ -318,7 +318,7 @@ class Presence:
 
     def keep_house(self) -> None:
         """Once in a while: forget those that went long ago."""
-        now = self._now()
+        now = self.now()
         for pid, process in list(self._processes.items()):
             for group, seat in list(process.seats.items()):
                 if now - (seat.gone_at(now) or now) > GONE_KEPT_MS:

@@ -37,14 +37,16 @@ class Offer(Struct, eq=False):
 
 
 class WorkerStream:
-    """``group`` and ``id`` name a worker process; :meth:`wait` hands its messages to whoever writes the stream.
+    """``group`` and ``id`` name a worker process; ``since``: when its stream began (ms). :meth:`wait` hands its
+    messages to whoever writes the stream.
 
     ``taken`` is called when it has handed over ``unblock`` messages, with how many bytes they had.
     """
 
-    def __init__(self, group: str, id: str, taken: Callable[["WorkerStream", int], None]) -> None:
+    def __init__(self, group: str, id: str, since: int, taken: Callable[["WorkerStream", int], None]) -> None:
         self.group = group
         self.id = id
+        self.since = since
         self.unclaimed: dict[str, Offer] = {}
         """In the order in which they were handed out."""
         self.closed = False

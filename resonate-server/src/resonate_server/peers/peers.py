@@ -130,7 +130,8 @@ class Peers(Neighbour):
 
     def _publish(self) -> None:
         self._is_about_to_publish = False
-        roster = Roster(self._hub.seats(), self._presence.missed())
+        seats = self._hub.seats()
+        roster = Roster([*seats], self._presence.missed(), [*seats.values()])
         if roster != self._published:
             self._published = roster
             self._sharing.publish(encode_roster(roster))
@@ -172,9 +173,9 @@ class Peers(Neighbour):
 
     def others_are(self, rosters: Rosters) -> None:
         """A worker that has come to another one has left this one, whether or not that was noticed: the newest stream
-        counts."""
-        for group, pid in self._others.are(rosters):
-            self._hub.end(group, pid)
+        counts, whoever is heard of last."""
+        for (group, pid), since in self._others.are(rosters):
+            self._hub.end_before(group, pid, since)
         self._tell_whether_all_are_known()
         there = self._others.pids
         for _, pid in self._presence.missed():

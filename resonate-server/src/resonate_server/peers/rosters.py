@@ -1,6 +1,7 @@
 """Who is connected to which server: what each of them publishes, and what this one knows of the others."""
 
 from collections.abc import Iterable
+from itertools import repeat
 from zlib import crc32
 
 import msgspec
@@ -10,17 +11,29 @@ from resonate_server.delivery.presence import Member
 from resonate_server.protocol.address import PollAddress
 from resonate_server.store.sharing import Rosters
 
+LATEST = 2**63 - 1
+"""Of a stream that nobody says the beginning of."""
+
 
 class Roster(Struct, frozen=True, array_like=True):
-    """Group and process of each stream; and of those who are missed: their server is to judge them."""
+    """Group and process of each stream; and of those who are missed: their server is to judge them.
+
+    ``since``: when each of the streams began (ms); a server of another version may not say so.
+    """
 
     seats: list[tuple[str, str]] = []
     missed: list[tuple[str, str]] = []
+    since: list[int] = []
 
     @property
     def pids(self) -> set[str]:
         """Those who have a stream."""
         return {pid for _, pid in self.seats}
+
+    @property
+    def begun(self) -> dict[tuple[str, str], int]:
+        """When each of the streams began (ms)."""
+        return dict(zip(self.seats, self.since or repeat(LATEST), strict=False))
 
 
 encode_roster = msgspec.json.Encoder().encode
@@ -44,8 +57,9 @@ class Others:
         self._of_group: dict[str, dict[int, set[str]]] = {}
         self._members: dict[int, list[Member]] = {}
 
-    def are(self, rosters: Rosters) -> set[tuple[str, str]]:
-        """So they are now; tells group and process of those who have come to one of them that was known before."""
+    def are(self, rosters: Rosters) -> set[tuple[tuple[str, str], int]]:
+        """So they are now; tells group and process of those who have come to one of them that was known before, and
+        when (ms)."""
         before = self._rosters
         self._rosters = {id: decode_roster(data) for id, data in rosters.items()}
         self._of_group = {}
@@ -54,7 +68,7 @@ class Others:
                 self._of_group.setdefault(group, {}).setdefault(id, set()).add(pid)
         self._members = {id: members for id, members in self._members.items() if id in rosters}
         known = self._rosters.keys() & before.keys()
-        return {seat for id in known for seat in set(self._rosters[id].seats) - set(before[id].seats)}
+        return {come for id in known for come in self._rosters[id].begun.items() - before[id].begun.items()}
 
     def has_members(self, of: int, members: list[Member], more: bool) -> None:
         """``more``: besides those that it has been said to have."""

@@ -8,7 +8,7 @@ from resonate_server.delivery import WorkerStream
 
 
 def worker() -> WorkerStream:
-    return WorkerStream("workers", "w1", taken=lambda *_: None)
+    return WorkerStream("workers", "w1", 0, taken=lambda *_: None)
 
 
 async def test_waiting_gives_all_messages_at_once_and_in_order() -> None:

@@ -41,6 +41,7 @@ class Member(Sharing):
         self.id = id
         self.neighbour: Neighbour = Alone()
         self.roster = b"[]"
+        self.told: list[bytes] = []
         self._bus = bus
         bus.members[id] = self
 
@@ -50,6 +51,7 @@ class Member(Sharing):
 
     def publish(self, roster: bytes) -> None:
         self.roster = roster
+        self.told.append(roster)
         self._bus.introduce()
 
     def ring(self, message: bytes) -> None:

@@ -217,8 +217,24 @@ async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Serve
 async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
     """Also if its former connection is cut, and nobody has noticed."""
     stale = await one.has("w")
+    other.now += 1
     newest = await other.has("w")
 
+    assert (stale.closed, newest.closed) == (True, False)
+
+
+async def test_a_former_connection_that_is_heard_of_late_does_not_end_the_newest(
+    one: Server, other: Server, bus: Bus
+) -> None:
+    bus.introduce()
+    stale = one.worker("w")
+    other.now += 1
+    newest = other.worker("w")
+    async with asyncio.timeout(60):
+        while not (one.member.told and (stale.closed or newest.closed)):
+            await asyncio.sleep(0.01)
+
+    assert b'"w"' in one.member.told[0]
     assert (stale.closed, newest.closed) == (True, False)
 
 
