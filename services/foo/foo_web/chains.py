@@ -107,9 +107,8 @@ class Chains:
     async def _answered[T](self, asking: Awaitable[T]) -> T:
         """What the server answers. Asking goes on if the client leaves: the SDK does not bear to be cancelled."""
         asked = asyncio.ensure_future(asking)
-        asked.add_done_callback(
-            lambda _: asked.cancelled() or asked.exception()
-        )  # perhaps nobody is left to hear of it
+        # Perhaps nobody is left to hear how it failed.
+        asked.add_done_callback(lambda _: asked.cancelled() or asked.exception())
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 while not (await asyncio.wait([asked], timeout=CONNECT_SECONDS))[0]:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -255,6 +256,27 @@ async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
     journeys.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
     assert len([each for each in journeys if "rollback" not in each]) == 1  # That one is not waited for.
+
+
+async def test_a_connection_has_the_database_remember_few_statements(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "MAX_PREPARED", 2)
+    remembered: list[int] = []
+    ask = driver.ask_async
+
+    async def watched(connection: driver.ServingConnection, asked: Round) -> Found:
+        found = await ask(connection, asked)
+        remembered.append(len(connection.prepared))
+        return found
+
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", watched)
+    for number in range(5):
+        for request in (create(f"p{number}"), acquire(f"p{number}", 0), fulfill(f"p{number}", 1)):
+            assert (await bench.call(request)).status == 200
+
+    forgotten = [later < before for before, later in pairwise(remembered)]
+    assert forgotten.count(True) >= 5
 
 
 # --- together -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
 from psycopg.generators import fetch_many, send
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import ConnectionPool
@@ -26,6 +26,9 @@ from resonate_server.store.rows import Row
 
 CONNECT_S = 5
 """A database that takes longer to answer a connection is away."""
+
+MAX_PREPARED = 200
+"""Statements that a connection has the database remember: what is written together has many forms."""
 
 NUL, MARK = "\x00", "\ue000"
 """PostgreSQL's texts have no NUL, those of the protocol may: it is kept as a character for private use, and this one
@@ -196,14 +199,16 @@ def ask(connection: Connection[Row], asked: Round) -> Found:
     return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
 
 
-async def ask_async(connection: AsyncConnection[Row], asked: Round) -> Found:
+async def ask_async(connection: ServingConnection, asked: Round) -> Found:
     """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
     statement by itself, and wake up both sides for it.
 
     Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
     """
-    assert isinstance(connection, ServingConnection)  # as all that are made here for the event loop
     pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
+    if len(prepared) > MAX_PREPARED and pgconn.transaction_status == TransactionStatus.IDLE:
+        await connection.execute("DEALLOCATE ALL")
+        prepared.clear()
     try:
         pgconn.enter_pipeline_mode()
         statements = {each.statement for each in asked.values()}

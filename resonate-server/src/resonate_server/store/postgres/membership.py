@@ -18,15 +18,13 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.database_clock import DatabaseClock
-from resonate_server.store.postgres.driver import MARK, ask_async, connect_async, name_of
+from resonate_server.store.postgres.driver import MARK, ServingConnection, ask_async, connect_async, name_of
 from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
-from resonate_server.store.rows import Row
 from resonate_server.store.sharing import MAX_RING_BYTES, Alone, Neighbour, Sharing
 
 logger = logging.getLogger(__name__)
@@ -191,7 +189,7 @@ class Membership(Sharing):
             self._changed.set()
             logger.info("at work on the database")
 
-    async def _begin(self, connection: AsyncConnection[Row]) -> None:
+    async def _begin(self, connection: ServingConnection) -> None:
         await migrate(connection)
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
         self._backend, self._keeps_others_waiting = connection.info.backend_pid, False
@@ -208,19 +206,19 @@ class Membership(Sharing):
                 self._begun.set()
         self._tell("")
 
-    async def _wait_for_those_who_begin(self, connection: AsyncConnection[Row]) -> None:
+    async def _wait_for_those_who_begin(self, connection: ServingConnection) -> None:
         while (await _ask(connection, sql.TRY_TO_BEGIN))["it"] == [(False,)]:
             await self._look(connection)  # One that is frozen is cut off.
             await asyncio.sleep(PAUSE_S)
         self._keeps_others_waiting = True
 
-    async def _join(self, connection: AsyncConnection[Row]) -> None:
+    async def _join(self, connection: ServingConnection) -> None:
         """Others see it with their next look, so what they do until then may be missed."""
         await self._publish(connection)
         await self._look(connection)
         self._known = asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
 
-    async def _live(self, connection: AsyncConnection[Row]) -> None:
+    async def _live(self, connection: ServingConnection) -> None:
         next_beat = time.monotonic()
         while True:
             self._wake.clear()
@@ -242,7 +240,7 @@ class Membership(Sharing):
                 async with asyncio.timeout(next_beat - time.monotonic()):
                     await self._wake.wait()
 
-    async def _publish(self, connection: AsyncConnection[Row]) -> None:
+    async def _publish(self, connection: ServingConnection) -> None:
         self._is_published = True
         try:
             me = Ask(sql.JOIN, (self.id, self._version, self._roster))
@@ -251,7 +249,7 @@ class Membership(Sharing):
             self._is_published = False
             raise
 
-    async def _ring(self, connection: AsyncConnection[Row]) -> None:
+    async def _ring(self, connection: ServingConnection) -> None:
         """If it cannot be told whether they have heard it, they hear that."""
         rings, self._rings = self._rings, []
         texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
@@ -262,7 +260,7 @@ class Membership(Sharing):
             self._has_lost = True
             raise
 
-    async def _beat(self, connection: AsyncConnection[Row], late_s: float) -> None:
+    async def _beat(self, connection: ServingConnection, late_s: float) -> None:
         """``late_s``: by how much it is late itself. Whoever is judges nobody else."""
         began = time.monotonic()
         found = await ask_async(
@@ -284,7 +282,7 @@ class Membership(Sharing):
             await self._join(connection)
         await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
 
-    async def _look(self, connection: AsyncConnection[Row], patience_ms: int = DEAD_MS) -> None:
+    async def _look(self, connection: ServingConnection, patience_ms: int = DEAD_MS) -> None:
         """At who else is there. Whoever has been silent for ``patience_ms`` counts as dead."""
         self._is_doubtful = False
         waiting, self._waiting = self._waiting, []
@@ -297,7 +295,7 @@ class Membership(Sharing):
             if not each.done():
                 each.set_result(None)
 
-    async def _look_at_others(self, connection: AsyncConnection[Row], patience_ms: int) -> None:
+    async def _look_at_others(self, connection: ServingConnection, patience_ms: int) -> None:
         query = {"id": self.id, "patience": patience_ms}
         seen = (await _ask(connection, sql.OTHERS, query))["it"]
         dead = [id for id, _, is_dead in seen if is_dead]
@@ -362,5 +360,5 @@ def _text(messages: list[bytes]) -> str:
     return (b"[" + b",".join(messages) + b"]").decode().replace(MARK, f"\\u{ord(MARK):04x}")
 
 
-async def _ask(connection: AsyncConnection[Row], statement: str, parameters: Any = ()) -> Found:
+async def _ask(connection: ServingConnection, statement: str, parameters: Any = ()) -> Found:
     return await ask_async(connection, {"it": Ask(statement, parameters)})
