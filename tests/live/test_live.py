@@ -11,10 +11,8 @@ from ui.demo import Demo
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path, grace_ms=400)
-    demo.start()
-    yield demo
-    demo.stop()
+    with Demo(tmp_path, grace_ms=400) as demo:
+        yield demo
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo, page: P
         demo.server.client().end_sleep(id)
         waiting = watching.until("task.queued", id=bar)
         shown = page.get("/ui/api/chain", id=id).json
-        demo.begin("bar")
+        demo.launch("bar")
         connected = watching.until("worker.connected", group="service-bar")
         sent = watching.until("task.sent", id=bar)
         claimed = watching.until("task.claimed", id=bar)

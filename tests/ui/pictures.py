@@ -83,7 +83,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film.roll(4.2)
     write_picture(tab, folder / "bar-dead.png")
 
-    demo.begin("bar")
+    demo.launch("bar")
     film.roll(30, tab.find("#headline[data-tone=good]").is_visible)
     film.roll(1.5)
     write_picture(tab, folder / "recovered.png")
@@ -98,15 +98,10 @@ def main() -> None:
     if program is None:
         parser.error("there is no Chromium; scripts/browser.sh installs it")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, running(program) as browser:
-        demo = Demo(Path(scratch))
-        try:
-            demo.start()
-            tab = tab_of(browser, demo.page, viewport=SIZE)
-            prepare(demo, tab)
-            shoot(demo, tab, folder)
-        finally:
-            demo.stop()
+    with tempfile.TemporaryDirectory() as scratch, running(program) as browser, Demo(Path(scratch)) as demo:
+        tab = tab_of(browser, demo.page, viewport=SIZE)
+        prepare(demo, tab)
+        shoot(demo, tab, folder)
 
 
 if __name__ == "__main__":

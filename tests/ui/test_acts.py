@@ -1,11 +1,9 @@
 """What a person may do with a call on the page: settle what waits for somebody, cancel, call again; each asked once."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.process import Process
 from playwright.sync_api import expect
 
 from ui.browser import Tab
@@ -22,9 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/approval.py"
 @pytest.fixture(scope="module")
 def approver(running_demo: Demo) -> Iterator[None]:
     """A worker of the example in which a person decides."""
-    worker = Process([sys.executable, str(EXAMPLE)], running_demo.folder / "approval.log", {})
-    worker.env["RESONATE_URL"] = running_demo.server.url
-    worker.launch()
+    worker = running_demo.launch("approval", str(EXAMPLE))
     yield
     worker.stop()
 

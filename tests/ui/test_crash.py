@@ -56,7 +56,7 @@ def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Dem
     expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
     expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-empty", "")
 
-    demo.begin("bar")
+    demo.launch("bar")
 
     shades = [bar.locator(f"{RUNNING}[data-attempt='{attempt}']").first for attempt in (1, 2)]
     expect(shades[1]).to_be_visible()
@@ -78,7 +78,7 @@ def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, 
     expect(bar.locator(GAP)).to_contain_text("nothing is lost")
     expect(tab.find("#headline-text")).to_contain_text("No bar is connected")
 
-    demo.begin("bar")
+    demo.launch("bar")
     demo.client().end_sleep(id)
 
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -96,7 +96,7 @@ def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab
 
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(tab.row("bar").locator(GAP)).to_be_visible()
-    demo.begin("bar")
+    demo.launch("bar")
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
 
 

@@ -26,7 +26,7 @@ def button(tab: Tab, name: str, group: str = "service-bar") -> Locator:
 
 def start_again(demo: Demo, name: str) -> None:
     demo.kill(name)  # it is dead already
-    demo.begin(name)
+    demo.launch(name)
 
 
 def test_a_worker_is_killed_and_the_chain_that_is_shown_goes_on_with_the_next(demo: Demo, tab: Tab, id: str) -> None:

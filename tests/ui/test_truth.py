@@ -86,7 +86,7 @@ def crashed(running_demo: Demo) -> str:
     demo.request(id, running=15)
     wait_until(lambda: (state_of("work"), state_of("baz")) == ("pending", "resolved"), "bar is at work, baz is done")
     demo.kill("bar")
-    demo.begin("bar")
+    demo.launch("bar")
     wait_until(lambda: state_of("foo") == "resolved", "it is over", 120)
     return id
 
