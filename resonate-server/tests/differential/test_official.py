@@ -6,7 +6,7 @@ run of a million steps, or a failing run once more:
     DIFFERENTIAL_STEPS=1000000 python -m pytest resonate-server/tests/differential/test_official.py
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/differential/test_official.py
 
-Where they differ, hypothesis shrinks the sequence; the failure shows it as readable steps.
+Where they differ, the sequence is shortened; the failure shows it as readable steps.
 """
 
 import os
