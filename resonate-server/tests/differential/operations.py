@@ -1,7 +1,8 @@
 """Random operations, each decoded from one number: requests of every kind over a few ids that collide, and time.
 
-One number per operation keeps the generator fast, and a sequence easy to shorten: every part of it is one, too. What depends on the state at hand (a task's version, the time) is filled in when the
-operation is made, so that most requests name a version that is right.
+One number per operation keeps the generator fast, and a sequence easy to shorten: every part of it is one, too. What
+depends on the state at hand (a task's version, the time) is filled in when the operation is made, so that most requests
+name a version that is right.
 """
 
 from collections.abc import Callable
