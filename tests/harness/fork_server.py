@@ -28,6 +28,8 @@ KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "
 """Of modules that are run by ``-m``; whatever else tests run, from a file, is a worker."""
 READ_LATE = ("RESONATE_", "OTEL_", "PYTEST_", "FOO_", "LEASE_", "MAX_TASKS", "DEMO_", "HEALTH_", "BLOCK_", "KEEP_")
 """Variables so named are read when a program has been loaded, or never; all others may count earlier."""
+AT_FIRST = dict(os.environ)
+"""What everything is loaded with, whatever the test says in which it is."""
 
 MAX_BYTES = 2**17
 """Of a message between the two processes."""
@@ -60,7 +62,7 @@ class ForkServer:
 
     def __init__(self, kind: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno())
+        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=AT_FIRST)
         theirs.close()
         self._statuses: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -105,7 +107,7 @@ _servers: dict[tuple[str, str], ForkServer] = {}
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
     """``None``: this one has to be loaded by itself. So is every program that is measured, outside of pytest."""
     kind = _kind(command)
-    changed = [name for name, _ in env.items() ^ os.environ.items()]
+    changed = [name for name, _ in env.items() ^ AT_FIRST.items()]
     is_usual = kind and all(name.startswith(READ_LATE) for name in changed)
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None

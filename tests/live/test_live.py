@@ -102,7 +102,7 @@ def test_an_action_that_foo_does_not_have_is_refused(page: Page) -> None:
 
 def test_a_bar_that_is_killed_at_work_loses_its_attempt(demo: Demo, page: Page) -> None:
     with page.watch() as watching:
-        demo.request("at-work", running=60)
+        demo.send("at-work", running=60)
         bar = watching.until("promise.created", func="bar")["id"]
         watching.until("promise.created", parent=bar, group=None)
         demo.kill("bar")

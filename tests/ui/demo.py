@@ -57,7 +57,7 @@ class Demo(Stack):
         there = self.connected()
         return bool(there["service-bar"] and there["service-baz"])
 
-    def request(self, id: str, **body: float) -> None:
+    def send(self, id: str, **body: float) -> None:
         """Have foo begin a chain, and do not wait for its answer."""
         assert self.post(body, key=id, prefer="respond-async").status == 202
 

@@ -63,7 +63,7 @@ def write_picture(tab: Tab, path: Path) -> None:
 def prepare(demo: Demo, tab: Tab) -> None:
     """Some requests were made before, and the page is open."""
     for id in EARLIER:
-        demo.request(id, pause=0.4)
+        demo.send(id, pause=0.4)
         time.sleep(1.2)
     tab.open()
     expect(tab.find("#chains [data-state=resolved]")).to_have_count(len(EARLIER))
@@ -74,7 +74,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film = Film(tab)
     bar = tab.row("bar")
     film.roll(0.7)
-    demo.request(ID, running=WORK)
+    demo.send(ID, running=WORK)
     film.roll(10, bar.locator(".stripe[data-kind=running][data-open]").is_visible)
     film.roll(1.6)
     write_picture(tab, folder / "running.png")

@@ -107,7 +107,7 @@ def test_who_watched_and_who_comes_later_see_the_same(
         second(service)
 
     if when != "idle":
-        demo.request(id, **length)
+        demo.send(id, **length)
         kind = "running" if when == "running" else "suspended"
         expect(live.row("bar").locator(f".stripe[data-kind={kind}][data-open]")).to_be_visible()
         expect(live.row("baz").locator(".row-result")).to_have_text("1")
@@ -117,7 +117,7 @@ def test_who_watched_and_who_comes_later_see_the_same(
     else:
         struck.freeze()
     if when == "idle":
-        demo.request(id, **length)
+        demo.send(id, **length)
     if service != SERVER:
         twins.agree("while the fault lasts")
     if fault == "kill":
@@ -164,7 +164,7 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
     demo: Demo, twins: Twins
 ) -> None:
     live = twins.live
-    demo.request(twins.id, pause=LONG)
+    demo.send(twins.id, pause=LONG)
     expect(live.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     live.script("window.loaded = 'once'")
 
@@ -183,7 +183,7 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
 
 def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twins: Twins) -> None:
     live, id = twins.live, twins.id
-    demo.request(id, running=2 * WORK)
+    demo.send(id, running=2 * WORK)
     expect(live.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
     demo.kill("bar")
     demo.launch("bar")
