@@ -26,7 +26,20 @@ LOADED = {
 """What a process has loaded before it becomes a program of that kind."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
 """Of modules that are run by ``-m``; whatever else tests run, from a file, is a worker."""
-READ_LATE = ("RESONATE_", "OTEL_", "PYTEST_", "FOO_", "LEASE_", "MAX_TASKS", "DEMO_", "HEALTH_", "BLOCK_", "KEEP_")
+READ_LATE = (
+    "RESONATE_",
+    "OTEL_",
+    "PYTEST_",
+    "FOO_",
+    "LEASE_",
+    "MAX_TASKS",
+    "DEMO_",
+    "HEALTH_",
+    "BLOCK_",
+    "KEEP_",
+    "COLUMNS",
+    "LINES",
+)
 """Variables so named are read when a program has been loaded, or never; all others may count earlier."""
 AT_FIRST = dict(os.environ)
 """What everything is loaded with, whatever the test says in which it is."""
