@@ -43,7 +43,10 @@ say "ruff ..."
 ruff check
 ruff format --check
 say "mypy ..."
+# Each of pytest's processes would compile all tests after a clone. mypy leaves a core to one that does so for all.
+python -m pytest --collect-only --quiet >/dev/null 2>&1 &
 mypy
+wait
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
     exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" --dist worksteal -m "not long and not browser" $UNITS "$@"

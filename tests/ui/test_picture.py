@@ -111,7 +111,8 @@ def test_who_watched_and_who_comes_later_see_the_same(
         kind = "running" if when == "running" else "suspended"
         expect(live.row("bar").locator(f".stripe[data-kind={kind}][data-open]")).to_be_visible()
         expect(live.row("baz").locator(".row-result")).to_have_text("1")
-        twins.agree("before the fault")
+        if (service, fault) == SCENARIOS[0][:2]:  # until then all of them are alike
+            twins.agree("before the fault")
     if fault == "kill":
         struck.kill()
     else:
