@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import re
 import socket
 import time
@@ -19,6 +18,8 @@ from typing import Any
 import aiohttp
 from resonate.connections import SSEConnection
 from resonate.connections.sse import SseFramer
+
+from worker.network import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,6 @@ _TIME_BYTES = 24
 QUIET_SECONDS = 1.5
 # A wrong token is a mistake of whoever configured it, and is told of again until it is mended.
 REMIND_SECONDS = 60.0
-
-
-class SteadyBackoff:
-    """The same pause each time (the SDK's default doubles up to a minute).
-
-    However long the server was away, its workers are back this soon after its return.
-    """
-
-    def delay(self, attempt: int) -> float:  # noqa: ARG002  the SDK's protocol asks for it
-        return RECONNECT_SECONDS
 
 
 class Stream:
@@ -123,7 +114,7 @@ class Stream:
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self.refusal = ""
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
-                        self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
+                        self._report(f"cannot reach server {self._server}, retrying", detail=reason_of(error))
                 lasted = self.connected and time.monotonic() - began > LASTING_SECONDS
                 self._lose()
                 if not lasted:
@@ -200,15 +191,6 @@ class Stream:
         if line != self._last_report:
             self._last_report = line
             logger.info("%s%s", line, f" ({detail})" if detail else "")
-
-
-def _reason(error: Exception) -> str:
-    """The error in a few words, where the system has some."""
-    if isinstance(error, OSError) and error.errno:
-        # Names that cannot be looked up have numbers of their own, below zero.
-        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
-        return (text or type(error).__name__).lower()
-    return str(error) or type(error).__name__
 
 
 def _seconds(ms: str) -> float | None:

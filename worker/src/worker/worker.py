@@ -24,10 +24,11 @@ from worker.health import HealthFile
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
 from worker.loop import new_event_loop
+from worker.network import HttpNetwork
 from worker.runs import RunLog
-from worker.seams import ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
+from worker.seams import adapt_sdk, silence_sdk
 from worker.settings import Settings
-from worker.stream import SteadyBackoff, Stream
+from worker.stream import Stream
 from worker.values import PlainValues
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ class RunningWorker:
         clock = ServerClock()
         self.stream.watch(clock.connection_changed)
         self.stream.watch_time(clock.synchronise)
-        filter_sdk(lambda: self.stream.connected)
+        filter_sdk()
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network: Network = ImpatientConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
+        network: Network = HttpNetwork(url, token, connections)
         self._runs = RunLog()
         self.tracing: Tracing | None = None
         if settings.tracing:
@@ -109,8 +110,10 @@ class RunningWorker:
         self._leases = LeaseKeeper(network, self._runs)
         self.sender = Sender(Transport(self._leases), token)
         """The protocol's requests, for what the SDK has no function for."""
-        sender, wanted = hasty_sender(url, token), lambda: self.stream.is_listened_for
-        self._beside = Beside(pid, lease.total_seconds(), sender, self._leases.leases, wanted)
+        sender = Sender(Transport(HttpNetwork(url, token)), token)
+        self._beside = Beside(
+            pid, lease.total_seconds(), sender, self._leases.leases, lambda: self.stream.is_listened_for
+        )
         self._beside.start()
         self.resonate = Resonate(
             network=self._leases,
