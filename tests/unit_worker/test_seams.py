@@ -20,7 +20,7 @@ from resonate.resonate import Resonate
 
 from worker import seams
 from worker.seams import ComparingEffects, ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
-from worker.stream import SteadyBackoff
+from worker.stream import BACKOFF
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
@@ -147,7 +147,7 @@ async def test_a_request_that_was_swallowed_is_repeated_on_another_connection(mo
     app = web.Application()
     app.router.add_post("/", answer)
     async with TestServer(app) as server:
-        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=SteadyBackoff())
+        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=BACKOFF)
         await connection.start()
         async with asyncio.timeout(60):
             assert await connection.send("asked") == "asked"
