@@ -89,7 +89,6 @@ class _Server(BaseApplication):
         """Send all clients away, then give back the leases."""
         await self._web.send_everybody_away()
         await self._running.stop()
-        self._running.send_spans()
 
 
 class _Process(gasgi.ASGIWorker):

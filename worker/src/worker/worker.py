@@ -78,7 +78,6 @@ class Worker:
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
-        running.send_spans()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # threads that functions have started would delay a normal exit until they are done
@@ -154,9 +153,6 @@ class RunningWorker:
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
-
-    def send_spans(self) -> None:
-        """The last ones, at the end of the process."""
         if self.tracing is not None:
             self.tracing.flush(SPANS_SECONDS)
 
@@ -168,12 +164,12 @@ class RunningWorker:
 
 async def report_full(taken: Callable[[], int], places: int) -> None:
     """Tell when all are taken, and when no longer. What does not last from one look to the next is not worth a line."""
-    told = before = False
+    logged = before = False
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         full = taken() >= places
-        if full == before != told:
-            told = full
+        if full == before != logged:
+            logged = full
             if full:
                 logger.warning("all %d places are taken, further tasks wait for one (see MAX_TASKS)", places)
             else:
