@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.beside import SIGN_SECONDS
+from worker.heartbeats import SIGN_SECONDS
 from worker.stream import (
     CONNECT_SECONDS,
     HEARD_WITHIN,
@@ -195,12 +195,12 @@ async def test_it_promises_signs_of_life_and_knows_whether_the_server_waits_for_
     server: Server, stream: Stream, listens: bool
 ) -> None:
     server.answer = {HEARD_WITHIN: "4000"} if listens else {}
-    assert not stream.is_listened_for
+    assert not stream.wants_signs_of_life
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
     assert int(headers[HEARD_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
-    assert stream.is_listened_for == listens
+    assert stream.wants_signs_of_life == listens
 
 
 async def test_between_two_attempts_there_is_a_pause(
