@@ -23,8 +23,8 @@ from worker.network import reason_of
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_SECONDS = 0.2
 # The same pause each time: however long the server was away, its workers are back this soon after its return.
+RECONNECT_SECONDS = 0.2
 # After a stream that lasted this long the next one is asked for without a pause.
 LASTING_SECONDS = 0.5
 # To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
