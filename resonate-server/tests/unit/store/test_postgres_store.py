@@ -530,6 +530,18 @@ async def test_what_one_rings_all_others_hear(site: Site) -> None:
     assert stores[0][1].rung == []
 
 
+async def test_what_is_mentioned_travels_with_what_is_rung_else_by_itself(site: Site) -> None:
+    (first, _), (_, of_second) = await site.store(), await site.store()
+    await until(lambda: first.sharing.has_others and of_second.missed)
+    first.sharing.mention(b"1")
+    first.sharing.ring(b"2")
+    await until(lambda: of_second.rung)
+    assert of_second.rung == ["[1,2]"]
+
+    first.sharing.mention(b"3")
+    await until(lambda: heard(of_second) == [1, 2, 3])
+
+
 def heard(notes: Notes) -> list[Any]:
     return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
 
