@@ -140,10 +140,10 @@ class Peers(Neighbour):
         if not self._sharing.has_others:
             return
         match hint:
-            case Offered() | Owed() | WasReset() | LookAgain():  # Somebody waits for what comes of it.
-                self._sharing.ring(hints.encode(hint))
-            case _:
+            case Withdrawn() | Happened() | Present():  # Nobody waits for that.
                 self._sharing.mention(hints.encode(hint))
+            case _:
+                self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()

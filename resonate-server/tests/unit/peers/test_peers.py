@@ -190,16 +190,18 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     assert await received(caller) == ["large"]
 
 
-async def test_only_what_somebody_waits_for_has_no_time(bus: Bus, one: Server, other: Server) -> None:
+async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus, one: Server, other: Server) -> None:
+    """That a process was heard of, for one, must not be told when it has died since."""
     await other.has("w2")
     one.router.send(execute("t"))
     one.router.send(unblock("p", "poll://any@workers"))
-    assert bus.mentioned == []
-    one.router.withdraw("claimed elsewhere", 0)
     one.router.heard_from("w2")
+    one.router.fell_silent("w2")
+    assert bus.mentioned == []
 
-    assert len(bus.mentioned) == 2
-    assert len(bus.rung) == 4
+    one.router.withdraw("claimed elsewhere", 0)
+    assert len(bus.mentioned) == 1
+    assert kinds(bus) == ["Offered", "Owed", "Heard", "Silent", "Withdrawn"]
 
 
 async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again() -> None:
