@@ -97,9 +97,6 @@ class PostgresDatabase(PostgresView):
         [(time,)] = self._query(sql.NEXT_DUE)
         return None if time is None else int(time)
 
-    def acquired_tasks(self) -> list[str]:
-        return [id for (id,) in self._query(sql.GET_ACQUIRED)]
-
     # --- what is owed, and what goes --------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:

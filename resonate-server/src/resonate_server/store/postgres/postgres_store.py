@@ -54,6 +54,7 @@ from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Busy, Found, La
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.postgres.writing import Writing
+from resonate_server.store.shared_sql import COUNT_TASKS
 from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
@@ -544,6 +545,6 @@ def _first_due(changes: Changes) -> int:
 
 
 def _reset() -> Plan[Counter[TaskState]]:
-    counted = yield {"tasks": Ask(sql.COUNT_TASKS)}
+    counted = yield {"tasks": Ask(COUNT_TASKS)}
     yield from plans.reset()
     return Counter({TaskState(state): count for state, count in counted["tasks"]})
