@@ -26,14 +26,11 @@ GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server
 # In ms since the epoch, by the clock of the machine that all servers share.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
+# What the tables mean is said in store/shared_sql.py.
 # The order of ids is that of their code points, whatever the database's own is: COLLATE "C".
 # Payloads beyond about 1 KiB stand apart (TOAST), as they are, so that what is looked up or written again stays small.
 # Room within the pages (fillfactor) keeps a changed row near its former one.
 VERSION_1 = """
--- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
--- armed: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
--- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
--- param and value are JSON; empty ones are null.
 CREATE TABLE promises (
     id         text COLLATE "C" PRIMARY KEY,
     state      text COLLATE "C" NOT NULL,
@@ -59,10 +56,6 @@ CREATE INDEX promises_by_parent ON promises (md5(parent), id) WHERE parent IS NO
 CREATE INDEX promises_by_origin ON promises (md5(origin), id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (created_at, id) WHERE origin IS NULL OR origin = id;
 
--- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
--- one's lease.
--- queued: an execute is owed to a member of recipient (the group of the target address), so this row is the
--- outbox entry.
 CREATE TABLE tasks (
     id        text COLLATE "C" PRIMARY KEY,
     target    text NOT NULL,
@@ -86,7 +79,6 @@ CREATE INDEX tasks_queued ON tasks (md5(recipient), timer_at, id) WHERE queued;
 CREATE INDEX tasks_set_aside ON tasks (md5(recipient), timer_at, id)
     WHERE unclaimed > 0 AND state = 'pending' AND NOT queued;
 
--- awaiter's task waits for awaited, and has not been told that it settled.
 CREATE TABLE callbacks (
     awaited text COLLATE "C" NOT NULL,
     awaiter text COLLATE "C" NOT NULL,
@@ -94,15 +86,13 @@ CREATE TABLE callbacks (
 );
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, awaited);
 
--- address wants an unblock message when awaited settles. An address may be longer than what an index holds.
+-- An address may be longer than what an index holds.
 CREATE TABLE listeners (
     awaited text COLLATE "C" NOT NULL,
     address text COLLATE "C" NOT NULL
 );
 CREATE UNIQUE INDEX listeners_once ON listeners (awaited, md5(address));
 
--- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
--- turn_at: when some of them were last told, in ms since the epoch.
 CREATE TABLE spreading (
     promise_id text COLLATE "C" PRIMARY KEY,
     after      text COLLATE "C" NOT NULL,
@@ -110,9 +100,6 @@ CREATE TABLE spreading (
 );
 CREATE INDEX spreading_by_turn ON spreading (turn_at, promise_id);
 
--- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
--- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
--- place orders them, and is never used again.
 CREATE TABLE unblocks (
     place      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     promise_id text COLLATE "C" NOT NULL,
@@ -124,7 +111,6 @@ CREATE TABLE unblocks (
 CREATE UNIQUE INDEX unblocks_once ON unblocks (promise_id, md5(address));
 CREATE INDEX unblocks_by_recipient ON unblocks (md5(recipient), md5(member), place);
 
--- A promise to create again and again; next_run_at in ms since the epoch. param as that of a promise.
 CREATE TABLE schedules (
     id              text COLLATE "C" PRIMARY KEY,
     cron            text NOT NULL,

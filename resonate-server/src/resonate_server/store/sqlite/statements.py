@@ -24,9 +24,7 @@ PRAGMA temp_store = MEMORY;
 """
 
 SCHEMA = f"""
--- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
--- armed = 1: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
--- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
+-- What the tables mean is said in store/shared_sql.py.
 -- Payloads, which may have megabytes, stand apart: what is looked up, or written again, stays small.
 CREATE TABLE promises (
     number     INTEGER PRIMARY KEY,
@@ -49,7 +47,7 @@ CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NUL
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 
--- Param and value of promises, as JSON; empty ones have no row.
+-- Param and value of promises.
 CREATE TABLE params (
     promise INTEGER PRIMARY KEY,
     data    BLOB NOT NULL
@@ -59,10 +57,6 @@ CREATE TABLE results (
     data    BLOB NOT NULL
 );
 
--- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
--- one's lease.
--- queued = 1: an execute is owed to a member of recipient (the group of the target address), so this row is the
--- outbox entry.
 CREATE TABLE tasks (
     id        TEXT PRIMARY KEY,
     target    TEXT NOT NULL,
@@ -85,7 +79,6 @@ CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
 CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
--- awaiter's task waits for awaited, and has not been told that it settled.
 CREATE TABLE callbacks (
     awaited TEXT NOT NULL,
     awaiter TEXT NOT NULL,
@@ -93,15 +86,12 @@ CREATE TABLE callbacks (
 ) WITHOUT ROWID;
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
 
--- address wants an unblock message when awaited settles.
 CREATE TABLE listeners (
     awaited TEXT NOT NULL,
     address TEXT NOT NULL,
     PRIMARY KEY (awaited, address)
 ) WITHOUT ROWID;
 
--- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
--- turn_at: when some of them were last told, in ms since the epoch.
 CREATE TABLE spreading (
     promise_id TEXT PRIMARY KEY,
     after      TEXT NOT NULL,
@@ -109,9 +99,6 @@ CREATE TABLE spreading (
 ) WITHOUT ROWID;
 CREATE INDEX spreading_by_turn ON spreading (turn_at);
 
--- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
--- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
--- place orders them, and is never used again.
 CREATE TABLE unblocks (
     place      INTEGER PRIMARY KEY AUTOINCREMENT,
     promise_id TEXT NOT NULL,
@@ -123,7 +110,6 @@ CREATE TABLE unblocks (
 );
 CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 
--- A promise to create again and again; next_run_at in ms since the epoch.
 CREATE TABLE schedules (
     number          INTEGER PRIMARY KEY,
     id              TEXT NOT NULL UNIQUE,
@@ -137,7 +123,7 @@ CREATE TABLE schedules (
 );
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- What their promises get, as JSON; empty ones have no row.
+-- What their promises get.
 CREATE TABLE schedule_params (
     schedule INTEGER PRIMARY KEY,
     data     BLOB NOT NULL
