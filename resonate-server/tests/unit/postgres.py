@@ -74,7 +74,9 @@ class PostgresDatabase(PostgresView):
         run(self._connection, reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
-        existing = {id for (id,) in self._query(sql.GET_EXISTING, (list(changes.promises),))}
+        existing = {
+            id for (id,) in self._query("SELECT id FROM promises WHERE id = ANY(%s::text[])", (list(changes.promises),))
+        }
         writing = Writing()
         writing.add(changes, (), 0, existing.__contains__)
         self._write(writing)

@@ -243,7 +243,6 @@ SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id =
 """
 GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
-GET_EXISTING = "SELECT id FROM promises WHERE id = ANY(%s::text[])"
 # Those of several promises, in their order; so many altogether.
 GET_AWAITERS = """
 SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
