@@ -137,8 +137,13 @@ class Peers(Neighbour):
             self._sharing.publish(encode_roster(roster))
 
     def _ring(self, hint: AnyHint) -> None:
-        if self._sharing.has_others:
-            self._sharing.ring(hints.encode(hint))
+        if not self._sharing.has_others:
+            return
+        match hint:
+            case Withdrawn() | Happened() | Present():  # Nobody waits for that.
+                self._sharing.mention(hints.encode(hint))
+            case _:
+                self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()
@@ -249,12 +254,15 @@ class Peers(Neighbour):
 
     def _is_owed(self, owed: Owed) -> None:
         """If it was told to this server alone, and nobody listens here any more, all others are told."""
-        if self._hub.is_listening(owed.listener):
+        if not self._hub.is_listening(owed.listener):
+            if owed.to is not None:
+                self._ring(msgspec.structs.replace(owed, to=None))
+        elif owed.promise is not None:
+            self._hub.send(Unblock(owed.promise, owed.address))
+        else:
             self._owed.append(owed)
             if len(self._owed) == 1:
                 self._under_way.begin(self._pass_on())
-        elif owed.to is not None:
-            self._ring(msgspec.structs.replace(owed, to=None))
 
     async def _pass_on(self) -> None:
         while self._owed:

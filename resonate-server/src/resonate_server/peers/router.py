@@ -84,7 +84,7 @@ class Router:
         if to is None and self._hub.is_listening(address):
             return None
         to = None if address.exact else to or self._others.with_listener(address)
-        return Owed(unblock.promise.id, unblock.address, to)
+        return Owed(unblock.promise.id, unblock.address, to, unblock.promise)
 
     def withdraw(self, task_id: str, version: int) -> None:
         if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
