@@ -47,6 +47,9 @@ FOREVER_MS = 2**40
 KNOWN_S = 2.5 * BEAT_S
 """So long after it has joined, a server is known to all others."""
 
+LISTENS_S = 2.0
+"""Somebody who hears nothing for so long asks whether there is still somebody at the other end."""
+
 MAX_RINGS = 10_000
 """Messages that wait while the database is away."""
 
@@ -165,9 +168,11 @@ class Membership(Sharing):
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await connection.execute(sql.LISTEN)
                     self.neighbour.may_have_missed()
-                    async for each in connection.notifies():
-                        if each.pid != self._backend:
-                            self._hear(each.payload)
+                    while True:
+                        async for each in connection.notifies(timeout=LISTENS_S):
+                            if each.pid != self._backend:
+                                self._hear(each.payload)
+                        await connection.execute(sql.LISTEN)
             await asyncio.sleep(PAUSE_S)
 
     def _hear(self, messages: str) -> None:
