@@ -142,8 +142,9 @@ class Peers(Neighbour):
 
     def _tell_members(self) -> None:
         members = self._presence.members()
-        if self._watch is not None:  # It may have missed that somebody came to another server, or is gone.
-            self._watch.workers_are(self.members())
+        if self._watch is not None:  # Another server may have told that a worker has left it which is here by now.
+            self._watch.workers_are(members)
+            self._watch.workers_are_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
             self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
@@ -233,7 +234,7 @@ class Peers(Neighbour):
         for group in self._heard_now(present.members):
             self._presence.company_heard(group)
         if self._watch is not None:
-            self._watch.workers_are(each for each in present.members if each.gone_at is None)
+            self._watch.workers_are(present.members)
         self._tell_whether_all_are_known()
 
     def _tell_whether_all_are_known(self) -> None:

@@ -70,7 +70,11 @@ class Watch(DecisionObserver, WorkerObserver):
         for member in members:
             if member.state is State.CONNECTED:
                 self._spells.connected(member.group, member.pid, member.since)
-            elif member.gone_at is not None:
+
+    def workers_are_gone(self, members: Iterable[Member]) -> None:
+        """Those of them who are, as whoever knows best says: the same for their end."""
+        for member in members:
+            if member.gone_at is not None:
                 self._spells.left(member.group, member.pid, member.gone_at)
 
     def all_workers_known(self, since: int | None) -> None:

@@ -179,7 +179,7 @@ async def test_nobody_tells_of_a_worker_that_finished_what_it_had_claimed_and_wa
 async def test_that_a_worker_has_left_is_seen_later_if_it_was_not_heard(site: Site) -> None:
     """Servers tell again and again of those whom they miss."""
     begin(site)
-    site.servers[THIRD].workers_are([Member(PID, GROUP, START, START, State.GONE, START + 500)])
+    site.servers[THIRD].workers_are_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])
     site.time += 1_000
 
     assert await site.tell(THIRD) == ([], ["waiting", "gap"])
