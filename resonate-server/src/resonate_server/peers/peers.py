@@ -71,7 +71,7 @@ class Peers(Neighbour):
         self._presence = presence
         self._dispatcher = dispatcher
         self._others = Others(sharing.id)
-        self.router = Router(sharing, self._others, hub, dispatcher, self._ring)
+        self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
         self._under_way = UnderWay()
         self._owed: list[Owed] = []
         """What is to be read."""
@@ -211,8 +211,8 @@ class Peers(Neighbour):
                 self._dispatcher.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
-            case Heard(pid=pid):
-                self._dispatcher.heard_from(pid)
+            case Heard(pid=pid, at=at):
+                self._dispatcher.heard_from(pid, at)
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
             case Present():
