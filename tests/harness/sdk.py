@@ -11,10 +11,10 @@ from resonate.context import Context
 from resonate.durable import DurableFunction
 
 from worker import worker
-from worker.beside import Beside
+from worker.heartbeats import HeartbeatThread
 
 
-class BesideOneLoop(Beside):
+class ThreadOfOneLoop(HeartbeatThread):
     """A worker lasts as long as its process, and so does the thread beside it. The loops of tests end before.
 
     What is left open then is complained about in the log, of whichever test runs at that moment.
@@ -37,7 +37,7 @@ def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(resonate.core, "ResonateEffects", vars(resonate.core)["ResonateEffects"])
         patch.setattr(Context, "run", Context.run)
         patch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
-        patch.setattr(worker, "Beside", BesideOneLoop)
+        patch.setattr(worker, "HeartbeatThread", ThreadOfOneLoop)
         yield patch
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

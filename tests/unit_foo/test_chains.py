@@ -556,30 +556,6 @@ async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(w
     assert request.cancelled() and client.sent == []
 
 
-@pytest.mark.parametrize(
-    "register",
-    [
-        AsyncFlask.before_request,
-        AsyncFlask.after_request,
-        AsyncFlask.teardown_request,
-        lambda app, handler: app.register_error_handler(404, handler),
-        lambda app, handler: app.errorhandler(404)(handler),
-    ],
-)
-async def test_what_is_not_awaited_must_be_a_plain_function(register: Callable[[AsyncFlask, Any], Any]) -> None:
-    async def hook(*_: Any) -> None: ...
-
-    app = AsyncFlask("hooked")
-    register(app, lambda *_: None)
-    with pytest.raises(TypeError, match="hook must be a plain function: AsyncFlask awaits views only"):
-        register(app, hook)
-
-
-async def test_the_test_client_of_flask_says_what_to_do() -> None:
-    with pytest.raises(NotImplementedError, match="test it by an ASGI client, or by HTTP"):
-        AsyncFlask("tested").test_client()
-
-
 async def test_a_target_may_name_the_host(web: Foo) -> None:
     reply = await web.request("GET", "http://localhost:5000/health", Host="evil.example")
     assert (reply.status, reply.json) == (200, {"status": "ok"})

@@ -3,22 +3,22 @@
 import pytest
 from werkzeug.exceptions import BadRequest
 
-from foo_web.inputs import Preference, Spend, parse_body, parse_key, parse_preference
+from foo_web.inputs import Delays, Preference, parse_body, parse_key, parse_preference
 
 
 @pytest.mark.parametrize(
-    ("body", "spend", "arguments"),
+    ("body", "delays", "arguments"),
     [
-        (b"", Spend(), (0, 0)),
-        (b" \n", Spend(), (0, 0)),
-        (b"{}", Spend(), (0, 0)),
-        (b'{"pause": 0}', Spend(pause=0), (0, 0)),
-        (b'{"pause": 3600}', Spend(pause=3600), (3600, 0)),
-        (b'{"running": 1.5}', Spend(running=1.5), (0, 1.5)),
+        (b"", Delays(), (0, 0)),
+        (b" \n", Delays(), (0, 0)),
+        (b"{}", Delays(), (0, 0)),
+        (b'{"pause": 0}', Delays(pause=0), (0, 0)),
+        (b'{"pause": 3600}', Delays(pause=3600), (3600, 0)),
+        (b'{"running": 1.5}', Delays(running=1.5), (0, 1.5)),
     ],
 )
-def test_a_body_says_how_time_is_spent(body: bytes, spend: Spend, arguments: tuple[float, float]) -> None:
-    assert parse_body(body) == spend
+def test_a_body_says_how_time_is_spent(body: bytes, delays: Delays, arguments: tuple[float, float]) -> None:
+    assert parse_body(body) == delays
     assert parse_body(body).arguments == arguments
 
 
@@ -42,19 +42,19 @@ def test_what_is_wrong_with_a_body_is_told(body: bytes, complaint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spend", "arguments", "may"),
+    ("delays", "arguments", "may"),
     [
-        (Spend(pause=1), (1, 0), True),
-        (Spend(pause=1), (2, 0), False),
-        (Spend(pause=1), (0, 1), False),
-        (Spend(running=1), (0, 1), True),
-        (Spend(), (5, 0), True),
-        (Spend(pause=0), (0, 0), True),
-        (Spend(pause=0), (5, 0), False),
+        (Delays(pause=1), (1, 0), True),
+        (Delays(pause=1), (2, 0), False),
+        (Delays(pause=1), (0, 1), False),
+        (Delays(running=1), (0, 1), True),
+        (Delays(), (5, 0), True),
+        (Delays(pause=0), (0, 0), True),
+        (Delays(pause=0), (5, 0), False),
     ],
 )
-def test_a_repetition_says_the_same_or_nothing(spend: Spend, arguments: tuple[float, float], may: bool) -> None:
-    assert spend.may_join(arguments) is may
+def test_a_repetition_says_the_same_or_nothing(delays: Delays, arguments: tuple[float, float], may: bool) -> None:
+    assert delays.may_join(arguments) is may
 
 
 def test_without_a_key_each_chain_has_an_id_of_its_own() -> None:

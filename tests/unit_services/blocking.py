@@ -9,7 +9,7 @@ import time
 from harness.basics import hold_interpreter
 from resonate.context import Context
 
-from worker import Worker, beside, log_run
+from worker import Worker, heartbeats, log_run
 
 SECONDS = float(os.environ["BLOCK_SECONDS"])
 
@@ -52,5 +52,5 @@ def _library() -> None:
 
 
 if __name__ == "__main__":
-    beside.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", beside.KEEP_SECONDS))
+    heartbeats.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeats.KEEP_SECONDS))
     Worker("service-blocking", sleeping, computing, holding, with_a_step).run()

@@ -1,5 +1,6 @@
 """foo ends: whoever waits is sent away, leases are given back, and nothing in the log is an alarm."""
 
+import base64
 import os
 import signal
 import socket
@@ -85,3 +86,20 @@ def test_foo_that_is_hung_up_itself_ends(stack: Stack) -> None:
     foo = stack.start_foo()
     assert foo.end(signal.SIGHUP)[0] == 0
     _assert_quiet(foo)
+
+
+def test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests(stack: Stack) -> None:
+    stack.start_server()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts inherits that
+    try:
+        foo = stack.start_foo()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    [waiting] = _crowd(stack, 1)
+
+    os.killpg(foo.pid, signal.SIGHUP)
+
+    assert stack.post(key="later", prefer="respond-async").status == 202
+    stack.ask_server("promise.settle", id="crowd-0", state="resolved", value={"data": base64.b64encode(b"3").decode()})
+    assert b'"message":3' in read_all(waiting)
+    assert foo.end()[0] == 0

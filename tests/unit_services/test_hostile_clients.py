@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from uuid import uuid4
 
+import psutil
 import pytest
 from harness.basics import wait_until
 
@@ -27,6 +28,8 @@ HALVES = [
     CHUNKED + b"2\r\n",
 ]
 LIMIT = 16 * 1024
+FILES = 1_300
+"""More than foo needs for as many half requests as it keeps."""
 SOON_SECONDS = 5.0
 """On a busy machine, less than half of what foo waits for the rest of a request; usual are milliseconds."""
 
@@ -145,6 +148,9 @@ def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
 
 
 def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
+    [serving] = psutil.Process(running.program("foo").pid).children()
+    before = serving.rlimit(psutil.RLIMIT_NOFILE)
+    serving.rlimit(psutil.RLIMIT_NOFILE, (FILES, before[1]))
     halves = _half_requests(running, 1000)
     try:
         for _ in range(5):
@@ -153,6 +159,7 @@ def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) 
         assert _seconds_of_health(running) < SOON_SECONDS
         assert running.post().json["message"] == 3
     finally:
+        serving.rlimit(psutil.RLIMIT_NOFILE, before)
         _close(halves)
 
 

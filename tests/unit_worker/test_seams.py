@@ -1,11 +1,13 @@
 """What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
 
+import ast
 import asyncio
 import inspect
 import logging
 import time
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import resonate.core
@@ -20,11 +22,25 @@ from resonate.resonate import Resonate
 
 from worker import seams
 from worker.seams import ComparingEffects, ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
-from worker.stream import SteadyBackoff
+from worker.stream import BACKOFF
+
+REPOSITORY = Path(__file__).parents[2]
+INSIDES = {"resonate.core", "resonate.durable", "resonate.effects"}
 
 
 def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
     assert version("resonate-sdk") == "0.8.1"
+
+
+def imported_by(path: Path) -> set[str]:
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {each.module or "" if isinstance(each, ast.ImportFrom) else each.names[0].name for each in imports}
+
+
+def test_no_other_module_knows_these_insides() -> None:
+    folders = (Path(seams.__file__).parent, REPOSITORY / "services", REPOSITORY / "examples")
+    modules = [path for folder in folders for path in folder.rglob("*.py")]
+    assert [path.name for path in modules if imported_by(path) & INSIDES] == ["seams.py"]
 
 
 def test_the_core_makes_its_effects_by_this_name_once_per_attempt() -> None:
@@ -147,7 +163,7 @@ async def test_a_request_that_was_swallowed_is_repeated_on_another_connection(mo
     app = web.Application()
     app.router.add_post("/", answer)
     async with TestServer(app) as server:
-        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=SteadyBackoff())
+        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=BACKOFF)
         await connection.start()
         async with asyncio.timeout(60):
             assert await connection.send("asked") == "asked"

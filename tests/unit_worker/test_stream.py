@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from worker.beside import SIGN_SECONDS
+from worker.heartbeats import SIGN_SECONDS
 from worker.stream import (
+    BACKOFF,
     CONNECT_SECONDS,
     HEARD_WITHIN,
     RECONNECT_SECONDS,
     TOLD_WITHIN,
-    SteadyBackoff,
     Stream,
     _reason,
     _session,
@@ -199,12 +199,12 @@ async def test_it_promises_signs_of_life_and_knows_whether_the_server_waits_for_
     server: Server, stream: Stream, listens: bool
 ) -> None:
     server.answer = {HEARD_WITHIN: "4000"} if listens else {}
-    assert not stream.is_listened_for
+    assert not stream.wants_signs_of_life
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
     assert int(headers[HEARD_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
-    assert stream.is_listened_for == listens
+    assert stream.wants_signs_of_life == listens
 
 
 async def test_between_two_attempts_there_is_a_pause(
@@ -343,7 +343,7 @@ async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> N
 
 
 def test_workers_are_back_at_once_however_long_the_server_was_away() -> None:
-    assert max(SteadyBackoff().delay(attempt) for attempt in range(10_000)) <= 0.2
+    assert max(BACKOFF.delay(attempt) for attempt in range(10_000)) <= 0.2
     assert RECONNECT_SECONDS <= 0.2, "as it was when this module was imported"
 
 

@@ -15,10 +15,11 @@ from resonate.codec import Codec, NoopEncryptor, decode_settled
 from resonate.error import ApplicationError, ResonateError
 from resonate.types import PromiseRecord, Value
 
-from worker.values import CODEC, PICKLE, PlainValues
+from worker.values import PICKLE, PlainValues
 
 SDK = Path(resonate.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
+CODEC = Codec(PlainValues())
 
 # Whatever takes a value apart, by the function that does it. What is read from a server passes `Codec.decode`, and so
 # the encryptor, before `_deserialize_error` sees it: `decode_settled` is given what `decode_promise` has decoded.

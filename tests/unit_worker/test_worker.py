@@ -347,7 +347,7 @@ async def test_it_shows_its_token_wherever_it_asks() -> None:
         url = str(server.make_url("")).rstrip("/")
         settings = Settings(url, "secret", timedelta(seconds=2.5), 8, None)
         running = RunningWorker(Worker("orders", take_long), settings)
-        await running.sender.task_heartbeat("nobody", [])
+        await running.resonate.promises.sender.task_heartbeat("nobody", [])
         del shown["task.heartbeat"]
         await until(lambda: "task.heartbeat" in shown)
         await running.stop()
@@ -380,7 +380,7 @@ async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, t
     assert told("given back: the worker stops")
     assert told("released 1 task for other workers")
     with pytest.raises(ResonateError):
-        await running.sender.promise_get(id)
+        await running.resonate.promises.sender.promise_get(id)
 
 
 async def test_one_that_holds_nothing_stops_without_a_word_of_it(group: Group, told: Callable[[str], bool]) -> None:

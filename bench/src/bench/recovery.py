@@ -22,7 +22,7 @@ from bench.crowd import Crowd
 from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, Target, median, quantile
 from bench.stack import SERVER, OtherServer, OwnServer
 from bench.stage import LEASE_SECONDS, Bars, Stage, TooLate, moment_when
-from worker.beside import SIGN_SECONDS
+from worker.heartbeats import SIGN_SECONDS
 
 PAUSE_SECONDS = 0.8
 JITTER_SECONDS = 0.2

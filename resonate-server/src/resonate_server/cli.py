@@ -216,11 +216,11 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
 async def _until_stopped(lost: asyncio.Future[str]) -> str:
     """Empty if somebody told it to stop, else why it cannot go on."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    ends = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, told.set)
-    lost.add_done_callback(lambda _: told.set())
-    await told.wait()
+        loop.add_signal_handler(signal_number, ends.set)
+    lost.add_done_callback(lambda _: ends.set())
+    await ends.wait()
     return lost.result() if lost.done() else ""
 
 

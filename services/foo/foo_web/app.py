@@ -5,7 +5,7 @@
     /actions        what the live page offers to do (`actions`)
     GET /health     200 while requests can be served, 503 otherwise
 
-What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Spend`); the
+What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Delays`); the
 header Idempotency-Key, which becomes the id, so that a repetition joins the same chain, also with an empty body; the
 header Prefer with respond-async or wait=<seconds>, which asks for 202 and a Location instead of a long wait.
 
@@ -29,7 +29,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, Se
 
 from foo_web.actions import offer_actions
 from foo_web.chains import Chains, explained
-from foo_web.flask_async import MAX_BODY_BYTES, AsyncFlask, as_json
+from foo_web.flask_async import AsyncFlask, as_json
 from foo_web.gate import guard
 from foo_web.inputs import KEY, parse_body, parse_key, parse_preference
 
@@ -39,7 +39,6 @@ MAX_WAITING = 512
 def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask:
     """`hosts`: see `guard`."""
     app = AsyncFlask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(HTTPException, _problem)
     app.register_error_handler(ResonateError, lambda error: _problem(explained(error)))
     if chains.tracing is not None:
@@ -58,12 +57,12 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
 
     @app.post("/foo")
     async def start() -> Response:
-        spend = parse_body(request.get_data())
+        delays = parse_body(request.get_data())
         id = g.chain_id = parse_key(request.headers.get("Idempotency-Key"))
         wait, applied = parse_preference(request.headers.get("Prefer", ""))
-        seconds = min(sum(spend.arguments), math.inf if wait is None else wait)
+        seconds = min(sum(delays.arguments), math.inf if wait is None else wait)
         with nullcontext() if wait == 0 else _place(ends, seconds):
-            chain = await chains.start(id, spend, wait, may_exist="Idempotency-Key" in request.headers)
+            chain = await chains.start(id, delays, wait, may_exist="Idempotency-Key" in request.headers)
         if isinstance(chain.error, str):
             raise InternalServerError(chain.error)
         if chain.state == "pending":

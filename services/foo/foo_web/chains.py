@@ -12,8 +12,8 @@ from resonate.error import ResonateError, ServerError
 from resonate.types import PromiseRecord, PromiseState
 from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
 
-from foo_web.inputs import Spend
-from worker import CODEC, RunningWorker, Worker
+from foo_web.inputs import Delays
+from worker import RunningWorker, Worker
 
 # How long the server may be away, and how long it may take to answer, before a client is told to come back.
 CONNECT_SECONDS = 2.0
@@ -51,24 +51,25 @@ class Chains:
 
     def __init__(self, worker: Worker, running: RunningWorker) -> None:
         self._group, self._function = worker.group, worker.functions[0]
-        self._resonate, self._sender, self._stream = running.resonate, running.sender, running.stream
+        self._resonate, self._stream = running.resonate, running.stream
+        self._sender, self._codec = self._resonate.promises.sender, self._resonate.promises.codec
         self.tracing = running.tracing
 
     def is_connected(self) -> bool:
         return self._stream.connected
 
-    async def start(self, id: str, spend: Spend, seconds: float | None, *, may_exist: bool) -> ChainStatus:
+    async def start(self, id: str, delays: Delays, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
         await self._connected()
         # Looked up first: to begin with the id of another service's call would take that call from its workers.
         promise = await self._find(id) if may_exist else None
         if promise is None:
-            handle = self._resonate.run(id, self._function, *spend.arguments)
+            handle = self._resonate.run(id, self._function, *delays.arguments)
             await self._answered(handle.id())
         else:
             if self.tracing is not None:
                 self.tracing.join(promise.param.headers)
-            if (chain := self._joined(promise, spend)).state != "pending":
+            if (chain := self._joined(promise, delays)).state != "pending":
                 return chain
             handle = await self._answered(self._resonate.get(id))
         try:
@@ -78,7 +79,7 @@ class Chains:
                         message = await handle.result()
                         if not may_exist:
                             return ChainStatus(id, "resolved", message)
-                    if (chain := self._joined(await self._get(id), spend)).state != "pending":
+                    if (chain := self._joined(await self._get(id), delays)).state != "pending":
                         return chain
                     # The SDK has asked about it before the server had heard of it, and took it for lost.
                     handle = await self._answered(self._resonate.get(id))
@@ -90,7 +91,7 @@ class Chains:
         promise = await self._get(id)
         if self._arguments(promise) is None:
             raise _unknown()
-        return _chain(promise)
+        return self._shown(promise)
 
     async def fail(self, how: str, worker: str) -> str:
         """Call the worker with that address to fail (`worker.faults`); the id of that call."""
@@ -134,21 +135,21 @@ class Chains:
             raise _unknown()
         return promise
 
-    def _joined(self, promise: PromiseRecord, spend: Spend) -> ChainStatus:
-        """The chain for a request that asks for `spend`."""
+    def _joined(self, promise: PromiseRecord, delays: Delays) -> ChainStatus:
+        """The chain for a request that asks for `delays`."""
         if (arguments := self._arguments(promise)) is None:
             raise _other_kind()
-        if not spend.may_join(arguments):
+        if not delays.may_join(arguments):
             # As draft-ietf-httpapi-idempotency-key-header asks for.
             detail = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
             raise UnprocessableEntity(detail)
-        return _chain(promise)
+        return self._shown(promise)
 
     def _arguments(self, promise: PromiseRecord) -> tuple[float, float] | None:
         """What foo was called with; None for the promise of anything else."""
         target = promise.tags.get("resonate:target", "").rpartition("@")[2].partition("/")[0]
         try:
-            call = msgspec.convert(CODEC.decode(promise.param), _Call)
+            call = msgspec.convert(self._codec.decode(promise.param), _Call)
         except _UNREADABLE:
             return None
         if (call.func, target) != (self._function.__name__, self._group):
@@ -156,23 +157,22 @@ class Chains:
         given = dict(zip(("pause", "running"), call.args, strict=False)) | call.kwargs
         return given.get("pause", 0), given.get("running", 0)
 
-
-def _chain(promise: PromiseRecord) -> ChainStatus:
-    """Errors are shown by their message."""
-    id, state = promise.id, promise.state
-    if state == "pending":
-        return ChainStatus(id, state)
-    if state in _ENDS:
-        return ChainStatus(id, state, error=_ENDS[state])
-    try:
-        value = CODEC.decode(promise.value)
-    except _UNREADABLE as error:
-        detail = f"the chain is {state}, but its stored result cannot be read, as base64 of JSON: {error}"
-        raise BadGateway(detail[:MAX_ERROR_CHARACTERS]) from None
-    if state == "resolved":
-        return ChainStatus(id, state, message=value)
-    message = value.get("message") if isinstance(value, dict) else None
-    return ChainStatus(id, state, error=str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS])
+    def _shown(self, promise: PromiseRecord) -> ChainStatus:
+        """Errors are shown by their message."""
+        id, state = promise.id, promise.state
+        if state == "pending":
+            return ChainStatus(id, state)
+        if state in _ENDS:
+            return ChainStatus(id, state, error=_ENDS[state])
+        try:
+            value = self._codec.decode(promise.value)
+        except _UNREADABLE as error:
+            detail = f"the chain is {state}, but its stored result cannot be read, as base64 of JSON: {error}"
+            raise BadGateway(detail[:MAX_ERROR_CHARACTERS]) from None
+        if state == "resolved":
+            return ChainStatus(id, state, message=value)
+        message = value.get("message") if isinstance(value, dict) else None
+        return ChainStatus(id, state, error=str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS])
 
 
 def explained(error: ResonateError) -> HTTPException:

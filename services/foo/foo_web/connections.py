@@ -9,7 +9,7 @@ from typing import Any, ClassVar, override
 
 from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol  # type: ignore[attr-defined]
 
-# gunicorn knows some only, and not those of RFC 9110: a status line says what the title of a problem says.
+# gunicorn knows some only, and not those of RFC 9110: test_a_status_line_says_what_became_of_a_request.
 _REASON_PHRASES.update({status: status.phrase for status in HTTPStatus})
 
 # How long a client may take to send its request, and how many may be at it. The first ones make room.
@@ -22,7 +22,8 @@ class BoundedProtocol(ASGIProtocol):
 
     @override
     def connection_made(self, transport: Any) -> None:
-        """See test_600_half_requests_delay_nobody_and_are_closed."""
+        """See test_600_half_requests_delay_nobody_and_are_closed, and
+        test_more_half_requests_than_there_is_room_for_delay_nobody."""
         super().connection_made(transport)
         self._abort = transport.abort
         self._deadline = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._abort)

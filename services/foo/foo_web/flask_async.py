@@ -1,7 +1,7 @@
 """Flask as an ASGI application: views may be coroutines, so a request that waits costs a task, not a thread.
 
-A view that is a plain function runs on the event loop: while it blocks, nobody else is answered. Whatever else Flask
-calls (before or after a request, for an error) must be a plain function, which is checked when it is registered.
+Whatever else Flask calls, before or after a view or for an error, is a plain function. It runs on the event loop, as a
+view does that is one: while it blocks, nobody else is answered.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any, NoReturn, override
+from inspect import isawaitable
+from typing import Any, override
 
 import msgspec
 from flask import Flask, Response, g, request
@@ -30,23 +30,10 @@ type Receive = Callable[[], Awaitable[dict[str, Any]]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def _for_plain_functions[F: Callable[..., Any]](register: F) -> F:
-    def check(*args: Any) -> Any:
-        if iscoroutinefunction(args[-1]):
-            raise TypeError(f"{args[-1].__name__} must be a plain function: AsyncFlask awaits views only")
-        return register(*args)
-
-    return check  # type: ignore[return-value]
-
-
 class AsyncFlask(Flask):
-    before_request = _for_plain_functions(Flask.before_request)
-    after_request = _for_plain_functions(Flask.after_request)
-    teardown_request = _for_plain_functions(Flask.teardown_request)
-    register_error_handler = _for_plain_functions(Flask.register_error_handler)
-
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
         self.at_work: set[asyncio.Task[Response]] = set()
         self._is_ending = False
 
@@ -60,16 +47,12 @@ class AsyncFlask(Flask):
 
     @override
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that is a coroutine stays one; `_result` awaits it."""
+        """A view that is a coroutine stays one, which `_result` awaits: test_a_request_is_answered_with_the_result."""
         return func
 
     @override
-    def test_client(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError("AsyncFlask is no WSGI application: test it by an ASGI client, or by HTTP")
-
-    @override
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """For each request. Cancelled when its client leaves, or when foo ends."""
+        """For each request. Cancelled when its client leaves."""
         if scope["type"] != "http":
             logger.info("WebSocket %.128s  id=-  status=403  seconds=0.000", scope["path"])
             await send({"type": "websocket.close"})

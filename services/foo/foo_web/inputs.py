@@ -13,8 +13,8 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 type Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
-class Spend(msgspec.Struct, forbid_unknown_fields=True):
-    """The request body: how bar spends its time, in seconds. One of the two at most."""
+class Delays(msgspec.Struct, forbid_unknown_fields=True):
+    """The request body: for how long bar pauses or works, in seconds. One of the two at most."""
 
     pause: Seconds | msgspec.UnsetType = msgspec.UNSET
     running: Seconds | msgspec.UnsetType = msgspec.UNSET
@@ -26,7 +26,7 @@ class Spend(msgspec.Struct, forbid_unknown_fields=True):
 
     def may_join(self, arguments: tuple[float, float]) -> bool:
         """Whether this is a repetition of a request with these arguments: it says the same, or nothing."""
-        return self == Spend() or self.arguments == arguments
+        return self == Delays() or self.arguments == arguments
 
 
 class Preference(NamedTuple):
@@ -36,16 +36,16 @@ class Preference(NamedTuple):
     applied: str
 
 
-def parse_body(body: bytes) -> Spend:
+def parse_body(body: bytes) -> Delays:
     """The body is JSON whatever its content type says, so that `curl -d` needs no header; it may be empty."""
     try:
-        spend = msgspec.json.decode(body.strip() or b"{}", type=Spend)
+        delays = msgspec.json.decode(body.strip() or b"{}", type=Delays)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         wanted = 'a JSON object like {"pause": 10} or {"running": 10}, in seconds'
         raise BadRequest(f"the body must be {wanted}: {error}") from None
-    if spend.pause is not msgspec.UNSET and spend.running is not msgspec.UNSET:
+    if delays.pause is not msgspec.UNSET and delays.running is not msgspec.UNSET:
         raise BadRequest("the body must have either pause or running, not both")
-    return spend
+    return delays
 
 
 def parse_key(header: str | None) -> str:

@@ -27,7 +27,7 @@ MAX_OPEN_FILES = 4096
 # How long to wait for a port that is taken: a foo that was killed holds it for a moment.
 TAKEN_SECONDS = 5
 GRACE_SECONDS = 3
-# As long as a function that blocks keeps its leases (`worker.beside`).
+# As long as a function that blocks keeps its leases (`worker.heartbeats`).
 BLOCKED_SECONDS = 300
 
 _ENDING = ending_signals()
@@ -89,36 +89,27 @@ class _Server(BaseApplication):
         """Send all clients away, then give back the leases."""
         await self._web.send_everybody_away()
         await self._running.stop()
-        self._running.send_spans()
 
 
 class _Process(gasgi.ASGIWorker):
-    """The process that serves. Its end is one course of events, whatever has brought it about."""
-
-    _serving: asyncio.Task[Any]
-
-    @override
-    def init_signals(self) -> None:
-        super().init_signals()
-        for number in _ENDING:
-            asyncio.get_event_loop().add_signal_handler(number, self._wake)
-
-    def _wake(self) -> None:
-        """gunicorn looks once per second only whether it is to go on."""
-        if self.alive and self.servers:
-            self._serving.cancel()
-        self.alive = False
+    """The process that serves."""
 
     @override
     async def _serve(self) -> None:  # type: ignore[misc]
-        self._serving = asyncio.current_task()  # type: ignore[assignment]
-        await super()._serve()  # type: ignore[misc]
+        """However it is ended, those who wait are answered at once: gunicorn would wait for them.
 
-    @override
-    async def _shutdown(self) -> None:  # type: ignore[misc]
-        """Also if gunicorn finds that its parent is gone."""
+        See test_foo_that_ends_sends_its_clients_away, test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends,
+        and test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests.
+        """
+        told_to_end = asyncio.Event()
+        for number in (*_ENDING, signal.SIGHUP):
+            handler = told_to_end.set if number in _ENDING else lambda: None
+            asyncio.get_running_loop().add_signal_handler(number, handler)
+        serving = asyncio.create_task(super()._serve())  # type: ignore[misc]
+        # That ends when its parent is gone, or if a signal came before these handlers were there.
+        await asyncio.wait([serving, asyncio.create_task(told_to_end.wait())], return_when=asyncio.FIRST_COMPLETED)
         await self.app.end()  # type: ignore[attr-defined]
-        await super()._shutdown()  # type: ignore[misc]
+        await asyncio.wait([serving])  # cancelled like all else, it closes what listens and waits for clients to go
 
 
 def _prepare(parent: Arbiter) -> None:

@@ -10,7 +10,6 @@ calls functions uses a `Caller`. One that serves them and has something else to 
 from worker.caller import Caller
 from worker.logs import configure_logging, log_run
 from worker.settings import Settings
-from worker.values import CODEC
 from worker.worker import RunningWorker, Worker, ending_signals
 
-__all__ = ["CODEC", "Caller", "RunningWorker", "Settings", "Worker", "configure_logging", "ending_signals", "log_run"]
+__all__ = ["Caller", "RunningWorker", "Settings", "Worker", "configure_logging", "ending_signals", "log_run"]

@@ -7,6 +7,8 @@ would have a sleep of 30 s end at once, or in an hour, after somebody set that c
 import time
 from collections.abc import Callable
 
+from resonate.timing import now_ms
+
 
 def uptime_ms() -> int:
     """Milliseconds since some moment; it goes on while the machine is suspended, where the system can tell."""
@@ -14,15 +16,10 @@ def uptime_ms() -> int:
     return time.clock_gettime_ns(clock) // 1_000_000
 
 
-def wall_ms() -> int:
-    """Milliseconds since the Unix epoch, by the clock of this machine."""
-    return time.time_ns() // 1_000_000
-
-
 class ServerClock:
     """A clock for the SDK. Until a server has told its time (only ours does), it is that of the machine."""
 
-    def __init__(self, uptime: Callable[[], int] = uptime_ms, wall: Callable[[], int] = wall_ms) -> None:
+    def __init__(self, uptime: Callable[[], int] = uptime_ms, wall: Callable[[], int] = now_ms) -> None:
         self._uptime = uptime
         self._wall = wall
         self._ahead: int | None = None

@@ -103,7 +103,7 @@ class LeaseKeeper:
         if kind in GIVES_UP:
             if status == HTTPStatus.OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
                 self._held.pop(task.id, None)
-            self._tell_end(kind, task, answer)
+            self._log_end(kind, task, answer)
         elif status == HTTPStatus.OK:
             claim = msgspec.json.decode(answer.data, type=_Claim)
             # The SDK drops the tasks of timers without a word; their leases lapse.
@@ -113,7 +113,7 @@ class LeaseKeeper:
             # If it is gone, another worker was first, or another copy of the message: so work is handed out only once.
             logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, _text(answer)))
 
-    def _tell_end(self, kind: str, task: "_Task", answer: "_Answer") -> None:
+    def _log_end(self, kind: str, task: "_Task", answer: "_Answer") -> None:
         ref, status = task.ref, answer.head.status
         if status >= HTTPStatus.BAD_REQUEST:
             self._runs.refused(ref, status, _text(answer))

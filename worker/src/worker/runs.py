@@ -67,7 +67,7 @@ class RunLog:
     def begin(self, function: str, id: str, task: TaskRef) -> None:
         """Tell that a function runs, and from now on what becomes of it. `task`: the one in which it runs."""
         if (earlier := self._runs.get((id, task.version))) is not None:
-            self._tell(earlier, f"{earlier.outcome}; it is tried again", logging.WARNING)
+            self._log_end(earlier, f"{earlier.outcome}; it is tried again", logging.WARNING)
         self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
         logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
 
@@ -90,7 +90,7 @@ class RunLog:
                 run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(str(error))}"
                 return
         if run.id != run.task.id:  # of a step nobody hears any more; of what is called, the server is told
-            self._tell(run, f"broken off: {run.outcome}")
+            self._log_end(run, f"broken off: {run.outcome}")
 
     def has_step_at_work(self) -> bool:
         return any(run.id != run.task.id and run.ended is None for run in self._runs.values())
@@ -100,12 +100,12 @@ class RunLog:
     def step_settled(self, id: str) -> None:
         """By the attempt that has the lease: the last one."""
         if attempts := [attempt for run, attempt in self._runs if run == id]:
-            self._tell_outcome(self._runs[id, max(attempts)])
+            self._log_outcome(self._runs[id, max(attempts)])
 
     def fulfilled(self, task: TaskRef) -> None:
         """What the function returned or raised is in its promise now."""
         if run := self._runs.get((task.id, task.version)):
-            self._tell_outcome(run)
+            self._log_outcome(run)
 
     def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
         """`goes_on`: what it waits for is there already, and the attempt goes on from the function's top."""
@@ -142,17 +142,17 @@ class RunLog:
     def abandoned(self) -> None:
         """Nothing more is heard of the others."""
         for run in list(self._runs.values()):
-            self._tell(run, f"broken off: {STOPS}, and the server does not answer")
+            self._log_end(run, f"broken off: {STOPS}, and the server does not answer")
 
     def _end(self, task: TaskRef, text: str) -> None:
         """Of the function, and of its steps."""
         for run in [run for run in self._runs.values() if run.task == task]:
-            self._tell(run, text)
+            self._log_end(run, text)
 
-    def _tell_outcome(self, run: _Run) -> None:
-        self._tell(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
+    def _log_outcome(self, run: _Run) -> None:
+        self._log_end(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
 
-    def _tell(self, run: _Run, text: str, level: int = logging.INFO, error: Exception | None = None) -> None:
+    def _log_end(self, run: _Run, text: str, level: int = logging.INFO, error: Exception | None = None) -> None:
         attempt = run.task.version
         del self._runs[run.id, attempt]
         seconds = (run.ended or time.monotonic()) - run.began

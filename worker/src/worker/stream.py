@@ -19,16 +19,19 @@ from typing import Any
 import aiohttp
 from resonate.connections import SSEConnection
 from resonate.connections.sse import SseFramer
+from resonate.retry import ExponentialBackoff
 
 logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 0.2
+# The same pause each time: however long the server was away, its workers are back this soon after its return.
+BACKOFF = ExponentialBackoff(initial=RECONNECT_SECONDS, factor=1)
 # After a stream that lasted this long the next one is asked for without a pause.
 LASTING_SECONDS = 0.5
 # To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
 # it is heard of this often, or it is frozen, or cut off. So its work need not wait.
 HEARD_WITHIN = "Resonate-Heard-Within"
-PROMISES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
+PLEDGES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
 # From a server that is one of several: it writes at least this often (ms). A longer silence is that of one that hangs.
 TOLD_WITHIN = "Resonate-Told-Within"
 CONNECT_SECONDS = 2.0
@@ -40,23 +43,13 @@ QUIET_SECONDS = 1.5
 REMIND_SECONDS = 60.0
 
 
-class SteadyBackoff:
-    """The same pause each time (the SDK's default doubles up to a minute).
-
-    However long the server was away, its workers are back this soon after its return.
-    """
-
-    def delay(self, attempt: int) -> float:  # noqa: ARG002  the SDK's protocol asks for it
-        return RECONNECT_SECONDS
-
-
 class Stream:
     """Listens as one member of a group; reconnects for as long as it runs."""
 
     def __init__(self, url: str, group: str, pid: str, token: str | None) -> None:
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
-        self._headers = {"Accept": "text/event-stream"} | PROMISES
+        self._headers = {"Accept": "text/event-stream"} | PLEDGES
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._addresses = SSEConnection(url=url, pid=pid, group=group)
@@ -68,7 +61,7 @@ class Stream:
         """Seconds; what was told last."""
         self.refusal = ""
         """Why the server does not let this worker in; empty while nothing is known of that."""
-        self.is_listened_for = False
+        self.wants_signs_of_life = False
         """Whether the server wants to hear of this worker as often as it promises. Only ours does."""
         self._last_report = ""
         self._warned_at = -math.inf
@@ -138,7 +131,7 @@ class Stream:
             session.get(self._url, headers=self._headers) as response,
         ):
             response.raise_for_status()
-            self.is_listened_for = HEARD_WITHIN in response.headers
+            self.wants_signs_of_life = HEARD_WITHIN in response.headers
             self._patience = _seconds(response.headers.get(TOLD_WITHIN, ""))
             self._establish()
             self._await_more(silence)

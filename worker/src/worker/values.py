@@ -10,7 +10,6 @@ import pickletools
 from typing import Any, Final
 
 import msgspec
-from resonate.codec import Codec
 from resonate.error import SerializationError
 
 PICKLE: Final = "__py_pickle"
@@ -60,6 +59,3 @@ def _class_name(pickle: Any) -> str:
     except (ValueError, TypeError):
         pass
     return ""
-
-
-CODEC: Final = Codec(PlainValues())

@@ -17,17 +17,17 @@ from resonate.send import Sender
 from resonate.transport import Transport
 from resonate_base.connections import Network
 
-from worker.beside import Beside
 from worker.clock import ServerClock
 from worker.faults import Faults
 from worker.health import HealthFile
+from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
 from worker.loop import new_event_loop
 from worker.runs import RunLog
 from worker.seams import ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
 from worker.settings import Settings
-from worker.stream import SteadyBackoff, Stream
+from worker.stream import BACKOFF, Stream
 from worker.values import PlainValues
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ class Worker:
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
-        running.send_spans()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # threads that functions have started would delay a normal exit until they are done
@@ -88,16 +87,12 @@ class RunningWorker:
     """A worker's connections and the SDK on top of them. Made, used and stopped on one event loop."""
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
-        url, token, lease = settings.server_url, settings.token, settings.lease
-        pid = uuid.uuid4().hex
+        url, token, lease, pid = settings.server_url, settings.token, settings.lease, uuid.uuid4().hex
         adapt_sdk()
         self.stream = Stream(url, worker.group, pid, token)
-        clock = ServerClock()
-        self.stream.watch(clock.connection_changed)
-        self.stream.watch_time(clock.synchronise)
         filter_sdk(lambda: self.stream.connected)
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network: Network = ImpatientConnection(url=url, auth=token, conn_limit=connections, backoff=SteadyBackoff())
+        network: Network = ImpatientConnection(url=url, auth=token, conn_limit=connections, backoff=BACKOFF)
         self._runs = RunLog()
         self.tracing: Tracing | None = None
         if settings.tracing:
@@ -107,11 +102,12 @@ class RunningWorker:
             self._runs = RunLog(self.tracing.surround)
         self._releasing = Sender(Transport(network), token)
         self._leases = LeaseKeeper(network, self._runs)
-        self.sender = Sender(Transport(self._leases), token)
-        """The protocol's requests, for what the SDK has no function for."""
-        sender, wanted = hasty_sender(url, token), lambda: self.stream.is_listened_for
-        self._beside = Beside(pid, lease.total_seconds(), sender, self._leases.leases, wanted)
-        self._beside.start()
+        sender, wants_signs = hasty_sender(url, token), lambda: self.stream.wants_signs_of_life
+        self._heartbeats = HeartbeatThread(pid, lease.total_seconds(), sender, self._leases.leases, wants_signs)
+        self._heartbeats.start()
+        clock = ServerClock()
+        self.stream.watch(clock.connection_changed)
+        self.stream.watch_time(clock.synchronise)
         self.resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -120,7 +116,7 @@ class RunningWorker:
             ttl=lease,
             token=token,
             encryptor=PlainValues(),
-            heartbeat=NoopHeartbeat(),  # they come from beside
+            heartbeat=NoopHeartbeat(),  # they come from a thread of their own
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
@@ -153,13 +149,10 @@ class RunningWorker:
             task.cancel()  # another worker may run these functions as soon as their leases are given back
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
         self._runs.abandoned()
-        self._beside.stop()
+        self._heartbeats.stop()
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
-
-    def send_spans(self) -> None:
-        """The last ones, at the end of the process."""
         if self.tracing is not None:
             self.tracing.flush(SPANS_SECONDS)
 
@@ -171,12 +164,12 @@ class RunningWorker:
 
 async def report_full(taken: Callable[[], int], places: int) -> None:
     """Tell when all are taken, and when no longer. What does not last from one look to the next is not worth a line."""
-    told = before = False
+    logged = before = False
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         full = taken() >= places
-        if full == before != told:
-            told = full
+        if full == before != logged:
+            logged = full
             if full:
                 logger.warning("all %d places are taken, further tasks wait for one (see MAX_TASKS)", places)
             else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from resonate_server.client.commands import fail, where, with_server
+from resonate_server.client.commands import fail, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.store.sqlite.backup import BackupUnusable, check_backup, sync
 
@@ -14,7 +14,6 @@ STANDARD_OUTPUT = Path("-")
 
 @click.command(short_help="Copy the database of a running server.")
 @click.argument("path", type=click.Path(path_type=Path))
-@with_server
 def backup(path: Path) -> None:
     """Write a copy of the server's database to the file PATH, or to standard output if PATH is "-".
 

@@ -13,9 +13,8 @@ import msgspec
 from msgspec import UNSET, Struct, field
 
 from resonate_server.client.server_connection import CallFailed, ServerConnection
-from resonate_server.protocol.address import PollAddress, parse_address
-from resonate_server.protocol.errors import Malformed
-from resonate_server.protocol.payload import NOT_JSON
+from resonate_server.protocol.address import group_of
+from resonate_server.protocol.payload import NOT_JSON, excerpt, function_name
 from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 
 PAGE = 100
@@ -64,9 +63,7 @@ class Call(Struct, frozen=True):
     @property
     def function(self) -> str | None:
         """Name of the function it runs."""
-        payload = _decode(self.promise.param)
-        name = payload.get("func") if isinstance(payload, dict) else None
-        return name if isinstance(name, str) else None
+        return function_name(excerpt(self.promise.param))
 
     @property
     def name(self) -> str:
@@ -78,13 +75,7 @@ class Call(Struct, frozen=True):
     @property
     def group(self) -> str:
         """Who is to run it: a group of workers, or the URL that is told."""
-        if self.promise.target is None:
-            return ""
-        try:
-            address = parse_address(self.promise.target)
-        except Malformed:
-            return self.promise.target
-        return address.group if isinstance(address, PollAddress) else address.url
+        return group_of(self.promise.target) or ""
 
     @property
     def result(self) -> Any:

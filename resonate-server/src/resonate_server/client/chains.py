@@ -4,7 +4,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from resonate_server.client.commands import fail, where, with_server
+from resonate_server.client.commands import fail, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import printable
 
@@ -19,7 +19,6 @@ class _ChainList(Struct):
 
 @click.command(short_help="List the newest chains.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
-@with_server
 def chains(limit: int) -> None:
     """Print the ids of the newest chains, one a line, the newest first.
 

@@ -28,47 +28,50 @@ class Where(Struct):
             fail(str(error))
 
 
-class AliasedGroup(click.Group):
-    """A group whose commands may also be called by the names in ``aliases``, which help does not list."""
+def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    where = context.ensure_object(Where)
+    name = parameter.name or ""
+    by_hand = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    if value is not None and (by_hand or context.parent is None):
+        setattr(where, name, value)
+
+
+_SERVER = click.Option(
+    ["-S", "--server"],
+    metavar="URL",
+    envvar="RESONATE_URL",
+    expose_value=False,
+    callback=_remember,
+    help=f"The server to talk to [env: RESONATE_URL; default: {DEFAULT_SERVER}].",
+)
+_TOKEN = click.Option(
+    ["-T", "--token"],
+    metavar="JWT",
+    envvar="RESONATE_TOKEN",
+    expose_value=False,
+    callback=_remember,
+    help="Who you are, if the server wants to know [env: RESONATE_TOKEN].",
+)
+
+
+class ServerGroup(click.Group):
+    """It takes ``--server`` and ``--token``, and so does each of its commands; those nearest to the end win.
+
+    ``aliases``: names by which commands may be called as well, and which help does not list.
+    """
 
     def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.params += [_SERVER, _TOKEN]
         self._aliases = aliases or {}
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not isinstance(cmd, ServerGroup):
+            cmd.params += [_SERVER, _TOKEN]
+        super().add_command(cmd, name)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, self._aliases.get(cmd_name, cmd_name))
-
-
-def with_server[T: Callable[..., Any]](command: T) -> T:
-    """Add ``--server`` and ``--token``. They are taken at any level; the one nearest to the end wins."""
-    command = click.option(
-        "-T",
-        "--token",
-        metavar="JWT",
-        envvar="RESONATE_TOKEN",
-        expose_value=False,
-        callback=_remember("token"),
-        help="Who you are, if the server wants to know [env: RESONATE_TOKEN].",
-    )(command)
-    return click.option(
-        "-S",
-        "--server",
-        metavar="URL",
-        envvar="RESONATE_URL",
-        expose_value=False,
-        callback=_remember("server"),
-        help=f"The server to talk to [env: RESONATE_URL; default: {DEFAULT_SERVER}].",
-    )(command)
-
-
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
-    def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-        where = context.ensure_object(Where)
-        by_hand = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        if value is not None and (by_hand or context.parent is None):
-            setattr(where, name, value)
-
-    return remember
 
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from resonate_server.client.commands import request, with_server
+from resonate_server.client.commands import request
 from resonate_server.client.values import ARRAY, DURATION, base64_of, json_or_text, now_ms
 
 
@@ -17,7 +17,6 @@ from resonate_server.client.values import ARRAY, DURATION, base64_of, json_or_te
 @click.option("-t", "--timeout", type=DURATION, default="1h", show_default=True, help="How long it may take in all.")
 @click.option("--target", default="poll://any@default", show_default=True, help="Who is to run it.")
 @click.option("--delay", type=DURATION, help="Do not start it before so long from now.")
-@with_server
 def invoke(
     id: str,
     func: str,

@@ -5,7 +5,7 @@ import click
 from resonate_server import __version__
 from resonate_server.client.backup import backup
 from resonate_server.client.chains import chains
-from resonate_server.client.commands import AliasedGroup, fail, with_server
+from resonate_server.client.commands import ServerGroup, fail
 from resonate_server.client.invoke import invoke
 from resonate_server.client.promises import promises
 from resonate_server.client.replay import replay
@@ -19,7 +19,7 @@ from resonate_server.official import REFUSED
 SERVER = ("dev", "serve")
 
 
-class Root(AliasedGroup):
+class Root(ServerGroup):
     """With the commands that run a server; all of that is loaded only if it is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -39,7 +39,6 @@ class Root(AliasedGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="resonate")
-@with_server
 def main() -> None:
     """Run a Resonate server, look into one, and act on it.
 

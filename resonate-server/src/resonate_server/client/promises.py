@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from resonate_server.client.commands import given, request, with_server
+from resonate_server.client.commands import ServerGroup, given, request
 from resonate_server.client.values import DURATION, OBJECT, encoded, now_ms, readable
 from resonate_server.protocol.records import PromiseState
 
@@ -13,8 +13,7 @@ Object = dict[str, Any]
 _value = click.option("--value", type=OBJECT, help='The result, for example \'{"data": "ok"}\'.')
 
 
-@click.group()
-@with_server
+@click.group(cls=ServerGroup)
 def promises() -> None:
     """Look at, create, settle and find promises."""
 
@@ -22,7 +21,6 @@ def promises() -> None:
 @promises.command()
 @click.argument("id")
 @click.option("--json", "verbatim", is_flag=True, help="The answer as the server gives it: data in base64.")
-@with_server
 def get(id: str, verbatim: bool) -> None:
     """Show a promise, with its parameter and its value decoded; of an error, type and message."""
     request("promise.get", {"id": id}, None if verbatim else _decoded)
@@ -41,7 +39,6 @@ def _decoded(answer: Any) -> Any:
 @click.option("--param", type=OBJECT, help='Its parameter, for example \'{"data": "hello"}\'.')
 @click.option("--tags", type=OBJECT, help="Its tags: an object of strings.")
 @click.option("--internal", is_flag=True, help="Leave out the tag resonate:external=true: nobody can await it then.")
-@with_server
 def create(id: str, timeout: int, param: Object | None, tags: Object | None, internal: bool) -> None:
     """Create a pending promise that others may await; one that exists already is left as it is.
 
@@ -55,7 +52,6 @@ def create(id: str, timeout: int, param: Object | None, tags: Object | None, int
 @promises.command()
 @click.argument("id")
 @_value
-@with_server
 def resolve(id: str, value: Object | None) -> None:
     """Settle a promise with success."""
     _settle(id, PromiseState.RESOLVED, value)
@@ -64,7 +60,6 @@ def resolve(id: str, value: Object | None) -> None:
 @promises.command()
 @click.argument("id")
 @_value
-@with_server
 def reject(id: str, value: Object | None) -> None:
     """Settle a promise with failure."""
     _settle(id, PromiseState.REJECTED, value)
@@ -73,7 +68,6 @@ def reject(id: str, value: Object | None) -> None:
 @promises.command()
 @click.argument("id")
 @_value
-@with_server
 def cancel(id: str, value: Object | None) -> None:
     """Settle a promise as cancelled: nobody wants its result any more."""
     _settle(id, PromiseState.CANCELED, value)
@@ -89,7 +83,6 @@ def _settle(id: str, state: PromiseState, value: Object | None) -> None:
 @click.option("--tags", type=OBJECT, help="Only those with all of these tags.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
-@with_server
 def search(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
     """List promises, in the order of their ids."""
     request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))
@@ -98,7 +91,6 @@ def search(state: str | None, tags: Object | None, limit: int, cursor: str | Non
 @promises.command()
 @click.argument("awaited")
 @click.argument("awaiter")
-@with_server
 def register_callback(awaited: str, awaiter: str) -> None:
     """Have the task of AWAITER resumed when AWAITED is settled."""
     request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
@@ -107,7 +99,6 @@ def register_callback(awaited: str, awaiter: str) -> None:
 @promises.command()
 @click.argument("awaited")
 @click.argument("address")
-@with_server
 def register_listener(awaited: str, address: str) -> None:
     """Have ADDRESS told when AWAITED is settled: http(s)://… or poll://uni@group/id."""
     request("promise.register_listener", {"awaited": awaited, "address": address})

@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Raw, Struct, field
 
-from resonate_server.client.commands import as_json, fail, where, with_server
+from resonate_server.client.commands import as_json, fail, where
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.requests import KINDS, Millis
 
@@ -46,7 +46,6 @@ class Line(Struct):
 
 @click.command(short_help="Ask a server what a trace tells, and compare the answers.")
 @click.argument("file", type=click.File("rb"))
-@with_server
 def replay(file: BinaryIO) -> None:
     """Send the requests of FILE, which "resonate-server dev --trace FILE" has written, and compare the answers.
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from resonate_server.client.account import Case, Fault, FaultKind, account, parts_of, verdict, wrongs
 from resonate_server.client.calls import Call, CallTree
-from resonate_server.client.commands import fail, shown, where, with_server
+from resonate_server.client.commands import fail, shown, where
 from resonate_server.client.follow import is_passing
 from resonate_server.client.runs import read_runs
 from resonate_server.client.server_connection import CallFailed
@@ -35,7 +35,6 @@ LOOK_PAUSE_S = 0.2
 @click.option("--struck-at", metavar="MS", type=int, help="When the fault began.")
 @click.option("--over-at", metavar="MS", type=int, help="When it was over: the service was started again, or thawed.")
 @click.option("--patience", type=DURATION, default=0, help="How long to wait for a server that just starts, like 60s.")
-@with_server
 def report(
     id: str,
     expected: str | None,

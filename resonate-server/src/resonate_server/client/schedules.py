@@ -4,21 +4,19 @@ from typing import Any
 
 import click
 
-from resonate_server.client.commands import given, request, with_server
+from resonate_server.client.commands import ServerGroup, given, request
 from resonate_server.client.values import DURATION, OBJECT, encoded
 
 Object = dict[str, Any]
 
 
-@click.group()
-@with_server
+@click.group(cls=ServerGroup)
 def schedules() -> None:
     """Look at, create, delete and find schedules."""
 
 
 @schedules.command()
 @click.argument("id")
-@with_server
 def get(id: str) -> None:
     """Show a schedule."""
     _warn_if_nobody_runs(request("schedule.get", {"id": id}))
@@ -33,7 +31,6 @@ def get(id: str) -> None:
 @click.option("--promise-timeout", type=DURATION, required=True, help="How long a promise may stay pending, like 1h.")
 @click.option("--promise-param", type=OBJECT, help='The promises\' parameter, for example \'{"data": "hello"}\'.')
 @click.option("--promise-tags", type=OBJECT, help="The promises' tags; resonate:target tells who is to run them.")
-@with_server
 def create(
     id: str,
     cron: str,
@@ -58,7 +55,6 @@ def _warn_if_nobody_runs(answer: Any) -> None:
 
 @schedules.command()
 @click.argument("id")
-@with_server
 def delete(id: str) -> None:
     """Delete a schedule; promises that it has created stay."""
     request("schedule.delete", {"id": id})
@@ -68,7 +64,6 @@ def delete(id: str) -> None:
 @click.option("--tags", type=OBJECT, help="Only those whose promises have all of these tags.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
-@with_server
 def search(tags: Object | None, limit: int, cursor: str | None) -> None:
     """List schedules, in the order of their ids."""
     request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))

@@ -1,38 +1,28 @@
 """``resonate tasks …``: who runs what, step by step. Workers do this by themselves; people do it to repair or learn."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from resonate_server.client.commands import given, request, with_server
+from resonate_server.client.commands import ServerGroup, given, request
 from resonate_server.client.values import ARRAY, DURATION, OBJECT, now_ms
 from resonate_server.protocol.records import TaskState
 
 Object = dict[str, Any]
 
 
-def _pid[T: Callable[..., Any]](command: T) -> T:
-    return click.option("--pid", required=True, help="The process that claims it.")(command)
+_pid = click.option("--pid", required=True, help="The process that claims it.")
+_ttl = click.option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")
+_version = click.option("--version", type=int, required=True, help="The version that the task must have.")
 
 
-def _ttl[T: Callable[..., Any]](command: T) -> T:
-    return click.option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")(command)
-
-
-def _version[T: Callable[..., Any]](command: T) -> T:
-    return click.option("--version", type=int, required=True, help="The version that the task must have.")(command)
-
-
-@click.group()
-@with_server
+@click.group(cls=ServerGroup)
 def tasks() -> None:
     """Look at, claim, end, park and find tasks."""
 
 
 @tasks.command()
 @click.argument("id")
-@with_server
 def get(id: str) -> None:
     """Show a task."""
     request("task.get", {"id": id})
@@ -45,7 +35,6 @@ def get(id: str) -> None:
 @click.option("--timeout", type=DURATION, required=True, help="How long its promise may stay pending, like 1h.")
 @click.option("--param", type=OBJECT, help="The promise's parameter, sent as it is.")
 @click.option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required.")
-@with_server
 def create(id: str, pid: str, ttl: int, timeout: int, param: Object | None, tags: Object | None) -> None:
     """Create a promise and claim its task at once."""
     data = {"id": id, "timeoutAt": now_ms() + timeout, **given(param=param, tags=tags)}
@@ -57,7 +46,6 @@ def create(id: str, pid: str, ttl: int, timeout: int, param: Object | None, tags
 @_pid
 @_version
 @_ttl
-@with_server
 def claim(id: str, pid: str, version: int, ttl: int) -> None:
     """Claim a pending task."""
     request("task.acquire", {"id": id, "version": version, "pid": pid, "ttl": ttl})
@@ -67,7 +55,6 @@ def claim(id: str, pid: str, version: int, ttl: int) -> None:
 @click.argument("id")
 @_version
 @click.option("--action", type=OBJECT, required=True, help="A promise.create or promise.settle request.")
-@with_server
 def fence(id: str, version: int, action: Object) -> None:
     """Create or settle another promise, only if the task is still held at that version."""
     request("task.fence", {"id": id, "version": version, "action": _with_head(action)})
@@ -76,7 +63,6 @@ def fence(id: str, version: int, action: Object) -> None:
 @tasks.command()
 @click.option("--pid", required=True, help="The process that holds them.")
 @click.option("--tasks", "held", type=ARRAY, required=True, help='For example \'[{"id": "x", "version": 1}]\'.')
-@with_server
 def heartbeat(pid: str, held: list[Any]) -> None:
     """Extend the leases of tasks."""
     request("task.heartbeat", {"pid": pid, "tasks": held})
@@ -86,7 +72,6 @@ def heartbeat(pid: str, held: list[Any]) -> None:
 @click.argument("id")
 @_version
 @click.option("--actions", type=ARRAY, required=True, help="Requests to await: promise.register_callback.")
-@with_server
 def suspend(id: str, version: int, actions: list[Any]) -> None:
     """Let go of a task until a promise that it awaits is settled."""
     request("task.suspend", {"id": id, "version": version, "actions": [_with_head(action) for action in actions]})
@@ -96,7 +81,6 @@ def suspend(id: str, version: int, actions: list[Any]) -> None:
 @click.argument("id")
 @_version
 @click.option("--action", type=OBJECT, required=True, help="A promise.settle request for the task's own promise.")
-@with_server
 def complete(id: str, version: int, action: Object) -> None:
     """End a task by settling its promise."""
     request("task.fulfill", {"id": id, "version": version, "action": _with_head(action)})
@@ -105,7 +89,6 @@ def complete(id: str, version: int, action: Object) -> None:
 @tasks.command()
 @click.argument("id")
 @_version
-@with_server
 def release(id: str, version: int) -> None:
     """Give a claimed task back."""
     request("task.release", {"id": id, "version": version})
@@ -113,7 +96,6 @@ def release(id: str, version: int) -> None:
 
 @tasks.command()
 @click.argument("id")
-@with_server
 def halt(id: str) -> None:
     """Park a task: nobody is told of it until it is continued."""
     request("task.halt", {"id": id})
@@ -121,7 +103,6 @@ def halt(id: str) -> None:
 
 @tasks.command(name="continue")
 @click.argument("id")
-@with_server
 def continue_(id: str) -> None:
     """Offer a parked task again."""
     request("task.continue", {"id": id})
@@ -131,7 +112,6 @@ def continue_(id: str) -> None:
 @click.option("--state", type=click.Choice([state.value for state in TaskState]), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
-@with_server
 def search(state: str | None, limit: int, cursor: str | None) -> None:
     """List tasks, in the order of their ids."""
     request("task.search", given(state=state, limit=limit, cursor=cursor))

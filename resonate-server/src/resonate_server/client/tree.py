@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from resonate_server.client.calls import CallTree
-from resonate_server.client.commands import fail, where, with_server
+from resonate_server.client.commands import fail, where
 from resonate_server.client.drawing import UNBOUNDED, Drawing
 from resonate_server.client.follow import ANSWER_S, follow
 from resonate_server.client.server_connection import CallFailed
@@ -16,7 +16,6 @@ from resonate_server.client.values import now_ms
 @click.command(short_help="Draw the calls of a chain.")
 @click.argument("id")
 @click.option("-w", "--watch", is_flag=True, help="Follow the chain until the call ID is settled.")
-@with_server
 def tree(id: str, watch: bool) -> None:
     """Draw the calls of a chain: what was called, in which state it is and since when, and who runs it.
 

@@ -7,7 +7,7 @@ import click
 from msgspec import Struct
 
 from resonate_server.client.calls import Call, CallTree
-from resonate_server.client.commands import fail, shown, where, with_server
+from resonate_server.client.commands import fail, shown, where
 from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_passing
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
@@ -84,7 +84,6 @@ class Reached(Struct, frozen=True):
     "--after", type=click.IntRange(0), default=0, help="Only an attempt later than this one counts as running."
 )
 @click.option("--timeout", type=DURATION, help="How long to wait for all of it, like 30s [default: for ever].")
-@with_server
 def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 

@@ -31,6 +31,7 @@ from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
+from resonate_server.protocol.errors import ProtocolError
 from resonate_server.store import Store
 from resonate_server.watch import Watch
 
@@ -135,9 +136,11 @@ def _own_middlewares(settings: Settings) -> list[Middleware]:
 
 @web.middleware
 async def _contain_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A mistake of ours is logged once and answered; a broken request body is the client's."""
+    """A mistake of ours is logged once and answered; a broken request body is the client's, as is a refused token."""
     try:
         return await handler(request)
+    except ProtocolError as error:
+        return web.Response(status=error.status, text=f"{error.message}\n")
     except web.RequestPayloadError as error:
         return web.Response(status=400, text=f"the request body could not be read: {error}\n")
     except (web.HTTPException, ConnectionError):

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from resonate_server.http.auth import Guard
-from resonate_server.protocol.errors import Forbidden, ProtocolError
+from resonate_server.protocol.errors import Forbidden
 from resonate_server.store import Store
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,8 @@ class Backups:
         self._making = False
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        try:
-            self._admit(request.headers.get("Authorization"))
-        except ProtocolError as error:
-            return web.Response(status=error.status, text=f"{error.message}\n")
+        if self._guard.authenticate(None, request.headers.get("Authorization")).prefix:
+            raise Forbidden("a backup holds everything: it is not for tokens with a prefix")
         if self._making:
             return web.Response(status=503, text="another backup is being made\n", headers={"Retry-After": "10"})
         self._making = True
@@ -39,10 +37,6 @@ class Backups:
             return await self._answer(request)
         finally:
             self._making = False
-
-    def _admit(self, authorization: str | None) -> None:
-        if self._guard.authenticate(None, authorization).prefix:
-            raise Forbidden("a backup holds everything: it is not for tokens with a prefix")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -24,6 +24,9 @@ SOCKET_BYTES = 64 * 1_024
 
 SWEEP_S = 1.0
 
+WRITE_TIMEOUT_S = 20.0
+"""A peer that takes nothing of a response that does not end for so long is gone."""
+
 LEAST_TAKEN_BYTES = 64 * 1_024
 """A peer that takes less than that of what waits for it within the patience is gone."""
 
@@ -352,6 +355,12 @@ def end_with_peer(request: web.Request) -> None:
     guest = _guest(request)
     if guest is not None:
         guest.end_with_peer()
+
+
+async def write(response: web.StreamResponse, data: bytes) -> None:
+    """Raises :class:`TimeoutError` if the peer takes nothing."""
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(data)
 
 
 def expect(request: web.Request, size: int) -> None:

@@ -13,8 +13,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
-from resonate_server.http.connections import end_with_peer
-from resonate_server.protocol.errors import ProtocolError
+from resonate_server.http.connections import end_with_peer, write
 from resonate_server.protocol.messages import Message, encode_message
 
 STREAM_S = 240.0
@@ -25,9 +24,6 @@ STREAM_JITTER_S = 30.0
 
 KEEP_ALIVE_S = 10.0
 """Pause after which a comment is written, so that a dead peer is noticed."""
-
-WRITE_TIMEOUT_S = 20.0
-"""A peer that takes nothing for so long is gone."""
 
 BACK_WITHIN = "Resonate-Back-Within"
 """A header by which a worker promises to be back in so many ms, should its stream break while it lives. SDKs, which
@@ -63,10 +59,7 @@ class Streams:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         group, id = request.match_info["group"], request.match_info["id"]
-        try:
-            self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
-        except ProtocolError as error:
-            return web.Response(status=error.status, text=f"{error.message}\n")
+        self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         pledge = _pledge(request)
@@ -91,10 +84,10 @@ class Streams:
     async def _serve(self, response: web.StreamResponse, stream: WorkerStream) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
-        await _write(response, self._comment())
+        await write(response, self._comment())
         while not stream.closed and (remaining := end - loop.time()) > 0:
             messages = await stream.wait(min(self._keep_alive_s, remaining))
-            await _write(response, self._frames(messages) or self._comment())
+            await write(response, self._frames(messages) or self._comment())
 
     def _comment(self) -> bytes:
         """Workers of this demo take the time from it; all others leave comments out."""
@@ -112,8 +105,3 @@ def _ms(promised: str) -> int | None:
     """None where nothing is promised, or nothing that can be kept."""
     is_number = len(promised) <= MAX_DIGITS and promised.isascii() and promised.isdigit()
     return int(promised) if is_number and int(promised) >= LEAST_MS else None
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(WRITE_TIMEOUT_S):
-        await response.write(data)

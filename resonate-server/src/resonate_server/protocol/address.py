@@ -61,6 +61,18 @@ def _parse(text: str) -> Address:
 _parse_short = lru_cache(MAX_KNOWN)(_parse)
 
 
+@lru_cache(MAX_KNOWN)
+def group_of(target: str | None) -> str | None:
+    """The group of workers that a task is for; the URL of one that is told by HTTP."""
+    if target is None:
+        return None
+    try:
+        address = parse_address(target)
+    except Malformed:
+        return target
+    return address.group if isinstance(address, PollAddress) else address.url
+
+
 def _parse_poll(text: str, rest: str) -> PollAddress:
     authority, _, path = rest.partition("/")
     cast, at, group = authority.partition("@")

@@ -4,11 +4,9 @@ Rules do not know that they are watched: why a task waits again follows from the
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 from resonate_server.kernel.model import PutCallback, Rows, Task
-from resonate_server.protocol.address import PollAddress, parse_address
-from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.payload import Excerpt, Function
 from resonate_server.protocol.records import Promise, PromiseState, Tags, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
@@ -70,18 +68,6 @@ def _is_offered_anew(before: Task, task: Task) -> bool:
 def chain_of(promise: Promise) -> str:
     """Id of the root of its call tree."""
     return promise.tags.get("resonate:origin") or promise.id
-
-
-@lru_cache(1_024)
-def group_of(target: str | None) -> str | None:
-    """The group of workers that a task is for; the URL of one that is told by HTTP."""
-    if target is None:
-        return None
-    try:
-        address = parse_address(target)
-    except Malformed:
-        return target
-    return address.group if isinstance(address, PollAddress) else address.url
 
 
 def step_function(tags: Tags) -> str | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resonate_server.protocol.address import Address, PollAddress, PushAddress, parse_address
+from resonate_server.protocol.address import Address, PollAddress, PushAddress, group_of, parse_address
 from resonate_server.protocol.errors import Malformed
 
 
@@ -58,3 +58,18 @@ def test_invalid(text: str) -> None:
     with pytest.raises(Malformed) as refusal:
         parse_address(text)
     assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("target", "group"),
+    [
+        ("poll://any@workers", "workers"),
+        ("poll://any@workers/pid-1", "workers"),
+        ("poll://uni@a%20b/pid-1", "a b"),
+        ("http://host/hook", "http://host/hook"),
+        ("nonsense", "nonsense"),
+        (None, None),
+    ],
+)
+def test_a_target_is_told_as_the_group_or_the_address_that_is_called(target: str | None, group: str | None) -> None:
+    assert group_of(target) == group

@@ -193,18 +193,3 @@ class TestAttempts:
         driver.forget_messages()
         driver.wait(5 * SECOND)
         assert only(driver, "task.queued")["reason"] == "retry"
-
-
-@pytest.mark.parametrize(
-    ("target", "group"),
-    [
-        ("poll://any@workers", "workers"),
-        ("poll://any@workers/pid-1", "workers"),
-        ("poll://uni@a%20b/pid-1", "a b"),
-        ("http://host/hook", "http://host/hook"),
-        ("nonsense", "nonsense"),
-        (None, None),
-    ],
-)
-def test_a_target_is_told_as_the_group_or_the_address_that_is_called(target: str | None, group: str | None) -> None:
-    assert derive.group_of(target) == group

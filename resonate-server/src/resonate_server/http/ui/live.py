@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.http.auth import Access
-from resonate_server.http.connections import end_with_peer
+from resonate_server.http.connections import end_with_peer, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
@@ -21,9 +21,6 @@ NEWS_BEAT_S = 0.5
 
 MAX_PAST = 1_000
 """Earlier events that a new viewer is told."""
-
-WRITE_TIMEOUT_S = 20.0
-"""A viewer that takes nothing for so long is gone."""
 
 STREAM_S = 600.0
 """Age at which a stream is ended where tokens are needed: the viewer comes back, and shows its token again."""
@@ -78,7 +75,7 @@ class Live:
     async def _serve(self, response: web.StreamResponse, viewer: Viewer, hello: Hello) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S
-        await _write(response, _line(hello))
+        await write(response, _line(hello))
         next_beat = loop.time() + BEAT_S
         while viewer.is_welcome and not (self._auth and loop.time() > end):
             await self._watch.feed.wait(viewer, next_beat - loop.time())
@@ -89,7 +86,7 @@ class Live:
                 next_beat = loop.time() + BEAT_S
                 lines += _line(Beat(self._watch.now(), await self._groups(viewer)))
             if lines:
-                await _write(response, lines)
+                await write(response, lines)
             await asyncio.sleep(PAUSE_S)
 
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
@@ -120,8 +117,3 @@ def _past(request: web.Request) -> int:
 
 def _line(data: Struct) -> bytes:
     return encoder.encode(data) + b"\n"
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(WRITE_TIMEOUT_S):
-        await response.write(data)

@@ -13,8 +13,8 @@ from resonate.durable import DurableFunction
 from resonate.send import TaskRef
 from resonate.types import Args
 
-from worker import beside
-from worker.beside import HEARTBEATS_PER_LEASE, Beside
+from worker import heartbeats
+from worker.heartbeats import HEARTBEATS_PER_LEASE, HeartbeatThread
 
 PAUSE = 0.05
 LEASE = PAUSE * HEARTBEATS_PER_LEASE
@@ -22,8 +22,8 @@ LEASE = PAUSE * HEARTBEATS_PER_LEASE
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(beside, "SIGN_SECONDS", PAUSE)
+    monkeypatch.setattr(heartbeats, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeats, "SIGN_SECONDS", PAUSE)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ class Server:
             raise ConnectionError
 
 
-class Companion(Beside):
+class Companion(HeartbeatThread):
     """Counts how often the loop has answered."""
 
     answers = 0
@@ -165,7 +165,7 @@ async def test_a_blocked_loop_is_a_sign_of_life() -> None:
 
 
 async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(beside, "KEEP_SECONDS", LEASE)
+    monkeypatch.setattr(heartbeats, "KEEP_SECONDS", LEASE)
     server, heard = Server(), 0
 
     def block() -> None:
@@ -187,10 +187,10 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
     await watched(lambda: DurableFunction(function).invoke(context, Args()), lease_seconds=1)
 
     while_blocked, afterwards = caplog.messages
-    assert while_blocked.startswith(f"function {function.__name__} (test_beside.py, line ")
+    assert while_blocked.startswith(f"function {function.__name__} (test_heartbeats.py, line ")
     assert "blocks the event loop" in while_blocked
     assert "asyncio.sleep" in while_blocked
-    assert afterwards.startswith(f"function {function.__name__} (test_beside.py, line ")
+    assert afterwards.startswith(f"function {function.__name__} (test_heartbeats.py, line ")
     assert afterwards.endswith(" s")
 
 
@@ -202,7 +202,7 @@ async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest
     """If the machine has nothing else to do just then: whoever looks must come before the loop goes on."""
 
     def is_named() -> bool:
-        named = "function holding_the_interpreter (test_beside.py, line "
+        named = "function holding_the_interpreter (test_heartbeats.py, line "
         return any(message.startswith(named) for message in caplog.messages)
 
     async def hold_until_it_is_named() -> None:
@@ -218,7 +218,7 @@ async def test_so_is_one_that_stops_all_threads(context: Context, caplog: pytest
 
 async def test_where_it_is_not_a_durable_function_its_place_is_told(caplog: pytest.LogCaptureFixture) -> None:
     await watched(somewhere_deep, lease_seconds=1)
-    assert caplog.messages[0].startswith("function somewhere_deep (test_beside.py, line ")
+    assert caplog.messages[0].startswith("function somewhere_deep (test_heartbeats.py, line ")
 
 
 async def test_a_pause_that_endangers_no_lease_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from worker.seams import INVOKE_CODE
 logger = logging.getLogger(__name__)
 
 HEARTBEATS_PER_LEASE = 4
-# Between two signs of life: several may be lost before the server gives this process up (`stream.PROMISES`).
+# Between two signs of life: several may be lost before the server gives this process up (`stream.PLEDGES`).
 SIGN_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 # For how long a blocked loop keeps its leases. That is longer than anything that was meant to return: clients that
@@ -38,10 +38,10 @@ HANGS = "%s has blocked the event loop for %.0f s: its leases are not kept any l
 BLOCKED = "%s blocked the event loop for %.1f s"
 
 
-class Beside:
+class HeartbeatThread:
     """To be made on the event loop that is watched.
 
-    `lease`: its seconds; `leases`: versions by task; `is_listened_for`: whether the server waits for signs of life.
+    `lease`: its seconds; `leases`: versions by task; `wants_signs`: whether the server waits for signs of life.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Beside:
         lease: float,
         sender: TaskHeartbeating,
         leases: Callable[[], dict[str, int]],
-        is_listened_for: Callable[[], bool],
+        wants_signs: Callable[[], bool],
     ) -> None:
-        self._pid, self._sender, self._leases, self._is_listened_for = pid, sender, leases, is_listened_for
+        self._pid, self._sender, self._leases, self._wants_signs = pid, sender, leases, wants_signs
         self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._asked_at: float | None = None
@@ -60,7 +60,7 @@ class Beside:
         self._is_stopped = False
 
     def start(self) -> None:
-        threading.Thread(target=asyncio.run, args=[self.run()], name="beside", daemon=True).start()
+        threading.Thread(target=asyncio.run, args=[self.run()], name="heartbeats", daemon=True).start()
 
     def stop(self) -> None:
         """Leave the loop alone, which may be closed next."""
@@ -93,7 +93,7 @@ class Beside:
 
     async def _show_life(self, seconds: float) -> None:
         """A heartbeat for nothing costs the server no commit."""
-        if self._is_listened_for():
+        if self._wants_signs():
             await self._heartbeat([], seconds)
 
     async def _heartbeat(self, held: list[TaskRef], seconds: float) -> None:
