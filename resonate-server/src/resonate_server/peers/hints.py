@@ -51,9 +51,10 @@ class Owed(Hint, frozen=True):
 
 
 class Heard(Hint, frozen=True):
-    """The process has sent a request."""
+    """The process has sent a request, at ``at`` (ms)."""
 
     pid: str
+    at: int | None = None
 
 
 class Silent(Hint, frozen=True):

@@ -71,7 +71,7 @@ class Peers(Neighbour):
         self._presence = presence
         self._dispatcher = dispatcher
         self._others = Others(sharing.id)
-        self.router = Router(sharing, self._others, hub, dispatcher, self._ring)
+        self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
         self._under_way = UnderWay()
         self._owed: list[Owed] = []
         """What is to be read."""
@@ -149,6 +149,7 @@ class Peers(Neighbour):
         members = self._presence.members()
         if self._watch is not None:  # Another server may have told that a worker has left it which is here by now.
             self._watch.workers_are(members)
+            self._watch.workers_are_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
             self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
@@ -215,8 +216,8 @@ class Peers(Neighbour):
                 self._dispatcher.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
-            case Heard(pid=pid):
-                self._dispatcher.heard_from(pid)
+            case Heard(pid=pid, at=at):
+                self._dispatcher.heard_from(pid, at)
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
             case Present():

@@ -29,7 +29,8 @@ MAX_HEARD = 10_000
 
 
 class Router:
-    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any."""
+    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any; ``now`` the time
+    of all of them in ms."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class Router:
         hub: Hub,
         dispatcher: Dispatcher,
         ring: Callable[[AnyHint], None],
+        now: Callable[[], int],
     ) -> None:
         self._sharing = sharing
         self._others = others
         self._hub = hub
         self._dispatcher = dispatcher
         self._ring = ring
+        self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
         """Of each group, since when tasks of others were seen to wait (monotonic seconds)."""
         self._heard: dict[str, float] = {}
@@ -105,7 +108,7 @@ class Router:
             if len(self._heard) == MAX_HEARD:
                 self._heard.clear()
             self._heard[pid] = now
-            self._ring(Heard(pid))
+            self._ring(Heard(pid, self._now()))
 
     def fell_silent(self, pid: str) -> None:
         self._dispatcher.fell_silent(pid)

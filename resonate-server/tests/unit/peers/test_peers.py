@@ -9,6 +9,7 @@ from unit.hubs import execute, received, unblock
 from unit.peers.servers import Bus, Server
 
 from resonate_server.delivery import Pledge
+from resonate_server.delivery.presence import LAST_WORDS_MS
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.peers import hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
@@ -273,10 +274,23 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
 
 async def test_whoever_is_inherited_and_heard_of_is_missed_no_more(one: Server, other: Server, bus: Bus) -> None:
     one.member.neighbour.inherits(encode_roster(Roster([("workers", "w")])))
+    other.nobody.time = one.now + LAST_WORDS_MS
     other.router.heard_from("w")
     bus.deliver()
 
     assert one.presence.missed() == []
+
+
+async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_live(
+    one: Server, other: Server, bus: Bus
+) -> None:
+    """That is told after its end was noticed here."""
+    other.nobody.time = one.now
+    other.router.heard_from("w")
+    one.hub.disconnect(one.worker("w"), planned=False)
+    bus.deliver()
+
+    assert one.presence.missed() == [("workers", "w")]
 
 
 async def test_a_worker_that_is_silent_is_given_up_if_others_are_heard_of_at_another_server(

@@ -50,6 +50,8 @@ KNOWN_S = 2.5 * BEAT_S
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """What is to be told meanwhile travels together: a notification wakes up all servers, and the database for each."""
+LISTENS_S = 2.0
+"""Somebody who hears nothing for so long asks whether there is still somebody at the other end."""
 
 MAX_RINGS = 10_000
 """Messages that wait while the database is away."""
@@ -174,9 +176,11 @@ class Membership(Sharing):
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await connection.execute(sql.LISTEN)
                     self.neighbour.may_have_missed()
-                    async for each in connection.notifies():
-                        if each.pid != self._backend:
-                            self._hear(each.payload)
+                    while True:
+                        async for each in connection.notifies(timeout=LISTENS_S):
+                            if each.pid != self._backend:
+                                self._hear(each.payload)
+                        await connection.execute(sql.LISTEN)
             await asyncio.sleep(PAUSE_S)
 
     def _hear(self, messages: str) -> None:

@@ -203,6 +203,9 @@ NEW_ENDING = f"""
 WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
 INSERT INTO endings (connection, last) VALUES (%s, 0)
 """
+# What is still on its way to the process that serves a connection, or in there, is not done any more. Another process
+# may have the same number by now.
+END_BACKEND = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
 # Waits for a transaction whose connection broke and that goes on without it.
 GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
 
