@@ -50,6 +50,7 @@ KNOWN_S = 2.5 * BEAT_S
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """What is to be told meanwhile travels together: a notification wakes up all servers, and the database for each."""
+
 LISTENS_S = 2.0
 """Somebody who hears nothing for so long asks whether there is still somebody at the other end."""
 
