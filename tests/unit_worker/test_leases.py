@@ -201,16 +201,13 @@ async def test_what_it_does_not_watch_it_passes_on(network: Network) -> None:
     assert not network.server.is_started
 
 
-async def test_a_claim_that_times_out_is_an_error_of_the_connection_and_holds_nothing(
-    network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def late(*_: Any) -> str:
-        raise TimeoutError
+async def test_a_claim_that_fails_holds_nothing(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> str:
+        raise ConnectorError(RuntimeError("stopped"))
 
-    monkeypatch.setattr(network.server, "send", late)
-    with pytest.raises(ConnectorError) as failed:
+    monkeypatch.setattr(network.server, "send", fail)
+    with pytest.raises(ConnectorError):
         await network.send("task.acquire")
-    assert isinstance(failed.value.__cause__, TimeoutError)
     assert network.keeper.leases() == {}
     async with asyncio.timeout(30):
         await network.keeper.close(60)  # nothing is under way any more

@@ -20,9 +20,9 @@ from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, fi
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
-def shown(record: logging.LogRecord, *, connected: bool = True) -> str | None:
+def shown(record: logging.LogRecord) -> str | None:
     """Without the time."""
-    return _Formatter().format(record).partition(" ")[2] if is_shown(record, connected=connected) else None
+    return _Formatter().format(record).partition(" ")[2] if is_shown(record) else None
 
 
 def record(
@@ -58,12 +58,6 @@ def test_those_of_a_package_whose_name_begins_like_the_sdk_s_are_shown() -> None
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
 def test_the_sdk_keeps_its_small_talk(level: int) -> None:
     assert shown(record("resonate.core", level, "core: task acquired")) is None
-
-
-def test_failing_requests_are_told_only_while_the_server_seems_to_be_there() -> None:
-    failing = record("resonate.connections.http", logging.WARNING, "HTTP send failed, retrying")
-    assert shown(failing, connected=True) == "WARNING: HTTP send failed, retrying"
-    assert shown(failing, connected=False) is None
 
 
 def test_what_a_programs_own_code_raised_is_told_with_its_traceback() -> None:
@@ -298,18 +292,13 @@ def test_whatever_is_uncaught_or_warned_of_is_a_line(capsys: pytest.CaptureFixtu
 
 @pytest.mark.usefixtures("program")
 def test_of_the_sdk_it_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
-    is_connected = True
     configure_logging()
-    filter_sdk(lambda: is_connected)
-    http = logging.getLogger("resonate.connections.http")
-    http.warning("first")
-    http.info("small talk")
-    is_connected = False
-    http.warning("second")
-    logging.getLogger("resonate.core").warning("third")
+    filter_sdk()
+    logging.getLogger("resonate.core").info("small talk")
+    logging.getLogger("resonate.core").warning("first")
     logging.getLogger("bar").info("connected")
     shown = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["WARNING: first", "WARNING: third", "connected"]
+    assert shown == ["WARNING: first", "connected"]
 
 
 def test_a_traceback_as_long_as_may_be_is_whole_and_a_longer_one_keeps_both_its_ends() -> None:

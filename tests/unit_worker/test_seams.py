@@ -1,28 +1,21 @@
 """What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
 
 import ast
-import asyncio
 import inspect
 import logging
-import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import resonate.core
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from resonate.connections import http
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.error import ConnectorError, ResonateError
 from resonate.resonate import Resonate
 
 from worker import seams
-from worker.seams import ComparingEffects, ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
-from worker.stream import BACKOFF
+from worker.seams import ComparingEffects, adapt_sdk, silence_sdk
 
 REPOSITORY = Path(__file__).parents[2]
 INSIDES = {"resonate.core", "resonate.durable", "resonate.effects"}
@@ -88,15 +81,7 @@ def test_the_effects_of_a_context_know_its_task() -> None:
     assert "self.task_version = task_version" in source
 
 
-async def test_a_connection_that_was_never_started_tries_once() -> None:
-    began = time.monotonic()
-    with pytest.raises(ConnectorError):
-        await hasty_sender("http://127.0.0.1:1", None).promise_get("a")
-    assert time.monotonic() - began < 5
-
-
 def test_what_the_filter_of_the_log_knows_is_there() -> None:
-    assert http.logger.name == "resonate.connections.http"
     source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
     assert "except (ResonateError, PlatformError) as exc:\n                logger.exception(" in source
 
@@ -132,40 +117,3 @@ def test_the_seams_are_put_in_once_however_often_they_are_asked_for(monkeypatch:
     adapt_sdk()
     assert vars(resonate.core)["ResonateEffects"] is ComparingEffects
     assert (Context.run, DurableFunction.invoke) == (run, invoke)
-
-
-async def test_a_hasty_request_shows_its_token() -> None:
-    shown: list[str | None] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        shown.append(request.headers.get("Authorization"))
-        shown.append((await request.json())["head"].get("auth"))
-        return web.Response(status=500)
-
-    application = web.Application()
-    application.router.add_post("/", answer)
-    async with TestServer(application) as server:
-        with pytest.raises(ResonateError):
-            await hasty_sender(str(server.make_url("")).rstrip("/"), "secret").promise_get("a")
-    assert set(shown) == {"Bearer secret", "secret"}
-
-
-async def test_a_request_that_was_swallowed_is_repeated_on_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seams, "ANSWER_SECONDS", 0.5)
-    swallowed = asyncio.Event()
-
-    async def answer(request: web.Request) -> web.Response:
-        if not swallowed.is_set():
-            swallowed.set()
-            await asyncio.sleep(3600)
-        return web.Response(text=await request.text())
-
-    app = web.Application()
-    app.router.add_post("/", answer)
-    async with TestServer(app) as server:
-        connection = ImpatientConnection(url=str(server.make_url("")).rstrip("/"), backoff=BACKOFF)
-        await connection.start()
-        async with asyncio.timeout(60):
-            assert await connection.send("asked") == "asked"
-        await connection.stop()
-    assert swallowed.is_set()

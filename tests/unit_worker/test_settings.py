@@ -48,6 +48,7 @@ def test_a_worker_has_from_one_place_to_a_thousand(tasks: str) -> None:
 
 
 REFUSED = {
+    "RESONATE_URL must be a URL": ["localhost:8001", "server", "ftp://server", "http://", "http://a:b", "http://a\nb"],
     "DEMO_FAULTS must be 1 or 0": ["yes", "true", "2", "1 "],
     "LEASE_SECONDS": ["ten", "0", "0.9", "86400.1", "-1", "nan", "inf", "1e9", "10s"],
     "MAX_TASKS": ["many", "0", "-1", "1001", "1e2", "6.4", "\u0664", " 64"],

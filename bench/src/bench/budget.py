@@ -13,11 +13,13 @@ import asyncio
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -233,7 +235,8 @@ def _steps(folder: Path) -> Table:
     """Medians, on the machine as it is now."""
     steps = {
         "a page appended and on the disk (fdatasync)": _sync(folder / "synced"),
-        "to another thread, and back to the loop": asyncio.run(_hand_over()),
+        "to another thread, and back to the loop": asyncio.run(_hand_over(int)),
+        "to another thread, which commits two rows to SQLite, and back": asyncio.run(_hand_over(_commits(folder))),
         "to another process by a socket, and back": _echo(),
     }
     return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
@@ -260,13 +263,26 @@ def _sync(path: Path) -> list[float]:
         return _timed(append)
 
 
-async def _hand_over() -> list[float]:
+def _commits(folder: Path) -> Callable[[], object]:
+    """As the server does, and nothing else."""
+    database = sqlite3.connect(folder / "steps.sqlite", isolation_level=None, check_same_thread=False)
+    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE rows (id TEXT PRIMARY KEY)")
+
+    def commit() -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT INTO rows VALUES (?)", [(uuid.uuid4().hex,) for _ in range(2)])
+        database.execute("COMMIT")
+
+    return commit
+
+
+async def _hand_over(work: Callable[[], object]) -> list[float]:
     loop, times = asyncio.get_running_loop(), []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(STEPS):
             await asyncio.sleep(PAUSE_S)
             began = time.perf_counter()
-            await loop.run_in_executor(thread, int)
+            await loop.run_in_executor(thread, work)
             times.append(time.perf_counter() - began)
     return times
 

@@ -284,7 +284,7 @@ class _Sdk:
         from worker.values import PlainValues
 
         configure_logging()
-        filter_sdk(lambda: True)
+        filter_sdk()
         self._foo = foo
         self._sdk = Resonate(network=LocalConnection(group="service-foo"), group="service-foo", encryptor=PlainValues())
         for function in (foo, bar, baz):

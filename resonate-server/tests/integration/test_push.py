@@ -6,19 +6,13 @@ import ssl
 import threading
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from harness.basics import wait_until
+from harness.certificate import make_certificate
 from harness.server import Client, ServerProcess
 from msgspec import Struct
 
@@ -32,10 +26,10 @@ class Received(Struct):
 class Receiver:
     """A worker that is told by HTTP. Answers with the next of ``statuses``, then with 200.
 
-    ``certificate``: a file with that of an HTTPS server, and its key.
+    ``secured``: shows the certificate of an HTTPS server.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, secured: ssl.SSLContext | None = None) -> None:
         self.statuses: list[int] = []
         self._received: queue.Queue[Received] = queue.Queue()
         receiver = self
@@ -54,10 +48,8 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        if secured is not None:
+            self._server.socket = secured.wrap_socket(self._server.socket, server_side=True)
             self.url = self.url.replace("http", "https")
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -83,20 +75,6 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """That of this machine, by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now, day = datetime.now(UTC), timedelta(days=1)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day).add_extension(names, False)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file = tmp_path / "certificate.pem"
-    file.write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM) + private)
-    return file
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Dispatches again after 0.6 s, and proves where its messages come from."""
@@ -117,10 +95,9 @@ def id() -> str:
 
 
 @pytest.mark.parametrize("trusts", [False, True])
-def test_by_https_only_to_whom_the_system_s_certificates_know(
-    tmp_path: Path, certificate: Path, id: str, trusts: bool
-) -> None:
-    receiver = Receiver(certificate)
+def test_by_https_only_to_whom_the_system_s_certificates_know(tmp_path: Path, id: str, trusts: bool) -> None:
+    certificate = tmp_path / "certificate.pem"
+    receiver = Receiver(make_certificate(certificate))
     environment: dict[str, Any] = {"SSL_CERT_FILE": str(certificate)} if trusts else {}
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__RETRY_TIMEOUT="600", **environment).start()
     server.client().create(id, target=receiver.url)

@@ -62,9 +62,6 @@ class LeaseKeeper:
             with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
                 if watched:
                     self._note(request.kind, task, msgspec.json.decode(answer, type=_Answer))
-        except TimeoutError as error:
-            # A connection may fail with this error alone; any other one makes the SDK leak the lease.
-            raise ConnectorError(error) from error
         finally:
             self._asked.pop(task.id, None)
             self._in_flight.discard(answered)

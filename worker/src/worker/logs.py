@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -48,14 +47,13 @@ def configure_logging() -> None:
     threading.excepthook = lambda uncaught: _log_uncaught(uncaught[:3])
 
 
-def filter_sdk(connected: Callable[[], bool]) -> None:
-    """`connected` tells whether the server is known to be reachable."""
+def filter_sdk() -> None:
     for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: is_shown(record, connected=connected()))
+        handler.addFilter(is_shown)
 
 
-def is_shown(record: logging.LogRecord, *, connected: bool) -> bool:
-    return not _is_by_sdk(record) or is_worth_telling(record, connected=connected)
+def is_shown(record: logging.LogRecord) -> bool:
+    return not _is_by_sdk(record) or is_worth_telling(record)
 
 
 def _copy_and_empty(file: str, old: str) -> None:

@@ -4,8 +4,6 @@
   server, without comparing it with what was asked for. It knows its task and version.
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
-* `HttpConnection.send` repeats a request for as long as the server is away; only one that was never started does not.
-  Its session waits 300 s for an answer.
 * What a function calls is asked for in a task of its own, which has the context of the function: so it has its span.
 * Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
 
@@ -15,24 +13,19 @@ tests/unit_worker/test_seams.py fails if another version of the SDK has these ot
 import functools
 import logging
 import warnings
-from typing import Any, Final, override
+from typing import Any, Final
 
-import aiohttp
 import resonate.core
-from resonate.connections import HttpConnection
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.error import PlatformError, ServerError
-from resonate.send import Sender, TaskRef
-from resonate.transport import Transport
+from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
 from worker.runs import LEASE_IS_GONE, RunLog
 
-# Far longer than a busy server takes: what is repeated too early is work for it.
-ANSWER_SECONDS = 20
 INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
 
@@ -86,28 +79,8 @@ def runs_of(ctx: Context) -> RunLog:
         return RunLog()
 
 
-class ImpatientConnection(HttpConnection):
-    """Repeats a request, on another connection, whose answer does not come: the network may have swallowed it, or the
-    server is frozen. The server recognises what it has done already."""
-
-    @override
-    def _ensure_session(self) -> aiohttp.ClientSession:
-        if self._session is None and not self._stopped:
-            limits = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_SECONDS, sock_read=ANSWER_SECONDS)
-            connector = aiohttp.TCPConnector(limit=self._conn_limit)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=limits)
-        return super()._ensure_session()
-
-
-def hasty_sender(url: str, token: str | None) -> Sender:
-    """Tries once and leaves it at that."""
-    return Sender(Transport(HttpConnection(url=url, auth=token)), token)
-
-
-def is_worth_telling(record: logging.LogRecord, *, connected: bool) -> bool:
-    """Of what the SDK logs. `connected`: whether the server is known to be reachable."""
-    if record.name == "resonate.connections.http" and not connected:
-        return False  # each waiting request fails again and again; the stream has said so already
+def is_worth_telling(record: logging.LogRecord) -> bool:
+    """Of what the SDK logs."""
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
     is_told_by_the_end_of_a_run = isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE

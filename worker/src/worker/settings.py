@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 """Its own package: others bring parts of OpenTelemetry, but not this one."""
@@ -33,6 +34,8 @@ class Settings(NamedTuple):
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Read the variables; a value that cannot be used ends the program with a clear message."""
         url = environment.get("RESONATE_URL") or "http://localhost:8001"
+        if not _is_url(url):
+            raise SystemExit(f"RESONATE_URL must be a URL, such as http://localhost:8001, not {url!r}")
         token = environment.get("RESONATE_TOKEN") or None
         if token and not re.fullmatch("[!-~]+", token):  # a secret, which is not shown
             raise SystemExit("RESONATE_TOKEN is no token: it has spaces, line ends or letters that no header can carry")
@@ -52,6 +55,14 @@ class Settings(NamedTuple):
             tracing=_is_traced(environment),
             offers_faults=faults == "1",
         )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:  # of a port that is no number
+        return False
 
 
 def _is_traced(environment: Mapping[str, str]) -> bool:

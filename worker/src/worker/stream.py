@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import re
 import socket
 import time
@@ -19,13 +18,13 @@ from typing import Any
 import aiohttp
 from resonate.connections import SSEConnection
 from resonate.connections.sse import SseFramer
-from resonate.retry import ExponentialBackoff
+
+from worker.network import reason_of
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_SECONDS = 0.2
 # The same pause each time: however long the server was away, its workers are back this soon after its return.
-BACKOFF = ExponentialBackoff(initial=RECONNECT_SECONDS, factor=1)
+RECONNECT_SECONDS = 0.2
 # After a stream that lasted this long the next one is asked for without a pause.
 LASTING_SECONDS = 0.5
 # To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
@@ -116,7 +115,7 @@ class Stream:
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self.refusal = ""
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
-                        self._report(f"cannot reach server {self._server}, retrying", detail=_reason(error))
+                        self._report(f"cannot reach server {self._server}, retrying", detail=reason_of(error))
                 lasted = self.connected and time.monotonic() - began > LASTING_SECONDS
                 self._lose()
                 if not lasted:
@@ -193,15 +192,6 @@ class Stream:
         if line != self._last_report:
             self._last_report = line
             logger.info("%s%s", line, f" ({detail})" if detail else "")
-
-
-def _reason(error: Exception) -> str:
-    """The error in a few words, where the system has some."""
-    if isinstance(error, OSError) and error.errno:
-        # Names that cannot be looked up have numbers of their own, below zero.
-        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
-        return (text or type(error).__name__).lower()
-    return str(error) or type(error).__name__
 
 
 def _seconds(ms: str) -> float | None:

@@ -24,10 +24,11 @@ from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
 from worker.loop import new_event_loop
+from worker.network import HttpNetwork
 from worker.runs import RunLog
-from worker.seams import ImpatientConnection, adapt_sdk, hasty_sender, silence_sdk
+from worker.seams import adapt_sdk, silence_sdk
 from worker.settings import Settings
-from worker.stream import BACKOFF, Stream
+from worker.stream import Stream
 from worker.values import PlainValues
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class RunningWorker:
         token, pid = settings.token, uuid.uuid4().hex
         adapt_sdk()
         self.stream = Stream(settings.server_url, worker.group, pid, token)
-        filter_sdk(lambda: self.stream.connected)
+        filter_sdk()
         network, self.tracing = _network(settings, worker.group, pid)
         self._runs = RunLog(self.tracing.surround) if self.tracing else RunLog()
         self._releasing = Sender(Transport(network), token)
@@ -98,7 +99,7 @@ class RunningWorker:
         self._heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
-            hasty_sender(settings.server_url, token),
+            Sender(Transport(HttpNetwork(settings.server_url, token)), token),
             self._leases.leases,
             lambda: self.stream.wants_signs_of_life,
         )
@@ -168,7 +169,7 @@ class RunningWorker:
 def _network(settings: Settings, group: str, pid: str) -> "tuple[Network, Tracing | None]":
     """The way to the server, and what traces the requests on it, if that is asked for."""
     connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-    network = ImpatientConnection(url=settings.server_url, auth=settings.token, conn_limit=connections, backoff=BACKOFF)
+    network = HttpNetwork(settings.server_url, settings.token, connections)
     if not settings.tracing:
         return network, None
     from worker.tracing import Tracing, make_provider  # only here: OpenTelemetry is an extra, and slow to load

@@ -22,8 +22,8 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.weight import value_weight
 from resonate_server.protocol.records import Promise, Value
 
-CACHE_BYTES = 16 * 1_024 * 1_024
-"""About what one generation may take: some 8,000 promises with small payloads. Two of them are kept."""
+CACHE_BYTES = 12 * 1_024 * 1_024
+"""About what one generation may take: some 6,000 promises with small payloads. Two of them are kept."""
 
 ENTRY_BYTES = 2_000
 MEMBER_BYTES = 200

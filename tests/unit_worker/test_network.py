@@ -1,0 +1,348 @@
+"""Requests to a server, by connections that are kept, through whatever happens to them."""
+
+import asyncio
+import errno
+import itertools
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from harness.certificate import make_certificate
+from resonate.error import ConnectorError
+
+from worker import network
+from worker.network import HttpNetwork, reason_of
+
+SWALLOWED = b""
+ENDS = b"\0"
+"""After these bytes of an answer the connection ends."""
+
+
+def answer(text: str, status: str = "200 OK", *headers: str) -> bytes:
+    body = text.encode()
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
+
+
+class Server:
+    """Answers each request with the next of what it is given, and then with ``last``."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers: Iterator[bytes] = itertools.chain(answers, itertools.repeat(answer("last")))
+        self.requests: list[tuple[int, bytes]] = []
+        """By which connection they came, and what they were."""
+        self.connections = 0
+        self.open: dict[int, asyncio.StreamWriter] = {}
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.url = ""
+        self.secured: ssl.SSLContext | None = None
+
+    async def __aenter__(self) -> "Server":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", ssl=self.secured)
+        self.url = f"http{'s' if self.secured else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self.open.values():
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        name = self.connections
+        self.open[name] = writer
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                body = await reader.readexactly(int(head.rpartition(b"Content-Length: ")[2]))
+                self.requests.append((name, head + body))
+                await self.goes_on.wait()
+                sent, ends, _ = next(self.answers).partition(ENDS)
+                writer.write(sent)
+                if ends:
+                    break
+        writer.close()
+        self.open.pop(name)
+
+    @property
+    def used(self) -> list[int]:
+        return [connection for connection, _ in self.requests]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def asked() -> AsyncIterator[list[HttpNetwork]]:
+    made: list[HttpNetwork] = []
+    yield made
+    for each in made:
+        await each.stop()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is repeated after a pause does not come back."""
+    monkeypatch.setattr(network, "RETRY_SECONDS", 3_600)
+
+
+async def send(server: Server | str, asked: list[HttpNetwork], count: int = 1, token: str | None = None) -> list[str]:
+    """Ask so often, one after the other; all of a test by one network."""
+    if not asked:
+        asked.append(HttpNetwork(server if isinstance(server, str) else server.url, token))
+    async with asyncio.timeout(60):
+        return [await asked[0].send(f"{number}. ü") for number in range(count)]
+
+
+async def test_a_request_is_a_post_to_the_path_of_the_server_and_shows_its_token(asked: list[HttpNetwork]) -> None:
+    async with Server() as server:
+        assert await send(f"{server.url}/inside/", asked, token="secret") == ["last"]
+        head, _, body = server.requests[0][1].decode().partition("\r\n\r\n")
+    assert head.split("\r\n") == [
+        "POST /inside/ HTTP/1.1",
+        f"Host: {server.url.removeprefix('http://')}",
+        "Content-Type: application/json",
+        "Authorization: Bearer secret",
+        "Content-Length: 5",
+    ]
+    assert body == "0. ü"
+
+
+ANSWERS = {
+    "of any status": answer("told", "500 Internal Server Error"),
+    "in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nto\r\n2\r\nld\r\n0\r\n\r\n",
+    "after an interim one": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answer("told"),
+}
+
+
+@pytest.mark.parametrize("sent", ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_is_read(sent: bytes, asked: list[HttpNetwork]) -> None:
+    async with Server(sent) as server:
+        assert await send(server, asked, 2) == ["told", "last"]
+        assert server.used == [1, 1]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_connection_that_its_server_ends_is_not_used_again(asked: list[HttpNetwork]) -> None:
+    async with Server(answer("told", "200 OK", "Connection: close")) as server:
+        assert await send(server, asked, 3) == ["told", "last", "last"]
+        assert server.used == [1, 2, 2]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_kept_connection_that_has_ended_costs_no_pause(asked: list[HttpNetwork]) -> None:
+    async with Server(answer("told"), ENDS) as server:
+        assert await send(server, asked, 2) == ["told", "last"]
+        assert server.used == [1, 1, 2]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Server() as server:
+        await send(server, asked)
+        monkeypatch.setattr(network, "IDLE_SECONDS", 0)
+        await send(server, asked)
+        assert server.used == [1, 2]
+        await until(lambda: 1 not in server.open)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_an_answer_that_nobody_has_asked_for_is_nobodys(asked: list[HttpNetwork]) -> None:
+    async with Server(answer("told") + answer("and a trap")) as server:
+        assert await send(server, asked, 2) == ["told", "last"]
+        assert server.used == [1, 2]
+
+
+async def test_requests_share_no_connection_at_a_time_and_have_so_many_at_most() -> None:
+    async with Server() as server:
+        server.goes_on.clear()
+        asked = HttpNetwork(server.url, None, limit=2)
+        sending = [asyncio.create_task(asked.send("a")) for _ in range(5)]
+        await until(lambda: len(server.requests) == 2)
+        server.goes_on.set()
+        async with asyncio.timeout(60):
+            assert await asyncio.gather(*sending) == ["last"] * 5
+        assert sorted(server.used[:2]) == [1, 2] and server.connections == 2
+        await asked.stop()
+
+
+FAILS = {
+    "ends": ENDS,
+    "ends within its head": b"HTTP/1.1 200 O" + ENDS,
+    "ends within its body": answer("told")[:-1] + ENDS,
+    "is not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "asks for another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+    "does not come": SWALLOWED,
+    "comes in part": answer("told")[:-1],
+}
+
+
+@pytest.mark.parametrize("fails", FAILS.values(), ids=FAILS)
+async def test_a_request_whose_answer_fails_is_repeated_on_another_connection(
+    fails: bytes, asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "ANSWER_SECONDS", 0.5)
+    async with Server(fails) as server:
+        assert await send(server, asked) == ["last"]
+        assert server.requests[0][1] == server.requests[1][1]
+        assert server.used[:2] == [1, 2]
+
+
+def test_an_answer_that_is_still_coming_is_waited_for() -> None:
+    """However long it takes: by a connection without a network, as the time is what this is about."""
+
+    class Transport:
+        unsent = 0
+
+        def write(self, message: bytes) -> None: ...
+        def abort(self) -> None: ...
+        def get_write_buffer_size(self) -> int:
+            return self.unsent
+
+    async def look() -> None:
+        transport, connection = Transport(), network._Connection()
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        told, whole = connection.ask(b"a"), answer("told")
+        for part in (whole[:9], whole[9:30], whole[30:-1]):
+            seen = connection._received, transport.unsent
+            connection.data_received(part)
+            connection._look(*seen)
+            transport.unsent += 1  # a request that is still being sent counts as well
+            connection._look(*seen)
+            assert not told.done()
+        connection._look(connection._received, transport.unsent)
+        with pytest.raises(TimeoutError, match="no answer for 20 s"):
+            await told
+
+    asyncio.run(look())
+
+
+async def test_where_nobody_listens_requests_wait_and_are_told_of_once(
+    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(network, "QUIET_SECONDS", -1)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        asked.append(HttpNetwork(f"http://127.0.0.1:{unused.getsockname()[1]}", "secret"))
+        sending = [asyncio.create_task(asked[0].send("a")) for _ in range(3)]
+        await until(lambda: caplog.messages)
+        await asyncio.sleep(3 * network.RETRY_SECONDS)
+        assert not any(each.done() for each in sending)
+        await asked[0].stop()
+        for each in sending:
+            with pytest.raises(ConnectorError):
+                await each
+    assert caplog.messages == ["requests have failed for 0 s, and are repeated: connection refused"]
+
+
+async def test_a_failure_that_is_over_soon_is_not_worth_a_line(
+    asked: list[HttpNetwork], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Server(ENDS) as server:
+        assert await send(server, asked) == ["last"]
+    assert caplog.messages == []
+
+
+async def test_a_name_that_no_host_can_have_is_a_failure_like_others(asked: list[HttpNetwork]) -> None:
+    asked.append(HttpNetwork(f"http://{'a' * 70}.example", None))
+    sending = asyncio.create_task(asked[0].send("a"))
+    await asyncio.sleep(0.1)
+    await asked[0].stop()
+    with pytest.raises(ConnectorError):
+        await sending
+
+
+async def test_of_the_addresses_of_a_name_one_that_answers_will_do(
+    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "NEXT_ADDRESS_SECONDS", 0.05)
+    with socket.socket() as silent:  # its queue is full: whoever connects hears nothing, as of a machine that is gone
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        address = silent.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        async with Server() as server:
+            there = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+            async def found(*_: Any, **__: Any) -> list[Any]:
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in (address, there)]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+            assert await send("http://servers.example", asked) == ["last"]
+        for each in waiting:
+            each.close()
+
+
+async def test_a_request_that_nobody_waits_for_any_more_takes_its_connection_with_it(asked: list[HttpNetwork]) -> None:
+    async with Server(answer("of the former")) as server:
+        server.goes_on.clear()
+        asked.append(HttpNetwork(server.url, None))
+        former = asyncio.create_task(asked[0].send("a"))
+        await until(lambda: server.requests)
+        former.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await former
+        server.goes_on.set()
+        assert await send(server, asked) == ["last"]
+
+
+async def test_when_it_stops_who_waits_is_told_and_nothing_stays_open(asked: list[HttpNetwork]) -> None:
+    async with Server(answer("told")) as server:
+        assert await send(server, asked) == ["told"]
+        server.goes_on.clear()
+        sending = [asyncio.create_task(asked[0].send("a")) for _ in range(2)]
+        await until(lambda: len(server.requests) == 3)
+        await asked[0].stop()
+        for each in sending:
+            with pytest.raises(ConnectorError):
+                await each
+        with pytest.raises(ConnectorError):
+            await asked[0].send("a")
+        server.goes_on.set()
+        await until(lambda: not server.open)
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+async def test_by_https_only_to_whom_the_system_s_certificates_know(
+    trusts: bool, tmp_path: Path, asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    server.secured = make_certificate(tmp_path / "certificate.pem")
+    if trusts:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    async with server:
+        if trusts:
+            assert await send(server, asked) == ["last"]
+            return
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await send(server, asked)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name or service not known"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "whatever"), "connection refused"),
+        (OSError(-1, ""), "oserror"),
+        (OSError("in words"), "in words"),
+        (TimeoutError(), "TimeoutError"),
+        (aiohttp.ClientPayloadError("cut off"), "cut off"),
+    ],
+)
+def test_trouble_is_told_in_a_few_words(error: Exception, text: str) -> None:
+    assert reason_of(error) == text

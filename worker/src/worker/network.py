@@ -1,0 +1,229 @@
+"""The SDK's `Network`: its requests to the server, by HTTP/1.1 over connections that are kept.
+
+The SDK's own one waits 300 s for an answer that the network has swallowed, and its HTTP client takes a third of the CPU
+time of a worker. A request that is sent in one piece, and httptools to read what comes back, take a tenth of that.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import ssl
+from contextlib import suppress
+from typing import Any, override
+from urllib.parse import SplitResult, urlsplit
+
+import aiohappyeyeballs
+import httptools
+from resonate.error import ConnectorError
+
+logger = logging.getLogger(__name__)
+
+# Without a byte in either direction. Far longer than a busy server takes: what is repeated too early is work for it.
+ANSWER_SECONDS = 20.0
+# An address that does not answer is not waited for if the server's name has another one.
+NEXT_ADDRESS_SECONDS = 0.25
+# A connection that was idle for longer may be closed by the server at any moment.
+IDLE_SECONDS = 15.0
+RETRY_SECONDS = 0.2
+# What fails for as long is told, and then this often.
+QUIET_SECONDS = 5.0
+REMIND_SECONDS = 60.0
+
+
+class HttpNetwork:
+    """Repeats a request, on another connection, until it is answered: the server recognises what it has done already.
+
+    Used on one event loop.
+    """
+
+    def __init__(self, url: str, token: str | None, limit: int = 256) -> None:
+        """`limit`: connections, at most."""
+        self._url = urlsplit(url)
+        self._head = _head(self._url, token)
+        self._room = asyncio.Semaphore(limit)
+        self._idle: list[_Connection] = []
+        """The one that was used last comes last."""
+        self._busy: set[_Connection] = set()
+        self._stopped = asyncio.Event()
+        self._warned_at = -math.inf
+
+    async def start(self) -> None:
+        """Connections are made when they are needed."""
+
+    async def stop(self) -> None:
+        self._stopped.set()
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002  `req` has it, too
+        """Raises :class:`ConnectorError` after :meth:`stop`, and only then."""
+        since = asyncio.get_running_loop().time()
+        while True:
+            try:
+                return await self._ask(req)
+            except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one of a host
+                if self._stopped.is_set():
+                    raise ConnectorError(error) from error
+                self._tell(error, since)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), RETRY_SECONDS)
+
+    def _tell(self, error: Exception, since: float) -> None:
+        """Once for all requests that fail."""
+        now = asyncio.get_running_loop().time()
+        if now - since > QUIET_SECONDS and now - self._warned_at > REMIND_SECONDS:
+            self._warned_at = now
+            logger.warning("requests have failed for %.0f s, and are repeated: %s", now - since, reason_of(error))
+
+    async def _ask(self, req: str) -> str:
+        """Raises :class:`OSError`."""
+        body = req.encode()
+        message = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+        async with self._room:
+            while (connection := self._kept()) is not None:
+                with suppress(_ClosedMeanwhile):
+                    return await self._ask_by(connection, message)
+            return await self._ask_by(await self._connect(), message)
+
+    async def _ask_by(self, connection: "_Connection", message: bytes) -> str:
+        self._busy.add(connection)
+        try:
+            answer = await connection.ask(message)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._busy.discard(connection)
+        if connection.is_open and not self._stopped.is_set():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer.decode(errors="replace")
+
+    def _kept(self) -> "_Connection | None":
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle.pop(0).close()
+        while self._idle:
+            if (connection := self._idle.pop()).is_open:
+                return connection
+        return None
+
+    async def _connect(self) -> "_Connection":
+        if self._stopped.is_set():
+            raise ConnectionError("the worker has closed its connections")
+        loop, name = asyncio.get_running_loop(), self._url.hostname or ""
+        context = ssl.create_default_context() if self._url.scheme == "https" else None
+        port = self._url.port or (443 if context else 80)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            found = await loop.getaddrinfo(name, port, type=1)
+            reached = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
+            secure: dict[str, Any] = {"ssl": context, "server_hostname": name} if context else {}
+            _, connection = await loop.create_connection(_Connection, sock=reached, **secure)
+        return connection
+
+
+class _ClosedMeanwhile(ConnectionError):
+    """By the server, before anything of the answer came."""
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.idle_since = 0.0
+        self._transport: Any
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[bytes] | None = None
+        self._parts: list[bytes] = []
+        self._received = 0
+        self._watching: asyncio.TimerHandle
+
+    def ask(self, message: bytes) -> asyncio.Future[bytes]:
+        """What the answer carries, whatever its status is. Raises :class:`OSError`."""
+        self._parts, self._received = [], 0
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(message)
+        self._watch()
+        return self._answer
+
+    def _watch(self) -> None:
+        seen = self._received, self._transport.get_write_buffer_size()
+        self._watching = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._look, *seen)
+
+    def _look(self, received: int, unsent: int) -> None:
+        if (received, unsent) != (self._received, self._transport.get_write_buffer_size()):
+            self._watch()
+        else:
+            self._fail(TimeoutError(f"no answer for {ANSWER_SECONDS:.0f} s"))
+
+    def close(self) -> None:
+        self.is_open = False
+        self._transport.abort()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self.is_open = transport, True
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(ConnectionError(f"the answer is not HTTP: {error}"))
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = f"the connection was closed{f': {exc}' if exc else ''}"
+        self._fail(ConnectionError(reason) if self._received else _ClosedMeanwhile(reason))
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        if self._answer is None:
+            self.close()  # nobody has asked: it could be taken for the answer to the next request
+
+    def on_body(self, part: bytes) -> None:
+        """Called by the parser."""
+        self._parts.append(part)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self._parser.get_status_code() < 200:
+            return  # RFC 9110, 15.2: the answer itself comes next
+        self.is_open = self.is_open and self._parser.should_keep_alive()
+        self.idle_since = asyncio.get_running_loop().time()
+        if answer := self._waiting():
+            answer.set_result(b"".join(self._parts))
+
+    def _fail(self, error: Exception) -> None:
+        self.close()
+        if answer := self._waiting():
+            answer.set_exception(error)
+
+    def _waiting(self) -> asyncio.Future[bytes] | None:
+        """Whoever waits for the answer, who is told now."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return None
+        self._watching.cancel()
+        return None if answer.done() else answer
+
+
+def _head(url: SplitResult, token: str | None) -> bytes:
+    """Of all requests, up to the length of their body."""
+    host = url.netloc.rpartition("@")[2]
+    lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
+    lines += [] if token is None else [f"Authorization: Bearer {token}"]
+    return "\r\n".join([*lines, "Content-Length: "]).encode()
+
+
+def reason_of(error: Exception) -> str:
+    """The error in a few words, where the system has some."""
+    if isinstance(error, OSError) and error.errno:
+        # Names that cannot be looked up have numbers of their own, below zero.
+        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return (text or type(error).__name__).lower()
+    return str(error) or type(error).__name__
