@@ -6,12 +6,14 @@ import threading
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import override
 
 from durability.load import Load, check_everything_is_there, wait_for_chains
 from harness.basics import free_port, wait_until
 from harness.postgres import PostgresServer
+from harness.process import Process
 from harness.server import ServerProcess
-from harness.services import ServiceProcess
+from harness.stack import Programs
 
 CLIENTS = 3
 
@@ -68,14 +70,13 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             each.shutdown(socket.SHUT_RDWR)
 
 
-class Site:
-    """``folder``: for logs."""
+class Site(Programs):
+    """Nothing of it runs yet."""
 
     def __init__(self, folder: Path, database: PostgresServer) -> None:
-        self.folder = folder
+        super().__init__(folder, {})
         self.database = database
         self.door = Door()
-        self.workers: list[ServiceProcess] = []
         self._servers: list[ServerProcess] = []
         self._stop = threading.Event()
         self.load = [Load(number, self.door.port, self._stop) for number in range(CLIENTS)]
@@ -97,12 +98,9 @@ class Site:
             wait_until(each.is_ready, "the servers are ready", seconds)
         return servers
 
-    def worker(self, name: str, url: str | None = None) -> ServiceProcess:
+    def worker(self, name: str, url: str = "") -> Process:
         """A service behind the door, or at one server."""
-        number = len(self.workers)
-        worker = ServiceProcess(name, url or self.door.url, self.folder / f"{name}-{number}.log")
-        self.workers.append(worker)
-        return worker
+        return self.launch(name, RESONATE_URL=url or self.door.url)
 
     def begin(self) -> None:
         for name in ("bar", "baz"):
@@ -128,8 +126,10 @@ class Site:
         check_everything_is_there(client, acknowledged)
         wait_for_chains(client, [id for record in acknowledged for id in record.chains])
 
+    @override
     def close(self) -> None:
         self._stop.set()
-        for process in (*self.workers, *self._servers):
-            process.kill()
+        super().close()
+        for server in self._servers:
+            server.kill()
         self.door.close()

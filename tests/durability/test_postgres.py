@@ -11,7 +11,6 @@ from durability.site import Site
 from harness.basics import wait_until
 from harness.postgres import PostgresServer
 from harness.server import ServerProcess
-from harness.services import ServiceProcess
 from harness.stream import Stream
 
 from resonate_server.moving import Location, move
@@ -35,7 +34,8 @@ def site(tmp_path: Path, database: PostgresServer) -> Iterator[Site]:
 def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
     server = site.server()
     wait_until(server.is_ready, "the server is ready")
-    site.workers = [ServiceProcess(name, server.url, site.folder / f"{name}.log") for name in ("bar", "baz")]
+    for name in ("bar", "baz"):
+        site.worker(name, server.url)
     start_chain(server.client(), "chain")
 
     wait_for_chains(server.client(), ["chain"])
@@ -44,7 +44,7 @@ def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
 def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
     """Suspended meanwhile; its workers find the new server in the place of the old one."""
     old = ServerProcess(site.folder / "old.log", site.folder / "state.db").start()
-    site.workers = [ServiceProcess(name, old.url, site.folder / f"{name}.log") for name in ("bar", "baz")]
+    _, baz = (site.worker(name, old.url) for name in ("bar", "baz"))
     start_chain(old.client(), "chain", pause=3_600)
     wait_until(lambda: old.client().call("task.get", id="chain").data["task"]["state"] == "suspended", "bar sleeps")
     old.stop()
@@ -55,7 +55,7 @@ def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(si
     new.client().end_sleep("chain")
 
     wait_for_chains(new.client(), ["chain"])
-    assert site.workers[1].runs("baz") == 1
+    assert baz.runs("baz") == 1
 
 
 def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_comes_to_its_end(site: Site) -> None:

@@ -8,13 +8,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from durability.load import Load, check_everything_is_there, wait_for_chains
 from harness.server import ServerProcess
-from harness.services import ServiceProcess
+from harness.stack import Stack
 
 pytestmark = pytest.mark.long
 
@@ -22,20 +21,16 @@ KILLS = 12
 CLIENTS = 4
 
 
-@pytest.fixture
-def workers() -> Iterator[list[ServiceProcess]]:
-    started: list[ServiceProcess] = []
-    yield started
-    for worker in started:
-        worker.kill()
-
-
-def test_nothing_acknowledged_is_lost_and_every_chain_completes(tmp_path: Path, workers: list[ServiceProcess]) -> None:
+def test_nothing_acknowledged_is_lost_and_every_chain_completes(tmp_path: Path) -> None:
     seed = int(os.environ.get("SEED", random.randrange(2**32)))
     print(f"SEED={seed}")
     moments = random.Random(seed)
-    server = ServerProcess(tmp_path / "server.log", tmp_path / "state.db").start()
-    workers += [ServiceProcess(name, server.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
+    server = ServerProcess(tmp_path / "server.log", tmp_path / "state.db")
+    with Stack(tmp_path, server):
+        kill_under_load(server, moments)
+
+
+def kill_under_load(server: ServerProcess, moments: random.Random) -> None:
     stop = threading.Event()
     load = [Load(number, server.port, stop) for number in range(CLIENTS)]
     for thread in load:
@@ -51,9 +46,5 @@ def test_nothing_acknowledged_is_lost_and_every_chain_completes(tmp_path: Path, 
         thread.join()
 
     acknowledged = [thread.acknowledged for thread in load]
-    client = server.client()
-    try:
-        check_everything_is_there(client, acknowledged)
-        wait_for_chains(client, [id for record in acknowledged for id in record.chains])
-    finally:
-        server.stop()
+    check_everything_is_there(server.client(), acknowledged)
+    wait_for_chains(server.client(), [id for record in acknowledged for id in record.chains])

@@ -5,12 +5,15 @@ nobody else does. Leases last an hour, so nothing goes on because of their end.
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self, override
 
 import pytest
 from durability.load import start_chain, wait_for_chains
 from harness.basics import wait_until
+from harness.process import Process
 from harness.server import ServerProcess
-from harness.services import ServiceProcess
+from harness.services import CONNECTED
+from harness.stack import Stack
 from harness.wire import Wire
 
 pytestmark = pytest.mark.long
@@ -23,23 +26,27 @@ GIVEN_UP = "worker silent: service-bar/"
 CAME_BACK = "is alive: it had been given up"
 
 
-class Site:
+class Site(Stack):
     """A server, baz, and as many bars as a test starts, all of them behind a ``wire`` if it wants."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = ServerProcess(folder / "server.log", folder / "state.db").start()
-        self.client = self.server.client()
-        self.bars: list[ServiceProcess] = []
-        self.baz = self._service("baz", self.server.url, "baz")
+    server: ServerProcess
 
-    def start_bar(self, url: str = "") -> ServiceProcess:
-        number = len(self.bars) + 1
-        self.bars.append(self._service("bar", url or self.server.url, f"bar-{number}"))
-        wait_until(lambda: self.bars[-1].output().count("connected to server"), "it is connected")
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, ServerProcess(folder / "server.log", folder / "state.db"), {"LEASE_SECONDS": "3600"})
+        self.bars: list[Process] = []
+
+    @override
+    def start(self) -> Self:
+        self.client = self.server.start().client()
+        self.baz = self.launch("baz")
+        return self
+
+    def start_bar(self, url: str = "") -> Process:
+        self.bars.append(self.begin("bar", RESONATE_URL=url or self.server.url))
+        self.bars[-1].wait_for(CONNECTED)
         return self.bars[-1]
 
-    def bar_at_work(self, id: str) -> ServiceProcess:
+    def bar_at_work(self, id: str) -> Process:
         """As soon as one is, and nothing else is under way."""
         wait_until(lambda: self.baz.runs("baz", id) and self._at_work(id), f"bar works for {id}")
         return self._at_work(id)[0]
@@ -48,22 +55,14 @@ class Site:
         """Of each bar."""
         return [bar.runs("work", id) for bar in self.bars]
 
-    def stop(self) -> None:
-        for each in (*self.bars, self.baz, self.server):
-            each.kill()
-
-    def _at_work(self, id: str) -> list[ServiceProcess]:
+    def _at_work(self, id: str) -> list[Process]:
         return [bar for bar in self.bars if bar.runs("work", id)]
-
-    def _service(self, name: str, url: str, instance: str) -> ServiceProcess:
-        return ServiceProcess(name, url, self.folder / f"{instance}.log", LEASE_SECONDS="3600")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    yield site
-    site.stop()
+    with Site(tmp_path) as site:
+        yield site
 
 
 def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_late_is_refused(site: Site) -> None:

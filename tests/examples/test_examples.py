@@ -7,38 +7,40 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, override
 
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
 from harness.server import Client, ServerProcess
+from harness.services import CONNECTED
+from harness.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-class Site:
+class Site(Stack):
     """A server, and workers whose leases are short."""
 
+    server: ServerProcess
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = ServerProcess(folder / "server.log", folder / "state.sqlite").start()
-        self.workers: list[Process] = []
+        server = ServerProcess(folder / "server.log", folder / "state.sqlite")
+        super().__init__(folder, server, {"RESONATE_TOKEN": "", "LEASE_SECONDS": "2"})  # as in a container
+
+    @override
+    def start(self) -> Self:
+        self.server.start()
+        return self
 
     @property
     def client(self) -> Client:
         return self.server.client()
 
-    def start(self, name: str) -> Process:
-        """A worker that runs one of the examples, or a service."""
+    def worker(self, name: str) -> Process:
+        """It runs one of the examples, or a service."""
         file = EXAMPLES / f"{name}.py"
-        command = [sys.executable, *([str(file)] if file.exists() else ["-m", name])]
-        log = self.folder / f"{name}-{len(self.workers)}.log"
-        env = {"RESONATE_URL": self.server.url, "RESONATE_TOKEN": "", "LEASE_SECONDS": "2"}  # as in a container
-        worker = Process(command, log, env)
-        worker.launch()
-        self.workers.append(worker)
-        return worker
+        return self.begin(name, str(file) if file.exists() else name)
 
     def call(self, id: str, function: str, *arguments: Any) -> None:
         group = f"example-{function.replace('_', '-')}"
@@ -50,30 +52,22 @@ class Site:
     def result(self, id: str) -> Any:
         return self.client.result(id)
 
-    def printed(self) -> str:
-        """By all workers, in the order in which they were started."""
-        return "".join(worker.output() for worker in self.workers)
-
     def counted(self, pattern: str) -> Counter[str]:
         return Counter(re.findall(pattern, self.printed()))
-
-    def close(self) -> None:
-        for program in (*self.workers, self.server):
-            program.kill()
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    yield site
-    site.close()
+    with Site(tmp_path) as site:
+        yield site
 
 
 def test_fan_out_has_its_sum_though_one_of_three_bars_dies_at_work(site: Site) -> None:
-    *_, struck = [site.start(name) for name in ("fan_out", "baz", "bar", "bar", "bar")]
-    wait_until(lambda: all("connected to server" in worker.output() for worker in site.workers), "all are there")
+    *_, struck = [site.worker(name) for name in ("fan_out", "baz", "bar", "bar", "bar")]
+    for worker in site.programs.values():
+        worker.wait_for(CONNECTED)
     site.call("fan", "fan_out", 100, 1)
-    wait_until(lambda: "running function work" in struck.output(), "the third bar is at work")
+    struck.wait_for("running function work")
     struck.kill()
 
     assert site.result("fan") == 200
@@ -82,27 +76,25 @@ def test_fan_out_has_its_sum_though_one_of_three_bars_dies_at_work(site: Site) -
 
 
 def test_detached_has_answered_long_before_the_call_that_it_began_survives_the_death_of_all(site: Site) -> None:
-    baz, bar, example = (site.start(name) for name in ("baz", "bar", "detached"))
+    baz, bar, example = (site.worker(name) for name in ("baz", "bar", "detached"))
     site.call("fire", "detached", 3600)
     call = site.result("fire")
-    wait_until(lambda: "suspended" in bar.output(), "bar sleeps")
+    bar.wait_for("suspended")
     for worker in (baz, bar, example):
         worker.kill()
 
     assert not site.is_resolved(call)
     site.client.end_sleep("fire")
     for service in ("baz", "bar"):
-        site.start(service)
+        site.worker(service)
     assert site.result(call) == 2
     assert site.counted(r"running function (baz) ") == {"baz": 1}
 
 
 def decide_by_command(site: Site, promise: str) -> None:
     command = [sys.executable, "-m", "resonate_server", "--server", site.server.url, "promises", "resolve", promise]
-    resolving = Process([*command, "--value", '{"data": true}'], site.folder / "resolve.log", {})
-    resolving.launch()
-    wait_until(lambda: not resolving.is_running, "the command has ended")
-    assert resolving.exit_status == 0, resolving.output()
+    resolving = Process([*command, "--value", '{"data": true}'], site.folder / "resolve.log", {}).launch()
+    assert resolving.wait() == 0, resolving.output()
 
 
 def decide_by_curl(site: Site, promise: str) -> None:
@@ -116,9 +108,9 @@ def decide_by_curl(site: Site, promise: str) -> None:
 def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
     site: Site, decide: Callable[[Site, str], None]
 ) -> None:
-    example = site.start("approval")
+    example = site.worker("approval")
     site.call("pay", "approval")
-    wait_until(lambda: "suspended" in example.output(), "it waits for a person")
+    example.wait_for("suspended")
     example.kill()
     site.server.kill()
     site.server.start()
@@ -126,7 +118,7 @@ def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
     decide(site, promise)
     assert not site.is_resolved("pay")
 
-    site.start("approval")
+    site.worker("approval")
     assert site.result("pay") == "paid"
     assert site.counted("shall (100) be paid") == {"100": 1}
 
@@ -135,10 +127,10 @@ def test_a_saga_that_dies_twice_undoes_in_order_what_it_did_and_repeats_nothing_
     flight, cancelled_hotel = "trip:1", "trip:4"
     site.call("trip", "saga", "car", 0.3)
     for step in (flight, cancelled_hotel):
-        worker = site.start("saga")
+        worker = site.worker("saga")
         wait_until(partial(site.is_resolved, step), f"{step} is done", every=0.01)
         worker.kill()
-    site.start("saga")
+    site.worker("saga")
 
     assert site.result("trip") == "nothing is booked: the car is sold out"
     effects = re.findall(r"(?:booked|cancelled) the \w+  key=\S+", site.printed())
@@ -152,7 +144,7 @@ def test_a_saga_that_dies_twice_undoes_in_order_what_it_did_and_repeats_nothing_
 
 
 def test_a_saga_in_which_everything_can_be_had_cancels_nothing(site: Site) -> None:
-    site.start("saga")
+    site.worker("saga")
     site.call("trip", "saga", "nothing", 0)
 
     assert site.result("trip") == "booked: flight, hotel, car"
@@ -160,13 +152,13 @@ def test_a_saga_in_which_everything_can_be_had_cancels_nothing(site: Site) -> No
 
 
 def test_a_schedule_makes_up_for_the_calls_that_fell_due_while_its_worker_was_dead(site: Site) -> None:
-    worker = site.start("schedule")
-    wait_until(lambda: "ended function tick" in worker.output(), "it was called")
+    worker = site.worker("schedule")
+    worker.wait_for("ended function tick")
     worker.kill()
     early = site.counted(r"ended function tick  promise=(\S+)")
     wait_until(lambda: len(pending(site)) >= 2, "two calls are due")
     due = pending(site)
-    site.start("schedule")
+    site.worker("schedule")
 
     for id in due:
         assert site.result(id) == id.rpartition("-")[2]

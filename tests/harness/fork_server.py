@@ -1,11 +1,13 @@
-"""A process that has loaded the server, and becomes one more whenever a test asks: a start costs a tenth of the time.
+"""Processes that have loaded our programs, and become one of them whenever a test asks: a tenth of a start's time.
 
-It is a program of its own: what pytest has in memory is none of the server's.
+They are programs of their own: what pytest has in memory is none of theirs.
 """
 
+import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import socket
 import subprocess
@@ -17,16 +19,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PROGRAM = [sys.executable, "-m", "resonate_server"]
-READ_LATE = ("RESONATE_", "OTEL_", "PYTEST_")
-"""Variables so named are read when a server has been loaded, or never; all others may count earlier."""
+LOADED = {
+    "server": ("uvloop", "resonate_server.__main__"),
+    "worker": ("uvloop", "worker", "foo_web"),
+}
+"""What a process has loaded before it becomes a program of that kind."""
+KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
+"""Of modules that are run by ``-m``; whatever else tests run, from a file, is a worker."""
+READ_LATE = (
+    "RESONATE_",
+    "OTEL_",
+    "PYTEST_",
+    "FOO_",
+    "LEASE_",
+    "MAX_TASKS",
+    "DEMO_",
+    "HEALTH_",
+    "BLOCK_",
+    "KEEP_",
+    "COLUMNS",
+    "LINES",
+)
+"""Variables so named are read when a program has been loaded, or never; all others may count earlier."""
+AT_FIRST = dict(os.environ)
+"""What everything is loaded with, whatever the test says in which it is."""
 
 MAX_BYTES = 2**17
 """Of a message between the two processes."""
 
 
 class Forked:
-    """A server, with as much of ``subprocess.Popen`` as tests use."""
+    """A program, with as much of ``subprocess.Popen`` as tests use."""
 
     def __init__(self, server: "ForkServer", pid: int) -> None:
         self._server = server
@@ -38,7 +61,7 @@ class Forked:
     def wait(self, timeout: float) -> int:
         status = self._server.status(self.pid, timeout)
         if status is None:
-            raise subprocess.TimeoutExpired(PROGRAM, timeout)
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return status
 
     def send_signal(self, number: int) -> None:
@@ -47,19 +70,20 @@ class Forked:
 
 
 class ForkServer:
-    """One for each of pytest's processes and networks, from the first server there on. It ends when this end of its
-    socket is closed."""
+    """One for each of pytest's processes, networks and kinds, from the first program of it on. It ends when this end of
+    its socket is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs.fileno())
+        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=AT_FIRST)
         theirs.close()
         self._statuses: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def start(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
+    def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
+        """``words``: what stands behind the interpreter in a command."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        asked = {"arguments": arguments, "env": dict(env), "log": str(log), "folder": str(Path.cwd()), "files": files}
+        asked = {"words": words, "env": dict(env), "log": str(log), "folder": str(Path.cwd()), "files": files}
         with self._lock:
             self._socket.settimeout(None)
             self._socket.sendall(json.dumps(asked).encode())
@@ -81,7 +105,7 @@ class ForkServer:
                     return self._statuses.get(pid)
 
     def _hear(self) -> int | None:
-        """The pid of a server that was started, or ``None``: one has ended."""
+        """The pid of a program that was started, or ``None``: one has ended."""
         pid, status = json.loads(self._socket.recv(MAX_BYTES))
         if status is None:
             return int(pid)
@@ -89,24 +113,35 @@ class ForkServer:
         return None
 
 
-_servers: dict[str, ForkServer] = {}
-"""By the network that they are in (:mod:`harness.network`)."""
+_servers: dict[tuple[str, str], ForkServer] = {}
+"""By kind, and by the network that they are in (:mod:`harness.network`)."""
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
-    """``None``: this one has to be loaded by itself. So is every server that is measured, outside of pytest."""
-    changed = [name for name, _ in env.items() ^ os.environ.items()]
-    is_usual = command[:3] == PROGRAM and all(name.startswith(READ_LATE) for name in changed)
+    """``None``: this one has to be loaded by itself. So is every program that is measured, outside of pytest."""
+    kind = _kind(command)
+    changed = [name for name, _ in env.items() ^ AT_FIRST.items()]
+    is_usual = kind and all(name.startswith(READ_LATE) for name in changed)
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
-    network = str(Path("/proc/thread-self/ns/net").readlink())
-    if network not in _servers:
-        _servers[network] = ForkServer()
-    return _servers[network].start(command[3:], env, log)
+    place = kind, str(Path("/proc/thread-self/ns/net").readlink())
+    if place not in _servers:
+        _servers[place] = ForkServer(kind)
+    return _servers[place].start(command[1:], env, log)
+
+
+def _kind(command: Sequence[str]) -> str:
+    """Empty: of none that is known."""
+    match command:
+        case [sys.executable, "-m", module, *_]:
+            return KINDS.get(module, "")
+        case [sys.executable, file, *_] if file.endswith(".py"):
+            return "worker"
+    return ""
 
 
 def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
-    """Back in each process that is to be a server, with what was asked for."""
+    """Back in each process that is to be a program, with what was asked for."""
 
     living: set[int] = set()
 
@@ -143,7 +178,8 @@ def _waitpid() -> tuple[int, int]:
 
 
 def become(asked: dict[str, Any]) -> None:
-    """What ``subprocess.Popen`` would see to."""
+    """What ``subprocess.Popen`` would see to, and then the interpreter."""
+    os.setsid()
     os.chdir(asked["folder"])
     with Path(os.devnull).open() as nothing, Path(asked["log"]).open("ab") as log:
         for file, number in ((nothing, 0), (log, 1), (log, 2)):
@@ -151,13 +187,21 @@ def become(asked: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, asked["files"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.argv = ["resonate-server", *asked["arguments"]]
+    run(asked["words"])
+
+
+def run(words: Sequence[str]) -> None:
+    if words[0] == "-m":
+        sys.argv = list(words[1:])
+        sys.modules.pop(f"{words[1]}.__main__", None)  # it is run now
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(words)
+        sys.path.insert(0, str(Path(words[0]).parent))
+        runpy.run_path(words[0], run_name="__main__")
 
 
 if __name__ == "__main__":
-    import uvloop  # noqa: F401  which the server loads only when it runs
-
-    from resonate_server.__main__ import main
-
+    for module in LOADED[sys.argv[1]]:
+        importlib.import_module(module)
     become(fork_on_demand(socket.socket(fileno=os.dup(0))))
-    main()

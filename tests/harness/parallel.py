@@ -2,7 +2,8 @@
 
 The tests of a file stay together, because they share what its fixtures start. The two kinds of stack are two files in
 this respect, and so are the faults by which the page is tried, long runs by random numbers, and the SDK that takes long
-to build. What takes longest begins first, so that no process is left alone with it in the end.
+to build; short files that share a stack are one. What takes longest begins first, so that no process is left alone with
+it in the end.
 """
 
 import os
@@ -16,9 +17,11 @@ from xdist.workermanage import WorkerController
 
 FIRST = (
     r"tests/clients/.*\brust-",
-    r"tests/stack/test_crash.*\[containers",
+    r"tests/stack/test_(crash|stack).*\[containers",
     r"tests/siege/",
     r".*\[many\]",
+    r"tests/stack/test_(services|chaos).*\[containers",
+    r"tests/ui/test_picture",
     r"tests/own/",
     r"tests/durability/",
     r"bench/tests/test_(runs|start|recovery)",
@@ -31,6 +34,7 @@ FIRST = (
 )
 """Tests by how long their files take."""
 
+_SHORT = re.compile(r"tests/stack/test_(watch|faults|examples)\.py")
 _PART = re.compile(r"\[(processes|containers)\b|\[many\]|\brust-|-(kill|pause|freeze)-")
 
 
@@ -39,7 +43,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         part = _PART.search(nodeid)
-        return nodeid.split("::")[0] + (part[0] if part else "")
+        return _SHORT.sub("tests/stack", nodeid.split("::")[0]) + (part[0] if part else "")
 
     def _reschedule(self, node: WorkerController) -> None:
         """A process begins its last test once it knows what comes after it: nothing more is laid aside for it."""

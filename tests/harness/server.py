@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from harness import fork_server
 from harness.basics import answers_200, free_port, wait_until
 from harness.process import Process
 
@@ -101,11 +100,6 @@ class ServerProcess(Process):
         listen = ["--host", "127.0.0.1", "--port", str(self.port)]
         command = [sys.executable, "-m", "resonate_server", *where, *listen]
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
-
-    def launch(self) -> None:
-        self._process = fork_server.start(self.command, self.env, self.log)
-        if self._process is None:
-            super().launch()
 
     def start(self) -> Self:
         """Return once it is ready; raise with its log if it is not within a minute."""

@@ -9,6 +9,8 @@ _LIST = (Path(__file__).parents[2] / "services/services.txt").read_text().splitl
 LISTED = [line.split() for line in _LIST if line and not line.startswith("#")]
 """Name, group, kind and image of each."""
 SERVICES = tuple(name for name, *_ in LISTED)
+CONNECTED = "connected to server"
+"""What a worker prints once its stream is established."""
 
 
 class ServiceProcess(Process):
@@ -17,13 +19,3 @@ class ServiceProcess(Process):
     def __init__(self, name: str, server_url: str, log: Path, **env: str) -> None:
         super().__init__([sys.executable, "-m", name], log, {"RESONATE_URL": server_url, **env})
         self.launch()
-
-    def runs(self, function: str, promise: str = "") -> int:
-        """How often ``function`` began to run, by its log, for promises whose id starts with ``promise``."""
-        return runs(self, function, promise)
-
-
-def runs(worker: Process, function: str, promise: str = "") -> int:
-    """How often ``function`` began to run, by the worker's log, for promises whose id starts with ``promise``."""
-    marker = f"running function {function}  promise={promise}"
-    return sum(line.partition(" ")[2].startswith(marker) for line in worker.output().splitlines())

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Protocol, Self, override
 
 from harness.basics import answers_200, free_port, wait_until
+from harness.foo import Foo
 from harness.process import Process
-from harness.services import SERVICES
-
-CONNECTED = "connected to server"
-"""What a worker prints once its stream is established."""
+from harness.services import CONNECTED, SERVICES
 
 
 class Server(Protocol):
@@ -38,21 +36,23 @@ class Programs:
         try:
             return self.start()
         except BaseException:
-            self.kill()
+            self.close()
             raise
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        self.close()
 
     def start(self) -> Self:
         """Return once all of them are ready; raises if one is not."""
         raise NotImplementedError
 
-    def launch(self, name: str, *words: str) -> Process:
-        """What ``python -m`` runs."""
-        self.programs[name] = Process([sys.executable, "-m", *words], self.folder / f"{name}.log", self.env_of(name))
-        self.programs[name].launch()
-        return self.programs[name]
+    def launch(self, name: str, *words: str, **env: str) -> Process:
+        """What Python runs, by these words: a file or a module; by itself the name is that of a module, too."""
+        program = words or (name,)
+        command = [sys.executable, *(program if program[0].endswith(".py") else ("-m", *program))]
+        process = Process(command, self.folder / f"{name}.log", {**self.env_of(name), **env})
+        self.programs[name] = process.launch()
+        return process
 
     def env_of(self, name: str) -> Mapping[str, str]:  # noqa: ARG002  for those whose programs have their own
         return self._env
@@ -60,20 +60,28 @@ class Programs:
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in self.programs.items()}
 
-    def kill(self) -> None:
+    def printed(self) -> str:
+        """By all of them, in the order in which they were started."""
+        return "".join(process.output() for process in self.programs.values())
+
+    def close(self) -> None:
         """End everything at once; what is stored in the folder stays."""
         for process in self.programs.values():
             process.kill()
 
 
-class Stack(Programs):
+class Stack(Programs, Foo):
     """A server, and the services; ``env`` is for these: LEASE_SECONDS and the like."""
 
     def __init__(self, folder: Path, server: Server, env: Mapping[str, str] | None = None) -> None:
+        Foo.__init__(self, free_port())
+        Programs.__init__(self, folder, env or {})
         self.server = server
-        self.foo_port = free_port()
         self.foo_url = f"http://127.0.0.1:{self.foo_port}/foo"
-        super().__init__(folder, {"RESONATE_URL": server.url, "FOO_PORT": str(self.foo_port), **(env or {})})
+
+    @override
+    def env_of(self, name: str) -> Mapping[str, str]:
+        return {"RESONATE_URL": self.server.url, "FOO_PORT": str(self.foo_port), **super().env_of(name)}
 
     @override
     def start(self) -> Self:
@@ -84,9 +92,18 @@ class Stack(Programs):
             self.wait_until_connected(name)
         return self
 
+    def begin(self, name: str, *words: str, **env: str) -> Process:
+        """One more, beside those of that name: ``bar-2`` after ``bar``."""
+        number = sum(each.partition("-")[0] == name for each in self.programs)
+        return self.launch(f"{name}-{number + 1}" if number else name, *(words or (name,)), **env)
+
+    def program(self, name: str) -> Process:
+        """The newest of that name."""
+        return next(self.programs[each] for each in reversed(self.programs) if each.partition("-")[0] == name)
+
     def connections(self, name: str) -> int:
         """How often the program has said that it is connected."""
-        return self.programs[name].output().count(CONNECTED)
+        return self.programs[name].count(CONNECTED)
 
     def wait_until_connected(self, name: str, before: int = 0) -> None:
         """Until the program is connected once more than ``before``, and foo serves requests."""
@@ -96,8 +113,8 @@ class Stack(Programs):
             wait_until_healthy(process, self.foo_port)
 
     @override
-    def kill(self) -> None:
-        super().kill()
+    def close(self) -> None:
+        super().close()
         self.server.kill()
 
 

@@ -11,10 +11,8 @@ from ui.demo import Demo
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path, grace_ms=400)
-    demo.start()
-    yield demo
-    demo.stop()
+    with Demo(tmp_path, grace_ms=400) as demo:
+        yield demo
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo, page: P
         demo.server.client().end_sleep(id)
         waiting = watching.until("task.queued", id=bar)
         shown = page.get("/ui/api/chain", id=id).json
-        demo.begin("bar")
+        demo.launch("bar")
         connected = watching.until("worker.connected", group="service-bar")
         sent = watching.until("task.sent", id=bar)
         claimed = watching.until("task.claimed", id=bar)
@@ -104,7 +102,7 @@ def test_an_action_that_foo_does_not_have_is_refused(page: Page) -> None:
 
 def test_a_bar_that_is_killed_at_work_loses_its_attempt(demo: Demo, page: Page) -> None:
     with page.watch() as watching:
-        demo.request("at-work", running=60)
+        demo.send("at-work", running=60)
         bar = watching.until("promise.created", func="bar")["id"]
         watching.until("promise.created", parent=bar, group=None)
         demo.kill("bar")

@@ -52,12 +52,8 @@ class Usage(Struct, frozen=True):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("siege"))
-    try:
-        demo.start()
+    with Demo(tmp_path_factory.mktemp("siege")) as demo:
         yield demo
-    finally:
-        demo.stop()
 
 
 @seed(SEED)
@@ -80,7 +76,7 @@ async def _siege(demo: Demo, besiegers: list[tuple[str, int]]) -> None:
     while not slowdowns or (min(slowdowns) >= 2 and len(slowdowns) < TRIES):
         slowdowns.append(await _slowdown(demo, besiegers, target))
     assert min(slowdowns) < 2, slowdowns
-    assert "Traceback" not in demo.server.output() + "".join(worker.output() for worker in demo.workers.values())
+    assert "Traceback" not in demo.server.output() + demo.printed()
 
 
 async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target) -> float:
@@ -158,7 +154,7 @@ async def _excess_that_stays(demo: Demo, before: dict[str, Usage]) -> list[str]:
 
 
 def _usage(demo: Demo) -> dict[str, Usage]:
-    processes = {"server": demo.server, **demo.workers}
+    processes = {"server": demo.server, **demo.programs}
     return {name: _usage_of(psutil.Process(process.pid)) for name, process in processes.items()}
 
 

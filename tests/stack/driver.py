@@ -1,7 +1,6 @@
 """Drives a whole stack of its own through the scripts, as processes or as containers, and asks it by HTTP."""
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -10,16 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from harness import services
 from harness.basics import answers_200, free_port, wait_until
+from harness.foo import Foo, Reply
 from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,8 +45,6 @@ _LENGTH = re.compile(r"(--for|--pause|--running) ([0-9.]+)")
 
 type Kind = Literal["processes", "containers"]
 
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -70,6 +68,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.project = PREFIX + secrets.token_hex(4)
         self.foo_port, self.server_port = free_port(), free_port()
+        self._foo = Foo(self.foo_port)
         self.disturbed = False
         """Whether something was killed, started or stopped since all services were up."""
         self._scripts: list[subprocess.Popen[str]] = []
@@ -261,35 +260,29 @@ class Stack:
     # ── requests to foo ──
 
     def post(self, id: str, body: dict[str, float] | None = None, *, wait: bool = True) -> Answer:
-        headers = {"Idempotency-Key": id, "Content-Type": "application/json"}
-        if not wait:
-            headers["Prefer"] = "respond-async"
-        return self._ask("/foo", json.dumps(body or {}).encode(), headers)
+        return _answer(lambda: self._foo.post(body or {}, key=id, prefer=None if wait else "respond-async"))
 
     def post_in_background(self, id: str, body: dict[str, float] | None = None) -> Future[Answer]:
         return self._callers.submit(self.post, id, body)
 
     def look_up(self, id: str) -> Answer:
-        return self._ask(f"/foo/{id}")
+        return _answer(lambda: self._foo.get(f"/foo/{id}"))
 
     def is_healthy(self) -> bool:
-        return self._ask("/health").status == 200
+        return self._foo.is_healthy()
 
     def end_sleep(self, id: str) -> None:
         """bar has slept long enough, in the chain with that id."""
         Client(self.server_port).end_sleep(id)
 
-    def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
-        url = f"http://127.0.0.1:{self.foo_port}{path}"
-        request = urllib.request.Request(url, body, headers or {})
-        try:
-            with _direct.open(request, timeout=ANSWER_SECONDS) as response:
-                fields = json.load(response)
-                return Answer(response.status, fields.get("id", ""), fields.get("message"), fields.get("state", ""))
-        except urllib.error.HTTPError as error:
-            return Answer(error.code)
-        except OSError:
-            return Answer(0)
+
+def _answer(ask: Callable[[], Reply]) -> Answer:
+    try:
+        reply = ask()
+    except (OSError, HTTPException):
+        return Answer(0)
+    fields = reply.json if reply.status < 400 else {}
+    return Answer(reply.status, fields.get("id", ""), fields.get("message"), fields.get("state", ""))
 
 
 def _lengthened(command: str, longer: int) -> list[str]:

@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from harness.basics import wait_until
 from harness.page import Page
@@ -44,11 +45,11 @@ def get_promise(stack: Stack, token: str | None) -> int:
 
 def processes_seen(until: Callable[[], Any]) -> str:
     """Every command line that ran on this machine meanwhile, as far as looking again and again shows them."""
-    seen = ""
+    seen: set[str] = set()
     while until() is None:
-        seen += subprocess.check_output(["ps", "-eww", "-o", "args="], text=True)
-        time.sleep(0.03)  # it takes as long, and what is looked at needs the machine, too
-    return seen
+        seen |= {" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])}
+        time.sleep(0.03)  # what is looked at needs the machine, too
+    return "\n".join(seen)
 
 
 @containers_seldom

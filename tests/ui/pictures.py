@@ -63,7 +63,7 @@ def write_picture(tab: Tab, path: Path) -> None:
 def prepare(demo: Demo, tab: Tab) -> None:
     """Some requests were made before, and the page is open."""
     for id in EARLIER:
-        demo.request(id, pause=0.4)
+        demo.send(id, pause=0.4)
         time.sleep(1.2)
     tab.open()
     expect(tab.find("#chains [data-state=resolved]")).to_have_count(len(EARLIER))
@@ -74,7 +74,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film = Film(tab)
     bar = tab.row("bar")
     film.roll(0.7)
-    demo.request(ID, running=WORK)
+    demo.send(ID, running=WORK)
     film.roll(10, bar.locator(".stripe[data-kind=running][data-open]").is_visible)
     film.roll(1.6)
     write_picture(tab, folder / "running.png")
@@ -83,7 +83,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film.roll(4.2)
     write_picture(tab, folder / "bar-dead.png")
 
-    demo.begin("bar")
+    demo.launch("bar")
     film.roll(30, tab.find("#headline[data-tone=good]").is_visible)
     film.roll(1.5)
     write_picture(tab, folder / "recovered.png")
@@ -98,15 +98,10 @@ def main() -> None:
     if program is None:
         parser.error("there is no Chromium; scripts/browser.sh installs it")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, running(program) as browser:
-        demo = Demo(Path(scratch))
-        try:
-            demo.start()
-            tab = tab_of(browser, demo.page, viewport=SIZE)
-            prepare(demo, tab)
-            shoot(demo, tab, folder)
-        finally:
-            demo.stop()
+    with tempfile.TemporaryDirectory() as scratch, running(program) as browser, Demo(Path(scratch)) as demo:
+        tab = tab_of(browser, demo.page, viewport=SIZE)
+        prepare(demo, tab)
+        shoot(demo, tab, folder)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """What a person may do with a call on the page: settle what waits for somebody, cancel, call again; each asked once."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.process import Process
 from playwright.sync_api import expect
 
 from ui.browser import Tab
@@ -22,9 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/approval.py"
 @pytest.fixture(scope="module")
 def approver(running_demo: Demo) -> Iterator[None]:
     """A worker of the example in which a person decides."""
-    worker = Process([sys.executable, str(EXAMPLE)], running_demo.folder / "approval.log", {})
-    worker.env["RESONATE_URL"] = running_demo.server.url
-    worker.launch()
+    worker = running_demo.launch("approval", str(EXAMPLE))
     yield
     worker.stop()
 
@@ -119,7 +115,7 @@ class TestSettling:
 
 def test_a_call_is_cancelled_and_its_caller_is_told(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, pause=LONG)
+    demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     choose(tab, "bar")
     do(tab, "cancel")
@@ -141,7 +137,7 @@ def test_who_comes_too_late_is_told(demo: Demo, tab: Tab, id: str) -> None:
 
 
 def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     do(tab, "again", given=f"{id}-again")
@@ -152,7 +148,7 @@ def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) ->
 
 
 def test_a_call_below_another_is_made_again_as_a_tree_of_its_own(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     choose(tab, "bar")
@@ -164,7 +160,7 @@ def test_a_call_below_another_is_made_again_as_a_tree_of_its_own(demo: Demo, tab
 
 
 def test_an_id_that_is_taken_is_not_taken_for_a_new_one(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     do(tab, "again", given=id)
@@ -173,7 +169,7 @@ def test_an_id_that_is_taken_is_not_taken_for_a_new_one(demo: Demo, tab: Tab, id
 
 
 def test_an_id_that_the_server_refuses_is_told_in_its_words(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.may_lack_answers = True
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -183,7 +179,7 @@ def test_an_id_that_the_server_refuses_is_told_in_its_words(demo: Demo, tab: Tab
 
 
 def test_what_is_over_and_what_runs_inside_another_call_is_left_alone(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id, running=0.1)
+    demo.send(id, running=0.1)
     create(demo.client(), f"{id}-done")
     demo.client().call("promise.settle", id=f"{id}-done", state="resolved", value={})
     tab.open(id)

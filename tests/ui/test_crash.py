@@ -28,7 +28,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str
     tab.open()
     tab.script("window.loaded = 'once'")
 
-    demo.request(id, pause=LONG)
+    demo.send(id, pause=LONG)
 
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "pending")
     expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz", re.compile("^sleep ")])
@@ -43,7 +43,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str
 
 def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, running=10)
+    demo.send(id, running=10)
     bar = tab.row("bar")
     expect(bar.locator(f"{RUNNING}[data-open]")).to_have_attribute("data-attempt", "1")
 
@@ -56,7 +56,7 @@ def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Dem
     expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
     expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-empty", "")
 
-    demo.begin("bar")
+    demo.launch("bar")
 
     shades = [bar.locator(f"{RUNNING}[data-attempt='{attempt}']").first for attempt in (1, 2)]
     expect(shades[1]).to_be_visible()
@@ -68,7 +68,7 @@ def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Dem
 
 def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, pause=LONG)
+    demo.send(id, pause=LONG)
     bar = tab.row("bar")
     expect(bar.locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
 
@@ -78,7 +78,7 @@ def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, 
     expect(bar.locator(GAP)).to_contain_text("nothing is lost")
     expect(tab.find("#headline-text")).to_contain_text("No bar is connected")
 
-    demo.begin("bar")
+    demo.launch("bar")
     demo.client().end_sleep(id)
 
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -87,7 +87,7 @@ def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, 
 
 def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, running=10)
+    demo.send(id, running=10)
     expect(tab.row("bar").locator(f"{RUNNING}[data-open]")).to_be_visible()
     demo.kill("bar")
     expect(tab.row("bar").locator(GAP)).to_be_visible()
@@ -96,13 +96,13 @@ def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab
 
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(tab.row("bar").locator(GAP)).to_be_visible()
-    demo.begin("bar")
+    demo.launch("bar")
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
 
 
 def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, pause=LONG)
+    demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     tab.script("window.loaded = 'once'")
 

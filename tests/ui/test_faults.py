@@ -26,12 +26,12 @@ def button(tab: Tab, name: str, group: str = "service-bar") -> Locator:
 
 def start_again(demo: Demo, name: str) -> None:
     demo.kill(name)  # it is dead already
-    demo.begin(name)
+    demo.launch(name)
 
 
 def test_a_worker_is_killed_and_the_chain_that_is_shown_goes_on_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, pause=LONG)
+    demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(SUSPENDED)).to_be_visible()
 
     button(tab, "kill").click()
@@ -64,7 +64,7 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
 
 def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
-    demo.request(id, running=10)
+    demo.send(id, running=10)
     expect(tab.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
 
     button(tab, "freeze").click()

@@ -39,7 +39,7 @@ def test_a_module_that_fails_to_load_is_told(broken: Tab, fault: Callable[[Route
 
 
 def test_the_log_tells_what_happened_before_the_page_was_opened(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     wait_until(lambda: demo.client().state(id) == "resolved", "foo answers")
     tab.open()
 

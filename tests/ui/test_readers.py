@@ -43,8 +43,8 @@ def focused(tab: Tab) -> str:
 
 
 def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
-    demo.request(f"{id}-newer")
+    demo.send(id)
+    demo.send(f"{id}-newer")
     tab.open()
     expect(tab.find("#chains [data-state=resolved]")).not_to_have_count(0)
     tab.press("/")
@@ -108,7 +108,7 @@ def test_help_opens_and_closes_by_the_keyboard(tab: Tab) -> None:
 
 
 def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.open(id)
 
     said = re.compile(r"^foo resolved: 3, after [0-9.]+ m?s$")
@@ -117,7 +117,7 @@ def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: s
 
 def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
     long = f"{id}-{'very-long-' * 11}"
-    demo.request(long)
+    demo.send(long)
     tab = open_tab(demo.page, **NARROW)
     tab.open(long)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -132,7 +132,7 @@ def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: str, scheme: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab = open_tab(demo.page, color_scheme=scheme)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")

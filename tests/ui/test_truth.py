@@ -83,10 +83,10 @@ def crashed(running_demo: Demo) -> str:
         promises = page.get("/ui/api/chain", id=id).json.get("promises", [])
         return next((promise["state"] for promise in promises if promise["func"] == func), "")
 
-    demo.request(id, running=15)
+    demo.send(id, running=15)
     wait_until(lambda: (state_of("work"), state_of("baz")) == ("pending", "resolved"), "bar is at work, baz is done")
     demo.kill("bar")
-    demo.begin("bar")
+    demo.launch("bar")
     wait_until(lambda: state_of("foo") == "resolved", "it is over", 120)
     return id
 
@@ -119,7 +119,7 @@ def test_that_paragraph_is_copied(crashed: str, demo: Demo, open_tab: OpenTab) -
 
 
 def test_a_chain_without_a_fault_has_no_such_paragraph(demo: Demo, tab: Tab, id: str) -> None:
-    demo.request(id)
+    demo.send(id)
     tab.open(id)
 
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -245,7 +245,7 @@ def test_no_label_that_tells_of_a_fault_is_cut(
 ) -> None:
     tab = open_tab(demo.page, viewport=SIZES[size], color_scheme=scheme)
     tab.await_chain(id)
-    demo.request(id, pause=60)
+    demo.send(id, pause=60)
     expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
     demo.kill("bar")
     expect(tab.row("bar").locator(".row-result")).to_have_text("no worker")
@@ -262,8 +262,8 @@ def test_no_label_that_tells_of_a_fault_is_cut(
 
 def test_steps_have_the_names_of_what_they_run(demo: Demo, tab: Tab, id: str) -> None:
     create(demo.client(), f"{id}-decision", external="true")
-    demo.request(id, running=0.1)
-    demo.request(f"{id}-sleeps", pause=1)
+    demo.send(id, running=0.1)
+    demo.send(f"{id}-sleeps", pause=1)
 
     for each, name in ((id, "work"), (f"{id}-sleeps", "sleep "), (f"{id}-decision", "promise")):
         tab.open(each)

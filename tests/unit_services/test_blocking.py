@@ -9,16 +9,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.basics import wait_until
+from harness.process import Process
 from harness.server import ServerProcess
 
 from .calls import Calls
-from .programs import Program, Stack
+from .programs import Stack
 
 GROUP = "service-blocking"
-LEASE = "1"
+LEASE = "2"
+"""Seconds: far less than a function blocks, and more than a busy machine keeps a process waiting."""
 
 
-def start(stack: Stack, lease: str = LEASE, **environment: str) -> Program:
+def start(stack: Stack, lease: str = LEASE, **environment: str) -> Process:
     worker = stack.start_worker("blocking", health_file=None, LEASE_SECONDS=lease, **environment)
     worker.wait_for("connected to server")
     return worker
@@ -36,13 +38,13 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
     assert calls.result(calls.begin("once", GROUP, function)) == "done"
 
     def said() -> str:
-        return worker.output + other.output
+        return worker.output() + other.output()
 
     assert said().count(f"running function {culprit}  promise=") == 1
     assert "lease lost" not in said()
     line = re.compile(rf"function {culprit} \(blocking.py, line \d+\) blocked the event loop for (\d+\.\d) s")
     wait_until(lambda: line.search(said()), "the log names the function and the seconds")
-    assert 4 <= float(line.findall(said())[0]) < 15
+    assert 4 <= float(line.findall(said())[0]) < 60
 
 
 def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
@@ -66,7 +68,7 @@ def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_pat
         assert calls.result(calls.begin("with-a-token", GROUP, "sleeping")) == "done"
 
         assert worker.count("running function sleeping") == 1
-        assert "heartbeat failed" not in worker.output
+        assert "heartbeat failed" not in worker.output()
     finally:
         server.stop()
 
@@ -81,7 +83,7 @@ def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) ->
 
     assert [calls.result(id) for id in ids] == ["done"] * 6
     assert worker.count("running function sleeping") == 6
-    assert "lease lost" not in worker.output
+    assert "lease lost" not in worker.output()
 
 
 def test_a_process_that_hangs_loses_its_work_to_another_one(stack: Stack) -> None:

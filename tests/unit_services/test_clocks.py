@@ -112,7 +112,7 @@ class Sleep:
 def sleep_of(stack: Stack, id: str) -> str:
     """The state of the promise that bar sleeps for; empty before there is one."""
     found = stack.ask_server("promise.search", tags={"resonate:origin": id, "resonate:timer": "true"})
-    return "".join(promise["state"] for promise in found["data"]["promises"])
+    return "".join(promise["state"] for promise in found["promises"])
 
 
 JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
@@ -134,7 +134,7 @@ def test_the_servers_clock_jumps_during_the_sleep(chain: Stack, server_clock: Wa
 @JUMPS
 def test_the_servers_clock_jumps_while_it_is_restarted(chain: Stack, server_clock: WallClock, jump: int) -> None:
     sleep = Sleep(chain)
-    chain.program("server").kill()
+    chain.server.kill()
     server_clock.jump(jump)
     chain.start_server(**server_clock.environment)
     assert sleep.takes_as_long_as_it_should()

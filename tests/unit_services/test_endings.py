@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 from harness.basics import wait_until
+from harness.process import Process
 
-from .programs import Program, Stack
+from .programs import Stack
 from .test_interface import read_all, send_waiting_request
 
 CLAIMS_SECONDS = 1.2
@@ -22,13 +23,13 @@ def _is_sent_away(connection: socket.socket) -> bool:
     return answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in answer
 
 
-def _assert_quiet(foo: Program) -> None:
-    assert [alarm for alarm in ALARMS if alarm in foo.output] == [], foo.output
-    assert "has left" not in foo.output
+def _assert_quiet(foo: Process) -> None:
+    assert [alarm for alarm in ALARMS if alarm in foo.output()] == [], foo.output()
+    assert "has left" not in foo.output()
 
 
 def _holds_nothing(stack: Stack) -> bool:
-    return not stack.ask_server("task.search", state="acquired")["data"]["tasks"]
+    return not stack.ask_server("task.search", state="acquired")["tasks"]
 
 
 def _crowd(stack: Stack, size: int) -> list[socket.socket]:
@@ -64,7 +65,7 @@ def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(stack: Stack
     assert all(_is_sent_away(connection) for connection in waiting)
     wait_until(lambda: not serving.is_running() or serving.status() == psutil.STATUS_ZOMBIE, "it ends")
     _assert_quiet(foo)
-    assert "shutting down" in foo.output
+    assert "shutting down" in foo.output()
     wait_until(lambda: _holds_nothing(stack), "the leases are back")
 
 

@@ -7,8 +7,9 @@ from http import HTTPStatus
 
 import pytest
 from harness.basics import wait_until
+from harness.foo import Reply
 
-from .programs import Reply, Stack
+from .programs import Stack
 
 
 def is_problem(reply: Reply, status: HTTPStatus) -> bool:
@@ -77,11 +78,12 @@ def test_a_repetition_while_the_chain_runs_waits_with_it(running: Stack) -> None
 
 
 def test_respond_async_answers_at_once_and_get_follows_the_chain(running: Stack) -> None:
-    reply = running.post({"pause": 1}, key="later", prefer="respond-async")
+    reply = running.post({"pause": 600}, key="later", prefer="respond-async")
     assert (reply.status, reply.json) == (202, {"id": "later", "state": "pending"})
     assert reply.headers["Location"] == "/foo/later"
     assert reply.headers["Preference-Applied"] == "respond-async"
     assert running.get("/foo/later").json == {"id": "later", "state": "pending"}
+    running.client().end_sleep("later")
     wait_until(lambda: running.get("/foo/later").json["state"] != "pending", "the chain ends")
     assert running.get("/foo/later").json == {"id": "later", "state": "resolved", "message": 3}
     again = running.post(key="later", prefer="respond-async")

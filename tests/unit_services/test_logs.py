@@ -32,8 +32,8 @@ def test_a_message_begins_no_line_of_a_worker(stack: Stack) -> None:
 
     assert calls.result(calls.begin("forging", "service-asking", "fail", FORGED))["message"] == FORGED
 
-    assert "ValueError: x" in worker.output
-    for line in lines(worker.output):
+    assert "ValueError: x" in worker.output()
+    for line in lines(worker.output()):
         assert line.isprintable()
         assert TIMED.match(line) or line.startswith("  ")
         assert not re.match(r"\S+ running function bar", line)
@@ -56,7 +56,7 @@ def test_a_request_begins_no_line_of_foo(stack: Stack) -> None:
         with socket.create_connection(("127.0.0.1", stack.foo_port), timeout=30) as connection:
             connection.sendall(request)
             connection.recv(4096)
-    for line in lines(foo.output):
+    for line in lines(foo.output()):
         assert line.isprintable(), repr(line)
         assert TIMED.match(line), line
 
@@ -68,7 +68,7 @@ def test_what_gunicorn_tells_is_among_the_lines_of_foo(stack: Stack) -> None:
     serving.kill()
     foo.wait_for(f"ERROR: Worker (pid:{serving.pid}) was sent SIGKILL!")
     wait_until(stack.is_healthy, "gunicorn has begun another process")
-    assert all(TIMED.match(line) for line in lines(foo.output))
+    assert all(TIMED.match(line) for line in lines(foo.output()))
 
 
 def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: Stack) -> None:
@@ -78,7 +78,7 @@ def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: 
     stack.post(key="not:a-key")
     stack.get("/foo/told")
     stack.get("/elsewhere/" + "x" * 1000)
-    told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output) if "status=" in line]
+    told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output()) if "status=" in line]
     assert told == [
         "POST /foo  id=told  status=200  seconds=",
         "POST /foo  id=-  status=400  seconds=",
@@ -91,11 +91,11 @@ def test_one_word_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None
     stack.start_server()
     programs = stack.start_services()
     assert stack.post({"running": 0.2}, key="story").json["message"] == 3
-    wait_until(lambda: "result: 3" in programs[0].output, "foo's end is told")
+    wait_until(lambda: "result: 3" in programs[0].output(), "foo's end is told")
 
-    for program in (*programs, stack.program("server")):
-        assert all(TIMED.match(line) for line in lines(program.output))
-    found = [line for program in programs for line in lines(program.output) if "story" in line]
+    for program in (*programs, stack.server):
+        assert all(TIMED.match(line) for line in lines(program.output()))
+    found = [line for program in programs for line in lines(program.output()) if "story" in line]
     assert ends(found) == {
         "foo story": ["suspended, waits for story:1", "result: 3"],
         "bar story:1": ["suspended, waits for story:1.1, which is there already", "result: 2"],
@@ -120,7 +120,7 @@ def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path
     calls.settled("cold")
     frozen.send(signal.SIGCONT)
     frozen.wait_for("ended function work  promise=cold  attempt=1")
-    assert "lease lost, leaving the task to others (code=409): " in frozen.output
+    assert "lease lost, leaving the task to others (code=409): " in frozen.output()
     other.wait_for("result: 'done'")
 
 
@@ -133,7 +133,7 @@ def test_a_worker_that_stops_under_load_ends_every_run_and_says_nothing_else(sta
         calls.begin(f"much-{number}", "service-working", "work", str(tmp_path / "never"))
     worker.wait_for("all 3 places are taken")
     worker.end()
-    after = lines(worker.output.partition("shutting down\n")[2])
+    after = lines(worker.output().partition("shutting down\n")[2])
     assert [line.partition("  seconds=")[2][7:] for line in after[:3]] == ["given back: the worker stops"] * 3
     assert [line.partition(" ")[2] for line in after[3:]] == ["released 3 tasks for other workers"]
 
@@ -158,10 +158,10 @@ def test_a_stack_that_stops_under_load_has_no_errors_to_report(stack: Stack, ord
     stopping.set()
     for client in clients:
         client.join()
-    for program in stack.programs:
-        assert "Warning" not in program.output
-        assert "Traceback" not in program.output
-        assert "never" not in program.output
+    for program in (stack.server, *stack.programs.values()):
+        assert "Warning" not in program.output()
+        assert "Traceback" not in program.output()
+        assert "never" not in program.output()
         assert program.count("running function") == program.count("ended function")
 
 

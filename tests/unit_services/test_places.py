@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from harness.process import Process
+
 from .calls import Calls
-from .programs import Program, Stack
+from .programs import Stack
 
 GROUP = "service-working"
 
 
-def start(stack: Stack, max_tasks: str) -> Program:
+def start(stack: Stack, max_tasks: str) -> Process:
     worker = stack.start_worker("working", MAX_TASKS=max_tasks)
     worker.wait_for("connected to server")
     return worker
@@ -41,6 +43,6 @@ def test_with_more_places_a_short_call_passes_a_hundred_long_ones(stack: Stack, 
     assert calls.result(calls.begin("short", GROUP, "work", str(now))) == "done"
 
     assert {calls.promise(id)["state"] for id in long} == {"pending"}
-    assert "places are taken" not in worker.output
+    assert "places are taken" not in worker.output()
     end.touch()
     assert {calls.result(id) for id in long} == {"done"}

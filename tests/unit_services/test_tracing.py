@@ -149,7 +149,7 @@ def test_a_step_is_a_child_of_the_attempt_that_ran_it(running: Stack, receiver: 
 def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
     suspend(own, receiver, id)
     bar = attempt(receiver, "bar", 1, id)
-    own.program("server").end(signal.SIGKILL)
+    own.server.end(signal.SIGKILL)
     own.start_server()
     wake(own, id)
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
@@ -195,7 +195,7 @@ def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for(
     trap = tmp_path / "trap" / "opentelemetry" / "__init__.py"
     trap.parent.mkdir(parents=True)
     trap.write_text("raise SystemExit('loaded')")
-    monkeypatch.syspath_prepend(str(trap.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(trap.parents[1]))
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
     stack.start_server()
     stack.start_services()

@@ -266,10 +266,10 @@ async def test_a_lease_is_kept_for_as_long_as_its_function_runs(group: Group) ->
         await go_on.wait()
         return attempts
 
-    await group.work(take_long, lease=1)
+    await group.work(take_long, lease=2)
     id = group.begin("take_long")
     await until(lambda: attempts == 1)
-    await asyncio.sleep(2)
+    await asyncio.sleep(3)
     assert group.task(id)["version"] == 1
     go_on.set()
     assert await group.result(id) == 1

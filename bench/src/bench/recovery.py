@@ -254,7 +254,7 @@ class _Trials:
         left = {future for future in running if not future.cancel()}
         while left:
             for stage in self._stages:
-                stage.kill()
+                stage.close()
             left = wait(left, timeout=0.5).not_done
 
     def on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
@@ -275,7 +275,7 @@ class _Trials:
             self._failed.set()
             raise
         finally:
-            stage.kill()
+            stage.close()
         click.echo(f"{scenario.name}: {len(numbers)} trials done", err=True)
 
     def _measured(self, stage: Stage, scenario: Scenario, number: int) -> Measures:

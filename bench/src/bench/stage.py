@@ -4,12 +4,9 @@ Moments are wall-clock seconds (`time.time()`): the lines of the programs' logs 
 of their own can be compared with one that was observed here.
 """
 
-import os
-import signal
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from itertools import count
@@ -18,11 +15,11 @@ from typing import Literal, Self, override
 from urllib.parse import urlsplit
 
 import msgspec
-import psutil
 from harness.basics import wait_until
 from harness.process import Process
 from harness.server import Client
-from harness.stack import CONNECTED, Stack
+from harness.services import CONNECTED
+from harness.stack import Stack
 from harness.wire import Wire
 from msgspec import Struct
 
@@ -118,8 +115,8 @@ class Stage(Stack):
         return self
 
     @override
-    def launch(self, name: str, *words: str) -> Process:
-        return super().launch(name, *(self._bars.module if word == "bar" else word for word in words))
+    def launch(self, name: str, *words: str, **env: str) -> Process:
+        return super().launch(name, *(self._bars.module if word == "bar" else word for word in words), **env)
 
     @override
     def env_of(self, name: str) -> Mapping[str, str]:
@@ -130,8 +127,8 @@ class Stage(Stack):
         return {**env, "RESONATE_URL": self._wires[name].url}
 
     @override
-    def kill(self) -> None:
-        super().kill()
+    def close(self) -> None:
+        super().close()
         for wire in self._wires.values():
             wire.close()
 
@@ -223,11 +220,8 @@ class Stage(Stack):
 
     def kill_family(self, name: str) -> float:
         """SIGKILL to a program and its children; the moment of it."""
-        moment, program = time.time(), self._program(name)
-        for child in psutil.Process(program.pid).children(recursive=True):
-            with suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-        program.kill()
+        moment = time.time()
+        self._program(name).kill()
         return moment
 
     def strike(self, name: str, fault: Literal["kill", "freeze", "cut"]) -> float:

@@ -1,8 +1,8 @@
 """Random operations, each decoded from one number: requests of every kind over a few ids that collide, and time.
 
-One number per operation keeps the generator fast and lets hypothesis shrink well: a smaller number is a simpler
-operation, 0 is none at all. What depends on the state at hand (a task's version, the time) is filled in when the
-operation is made, so that most requests name a version that is right.
+One number per operation keeps the generator fast, and a sequence easy to shorten: every part of it is one, too. What
+depends on the state at hand (a task's version, the time) is filled in when the operation is made, so that most requests
+name a version that is right.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ START = 1_700_000_000_000
 """The time at which every sequence begins, in ms since the epoch."""
 
 BITS = 24
-"""Of one operation's number. (Beyond 24, hypothesis no longer draws evenly.)"""
+"""Of one operation's number."""
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio: multiplying by it scatters the bits of a number."""

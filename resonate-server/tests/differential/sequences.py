@@ -1,4 +1,4 @@
-"""Random sequences of operations by hypothesis: drawn from one seed, shrunk where a comparison fails, told as steps."""
+"""Random sequences of operations, decided by one seed, shortened where a comparison fails, and told as steps."""
 
 import os
 import random
@@ -6,23 +6,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from differential.operations import BITS
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 SEED = int(os.environ.get("DIFFERENTIAL_SEED", random.randrange(10**6)))
 """Decides all sequences of a run."""
 
 LENGTH = 60
-"""Operations per sequence."""
+"""Operations per sequence; some of them are none where they would make no sense."""
 
-COUNTED = 0.9
-"""Share of the operations that mostly are steps; hypothesis likes to draw zeros, and those are none."""
-
-MORE = 0.2
-MOST_TIMES = 20
-"""What has not come by then does not come: so many times, such a share of the steps is added."""
-
-numbers_of_a_sequence = st.lists(st.integers(0, 2**BITS - 1), min_size=LENGTH, max_size=LENGTH)
+AT_MOST = 5
+"""Times the steps that were asked for: what has not come by then does not come."""
 
 
 class DifferError(AssertionError):
@@ -42,34 +34,40 @@ class Pair(Protocol):
 
 
 def run_sequences(new_pair: Callable[[], Pair], steps: int, is_enough: Callable[[], bool]) -> None:
-    """About ``steps`` steps, and more where rare things have not come yet, until it ``is_enough``.
+    """So many that it ``is_enough``; with ``steps`` steps it should be, and a few more where rare things are late.
 
-    Raises :class:`DifferError` for the shortest sequence that hypothesis can find.
+    Raises :class:`DifferError` for the shortest sequence that is found by leaving out what does not matter.
     """
     print(f"DIFFERENTIAL_SEED={SEED} repeats this run")
-    _run_portion(new_pair, steps, SEED)
-    for times in range(MOST_TIMES):
+    rng = random.Random(SEED)
+    for _ in range(AT_MOST * steps // LENGTH):
         if is_enough():
             return
-        _run_portion(new_pair, int(steps * MORE), SEED + 1 + times)
+        numbers = random_sequence(rng)
+        try:
+            run_sequence(new_pair(), numbers)
+        except DifferError as error:
+            raise shortened(new_pair, numbers, error) from None
 
 
-def _run_portion(new_pair: Callable[[], Pair], steps: int, number: int) -> None:
-    @seed(number)
-    @settings(
-        max_examples=int(steps / LENGTH / COUNTED) + 1,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        print_blob=True,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(numbers=numbers_of_a_sequence)
-    def check(numbers: list[int]) -> None:
-        run_sequence(new_pair(), numbers)
+def random_sequence(rng: random.Random) -> list[int]:
+    return [rng.getrandbits(BITS) for _ in range(LENGTH)]
 
-    check()
+
+def shortened(new_pair: Callable[[], Pair], numbers: list[int], error: DifferError) -> DifferError:
+    """Leaves out long parts, then shorter ones, as long as the pair differs without them."""
+    size = len(numbers) // 2
+    while size:
+        at = 0
+        while at < len(numbers):
+            fewer = numbers[:at] + numbers[at + size :]
+            try:
+                run_sequence(new_pair(), fewer)
+                at += size
+            except DifferError as still:
+                numbers, error = fewer, still
+        size //= 2
+    return error
 
 
 def run_sequence(pair: Pair, numbers: list[int]) -> None:

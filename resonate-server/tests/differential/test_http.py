@@ -26,7 +26,7 @@ from msgspec import Struct, field
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.requests import KINDS
 
-STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "12_000"))
+STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "10_000"))
 FEW = 2_000
 """So many steps find most mistakes."""
 RARE = 10_000

@@ -4,8 +4,7 @@ import random
 
 import pytest
 from differential.comparison import Comparison, Tally
-from differential.operations import BITS
-from differential.sequences import LENGTH, DifferError, run_sequence
+from differential.sequences import DifferError, random_sequence, run_sequence, run_sequences
 from simulation.mutants import MUTANTS, OUTSIDE_THE_KERNEL
 
 SEQUENCES = 200
@@ -20,4 +19,25 @@ def test_the_comparison_notices(name: str) -> None:
 def compare_many() -> None:
     rng = random.Random(1)
     for _ in range(SEQUENCES):
-        run_sequence(Comparison(Tally()), [rng.getrandbits(BITS) for _ in range(LENGTH)])
+        run_sequence(Comparison(Tally()), random_sequence(rng))
+
+
+class Picky:
+    """Differs once 3 and 7 were among the numbers, in this order."""
+
+    def __init__(self) -> None:
+        self.history: list[str] = []
+
+    def step(self, number: int) -> None:
+        if number % 10 in (3, 7):
+            self.history.append(str(number % 10))
+        assert "3 7" not in " ".join(self.history)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_difference_is_told_by_as_few_steps_as_lead_to_it() -> None:
+    with pytest.raises(DifferError) as told:
+        run_sequences(Picky, 600, lambda: False)
+    assert "after\n  3\n  7\n" in str(told.value)

@@ -66,21 +66,13 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
+def impatient(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
     process = ServerProcess(
         tmp_path_factory.mktemp("limits") / "log",
         RESONATE_SERVER__CLIENT_TIMEOUT=str(int(PATIENCE_S * 1_000)),
         RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
         RESONATE_UI__ACTIONS_URL="http://127.0.0.1:1",
     ).start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the usual patience."""
-    process = ServerProcess(tmp_path_factory.mktemp("patient") / "log").start()
     yield process
     process.stop()
 
@@ -191,11 +183,11 @@ class Bystander(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def answers(server: ServerProcess) -> dict[str, bytes]:
+def answers(impatient: ServerProcess) -> dict[str, bytes]:
     """To all that is half sent; at once, because what has a body is left some seconds to send it."""
 
     def answer(data: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as peer:
+        with socket.create_connection(("127.0.0.1", impatient.port), timeout=WAIT_S) as peer:
             peer.sendall(data)
             return read_all(peer)
 
@@ -211,40 +203,40 @@ class TestSlowClients:
     def test_what_does_not_come_whole_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
         assert answers[what] == b"" or answers[what].split()[1] == b"408"
 
-    def test_a_byte_now_and_then_is_too_slow(self, server: ServerProcess, connect: Open) -> None:
-        peer = connect(server.port, START)
+    def test_a_byte_now_and_then_is_too_slow(self, impatient: ServerProcess, connect: Open) -> None:
+        peer = connect(impatient.port, START)
         end = time.monotonic() + WAIT_S
-        while peer.getsockname()[1] in connections(server):
+        while peer.getsockname()[1] in connections(impatient):
             assert time.monotonic() < end
             with suppress(OSError):
                 peer.sendall(b"A")
             time.sleep(0.1)
 
-    @pytest.mark.usefixtures("server")
+    @pytest.mark.usefixtures("impatient")
     def test_the_metrics_port_does_not_wait_either(self, metrics_port: int, connect: Open) -> None:
         assert read_all(connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")) == b""
 
     @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
     def test_whoever_does_not_take_its_answers_is_closed(
-        self, server: ServerProcess, connect: Open, start: bytes
+        self, impatient: ServerProcess, connect: Open, start: bytes
     ) -> None:
-        client = server.client()
+        client = impatient.client()
         assert client.post(large("untaken")).status == 200
-        peer = connect(server.port, get("untaken", start) * 3)
-        wait_until_closed(server, peer)
+        peer = connect(impatient.port, get("untaken", start) * 3)
+        wait_until_closed(impatient, peer)
 
-    def test_a_stream_that_is_not_read_is_closed(self, server: ServerProcess, connect: Open) -> None:
-        client = server.client()
-        peer = connect(server.port, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    def test_a_stream_that_is_not_read_is_closed(self, impatient: ServerProcess, connect: Open) -> None:
+        client = impatient.client()
+        peer = connect(impatient.port, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         peer.recv(1)
         client.create("told")
         client.call("promise.register_listener", awaited="told", address="poll://uni@deaf/1")
         client.call("promise.settle", id="told", state="resolved", value={"data": "x" * 4_000_000})
 
-        wait_until_closed(server, peer)
+        wait_until_closed(impatient, peer)
 
-    def test_a_stream_that_is_read_goes_on(self, server: ServerProcess, connect: Open) -> None:
-        peer = connect(server.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    def test_a_stream_that_is_read_goes_on(self, impatient: ServerProcess, connect: Open) -> None:
+        peer = connect(impatient.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         end = time.monotonic() + 4 * PATIENCE_S
         while time.monotonic() < end:
             assert peer.recv(65_536)
@@ -280,9 +272,9 @@ class TestHalfClosedClients:
         ],
     )
     def test_all_they_asked_is_answered_and_then_the_connection_is_closed(
-        self, patient: ServerProcess, connect: Open, data: bytes, answers: int
+        self, server: ServerProcess, connect: Open, data: bytes, answers: int
     ) -> None:
-        peer = connect(patient.port, data)
+        peer = connect(server.port, data)
         peer.shutdown(socket.SHUT_WR)
         began = time.monotonic()
         assert read_all(peer).count(b"HTTP/1.1 ") == answers
@@ -290,19 +282,19 @@ class TestHalfClosedClients:
 
     @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
     def test_what_can_never_come_whole_is_not_waited_for(
-        self, patient: ServerProcess, connect: Open, data: bytes
+        self, server: ServerProcess, connect: Open, data: bytes
     ) -> None:
-        peer = connect(patient.port, data)
+        peer = connect(server.port, data)
         peer.shutdown(socket.SHUT_WR)
         began = time.monotonic()
         assert b" 200 " not in read_all(peer)
         assert time.monotonic() - began < AT_ONCE_S
 
-    def test_a_worker_whose_stream_is_half_closed_is_gone(self, patient: ServerProcess, connect: Open) -> None:
-        peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    def test_a_worker_whose_stream_is_half_closed_is_gone(self, server: ServerProcess, connect: Open) -> None:
+        peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         peer.recv(1)
         peer.shutdown(socket.SHUT_WR)
-        wait_until_closed(patient, peer)
+        wait_until_closed(server, peer)
 
 
 class TestBodies:
@@ -335,9 +327,9 @@ class TestBodies:
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
 
-    def test_a_get_takes_no_body(self, patient: ServerProcess, connect: Open) -> None:
+    def test_a_get_takes_no_body(self, server: ServerProcess, connect: Open) -> None:
         """It would be kept for as long as a stream lives, and read by nobody."""
-        peer = connect(patient.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
+        peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
         assert b" 400 " in peer.recv(100)
 
     def test_whoever_shows_no_token_does_not_take_the_room_of_those_who_do(self, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from machine.history import Call, Unordered, check_histories, order
 from machine.model import Answer, Json, Request
 from machine.sequence import CORR_ID, Seen, Sequence
 
-STEPS = int(os.environ.get("MACHINE_STEPS", "50_000"))
+STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
 FEW = 10_000
 """So many steps find most mistakes."""
 HISTORIES = 50

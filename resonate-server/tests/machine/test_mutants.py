@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from differential.kernel import Kernel
-from differential.operations import BITS
-from differential.sequences import LENGTH, DifferError, run_sequence
+from differential.sequences import DifferError, random_sequence, run_sequence
 from harness.server import ServerProcess
 from machine.history import Unordered, check_histories
 from machine.sequence import Seen, Sequence
@@ -36,7 +35,7 @@ def run_many_sequences() -> None:
     kernel, seen, rng = Kernel(Rules()), Seen(), random.Random(1)
     for _ in range(SEQUENCES):
         sequence = Sequence(lambda bodies: [kernel.call(body) for body in bodies], seen)
-        run_sequence(sequence, [rng.getrandbits(BITS) for _ in range(LENGTH)])
+        run_sequence(sequence, random_sequence(rng))
 
 
 @pytest.mark.parametrize(

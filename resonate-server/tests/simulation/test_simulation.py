@@ -15,7 +15,7 @@ import pytest
 from simulation.on_sqlite import OnSQLite
 from simulation.world import FAULTS, Report, simulate
 
-SEEDS = int(os.environ.get("SEEDS", "1_000"))
+SEEDS = int(os.environ.get("SEEDS", "500"))
 ONE_SEED = os.environ.get("SEED")
 FEW = 100
 """So many runs find most mistakes."""
@@ -70,7 +70,7 @@ def test_one_seed() -> None:
         pytest.fail(told(report), pytrace=False)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(80))
 def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
     report = simulate(seed, trace=True, faults=False)
 

@@ -1,0 +1,58 @@
+"""foo's HTTP interface, as any client sees it."""
+
+import http.client
+import json
+import socket
+from typing import Any
+
+from msgspec import Struct
+
+from harness.basics import answers_200
+
+ANSWER_SECONDS = 120
+
+
+class Reply(Struct, frozen=True):
+    status: int
+    headers: http.client.HTTPMessage
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "")
+
+
+class Foo:
+    """On a port of this machine; each request raises ``OSError`` or ``HTTPException`` where nobody answers."""
+
+    def __init__(self, foo_port: int) -> None:
+        self.foo_port = foo_port
+
+    def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Reply:
+        """Bytes are sent as they are, anything else as JSON."""
+        text = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        headers = {"Idempotency-Key": key, "Prefer": prefer}
+        return self.request("POST", "/foo", text, {name: value for name, value in headers.items() if value is not None})
+
+    def get(self, path: str) -> Reply:
+        return self.request("GET", path)
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.foo_port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read().decode())
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        """A connection, for what no HTTP client would send."""
+        return socket.create_connection(("127.0.0.1", self.foo_port), timeout=60)
+
+    def is_healthy(self) -> bool:
+        return answers_200(self.foo_port, "/health")
