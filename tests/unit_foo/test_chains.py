@@ -201,6 +201,24 @@ async def test_a_result_that_nobody_tells_of_is_asked_for_again(
     assert (await waiting).json["message"] == 7
 
 
+async def test_a_chain_that_was_asked_about_before_it_was_created_is_waited_for(
+    web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK asks about it again and again as soon as it has begun to create it, which may take long."""
+    sender, create = chains._resonate._sender, chains._resonate._sender.task_create_or_conflict
+
+    async def create_late(*arguments: Any) -> Any:
+        await until(chains._resonate._runtime.subs[key].settled)
+        return await create(*arguments)
+
+    monkeypatch.setattr(sender, "task_create_or_conflict", create_late)
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", 7)
+    reply = await waiting
+    assert (reply.status, reply.json) == (200, {"id": key, "message": 7})
+
+
 # ── chains that fail ──
 
 

@@ -22,6 +22,7 @@ class Server:
         self.released: list[tuple[str, int]] = []
         self.headers: list[dict[str, str] | None] = []
         self.is_started = False
+        self.is_away = False
         self.reasons: list[str | None] = []
         self.answering = asyncio.Event()
         self.answering.set()
@@ -36,6 +37,8 @@ class Server:
         self.headers.append(headers)
         request = json.loads(req)
         await self.answering.wait()
+        if self.is_away:
+            raise ConnectorError(OSError("nobody there"))
         status, data = self.answers[request["kind"]]
         if request["kind"] == "task.release":
             self.released.append((request["data"]["id"], request["data"]["version"]))
@@ -123,7 +126,18 @@ async def test_what_ends_a_lease(network: Network, kind: str, status: int, held:
     await network.send(kind)
     network.server.answers["task.release"] = (200, {})
     network.server.released.clear()
-    assert await network.release_all() == ([("a", 1)] if held else [])
+    is_held = held and kind != "task.release"
+    assert await network.release_all() == ([("a", 1)] if is_held else [])
+    assert network.keeper.leases() == ({"a": 1} if is_held else {})
+
+
+async def test_what_is_given_back_is_held_no_more_though_the_server_does_not_hear_of_it(network: Network) -> None:
+    """The SDK leaves it at one try, and nobody runs it any more: its lease is not to be kept."""
+    await network.acquire()
+    network.server.is_away = True
+    with pytest.raises(ConnectorError):
+        await network.send("task.release")
+    assert network.keeper.leases() == {}
 
 
 async def test_a_conflict_about_an_older_lease_changes_nothing(network: Network) -> None:

@@ -246,6 +246,65 @@ def test_no_server_misses_a_worker_that_is_connected_to_another_one(
         assert story_of(server, name) == []
 
 
+def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
+    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
+) -> None:
+    """One that was connected to one of them alone, where it was before another one came."""
+    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
+    wait_until_all_workers_are_known(newcomer, name)
+    clients[0].create(name, target=f"poll://any@{name}", origin=name)
+    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
+    killed.close()
+    wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
+    time.sleep(NOTICEABLE_MS / 1_000)  # For so long there is nobody.
+    run(newcomer.client(), *offered(connect(servers[2], name, f"{name}-o")), f"{name}-o")
+
+    story = the_story([*servers, newcomer], name)
+    assert f"of {name} was gone" in story[0]
+    assert "it had no worker" in story[-1]
+
+
+def test_every_server_tells_the_same_of_a_worker_that_was_killed_when_its_call_was_suspended(
+    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
+) -> None:
+    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
+    wait_until_all_workers_are_known(newcomer, name)
+    clients[0].create(f"{name}.awaited")
+    clients[0].create(name, target=f"poll://any@{name}", origin=name)
+    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
+    await_it = {
+        "kind": "promise.register_callback",
+        "head": {},
+        "data": {"awaited": f"{name}.awaited", "awaiter": name},
+    }
+    assert clients[0].call("task.suspend", id=name, version=1, actions=[await_it]).status == 200
+    killed.close()
+    wait_until(lambda: kinds_of(servers[1], name)[-1] == "gap", "its server has noticed")
+    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # For so long there is nobody.
+    other = connect(servers[2], name, f"{name}-o")
+    clients[0].call("promise.settle", id=f"{name}.awaited", state="resolved")
+    run(newcomer.client(), *offered(other), f"{name}-o")
+
+    assert f"No worker of {name} was left" in the_story([*servers, newcomer], name)[0]
+
+
+def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:
+    """It misses some only then."""
+    server.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
+    wait_until(lambda: kinds_of(server, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
+
+
+def the_story(servers: list[ServerProcess], id: str) -> list[str]:
+    """As all of them tell it, once all have heard of everything up to the end: events come a moment late."""
+
+    def is_told() -> bool:
+        stories = [str(story_of(server, id)) for server in servers]
+        return len(set(stories)) == 1 and " later." in stories[0] and "The chain was" in stories[0]
+
+    wait_until(is_told, "all tell the same")
+    return story_of(servers[0], id)
+
+
 def run(client: Client, id: str, version: int, pid: str) -> None:
     assert acquire(client, id, version, pid).status == 200
     settle = {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}

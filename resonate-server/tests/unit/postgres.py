@@ -74,7 +74,9 @@ class PostgresDatabase(PostgresView):
         run(self._connection, reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
-        existing = {id for (id,) in self._query(sql.GET_EXISTING, (list(changes.promises),))}
+        existing = {
+            id for (id,) in self._query("SELECT id FROM promises WHERE id = ANY(%s::text[])", (list(changes.promises),))
+        }
         writing = Writing()
         writing.add(changes, (), 0, existing.__contains__)
         self._write(writing)
@@ -96,9 +98,6 @@ class PostgresDatabase(PostgresView):
     def next_due(self) -> int | None:
         [(time,)] = self._query(sql.NEXT_DUE)
         return None if time is None else int(time)
-
-    def acquired_tasks(self) -> list[str]:
-        return [id for (id,) in self._query(sql.GET_ACQUIRED)]
 
     # --- what is owed, and what goes --------------------------------------------------------------------------------
 

@@ -74,13 +74,17 @@ class Chains:
             handle = await self._answered(self._resonate.get(id))
         try:
             async with asyncio.timeout(seconds):
-                with suppress(ResonateError):  # why it failed is in its promise
-                    message = await handle.result()
-                    if not may_exist:
-                        return ChainStatus(id, "resolved", message)
+                while True:
+                    with suppress(ResonateError):  # why it failed is in its promise
+                        message = await handle.result()
+                        if not may_exist:
+                            return ChainStatus(id, "resolved", message)
+                    if (chain := self._joined(await self._get(id), delays)).state != "pending":
+                        return chain
+                    # The SDK has asked about it before the server had heard of it, and took it for lost.
+                    handle = await self._answered(self._resonate.get(id))
         except TimeoutError:
             return ChainStatus(id, "pending")
-        return self._joined(await self._get(id), delays)
 
     async def look_up(self, id: str) -> ChainStatus:
         await self._connected()

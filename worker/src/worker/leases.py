@@ -64,6 +64,8 @@ class LeaseKeeper:
                     self._note(request.kind, task, msgspec.json.decode(answer, type=_Answer))
         finally:
             self._asked.pop(task.id, None)
+            if request.kind == "task.release":
+                self._drop(task)  # It is not run any more: if the server has not heard that, the lease is to lapse.
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()
@@ -84,6 +86,10 @@ class LeaseKeeper:
         for release in late:
             release.cancel()
         return sum(release.result() for release in done)
+
+    def _drop(self, task: "_Task") -> None:
+        if self._held.get(task.id) == task.version:
+            del self._held[task.id]
 
     def _refuse_if_closing(self) -> None:
         if self._closing:

@@ -36,6 +36,9 @@ unclaimed task is dispatched again."""
 ABSENT_MS = 15_000
 """A worker whose stream was ended as planned is back within a second; after this long it counts as gone."""
 
+LAST_WORDS_MS = 250
+"""What is heard of a process so soon after its stream has ended, it may have said before: that is no sign of life."""
+
 GONE_KEPT_MS = 10 * 60_000
 """How long a worker that is gone is remembered."""
 
@@ -115,6 +118,10 @@ class _Process(Struct):
     @property
     def has_stream(self) -> bool:
         return any(seat.left_at is None for seat in self.seats.values())
+
+    def may_have_died_since(self, at: int) -> bool:
+        """It was heard of then (ms), but has no stream any more."""
+        return not self.has_stream and at < LAST_WORDS_MS + max(seat.left_at or 0 for seat in self.seats.values())
 
     def is_overdue(self, now: int) -> bool:
         return self.heard_within is not None and now - self.heard > self.heard_within
@@ -228,10 +235,10 @@ class Presence:
             process.grace = asyncio.get_running_loop().call_later(process.grace_s, self._give_up, pid)
         self._forget_those_longest_away()
 
-    def heard_from(self, pid: str) -> None:
-        """It has sent a request of its own. Comes with most requests."""
+    def heard_from(self, pid: str, at: int | None = None) -> None:
+        """It has sent a request of its own, now or at a time (ms). Comes with most requests."""
         process = self._processes.get(pid)
-        if process is None:
+        if process is None or process.may_have_died_since(self.now() if at is None else at):
             return
         was_silent = process.silent_at is not None
         self._seen(pid, process)

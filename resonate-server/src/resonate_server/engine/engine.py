@@ -58,6 +58,9 @@ MAX_UNBLOCK_BYTES = 1_024 * 1_024
 MAX_LEASES = 200
 """Leases that one transaction extends or takes back."""
 
+PATIENCE_S = 10.0
+"""Of somebody for whom what is due is to be done."""
+
 PAUSE_AFTER_FAILURE_S = 1.0
 """Before what nobody else would ask for is asked for again."""
 
@@ -187,9 +190,14 @@ class Engine:
         return answer
 
     async def _tick(self, at: int | None, request: Request | None = None) -> None:
-        """Do all that is due. Raises :class:`ReadFailed`."""
-        while (await self._act(*kernel.due(self._rules, request, at))).data:
-            pass
+        """Do all that is due, for somebody who waits for it. Raises :class:`ReadFailed`."""
+        try:
+            while True:
+                async with asyncio.timeout(PATIENCE_S):
+                    if not (await self._act(*kernel.due(self._rules, request, at))).data:
+                        return
+        except TimeoutError:
+            raise ReadFailed("the store does not answer; this may be tried again") from None
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:

@@ -6,9 +6,11 @@ Ids may be longer than a message: then the others are asked to look at everythin
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from resonate_server.delivery.presence import Member
 from resonate_server.protocol.address import PollAddress, parse_address
+from resonate_server.protocol.records import Promise
 from resonate_server.store.sharing import MAX_RING_BYTES
 
 
@@ -34,11 +36,12 @@ class Withdrawn(Hint, frozen=True):
 
 class Owed(Hint, frozen=True):
     """The listener at ``address`` is to be told of a settled promise; without ``to`` by any server that it is connected
-    to."""
+    to. Without ``promise``, which may be large, it is to be read."""
 
     promise_id: str
     address: str
     to: int | None = None
+    promise: Promise | None = None
 
     @property
     def listener(self) -> PollAddress:
@@ -48,9 +51,10 @@ class Owed(Hint, frozen=True):
 
 
 class Heard(Hint, frozen=True):
-    """The process has sent a request."""
+    """The process has sent a request, at ``at`` (ms)."""
 
     pid: str
+    at: int | None = None
 
 
 class Silent(Hint, frozen=True):
@@ -90,7 +94,11 @@ _decoder = msgspec.json.Decoder(list[AnyHint])
 
 def encode(hint: AnyHint) -> bytes:
     data = msgspec.json.encode(hint)
-    return data if len(data) <= MAX_RING_BYTES else msgspec.json.encode(LookAgain())
+    if len(data) <= MAX_RING_BYTES:
+        return data
+    if isinstance(hint, Owed) and hint.promise is not None:
+        return encode(replace(hint, promise=None))
+    return encode(LookAgain())
 
 
 def decode(messages: str) -> list[AnyHint]:

@@ -71,7 +71,7 @@ class Peers(Neighbour):
         self._presence = presence
         self._dispatcher = dispatcher
         self._others = Others(sharing.id)
-        self.router = Router(sharing, self._others, hub, dispatcher, self._ring)
+        self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
         self._under_way = UnderWay()
         self._owed: list[Owed] = []
         """What is to be read."""
@@ -137,13 +137,19 @@ class Peers(Neighbour):
             self._sharing.publish(encode_roster(roster))
 
     def _ring(self, hint: AnyHint) -> None:
-        if self._sharing.has_others:
-            self._sharing.ring(hints.encode(hint))
+        if not self._sharing.has_others:
+            return
+        match hint:
+            case Withdrawn() | Happened() | Present():  # Nobody waits for that.
+                self._sharing.mention(hints.encode(hint))
+            case _:
+                self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()
         if self._watch is not None:  # Another server may have told that a worker has left it which is here by now.
             self._watch.workers_are(members)
+            self._watch.workers_are_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
             self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
@@ -210,8 +216,8 @@ class Peers(Neighbour):
                 self._dispatcher.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
-            case Heard(pid=pid):
-                self._dispatcher.heard_from(pid)
+            case Heard(pid=pid, at=at):
+                self._dispatcher.heard_from(pid, at)
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
             case Present():
@@ -249,12 +255,15 @@ class Peers(Neighbour):
 
     def _is_owed(self, owed: Owed) -> None:
         """If it was told to this server alone, and nobody listens here any more, all others are told."""
-        if self._hub.is_listening(owed.listener):
+        if not self._hub.is_listening(owed.listener):
+            if owed.to is not None:
+                self._ring(msgspec.structs.replace(owed, to=None))
+        elif owed.promise is not None:
+            self._hub.send(Unblock(owed.promise, owed.address))
+        else:
             self._owed.append(owed)
             if len(self._owed) == 1:
                 self._under_way.begin(self._pass_on())
-        elif owed.to is not None:
-            self._ring(msgspec.structs.replace(owed, to=None))
 
     async def _pass_on(self) -> None:
         while self._owed:

@@ -29,7 +29,8 @@ MAX_HEARD = 10_000
 
 
 class Router:
-    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any."""
+    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any; ``now`` the time
+    of all of them in ms."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class Router:
         hub: Hub,
         dispatcher: Dispatcher,
         ring: Callable[[AnyHint], None],
+        now: Callable[[], int],
     ) -> None:
         self._sharing = sharing
         self._others = others
         self._hub = hub
         self._dispatcher = dispatcher
         self._ring = ring
+        self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
         """Of each group, since when tasks of others were seen to wait (monotonic seconds)."""
         self._heard: dict[str, float] = {}
@@ -84,7 +87,7 @@ class Router:
         if to is None and self._hub.is_listening(address):
             return None
         to = None if address.exact else to or self._others.with_listener(address)
-        return Owed(unblock.promise.id, unblock.address, to)
+        return Owed(unblock.promise.id, unblock.address, to, unblock.promise)
 
     def withdraw(self, task_id: str, version: int) -> None:
         if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
@@ -105,7 +108,7 @@ class Router:
             if len(self._heard) == MAX_HEARD:
                 self._heard.clear()
             self._heard[pid] = now
-            self._ring(Heard(pid))
+            self._ring(Heard(pid, self._now()))
 
     def fell_silent(self, pid: str) -> None:
         self._dispatcher.fell_silent(pid)

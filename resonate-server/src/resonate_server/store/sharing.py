@@ -18,7 +18,7 @@ class Neighbour(Protocol):
         """So they are from now on."""
 
     def heard(self, messages: str) -> None:
-        """Another server has rung: a JSON array of what was given to :meth:`Sharing.ring`."""
+        """Another server has rung: a JSON array of what it was given, see :meth:`Sharing.ring`."""
 
     def may_have_missed(self) -> None:
         """Something that was rung, or that would have been."""
@@ -59,6 +59,9 @@ class Sharing(Protocol):
 
     def ring(self, message: bytes) -> None:
         """Tell all others, soon: JSON of up to :data:`MAX_RING_BYTES`. Nothing is sent if there are none."""
+
+    def mention(self, message: bytes) -> None:
+        """The same for what nobody waits for: with what is rung next, or after a moment."""
 
     def look(self) -> asyncio.Future[None]:
         """Done when the others are known as they are after now."""

@@ -35,7 +35,8 @@ DONE_AGAIN = {"gone", "lease", RELEASED}
 
 
 class Lives:
-    """The lives of a chain's calls, by what has happened: all there is of it since ``since`` (ms), oldest first."""
+    """The lives of a chain's calls, by what has happened: what was heard of it since ``since`` (ms), in its order.
+    Another server's news may be missing: what came after it tells of that, or the record."""
 
     def __init__(self, since: int) -> None:
         self._since = since
@@ -52,12 +53,17 @@ class Lives:
             self.refused.add(event.id)
         elif (step := _STEPS.get(type(event))) is not None:
             phases = self._phases.setdefault(event.id, [])
+            before = _before(event, self._since)
             if not phases and event.id not in self._born:
-                phases.append(_before(event, self._since))
+                phases.append(before)
+            elif phases and before.kind is Kind.RUNNING:
+                _ran_unheard(phases, replace(before, begin=event.at))
             step(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
         """What was seen. For what was before that, there is its record alone."""
+        if call.id in self._phases:
+            _bring_up_to_date(self._phases[call.id], call)
         if call.id in self._born:
             return self._phases.get(call.id) or [_recorded(call, call.created_at)]
         if call.id not in self._phases and call.settled_at is not None:
@@ -97,7 +103,10 @@ def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterat
 
 
 def _begin(phases: list[Phase], phase: Phase) -> None:
+    """Not before the one that came before it, whatever the clocks say."""
     _end(phases, phase.begin)
+    if phases:
+        phase.begin = max(phase.begin, phases[-1].end or 0)
     phases.append(phase)
 
 
@@ -125,13 +134,23 @@ def _sent(phases: list[Phase], event: TaskSent) -> None:
 
 
 def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
+    _run(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
+
+
+def _run(phases: list[Phase], running: Phase) -> None:
     """The attempt goes on, or does it again: what the one before came to says which, and why."""
     before = next((phase for phase in reversed(phases) if phase.kind is not Kind.WAITING), None)
     reason = "" if before is None else _CAUSES.get(before.kind, before.reason)
     retries = max((phase.retries for phase in phases), default=0) + (reason in DONE_AGAIN)
     why = phases[-1].why if phases else ""
-    phase = Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid, reason=reason, why=why, retries=retries)
-    _begin(phases, phase)
+    _begin(phases, replace(running, reason=reason, why=why, retries=retries))
+
+
+def _ran_unheard(phases: list[Phase], running: Phase) -> None:
+    """If nobody has told of the claim: it may have come as soon as the task waited for one."""
+    last = phases[-1]
+    if last.attempt < running.attempt:
+        _run(phases, replace(running, begin=last.begin) if last.kind is Kind.WAITING else running)
 
 
 _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "continued", Kind.UNKNOWN: ""}
@@ -183,6 +202,21 @@ _STEPS: dict[type[ChainEvent], Callable[[list[Phase], Any], None]] = {
 
 
 # ── by records ──
+
+
+def _bring_up_to_date(phases: list[Phase], call: PromiseView) -> None:
+    """With what nobody has told of."""
+    last, task = phases[-1], call.task
+    if task is not None and last.end is None:
+        if task.attempt > last.attempt and task.state in _CLAIMED:
+            _ran_unheard(phases, Phase(Kind.RUNNING, last.begin, attempt=task.attempt, pid=task.pid, known=False))
+        if task.state is TaskState.SUSPENDED and phases[-1].kind is Kind.RUNNING:
+            _begin(phases, replace(_recorded(call, last.begin), known=False))
+    if call.settled_at is not None:
+        _end(phases, call.settled_at)
+
+
+_CLAIMED = {TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.FULFILLED}
 
 _KINDS = {
     TaskState.PENDING: Kind.WAITING,
@@ -251,14 +285,16 @@ def _with_gaps(
 
 
 def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
-    """``phase`` with gaps where ``holes`` are; what a gap cuts short is broken."""
+    """``phase`` with gaps where ``holes`` are; what a gap cuts short is broken, be it at once: somebody was there who
+    began it."""
     end = FOREVER if phase.end is None else phase.end
     at = phase.begin
     for hole_begin, hole_end in holes:
         begin, until = max(hole_begin, at), min(hole_end, end)
         if begin >= until:
             continue
-        if begin > at:
+        ends_at_once = phase.kind is Kind.SUSPENDED or (phase.kind is Kind.RUNNING and until == end)
+        if begin > at or (begin == phase.begin and ends_at_once):
             yield replace(phase, begin=at, end=begin, broken=phase.kind in (Kind.RUNNING, Kind.SUSPENDED))
         reason = phase.reason if phase.kind is Kind.GAP else _LACK[phase.kind]
         yield replace(phase, kind=Kind.GAP, begin=begin, end=_or_open(until), reason=reason, broken=False)

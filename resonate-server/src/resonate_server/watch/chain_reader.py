@@ -23,6 +23,7 @@ from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of, step_function
+from resonate_server.watch.order import DIFFER_MS
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.spells import FOREVER, Spells
@@ -145,7 +146,9 @@ class ChainReader:
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
         lives = Lives(self._ring.since or self._spells.since)
-        await _in_turns(map(lives.take, self._ring.of(root)))
+        created = {promise.id: promise.created_at for promise in promises}
+        events = (event for event in self._ring.of(root) if event.at > created.get(event.id, 0) - DIFFER_MS)
+        await _in_turns(map(lives.take, events))
         await _in_turns(fill_in(promises, lives, self._spells))
         outages = self._outages.between(*_span(promises))
         shown = [_granted(view, prefix) for view in promises]

@@ -50,7 +50,7 @@ def events(decided: Decided) -> list[ChainEvent]:
         if promise.id not in rows.promises:
             found.append(_created(promise, decided.now))
         if promise.state is not PENDING_PROMISE:
-            found.append(_settled(promise, rows.tasks.get(promise.id), decided.now))
+            found.append(_settled(promise, rows.tasks.get(promise.id), decided))
     for task in changes.tasks.values():
         before = rows.tasks.get(task.id)
         if before is None or before.state is not task.state or _is_offered_anew(before, task):
@@ -93,19 +93,20 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
     )
 
 
-def _settled(promise: Promise, before: Task | None, now: int) -> PromiseSettled:
-    settled_at, value = promise.settled_at, promise.value.data
+def _settled(promise: Promise, before: Task | None, decided: Decided) -> PromiseSettled:
+    settled_at, value, request = promise.settled_at, promise.value.data, decided.request
     return PromiseSettled(
         0,
-        now,
+        decided.now,
         chain_of(promise),
         promise.id,
         promise.state,
         Excerpt(value) if value else None,
         promise.created_at,
-        settled_at or now,
+        settled_at or decided.now,
         None if before is None else before.pid,
         0 if before is None else before.version,
+        isinstance(request, TaskFulfill) and request.id == promise.id,
     )
 
 

@@ -45,7 +45,7 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
-    """``pid``: who was at work at it, in attempt ``version``."""
+    """``pid``: who was at work at it, in attempt ``version``; ``by_worker``: and has settled it."""
 
     state: PromiseState
     value: Excerpt | Payload | None
@@ -53,6 +53,7 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     settled_at: int
     pid: str | None = None
     version: int = 0
+    by_worker: bool = False
 
     def weight(self) -> int:
         match self.value:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from resonate_server.store import Decided
 from resonate_server.watch import derive
 from resonate_server.watch.events import Event, TaskClaimed, TaskQueued, TaskSent
+from resonate_server.watch.order import actor
 from resonate_server.watch.ring import Ring
 
 logger = logging.getLogger(__name__)
@@ -25,10 +26,12 @@ MAX_OFFERED = 20_000
 
 
 class ReportBuffer:
-    """Fills ``ring``, which has it clear the pile before it is read. ``tell_others`` is told of each event, too."""
+    """Fills ``ring``, which has it clear the pile before it is read. ``tell_others`` is told of each event, too, and
+    ``acted``, wherever that was, which worker has asked for something, and when (ms)."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, acted: Callable[[str, int], None] = lambda *_: None) -> None:
         self._ring = ring
+        self._acted = acted
         self.tell_others: Callable[[Event], None] = lambda _: None
         self._reports: list[Decided | Event] = []
         self._offered: dict[str, str] = {}
@@ -77,6 +80,8 @@ class ReportBuffer:
         if isinstance(event, TaskSent):
             event.chain = event.chain or self._offered.get(event.id)
         self._ring.append(event)
+        if (pid := actor(event)) is not None:
+            self._acted(pid, event.at)
         if isinstance(event, TaskQueued):
             self._remember_offer(event)
         elif isinstance(event, TaskClaimed):

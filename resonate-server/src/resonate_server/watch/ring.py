@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Callable
-from operator import attrgetter
 
 from resonate_server.watch.events import ChainEvent, Event
+from resonate_server.watch.order import place
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -74,13 +74,13 @@ class Ring:
         return self._range(begin, min(self._last + 1, begin + limit))
 
     def of(self, chain: str) -> list[ChainEvent]:
-        """All that are kept of one chain, oldest first: those of other servers come late."""
+        """All that are kept of one chain, those of each promise in their order: other servers' come late."""
         self.catch_up()
         self._index()
         events = (
             self._events[number % len(self._events)] for number in self._chains.get(chain, ()) if number >= self._first
         )
-        return sorted((event for event in events if isinstance(event, ChainEvent)), key=attrgetter("at"))
+        return sorted((event for event in events if isinstance(event, ChainEvent)), key=place)
 
     def _index(self) -> None:
         if self._last - self._begun > 2 * len(self._events):  # Most of it is of events that are forgotten.

@@ -49,7 +49,7 @@ class Watch(DecisionObserver, WorkerObserver):
         self.now = now
         self._reader = reader
         self._members = members
-        self._buffer = ReportBuffer(self.ring)
+        self._buffer = ReportBuffer(self.ring, self._spells.acted)
 
     def tell_others(self, tell: Callable[[Event], None]) -> None:
         """Tell other servers what has happened at this one."""
@@ -70,6 +70,12 @@ class Watch(DecisionObserver, WorkerObserver):
         for member in members:
             if member.state is State.CONNECTED:
                 self._spells.connected(member.group, member.pid, member.since)
+
+    def workers_are_gone(self, members: Iterable[Member]) -> None:
+        """Those of them who are, as whoever knows best says: the same for their end."""
+        for member in members:
+            if member.gone_at is not None:
+                self._spells.left(member.group, member.pid, member.gone_at)
 
     def all_workers_known(self, since: int | None) -> None:
         """Those of all servers: since a time in ms, or not at present."""

@@ -7,6 +7,7 @@ import pytest
 from resonate_server.delivery.presence import (
     ABSENT_MS,
     GONE_KEPT_MS,
+    LAST_WORDS_MS,
     LOOK_MS,
     MAX_AWAY,
     PAUSE_MS,
@@ -119,9 +120,23 @@ class TestABrokenStream:
     async def test_who_is_heard_of_in_time_is_not_judged(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
+        strict.now += LAST_WORDS_MS
         strict.presence.heard_from("pid")
         await asyncio.sleep(3 * GRACE_S)
         assert strict.judged == []
+
+    @pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
+    async def test_what_it_may_have_said_before_is_no_sign_of_life_however_late_it_is_heard(
+        self, strict: Scene, passed: int, at: int | None
+    ) -> None:
+        """By the network, or by way of another server that has heard it at ``at``."""
+        strict.presence.connected("bar", "pid")
+        strict.presence.left("bar", "pid", planned=False)
+        strict.now += passed
+        strict.presence.heard_from("pid", at)
+        await strict.until_judged()
+        strict.presence.heard_from("pid", at)
+        assert strict.misjudged == []
 
     async def test_who_breaks_away_again_and_again_is_judged_once(self, strict: Scene) -> None:
         for _ in range(3):
@@ -155,6 +170,7 @@ class TestABrokenStream:
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
         assert strict.misjudged == []
+        strict.now += LAST_WORDS_MS
 
         for _ in range(2):
             strict.presence.connected("bar", "pid") if sign == "a stream" else strict.presence.heard_from("pid")

@@ -22,6 +22,8 @@ class Bus:
     def __init__(self) -> None:
         self.members: dict[int, Member] = {}
         self.rung: list[tuple[int, bytes]] = []
+        self.mentioned: list[bytes] = []
+        """Those of them that have time."""
 
     def deliver(self) -> None:
         rung, self.rung = self.rung, []
@@ -56,6 +58,10 @@ class Member(Sharing):
 
     def ring(self, message: bytes) -> None:
         self._bus.rung.append((self.id, message))
+
+    def mention(self, message: bytes) -> None:
+        self.ring(message)
+        self._bus.mentioned.append(message)
 
     def look(self) -> asyncio.Future[None]:
         self._bus.introduce()

@@ -3,16 +3,19 @@
 import asyncio
 from typing import cast
 
+import msgspec
 import pytest
 from unit.hubs import execute, received, unblock
 from unit.peers.servers import Bus, Server
 
 from resonate_server.delivery import Pledge
+from resonate_server.delivery.presence import LAST_WORDS_MS
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.peers import hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
 from resonate_server.peers.rosters import Roster, encode_roster
 from resonate_server.protocol.messages import Execute
+from resonate_server.protocol.records import Value
 from resonate_server.watch import Watch
 
 
@@ -152,9 +155,7 @@ async def test_what_its_server_has_not_come_to_is_taken_over_and_that_is_told(
 @pytest.mark.parametrize("cast", ["uni", "any"])
 async def test_a_result_goes_to_the_listener_it_names_wherever_that_is(one: Server, other: Server, cast: str) -> None:
     bystander, caller = await one.has("bystander", "callers"), await other.has("c1", "callers")
-    result = unblock("p", f"poll://{cast}@callers/c1")
-    other.nobody.promises["p"] = result.promise
-    one.decides(result)
+    one.decides(unblock("p", f"poll://{cast}@callers/c1"))
 
     await until(lambda: caller.unblocks_waiting)
     assert await received(caller) == ["p"]
@@ -164,10 +165,7 @@ async def test_a_result_goes_to_the_listener_it_names_wherever_that_is(one: Serv
 async def test_a_result_for_anybody_is_told_once(one: Server, other: Server, bus: Bus) -> None:
     third = Server(bus, 3)
     listeners = [await server.has(f"c{server.id}", "callers") for server in (other, third)]
-    result = unblock("p", "poll://any@callers")
-    for server in (other, third):
-        server.nobody.promises["p"] = result.promise
-    one.decides(result)
+    one.decides(unblock("p", "poll://any@callers"))
 
     await until(lambda: any(listener.unblocks_waiting for listener in listeners))
     await asyncio.sleep(0.05)
@@ -178,6 +176,33 @@ async def test_a_result_for_one_that_has_left_its_server_is_rung_again_for_all(b
     other.member.neighbour.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
 
     assert [hints.decode(f"[{data.decode()}]") for _, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
+
+
+async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one: Server, other: Server) -> None:
+    caller = await other.has("c1", "callers")
+    one.decides(unblock("small"))
+    assert await received(caller) == ["small"]
+
+    large = unblock("large")
+    promise = msgspec.structs.replace(large.promise, value=Value(data="x" * 9_000))
+    other.nobody.promises["large"] = promise
+    one.decides(msgspec.structs.replace(large, promise=promise))
+    await until(lambda: caller.unblocks_waiting)
+    assert await received(caller) == ["large"]
+
+
+async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus, one: Server, other: Server) -> None:
+    """That a process was heard of, for one, must not be told when it has died since."""
+    await other.has("w2")
+    one.router.send(execute("t"))
+    one.router.send(unblock("p", "poll://any@workers"))
+    one.router.heard_from("w2")
+    one.router.fell_silent("w2")
+    assert bus.mentioned == []
+
+    one.router.withdraw("claimed elsewhere", 0)
+    assert len(bus.mentioned) == 1
+    assert kinds(bus) == ["Offered", "Owed", "Heard", "Silent", "Withdrawn"]
 
 
 async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again() -> None:
@@ -249,10 +274,23 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
 
 async def test_whoever_is_inherited_and_heard_of_is_missed_no_more(one: Server, other: Server, bus: Bus) -> None:
     one.member.neighbour.inherits(encode_roster(Roster([("workers", "w")])))
+    other.nobody.time = one.now + LAST_WORDS_MS
     other.router.heard_from("w")
     bus.deliver()
 
     assert one.presence.missed() == []
+
+
+async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_live(
+    one: Server, other: Server, bus: Bus
+) -> None:
+    """That is told after its end was noticed here."""
+    other.nobody.time = one.now
+    other.router.heard_from("w")
+    one.hub.disconnect(one.worker("w"), planned=False)
+    bus.deliver()
+
+    assert one.presence.missed() == [("workers", "w")]
 
 
 async def test_a_worker_that_is_silent_is_given_up_if_others_are_heard_of_at_another_server(

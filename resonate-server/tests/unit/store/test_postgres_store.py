@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import msgspec
@@ -530,6 +530,18 @@ async def test_what_one_rings_all_others_hear(site: Site) -> None:
     assert stores[0][1].rung == []
 
 
+async def test_what_is_mentioned_travels_with_what_is_rung_else_by_itself(site: Site) -> None:
+    (first, _), (_, of_second) = await site.store(), await site.store()
+    await until(lambda: first.sharing.has_others and of_second.missed)
+    first.sharing.mention(b"1")
+    first.sharing.ring(b"2")
+    await until(lambda: of_second.rung)
+    assert of_second.rung == ["[1,2]"]
+
+    first.sharing.mention(b"3")
+    await until(lambda: heard(of_second) == [1, 2, 3])
+
+
 def heard(notes: Notes) -> list[Any]:
     return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
 
@@ -615,6 +627,26 @@ async def test_of_servers_that_make_the_same_at_once_all_are_told_of_one(site: S
         assert {answer.status for answer in answers} == {200}
         made = {answer.data.promise.id: answer.data.promise.param.data for answer in answers}
         assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
+
+
+async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
+    *crowd, lonely = [(await site.store())[0] for _ in range(3)]
+    assert (await lonely.decide(*answering(create("hot")))).status == 200
+
+    async def want(store: PostgresStore) -> None:
+        for number in count():
+            listener = f"poll://uni@callers/{id(store)}-{number}"
+            await store.decide(*answering(PromiseRegisterListener(awaited="hot", address=listener)))
+
+    wanting = [asyncio.create_task(want(store)) for store in crowd for _ in range(4)]
+    answers = [await lonely.decide(*answering(PromiseGet(id="hot"))) for _ in range(20)]
+    for task in wanting:
+        task.cancel()
+
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:

@@ -131,6 +131,9 @@ class TestByEvents:
         phase = life(*RAN, TaskHalted(0, 30, "bar", "bar", "p1", 1))[-1]
         assert (phase.kind, phase.attempt) == (Kind.HALTED, 1)
 
+    def test_no_phase_begins_before_the_one_before_it_whatever_the_clocks_say(self) -> None:
+        assert spans(life(BORN, queued(8), claimed(5), settled(50))) == [(WAITING, 8, 8), (RUNNING, 8, 50)]
+
 
 class TestWhyThereIsAnotherAttempt:
     """One that goes on is told from one that does it again."""
@@ -190,6 +193,71 @@ class TestGaps:
     def test_a_call_for_a_group_that_nobody_is_in_waits_for_one(self) -> None:
         (phase,) = life(BORN, queued(0), spells=Spells(0))
         assert (phase.kind, phase.reason) == (GAP, "nobody")
+
+    def test_a_worker_that_is_killed_in_the_moment_of_its_claim_breaks_off_what_it_has_claimed(self) -> None:
+        phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 10}))
+        assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 10), (GAP, 10, None)]
+        assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
+
+    def test_a_group_that_is_left_in_the_moment_of_a_suspension_leaves_it_suspended(self) -> None:
+        phases = life(*RAN, suspended(20), spells=workers(("p1", 0), left={"p1": 20}))
+        assert spans(phases)[2:] == [(SUSPENDED, 20, 20), (GAP, 20, None)]
+        assert phases[3].reason == "absent"
+
+    def test_a_claim_by_a_clock_that_is_late_is_not_taken_for_the_end_of_what_was_before(self) -> None:
+        """Its worker had come back to another server by then."""
+        spells = workers(("p1", 0), left={"p1": 5})
+        spells.connected(GROUP, "p1", 12)
+        phases = life(*RAN, spells=spells)
+        assert spans(phases) == [(WAITING, 0, 5), (GAP, 5, 12), (RUNNING, 12, None)]
+
+
+class TestWhatNobodyHasTold:
+    """Another server's news is lost: what comes after it tells that there was something, or the record does."""
+
+    @pytest.mark.parametrize(
+        ("event", "kinds"),
+        [
+            (lost(60), [WAITING, RUNNING, GAP]),
+            (suspended(60), [WAITING, RUNNING, SUSPENDED]),
+            (released(60), [WAITING, RUNNING, WAITING]),
+            (replace(settled(60), pid="p1", version=1), [WAITING, RUNNING]),
+        ],
+    )
+    def test_what_a_worker_came_to_it_had_claimed(self, event: ChainEvent, kinds: list[Kind]) -> None:
+        phases = life(BORN, queued(0), event)
+        assert [phase.kind for phase in phases] == kinds
+        assert (phases[1].attempt, phases[1].pid, phases[1].known) == (1, "p1", False)
+
+    def test_what_it_held_when_it_was_killed_broke_off_then(self) -> None:
+        phases = life(BORN, queued(0), lost(60), spells=workers(("p1", 0), left={"p1": 30}))
+        assert spans(phases) == [(WAITING, 0, 0), (RUNNING, 0, 30), (GAP, 30, None)]
+        assert phases[1].broken
+
+    def test_an_attempt_after_a_gap_was_claimed_at_the_latest_when_it_came_to_something(self) -> None:
+        again = TaskSuspended(0, 90, "bar", "bar", "p2", 2, [])
+        assert spans(life(*RAN, lost(40), again))[2:] == [(GAP, 40, 90), (RUNNING, 90, 90), (SUSPENDED, 90, None)]
+
+    @pytest.mark.parametrize(
+        ("state", "kinds"),
+        [(TaskState.ACQUIRED, [WAITING, RUNNING]), (TaskState.SUSPENDED, [WAITING, RUNNING, SUSPENDED])],
+    )
+    def test_the_record_tells_of_an_attempt_that_no_event_tells_of(self, state: TaskState, kinds: list[Kind]) -> None:
+        phases = life(BORN, queued(0), call=view(task=task(state, 1, "p1")))
+        assert [phase.kind for phase in phases] == kinds
+        assert phases[1].attempt == 1
+
+    def test_the_record_tells_that_what_runs_by_the_events_is_suspended(self) -> None:
+        assert life(*RAN, call=view(task=task(TaskState.SUSPENDED, 1)))[-1].kind is SUSPENDED
+
+    def test_the_record_tells_that_it_is_settled(self) -> None:
+        call = view(task=task(TaskState.FULFILLED, 1), state=PromiseState.RESOLVED, settled_at=70)
+        assert spans(life(*RAN, call=call)) == [(WAITING, 0, 10), (RUNNING, 10, 70)]
+
+    @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
+    def test_a_record_that_was_read_before_the_last_event_tells_nothing_new(self, state: TaskState) -> None:
+        call = view(task=task(state, 1, "p1"))
+        assert [phase.kind for phase in life(*RAN, suspended(20), call=call)] == [WAITING, RUNNING, SUSPENDED]
 
 
 class TestByRecord:

@@ -1,5 +1,7 @@
 """Spells: when workers were connected, and when nobody of a group was."""
 
+import pytest
+
 from resonate_server.watch.spells import FOREVER, MAX_SPELLS, MAX_WORKERS, Spells
 
 SINCE = 100
@@ -76,6 +78,48 @@ def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None
     bar.connected("bar", "p2", 500)
     bar.connected("bar", "p2", 250)
     assert bar.absent("bar") == []
+
+
+class TestWhoeverAsksIsThere:
+    """Though by another server's clock it had left by then, and whichever is heard first."""
+
+    @pytest.mark.parametrize("is_late", [True, False])
+    def test_it_left_after_what_it_asked_last(self, is_late: bool) -> None:
+        bar = spells()
+        if not is_late:
+            bar.acted("p1", 305)
+        bar.left("bar", "p1", 300)
+        if is_late:
+            bar.acted("p1", 305)
+        assert bar.away("p1") == bar.absent("bar") == [(305, FOREVER)]
+
+    def test_also_if_it_has_come_back_since(self) -> None:
+        bar = spells()
+        bar.left("bar", "p1", 300)
+        bar.acted("p1", 305)
+        bar.connected("bar", "p1", 500)
+        assert bar.away("p1") == [(305, 500)]
+
+    def test_what_it_asked_as_soon_as_it_was_back_says_nothing_of_when_it_left(self) -> None:
+        bar = spells()
+        bar.left("bar", "p1", 300)
+        bar.acted("p1", 495)
+        bar.connected("bar", "p1", 500)
+        assert bar.away("p1") == [(300, 500)]
+
+    def test_those_who_ask_in_very_great_number_take_no_more_room(self) -> None:
+        bar = spells()
+        bar.left("bar", "p1", 300)
+        bar.acted("p1", 305)
+        for number in range(MAX_WORKERS):
+            bar.acted(f"stranger-{number}", 310)
+        assert bar.away("p1") == [(300, FOREVER)]
+
+
+def test_that_a_worker_left_before_it_came_says_nothing_of_now() -> None:
+    bar = spells()
+    bar.left("bar", "p1", 150)
+    assert bar.away("p1") == []
 
 
 def test_who_comes_and_goes_very_often_or_in_very_great_number_takes_no_more_room() -> None:

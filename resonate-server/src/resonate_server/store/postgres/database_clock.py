@@ -3,9 +3,6 @@
 import time
 from collections.abc import Callable
 
-SLOW_MS = 100
-"""An answer that took longer tells little of the time: only that it is not earlier."""
-
 STEP_MS = 1_000
 """If the database's clock is behind by up to this much, ours waits for it; if by more, somebody has set it back."""
 
@@ -27,7 +24,11 @@ class DatabaseClock:
         self._ahead, self._told = time - self._uptime(), 0
 
     def measured(self, time: int, took: int) -> None:
-        """The database said ``time`` (ms), in an answer that took so many ms."""
-        behind = self._ahead - (time - self._uptime())
-        if behind < 0 or (behind <= STEP_MS and took <= SLOW_MS):
-            self._ahead -= behind
+        """The database said ``time`` (ms), in an answer that took so many ms: it is that by now, or up to so much
+        later. What an earlier answer told more exactly stays."""
+        least = time - self._uptime()
+        most = least + took
+        if self._ahead < least:
+            self._ahead = least
+        elif most < self._ahead <= most + STEP_MS:
+            self._ahead = most

@@ -1,15 +1,18 @@
 """Connections to the database: how they are set up, and how a plan is carried out on one."""
 
+import asyncio
 import itertools
 import re
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection, Connection, abc, adapters
+from psycopg import AsyncConnection, Connection, abc, adapters, waiting
 from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
@@ -26,6 +29,16 @@ from resonate_server.store.rows import Row
 
 CONNECT_S = 5
 """A database that takes longer to answer a connection is away."""
+
+ANSWER_S = 8.0
+"""So is one that says nothing for longer to what it was asked: its machine has gone without a word, or the process that
+serves the connection stands still."""
+
+CHECK_S = 2.0
+"""The same of a connection that nobody has used for a while: there are others."""
+
+LOOK_UP_S = 0.1
+"""Somebody who waits looks up so often."""
 
 MAX_PREPARED = 200
 """Statements that a connection has the database remember: what is written together has many forms."""
@@ -81,19 +94,69 @@ def _marked(field: Any) -> Any:
 
 
 class ServingConnection(AsyncConnection[Row]):
-    """``key`` names it among all that there ever were, so that it can be asked about after its end.
+    """``key`` names it among all that there ever were, so that it can be asked about after its end. ``backend``: the
+    process of the database that serves it.
 
     ``prepared``: by statement, its name in there. ``transformer`` remembers how values are written and read.
+    ``patience_s``: it is closed if the database says nothing for so long.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.key = secrets.randbits(62)
+        self.backend = self.pgconn.backend_pid
         self.prepared: dict[str, bytes] = {}
+        self.patience_s = ANSWER_S
 
     @cached_property
     def transformer(self) -> abc.Transformer:
         return Transformer(self)
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """For what takes long."""
+        self.patience_s = seconds
+        try:
+            yield
+        finally:
+            self.patience_s = ANSWER_S
+
+    async def wait[T](
+        self,
+        gen: abc.PQGen[T],
+        interval: float = LOOK_UP_S,
+        timeout: float | None = None,  # noqa: ASYNC109  the driver's own name
+    ) -> T:
+        """Raises :class:`psycopg.OperationalError`. If nobody waits any more, it is closed as well: the driver would
+        ask the database to leave off, and wait for that."""
+        patience_s = self.patience_s if timeout is None else timeout
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=patience_s)
+        except (psycopg.OperationalError, asyncio.CancelledError) as error:
+            if timeout is None and not _is_told(error):
+                self.pgconn.finish()
+            raise
+
+
+class LookingConnection(Connection[Row]):
+    """``until``: it is closed if the database has not said all by then (monotonic seconds)."""
+
+    until = 0.0
+
+    def wait[T](self, gen: abc.PQGen[T], interval: float = LOOK_UP_S, timeout: float | None = None) -> T:
+        """Raises :class:`psycopg.OperationalError`."""
+        left = max(0.0, self.until - time.monotonic()) if timeout is None else timeout
+        try:
+            return waiting.wait(gen, self.pgconn.socket, interval=interval, timeout=left)
+        except psycopg.OperationalError as error:
+            if timeout is None and not _is_told(error):
+                self.pgconn.finish()
+            raise
+
+
+def _is_told(error: BaseException) -> bool:
+    """By the database, which then waits for what comes next."""
+    return isinstance(error, psycopg.Error) and error.sqlstate is not None
 
 
 class _BinaryLoader(TextBinaryLoader):
@@ -172,18 +235,24 @@ async def connect_serving(url: str, name: str) -> ServingConnection:
     return connection
 
 
-def thread_pool(url: str, size: int, name: str) -> ConnectionPool[Connection[Row]]:
-    """To be opened."""
+def thread_pool(url: str, size: int, name: str) -> ConnectionPool[LookingConnection]:
+    """To be opened. Whoever is given a connection says until when."""
     return ConnectionPool(
         url,
+        connection_class=LookingConnection,
         kwargs=_parameters(name),
         min_size=0,
         max_size=size,
         open=False,
         configure=_set_up,
-        check=ConnectionPool.check_connection,
+        check=_check,
         reconnect_timeout=1,
     )
+
+
+def _check(connection: LookingConnection) -> None:
+    connection.until = time.monotonic() + CHECK_S
+    ConnectionPool.check_connection(connection)
 
 
 # --- carrying out a plan --------------------------------------------------------------------------------------------

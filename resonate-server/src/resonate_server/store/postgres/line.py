@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 64
 """Questions that share one transaction. More would make the first of them wait for the last."""
 
+ENOUGH = 16
+"""With so many, it is not worth waiting for more."""
+
 MAX_NAMED = 256
 """Ids that they name altogether, unless it is a single question."""
 
@@ -98,6 +101,10 @@ class WaitingLine:
         if job.footprint.due:
             return self._timely
         return self._patient if job.is_large or job.named > MAX_QUICK else self._jobs
+
+    @property
+    def is_short(self) -> bool:
+        return len(self._jobs) < ENOUGH
 
     def put_first(self, batch: list[Waiting]) -> None:
         """Before everybody else, and one by one."""

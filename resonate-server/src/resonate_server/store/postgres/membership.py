@@ -47,6 +47,13 @@ FOREVER_MS = 2**40
 KNOWN_S = 2.5 * BEAT_S
 """So long after it has joined, a server is known to all others."""
 
+RUNG_EVERY_S = 0.005
+MENTIONED_WITHIN_S = 0.05
+"""What is to be told meanwhile travels together: a notification wakes up all servers, and the database for each."""
+
+LISTENS_S = 2.0
+"""Somebody who hears nothing for so long asks whether there is still somebody at the other end."""
+
 MAX_RINGS = 10_000
 """Messages that wait while the database is away."""
 
@@ -118,12 +125,17 @@ class Membership(Sharing):
         self._wake.set()
 
     def ring(self, message: bytes) -> None:
+        self.mention(message)
+        self._wake.set()
+
+    def mention(self, message: bytes) -> None:
         if not self._others:
             return
         if len(self._rings) == MAX_RINGS:
             self._rings, self._has_lost = [], True
+        if not self._rings:
+            asyncio.get_running_loop().call_later(MENTIONED_WITHIN_S, self._wake.set)
         self._rings.append(message)
-        self._wake.set()
 
     def look(self) -> asyncio.Future[None]:
         looked = asyncio.get_running_loop().create_future()
@@ -165,9 +177,11 @@ class Membership(Sharing):
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await connection.execute(sql.LISTEN)
                     self.neighbour.may_have_missed()
-                    async for each in connection.notifies():
-                        if each.pid != self._backend:
-                            self._hear(each.payload)
+                    while True:
+                        async for each in connection.notifies(timeout=LISTENS_S):
+                            if each.pid != self._backend:
+                                self._hear(each.payload)
+                        await connection.execute(sql.LISTEN)
             await asyncio.sleep(PAUSE_S)
 
     def _hear(self, messages: str) -> None:
@@ -230,6 +244,7 @@ class Membership(Sharing):
                     await self._publish(connection)
                 if self._rings or self._has_lost:
                     await self._ring(connection)
+                    await asyncio.sleep(RUNG_EVERY_S)
                 late = time.monotonic() - next_beat
                 if late >= 0:
                     next_beat += late + BEAT_S

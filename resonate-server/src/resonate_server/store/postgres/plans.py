@@ -30,6 +30,7 @@ from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD
 from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.rows import Row
+from resonate_server.store.shared_sql import GET_ACQUIRED
 
 
 class Ask(Struct, frozen=True):
@@ -143,7 +144,7 @@ class Unit:
         if footprint.due:
             loaded.due = yield from self.due(now, footprint.due)
         if footprint.leased:
-            found = yield {"leased": Ask(sql.GET_ACQUIRED)}
+            found = yield {"leased": Ask(GET_ACQUIRED)}
             loaded.leased = tuple(id for (id,) in found["leased"])
             footprint = replace(footprint, ids=(*footprint.ids, *loaded.leased))
         yield from self.fetch([footprint])

@@ -54,18 +54,24 @@ from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Busy, Found, La
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.postgres.writing import Writing
+from resonate_server.store.shared_sql import COUNT_TASKS
 from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
-"""A request that the database does not let through for so long is refused; it may come again."""
+"""A request that the database does not let through for so long is refused, and so is whoever looks; it may come
+again."""
 
 PAUSE_S = 0.05
 """Before a connection is tried again, and the longest one before a row is that somebody else has."""
 
 CONNECTION_S = 5.0
 """Longest wait for a connection of those who look."""
+
+GATHERED_S = 0.008
+"""With other servers at work, what comes so soon after a shared transaction shares the next one: few large transactions
+cost all servers, and the database, less than many small ones."""
 
 GRACE_S = 1.0
 """What is under way when the server stops has so long to come to its end."""
@@ -121,6 +127,8 @@ class PostgresStore(Store):
         self._line = WaitingLine()
         self._health = StoreHealth()
         self._looking = UnderWay()
+        self._patience_s = PATIENCE_S
+        """Of reading, unless somebody asks for it who would not wait for so long."""
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
@@ -140,8 +148,11 @@ class PostgresStore(Store):
 
     @asynccontextmanager
     async def beginning(self) -> AsyncIterator[bool]:
+        """There is much to count, perhaps: each try has twice the time of the one before."""
         await self.sharing.joined()
+        self._patience_s *= 2
         yield self.sharing.is_first
+        self._patience_s = PATIENCE_S
         self.sharing.begun()
 
     async def close(self) -> None:
@@ -270,6 +281,8 @@ class PostgresStore(Store):
             async for batch in self._line.batches():
                 await self.sharing.joined()
                 await self._work_off([job for job in batch if not job.done.done()])
+                if len(batch) > 1 and self.sharing.has_others and self._line.is_short:
+                    await asyncio.sleep(GATHERED_S)
 
     async def _work_off(self, batch: list[Waiting]) -> None:
         if not batch:
@@ -397,12 +410,14 @@ class PostgresStore(Store):
         return found
 
     async def _was_committed(self, transaction: Transaction) -> bool:
-        """Nothing is told before the database has said so, however long that takes."""
+        """Nothing is told before the database has said so, however long that takes. It cannot change any more: what
+        has not been done by then, though it was sent, is not done."""
         await transaction.leave()
         connection, number = transaction.ending
         while True:
             try:
                 async with await connect_async(self._url) as another:
+                    await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._name))
                     ending = await another.execute(sql.GET_ENDING.encode(), (connection,))
                     return await ending.fetchall() == [(number,)]
             except AWAY:
@@ -490,18 +505,18 @@ class PostgresStore(Store):
         await self.sharing.joined()
         if self.sharing.has_others:
             await self._in_turn(self._forget_delivered)
-            return await self._look(query)
+            return await self._look(query, self._patience_s)
 
         async def look() -> T:
             await self._forget_delivered()
-            return await self._look(query)
+            return await self._look(query, self._patience_s)
 
         return await self._in_turn(look)
 
     async def _browse[T](self, query: Callable[[View], T]) -> T:
         if refusal := self._refusal():
             raise ReadFailed(refusal)
-        look = partial(self._look, query)
+        look = partial(self._look, query, PATIENCE_S)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self.sharing.joined()
@@ -509,16 +524,19 @@ class PostgresStore(Store):
         except TimeoutError:
             raise ReadFailed(self.sharing.trouble or "the database is too slow") from None
 
-    async def _look[T](self, query: Callable[[View], T]) -> T:
+    async def _look[T](self, query: Callable[[View], T], seconds: float) -> T:
+        """A thread is at it no longer than that, whether or not the database says anything."""
+        until = time.monotonic() + seconds
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
         except AWAY as error:
             self._fail(error)
             raise ReadFailed(told(error)) from error
 
-    def _look_now[T](self, query: Callable[[View], T]) -> T:
+    def _look_now[T](self, query: Callable[[View], T], until: float) -> T:
         """On a thread."""
-        with self._views.connection(timeout=CONNECTION_S) as connection:
+        with self._views.connection(timeout=min(CONNECTION_S, until - time.monotonic())) as connection:
+            connection.until = until
             connection.execute(sql.LOOK)
             try:
                 return query(PostgresView(connection))
@@ -538,6 +556,6 @@ def _first_due(changes: Changes) -> int:
 
 
 def _reset() -> Plan[Counter[TaskState]]:
-    counted = yield {"tasks": Ask(sql.COUNT_TASKS)}
+    counted = yield {"tasks": Ask(COUNT_TASKS)}
     yield from plans.reset()
     return Counter({TaskState(state): count for state, count in counted["tasks"]})

@@ -5,6 +5,7 @@ import logging
 from psycopg import AsyncConnection
 
 from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import ServingConnection
 from resonate_server.store.postgres.sql import MIGRATIONS
 from resonate_server.store.rows import Row
 
@@ -13,12 +14,15 @@ logger = logging.getLogger(__name__)
 OLDEST = 150_000
 """PostgreSQL 15."""
 
+MIGRATION_S = 3_600.0
+"""One may write whole tables anew."""
+
 
 class DatabaseUnusable(Exception):
     """It is of a newer server, or not what this one can work with. The text is for people."""
 
 
-async def migrate(connection: AsyncConnection[Row]) -> None:
+async def migrate(connection: ServingConnection) -> None:
     """In one transaction: all of it, or nothing. Raises :class:`DatabaseUnusable`."""
     await _check_engine(connection)
     async with connection.transaction():
@@ -26,7 +30,8 @@ async def migrate(connection: AsyncConnection[Row]) -> None:
         version = await _version(connection)
         check_version(version)
         for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-            await connection.execute(migration.encode(), prepare=False)
+            with connection.patient(MIGRATION_S):
+                await connection.execute(migration.encode(), prepare=False)
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
             logger.info("the database's schema has version %s now", number)
 

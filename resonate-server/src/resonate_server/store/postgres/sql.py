@@ -5,6 +5,8 @@ from functools import cache
 
 from msgspec import Struct
 
+from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+
 SCHEMA_NAME = "resonate"
 """All tables are in there; it is the search path of every connection."""
 
@@ -24,14 +26,11 @@ GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server
 # In ms since the epoch, by the clock of the machine that all servers share.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
+# What the tables mean is said in store/shared_sql.py.
 # The order of ids is that of their code points, whatever the database's own is: COLLATE "C".
 # Payloads beyond about 1 KiB stand apart (TOAST), as they are, so that what is looked up or written again stays small.
 # Room within the pages (fillfactor) keeps a changed row near its former one.
 VERSION_1 = """
--- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
--- armed: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
--- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
--- param and value are JSON; empty ones are null.
 CREATE TABLE promises (
     id         text COLLATE "C" PRIMARY KEY,
     state      text COLLATE "C" NOT NULL,
@@ -57,10 +56,6 @@ CREATE INDEX promises_by_parent ON promises (md5(parent), id) WHERE parent IS NO
 CREATE INDEX promises_by_origin ON promises (md5(origin), id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (created_at, id) WHERE origin IS NULL OR origin = id;
 
--- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
--- one's lease.
--- queued: an execute is owed to a member of recipient (the group of the target address), so this row is the
--- outbox entry.
 CREATE TABLE tasks (
     id        text COLLATE "C" PRIMARY KEY,
     target    text NOT NULL,
@@ -84,7 +79,6 @@ CREATE INDEX tasks_queued ON tasks (md5(recipient), timer_at, id) WHERE queued;
 CREATE INDEX tasks_set_aside ON tasks (md5(recipient), timer_at, id)
     WHERE unclaimed > 0 AND state = 'pending' AND NOT queued;
 
--- awaiter's task waits for awaited, and has not been told that it settled.
 CREATE TABLE callbacks (
     awaited text COLLATE "C" NOT NULL,
     awaiter text COLLATE "C" NOT NULL,
@@ -92,15 +86,13 @@ CREATE TABLE callbacks (
 );
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, awaited);
 
--- address wants an unblock message when awaited settles. An address may be longer than what an index holds.
+-- An address may be longer than what an index holds.
 CREATE TABLE listeners (
     awaited text COLLATE "C" NOT NULL,
     address text COLLATE "C" NOT NULL
 );
 CREATE UNIQUE INDEX listeners_once ON listeners (awaited, md5(address));
 
--- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
--- turn_at: when some of them were last told, in ms since the epoch.
 CREATE TABLE spreading (
     promise_id text COLLATE "C" PRIMARY KEY,
     after      text COLLATE "C" NOT NULL,
@@ -108,9 +100,6 @@ CREATE TABLE spreading (
 );
 CREATE INDEX spreading_by_turn ON spreading (turn_at, promise_id);
 
--- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
--- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
--- place orders them, and is never used again.
 CREATE TABLE unblocks (
     place      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     promise_id text COLLATE "C" NOT NULL,
@@ -122,7 +111,6 @@ CREATE TABLE unblocks (
 CREATE UNIQUE INDEX unblocks_once ON unblocks (promise_id, md5(address));
 CREATE INDEX unblocks_by_recipient ON unblocks (md5(recipient), md5(member), place);
 
--- A promise to create again and again; next_run_at in ms since the epoch. param as that of a promise.
 CREATE TABLE schedules (
     id              text COLLATE "C" PRIMARY KEY,
     cron            text NOT NULL,
@@ -215,6 +203,9 @@ NEW_ENDING = f"""
 WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
 INSERT INTO endings (connection, last) VALUES (%s, 0)
 """
+# What is still on its way to the process that serves a connection, or in there, is not done any more. Another process
+# may have the same number by now.
+END_BACKEND = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
 # Waits for a transaction whose connection broke and that goes on without it.
 GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
 
@@ -226,19 +217,14 @@ MAX_READ_ALONG = 2_048
 MAX_AWAITERS_AHEAD = 200
 """Of a promise that is to be settled: so many are locked and read together with it."""
 
-_PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
 _SIZES = "octet_length(param), octet_length(value)"
-WHOLE_PROMISE = f"{_PROMISE}, param, value"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
-_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
-_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
+WHOLE_PROMISE = f"{PROMISE}, param, value"
 _ALONG = f"""
 CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
        OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
-_PAIR = f"{_PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {_TASK_OF_PAIR}"
-_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
-_WHOLE_SCHEDULE = f"{_SCHEDULE}, param"
+_PAIR = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {TASK_OF_PAIR}"
+_WHOLE_SCHEDULE = f"{SCHEDULE}, param"
 
 _WANTED = f"""
 ANY(%(ids)s::text[] || ARRAY(
@@ -260,7 +246,6 @@ SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id =
 """
 GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
-GET_EXISTING = "SELECT id FROM promises WHERE id = ANY(%s::text[])"
 # Those of several promises, in their order; so many altogether.
 GET_AWAITERS = """
 SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
@@ -279,7 +264,7 @@ CROSS JOIN LATERAL (
 # Steps of one execution and children of one task: what is handed out together with it, of several tasks. The branch
 # that is stored counts more than the one that is named.
 GET_PRELOAD = f"""
-SELECT w.task, {_PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
+SELECT w.task, {PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
 FROM unnest(%(tasks)s::text[], %(branches)s::text[]) WITH ORDINALITY AS w (task, branch, number)
 CROSS JOIN LATERAL (
     SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = w.task), w.branch) AS branch
@@ -299,11 +284,9 @@ LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR UPDATE"
 # Also of one that does not exist: of two who make it, the second one finds it. Before any row.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
-# Only acquired tasks have a pid.
-GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
 GET_HELD = "SELECT id FROM tasks WHERE md5(pid) = md5(%(pid)s) AND pid = %(pid)s"
 GET_QUEUED = f"""
-SELECT {_TASK} FROM tasks WHERE queued AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
+SELECT {TASK} FROM tasks WHERE queued AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
 ORDER BY timer_at, id LIMIT %(limit)s
 """
 _SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND NOT queued"
@@ -483,7 +466,7 @@ ORDER BY id
 _OF_ORIGIN = "WHERE md5(origin) = md5(%(origin)s) AND origin = %(origin)s AND"
 SCAN_PROMISES_OF_ORIGIN = SCAN_PROMISES.replace("WHERE", _OF_ORIGIN)
 SEARCH_TASKS = f"""
-SELECT {_TASK} FROM tasks WHERE (%(state)s::text IS NULL OR state = %(state)s) AND id > %(after)s
+SELECT {TASK} FROM tasks WHERE (%(state)s::text IS NULL OR state = %(state)s) AND id > %(after)s
 AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id LIMIT %(limit)s
 """
 SCAN_SCHEDULES = f"""
@@ -511,7 +494,7 @@ ORDER BY place
 """
 # An internal one whose deadline has passed is kept as pending.
 RECENT_ROOTS = f"""
-SELECT {_PROMISE}, param, octet_length(value) FROM promises
+SELECT {PROMISE}, param, octet_length(value) FROM promises
 WHERE (origin IS NULL OR origin = id) AND (created_at, id) < (%(created_at)s, %(id)s COLLATE "C")
   AND (%(state)s::text IS NULL OR state = %(state)s
        OR (%(state)s = 'rejected_timedout' AND state = 'pending' AND NOT armed))
@@ -525,8 +508,8 @@ SELECT id, {_SIZES} FROM promises WHERE md5(origin) = md5(%(root)s) AND origin =
 ORDER BY id
 """
 GET_BRANCHES = f"""
-SELECT {_PROMISE_OF_PAIR}, p.param, p.value,
-       ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {_TASK_OF_PAIR}
+SELECT {PROMISE_OF_PAIR}, p.param, p.value,
+       ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {TASK_OF_PAIR}
 FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text[]) ORDER BY p.id
 """
 COUNT_QUEUED = """
@@ -557,14 +540,10 @@ WHERE pid IS NOT NULL AND (pid, id) > (%(pid)s COLLATE "C", %(id)s COLLATE "C") 
 """
 
 ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
-ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
-ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
-ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_UNBLOCKS = f"""
-SELECT address, {_PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
+SELECT address, {PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
 ORDER BY promise_id, address
 """
-ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
 # About as many as the JSON of all of these has.
 _PROMISE_BYTES = """
 300 + 2 * octet_length(id) + octet_length(tags) + coalesce(octet_length(param), 0) + coalesce(octet_length(value), 0)
@@ -577,7 +556,6 @@ SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
      + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
         FROM unblocks JOIN promises ON id = promise_id)
 """
-COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")
 
 # --- as a whole ---
@@ -603,7 +581,3 @@ def read_all(table: str, columns: Iterable[str]) -> str:
 
 def copy_in(table: str, columns: Iterable[str]) -> str:
     return f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-
-
-def any_of(table: str) -> str:
-    return f"SELECT 1 FROM {table} LIMIT 1"

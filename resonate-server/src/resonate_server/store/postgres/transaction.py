@@ -18,12 +18,14 @@ _LEAVING: Round = {"rollback": Ask(sql.ROLLBACK)}
 
 
 class Transaction:
-    """Begins with its first round. ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed."""
+    """Begins with its first round. ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed;
+    ``backend`` is at it."""
 
     def __init__(self, connection: ServingConnection) -> None:
         self._connection = connection
         self._has_begun = False
         self.ending = connection.key, next(_numbers)
+        self.backend = connection.backend
 
     async def run[T](self, plan: Plan[T]) -> T:
         """Raises :class:`psycopg.Error`."""

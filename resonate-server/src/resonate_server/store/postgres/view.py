@@ -1,33 +1,21 @@
 """What only looks: queries on one connection, in a transaction of their own that sees the rows as of its beginning."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, override
 
 from psycopg import Connection
 
-from resonate_server.kernel.model import Footprint, PutCallback, PutListener, Rows, Spreading, Task
+from resonate_server.kernel.model import Footprint, Rows, Task
 from resonate_server.kernel.settlement import projected
-from resonate_server.protocol.messages import OwedUnblock, Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags, TaskState
+from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import (
-    MAX_COUNTED,
-    Backlog,
-    Branch,
-    Holding,
-    Occupation,
-    OpenTask,
-    Place,
-    Snapshot,
-    View,
-    rows,
-)
+from resonate_server.store import Branch, Place, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import run
 from resonate_server.store.postgres.plans import Unit
 from resonate_server.store.rows import Row
+from resonate_server.store.sql_view import SqlView
 
 PORTION = 100
 """Rows that are fetched in one go where it is not known how many are wanted."""
@@ -35,18 +23,14 @@ PORTION = 100
 PORTION_BYTES = 256 * 1_024
 """Payloads of rows that are fetched in one go, unless it is a single row."""
 
-_AHEAD = {
-    PromiseSearch: sql.PROMISE_AHEAD,
-    TaskSearch: sql.TASK_AHEAD,
-    ScheduleSearch: sql.SCHEDULE_AHEAD,
-}
-
 type Measured = tuple[str, int]
 """An id, and the bytes of its payloads."""
 
 
-class PostgresView(View):
+class PostgresView(SqlView):
     """Within a transaction of ``connection``, which begins and ends elsewhere."""
+
+    _sql = sql
 
     def __init__(self, connection: Connection[Row]) -> None:
         self._connection = connection
@@ -57,36 +41,15 @@ class PostgresView(View):
         run(self._connection, Unit(locks=False).load(loaded, footprint, now=0))
         return loaded
 
-    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
-        promise: Promise | None = None
-        query = {"group": group, "member": member, "after": after}
-        for place, promise_id, address in self._stream(sql.GET_UNBLOCKS, query):
-            if promise is None or promise.id != promise_id:
-                promise = next(map(rows.promise, self._query(sql.GET_WHOLE_PROMISE, (promise_id,))), None)
-            if promise is not None:
-                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
-
-    def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        return [rows.task(row) for row in self._query(sql.GET_QUEUED, {"group": group, "limit": limit})]
-
-    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        return [id for (id,) in self._query(sql.GET_SET_ASIDE, {"group": group, "limit": limit})]
-
-    def held_tasks(self, pid: str) -> list[str]:
-        return [id for (id,) in self._query(sql.GET_HELD, {"pid": pid})]
-
     # --- search -----------------------------------------------------------------------------------------------------
 
-    def id_ahead(self, search: Search, rows: int) -> str | None:
-        query: dict[str, Any] = {"after": _after(search), "rows": rows}
-        statement = _AHEAD[type(search)]
-        match search:
-            case PromiseSearch(tags={"resonate:origin": origin}):
-                query["origin"], statement = origin, sql.PROMISE_OF_ORIGIN_AHEAD
-        return next((id for (id,) in self._query(statement, query)), None)
+    @override
+    def _after(self, search: Search) -> str:
+        """No id has a NUL, which PostgreSQL has no text with: whatever comes after it comes after what is before it."""
+        return super()._after(search).partition("\x00")[0]
 
     def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
-        query: dict[str, Any] = {"after": _after(search), "limit": search.limit + 1, "now": now, "last": last}
+        query: dict[str, Any] = {"after": self._after(search), "limit": search.limit + 1, "now": now, "last": last}
         match search:
             case TaskSearch(state=state):
                 query["state"] = state and state.value
@@ -127,47 +90,8 @@ class PostgresView(View):
                     projected(rows.promise(promise), now), None if task[0] is None else rows.task(task), awaits
                 )
 
-    def occupation(self) -> Occupation:
-        return Occupation(
-            queued=dict(self._query(sql.COUNT_QUEUED, (MAX_COUNTED,))),
-            held=dict(self._query(sql.COUNT_HELD, (MAX_COUNTED,))),
-        )
-
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
         return [name for (name,) in self._query(sql.GROUPS_WITH_WAITING, (limit,))]
-
-    def backlog(self, group: str) -> Backlog:
-        [counts] = self._query(sql.COUNT_WAITING, {"group": group, "limit": MAX_COUNTED})
-        return Backlog(*counts)
-
-    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        query = {"group": group, "limit": limit}
-        both = (sql.WAITING_QUEUED, sql.WAITING_SET_ASIDE)
-        return [_open_task(row) for statement in both for row in self._query(statement, query)]
-
-    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        query = {"pid": after[0], "id": after[1], "limit": limit}
-        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(sql.CLAIMS, query)]
-
-    def count_tasks(self) -> Counter[TaskState]:
-        return Counter({TaskState(state): count for state, count in self._query(sql.COUNT_TASKS)})
-
-    def snapshot_bytes(self) -> int:
-        [(size,)] = self._query(sql.SNAPSHOT_BYTES)
-        return int(size)
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
-            promises=[rows.promise(row) for row in self._query(sql.ALL_PROMISES)],
-            tasks=[rows.task(row) for row in self._query(sql.ALL_TASKS)],
-            callbacks=[PutCallback(awaited=one, awaiter=other) for one, other in self._query(sql.ALL_CALLBACKS)],
-            listeners=[PutListener(awaited=id, address=each) for id, each in self._query(sql.ALL_LISTENERS)],
-            unblocks=[
-                Unblock(promise=rows.promise(tuple(promise)), address=address)
-                for address, *promise in self._query(sql.ALL_UNBLOCKS)
-            ],
-            spreading=[Spreading(promise_id=id, after=after) for id, after in self._query(sql.ALL_SPREADING)],
-        )
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -183,11 +107,6 @@ class PostgresView(View):
         fetch = f"FETCH {PORTION} FROM {cursor}".encode()
         while portion := self._connection.execute(fetch, prepare=False, binary=True).fetchall():
             yield from portion
-
-
-def _after(search: Search) -> str:
-    """No id has a NUL, which PostgreSQL has no text with: whatever comes after it comes after what is before it."""
-    return (search.cursor or "").partition("\x00")[0]
 
 
 def _has(present: Tags, wanted: Tags) -> bool:
@@ -217,10 +136,3 @@ def _portions(found: Iterable[Measured]) -> Iterator[list[str]]:
         size += weight
     if ids:
         yield ids
-
-
-def _open_task(row: Row) -> OpenTask:
-    """When a task that was claimed before was offered is not known. With a delay, it is offered after that."""
-    id, version, group, created_at, tags = row
-    delay = int(rows.read_tags(tags).get("resonate:delay", "0"))
-    return OpenTask(id, version, group or "", 0 if version else max(created_at, delay))

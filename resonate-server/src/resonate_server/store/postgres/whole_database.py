@@ -13,6 +13,7 @@ from resonate_server.store.postgres.driver import connect, connect_async
 from resonate_server.store.postgres.membership import DEAD_MS
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
+from resonate_server.store.shared_sql import any_of
 from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 
@@ -85,7 +86,7 @@ class _WholeDatabase(Whole):
             return cursor.rowcount
 
     def is_empty(self) -> bool:
-        return not any(self._connection.execute(sql.any_of(table).encode()).fetchone() for table in COLUMNS)
+        return not any(self._connection.execute(any_of(table).encode()).fetchone() for table in COLUMNS)
 
     def time(self) -> int:
         [(time,)] = self._connection.execute(sql.GET_TIME.encode()).fetchall()

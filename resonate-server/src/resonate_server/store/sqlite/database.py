@@ -9,11 +9,11 @@ import heapq
 import shutil
 import sqlite3
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import msgspec
 from msgspec.structs import replace
@@ -42,25 +42,12 @@ from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.kernel.settlement import projected
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import (
-    MAX_COUNTED,
-    MAX_TOLD_BYTES,
-    Backlog,
-    Branch,
-    Decided,
-    DiskUse,
-    Holding,
-    Occupation,
-    OpenTask,
-    Place,
-    Snapshot,
-    View,
-    rows,
-)
+from resonate_server.protocol.records import Promise, PromiseState, Schedule
+from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
+from resonate_server.store import MAX_TOLD_BYTES, Branch, Decided, DiskUse, Place, rows
 from resonate_server.store.errors import StoreFailed
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
@@ -70,12 +57,6 @@ from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.sessions import end_session, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
-
-_AHEAD = {
-    PromiseSearch: statements.PROMISE_AHEAD,
-    TaskSearch: statements.TASK_AHEAD,
-    ScheduleSearch: statements.SCHEDULE_AHEAD,
-}
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit forgets."""
@@ -90,13 +71,15 @@ _UNKNOWN = 0
 _NEVER = 2**63
 
 
-class Database(View):
+class Database(SqlView):
     """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: about what one generation of the
     cache may take.
 
     A transaction begins with the first write after the last one's end. All reads see what was written before. A
     :meth:`write` that raises has changed nothing.
     """
+
+    _sql = statements
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
         self._path = path
@@ -254,6 +237,8 @@ class Database(View):
             return self._db.execute(statement, parameters)
         except sqlite3.Error as error:
             raise StoreFailed(str(error)) from error
+
+    _stream = _query
 
     def _forget_rows(self) -> None:
         self._cache.clear()
@@ -480,30 +465,11 @@ class Database(View):
     def drop_unblocks_before(self, time: int) -> None:
         self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
 
+    @override
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
         """Past the cache: they are large, many, and read once."""
         self._forget_delivered(len(self._delivered))
-        promise: Promise | None = None
-        query = {"group": group, "member": member, "after": after}
-        for place, promise_id, address in self._query(statements.GET_UNBLOCKS, query):
-            if promise is None or promise.id != promise_id:
-                row = self._query(statements.GET_WHOLE_PROMISE, (promise_id,)).fetchone()
-                promise = None if row is None else rows.promise(row)
-            if promise is not None:
-                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
-
-    def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        return [rows.task(row) for row in self._query(statements.GET_QUEUED, (group, limit))]
-
-    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_SET_ASIDE, (group, limit))]
-
-    def acquired_tasks(self) -> list[str]:
-        """Ids of all tasks that somebody holds a lease of."""
-        return [id for (id,) in self._query(statements.GET_ACQUIRED)]
-
-    def held_tasks(self, pid: str) -> list[str]:
-        return [id for (id,) in self._query(statements.GET_HELD, (pid,))]
+        yield from super().unblocks(group, member, after)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -594,15 +560,6 @@ class Database(View):
 
     # --- search -----------------------------------------------------------------------------------------------------
 
-    def id_ahead(self, search: Search, rows: int) -> str | None:
-        match search:
-            case PromiseSearch(tags={"resonate:origin": origin}):
-                query = {"origin": origin, "after": search.cursor or "", "rows": rows}
-                found = self._query(statements.PROMISE_OF_ORIGIN_AHEAD, query)
-            case _:
-                found = self._query(_AHEAD[type(search)], {"after": search.cursor or "", "rows": rows})
-        return next((id for (id,) in found), None)
-
     def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
         query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1, "now": now}
         query["last"] = b"" if last is None else last  # To the database a BLOB comes after every text.
@@ -650,28 +607,9 @@ class Database(View):
             awaits = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))]
             yield Branch(projected(rows.promise(promise), now), None if task is None else rows.task(task), awaits)
 
-    def occupation(self) -> Occupation:
-        return Occupation(
-            queued=dict(self._query(statements.COUNT_QUEUED, (MAX_COUNTED,))),
-            held=dict(self._query(statements.COUNT_HELD, (MAX_COUNTED,))),
-        )
-
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
         both = (statements.GROUPS_WITH_QUEUED, statements.GROUPS_WITH_SET_ASIDE)
         return sorted({name for statement in both for (name,) in self._query(statement, {"limit": limit})})[:limit]
-
-    def backlog(self, group: str) -> Backlog:
-        query = {"group": group, "limit": MAX_COUNTED}
-        return Backlog(*self._query(statements.COUNT_WAITING, query).fetchone())
-
-    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        query = {"group": group, "limit": limit}
-        both = (statements.WAITING_QUEUED, statements.WAITING_SET_ASIDE)
-        return [OpenTask(*row) for statement in both for row in self._query(statement, query)]
-
-    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        query = {"pid": after[0], "id": after[1], "limit": limit}
-        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(statements.CLAIMS, query)]
 
     def disk_use(self) -> DiskUse | None:
         if self._path == IN_MEMORY:
@@ -679,32 +617,6 @@ class Database(View):
         log = log_of(self._path)
         free = shutil.disk_usage(self._path.parent).free
         return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
-
-    def count_tasks(self) -> Counter[TaskState]:
-        return Counter({TaskState(state): count for state, count in self._query(statements.COUNT_TASKS)})
-
-    def snapshot_bytes(self) -> int:
-        (size,) = self._query(statements.SNAPSHOT_BYTES).fetchone()
-        return int(size)
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
-            promises=[rows.promise(row) for row in self._query(statements.ALL_PROMISES)],
-            tasks=[rows.task(row) for row in self._query(statements.ALL_TASKS)],
-            callbacks=[
-                PutCallback(awaited=awaited, awaiter=awaiter)
-                for awaited, awaiter in self._query(statements.ALL_CALLBACKS)
-            ],
-            listeners=[
-                PutListener(awaited=awaited, address=address)
-                for awaited, address in self._query(statements.ALL_LISTENERS)
-            ],
-            unblocks=[
-                Unblock(promise=rows.promise(promise), address=address)
-                for address, *promise in self._query(statements.ALL_UNBLOCKS)
-            ],
-            spreading=list(self._spreading(statements.ALL_SPREADING)),
-        )
 
 
 @contextmanager

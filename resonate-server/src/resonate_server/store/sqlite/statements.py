@@ -3,6 +3,8 @@ kernel's model."""
 
 from collections.abc import Collection, Iterable
 
+from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+
 SCHEMA_VERSION = 4
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
@@ -22,9 +24,7 @@ PRAGMA temp_store = MEMORY;
 """
 
 SCHEMA = f"""
--- A durable promise. settled_at is null exactly while state = 'pending'; all times in ms since the epoch.
--- armed = 1: pending and external, so its deadline is an alarm. Any other counts as settled from its deadline on at the
--- latest, whether or not that is written here. branch, parent and origin repeat three of the tags, to be looked up.
+-- What the tables mean is said in store/shared_sql.py.
 -- Payloads, which may have megabytes, stand apart: what is looked up, or written again, stays small.
 CREATE TABLE promises (
     number     INTEGER PRIMARY KEY,
@@ -47,7 +47,7 @@ CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NUL
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 
--- Param and value of promises, as JSON; empty ones have no row.
+-- Param and value of promises.
 CREATE TABLE params (
     promise INTEGER PRIMARY KEY,
     data    BLOB NOT NULL
@@ -57,10 +57,6 @@ CREATE TABLE results (
     data    BLOB NOT NULL
 );
 
--- The task of a promise with a target. timer_at is the retry time of a pending task and the end of an acquired
--- one's lease.
--- queued = 1: an execute is owed to a member of recipient (the group of the target address), so this row is the
--- outbox entry.
 CREATE TABLE tasks (
     id        TEXT PRIMARY KEY,
     target    TEXT NOT NULL,
@@ -83,7 +79,6 @@ CREATE INDEX tasks_by_holder ON tasks (pid) WHERE pid IS NOT NULL;
 CREATE INDEX tasks_queued ON tasks (recipient, timer_at) WHERE queued = 1;
 CREATE INDEX tasks_set_aside ON tasks (recipient, timer_at) WHERE unclaimed > 0 AND state = 'pending' AND queued = 0;
 
--- awaiter's task waits for awaited, and has not been told that it settled.
 CREATE TABLE callbacks (
     awaited TEXT NOT NULL,
     awaiter TEXT NOT NULL,
@@ -91,15 +86,12 @@ CREATE TABLE callbacks (
 ) WITHOUT ROWID;
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
 
--- address wants an unblock message when awaited settles.
 CREATE TABLE listeners (
     awaited TEXT NOT NULL,
     address TEXT NOT NULL,
     PRIMARY KEY (awaited, address)
 ) WITHOUT ROWID;
 
--- A settled promise of which not everybody has been told: awaiters up to "after" have, and listeners without a row.
--- turn_at: when some of them were last told, in ms since the epoch.
 CREATE TABLE spreading (
     promise_id TEXT PRIMARY KEY,
     after      TEXT NOT NULL,
@@ -107,9 +99,6 @@ CREATE TABLE spreading (
 ) WITHOUT ROWID;
 CREATE INDEX spreading_by_turn ON spreading (turn_at);
 
--- unblock messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
--- empty for an HTTP address, member is empty for any member of the group, and null for nobody.
--- place orders them, and is never used again.
 CREATE TABLE unblocks (
     place      INTEGER PRIMARY KEY AUTOINCREMENT,
     promise_id TEXT NOT NULL,
@@ -121,7 +110,6 @@ CREATE TABLE unblocks (
 );
 CREATE INDEX unblocks_by_recipient ON unblocks (recipient, member, place);
 
--- A promise to create again and again; next_run_at in ms since the epoch.
 CREATE TABLE schedules (
     number          INTEGER PRIMARY KEY,
     id              TEXT NOT NULL UNIQUE,
@@ -135,7 +123,7 @@ CREATE TABLE schedules (
 );
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- What their promises get, as JSON; empty ones have no row.
+-- What their promises get.
 CREATE TABLE schedule_params (
     schedule INTEGER PRIMARY KEY,
     data     BLOB NOT NULL
@@ -160,29 +148,24 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
 _TIMED_OUT = "rejected_timedout"
-_PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
 _SIZES = """
 (SELECT length(data) FROM params WHERE promise = number), (SELECT length(data) FROM results WHERE promise = number)
 """
 _PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
-_WHOLE_PROMISE = f"{_PROMISE}, {_PAYLOADS}"
-_TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
-_PROMISE_OF_PAIR = ", ".join(f"p.{column}" for column in _PROMISE.split(", "))
-_TASK_OF_PAIR = ", ".join(f"t.{column}" for column in _TASK.split(", "))
+_WHOLE_PROMISE = f"{PROMISE}, {_PAYLOADS}"
 
-_SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
-_WHOLE_SCHEDULE = f"{_SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
+_WHOLE_SCHEDULE = f"{SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
 
 # Something that every healthy database answers at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
 
 # A promise and its task. Of the payloads only how long they are, which SQLite tells without reading them.
 GET_PAIR = f"""
-SELECT {_PROMISE_OF_PAIR}, {_SIZES}, {_TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
+SELECT {PROMISE_OF_PAIR}, {_SIZES}, {TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
 WHERE p.id = ?
 """
 GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
-GET_TASK = f"SELECT {_TASK} FROM tasks WHERE id = ?"
+GET_TASK = f"SELECT {TASK} FROM tasks WHERE id = ?"
 GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? ORDER BY awaiter LIMIT ?"
 GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? ORDER BY awaited"
 GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY address LIMIT ?"
@@ -195,14 +178,14 @@ GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
 
 # The rest of a promise that exists never changes.
 PUT_PROMISE = f"""
-INSERT INTO promises ({_PROMISE}, branch, parent, origin, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO promises ({PROMISE}, branch, parent, origin, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, armed = excluded.armed
 """
 PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 
 PUT_TASK = f"""
-INSERT INTO tasks ({_TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tasks ({TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
     pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
@@ -234,16 +217,16 @@ WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
 ORDER BY place
 """
 
-GET_QUEUED = f"SELECT {_TASK} FROM tasks WHERE queued = 1 AND recipient = ? ORDER BY timer_at, id LIMIT ?"
+GET_QUEUED = f"""
+SELECT {TASK} FROM tasks WHERE queued = 1 AND recipient = :group ORDER BY timer_at, id LIMIT :limit
+"""
 
 GET_SET_ASIDE = """
 SELECT id FROM tasks
-WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = ? ORDER BY timer_at, id LIMIT ?
+WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = :group ORDER BY timer_at, id LIMIT :limit
 """
 
-# Only acquired tasks have a pid; naming it lets SQLite use the index of holders.
-GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
-GET_HELD = "SELECT id FROM tasks WHERE pid = ?"
+GET_HELD = "SELECT id FROM tasks WHERE pid = :pid"
 
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
@@ -284,7 +267,7 @@ DROP_PROMISES_OF_TREE = (
 
 GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ?"
 PUT_SCHEDULE = f"""
-INSERT INTO schedules ({_SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO schedules ({SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
 """
 PUT_SCHEDULE_PARAM = """
@@ -317,7 +300,7 @@ ORDER BY id LIMIT :limit
 # The same among the promises of one tree, which is what viewers ask for.
 SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
 SEARCH_TASKS = f"""
-SELECT {_TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
+SELECT {TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
 ORDER BY id LIMIT :limit
 """
 SEARCH_SCHEDULES = f"""
@@ -334,7 +317,7 @@ SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 # Each state by itself walks its part of the index backwards; whoever asks merges them.
 RECENT_ROOTS = f"""
-SELECT {_PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
+SELECT {PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
 """
@@ -367,11 +350,8 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queued = 1 AND recipient
      + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND recipient = :group LIMIT :limit)),
        (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE recipient = :group LIMIT :limit))
 """
-# When a task that was claimed before was offered is not known; one with a delay is offered when that has passed.
 _WAITING = """
-SELECT t.id, t.version, t.recipient,
-       CASE t.version WHEN 0
-       THEN max(p.created_at, CAST(coalesce(json_extract(p.tags, '$."resonate:delay"'), 0) AS INTEGER)) ELSE 0 END
+SELECT t.id, t.version, t.recipient, p.created_at, p.tags
 FROM (SELECT id, version, recipient FROM tasks WHERE {condition} AND recipient = :group ORDER BY timer_at LIMIT :limit)
 AS t CROSS JOIN promises AS p ON p.id = t.id
 """
@@ -384,14 +364,10 @@ ORDER BY pid, id LIMIT :limit
 COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT ?) GROUP BY pid"
 
 ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
-ALL_TASKS = f"SELECT {_TASK} FROM tasks ORDER BY id"
-ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
-ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_UNBLOCKS = f"""
 SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
 ORDER BY promise_id, address
 """
-ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
 # About as many as the JSON of all of these has.
 SNAPSHOT_BYTES = """
 SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
@@ -405,7 +381,6 @@ SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promis
                             + coalesce((SELECT length(data) FROM results WHERE promise = number), 0)), 0)
         FROM unblocks JOIN promises ON id = promise_id)
 """
-COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 TABLES = (
     *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
     *("schedules", "schedule_params"),
@@ -435,7 +410,3 @@ def read_all(table: str, columns: Iterable[str]) -> str:
 
 def insert(table: str, columns: Collection[str]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-def any_of(table: str) -> str:
-    return f"SELECT 1 FROM {table} LIMIT 1"

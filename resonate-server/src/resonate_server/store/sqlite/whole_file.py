@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from resonate_server.store.rows import Row
+from resonate_server.store.shared_sql import any_of
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import StoreUnusable, open_file
@@ -69,7 +70,7 @@ class _WholeFile(Whole):
         return count
 
     def is_empty(self) -> bool:
-        return not any(self._db.execute(statements.any_of(table)).fetchone() for table in COLUMNS)
+        return not any(self._db.execute(any_of(table)).fetchone() for table in COLUMNS)
 
     def time(self) -> int:
         mark = self._db.execute(statements.GET_CLOCK_MARK).fetchone()

@@ -1,0 +1,121 @@
+"""What both stores are asked in the same way, each by statements of its own."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+from resonate_server.kernel.model import PutCallback, PutListener, Spreading, Task
+from resonate_server.protocol.messages import OwedUnblock, Unblock
+from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
+from resonate_server.store import MAX_COUNTED, Backlog, Holding, Occupation, OpenTask, Snapshot, View, rows, shared_sql
+from resonate_server.store.rows import Row
+
+
+class SqlView(View):
+    """``_sql``: the module that has them."""
+
+    _sql: ModuleType
+
+    @abstractmethod
+    def _query(self, statement: str, parameters: Any = ()) -> Iterable[Row]:
+        """All rows."""
+
+    @abstractmethod
+    def _stream(self, statement: str, parameters: Any) -> Iterable[Row]:
+        """One by one: whoever asks stops when it is enough."""
+
+    def _ids(self, statement: str, parameters: Any = ()) -> list[str]:
+        return [id for (id,) in self._query(statement, parameters)]
+
+    # --- what is to be delivered ------------------------------------------------------------------------------------
+
+    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
+        promise: Promise | None = None
+        query = {"group": group, "member": member, "after": after}
+        for place, promise_id, address in self._stream(self._sql.GET_UNBLOCKS, query):
+            if promise is None or promise.id != promise_id:
+                found = self._query(self._sql.GET_WHOLE_PROMISE, (promise_id,))
+                promise = next(map(rows.promise, found), None)
+            if promise is not None:
+                yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
+
+    def queued_tasks(self, group: str, limit: int) -> list[Task]:
+        return [rows.task(row) for row in self._query(self._sql.GET_QUEUED, {"group": group, "limit": limit})]
+
+    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
+        return self._ids(self._sql.GET_SET_ASIDE, {"group": group, "limit": limit})
+
+    def acquired_tasks(self) -> list[str]:
+        """Ids of all tasks that somebody holds a lease of."""
+        return self._ids(shared_sql.GET_ACQUIRED)
+
+    def held_tasks(self, pid: str) -> list[str]:
+        return self._ids(self._sql.GET_HELD, {"pid": pid})
+
+    # --- for those who watch ----------------------------------------------------------------------------------------
+
+    def id_ahead(self, search: Search, rows: int) -> str | None:
+        query: dict[str, Any] = {"after": self._after(search), "rows": rows}
+        match search:
+            case PromiseSearch(tags={"resonate:origin": origin}):
+                query["origin"], statement = origin, self._sql.PROMISE_OF_ORIGIN_AHEAD
+            case PromiseSearch():
+                statement = self._sql.PROMISE_AHEAD
+            case TaskSearch():
+                statement = self._sql.TASK_AHEAD
+            case ScheduleSearch():
+                statement = self._sql.SCHEDULE_AHEAD
+        return next(iter(self._ids(statement, query)), None)
+
+    def _after(self, search: Search) -> str:
+        """Where it begins."""
+        return search.cursor or ""
+
+    def occupation(self) -> Occupation:
+        return Occupation(
+            queued=dict(self._query(self._sql.COUNT_QUEUED, (MAX_COUNTED,))),
+            held=dict(self._query(self._sql.COUNT_HELD, (MAX_COUNTED,))),
+        )
+
+    def backlog(self, group: str) -> Backlog:
+        [counts] = self._query(self._sql.COUNT_WAITING, {"group": group, "limit": MAX_COUNTED})
+        return Backlog(*counts)
+
+    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
+        query = {"group": group, "limit": limit}
+        both = (self._sql.WAITING_QUEUED, self._sql.WAITING_SET_ASIDE)
+        return [_open_task(row) for statement in both for row in self._query(statement, query)]
+
+    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
+        query = {"pid": after[0], "id": after[1], "limit": limit}
+        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(self._sql.CLAIMS, query)]
+
+    def count_tasks(self) -> Counter[TaskState]:
+        return Counter({TaskState(state): count for state, count in self._query(shared_sql.COUNT_TASKS)})
+
+    def snapshot_bytes(self) -> int:
+        [(size,)] = self._query(self._sql.SNAPSHOT_BYTES)
+        return int(size)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            promises=[rows.promise(row) for row in self._query(self._sql.ALL_PROMISES)],
+            tasks=[rows.task(row) for row in self._query(shared_sql.ALL_TASKS)],
+            callbacks=[PutCallback(awaited=one, awaiter=other) for one, other in self._query(shared_sql.ALL_CALLBACKS)],
+            listeners=[PutListener(awaited=id, address=each) for id, each in self._query(shared_sql.ALL_LISTENERS)],
+            unblocks=[
+                Unblock(promise=rows.promise(tuple(promise)), address=address)
+                for address, *promise in self._query(self._sql.ALL_UNBLOCKS)
+            ],
+            spreading=[Spreading(promise_id=id, after=each) for id, each in self._query(shared_sql.ALL_SPREADING)],
+        )
+
+
+def _open_task(row: Row) -> OpenTask:
+    """When a task that was claimed before was offered is not known. With a delay, it is offered after that."""
+    id, version, group, created_at, tags = row
+    delay = int(rows.read_tags(tags).get("resonate:delay", "0"))
+    return OpenTask(id, version, group or "", 0 if version else max(created_at, delay))

@@ -1,0 +1,306 @@
+"""A database that says nothing any more, and keeps its connections open: nobody waits for it without end, and whoever
+was held up by one connection goes on with another."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from harness.server import FAR
+from unit.driver import CORR_ID, promise_create
+
+from resonate_server import engine as engines
+from resonate_server import kernel
+from resonate_server.engine import Engine, EngineSettings
+from resonate_server.kernel.model import Rules
+from resonate_server.metrics import Metrics
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.envelope import CheckedRequest
+from resonate_server.protocol.requests import PromiseSearch, Request, TaskAcquire, TaskRelease
+from resonate_server.store import Decided, DecisionListener
+from resonate_server.store.errors import ReadFailed
+from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store
+from resonate_server.store.postgres.plans import Found
+from resonate_server.store.postgres.transaction import Transaction
+from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.sharing import Alone
+
+RULES = Rules(retry_timeout_ms=3_600_000)
+LONG_S = 60.0
+SHORT_S = 1.0
+LOOKING = 2
+"""Connections of those who look."""
+
+READY = b"Z\x00\x00\x00\x05I"
+"""The last that the database says before it is asked something."""
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "ANSWER_S", SHORT_S)
+    monkeypatch.setattr(membership, "LISTENS_S", 0.2)
+
+
+class Freezer:
+    """Processes of the database stand still until the end of the test."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.frozen: list[int] = []
+
+    def freeze(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        self.frozen.append(pid)
+
+    def thaw(self) -> None:
+        for pid in self.frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def ask(self, statement: str, *parameters: Any) -> Any:
+        with psycopg.connect(self._url, options="-c search_path=resonate") as connection:
+            return connection.execute(statement.encode(), parameters or None).fetchall()
+
+
+@pytest.fixture
+def freezer(own_postgres_url: str) -> Iterator[Freezer]:
+    freezer = Freezer(own_postgres_url)
+    yield freezer
+    freezer.thaw()
+
+
+class Deaf(DecisionListener):
+    def decided(self, decided: Decided) -> None:
+        pass
+
+    def committed(self, decisions: int, seconds: float) -> None:
+        pass
+
+
+class Notes(Alone):
+    def __init__(self) -> None:
+        self.missed = 0
+        self.rung: list[str] = []
+
+    def may_have_missed(self) -> None:
+        self.missed += 1
+
+    def heard(self, messages: str) -> None:
+        self.rung.append(messages)
+
+
+@pytest.fixture
+async def make(freezer: Freezer) -> AsyncIterator[Callable[[str], PostgresStore]]:
+    """Stores that are at work soon."""
+    stores: list[PostgresStore] = []
+
+    def make(url: str) -> PostgresStore:
+        store = PostgresStore(url, 1 + LOOKING)
+        store.sharing.neighbour = Notes()
+        store.start(Deaf())
+        stores.append(store)
+        return store
+
+    yield make
+    freezer.thaw()
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def store(make: Callable[[str], PostgresStore], own_postgres_url: str) -> PostgresStore:
+    store = make(own_postgres_url)
+    await begin(store)
+    return store
+
+
+async def begin(store: PostgresStore) -> None:
+    async with asyncio.timeout(LONG_S), store.beginning():
+        pass
+
+
+async def decide(store: PostgresStore, request: Request) -> Answer:
+    async with asyncio.timeout(LONG_S):
+        return await store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), RULES))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LONG_S):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", ["read", "browse"])
+async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connection(
+    make: Callable[[str], PostgresStore],
+    own_postgres_url: str,
+    freezer: Freezer,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """However often it happens: no connection and no thread stays away."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", SHORT_S)
+    store = make(own_postgres_url)
+    await begin(store)
+
+    def look(view: Any) -> Any:
+        assert isinstance(view, PostgresView)
+        freezer.freeze(view._connection.info.backend_pid)
+        return view.count_tasks()
+
+    while len(freezer.frozen) < LOOKING + 2:
+        with pytest.raises(ReadFailed, match="the database"):
+            async with asyncio.timeout(LONG_S):
+                await getattr(store, way)(look)
+
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    assert await store.browse(lambda view: view.count_tasks()) == Counter()
+    assert (await decide(store, promise_create("p"))).status == 200
+
+
+async def test_what_is_decided_is_decided_on_another_connection(
+    store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    assert (await decide(store, promise_create("before"))).status == 200
+    assert store._connection is not None
+    freezer.freeze(store._connection.info.backend_pid)
+
+    assert (await decide(store, promise_create("after"))).status == 200
+
+
+async def test_a_commit_that_was_not_done_when_the_database_was_asked_is_not_done_later(
+    store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it has arrived, and lies there unread until the process goes on."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    assert (await decide(store, promise_create("t", timeout_at=FAR))).status == 200
+    assert (await decide(store, TaskAcquire(id="t", version=0, pid="pid", ttl=3_600_000))).status == 200
+    commit = Transaction.commit
+
+    async def freezing(self: Transaction, *asked: Any) -> Found:
+        monkeypatch.setattr(Transaction, "commit", commit)
+        freezer.freeze(self.backend)
+        return await commit(self, *asked)
+
+    monkeypatch.setattr(Transaction, "commit", freezing)
+    released = asyncio.ensure_future(decide(store, TaskRelease(id="t", version=1)))
+    await until(
+        lambda: freezer.frozen and store._connection is not None and store._connection.backend not in freezer.frozen
+    )
+    freezer.thaw()
+
+    assert (await released).status == 200
+
+
+async def test_a_search_is_refused_in_time(
+    store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines.engine, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(driver, "ANSWER_S", LONG_S)
+    assert (await decide(store, promise_create("before"))).status == 200
+    assert store._connection is not None
+    store._connection.patience_s = LONG_S
+    freezer.freeze(store._connection.info.backend_pid)
+    engine = Engine(store, EngineSettings(RULES, ""), Metrics())
+    search = CheckedRequest(corr_id=CORR_ID, request=PromiseSearch(limit=1))
+
+    async with asyncio.timeout(LONG_S):
+        assert (await engine.submit(search)).status == 503
+
+
+async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(
+    make: Callable[[str], PostgresStore], store: PostgresStore, own_postgres_url: str, freezer: Freezer
+) -> None:
+    other, notes = make(own_postgres_url), store.sharing.neighbour
+    assert isinstance(notes, Notes)
+    await begin(other)
+    await until(lambda: store.sharing.has_others and other.sharing.has_others and notes.missed)
+    listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND application_name = %s"
+    [(pid,)] = freezer.ask(listening, store._name)
+    freezer.freeze(pid)
+    missed = notes.missed
+
+    await until(lambda: notes.missed > missed)
+    other.sharing.ring(b'"news"')
+    await until(lambda: '["news"]' in notes.rung)
+
+
+async def test_a_server_that_cannot_say_that_it_lives_says_it_on_another_connection(
+    store: PostgresStore, freezer: Freezer
+) -> None:
+    [(backend,)] = freezer.ask("SELECT backend FROM servers")
+    freezer.freeze(backend)
+
+    await until(lambda: freezer.ask("SELECT backend FROM servers") not in ([(backend,)], []))
+    assert (await decide(store, promise_create("p"))).status == 200
+
+
+class Swallower:
+    """Stands before the database. As long as ``swallows``, what is said on a new connection after the greetings gets
+    lost."""
+
+    def __init__(self, url: str) -> None:
+        self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
+        self.swallows = True
+        self.lost = 0
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> int:
+        """Its port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        self._server.close()
+        for each in self._passing:
+            each.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(self._host, self._port)
+        has_greeted = asyncio.Event()
+        both = [
+            asyncio.ensure_future(self._pass_on(reader, there_writer, has_greeted, self.swallows)),
+            asyncio.ensure_future(self._pass_on(there_reader, writer, has_greeted, self.swallows)),
+        ]
+        self._passing.update(both)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, has_greeted: asyncio.Event, swallows: bool
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if swallows and has_greeted.is_set():
+                    self.lost += len(data)
+                    continue
+                writer.write(data)
+                if data.endswith(READY):
+                    has_greeted.set()
+        writer.close()
+
+
+@pytest.fixture
+async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
+    swallower = Swallower(own_postgres_url)
+    yield swallower
+    swallower.close()
+
+
+async def test_a_server_begins_though_the_first_thing_that_it_asked_got_lost(
+    make: Callable[[str], PostgresStore], own_postgres_url: str, swallower: Swallower
+) -> None:
+    address = urlsplit(own_postgres_url)
+    store = make(address._replace(netloc=f"resonate@127.0.0.1:{await swallower.open()}").geturl())
+    await until(lambda: swallower.lost)
+    await until(lambda: "does not answer" in store.sharing.trouble)
+    swallower.swallows = False
+
+    await begin(store)
+    assert (await decide(store, promise_create("p"))).status == 200

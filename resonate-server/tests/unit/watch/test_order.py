@@ -1,0 +1,67 @@
+"""What came before what, whatever the clocks of several servers say."""
+
+import random
+
+import pytest
+from unit.driver import LEASE, PID, START, Driver
+
+from resonate_server.watch import derive
+from resonate_server.watch.events import ChainEvent
+from resonate_server.watch.order import actor, place
+
+
+@pytest.fixture
+def driver() -> Driver:
+    """One call through all that may become of it."""
+    driver = Driver()
+    driver.create("other", target=None)
+    driver.create("t")
+    driver.acquire("t", 0)
+    driver.suspend("t", 1, "other")
+    driver.settle("other")
+    driver.acquire("t", 1)
+    driver.release("t", 2, "no")
+    driver.wait(60_000)
+    driver.acquire("t", 2)
+    driver.wait(LEASE)
+    driver.acquire("t", 3)
+    driver.fulfill("t", 4)
+    return driver
+
+
+def events(driver: Driver) -> list[ChainEvent]:
+    return [event for decided in driver.decided for event in derive.events(decided) if event.id == "t"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driver: Driver, seed: int) -> None:
+    """Each event by the clock of another server, as far from the right time as they get."""
+    in_order, rng = events(driver), random.Random(seed)
+    kinds = [type(event).__name__ for event in in_order]
+    for event in in_order:
+        event.at += rng.randrange(-400, 400)
+
+    heard = sorted(in_order, key=lambda event: event.at)
+    assert _strictly(sorted(heard, key=place)) == _strictly(in_order)
+    assert {"TaskClaimed", "TaskSuspended", "TaskReleased", "TaskLost", "PromiseSettled"} <= {*kinds}
+
+
+def _strictly(events: list[ChainEvent]) -> list[str]:
+    """Those that come once in an attempt."""
+    return [f"{type(event).__name__} {getattr(event, 'version', '')}" for event in events if place(event)[1] < 2]
+
+
+def test_a_worker_was_there_when_it_claimed_suspended_gave_back_or_settled_its_task(driver: Driver) -> None:
+    asked = [(type(event).__name__, actor(event)) for event in events(driver) if actor(event) is not None]
+    claimed = ("TaskClaimed", PID)
+    assert asked == [
+        claimed, ("TaskSuspended", PID), claimed, ("TaskReleased", PID), claimed, claimed, ("PromiseSettled", PID)
+    ]  # fmt: skip
+
+
+def test_it_need_not_be_there_when_somebody_else_settles_what_it_has_claimed() -> None:
+    driver = Driver()
+    driver.acquired("t")
+    driver.now = START + 5
+    driver.settle("t")
+    assert [actor(event) for event in events(driver)] == [None]

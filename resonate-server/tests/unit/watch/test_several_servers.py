@@ -1,0 +1,186 @@
+"""What several servers tell of a worker that was killed: it was connected to one of them, its claim was taken by
+another one, a third one has heard of both. Their clocks differ, and what they tell one another comes late, or never."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from unit.driver import PID, START, Driver
+from unit.rows import transaction
+
+from resonate_server.delivery.presence import Member, State
+from resonate_server.store import View
+from resonate_server.store.sqlite import IN_MEMORY, Database
+from resonate_server.watch import Watch
+from resonate_server.watch.events import Event, TaskClaimed, WorkerLeft, for_others, from_others
+
+GROUP = "workers"
+TAKEN_BACK_MS, WENT_ON_MS = 300, 1_500
+HOME, ASKED, THIRD = 0, 1, 2
+"""To which one the worker is connected, which one takes its claim, and which one only hears of it."""
+
+
+class Site:
+    """Three servers on one store. What happens at one, the others hear when they are told to."""
+
+    def __init__(self) -> None:
+        self.store = Database(IN_MEMORY)
+        self.driver = Driver(self.store)
+        self.time = START
+        self.ahead = [0, 0, 0]
+        """By how much the clock of each is ahead (ms)."""
+        self.servers = [self._server(number) for number in range(3)]
+        self.rung: list[tuple[int, Event]] = []
+
+    def _server(self, number: int) -> Watch:
+        watch = Watch(self, list, lambda: self.now(number))
+        watch.tell_others(lambda event: self.rung.append((number, event)))
+        return watch
+
+    def now(self, number: int) -> int:
+        return self.time + self.ahead[number]
+
+    async def read[T](self, query: Callable[[View], T]) -> T:
+        with transaction(self.store):
+            return query(self.store)
+
+    def ask(self, number: int, work: Callable[[], object]) -> None:
+        """That server decides it, by its clock."""
+        self.driver.now = self.now(number)
+        self.driver.decided.clear()
+        work()
+        for decided in self.driver.decided:
+            self.servers[number].decided(decided)
+
+    def rings(self) -> list[tuple[int, Event]]:
+        """What has happened so far, and the others have not heard."""
+        for server in self.servers:
+            assert server.ring.last >= 0  # Who reads has it brought up to date.
+        rung, self.rung = self.rung, []
+        return rung
+
+    def hear(self, rung: list[tuple[int, Event]]) -> None:
+        for sender, event in rung:
+            for number, server in enumerate(self.servers):
+                if number != sender:
+                    server.heard_of(from_others(for_others(event)))
+
+    async def tell(self, number: int) -> tuple[list[str], list[str]]:
+        view = await self.servers[number].chains.view("t")
+        assert view is not None
+        return view.story, [phase.kind for each in view.promises if each.id == "t" for phase in each.phases]
+
+
+@pytest.fixture(params=[[0, 0, 0], [0, 80, 0], [80, 0, 0], [0, 80, 40]], ids=str)
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    site = Site()
+    site.ahead = request.param
+    yield site
+    site.store.close()
+
+
+def begin(site: Site) -> None:
+    site.servers[HOME].worker_connected(GROUP, PID, again=False)
+    site.ask(ASKED, lambda: site.driver.create("t"))
+    site.hear(site.rings())
+    site.time += 50
+
+
+def end(site: Site) -> None:
+    """Its lease is taken back, and another worker goes on."""
+    site.time += TAKEN_BACK_MS
+    site.ask(HOME, lambda: site.driver.release_leases(PID))
+    site.time += WENT_ON_MS
+    site.servers[THIRD].worker_connected(GROUP, "pid-2", again=False)
+    site.ask(THIRD, lambda: site.driver.acquire("t", 1, pid="pid-2"))
+    site.time += 10
+    site.ask(THIRD, lambda: site.driver.fulfill("t", 2))
+
+
+def kill(site: Site) -> None:
+    site.time += 1
+    site.servers[HOME].worker_left(GROUP, PID, planned=False)
+
+
+def is_of(kind: type[Event]) -> Callable[[tuple[int, Event]], bool]:
+    return lambda rung: isinstance(rung[1], kind)
+
+
+IN_ITS_MIDDLE = "of workers was gone"
+
+
+@pytest.mark.parametrize("held_back", [TaskClaimed, WorkerLeft])
+async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
+    site: Site, held_back: type[Event]
+) -> None:
+    begin(site)
+    site.ask(ASKED, lambda: site.driver.acquire("t"))
+    kill(site)
+    end(site)
+    rung = site.rings()
+    is_late = is_of(held_back)
+    site.hear([each for each in rung if not is_late(each)])
+    site.hear([each for each in rung if is_late(each)])
+
+    told = [await site.tell(number) for number in range(3)]
+    for story, kinds in told:
+        assert IN_ITS_MIDDLE in story[0]
+        assert "in the middle of" in story[0]
+        assert "in attempt 2" in story[1]
+        assert kinds == ["waiting", "running", "gap", "running"]
+    assert told[0] == told[1] == told[2]
+
+
+async def test_all_tell_that_it_was_killed_at_work_though_its_claim_was_never_heard_of(site: Site) -> None:
+    begin(site)
+    site.ask(ASKED, lambda: site.driver.acquire("t"))
+    kill(site)
+    end(site)
+    site.hear([each for each in site.rings() if not is_of(TaskClaimed)(each)])
+
+    for number in range(3):
+        story, _ = await site.tell(number)
+        assert IN_ITS_MIDDLE in story[0]
+        assert "in the middle of" in story[0]
+
+
+async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: Site) -> None:
+    begin(site)
+    site.ask(ASKED, lambda: site.driver.create("awaited", target=None))
+    site.ask(ASKED, lambda: site.driver.acquire("t"))
+    site.ask(ASKED, lambda: site.driver.suspend("t", 1, "awaited"))
+    kill(site)
+    site.time += WENT_ON_MS
+    site.servers[THIRD].worker_connected(GROUP, "pid-2", again=False)
+    site.time += 100
+    site.ask(HOME, lambda: site.driver.settle("awaited"))
+    site.ask(THIRD, lambda: site.driver.acquire("t", 1, pid="pid-2"))
+    site.time += 100
+    site.ask(THIRD, lambda: site.driver.fulfill("t", 2))
+    site.hear(site.rings())
+
+    told = [await site.tell(number) for number in range(3)]
+    for story, _ in told:
+        assert "No worker of workers was left" in story[0]
+        assert "held nothing" in story[0]
+    assert told[0] == told[1] == told[2]
+
+
+async def test_nobody_tells_of_a_worker_that_finished_what_it_had_claimed_and_was_killed_then(site: Site) -> None:
+    begin(site)
+    site.ask(ASKED, lambda: site.driver.acquire("t"))
+    site.ask(ASKED, lambda: site.driver.fulfill("t", 1))
+    kill(site)
+    site.hear(site.rings())
+
+    for number in range(3):
+        assert await site.tell(number) == ([], ["waiting", "running"])
+
+
+async def test_that_a_worker_has_left_is_seen_later_if_it_was_not_heard(site: Site) -> None:
+    """Servers tell again and again of those whom they miss."""
+    begin(site)
+    site.servers[THIRD].workers_are_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])
+    site.time += 1_000
+
+    assert await site.tell(THIRD) == ([], ["waiting", "gap"])
+    assert await site.tell(ASKED) == ([], ["waiting"])
