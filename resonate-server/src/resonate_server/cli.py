@@ -96,7 +96,7 @@ def recover(db: Path | None) -> None:
         _fail(f"{path} does not exist")
     try:
         sessions.recover(path)
-    except (PathTaken, StoreFailed, OSError) as error:
+    except (PathTaken, StoreFailed, sessions.LogLost, OSError) as error:
         _fail(f"cannot recover {path}: {error}")
     click.echo(f"{path} can be served again, as of its last checkpoint")
 

@@ -154,6 +154,12 @@ def damaged(copy: Path) -> None:
     copy.write_bytes(content)
 
 
+def not_closed(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as db:
+        db.execute("UPDATE server SET is_open = 1")
+        db.commit()
+
+
 UNUSABLE = [
     (missing, "does not exist"),
     (a_folder, "does not exist"),
@@ -162,6 +168,7 @@ UNUSABLE = [
     (of_another_program, "is no database of a resonate-server$"),
     (without_a_version, "is no database of a resonate-server$"),
     (newer, "was made by a newer resonate-server"),
+    (not_closed, "was not closed, and is not whole without its log"),
     (damaged, "is damaged: |is no database of a resonate-server: "),
 ]
 
@@ -217,6 +224,15 @@ class TestRestore:
         with pytest.raises(PathTaken):
             restore_backup(copy, path, replace=True)
         write(store, promise("later"))
+        store.close()
+
+    def test_not_even_under_a_second_name(self, copy: Path, path: Path) -> None:
+        link = path.with_name("link.db")
+        link.symlink_to(path)
+        store = Database(link)
+        for name in (link, path):
+            with pytest.raises(PathTaken):
+                restore_backup(copy, name, replace=True)
         store.close()
 
 

@@ -17,6 +17,7 @@ from unit.rows import changes, promise, snapshot, transaction, write
 from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import Database, StoreUnusable, file, log_fill, sessions
+from resonate_server.store.sqlite.whole_file import whole_file
 
 IDS = [f"p{number}" for number in range(12)]
 FORMER = sorted((Path(__file__).parent / "files").glob("format_*.sql"))
@@ -109,6 +110,12 @@ def test_recovery_has_everything(crashed: Path) -> None:
     for left in broken_off(crashed):
         sessions.recover(left)
         assert everything(left)
+
+
+def test_a_copy_to_another_store_has_everything(crashed: Path) -> None:
+    for left in broken_off(crashed):
+        with whole_file(left) as whole:
+            assert {row[0] for row in whole.rows("promises")} == set(IDS)
 
 
 @pytest.mark.parametrize("crashed", ["a new file", "before a fold"], indirect=True)
