@@ -151,6 +151,16 @@ def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
     )
 
 
+def test_why_a_call_keeps_coming_back_is_told_once_and_in_the_end(client: Client, wait: Wait, root: str) -> None:
+    create(client, root, "brwe")
+    acquire(client, root)
+    assert client.call("task.release", id=root, version=1, reason="function 'brwe' is not known").status == 200
+    trouble = "brwe: given back: function 'brwe' is not known"
+    assert wait(root, "--timeout", "500ms").stderr == (
+        f"waiting: {trouble}\nError: the time is over before it is settled: {trouble}\n"
+    )
+
+
 def test_without_a_server_it_does_not_begin(root: str) -> None:
     result = CliRunner().invoke(main, ["wait", "-S", f"http://127.0.0.1:{free_port()}", root])
     assert result.exit_code == 1

@@ -119,6 +119,8 @@ class Waiter:
         self._end = end
         self._server_was_there = False
         self._obstacle = ""
+        self._told: set[tuple[str, str]] = set()
+        """By call and the reason that a worker gave: what was said to trouble it."""
 
     def until(self, goal: Goal) -> Reached:
         """Ends the command if it cannot be reached."""
@@ -146,7 +148,19 @@ class Waiter:
             return []
         self._server_was_there = True
         self._obstacle = ""
+        self._tell_troubles(calls)
         return calls
+
+    def _tell_troubles(self, calls: list[Call]) -> None:
+        """Each once: that of a call that keeps coming back is told anew only if its workers give another reason."""
+        for call in calls:
+            if call.task is None or not call.task.trouble:
+                continue
+            trouble = f"{call.name}: {call.task.trouble}"
+            self._obstacle = f": {trouble}"
+            if (about := (call.promise.id, str(call.task.reason))) not in self._told:
+                self._told.add(about)
+                click.echo(f"waiting: {shown(trouble)}", err=True)
 
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
