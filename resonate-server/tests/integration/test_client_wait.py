@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
 from harness.server import Client, ServerProcess
-from integration.calls import acquire, create, settle, suspend
+from integration.calls import acquire, create, settle, step_of, suspend
 
 from resonate_server.client import main
 
@@ -81,10 +81,11 @@ def test_without_a_goal_it_waits_until_the_call_is_settled(client: Client, wait:
 
 def test_a_step_runs_while_its_function_does(client: Client, wait: Wait, root: str) -> None:
     create(client, root, "foo")
-    step = create(client, f"{root}.1", scope="local")
-    assert wait(root, "--until", "step=running", "--timeout", "0").exit_code == 4
+    step = step_of(client, root, "charge")
+    assert wait(root, "--until", "charge=running", "--timeout", "0").exit_code == 4
     acquire(client, root)
-    assert wait(root, "--until", "step=running").stdout == f"running\t1\t{PID}\t{step}\n"
+    for name in ("charge", "step"):
+        assert wait(root, "--until", f"{name}=running").stdout == f"running\t1\t{PID}\t{step}\n"
 
 
 def test_a_later_attempt_can_be_waited_for(client: Client, wait: Wait, root: str) -> None:

@@ -24,10 +24,14 @@ STATES = {TaskState.ACQUIRED: "running", TaskState.SUSPENDED: "suspended", TaskS
 
 
 class Goal(Struct, frozen=True):
-    """``name``: of the call that is to reach ``state``, as the tree shows it; empty for the call ID itself."""
+    """``name``: of the call that is to reach ``state``, as the tree shows it, or ``step`` for any step; empty for the
+    call ID itself."""
 
     name: str
     state: str
+
+    def is_about(self, call: Call) -> bool:
+        return self.name == call.name or (self.name == "step" and call.is_step)
 
     def __str__(self) -> str:
         return f"{self.name or 'it'} is {self.state}"
@@ -87,7 +91,7 @@ class Reached(Struct, frozen=True):
 def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 
-    NAME says which call, by its name in "resonate tree": a function, or "step" for what a function runs inside itself.
+    NAME says which call, by its name in "resonate tree", which is that of its function; "step" stands for any step.
     An ID that does not exist yet is waited for, and so is a server that goes away.
 
     For each --until one line is printed as soon as it is reached: STATE, ATTEMPT, WORKER and ID of the call, with
@@ -169,7 +173,7 @@ def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
     for call in calls:
         del tasks[len(call.more) :]
         tasks.append(tasks[-1] if call.is_step and tasks else call.task)
-        if call.name == goal.name or (not goal.name and call is calls[0]):
+        if goal.is_about(call) or (not goal.name and call is calls[0]):
             reached = Reached(call, _state(call, tasks[-1]), tasks[-1])
             if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
                 return reached

@@ -126,7 +126,8 @@ def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_la
     sentences = told(FOO, frozen, refused=("foo.bar",))
 
     assert sentences[0] == (
-        "Worker 1a42 of service-bar hung and lost its lease 6.0 s after the chain began, in the middle of bar (attempt 1)."
+        "Worker 1a42 of service-bar hung and lost its lease 6.0 s after the chain began, "
+        "in the middle of bar (attempt 1)."
     )
     assert "What worker 1a42 sent too late, the result of bar, was refused." in sentences
 
