@@ -1,6 +1,7 @@
 """``resonate wait`` on a real server: what it waits for, what it prints, how it ends."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -112,6 +113,16 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, root: str) -> Non
         assert waiting.wait(30) == 0
     finally:
         server.stop()
+
+
+def test_a_person_at_a_terminal_is_told_in_a_sentence(client: Client, server: ServerProcess, root: str) -> None:
+    acquire(client, create(client, root, "foo"))
+    own, terminal = pty.openpty()
+    command = [sys.executable, "-c", "from resonate_server.client import main; main()"]
+    subprocess.run([*command, "wait", "-S", server.url, root, "--until", "running"], stdout=terminal, check=True)
+    assert os.read(own, 1_000).decode() == f"foo ({root}) is running, attempt 1, on worker {PID}\r\n"
+    os.close(own)
+    os.close(terminal)
 
 
 # ── how it ends ──

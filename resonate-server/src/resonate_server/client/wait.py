@@ -1,5 +1,6 @@
 """``resonate wait``: until a chain has come so far, for scripts."""
 
+import sys
 import time
 from typing import Any
 
@@ -65,8 +66,17 @@ class Reached(Struct, frozen=True):
     def line(self) -> str:
         """STATE, ATTEMPT, WORKER and ID, with tabs between them."""
         attempt = "-" if self.task is None else str(self.task.version)
-        pid = self.task.pid if self.task is not None and isinstance(self.task.pid, str) else "-"
-        return "\t".join([self.state, attempt, shown(pid), shown(self.call.promise.id)])
+        return "\t".join([self.state, attempt, shown(self._pid or "-"), shown(self.call.promise.id)])
+
+    def sentence(self) -> str:
+        """The same for people."""
+        words = f"{self.call.name} ({self.call.promise.id}) is {self.state}"
+        words += f", attempt {self.attempt}" if self.attempt else ""
+        return shown(words + (f", on worker {self._pid}" if self._pid else ""))
+
+    @property
+    def _pid(self) -> str:
+        return self.task.pid if self.task is not None and isinstance(self.task.pid, str) else ""
 
     @property
     def attempt(self) -> int:
@@ -94,8 +104,9 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
     NAME says which call, by its name in "resonate tree", which is that of its function; "step" stands for any step.
     An ID that does not exist yet is waited for, and so is a server that goes away.
 
-    For each --until one line is printed as soon as it is reached: STATE, ATTEMPT, WORKER and ID of the call, with
-    tabs between them, and "-" for what there is not. What lasts only a few milliseconds may be missed.
+    For each --until one line is printed as soon as it is reached: a sentence on a terminal, and elsewhere STATE,
+    ATTEMPT, WORKER and ID of the call, with tabs between them, and "-" for what there is not. What lasts only a few
+    milliseconds may be missed.
 
     \b
     Exit status:
@@ -111,7 +122,8 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
     )
     with ended_by_signals():
         for goal in goals:
-            click.echo(waiter.until(goal).line())
+            reached = waiter.until(goal)
+            click.echo(reached.sentence() if sys.stdout.isatty() else reached.line())
 
 
 class Waiter:
