@@ -22,7 +22,7 @@ WORK_SECONDS = 10.0
 """Whatever strikes a worker at work does so before it is done."""
 LONG_SILENCE_SECONDS = 6.0
 """Longer than workers have promised to be silent at most."""
-GIVEN_UP = "worker silent: service-bar/"
+GIVEN_UP = "no sign of life for"
 CAME_BACK = "is alive: it had been given up"
 
 

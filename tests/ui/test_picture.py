@@ -202,5 +202,5 @@ def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twi
     expect(live.row("bar").locator(".row-attempt")).to_have_text("2")
     assert "fulfilled, attempt 2" in next(line for line in tree.splitlines() if "bar" in line)
     assert "bar 2 (its work: 2)" in report  # two runs, one in each attempt
-    expect(live.find("#story-more")).to_contain_text("went on with bar in attempt 2")
+    expect(live.find("#story-more")).to_contain_text("continued bar in attempt 2")
     assert " ".join(live.find("#story bdi").all_text_contents()) in tree

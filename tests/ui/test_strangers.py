@@ -1,5 +1,7 @@
 """Ids, payloads and names come from strangers: whatever they hold is shown as text, and does nothing."""
 
+from urllib.parse import quote
+
 import pytest
 from harness.server import Client
 from harness.stream import Stream
@@ -58,13 +60,14 @@ def test_what_acts_unseen_is_seen(demo: Demo, tab: Tab) -> None:
     client = demo.client()
     for number, (text, seen) in enumerate(UNSEEN.values()):
         strange = f"strange-{number}-\u202e"
-        create(client, strange, {"func": text})
+        create(client, strange, {"func": text}, target=f"poll://any@{quote(text)}")
         settle(client, strange, text)
         tab.open(strange)
 
         expect(tab.find("#chain-id")).to_have_text(f"strange-{number}-⟨202E⟩")
         expect(tab.find("#chain-title")).to_contain_text(seen)
         shown = tab.find("body").inner_text()
+        expect(tab.find("#detail dl").first).to_contain_text(f"Group{seen}")
         assert not any(char in shown for char in "\u202e\x1b\x07\u200b\u2028")
 
 

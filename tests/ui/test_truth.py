@@ -38,6 +38,17 @@ CUT = """() => {
 }"""
 """Labels of which a part is out of sight."""
 
+OUT_OF_HEADINGS = """() => {
+  const pane = document.querySelector("#pane-timeline").getBoundingClientRect();
+  const cut = (node) => node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 0;
+  const heads = ":is(.chain-line, .chain-ids, .detail-head) > :is(.state, .big-number, button)";
+  return [...document.querySelectorAll(heads)].filter((node) => {
+    const own = node.getBoundingClientRect();
+    return cut(node) || own.left < pane.left || own.right > pane.right;
+  }).map((node) => node.textContent);
+}"""
+"""What stands beside a name and is not whole."""
+
 
 @pytest.fixture
 def client(demo: Demo) -> Client:
@@ -100,7 +111,7 @@ def test_after_a_crash_one_paragraph_says_who_died_what_was_kept_who_went_on_and
         re.compile(r"^Worker .* of service-bar was gone .*s after the chain")
     )
     for said in (
-        "went on with bar in attempt 2",
+        "continued bar in attempt 2",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
         "work, a step of bar, ran again from the beginning, because the first run had not finished.",
         "The chain was resolved after",
@@ -258,6 +269,23 @@ def test_no_label_that_tells_of_a_fault_is_cut(
         expect(tab.find("#timeline .row").first.locator(".row-result")).to_have_text(words)
         assert tab.script(CUT) == [], flag
     demo.client().end_sleep(id)
+
+
+@pytest.mark.parametrize("name", ["reserve_inventory_for_order", "W" * 100])
+@pytest.mark.parametrize("width", [1280, 1000, 380])
+def test_beside_a_long_name_the_headings_show_state_and_time_whole(
+    demo: Demo, client: Client, open_tab: OpenTab, id: str, name: str, width: int
+) -> None:
+    tab = open_tab(demo.page, viewport={"width": width, "height": 800})
+    long = f"{id}-{'very-long-' * 15}"
+    call(client, long, f"group-of-{id}", name)
+    tab.open(long)
+    if width < 760:
+        tab.find("#tabs [data-pane=timeline]").click()
+
+    expect(tab.find("#chain-duration")).to_contain_text("s")
+    expect(tab.find("#detail .state")).to_have_text("pending")
+    assert tab.script(OUT_OF_HEADINGS) == []
 
 
 def test_steps_have_the_names_of_what_they_run(demo: Demo, tab: Tab, id: str) -> None:

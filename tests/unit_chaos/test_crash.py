@@ -144,7 +144,7 @@ def test_a_frozen_worker_is_given_up_by_its_silence_not_by_its_lease(monkeypatch
 @pytest.mark.parametrize(
     ("servers", "told"),
     [
-        (1, ["foo, bar and baz try to reach it again", "leases begin anew"]),
+        (1, ["foo, bar and baz try to reach it again", "leases start over"]),
         (3, ["the other servers go on", "leases stayed as they were"]),
     ],
     ids=["the only one", "one of three"],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import resonate.core
 from resonate.context import Context
+from resonate.core import Core
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.resonate import Resonate
@@ -75,6 +76,12 @@ def test_every_function_runs_by_invoke() -> None:
         assert inspect.getsource(runner).count(".invoke_with_retry(") == 1
 
 
+def test_an_attempt_is_one_call_of_the_core_which_has_the_dependencies_of_the_worker() -> None:
+    assert list(inspect.signature(Core.execute_until_blocked_inner).parameters) == ["self", "promise", "effects"]
+    assert inspect.getsource(Core.execute_until_blocked_outer).count("self.execute_until_blocked_inner(") == 1
+    assert "deps=self.deps," in inspect.getsource(Core.execute_until_blocked_inner)
+
+
 def test_the_effects_of_a_context_know_its_task() -> None:
     source = inspect.getsource(ResonateEffects.__init__)
     assert "self.task_id = task_id" in source
@@ -112,8 +119,9 @@ def test_the_seams_are_put_in_once_however_often_they_are_asked_for(monkeypatch:
     monkeypatch.setattr(resonate.core, "ResonateEffects", ResonateEffects)
     monkeypatch.setattr(Context, "run", Context.run)
     monkeypatch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
+    monkeypatch.setattr(Core, "execute_until_blocked_inner", Core.execute_until_blocked_inner)
     adapt_sdk()
-    run, invoke = Context.run, DurableFunction.invoke
+    run, invoke, execute = Context.run, DurableFunction.invoke, Core.execute_until_blocked_inner
     adapt_sdk()
     assert vars(resonate.core)["ResonateEffects"] is ComparingEffects
-    assert (Context.run, DurableFunction.invoke) == (run, invoke)
+    assert (Context.run, DurableFunction.invoke, Core.execute_until_blocked_inner) == (run, invoke, execute)

@@ -58,9 +58,12 @@ class Group:
         return running
 
     def begin(self, function: str, *args: Any) -> str:
-        id = f"{function}-{next(_numbers)}"
+        return self.begin_as(function, {"func": function, "args": args, "kwargs": {}, "version": 1})
+
+    def begin_as(self, name: str, call: Any) -> str:
+        id = f"{name}-{next(_numbers)}"
         tags = {"target": f"poll://any@{self.name}", "branch": id, "parent": id, "origin": id, "scope": "global"}
-        param = encoded({"func": function, "args": args, "kwargs": {}, "version": 1})
+        param = encoded(call)
         named = {f"resonate:{tag}": text for tag, text in tags.items()}
         assert self._client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
         return id
@@ -121,6 +124,21 @@ async def double(ctx: Context, number: int) -> int:
 async def test_a_function_that_is_called_runs_and_its_result_is_stored(group: Group) -> None:
     await group.work(double)
     assert await group.result(group.begin("double", 21)) == 42
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"func": "duoble", "version": 1}, "function 'duoble' is not known to this worker"),
+        ({"func": "double", "version": 2}, "version 2 of function 'double' is not known to this worker"),
+        ("double it", "decoding error: invalid task data: serialization error: Expected `object`, got `str`"),
+    ],
+)
+async def test_a_call_that_it_cannot_run_is_given_back_with_the_reason(group: Group, call: Any, reason: str) -> None:
+    await group.work(double)
+    id = group.begin_as("mistaken", call)
+    await until(lambda: group.task(id).get("reason") is not None)
+    assert group.task(id)["reason"] == reason
 
 
 async def test_the_log_tells_when_it_begins_and_what_it_came_to(group: Group, told: Callable[[str], bool]) -> None:

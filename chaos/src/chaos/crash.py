@@ -78,7 +78,7 @@ MEANWHILE = {
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
-    "resonate-server": "the others connect again within half a second; leases begin anew",
+    "resonate-server": "the others connect again within half a second; leases start over",
     "postgres": "what it has acknowledged is on disk; the servers go on as soon as it answers",
 }
 ONE_OF_SEVERAL_SERVERS = {
@@ -448,11 +448,11 @@ class Crash:
         if case.fault == "kill" and self._has_others:
             self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
         elif case.fault == "kill":
-            self._detail(AFTER_KILL.get(case.service, "nobody tells it what it was doing; the Resonate server knows"))
+            self._detail(AFTER_KILL.get(case.service, "it has no memory of its work; the server hands it over again"))
         if case.fault == "kill" and case.strikes_work:
-            self._detail("the dead bar held a lease; the server takes it back, and gives the work to the next bar")
+            self._detail("the dead bar held a lease; the server takes it back and gives the work to the next bar")
         if case.fault == "freeze" and case.strikes_work:
-            self._detail("it does not know that it was given up, and sends its result")
+            self._detail("it does not know that it was given up, so it sends its result")
             said = f"promise={case.id}.*  lease lost"
             self._scripts.until(
                 case.duration + LEASE_LOST_S, lambda: self._has_printed(were[0], said)

@@ -23,6 +23,15 @@ def create(client: Client, id: str, function: str = "", group: str = "g", timeou
     return id
 
 
+def step_of(client: Client, caller: str, function: str) -> str:
+    """A step that ``caller`` runs inside itself, as our workers name it; its id."""
+    tags = {"resonate:origin": re.split("[.:]", caller)[0], "resonate:parent": caller, "resonate:scope": "local"}
+    id = f"{caller}.1"
+    named = tags | {"worker:function": function}
+    assert client.call("promise.create", id=id, timeoutAt=FAR, param={}, tags=named).status == 200
+    return id
+
+
 def acquire(client: Client, id: str, version: int = 0, pid: str = "0123456789abcdef") -> None:
     assert client.call("task.acquire", id=id, version=version, pid=pid, ttl=60_000).status == 200
 

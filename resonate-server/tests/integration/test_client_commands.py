@@ -228,16 +228,21 @@ def test_a_schedule_without_a_target_is_warned_of(run: Run, id: str) -> None:
 
 
 def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) -> None:
-    promise = shown("invoke", id, "--func", "add", "--arg", "1", "--arg", "two", "--arg", '{"a": 3}')["promise"]
+    shown("invoke", id, "--func", "add", "--arg", "1", "--arg", "two", "--arg", '{"a": 3}')
+    promise = shown("promises", "get", id, "--json")["promise"]
     assert json.loads(decoded(promise["param"])) == {"func": "add", "args": [1, "two", {"a": 3}], "version": 1}
     assert promise["tags"] == {"resonate:target": "poll://any@default"}
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 5_000
 
 
+def test_invoke_prints_what_promises_get_prints(shown: Callable[..., Any], id: str) -> None:
+    assert shown("invoke", id, "--func", "add", "--arg", "1") == shown("promises", "get", id)
+
+
 def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
     where = ["--target", "poll://any@g", "--delay", "30s"]
     promise = shown("invoke", id, "-f", "g", "--json-args", "[1, [2]]", "--version", "3", "-t", "2h", *where)["promise"]
-    assert json.loads(decoded(promise["param"])) == {"func": "g", "args": [1, [2]], "version": 3}
+    assert promise["param"]["data"] == {"func": "g", "args": [1, [2]], "version": 3}
     assert promise["tags"]["resonate:target"] == "poll://any@g"
     assert abs(int(promise["tags"]["resonate:delay"]) - promise["createdAt"] - 30_000) < 5_000
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
-from integration.calls import acquire, encoded, settle
+from integration.calls import acquire, encoded, settle, step_of
 
 from resonate_server.client import main
 from resonate_server.client.values import now_ms
@@ -132,6 +132,12 @@ def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_paren
     assert shown[2] == "│  └─ ● step"
     assert shown[3].startswith("└─ ● sleep ")
     assert shown[4] == "   └─ ● step"
+
+
+def test_a_step_has_the_name_of_its_function_if_its_worker_tells(chain: Chain, tree: Callable[..., Result]) -> None:
+    root = chain.rpc("", "foo")
+    step_of(chain.client, root, "charge")
+    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(root))] == ["● foo", "└─ ● charge"]
 
 
 def test_a_part_of_the_chain(chain: Chain, tree: Callable[..., Result]) -> None:

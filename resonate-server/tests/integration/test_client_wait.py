@@ -1,6 +1,7 @@
 """``resonate wait`` on a real server: what it waits for, what it prints, how it ends."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
 from harness.server import Client, ServerProcess
-from integration.calls import acquire, create, settle, suspend
+from integration.calls import acquire, create, settle, step_of, suspend
 
 from resonate_server.client import main
 
@@ -81,10 +82,11 @@ def test_without_a_goal_it_waits_until_the_call_is_settled(client: Client, wait:
 
 def test_a_step_runs_while_its_function_does(client: Client, wait: Wait, root: str) -> None:
     create(client, root, "foo")
-    step = create(client, f"{root}.1", scope="local")
-    assert wait(root, "--until", "step=running", "--timeout", "0").exit_code == 4
+    step = step_of(client, root, "charge")
+    assert wait(root, "--until", "charge=running", "--timeout", "0").exit_code == 4
     acquire(client, root)
-    assert wait(root, "--until", "step=running").stdout == f"running\t1\t{PID}\t{step}\n"
+    for name in ("charge", "step"):
+        assert wait(root, "--until", f"{name}=running").stdout == f"running\t1\t{PID}\t{step}\n"
 
 
 def test_a_later_attempt_can_be_waited_for(client: Client, wait: Wait, root: str) -> None:
@@ -111,6 +113,16 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, root: str) -> Non
         assert waiting.wait(30) == 0
     finally:
         server.stop()
+
+
+def test_a_person_at_a_terminal_is_told_in_a_sentence(client: Client, server: ServerProcess, root: str) -> None:
+    acquire(client, create(client, root, "foo"))
+    own, terminal = pty.openpty()
+    command = [sys.executable, "-c", "from resonate_server.client import main; main()"]
+    subprocess.run([*command, "wait", "-S", server.url, root, "--until", "running"], stdout=terminal, check=True)
+    assert os.read(own, 1_000).decode() == f"foo ({root}) is running, attempt 1, on worker {PID}\r\n"
+    os.close(own)
+    os.close(terminal)
 
 
 # ── how it ends ──
@@ -148,6 +160,16 @@ def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
     assert result.stderr == (
         "waiting: promise unknown does not exist (status 404)\n"
         "Error: the time is over before it is settled: promise unknown does not exist (status 404)\n"
+    )
+
+
+def test_why_a_call_keeps_coming_back_is_told_once_and_in_the_end(client: Client, wait: Wait, root: str) -> None:
+    create(client, root, "brwe")
+    acquire(client, root)
+    assert client.call("task.release", id=root, version=1, reason="function 'brwe' is not known").status == 200
+    trouble = "brwe: given back: function 'brwe' is not known"
+    assert wait(root, "--timeout", "500ms").stderr == (
+        f"waiting: {trouble}\nError: the time is over before it is settled: {trouble}\n"
     )
 
 

@@ -109,6 +109,18 @@ class TestEverySurface:
         assert counted()["host"] == 1
 
     @of_all_surfaces
+    def test_is_called_by_the_name_in_the_target_if_there_is_one(
+        self, guarded: Guarded, method: str, path: str, metrics: bool
+    ) -> None:
+        foreign = guarded.ask(method, f"http://evil.test{path}", {"Host": "localhost"}, metrics=metrics)
+        malformed = guarded.ask(method, f"http://me@localhost{path}", {"Host": "localhost"}, metrics=metrics)
+        assert (foreign.status, malformed.status) == (421, 400)
+
+    def test_takes_a_target_that_names_it_whatever_host_says(self, guarded: Guarded) -> None:
+        got = guarded.ask("GET", f"http://localhost:{guarded.server.port}/health", {"Host": "evil.test"})
+        assert got.status == 200
+
+    @of_all_surfaces
     @pytest.mark.parametrize("origin", ["http://localhost:3000", "null"])
     def test_refuses_pages_of_other_origins(
         self,

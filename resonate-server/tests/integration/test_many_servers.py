@@ -285,7 +285,7 @@ def test_every_server_tells_the_same_of_a_worker_that_was_killed_when_its_call_w
     clients[0].call("promise.settle", id=f"{name}.awaited", state="resolved")
     run(newcomer.client(), *offered(other), f"{name}-o")
 
-    assert f"No worker of {name} was left" in the_story([*servers, newcomer], name)[0]
+    assert f"{name} had no worker" in the_story([*servers, newcomer], name)[0]
 
 
 def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:

@@ -22,6 +22,12 @@ test("whether a worker is gone is known", () => {
   assert.deepEqual([there, gone, { group: "other", pid: "p2" }].map((worker) => roster.isGone(worker)), [false, true, false]);
 });
 
+test("a worker that is not connected is away, gone or not; of one that is unknown that is not said", () => {
+  const silent = { ...there, pid: "p3", state: "silent" };
+  roster.heard([{ name: "service-bar", waiting: 2, workers: [there, gone, silent] }]);
+  assert.deepEqual([there, gone, silent, { group: "other", pid: "p2" }].map((worker) => roster.isAway(worker)), [false, true, true, false]);
+});
+
 test("a worker is late if it was not heard of for more than half of its lease, by what the server told last", () => {
   const late = (heard, at, ttl, more = {}) => {
     roster.heard([{ name: "service-bar", waiting: 0, workers: [{ ...there, heard, ...more }] }], at);

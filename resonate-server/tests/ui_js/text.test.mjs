@@ -122,8 +122,20 @@ test("a row is told in one sentence", () => {
   assert.equal(rowSentence(rowsWith(running)[0], 1210, String), "bar, attempt 2, running for 1.2 s on worker 9c1e");
 });
 
+test("the headline names the step that runs, if its name is known", () => {
+  const head = (step) => {
+    const steps = { role: "step", parent: "foo", group: null, phases: [phase("running", 20, null, { attempt: 2, pid: "9c1e0000", step: true })], ...step };
+    const chain = new Chain(detail({ foo: { role: "call", func: "bar", group: "service-bar", phases: [running] }, "foo:1": steps }));
+    return headline(rowsOf(chain), 1210, String, () => false).text;
+  };
+  assert.equal(head({ func: "work" }), "Work, a step of bar, runs on worker 9c1e, attempt 2");
+  assert.equal(head({}), "A step of bar runs on worker 9c1e, attempt 2");
+});
+
 test("the headline says what happens, and what is wrong before anything else", () => {
-  assert.deepEqual(headline(rowsWith(running), 1210, String), { tone: "busy", text: "Bar runs on worker 9c1e, attempt 2" });
-  const gone = headline(rowsWith({ ...running, to: 500, broken: true }, phase("gap", 500, null, { reason: "silent" })), 1210, String);
+  const here = () => false;
+  assert.deepEqual(headline(rowsWith(running), 1210, String, here), { tone: "busy", text: "Bar runs on worker 9c1e, attempt 2" });
+  const gone = headline(rowsWith({ ...running, to: 500, broken: true }, phase("gap", 500, null, { reason: "silent" })), 1210, String, here);
   assert.deepEqual(gone, { tone: "gap", text: "Bar is gone in the middle of its work" });
+  assert.deepEqual(headline(rowsWith(running), 1210, String, () => true), gone, "as soon as the panel of workers says so");
 });

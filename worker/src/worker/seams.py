@@ -4,6 +4,8 @@
   server, without comparing it with what was asked for. It knows its task and version.
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
+* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome: what it raises has the task given
+  back, and nothing says why.
 * What a function calls is asked for in a task of its own, which has the context of the function: so it has its span.
 * Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
 
@@ -17,9 +19,11 @@ from typing import Any, Final
 
 import resonate.core
 from resonate.context import Context
+from resonate.core import Core
+from resonate.dependencies import DependencyMap
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.error import PlatformError, ServerError
+from resonate.error import FunctionNotFoundError, PlatformError, ResonateError, ServerError
 from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord
 
@@ -63,6 +67,7 @@ def adapt_sdk() -> None:
         resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
         Context.run = _naming(Context.run)  # type: ignore[method-assign]
         DurableFunction.invoke = _telling(DurableFunction.invoke)  # type: ignore[method-assign]
+        Core.execute_until_blocked_inner = _explaining(Core.execute_until_blocked_inner)  # type: ignore[method-assign]
 
 
 def task_of(ctx: Context) -> TaskRef:
@@ -73,8 +78,12 @@ def task_of(ctx: Context) -> TaskRef:
 
 def runs_of(ctx: Context) -> RunLog:
     """That of the worker; where the SDK runs without one, nobody hears of the end."""
+    return _run_log(ctx._state.deps)
+
+
+def _run_log(deps: DependencyMap) -> RunLog:
     try:
-        return ctx.get_dependency(RunLog)
+        return deps.get(RunLog)
     except KeyError:
         return RunLog()
 
@@ -117,10 +126,30 @@ def _telling(invoke: Any) -> Any:
                 result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
             runs.raised(id, task.version, error)
-            if isinstance(error, PlatformError) and id == task.id:
-                runs.failed(task, str(error.cause))
             raise
         runs.returned(id, task.version, result)
         return result
 
     return telling
+
+
+def _explaining(execute: Any) -> Any:
+    @functools.wraps(execute)
+    async def explaining(core: Core, promise: PromiseRecord, effects: Any) -> Any:
+        try:
+            return await execute(core, promise, effects)
+        except (ResonateError, PlatformError) as error:
+            task = TaskRef(id=effects.task_id, version=effects.task_version)
+            _run_log(core.deps).failed(task, _reason(error))
+            raise
+
+    return explaining
+
+
+def _reason(error: ResonateError | PlatformError) -> str:
+    """Why an attempt has come to nothing, for people."""
+    cause = error.cause if isinstance(error, PlatformError) else error
+    if isinstance(cause, FunctionNotFoundError):
+        version = "" if cause.version == 1 else f"version {cause.version} of "
+        return f"{version}function '{cause.name}' is not known to this worker"
+    return str(cause)

@@ -204,8 +204,8 @@ def account(case: Case) -> Iterator[str]:
             yield f"The server refused the late result of the {case.fault.kind.struck} {late.function}, which says:"
             yield f" {late.outcome}"
     yield f"Runs of each function, counted in the logs: {', '.join(_counts(case))}."
-    yield " (a waiting function runs from its top when it continues;"
-    yield " a call it made before is not made again)"
+    yield " (a function restarts from its first line when it resumes;"
+    yield " finished calls are answered from the record)"
     yield from _when_the_answer_came(case)
 
 

@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, field
 
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.address import group_of
-from resonate_server.protocol.payload import NOT_JSON, excerpt, function_name
+from resonate_server.protocol.payload import NOT_JSON, excerpt, function_name, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 
 PAGE = 100
@@ -63,7 +63,7 @@ class Call(Struct, frozen=True):
     @property
     def function(self) -> str | None:
         """Name of the function it runs."""
-        return function_name(excerpt(self.promise.param))
+        return function_name(excerpt(self.promise.param)) or step_function(self.promise.tags)
 
     @property
     def name(self) -> str:

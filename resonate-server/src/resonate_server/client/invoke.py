@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from resonate_server.client.commands import request
+from resonate_server.client.promises import as_read
 from resonate_server.client.values import ARRAY, DURATION, base64_of, json_or_text, now_ms
 
 
@@ -27,7 +28,7 @@ def invoke(
     target: str,
     delay: int | None,
 ) -> None:
-    """Have a worker run a function, under the id ID, and print its promise.
+    """Have a worker run a function, under the id ID, and print its promise with the call decoded.
 
     It does not wait for the result: see it with "resonate promises get ID", or watch with "resonate tree ID".
     """
@@ -39,4 +40,5 @@ def invoke(
     if delay is not None:
         tags["resonate:delay"] = str(begin)
     param = {"data": base64_of({"func": func, "args": arguments, "version": version})}
-    request("promise.create", {"id": id, "timeoutAt": begin + timeout, "param": param, "tags": tags})
+    promise = {"id": id, "timeoutAt": begin + timeout, "param": param, "tags": tags}
+    request("promise.create", promise, as_read)

@@ -23,10 +23,11 @@ def promises() -> None:
 @click.option("--json", "verbatim", is_flag=True, help="The answer as the server gives it: data in base64.")
 def get(id: str, verbatim: bool) -> None:
     """Show a promise, with its parameter and its value decoded; of an error, type and message."""
-    request("promise.get", {"id": id}, None if verbatim else _decoded)
+    request("promise.get", {"id": id}, None if verbatim else as_read)
 
 
-def _decoded(answer: Any) -> Any:
+def as_read(answer: Any) -> Any:
+    """A promise with its parameter and its value decoded."""
     match answer:
         case {"promise": {"param": dict(param), "value": dict(value)} as promise}:
             return {"promise": promise | {"param": readable(param), "value": readable(value)}}

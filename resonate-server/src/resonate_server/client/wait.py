@@ -1,5 +1,6 @@
 """``resonate wait``: until a chain has come so far, for scripts."""
 
+import sys
 import time
 from typing import Any
 
@@ -24,10 +25,14 @@ STATES = {TaskState.ACQUIRED: "running", TaskState.SUSPENDED: "suspended", TaskS
 
 
 class Goal(Struct, frozen=True):
-    """``name``: of the call that is to reach ``state``, as the tree shows it; empty for the call ID itself."""
+    """``name``: of the call that is to reach ``state``, as the tree shows it, or ``step`` for any step; empty for the
+    call ID itself."""
 
     name: str
     state: str
+
+    def is_about(self, call: Call) -> bool:
+        return self.name == call.name or (self.name == "step" and call.is_step)
 
     def __str__(self) -> str:
         return f"{self.name or 'it'} is {self.state}"
@@ -61,8 +66,17 @@ class Reached(Struct, frozen=True):
     def line(self) -> str:
         """STATE, ATTEMPT, WORKER and ID, with tabs between them."""
         attempt = "-" if self.task is None else str(self.task.version)
-        pid = self.task.pid if self.task is not None and isinstance(self.task.pid, str) else "-"
-        return "\t".join([self.state, attempt, shown(pid), shown(self.call.promise.id)])
+        return "\t".join([self.state, attempt, shown(self._pid or "-"), shown(self.call.promise.id)])
+
+    def sentence(self) -> str:
+        """The same for people."""
+        words = f"{self.call.name} ({self.call.promise.id}) is {self.state}"
+        words += f", attempt {self.attempt}" if self.attempt else ""
+        return shown(words + (f", on worker {self._pid}" if self._pid else ""))
+
+    @property
+    def _pid(self) -> str:
+        return self.task.pid if self.task is not None and isinstance(self.task.pid, str) else ""
 
     @property
     def attempt(self) -> int:
@@ -87,11 +101,12 @@ class Reached(Struct, frozen=True):
 def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 
-    NAME says which call, by its name in "resonate tree": a function, or "step" for what a function runs inside itself.
+    NAME says which call, by its name in "resonate tree", which is that of its function; "step" stands for any step.
     An ID that does not exist yet is waited for, and so is a server that goes away.
 
-    For each --until one line is printed as soon as it is reached: STATE, ATTEMPT, WORKER and ID of the call, with
-    tabs between them, and "-" for what there is not. What lasts only a few milliseconds may be missed.
+    For each --until one line is printed as soon as it is reached: a sentence on a terminal, and elsewhere STATE,
+    ATTEMPT, WORKER and ID of the call, with tabs between them, and "-" for what there is not. What lasts only a few
+    milliseconds may be missed.
 
     \b
     Exit status:
@@ -107,7 +122,8 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
     )
     with ended_by_signals():
         for goal in goals:
-            click.echo(waiter.until(goal).line())
+            reached = waiter.until(goal)
+            click.echo(reached.sentence() if sys.stdout.isatty() else reached.line())
 
 
 class Waiter:
@@ -119,6 +135,8 @@ class Waiter:
         self._end = end
         self._server_was_there = False
         self._obstacle = ""
+        self._told: set[tuple[str, str]] = set()
+        """By call and the reason that a worker gave: what was said to trouble it."""
 
     def until(self, goal: Goal) -> Reached:
         """Ends the command if it cannot be reached."""
@@ -146,7 +164,19 @@ class Waiter:
             return []
         self._server_was_there = True
         self._obstacle = ""
+        self._tell_troubles(calls)
         return calls
+
+    def _tell_troubles(self, calls: list[Call]) -> None:
+        """Each once: that of a call that keeps coming back is told anew only if its workers give another reason."""
+        for call in calls:
+            if call.task is None or not call.task.trouble:
+                continue
+            trouble = f"{call.name}: {call.task.trouble}"
+            self._obstacle = f": {trouble}"
+            if (about := (call.promise.id, str(call.task.reason))) not in self._told:
+                self._told.add(about)
+                click.echo(f"waiting: {shown(trouble)}", err=True)
 
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
@@ -155,7 +185,7 @@ def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
     for call in calls:
         del tasks[len(call.more) :]
         tasks.append(tasks[-1] if call.is_step and tasks else call.task)
-        if call.name == goal.name or (not goal.name and call is calls[0]):
+        if goal.is_about(call) or (not goal.name and call is calls[0]):
             reached = Reached(call, _state(call, tasks[-1]), tasks[-1])
             if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
                 return reached

@@ -320,7 +320,9 @@ class Presence:
         process.given_up = process.has_been_silent = True
         process.heard_within = None
         groups = ", ".join(sorted(process.seats))
-        logger.info("worker silent: %s/%s, not heard of for %d ms", groups, pid[:8], now - process.heard)
+        what = "silent" if process.has_stream else "gone for good"
+        since_s = (now - process.heard) / 1_000
+        logger.info("worker %s: %s/%s, no sign of life for %.1f s", what, groups, pid[:8], since_s)
         self._gone(pid)
 
     def keep_house(self) -> None:

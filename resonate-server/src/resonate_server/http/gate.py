@@ -6,7 +6,8 @@ browser says whose page asks, and no page can have it say otherwise. So a page o
 nobody else is: programs do not send these headers.
 
 * ``Host``: a page whose name was made to point here (DNS rebinding) is of our origin to its browser. It still calls us
-  by that name, which is not one of ours.
+  by that name, which is not one of ours. A target that names the host itself (``POST http://localhost:8001/``) counts
+  instead (RFC 9112 section 3.2.2).
 * ``Origin``: comes with everything but GETs that the page cannot read.
 * ``Sec-Fetch-Site``: comes with those as well, where the browser trusts the connection: on loopback, or over TLS.
   ``same-site`` is no friend: another port of this machine.
@@ -43,7 +44,9 @@ class Refusal(Struct, frozen=True):
 
 MALFORMED_HOST = Refusal(400, "host", "the field Host is malformed")
 UNKNOWN_HOST = Refusal(
-    421, "host", "this server does not go by the name in Host; RESONATE_SERVER__HOSTS says by which others it does"
+    421,
+    "host",
+    "this server does not go by the name in the request; RESONATE_SERVER__HOSTS says by which others it does",
 )
 FOREIGN_ORIGIN = Refusal(
     403, "origin", "pages of this Origin may not ask; RESONATE_SERVER__CORS__ALLOW_ORIGINS says which others may"
@@ -183,6 +186,9 @@ def _declares_json(headers: Headers) -> bool:
 
 # ── before the routes of aiohttp ──
 
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/?#]*)", re.IGNORECASE | re.ASCII)
+"""A request target that names the host."""
+
 MAX_LOGGED = 100
 """Kinds of refusals that are logged; whoever makes up more of them shall not fill the log."""
 
@@ -197,6 +203,8 @@ def gated(gate: Gate, metrics: Metrics) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
+        if absolute := _ABSOLUTE.match(request.raw_path):
+            headers["host"] = absolute["authority"]
         refusal = gate.judge(request.method, request.path, headers)
         if refusal is None:
             return await handler(request)

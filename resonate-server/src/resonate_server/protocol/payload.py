@@ -10,10 +10,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from resonate_server.protocol.records import Value
+from resonate_server.protocol.records import Tags, Value
 
 MAX_TEXT = 4_096
 """Characters that are shown of a payload."""
+
+MAX_FUNCTION = 200
+"""Characters of the name of a step's function."""
 
 HEAD, TAIL = 8_192, 1_024
 """Characters of its encoded form that are kept of the beginning and of the end of a longer one. Multiples of 4, so
@@ -84,6 +87,12 @@ def function_name(excerpt: Excerpt | None) -> str | None:
     if not excerpt.tail:
         return _called(_bytes(excerpt.head))
     return _found(_bytes(excerpt.head)) or _found(_bytes(excerpt.tail))
+
+
+def step_function(tags: Tags) -> str | None:
+    """The function of a step, which runs inside its caller and has no parameters: workers name it in a tag."""
+    name = tags.get("worker:function")
+    return name[:MAX_FUNCTION] if name else None
 
 
 class _Invocation(Struct):

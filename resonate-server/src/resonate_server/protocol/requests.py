@@ -4,6 +4,7 @@ A struct holds only what the rules need; unknown members are ignored. What can b
 is checked here and raises, so that the rules may trust their input.
 """
 
+import re
 from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct, field
@@ -34,6 +35,8 @@ SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCEL
 _UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
 """Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
 could claim the task of such an id."""
+
+_UNUSABLE_CHARACTER = re.compile(f"[{_UNUSABLE}]")
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
 """Of something that may exist."""
@@ -116,6 +119,8 @@ def _check_address(text: str) -> None:
     """Raise :class:`Malformed` unless something can be delivered there."""
     if len(text) > MAX_ID_CHARACTERS:
         raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
+    if _UNUSABLE_CHARACTER.search(text):
+        raise Malformed("an address has no control characters, unless they are percent-encoded")
     parse_address(text)
 
 

@@ -18,11 +18,11 @@ from msgspec import UNSET, Struct
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.address import group_of
-from resonate_server.protocol.payload import excerpt, function_name, readable
+from resonate_server.protocol.payload import excerpt, function_name, readable, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
-from resonate_server.watch.derive import chain_of, step_function
+from resonate_server.watch.derive import chain_of
 from resonate_server.watch.order import DIFFER_MS
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring

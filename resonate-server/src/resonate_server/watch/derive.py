@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from resonate_server.kernel.model import PutCallback, Rows, Task
 from resonate_server.protocol.address import group_of
-from resonate_server.protocol.payload import Excerpt, Function
-from resonate_server.protocol.records import Promise, PromiseState, Tags, TaskState
+from resonate_server.protocol.payload import Excerpt, Function, step_function
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
 from resonate_server.watch.events import (
@@ -28,9 +28,6 @@ from resonate_server.watch.events import (
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
 PENDING_PROMISE = PromiseState.PENDING
-
-MAX_FUNCTION = 200
-"""Characters of the name of a step's function."""
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 """What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
@@ -68,12 +65,6 @@ def _is_offered_anew(before: Task, task: Task) -> bool:
 def chain_of(promise: Promise) -> str:
     """Id of the root of its call tree."""
     return promise.tags.get("resonate:origin") or promise.id
-
-
-def step_function(tags: Tags) -> str | None:
-    """The function of a step, which runs inside its caller and has no parameters: workers name it in a tag."""
-    name = tags.get("worker:function")
-    return name[:MAX_FUNCTION] if name else None
 
 
 def _created(promise: Promise, now: int) -> PromiseCreated:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from resonate_server.protocol.records import PromiseState, times
+from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.attempts import DONE_AGAIN, host_of
 from resonate_server.watch.outages import Outage
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
@@ -137,7 +137,7 @@ class _Story:
             yield self._who(fault)
             yield from self._what_followed(fault)
         if (more := len(self._faults) - MAX_FAULTS) > 0:
-            yield f"That happened {times(more)} more."
+            yield f"That happened {'once more' if more == 1 else f'{more} more times'}."
         for outage in self._outages[-MAX_FAULTS:]:
             away = f"The server itself was away for {span(outage.end - outage.begin)}, from {self._when(outage.begin)}"
             yield f"{away}; what it had acknowledged was on disk."
@@ -159,16 +159,16 @@ class _Story:
         who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
         what = _listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
         if first.gap.reason == "lease":
-            return f"{who} stood still, and lost its lease {self._when(fault.at)}: it had {what} under way."
+            return f"{who} hung and lost its lease {self._when(fault.at)}, in the middle of {what}."
         return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."
 
     def _nobody(self, fault: Loss) -> str:
         names = _listed([name_of(each.call) for each in fault.breaks])
+        lack = f"From {max(fault.at - self._begin, 0) / 1_000:.1f} s on, {fault.group} had no worker"
         if any(each.was_suspended for each in fault.breaks):
             are = "was" if len(fault.breaks) == 1 else "were"
-            gone = f"No worker of {fault.group} was left {self._when(fault.at)}."
-            return f"{gone} {names} {are} suspended and held nothing, so nothing broke off."
-        return f"No worker of {fault.group} was there for {names} {self._when(fault.at)}."
+            return f"{lack}. {names} {are} suspended, so nothing was interrupted."
+        return f"{lack} for {names}."
 
     def _what_followed(self, fault: Loss) -> Iterator[str]:
         if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
@@ -176,14 +176,16 @@ class _Story:
         going_on = next((each for each in fault.breaks if each.goes_on), None)
         if going_on is not None and going_on.after is not None:
             after = going_on.after
-            what = f"went on with {name_of(going_on.call)} in attempt {after.attempt}"
+            what = f"continued {name_of(going_on.call)} in attempt {after.attempt}"
             yield f"Worker {short_pid(after.pid or '')} {what}, {span(after.begin - fault.at)} later."
         elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
-            yield f"A worker was there again {span(min(ends) - fault.at)} later."
+            yield f"A worker was back {span(min(ends) - fault.at)} later."
         late = [each for each in fault.breaks if each.broke_off and each.call.id in self._refused]
         if late and late[0].before is not None:
             sender = short_pid(late[0].before.pid or "")
-            yield f"What worker {sender} sent late of {_listed([name_of(each.call) for each in late])} was refused."
+            results = "result" if len(late) == 1 else "results"
+            names = _listed([name_of(each.call) for each in late])
+            yield f"What worker {sender} sent too late, the {results} of {names}, was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
         """What had begun and not finished runs from its beginning. A call that has called others runs from its top,
@@ -220,7 +222,7 @@ class _Story:
         if again := [redone.name for of_break in self._redone for redone in of_break]:
             yield f"{_listed(again)} ran again from the beginning, because the first run had not finished."
         elif self._faults and all(each.gap.end is not None for fault in self._faults for each in fault.breaks):
-            yield "Nothing that was done was done again."
+            yield "No work was repeated."
 
     def _cost(self) -> Iterator[str]:
         root = next((each for each in self._promises if each.parent is None), self._promises[0])

@@ -1,6 +1,7 @@
 """Presence: who is there since when, who is silent, who is gone; and who is told of it."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -322,6 +323,19 @@ class TestAPromiseToBeHeardOf:
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
 
         assert scene.judged == ["pid"]
+
+    @pytest.mark.parametrize(
+        ("is_gone", "told"), [(False, "worker silent: bar/pid"), (True, "worker gone for good: bar/pid")]
+    )
+    async def test_the_log_tells_who_is_gone_from_who_is_only_silent(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture, is_gone: bool, told: str
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        scene.pass_time(SECOND, heard="pid other")
+        if is_gone:
+            scene.presence.left("bar", "pid", planned=False)
+        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
 
     async def test_a_short_pause_of_all_excuses_nobody(self, scene: Scene) -> None:
         scene.pass_time(PAUSE_MS, heard="other")

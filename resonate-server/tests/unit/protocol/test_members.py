@@ -326,6 +326,7 @@ class TestValues:
 
 class TestTargetAndDelay:
     BAD = ("", "workers", "poll://", "poll://any@", "poll://all@workers", "poll://workers", "ftp://h/", "any@workers")
+    BAD += ("poll://any@a\nb", "poll://uni@workers/a\x7f", "poll://any@a\ud800", "https://h/\x00")
 
     @pytest.mark.parametrize("target", BAD)
     def test_an_invalid_target_is_refused_in_each_create(self, target: str) -> None:
@@ -333,6 +334,9 @@ class TestTargetAndDelay:
         refused("promise.create", create)
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
+
+    def test_what_is_encoded_is_a_name_that_a_worker_can_have(self) -> None:
+        accepted("promise.create", CREATE | {"tags": {"resonate:target": "poll://any@a%0Ab"}})
 
     def test_an_address_is_as_long_as_an_id(self) -> None:
         longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))

@@ -59,6 +59,7 @@ class Page {
     this.timeline = new TimelineView({
       pick: (row, pinned) => this.pick(row, pinned),
       isLate: (worker, ttl) => this.roster.isLate(worker, ttl),
+      isAway: (worker) => this.roster.isAway(worker),
       changed: () => this.tools.update(),
       now: this.clock.now,
     });

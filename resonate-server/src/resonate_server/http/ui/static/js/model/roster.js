@@ -22,6 +22,11 @@ export class Roster {
     return worker?.state === "connected" && ttl > 0 && this.#at - worker.heard > ttl * PATIENCE;
   }
 
+  /** Whether it is known, and not connected. */
+  isAway(worker) {
+    return ![undefined, "connected"].includes(this.#find(worker)?.state);
+  }
+
   isGone(worker) {
     return this.#find(worker)?.state === "gone";
   }

@@ -104,8 +104,8 @@ function settledWords(promise) {
   return `${stateWord(promise.state)}${value}, after ${took}`;
 }
 
-/** How the chain stands: {tone, text}. Tones: good, bad, gap, busy, calm. */
-export function headline(rows, now, nameOfId) {
+/** How the chain stands: {tone, text}. Tones: good, bad, gap, busy, calm. `isAway(worker)`: of one that is not connected, as the panel beside it says. */
+export function headline(rows, now, nameOfId, isAway) {
   const root = rows[0].promise;
   if (root.state === "resolved") return { tone: "good", text: `Resolved: ${brief(root.value, 60)} after ${duration(root.settledAt - root.createdAt)}` };
   if (root.state !== "pending") return { tone: "bad", text: capital(settledWords(root)) };
@@ -116,6 +116,7 @@ export function headline(rows, now, nameOfId) {
   const stuck = active.findLast((row) => row.phases.at(-1).trouble || row.phases.at(-1).kind === "halted");
   if (stuck) return { tone: "gap", text: standing(stuck, now, nameOfId) };
   const running = ending("running");
+  if (running && isAway({ group: running.group, pid: running.phases.at(-1).pid })) return { tone: "gap", text: lostAtWork(running) };
   if (running) return { tone: "busy", text: runningHeadline(running) };
   const timer = ending("timer");
   if (timer) return { tone: "calm", text: sleepHeadline(timer, rows, now) };
@@ -134,15 +135,19 @@ function gapHeadline(row) {
   const who = cut(shortGroup(row.group ?? ""), 24);
   if (phase.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
   if (phase.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
-  if (phase.reason === "silent") return `${capital(who)} is gone in the middle of its work`;
+  if (phase.reason === "silent") return lostAtWork(row);
   if (phase.reason === "lease") return `${capital(who)} stands still, and has lost its lease. Its work waits for a worker of ${row.group}`;
   return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 
+const lostAtWork = (row) => `${capital(cut(shortGroup(row.group ?? ""), 24))} is gone in the middle of its work`;
+
 function runningHeadline(row) {
   const phase = row.phases[row.phases.length - 1];
-  const host = phase.step ? `A step of ${cut(shortGroup(row.group ?? ""), 24)} is at work` : `${capital(nameOf(row.promise))} runs`;
-  return `${host}${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}, attempt ${phase.attempt}${phase.step ? "" : causeText(phase)}`;
+  const name = row.promise.func || !phase.step ? nameOf(row.promise) : "";
+  const step = phase.step ? `a step of ${cut(shortGroup(row.group ?? ""), 24)}` : "";
+  const who = capital([name, step].filter(Boolean).join(", ")) + (name && step ? "," : "");
+  return `${who} runs${phase.pid ? ` on worker ${shortPid(phase.pid)}` : ""}, attempt ${phase.attempt}${phase.step ? "" : causeText(phase)}`;
 }
 
 function sleepHeadline(row, rows, now) {

@@ -34,11 +34,11 @@ export class TimelineView {
   awaySince = null;
 
   /**
-   * `pick(row, pinned)` when a row is hovered, focused or chosen; `isLate(worker, ttl)` as the roster tells; `changed()`
+   * `pick(row, pinned)` when a row is hovered, focused or chosen; `isLate(worker, ttl)` and `isAway(worker)` as the roster tells; `changed()`
    * after rows or scale are others; `now()`.
    */
-  constructor({ pick, isLate, changed, now }) {
-    Object.assign(this, { pick, isLate, changed, now, chain: null, all: [], rows: [], byId: new Map() });
+  constructor({ pick, isLate, isAway, changed, now }) {
+    Object.assign(this, { pick, isLate, isAway, changed, now, chain: null, all: [], rows: [], byId: new Map() });
     this.tree = byId("timeline");
     this.virtual = new Virtual({
       scroller: this.tree,
@@ -345,7 +345,7 @@ export class TimelineView {
 
   #tellHeadline() {
     const away = this.awaySince === null ? 0 : Date.now() - this.awaySince;
-    const told = away > NOTICEABLE ? { tone: "gap", text: `The server has been away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.all, this.now(), this.nameOfId);
+    const told = away > NOTICEABLE ? { tone: "gap", text: `The server has been away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.all, this.now(), this.nameOfId, this.isAway);
     const root = this.chain.root;
     attribute(byId("headline"), "data-tone", told.tone);
     say(byId("headline-text"), told.text);
