@@ -81,7 +81,7 @@ def crashed(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
     """Killed after everything was acknowledged."""
     with monkeypatch.context() as patched:
         if request.param == "a new file":
-            patched.setattr(sessions, "fold", begun_fold)
+            patched.setattr(file, "fold", begun_fold)
         store = Database(path)
     fill(store)
     if request.param == "before a fold":
@@ -138,7 +138,7 @@ def test_a_migration_whose_checkpoint_is_broken_off_has_happened(
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(former.read_text())
     with monkeypatch.context() as patched:
-        patched.setattr(sessions, "fold", begun_fold)
+        patched.setattr(file, "fold", begun_fold)
         store = Database(path)
     before = snapshot(store)
     crashed = crash(path, path.with_name("crashed.db"))
@@ -210,11 +210,12 @@ def test_the_log_of_another_file_is_refused_and_both_are_kept(path: Path) -> Non
     left = crash(path, path.with_name("left.db"))
     store.close()
     left.write_bytes(copy)
+    log = sessions.log_of(left).read_bytes()
 
     with pytest.raises(StoreUnusable, match="do not belong together"):
         Database(left)
 
-    assert left.read_bytes() == copy
+    assert (left.read_bytes(), sessions.log_of(left).read_bytes()) == (copy, log)
 
 
 def test_a_file_that_was_cut_short_in_use_is_not_made_worse_by_the_end(path: Path) -> None:

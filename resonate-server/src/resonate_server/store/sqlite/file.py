@@ -12,8 +12,8 @@ from resonate_server.store.sqlite import migrations, statements
 from resonate_server.store.sqlite.sessions import (
     LogLost,
     Session,
-    begin_session,
     check_log,
+    check_session,
     fold,
     session_in_file,
 )
@@ -42,6 +42,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         for function, arguments in ((has_tags, 2), (is_external, 1), (recipient_of, 1), (member_of, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
         version = _version(db, path)
+        check_session(db, path, session)
         if version == 0:
             db.execute(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
@@ -50,7 +51,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
-        begin_session(db, path, session)
+        fold(db)
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except LogLost as error:
         db.close()

@@ -79,11 +79,10 @@ def check_log(path: Path, session: Session | None) -> None:
         raise LogLost(_explained(path, f"{path} was not closed properly, and its log {log.name} is gone"))
 
 
-def begin_session(db: sqlite3.Connection, path: Path, in_file: Session | None) -> None:
-    """Raises :class:`LogLost` if the log is not that of the file."""
+def check_session(db: sqlite3.Connection, path: Path, in_file: Session | None) -> None:
+    """Once it is open. Raises :class:`LogLost` if the log is not that of the file."""
     if not _belongs(_session(db), in_file):
         raise LogLost(_explained(path, f"{path} and its log {log_of(path).name} do not belong together"))
-    fold(db)
 
 
 def fold(db: sqlite3.Connection) -> None:
