@@ -378,6 +378,7 @@ VERBS: dict[str, Callable[[str], object]] = {
     "said": show_all,
     "log": show,
     "healthy": lambda name: sys.exit(not healthy(name)),
+    "family": lambda name: print(*(each.pid for each in family(name)), sep="\n"),
     "kill": lambda name: send(signal.SIGKILL, name),
     "start": start,
     "freeze": lambda name: send(signal.SIGSTOP, name),
