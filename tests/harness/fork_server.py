@@ -118,16 +118,20 @@ _servers: dict[tuple[str, str], ForkServer] = {}
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
-    """``None``: this one has to be loaded by itself. So is every program that is measured, outside of pytest."""
+    """``None``: this one has to be loaded by itself: it is measured, outside of pytest, or inherits what is unusual."""
     kind = _kind(command)
     changed = [name for name, _ in env.items() ^ AT_FIRST.items()]
-    is_usual = kind and all(name.startswith(READ_LATE) for name in changed)
+    is_usual = kind and all(name.startswith(READ_LATE) for name in changed) and not _is_nohup()
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
     place = kind, str(Path("/proc/thread-self/ns/net").readlink())
     if place not in _servers:
         _servers[place] = ForkServer(kind)
     return _servers[place].start(command[1:], env, log)
+
+
+def _is_nohup() -> bool:
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def _kind(command: Sequence[str]) -> str:

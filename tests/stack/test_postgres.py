@@ -16,7 +16,7 @@ SEVERAL = {"postgres": 1, "resonate-server": 3, "foo": 1, "bar": 2, "baz": 1}
 """Instances of each."""
 
 
-pytestmark = containers_seldom
+pytestmark = [pytest.mark.long, containers_seldom]
 
 
 @pytest.fixture(scope="module")

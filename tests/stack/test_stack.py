@@ -14,7 +14,7 @@ import pytest
 from harness.basics import free_port, wait_until
 
 from stack.checkouts import engine, tools
-from stack.conftest import both_kinds, in_containers
+from stack.conftest import both_kinds, containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
@@ -125,7 +125,7 @@ def test_crash_bar_says_at_once_why_it_cannot_go_on(stack: Stack, pause: str, re
     assert reason in done.stderr
 
 
-@both_kinds
+@containers_seldom
 def test_crash_bar_interrupted_starts_bar_again(stack: Stack) -> None:
     crash, text = stack.begin_crash("scripts/crash-bar.sh --pause 3 --down 600")
     os.killpg(crash.pid, signal.SIGINT)
@@ -146,7 +146,7 @@ def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
 
 
-@both_kinds
+@containers_seldom
 def test_foo_is_killed_and_the_request_repeated(stack: Stack) -> None:
     id, caller = start_chain(stack, pause=LONG)
     stack.kill("foo")
@@ -227,7 +227,7 @@ def test_trigger_says_that_it_has_sent_nothing_where_the_answer_has_no_place(sta
     assert "no request was sent: there is no place for its answer, in /nowhere." in done.stderr
 
 
-@both_kinds
+@containers_seldom
 def test_three_bars_share_the_work_and_one_may_die(stack: Stack) -> None:
     ids = [new_id() for _ in range(12)]
     with three_bars(stack) as kill_one:
@@ -294,7 +294,7 @@ def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN"])
-@both_kinds
+@containers_seldom
 def test_up_with_other_settings_tells_at_once_those_that_the_running_stack_has(stack: Stack, name: str) -> None:
     done = stack.run("env", f"{name}={0 if name == 'DEMO_FAULTS' else free_port()}", "scripts/up.sh")
 
@@ -306,7 +306,7 @@ def test_up_with_other_settings_tells_at_once_those_that_the_running_stack_has(s
     stack.assert_whole()
 
 
-@both_kinds
+@containers_seldom
 def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
     stack.disturbed = True
     kind = "--docker" if stack.kind == "containers" else "--processes"
@@ -322,6 +322,7 @@ def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
         stack.succeed("scripts/up.sh", kind, "--recreate")
 
 
+@pytest.mark.long
 def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> None:
     """As by `kill -9`: its child has to tell all who wait, and listens meanwhile. A container ends as a whole."""
     stack.disturbed = True
@@ -337,13 +338,14 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
-@both_kinds
+@containers_seldom
 def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
     stack.act("freeze", "bar")
     stack.up()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
+@pytest.mark.long
 @in_containers
 def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
     stack.act("cut_off", "bar")
@@ -351,7 +353,7 @@ def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
-@both_kinds
+@containers_seldom
 def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
     """What the fixture does between tests, done here by hand; also with a script that still runs."""
     stack.begin("scripts/crash.sh", "baz", "--pause", "--down", "60")
@@ -373,7 +375,7 @@ def test_logs_name_the_service(stack: Stack) -> None:
     assert any(id in line for line in lines)
 
 
-@both_kinds
+@containers_seldom
 def test_logs_follow_what_comes(stack: Stack) -> None:
     logs = stack.begin("scripts/logs.sh", "-f", "baz")
     assert logs.stdout is not None

@@ -99,6 +99,7 @@ def test_whoever_is_started_by_crash_has_it(stack: Stack, fault: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_chaos_goes_on_with_it(stack: Stack) -> None:
     done = stack.run("scripts/chaos.sh", "--chains", "5", "--seconds", "5", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,6 +4,7 @@ import base64
 import os
 import signal
 import socket
+import sys
 import time
 
 import psutil
@@ -91,11 +92,9 @@ def test_foo_that_is_hung_up_itself_ends(stack: Stack) -> None:
 
 def test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests(stack: Stack) -> None:
     stack.start_server()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts inherits that
-    try:
-        foo = stack.start_foo()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    command = ["nohup", sys.executable, "-m", "foo"]
+    foo = stack.programs["foo"] = Process(command, stack.folder / "foo.log", stack.env_of("foo")).launch()
+    wait_until(stack.is_healthy, "foo is healthy")
     [waiting] = _crowd(stack, 1)
 
     os.killpg(foo.pid, signal.SIGHUP)

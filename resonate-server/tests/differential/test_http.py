@@ -26,10 +26,10 @@ from msgspec import Struct, field
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.requests import KINDS
 
-STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "10_000"))
+STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "5_000"))
 FEW = 2_000
 """So many steps find most mistakes."""
-RARE = 10_000
+RARE = 5_000
 """From this many steps on, every kind must have succeeded at least once."""
 
 CORR_ID = "differential"

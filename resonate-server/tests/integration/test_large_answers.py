@@ -19,7 +19,10 @@ MAX_RSS_MIB = 180
 CHILDREN = 25
 RESULTS = 30
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc"),
+    pytest.mark.long,
+]
 
 
 @pytest.fixture(scope="module")

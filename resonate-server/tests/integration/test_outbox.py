@@ -38,6 +38,7 @@ def received(stream: Stream) -> str:
     return str(message["data"]["promise"]["id"])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 def test_large_results_for_an_absent_listener_wait_outside_of_memory(server: ServerProcess) -> None:
     client = server.client()

@@ -16,7 +16,7 @@ from simulation.world import Report
 
 ONE_SEED = os.environ.get("SEED")
 SEEDS = int(os.environ.get("SEEDS", "50"))
-FEW = 14
+FEW = 8
 
 
 @pytest.fixture(scope="module")

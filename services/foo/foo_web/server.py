@@ -41,7 +41,8 @@ def serve(worker: Worker) -> None:
         sys.exit(f"FOO_PORT must be a port number from 1 to 65535, not {port!r}")
     settings = Settings.from_environment()
     _wait_until_free(host, int(port))
-    sys.set_int_max_str_digits(8190)  # as many as a header may have: gunicorn reads Content-Length with int()
+    # As many as a header may have: gunicorn reads Content-Length with int(). See test_lengths_that_are_absurd.
+    sys.set_int_max_str_digits(8190)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # some systems allow a process 256 files unless it asks
     files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
@@ -113,6 +114,7 @@ class _Process(gasgi.ASGIWorker):
 
 
 def _prepare(parent: Arbiter) -> None:
+    """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when_its_terminal_is_closed."""
     logging.getLogger("gunicorn.error").propagate = True
     # A terminal that is closed is no wish to have the code loaded again.
     parent.handle_hup = parent.handle_term if signal.SIGHUP in _ENDING else lambda: None  # type: ignore[method-assign]

@@ -16,11 +16,10 @@ def trace_requests(app: Flask, tracer: Tracer) -> None:
     def begin() -> None:
         if request.method != "POST":  # a look, as a rule one of many
             return
-        caller = {name.lower(): value for name, value in request.headers}
         route = request.url_rule.rule if request.url_rule else ""
         g.span = tracer.start_span(
             f"{request.method} {route}".strip(),
-            W3C.extract(caller, Context()),
+            W3C.extract(request.headers, Context()),
             SpanKind.SERVER,
             {"http.request.method": request.method, "http.route": route, "url.path": request.path},
         )

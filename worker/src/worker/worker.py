@@ -88,34 +88,42 @@ class RunningWorker:
     """A worker's connections and the SDK on top of them. Made, used and stopped on one event loop."""
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
-        url, token, lease, pid = settings.server_url, settings.token, settings.lease, uuid.uuid4().hex
+        token, pid = settings.token, uuid.uuid4().hex
         adapt_sdk()
-        self.stream = Stream(url, worker.group, pid, token)
+        self.stream = Stream(settings.server_url, worker.group, pid, token)
         filter_sdk()
-        connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-        network: Network = HttpNetwork(url, token, connections)
-        self._runs = RunLog()
-        self.tracing: Tracing | None = None
-        if settings.tracing:
-            from worker import tracing  # only here: OpenTelemetry is an extra, and takes its time to load
-
-            network = self.tracing = tracing.Tracing(network, tracing.make_provider(worker.group, pid))
-            self._runs = RunLog(self.tracing.surround)
+        network, self.tracing = _network(settings, worker.group, pid)
+        self._runs = RunLog(self.tracing.surround) if self.tracing else RunLog()
         self._releasing = Sender(Transport(network), token)
         self._leases = LeaseKeeper(network, self._runs)
-        sender, wants_signs = Sender(Transport(HttpNetwork(url, token)), token), lambda: self.stream.wants_signs_of_life
-        self._heartbeats = HeartbeatThread(pid, lease.total_seconds(), sender, self._leases.leases, wants_signs)
+        self._heartbeats = HeartbeatThread(
+            pid,
+            settings.lease.total_seconds(),
+            Sender(Transport(HttpNetwork(settings.server_url, token)), token),
+            self._leases.leases,
+            lambda: self.stream.wants_signs_of_life,
+        )
         self._heartbeats.start()
+        self.resonate = self._sdk(worker, settings, pid)
+        if settings.health_file:
+            health = HealthFile(settings.health_file)
+            self.stream.watch(health.show)
+            self._beating = asyncio.create_task(health.keep_fresh())
+        self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
+        self.resonate.start()
+
+    def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
+        """Made of this worker's connections, and not started yet."""
         clock = ServerClock()
         self.stream.watch(clock.connection_changed)
         self.stream.watch_time(clock.synchronise)
-        self.resonate = Resonate(
+        resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
             group=worker.group,
             pid=pid,
-            ttl=lease,
-            token=token,
+            ttl=settings.lease,
+            token=settings.token,
             encryptor=PlainValues(),
             heartbeat=NoopHeartbeat(),  # they come from a thread of their own
             max_concurrent_tasks=settings.max_tasks,
@@ -126,15 +134,10 @@ class RunningWorker:
             autostart=False,
         ).with_dependency(self._runs)
         for function in worker.functions:
-            self.resonate.register(function)
+            resonate.register(function)
         if settings.offers_faults:
-            self.resonate.register(Faults(pid, self._runs).fail)
-        if settings.health_file:
-            health = HealthFile(settings.health_file)
-            self.stream.watch(health.show)
-            self._beating = asyncio.create_task(health.keep_fresh())
-        self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
-        self.resonate.start()
+            resonate.register(Faults(pid, self._runs).fail)
+        return resonate
 
     async def stop(self) -> None:
         """Take no more work, give back what is held and close the connections, within a second.
@@ -161,6 +164,18 @@ class RunningWorker:
         """Background work that failed is told by the end of a run, or where its request was refused."""
         if isinstance(event, PromiseSettleReturned):
             self._runs.step_settled(event.id)
+
+
+def _network(settings: Settings, group: str, pid: str) -> "tuple[Network, Tracing | None]":
+    """The way to the server, and what traces the requests on it, if that is asked for."""
+    connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
+    network = HttpNetwork(settings.server_url, settings.token, connections)
+    if not settings.tracing:
+        return network, None
+    from worker.tracing import Tracing, make_provider  # only here: OpenTelemetry is an extra, and slow to load
+
+    traced = Tracing(network, make_provider(group, pid))
+    return traced, traced
 
 
 async def report_full(taken: Callable[[], int], places: int) -> None:

@@ -164,6 +164,27 @@ async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connec
     assert (await decide(store, promise_create("p"))).status == 200
 
 
+async def test_what_takes_long_has_twice_the_time_at_each_try(
+    make: Callable[[str], PostgresStore], own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nobody was told in time: nobody else would ask for it."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.25)
+    store = make(own_postgres_url)
+    await until(lambda: not store.sharing.trouble)
+
+    def look(view: Any) -> Any:
+        return view._query("SELECT 'done' FROM pg_sleep(1)")
+
+    refused = 0
+    async with asyncio.timeout(LONG_S):
+        while True:
+            with suppress(ReadFailed):
+                assert await store.read(look) == [("done",)]
+                break
+            refused += 1
+    assert refused >= 2
+
+
 async def test_what_is_decided_is_decided_on_another_connection(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

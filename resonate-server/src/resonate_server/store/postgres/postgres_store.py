@@ -63,6 +63,11 @@ PATIENCE_S = 10.0
 """A request that the database does not let through for so long is refused, and so is whoever looks; it may come
 again."""
 
+MOST_PATIENT_S = 3_600.0
+"""There may be very much to count."""
+
+SLOW = "the database is too slow"
+
 PAUSE_S = 0.05
 """Before a connection is tried again, and the longest one before a row is that somebody else has."""
 
@@ -103,6 +108,10 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it."""
 
 
+class TooSlow(ReadFailed):
+    """The database has not said all in time."""
+
+
 type Outcome = Decided | Exception
 """Of an inquiry. It is put off if that is :class:`Busy` or :class:`Large`; its rule has failed if it is another one."""
 
@@ -128,7 +137,8 @@ class PostgresStore(Store):
         self._health = StoreHealth()
         self._looking = UnderWay()
         self._patience_s = PATIENCE_S
-        """Of reading, unless somebody asks for it who would not wait for so long."""
+        """Of those who read and would ask again: whoever was not told in time has twice the time from then on, until
+        somebody was."""
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
@@ -148,11 +158,8 @@ class PostgresStore(Store):
 
     @asynccontextmanager
     async def beginning(self) -> AsyncIterator[bool]:
-        """There is much to count, perhaps: each try has twice the time of the one before."""
         await self.sharing.joined()
-        self._patience_s *= 2
         yield self.sharing.is_first
-        self._patience_s = PATIENCE_S
         self.sharing.begun()
 
     async def close(self) -> None:
@@ -248,7 +255,7 @@ class PostgresStore(Store):
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
-            return "the database is too slow"
+            return SLOW
         return ""
 
     @property
@@ -268,7 +275,7 @@ class PostgresStore(Store):
         return STOPS if self._stopping else "" if self.sharing.has_joined else self.sharing.trouble
 
     def _give_up(self, inquiry: Inquiry) -> None:
-        trouble = self.sharing.trouble or self._health.trouble or "the database is too slow"
+        trouble = self.sharing.trouble or self._health.trouble or SLOW
         refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
 
     def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
@@ -505,13 +512,23 @@ class PostgresStore(Store):
         await self.sharing.joined()
         if self.sharing.has_others:
             await self._in_turn(self._forget_delivered)
-            return await self._look(query, self._patience_s)
+            return await self._look_patiently(query)
 
         async def look() -> T:
             await self._forget_delivered()
-            return await self._look(query, self._patience_s)
+            return await self._look_patiently(query)
 
         return await self._in_turn(look)
+
+    async def _look_patiently[T](self, query: Callable[[View], T]) -> T:
+        seconds = self._patience_s
+        try:
+            result = await self._look(query, seconds)
+        except TooSlow:
+            self._patience_s = max(self._patience_s, min(2 * seconds, MOST_PATIENT_S))
+            raise
+        self._patience_s = PATIENCE_S
+        return result
 
     async def _browse[T](self, query: Callable[[View], T]) -> T:
         if refusal := self._refusal():
@@ -522,7 +539,7 @@ class PostgresStore(Store):
                 await self.sharing.joined()
                 return await (self._in_turn(look) if self._is_by_turns else look())
         except TimeoutError:
-            raise ReadFailed(self.sharing.trouble or "the database is too slow") from None
+            raise TooSlow(self.sharing.trouble or SLOW) from None
 
     async def _look[T](self, query: Callable[[View], T], seconds: float) -> T:
         """A thread is at it no longer than that, whether or not the database says anything."""
@@ -530,12 +547,15 @@ class PostgresStore(Store):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
         except AWAY as error:
+            if time.monotonic() >= until:
+                raise TooSlow(SLOW) from error
             self._fail(error)
             raise ReadFailed(told(error)) from error
 
     def _look_now[T](self, query: Callable[[View], T], until: float) -> T:
         """On a thread."""
-        with self._views.connection(timeout=min(CONNECTION_S, until - time.monotonic())) as connection:
+        left = max(0.0, until - time.monotonic())
+        with self._views.connection(timeout=min(CONNECTION_S, left)) as connection:
             connection.until = until
             connection.execute(sql.LOOK)
             try:
