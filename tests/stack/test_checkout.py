@@ -14,7 +14,7 @@ import pytest
 from harness.basics import free_port
 
 from stack.checkouts import Checkout, engine, tools
-from stack.driver import REPOSITORY
+from stack.driver import REPOSITORY, SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
 NAMED = "durable-rpc-0123abcd"
@@ -428,6 +428,25 @@ class TestDown:
         assert said in done.stderr
         assert "is down" not in done.stderr
         assert time.monotonic() - began < 60
+
+    @pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="only root can be two users")
+    def test_who_cannot_run_the_environment_can_crash_nothing_and_is_told_so(
+        self, named: Checkout, path: str, tmp_path: Path
+    ) -> None:
+        started = [named.begin_process(service, NAMED) for service in SERVICES]
+        for folder in (tmp_path, *tmp_path.parents[:-2]):
+            folder.chmod(0o755)
+        (named.folder / ".venv").chmod(0o700)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        done = named.run(*nobody, "scripts/crash-bar.sh", PATH=path)
+        for process in started:
+            process.kill()
+            process.wait()
+
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"crash-bar.sh: nobody cannot run {named.folder}/.venv/bin/python, with which the stack runs.\n"
+        )
 
     def test_says_which_containers_are_still_there(self, named: Checkout, tmp_path: Path) -> None:
         containers = {
