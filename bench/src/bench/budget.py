@@ -49,8 +49,8 @@ STEPS = 300
 PAUSE_S = 0.002
 
 TRIED = (
-    "Kept: requests by a connection of the worker's own instead of the SDK's HTTP client, which takes 131 us of CPU for "
-    "each (71 us with 16 at a time); sending the same bytes, and reading what comes back, takes 30 and 8 us.",
+    "Kept: requests by a connection of the worker's own instead of the SDK's HTTP client, which takes 131 us of CPU "
+    "for each (71 us with 16 at a time); sending the same bytes, and reading what comes back, takes 30 and 8 us.",
     "Tried, and dropped: a commit on the event loop's own thread when nothing else waits. A chain takes 7 % less and "
     "the server's CPU 9 % less (medians of three pairs), but a disk that hangs would then hold up streams, /ready and "
     "every refusal as well.",
