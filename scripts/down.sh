@@ -8,10 +8,7 @@ readonly DOWN_SECONDS=60 # what docker compose may take
 # could not be stopped, or looked for, is told.
 trouble=""
 
-tell() {
-    say "$(basename "$0"): $*"
-    trouble=yes
-}
+tell() { say "$(basename "$0"): $*" && trouble=yes; }
 
 stop_all_processes() {
     command -v ps >/dev/null || { tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps" && return; }
@@ -51,4 +48,5 @@ stop_all_processes
 [ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"
 stop_all_containers
 [ -z "$trouble" ] || die "the stack $COMPOSE_PROJECT_NAME is not known to be down, see above."
+[ -z "$volumes" ] || rm -f "$STACK_DIR/last-run"
 say "The stack is down ($SECONDS s)."

@@ -44,6 +44,7 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as i
     local service=$1 work status=0
     trap 'exit 130' INT
     require
+    [ "$kind" = containers ] || [ -x "$VENV/bin/python" ] || die "$(id -un) cannot run $VENV/bin/python, with which the stack runs."
     [[ "$kind $*" != *processes*fault=partition* ]] ||
         die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
     id=crash-$(date +%H%M%S)-$$

@@ -34,15 +34,8 @@ service_field() { # NAME group|kind|image: status 1 where there is no such servi
 
 say() { printf '%s\n' "$*" >&2; }
 
-die() {
-    say "$(basename "$0"): $*"
-    exit 1
-}
-
-bad_usage() {
-    say "$(basename "$0"): $*; see scripts/$(basename "$0") --help"
-    exit 2
-}
+die() { say "$(basename "$0"): $*"; exit 1; }
+bad_usage() { say "$(basename "$0"): $*; see scripts/$(basename "$0") --help"; exit 2; }
 
 quietly() { # COMMAND...: shows its output only if it fails
     local output status=0
@@ -377,6 +370,7 @@ containers() { # VERB ARGUMENTS...
             containers_of "$2" --all | grep -vxF "$id"
             ;;
         remove) quietly docker rm --force "$2" ;;
+        metrics) echo "not published; see docs/operations.md" ;;
     esac
 }
 

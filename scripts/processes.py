@@ -4,6 +4,8 @@
     processes.py stop           all of the stack; tells what could not be stopped
     processes.py list           "PID, NAME" of each
     processes.py running        the names of those that run
+    processes.py metrics        where the metrics are
+    processes.py hold PORT...   see ports.py
     processes.py stacks         the names of the stacks of which some run with this checkout's environment
     processes.py VERB NAME      lib.sh tells what the other verbs do
 
@@ -36,8 +38,11 @@ LOOK_SECONDS = 0.2
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("STACK_DIR", ""))
 SETTINGS = FOLDER / "run/settings"
+METRICS_PORT = "RESONATE_OBSERVABILITY__METRICS_PORT"
+USUAL_METRICS_PORT = 9_090
 NAMES = ("FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN")
 SERVER, POSTGRES = "resonate-server", "postgres"
+SOMEBODY_ELSE = ""
 HAS_POSTGRES = "compose.postgres.yml" in os.environ.get("COMPOSE_FILE", "")
 INSTANCES = {SERVER: 3, "bar": 2} if HAS_POSTGRES else {}
 """Of which there is more than one, as in that file."""
@@ -52,6 +57,7 @@ class Process(NamedTuple):
     """``group``: shared with those that it has started, which have its name, too."""
 
     pid: int
+    parent: int
     group: int
     user: str
     stack: str
@@ -65,20 +71,31 @@ class Process(NamedTuple):
 
 
 def every_process() -> list[Process]:
-    listed = subprocess.check_output(["ps", "-A", "-ww", "-o", "pid=,pgid=,user=,command="], text=True)  # noqa: S607
+    """Of this machine; those of no stack have no name."""
+    columns = "pid=,ppid=,pgid=,user=,command="
+    listed = subprocess.check_output(["ps", "-A", "-ww", "-o", columns], text=True)  # noqa: S603, S607
     processes = []
     for line in listed.splitlines():
-        pid, group, user, command = line.split(None, 3)
-        interpreter, found, rest = command.partition(MARK)
+        pid, parent, group, user, command = (*line.split(None, 4), "")[:5]
+        interpreter, _, rest = command.partition(MARK)
         stack, _, name = rest.partition(" ")[0].partition("/")
-        if found:
-            processes.append(Process(int(pid), int(group), user, stack, name, interpreter))
+        processes.append(Process(int(pid), int(parent), int(group), user, stack, name, interpreter))
     return processes
 
 
 def ours(name: str | None = None) -> list[Process]:
     """Of this stack; by that name, if one is given."""
-    return [each for each in every_process() if each.stack == STACK and name in (None, each.name)]
+    return [each for each in every_process() if each.name and each.stack == STACK and name in (None, each.name)]
+
+
+def family(name: str) -> list[Process]:
+    """Those of that name and all that they have started, parents first. Some are in sessions of their own, as each
+    connection of PostgreSQL is, and have no name."""
+    everybody = every_process()
+    found = [each for each in everybody if each.name == name and each.stack == STACK]
+    for parent in found:  # and those that are found on the way
+        found += [each for each in everybody if each.parent == parent.pid and each not in found]
+    return found
 
 
 def running() -> list[str]:
@@ -103,20 +120,38 @@ def settings() -> dict[str, str]:
 
 def keep_settings() -> None:
     """For this user only, as there may be a token among them."""
+    kept = {name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()}
     SETTINGS.parent.mkdir(parents=True, exist_ok=True)
     SETTINGS.touch(0o600)
     SETTINGS.chmod(0o600)
-    SETTINGS.write_text("".join(f"{name}={os.environ[name]}\n" for name in NAMES))
+    SETTINGS.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+
+
+def metrics_port() -> str:
+    """The chosen one, or that of the server that runs, or the next free one: several stacks have several."""
+    kept = settings().get(METRICS_PORT) if SETTINGS.exists() and SERVER in running() else None
+    others = {int(os.environ["FOO_PORT"]), *(int(os.environ["RESONATE_PORT"]) + more for more in range(3))}
+    return os.environ.get(METRICS_PORT) or kept or str(ports().next_free(USUAL_METRICS_PORT, but=others))
 
 
 # ── starting and ending ──
 
 
 def send(number: int, name: str) -> None:
-    """A signal, to it and its children."""
+    """A signal, to it and all that it has started, and to what these start meanwhile. Raises ``PermissionError``."""
+    reached: set[int] = set()
+    while left := [each.pid for each in family(name) if each.pid not in reached]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        reached.update(left)
+
+
+def ask_to_end(name: str) -> None:
+    """Not more than its group, as PostgreSQL ends its connections itself. What is not ours is told of later."""
     for group in {each.group for each in ours(name)}:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, number)
+            os.killpg(group, signal.SIGTERM)
 
 
 def await_end(name: str, seconds: float) -> None:
@@ -125,14 +160,9 @@ def await_end(name: str, seconds: float) -> None:
     while ours(name) and time.monotonic() < end:
         time.sleep(LOOK_SECONDS)
     if ours(name):
-        send(signal.SIGKILL, name)
+        with contextlib.suppress(PermissionError):
+            send(signal.SIGKILL, name)
         time.sleep(LOOK_SECONDS)
-
-
-def metrics_port(given: dict[str, str]) -> str:
-    """The server's usual one, or none where it is taken for something else."""
-    port = given.get("RESONATE_OBSERVABILITY__METRICS_PORT") or "9090"
-    return "0" if port in (given["FOO_PORT"], given["RESONATE_PORT"]) else port
 
 
 def environment(name: str, given: dict[str, str]) -> dict[str, str]:
@@ -144,7 +174,7 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
         "RESONATE_LOG_FILE": str(log_file(name)),
-        "RESONATE_OBSERVABILITY__METRICS_PORT": metrics_port(given) if name == SERVER else "0",  # one of several
+        METRICS_PORT: given.get(METRICS_PORT, "0") if name == SERVER else "0",  # one of several
         "RESONATE_SERVER__BIND": "127.0.0.1",
         "RESONATE_SERVER__PORT": given["RESONATE_PORT"],
         "RESONATE_STORAGE__SQLITE__PATH": str(FOLDER / "resonate.sqlite"),
@@ -153,9 +183,18 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     }
 
 
+def sibling(name: str) -> ModuleType:
+    """Another module of this folder, which Python has left out, as it was asked to."""
+    sys.path.insert(0, str(REPOSITORY / "scripts"))
+    return import_module(name)
+
+
 def postgres() -> ModuleType:
-    sys.path.insert(0, str(REPOSITORY / "scripts"))  # which Python has left out, as it was asked to
-    return import_module("postgres")
+    return sibling("postgres")
+
+
+def ports() -> ModuleType:
+    return sibling("ports")
 
 
 def state_in_postgres() -> dict[str, str]:
@@ -181,6 +220,8 @@ def start(name: str) -> None:
     if name in running():
         return
     await_end(name, END_SECONDS)
+    if reason := intruder(name):
+        sys.exit(f"{name} cannot be started: {reason}")
     health_file(name).unlink(missing_ok=True)
     log_file(name).parent.mkdir(parents=True, exist_ok=True)
     mark = f"{MARK}{STACK}/{name}".split()
@@ -210,15 +251,17 @@ def up(services: list[str]) -> None:
 
 def start_all(names: list[str]) -> None:
     for name in names:
-        start(name)
+        mend(name)
     for name in names:
         end = time.monotonic() + HEALTHY_SECONDS
         while not healthy(name):
-            if time.monotonic() > end or name not in running():
+            reason = intruder(name)
+            if reason or time.monotonic() > end or name not in running():
                 lines = log_file(name).read_text(errors="replace").splitlines(keepends=True)
                 sys.stderr.write("".join(lines[-15:]))
                 sys.exit(
-                    f"up.sh: {name} did not become healthy; the last lines of its log ({log_file(name)}) are above."
+                    f"up.sh: {name} did not become healthy{reason and f' ({reason})'}; the last lines of its log "
+                    f"({log_file(name)}) are above."
                 )
             time.sleep(LOOK_SECONDS)
 
@@ -227,10 +270,11 @@ def finish(names: Iterable[str]) -> None:
     """All at once; what is frozen, by force."""
     names = set(names)
     for name in names:
-        send(signal.SIGTERM, name)
+        ask_to_end(name)
     for name in names:
         await_end(name, STOP_SECONDS)
-        health_file(name).unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):
+            health_file(name).unlink(missing_ok=True)
 
 
 def stop() -> None:
@@ -246,21 +290,53 @@ def stop() -> None:
 
 
 def kind_of(service: str) -> str:
-    """Which one the list of services says; the server is not in it."""
+    """Which one the list of services says; server and database are not in it."""
     listed = (REPOSITORY / "services/services.txt").read_text()
-    return next((line.split()[2] for line in listed.splitlines() if line.startswith(service + " ")), "server")
+    return next((line.split()[2] for line in listed.splitlines() if line.startswith(service + " ")), service)
 
 
 def healthy(name: str) -> bool:
-    if name == POSTGRES:
-        return bool(postgres().is_ready(FOLDER / POSTGRES))
+    """It does what it is there for; another program that does so at its port is none of it."""
     kind = kind_of(service_of(name))
     if kind == "worker":
         check = [sys.executable, "-I", str(REPOSITORY / "worker/src/worker/health.py")]
         env = {"HEALTH_FILE": str(health_file(name))}
         return subprocess.run(check, env=env, capture_output=True, check=False).returncode == 0  # noqa: S603
-    port, path = ("FOO_PORT", "/health") if kind == "web" else ("RESONATE_PORT", "/ready")
-    return answers(settings()[port], path)
+    heard = listening(port_of(name))
+    if name not in running() if heard is None else name not in heard or SOMEBODY_ELSE in heard:
+        return False
+    if kind == POSTGRES:
+        return bool(postgres().is_ready(FOLDER / POSTGRES))
+    return answers(port_of(name), "/health" if kind == "web" else "/ready")
+
+
+def port_of(name: str) -> str:
+    """Empty for a worker."""
+    kind = kind_of(service_of(name))
+    if kind == POSTGRES:
+        return str(postgres().access(FOLDER / POSTGRES)["PGPORT"])
+    return settings()[{"web": "FOO_PORT", SERVER: "RESONATE_PORT"}[kind]] if kind != "worker" else ""
+
+
+def listening(port: str) -> set[str] | None:
+    """The names of those that do, also of somebody else; None if this system does not tell."""
+    names = {each.pid: each.name for each in ours()} | {each.pid: POSTGRES for each in family(POSTGRES)}
+    pids = ports().listeners(int(port), names)
+    return None if pids is None else {names.get(pid, SOMEBODY_ELSE) for pid in pids}
+
+
+def intruder(name: str) -> str:
+    """Why it cannot have its port, or would share it with the servers of another stack; else empty."""
+    port = port_of(name)
+    is_shared = port and SOMEBODY_ELSE in (listening(port) or ())
+    return f"port {port} is taken by another program" if is_shared else ""
+
+
+def metrics() -> str:
+    """Where they are, if it is our server that offers them there."""
+    port = settings()[METRICS_PORT]
+    heard = listening(port) if port != "0" else set()
+    return f"http://127.0.0.1:{port}/metrics" if heard is None or SERVER in heard else "none"
 
 
 def answers(port: str, path: str) -> bool:
@@ -302,6 +378,7 @@ VERBS: dict[str, Callable[[str], object]] = {
     "said": show_all,
     "log": show,
     "healthy": lambda name: sys.exit(not healthy(name)),
+    "family": lambda name: print(*(each.pid for each in family(name)), sep="\n"),
     "kill": lambda name: send(signal.SIGKILL, name),
     "start": start,
     "freeze": lambda name: send(signal.SIGSTOP, name),
@@ -316,19 +393,34 @@ VERBS: dict[str, Callable[[str], object]] = {
 def main(verb: str, *names: str) -> None:
     if verb in VERBS:
         VERBS[verb](names[0])
+    elif verb == "hold":
+        ports().hold_for_reader([int(port) for port in names])
     elif verb == "up":
         up(list(names))
     elif verb == "stop":
         stop()
     else:
         mine = f"{REPOSITORY}/.venv/bin/python"
-        lines = {
-            "list": [f"{each.pid}, {each.name}" for each in ours()],
-            "running": running(),
-            "stacks": sorted({each.stack for each in every_process() if each.interpreter == mine}),
+        lines: dict[str, Callable[[], list[str]]] = {
+            "list": lambda: [f"{each.pid}, {each.name}" for each in ours()],
+            "running": running,
+            "metrics": lambda: [metrics()],
+            "stacks": lambda: sorted(
+                {each.stack for each in every_process() if each.name and each.interpreter == mine}
+            ),
         }
-        sys.stdout.writelines(line + "\n" for line in lines[verb])
+        sys.stdout.writelines(line + "\n" for line in lines[verb]())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # Ctrl-C ends it without a traceback, and the script that called it
+    try:
+        main(*sys.argv[1:])
+    except PermissionError as error:
+        owners = sorted({each.user for each in ours()})
+        sys.exit(
+            f"{' '.join(sys.argv[1:3])}: {error}; the stack is of {', '.join(owners)}, this is {getpass.getuser()}."
+        )

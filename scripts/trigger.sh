@@ -12,6 +12,7 @@ leave() { # REASON [STATUS]: nobody waits any more
 explain() { # STATUS MESSAGE: why curl has brought no answer
     case "$1" in
         7) die "no answer from foo at $url (${2%%$'\n'*}). Is the stack up? scripts/up.sh starts it." ;;
+        23) leave "the answer cannot be kept in $outcome (${2%%$'\n'*})" ;;
         28) leave "no answer within $max_time s" ;;
         *) leave "the connection to foo broke (${2%%$'\n'*})" ;;
     esac
@@ -37,7 +38,7 @@ look_at_stack
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT
-outcome=$(mktemp)
+outcome=$(mktemp) || die "no request was sent: there is no place for its answer, in ${TMPDIR:-/tmp}."
 trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
 trap 'leave interrupted 130' INT
 { sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see for what: scripts/watch.sh $id"; } </dev/null >/dev/null &

@@ -51,7 +51,6 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
     [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS is 1 or 0, not '$DEMO_FAULTS'"
     [ -z "$token" ] || [ -n "$RESONATE_TOKEN" ] || new_token=yes RESONATE_TOKEN=$(random_hex 24)
 }
-
 image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
 
 check_running() { # what is up keeps its kind and the settings that it has
@@ -91,11 +90,12 @@ note_settings() { # which docker compose by hand must know, too
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
 
 choose_kind() {
-    local obstacle="" reason="a Docker engine answers"
-    kind=containers
-    case "$wanted-$up_as" in
+    local obstacle="" reason="a Docker engine answers" last
+    kind=containers last=$(last_run)
+    case "$wanted-$up_as-$last" in
         processes-*) kind=processes reason="--processes was given" ;;
-        -processes) kind=processes reason="it runs so already" ;;
+        -processes-*) kind=processes reason="it runs so already" ;;
+        -none-processes*) kind=processes reason="it has its database from the last time so" ;;
         *)
             obstacle=$(docker_obstacle)
             [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"
@@ -106,47 +106,56 @@ choose_kind() {
     esac
     if [ -n "$obstacle" ]; then
         [ "$wanted" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
+        [[ "$wanted-$last" != -containers* ]] || die "$obstacle, and the stack has its database from the last time as containers. Start the engine, or begin with another one: scripts/up.sh --processes"
         kind=processes reason=$obstacle
     fi
     say "Starting the stack as $kind: $reason."
+    [[ "$last" = "" || "$last" = "$(this_run)" ]] || say "Note: it ran as $last the last time, which is another database. What is pending there continues when it runs so again."
 }
+
+this_run() { echo "$kind with $(has_postgres && echo PostgreSQL || echo SQLite)"; }
+last_run() { cat "$STACK_DIR/last-run" 2>/dev/null || { [ ! -e "$STACK_DIR/resonate.sqlite" ] || echo "processes with SQLite"; }; }
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-is_taken() { # PORT [MORE]: or one of so many after it; also by a program that does not take connections up
-    local port status
-    for ((port = $1; port <= $1 + ${2:-0}; port++)); do
-        status=0
-        within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port" 2>/dev/null || status=$?
-        [ "$status" = 1 ] || return 0
-    done
-    return 1
-}
 
 belongs_to() { # SERVICE: or to what is left of one that was killed, which is waited for
     [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
 }
 
-choose_ports() {
-    local taken="" hint="" foo=$FOO_PORT server=$RESONATE_PORT more=0
-    ! has_postgres || [ "$kind" = processes ] || more=2 # there are three servers
-    belongs_to foo || ! is_taken "$foo" || taken=FOO_PORT
-    belongs_to resonate-server || ! is_taken "$server" "$more" || taken=${taken:-RESONATE_PORT}
-    [ -n "$taken" ] || return 0
-    [ "${!taken}" != 5000 ] || hint=", on a Mac often AirPlay"
-    while is_taken "$foo" || is_taken "$server" "$more"; do
-        foo=$((foo + 1)) server=$((server + 1))
+own_ports_aside() { # FOO SERVER...: prints those that the stack does not have already
+    belongs_to foo || echo "$1"
+    belongs_to resonate-server || printf '%s\n' "${@:2}"
+}
+
+can_have() { # PORT...: and holds them until the stack has them, against others that start meanwhile; else sets taken
+    exec 9<&-
+    for taken in "$@"; do # by a program that takes connections up, or does not
+        within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null
+        [ $? = 1 ] || return 1
     done
-    [ "$ports-$up_as" = auto-none ] || die "port ${!taken} is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
+    exec 9< <(processes hold "$@" 2>/dev/null)
+    read -r taken <&9 || return 0 # there is no Python
+    [ "$taken" = held ]
+}
+
+choose_ports() {
+    local taken first="" hint="" foo=$FOO_PORT server=$RESONATE_PORT more=0
+    ! has_postgres || [ "$kind" = processes ] || more=2 # there are three servers
+    # shellcheck disable=SC2046 # a list
+    until can_have $(own_ports_aside "$foo" $(seq "$server" $((server + more)))); do
+        first=${first:-$taken} foo=$((foo + 1)) server=$((server + 1))
+    done
+    [ -n "$first" ] || return 0
+    [ "$first" != 5000 ] || hint=", on a Mac often AirPlay"
+    [ "$ports-$up_as" = auto-none ] || die "port $first is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
     FOO_PORT=$foo RESONATE_PORT=$server SERVER_PORTS=$server-$((server + 2)) new_ports=yes
-    say "$taken is taken. The next two free ones are used from now on, and noted in .env: FOO_PORT=$foo RESONATE_PORT=$server"
+    say "Port $first is taken. Using $foo for foo and $server for the server from now on (noted in .env)."
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-shown_on_terminal() { # COMMAND...: with its own progress display on a terminal, else silent unless it fails
-    if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi
-}
+# COMMAND...: with its own progress display on a terminal, else silent unless it fails
+shown_on_terminal() { if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi; }
 
 kept_scale() { # prints the options that leave each worker as many instances as it has
     local count service
@@ -155,7 +164,6 @@ kept_scale() { # prints the options that leave each worker as many instances as 
         [ "$count" -lt 2 ] || echo "--scale $service=$count"
     done
 }
-
 none_unhealthy() { [ -z "$(docker ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter health=unhealthy)" ]; }
 
 start_containers() {
@@ -176,7 +184,6 @@ start_containers() {
 
 start_processes() {
     scripts/venv.sh
-    loosen_all processes
     say "starting the processes and waiting until all are healthy ..."
     # shellcheck disable=SC2086 # a list
     processes up $SERVICES
@@ -193,14 +200,10 @@ The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
   the live page     http://127.0.0.1:$RESONATE_PORT/ui/${shown:+#token=$shown}        every call as it waits, runs, breaks off and continues
+  metrics           $("$kind" metrics)
 
-What to try next:
-  scripts/trigger.sh --pause 5    a request whose bar pauses for 5 s
-  scripts/crash-bar.sh            kill bar in the middle of a request, and see that it is still answered
-  scripts/watch.sh                the newest request as a tree, in this terminal
-  scripts/logs.sh -f              what the services print
-  scripts/down.sh                 stop everything; pending requests continue after the next scripts/up.sh
 NEXT
+    cat scripts/usage/next-steps.txt >&2
     [ -z "$shown" ] || say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
     [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
 }
@@ -213,6 +216,7 @@ if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:co
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
 look_at_stack
 up_as=$kind
+trap 'say "up.sh: interrupted. What has been started goes on: scripts/up.sh starts the rest, scripts/down.sh stops it."; exit 130' INT
 choose_settings
 if docker compose version >/dev/null 2>&1; then
     quietly docker compose config --quiet || die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
@@ -226,7 +230,9 @@ choose_kind
 choose_ports
 note_settings
 "start_$kind"
+exec 9<&- # the ports are taken now
+{ mkdir -p "$STACK_DIR" && this_run >"$STACK_DIR/last-run"; } || die "$STACK_DIR cannot be written; it says where the requests are."
 say "sending one request: scripts/trigger.sh"
 scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||
-    die "the stack is up, but that request was not answered as it should be; look at scripts/logs.sh."
+    die "the stack is up, but that request did not go as it should: see above, and scripts/logs.sh."
 show_next_steps

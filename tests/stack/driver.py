@@ -34,7 +34,7 @@ END_SECONDS = 120.0
 LOOK_SECONDS = 0.3
 # Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
-_PROCESSES = (sys.executable, "-IS", "scripts/processes.py")
+PROCESSES = (sys.executable, "-IS", "scripts/processes.py")
 _SERVICE_AND_STATUS = '{{.Label "com.docker.compose.service"}} {{.Status}}'
 
 # What crash.sh and crash-bar.sh print last before they let the fault last; from then on their request is not too short.
@@ -155,7 +155,7 @@ class Stack:
     def _act(self, verb: str, argument: str) -> str:
         """What `scripts/lib.sh` calls so. The stack's processes need no bash for it."""
         if self.kind == "processes":
-            return self.succeed(*_PROCESSES, verb, argument)
+            return self.succeed(*PROCESSES, verb, argument)
         return self.succeed("bash", "-c", '. scripts/lib.sh; containers "$@"', "containers", verb, argument)
 
     def _containers(self, *options: str, service: str = "") -> list[str]:
@@ -218,7 +218,7 @@ class Stack:
             self.compose("up", "--detach", "--no-build")
             wait_until(self.is_whole, "all services are healthy", seconds=180, every=LOOK_SECONDS)
         else:
-            self.succeed(*_PROCESSES, "up", *self.services)
+            self.succeed(*PROCESSES, "up", *self.services)
         self.disturbed = False
 
     def is_whole(self) -> bool:
@@ -231,7 +231,7 @@ class Stack:
         return all(instances) and all(map(self._is_healthy, chain(*instances)))
 
     def _is_healthy(self, process: str) -> bool:
-        return self.run(*_PROCESSES, "healthy", process).returncode == 0
+        return self.run(*PROCESSES, "healthy", process).returncode == 0
 
     def assert_whole(self) -> None:
         """What was broken works again; so there is nothing to restore before the next test."""

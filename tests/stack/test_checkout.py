@@ -3,19 +3,18 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.basics import free_port
 
 from stack.checkouts import Checkout, engine, tools
-from stack.driver import REPOSITORY
+from stack.driver import REPOSITORY, SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
 NAMED = "durable-rpc-0123abcd"
@@ -233,13 +232,6 @@ class TestSettings:
 
         assert "PORT=" not in checkout.env
 
-    @pytest.mark.parametrize(("foo_port", "metrics_port"), [("9090", "0"), ("5000", "9090")])
-    def test_the_metrics_give_way_to_foo(self, foo_port: str, metrics_port: str) -> None:
-        processes = runpy.run_path(str(REPOSITORY / "scripts/processes.py"))
-        settings = {"FOO_PORT": foo_port, "RESONATE_PORT": "8001"}
-
-        assert processes["metrics_port"](settings) == metrics_port
-
     @has_compose
     @pytest.mark.parametrize("line", ["some/python:3.13 # by scripts/up.sh", 'FOO_PORT="5'], ids=["no name", "no end"])
     def test_a_line_in_env_that_compose_cannot_read_is_told(
@@ -310,6 +302,47 @@ class TestPostgres:
         assert done.returncode == 1
         assert "running without PostgreSQL" in done.stderr
         assert "COMPOSE_FILE" not in checkout.env
+
+
+class TestKind:
+    """Each kind of stack has a database of its own; up.sh begins no empty one beside another unless it is told to."""
+
+    @pytest.fixture
+    def ran_as(self, checkout: Checkout) -> Callable[[str], Checkout]:
+        def ran_as(kind: str) -> Checkout:
+            checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
+            (checkout.folder / ".local" / NAMED).mkdir(parents=True)
+            (checkout.folder / ".local" / NAMED / "last-run").write_text(kind + "\n")
+            return checkout
+
+        return ran_as
+
+    def test_containers_are_not_replaced_by_processes_where_the_engine_is_away(
+        self, ran_as: Callable[[str], Checkout], tmp_path: Path
+    ) -> None:
+        away = tools(tmp_path / "tools", docker={"*": "exit 1"})
+        done = ran_as("containers with SQLite").run("scripts/up.sh", PATH=away)
+
+        assert done.returncode == 1
+        assert (
+            "no Docker engine answers, and the stack has its database from the last time as containers" in done.stderr
+        )
+        assert "scripts/up.sh --processes" in done.stderr
+
+    def test_another_kind_is_begun_if_it_is_asked_for_and_that_is_told(
+        self, ran_as: Callable[[str], Checkout], path: str
+    ) -> None:
+        said = up(ran_as("processes with SQLite"), path)
+
+        assert "it ran as processes with SQLite the last time, which is another database" in said
+
+    def test_so_is_another_kind_of_database(self, ran_as: Callable[[str], Checkout], path: str) -> None:
+        said = up(ran_as("containers with SQLite"), path, "--postgres")
+
+        assert "it ran as containers with SQLite the last time, which is another database" in said
+
+    def test_nothing_is_told_of_the_same_kind(self, ran_as: Callable[[str], Checkout], path: str) -> None:
+        assert "the last time" not in up(ran_as("containers with SQLite"), path)
 
 
 class TestDown:
@@ -396,6 +429,25 @@ class TestDown:
         assert "is down" not in done.stderr
         assert time.monotonic() - began < 60
 
+    @pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="only root can be two users")
+    def test_who_cannot_run_the_environment_can_crash_nothing_and_is_told_so(
+        self, named: Checkout, path: str, tmp_path: Path
+    ) -> None:
+        started = [named.begin_process(service, NAMED) for service in SERVICES]
+        for folder in (tmp_path, *tmp_path.parents[:-2]):
+            folder.chmod(0o755)
+        (named.folder / ".venv").chmod(0o700)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        done = named.run(*nobody, "scripts/crash-bar.sh", PATH=path)
+        for process in started:
+            process.kill()
+            process.wait()
+
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"crash-bar.sh: nobody cannot run {named.folder}/.venv/bin/python, with which the stack runs.\n"
+        )
+
     def test_says_which_containers_are_still_there(self, named: Checkout, tmp_path: Path) -> None:
         containers = {
             f"ps * label=com.docker.compose.project={NAMED} *": f"echo {NAMED}-foo-1",
@@ -420,9 +472,18 @@ class TestDown:
         for folder in (tmp_path, *tmp_path.parents[:-2]):
             folder.chmod(0o755)
         (named.folder / ".env").chmod(0o600)
+        health_file = named.folder / ".local" / NAMED / "run/bar.health"
+        health_file.parent.mkdir(parents=True)
+        health_file.touch()
         nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
         done = named.run(*nobody, "scripts/down.sh", PATH=path)
 
         assert done.returncode == 1
         assert f"bar could not be stopped: process {bar.pid} of root" in done.stderr
+        assert "Traceback" not in done.stderr
         assert bar.poll() is None
+
+        for verb in ("kill", "freeze"):
+            done = named.run(*nobody, "bash", "-c", f". scripts/lib.sh; find_stack; processes {verb} bar", PATH=path)
+            assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+            assert "the stack is of root, this is nobody" in done.stderr

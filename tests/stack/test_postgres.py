@@ -1,5 +1,7 @@
 """The stack with its state in PostgreSQL: three servers and two bars, by the same scripts."""
 
+import socket
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
@@ -7,7 +9,7 @@ import pytest
 from harness.postgres import programs
 
 from stack.conftest import containers_seldom, run_stack
-from stack.driver import Answer, Stack, new_id
+from stack.driver import PROCESSES, Answer, Stack, new_id
 from stack.test_crash import assert_ends_well
 
 SEVERAL = {"postgres": 1, "resonate-server": 3, "foo": 1, "bar": 2, "baz": 1}
@@ -46,6 +48,32 @@ def test_one_server_dies_and_the_others_go_on(stack: Stack) -> None:
 
 def test_the_database_dies_and_what_it_has_acknowledged_is_there_when_it_is_back(stack: Stack) -> None:
     assert_ends_well(stack, "postgres --when suspended --for 4 --down 1")
+
+
+@pytest.mark.kinds("processes")
+def test_the_database_is_frozen_with_all_its_connections_and_what_it_has_acknowledged_is_there(stack: Stack) -> None:
+    stack.act("freeze", "postgres")
+    states = subprocess.check_output(["ps", "-A", "-o", "pid=,stat="], text=True)
+    frozen = {int(line.split()[0]) for line in states.splitlines() if line.split()[1].startswith("T")}
+    pids = set(map(int, stack.succeed(*PROCESSES, "family", "postgres").split()))
+    assert len(pids) > 3, "its connections are among them"
+    assert pids <= frozen
+    stack.act("thaw", "postgres")
+    stack.assert_whole()
+
+    assert_ends_well(stack, "postgres --freeze --when suspended --for 6 --down 2")
+
+
+@pytest.mark.kinds("processes")
+def test_a_server_that_shares_its_port_with_another_program_is_not_healthy(stack: Stack) -> None:
+    """As servers of two databases would: each would be asked for what the other one has."""
+    with socket.create_server(("127.0.0.1", stack.server_port), reuse_port=True):
+        assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
+        stack.kill("resonate-server")
+        started = stack.run(*PROCESSES, "start", "resonate-server")
+
+    assert started.returncode == 1
+    assert f"port {stack.server_port} is taken by another program" in started.stderr
 
 
 def test_what_it_prints_is_among_the_logs(stack: Stack) -> None:

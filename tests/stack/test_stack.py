@@ -8,10 +8,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from harness.basics import free_port, wait_until
 
+from stack.checkouts import engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
 
@@ -189,6 +191,40 @@ def test_a_pending_chain_survives_down_and_up(stack: Stack) -> None:
     stack.end_sleep(id)
     assert stack.post(id) == Answer(200, id, 3)
     assert stack.runs("baz", id) == (1 if logs_survive else 0)
+
+
+def test_up_keeps_the_kind_that_has_the_requests_also_where_an_engine_answers(stack: Stack, tmp_path: Path) -> None:
+    stack.post(id := new_id(), {"pause": LONG}, wait=False)
+    wait_until_run(stack, "baz", id)
+    stack.down()
+    done = stack.run("env", f"PATH={tools(tmp_path / 'tools', docker=engine())}", "scripts/up.sh")
+
+    assert done.returncode == 0, done.stderr
+    assert "as processes: it has its database from the last time so" in done.stderr
+    stack.end_sleep(id)
+    assert stack.post(id) == Answer(200, id, 3)
+
+
+def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -> None:
+    stack.down()
+    up = stack.begin("scripts/up.sh", "--processes")
+    assert up.stderr is not None
+    while "starting the processes" not in (line := up.stderr.readline()):
+        assert line, "it has ended"
+    os.killpg(up.pid, signal.SIGINT)
+    _, said = up.communicate(timeout=ANSWER_SECONDS)
+
+    assert "Traceback" not in said
+    if up.returncode != 0:  # else it was up already
+        assert up.returncode in (130, -signal.SIGINT)
+        assert "interrupted. What has been started goes on" in said
+
+
+def test_trigger_says_that_it_has_sent_nothing_where_the_answer_has_no_place(stack: Stack) -> None:
+    done = stack.run("env", "TMPDIR=/nowhere", "scripts/trigger.sh")
+
+    assert done.returncode == 1
+    assert "no request was sent: there is no place for its answer, in /nowhere." in done.stderr
 
 
 @containers_seldom

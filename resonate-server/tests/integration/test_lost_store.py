@@ -19,6 +19,13 @@ def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
     return got.status, got.json["checks"]
 
 
+def answers(server: ServerProcess) -> bool:
+    """Ready or not."""
+    with contextlib.suppress(OSError):
+        return bool(ready(server))
+    return False
+
+
 class TestFullDisk:
     @pytest.fixture
     def server(self, disk: Path, tmp_path: Path) -> Iterator[ServerProcess]:
@@ -63,6 +70,16 @@ class TestFullDisk:
         server.start()
         assert server.client().call("promise.get", id="after").status == 200
 
+    def test_whatever_becomes_of_a_start_there_nothing_is_lost(self, server: ServerProcess, filler: Path) -> None:
+        until_refused(server)
+        server.kill()
+        server.launch()
+        wait_until(lambda: not server.is_running or answers(server), "it has ended, or serves what it has")
+        server.kill()
+        filler.unlink()
+        server.start()
+        assert server.client().call("promise.get", id="before").status == 200
+
 
 class TestLostFile:
     @pytest.fixture
@@ -88,6 +105,16 @@ class TestLostFile:
         wait_until(lambda: not server.is_running, "it ends")
         assert server.exit_status == 2
         assert f"{path} was {how} while it was in use" in server.output()
+
+    def test_a_file_that_was_removed_in_use_is_not_replaced_by_an_empty_one(
+        self, server: ServerProcess, path: Path
+    ) -> None:
+        path.unlink()
+        wait_until(lambda: not server.is_running, "it ends")
+        server.launch()
+        wait_until(lambda: not server.is_running, "it ends again")
+        assert f"{path} does not exist, but its log state.db-wal is still there" in server.output()
+        assert not path.exists()
 
     def test_a_lost_log_is_told_by_the_next_start(self, server: ServerProcess, path: Path) -> None:
         server.kill()

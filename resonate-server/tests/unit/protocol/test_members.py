@@ -325,8 +325,10 @@ class TestValues:
 
 
 class TestTargetAndDelay:
-    BAD = ("", "workers", "poll://", "poll://any@", "poll://all@workers", "poll://workers", "ftp://h/", "any@workers")
-    BAD += ("poll://any@a\nb", "poll://uni@workers/a\x7f", "poll://any@a\ud800", "https://h/\x00")
+    BAD: tuple[str, ...] = (
+        *("", "workers", "poll://", "poll://any@", "poll://all@workers", "poll://workers", "ftp://h/", "any@workers"),
+        *("poll://any@a\nb", "poll://uni@workers/a\x7f", "poll://any@a\ud800", "https://h/\x00"),
+    )
 
     @pytest.mark.parametrize("target", BAD)
     def test_an_invalid_target_is_refused_in_each_create(self, target: str) -> None:

@@ -134,7 +134,7 @@ def test_a_log_of_an_earlier_run_is_refused_and_put_aside_by_recovery(path: Path
     store.close()
     sessions.log_of(left).write_bytes(old_log)
     before = left.read_bytes()
-    with pytest.raises(StoreUnusable, match="is an old one"):
+    with pytest.raises(StoreUnusable, match="do not belong together"):
         Database(left)
     assert left.read_bytes() == before
 

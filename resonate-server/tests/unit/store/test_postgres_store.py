@@ -37,6 +37,7 @@ from resonate_server.protocol.requests import (
 from resonate_server.store import Decided, Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store
 from resonate_server.store.postgres.driver import connect_async
+from resonate_server.store.postgres.line import ENOUGH
 from resonate_server.store.postgres.plans import Found, Round
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
@@ -627,6 +628,25 @@ async def test_of_servers_that_make_the_same_at_once_all_are_told_of_one(site: S
         assert {answer.status for answer in answers} == {200}
         made = {answer.data.promise.id: answer.data.promise.param.data for answer in answers}
         assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
+
+
+async def test_where_others_are_at_work_what_follows_a_shared_transaction_waits_for_more(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
+    monkeypatch.setattr(postgres_store, "GATHERED_S", PATIENCE_S)
+    (store, _), _ = await site.store(), await site.store()
+    await until(lambda: store.sharing.has_others)
+    told = Told()
+    store._listener = told
+
+    await asyncio.gather(*[store.decide(*answering(create(id))) for id in "ab"])
+    early = store.decide(*answering(create("early")))
+    await asyncio.sleep(0.1)
+    assert not early.done()
+    await asyncio.gather(early, *[store.decide(*answering(create(f"p{number}"))) for number in range(ENOUGH - 1)])
+
+    assert told.shared == [2, ENOUGH]
 
 
 async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(

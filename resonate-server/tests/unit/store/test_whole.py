@@ -20,7 +20,7 @@ from resonate_server.store.sqlite import Database, statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import open_file
 from resonate_server.store.sqlite.lock import PathLock
-from resonate_server.store.sqlite.sessions import end_session
+from resonate_server.store.sqlite.sessions import fold
 from resonate_server.store.whole import CannotCopy
 
 ODD = "\x00 \t\n\\N é \U0001f600 \ue000"
@@ -118,7 +118,7 @@ def test_a_file_that_was_once_of_a_former_format_has_its_payloads_as_texts(file:
     with closing(open_file(Path(file.where), "FULL")) as db:
         for table in ("params", "results", "schedule_params"):
             db.execute(f"UPDATE {table} SET data = CAST(data AS TEXT)")
-        end_session(db)
+        fold(db)
 
     move(file, database)
 
@@ -132,7 +132,7 @@ def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Locat
         pass
     with closing(open_file(path, "FULL")) as db:
         db.execute(statements.PUT_CLOCK_MARK, (ahead, 0, ""))
-        end_session(db)
+        fold(db)
 
     move(file, database)
     back = path.with_name("back.db")
@@ -142,7 +142,7 @@ def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Locat
         assert connection.execute(sql.GET_TIME.encode()).fetchall() == [(ahead + MARK_MS,)]
     with closing(open_file(back, "FULL")) as db:
         assert db.execute(statements.GET_CLOCK_MARK).fetchone()[0] == ahead + MARK_MS
-        end_session(db)
+        fold(db)
 
 
 def test_what_is_owed_keeps_its_order(file: Location, database: Location) -> None:

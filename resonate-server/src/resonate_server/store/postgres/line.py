@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ MAX_BATCH = 64
 """Questions that share one transaction. More would make the first of them wait for the last."""
 
 ENOUGH = 16
-"""With so many, it is not worth waiting for more."""
+"""With so many, nobody waits for more."""
 
 MAX_NAMED = 256
 """Ids that they name altogether, unless it is a single question."""
@@ -87,6 +88,7 @@ class WaitingLine:
         self._patient: deque[Waiting] = deque()
         self._timely: deque[Waiting] = deque()
         self._awake = asyncio.Event()
+        self._has_enough = asyncio.Event()
 
     def put(self, job: Waiting) -> None:
         if job not in self.open:
@@ -94,6 +96,8 @@ class WaitingLine:
             job.done.add_done_callback(lambda _: self.open.discard(job))
         self._queue_of(job).append(job)
         self._awake.set()
+        if len(self._jobs) >= ENOUGH:
+            self._has_enough.set()
 
     def _queue_of(self, job: Waiting) -> deque[Waiting]:
         if not isinstance(job, Inquiry):
@@ -102,9 +106,13 @@ class WaitingLine:
             return self._timely
         return self._patient if job.is_large or job.named > MAX_QUICK else self._jobs
 
-    @property
-    def is_short(self) -> bool:
-        return len(self._jobs) < ENOUGH
+    async def gather(self, seconds: float) -> None:
+        """Wait for so long, or until there is enough for a transaction."""
+        self._has_enough.clear()
+        if len(self._jobs) < ENOUGH:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._has_enough.wait()
 
     def put_first(self, batch: list[Waiting]) -> None:
         """Before everybody else, and one by one."""

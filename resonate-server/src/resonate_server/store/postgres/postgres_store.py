@@ -288,8 +288,8 @@ class PostgresStore(Store):
             async for batch in self._line.batches():
                 await self.sharing.joined()
                 await self._work_off([job for job in batch if not job.done.done()])
-                if len(batch) > 1 and self.sharing.has_others and self._line.is_short:
-                    await asyncio.sleep(GATHERED_S)
+                if len(batch) > 1 and self.sharing.has_others:
+                    await self._line.gather(GATHERED_S)
 
     async def _work_off(self, batch: list[Waiting]) -> None:
         if not batch:

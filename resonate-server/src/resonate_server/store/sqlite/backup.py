@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
-from resonate_server.store.sqlite.sessions import END_SESSION
+from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 
 PAGES_PER_STEP = 256
 """1 MiB: between two steps, transactions of the server go on."""
@@ -46,7 +46,7 @@ def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable
         copy.execute("PRAGMA synchronous = OFF")  # whoever keeps the file makes sure that it is on disk
         source.backup(copy, pages=PAGES_PER_STEP, progress=look, sleep=STEP_PAUSE_S)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, also for those who open it
-        copy.execute(END_SESSION)
+        copy.execute(FILE_IS_WHOLE)
         copy.commit()
 
 
@@ -67,6 +67,12 @@ def check_backup(path: Path) -> None:
         raise BackupUnusable(f"{path} was made by a newer resonate-server")
     if verdict != "ok":
         raise BackupUnusable(f"{path} is damaged: {verdict}")
+    session = session_in_file(path)
+    if session is not None and session.is_open:
+        raise BackupUnusable(
+            f"{path} was not closed, and is not whole without its log: start a server on it and stop that, or take a "
+            'copy that "resonate backup" has made'
+        )
 
 
 def restore_backup(backup: Path, path: Path, replace: bool) -> None:
@@ -75,6 +81,7 @@ def restore_backup(backup: Path, path: Path, replace: bool) -> None:
     Raises :class:`BackupUnusable`, ``FileExistsError``, :class:`PathTaken` or ``OSError`` before anything has changed.
     """
     check_backup(backup)
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with PathLock(path):
         if path.exists() and not replace:

@@ -45,17 +45,25 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import MAX_TOLD_BYTES, Branch, Decided, DiskUse, Place, rows
-from resonate_server.store.errors import StoreFailed
+from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import copy_database
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.clock import ClockMark
-from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous, open_file
+from resonate_server.store.sqlite.file import (
+    IN_MEMORY,
+    StoreUnusable,
+    Synchronous,
+    close_file,
+    close_unfolded,
+    open_file,
+)
 from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.sessions import end_session, log_of
+from resonate_server.store.sqlite.log_fill import LogFill
+from resonate_server.store.sqlite.sessions import advice, fold, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 MAX_FORGOTTEN = 500
@@ -82,17 +90,19 @@ class Database(SqlView):
     _sql = statements
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
-        self._path = path
+        # SQLite has its log beside the file that a symbolic link leads to.
+        self._path = path = path if path == IN_MEMORY else path.resolve()
         self._lock = None if path == IN_MEMORY else _lock(path)
         try:
             self._db = open_file(path, synchronous)
         except (sqlite3.Error, OSError) as error:
             self._unlock()
-            raise StoreUnusable(f"cannot use {path}: {error}") from error
+            raise StoreUnusable(f"cannot use {path}: {error}{advice(path, error)}") from error
         except BaseException:
             self._unlock()
             raise
         self._identity = None if path == IN_MEMORY else FileIdentity(path)
+        self._fill = None if path == IN_MEMORY else self._log_fill()
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
@@ -151,6 +161,9 @@ class Database(SqlView):
             with _as_store_failures():
                 self._db.execute("COMMIT")
         self._check_identity()
+        if self._fill is not None and self._fill.is_full():
+            with suppress(sqlite3.Error):  # What is committed stays so. The next commit tries again.
+                self._fold()
         self._absent.clear()
         self._cache.age()
 
@@ -203,15 +216,29 @@ class Database(SqlView):
         """Release files and locks; the database cannot be used afterwards."""
         self._closing.set()
         with self._copying:
-            self._end_session()
-            self._db.close()
+            self._close_file()
         self._unlock()
 
-    def _end_session(self) -> None:
-        """If that fails, the next start finds the log as it is after a crash."""
-        with suppress(sqlite3.Error):
+    def _close_file(self) -> None:
+        """One that is not ours any more gets nothing, and is found as after a crash."""
+        try:
             self.rollback()
-            end_session(self._db)
+            self._check_identity()
+        except (sqlite3.Error, StoreLost):
+            close_unfolded(self._db)
+        else:
+            close_file(self._db)
+        if self._fill is not None:
+            self._fill.close()
+
+    def _fold(self) -> None:
+        fold(self._db)
+        if self._identity is not None:
+            self._identity.has_shrunk()
+
+    def _log_fill(self) -> LogFill:
+        (page_size,) = self._db.execute(statements.PAGE_SIZE).fetchone()
+        return LogFill(log_of(self._path), page_size)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -539,8 +566,7 @@ class Database(SqlView):
             return False
         with _as_store_failures():
             self._db.execute(statements.GIVE_BACK).fetchall()
-            self._db.execute(statements.CHECKPOINT).fetchall()
-        self._identity.has_shrunk()
+            self._fold()
         _, still_free = self._query(statements.COUNT_PAGES).fetchone()
         return bool(still_free < free)
 
@@ -629,10 +655,9 @@ def _as_store_failures() -> Iterator[None]:
 
 
 def _lock(path: Path) -> PathLock:
-    """Of the file that a symbolic link may lead to: that is what two servers could share."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return PathLock(path.resolve())
+        return PathLock(path)
     except (PathTaken, OSError) as error:
         raise StoreUnusable(f"cannot use {path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Opening the database file: ours alone, of our schema, with our settings, or not at all."""
+"""Opening the database file: ours alone, of our schema, with our settings, or not at all. And closing it."""
 
 import logging
 import sqlite3
@@ -9,7 +9,14 @@ from typing import Literal
 
 from resonate_server.store.rows import has_tags, is_external, member_of, recipient_of
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.sessions import LogLost, Session, begin_session, check_log, session_in_file
+from resonate_server.store.sqlite.sessions import (
+    LogLost,
+    Session,
+    begin_session,
+    check_log,
+    fold,
+    session_in_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +35,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # A file that is refused stays as it is.
         # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
         # view.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -43,6 +51,7 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
         begin_session(db, path, session)
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except LogLost as error:
         db.close()
         raise StoreUnusable(str(error)) from error
@@ -50,6 +59,20 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def close_file(db: sqlite3.Connection) -> None:
+    """With its log in it. If that fails, both stay as they are, as after a crash."""
+    try:
+        fold(db)
+    except sqlite3.Error:
+        close_unfolded(db)
+    db.close()
+
+
+def close_unfolded(db: sqlite3.Connection) -> None:
+    db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+    db.close()
 
 
 def _last_session(path: Path) -> Session | None:

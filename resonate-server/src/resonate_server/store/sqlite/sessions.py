@@ -1,13 +1,18 @@
-"""Sessions are counted, so that a file that has lost its write-ahead log is told: a session is a time that it is open.
+"""A database is a file and its write-ahead log. The file itself says whether it is whole without the log.
 
-The number of the session (in the column ``run``), and that it goes on, stand in the file itself from its beginning on.
-The log gets them with each mark of the clock, which is in the same row. A file that says "a session goes on" was not
-closed, so it must have a log, and not one of an earlier session: else what was acknowledged last is gone, and SQLite
-would go on without a word.
+SQLite would open a file that has lost its log, or has the log of another day, without a word: what was acknowledged
+last would be gone. So the log is folded into the file in three steps (:func:`fold`). First the log gets "the file needs
+its log" and the next number, in one row (``is_open`` and ``run`` of the table ``server``). SQLite's checkpoint brings
+that into the file with all the rest. Then the new log begins with "the file and this log are everything". Wherever the
+process ends:
+
+* the file alone says that it needs its log, and of which session: a session is the time between two folds;
+* whoever folds all of the log into it, as any program does that closes it with SQLite, leaves a file that needs none.
 """
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,16 +21,22 @@ from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
-GET_SESSION = "SELECT run, is_open FROM server"
-BEGIN_SESSION = "UPDATE server SET run = run + 1, is_open = 1"
-END_SESSION = "UPDATE server SET is_open = 0"
+# A file between two formats may have something else in the place of the row.
+GET_SESSION = "SELECT run, is_open FROM server WHERE only_one = 1 AND typeof(run) = 'integer'"
+FILE_NEEDS_LOG = "UPDATE server SET run = run + 1, is_open = 1 WHERE is_open = 0"
+FILE_IS_WHOLE = "UPDATE server SET is_open = 0"
+
+MIN_LOG_BYTES = 32 + 24 + 512
+"""Two headers and the smallest page (sqlite.org/fileformat2.html, section 4.1): no log gets shorter again."""
 
 
 class LogLost(Exception):
-    """The file was not closed, and its log is not there any more; the text is for people."""
+    """The file is not whole without its log, which is not there, or is another one; the text is for people."""
 
 
 class Session(Struct, frozen=True):
+    """``is_open``: the file needs the log of this session."""
+
     number: int
     is_open: bool
 
@@ -36,56 +47,79 @@ def log_of(path: Path) -> Path:
 
 def session_in_file(path: Path) -> Session | None:
     """What the file alone says, without its log; ``None`` if it says nothing. Only for a file that nobody has open."""
-    if not path.exists() or not path.stat().st_size:
+    if not _size(path):
         return None
+    try:
+        with file_alone(path) as db:
+            return _session(db)
+    except sqlite3.DatabaseError:  # a checkpoint was broken off, or it is damaged: opened with its log, it is told
+        return None
+
+
+@contextmanager
+def file_alone(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file without its log: read, never written."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-        return _session(db)
+        # A checkpoint that was broken off has written the number of pages, and not all of the pages: SQLite calls such
+        # a file malformed unless it is told to let somebody repair it.
+        db.execute("PRAGMA writable_schema = ON")
+        yield db
 
 
 def check_log(path: Path, session: Session | None) -> None:
-    """Raise :class:`LogLost` if the file was not closed and has no log."""
+    """Before SQLite opens the file. Raises :class:`LogLost` for a file without its log, and for a log without file."""
     log = log_of(path)
-    if session is not None and session.is_open and (not log.exists() or not log.stat().st_size):
-        raise LogLost(_explained(path, "is gone"))
+    if not _size(path) and _size(log):  # SQLite would delete the log
+        trouble = "is empty" if path.exists() else "does not exist"
+        raise LogLost(
+            f"{path} {trouble}, but its log {log.name} is still there. Put the file back, or restore a backup: "
+            f"resonate-server restore BACKUP --db {path} --replace. To begin anew, remove the log, too"
+        )
+    if session is not None and session.is_open and _size(log) < MIN_LOG_BYTES:
+        raise LogLost(_explained(path, f"{path} was not closed properly, and its log {log.name} is gone"))
 
 
-def begin_session(db: sqlite3.Connection, path: Path, session: Session | None) -> None:
-    """The file says from now on that it is open. Raises :class:`LogLost` if its log is of an earlier session."""
-    now = _session(db)
-    if _is_older(now, session):
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # or closing would copy the old log into the file
-        raise LogLost(_explained(path, "is an old one"))
-    db.execute(BEGIN_SESSION)
-    db.execute(statements.CHECKPOINT).fetchall()
+def begin_session(db: sqlite3.Connection, path: Path, in_file: Session | None) -> None:
+    """Raises :class:`LogLost` if the log is not that of the file."""
+    if not _belongs(_session(db), in_file):
+        raise LogLost(_explained(path, f"{path} and its log {log_of(path).name} do not belong together"))
+    fold(db)
 
 
-def end_session(db: sqlite3.Connection) -> None:
-    """Closing the database brings that into the file."""
-    db.execute(END_SESSION)
+def fold(db: sqlite3.Connection) -> None:
+    """Bring the log into the file, and begin a new one. On a disk that is full it fails, and may be tried again."""
+    db.execute(FILE_NEEDS_LOG)
+    _, pages, folded = db.execute(statements.CHECKPOINT).fetchone()
+    if folded != pages:
+        raise sqlite3.OperationalError("the log is in use")
+    db.execute(FILE_IS_WHOLE)
 
 
 def recover(path: Path) -> None:
-    """Go on with a file that has lost its log. One of an earlier session is put aside.
+    """Go on with a file that has lost its log. One that is not its own is put aside.
 
-    Raises :class:`StoreFailed` for a file that is none of ours, ``PathTaken`` or ``OSError``.
+    Raises :class:`StoreFailed` for a file that is none of ours, :class:`LogLost` if there is none, ``PathTaken`` or
+    ``OSError``.
     """
     try:
-        _recover(path)
+        _recover(path.resolve())
     except sqlite3.Error as error:
-        raise StoreFailed(str(error)) from error
+        raise StoreFailed(f"{error}{advice(path, error)}") from error
 
 
 def _recover(path: Path) -> None:
     with PathLock(path):
+        check_log(path, None)
         log = log_of(path)
-        if _is_older(_session_with_log(path), session_in_file(path)):
+        if not _belongs(_session_with_log(path), session_in_file(path)):
             log.rename(log.with_name(log.name + ".old"))
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            end_session(db)
+            db.execute(FILE_IS_WHOLE)
 
 
-def _is_older(with_log: Session | None, in_file: Session | None) -> bool:
-    return with_log is not None and in_file is not None and with_log.number < in_file.number
+def _belongs(with_log: Session | None, in_file: Session | None) -> bool:
+    """A fold that was broken off may have told the log alone of the next session."""
+    return with_log is None or in_file is None or 0 <= with_log.number - in_file.number <= 1
 
 
 def _session_with_log(path: Path) -> Session | None:
@@ -96,14 +130,27 @@ def _session_with_log(path: Path) -> Session | None:
 
 def _session(db: sqlite3.Connection) -> Session | None:
     try:
-        number, is_open = db.execute(GET_SESSION).fetchone()
+        row = db.execute(GET_SESSION).fetchone()
     except sqlite3.OperationalError:  # a file from before sessions were counted, or none of ours
         return None
-    return Session(number, bool(is_open))
+    return None if row is None else Session(row[0], bool(row[1]))
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _explained(path: Path, trouble: str) -> str:
     return (
-        f"{path} was not closed properly, and its log {log_of(path).name} {trouble}: what was acknowledged last is "
-        f"lost. Put the log back, restore a backup, or go on with what is left: resonate-server recover --db {path}"
+        f"{trouble}: what was acknowledged last may be lost. Put the log back, restore a backup (resonate-server "
+        f"restore BACKUP --db {path} --replace), or go on with what is left: resonate-server recover --db {path}"
     )
+
+
+def advice(path: Path, error: Exception) -> str:
+    """What to do about a file that SQLite cannot read; empty for other troubles."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ""
+    return f". Restore a backup: resonate-server restore BACKUP --db {path} --replace, or move it away to begin anew"

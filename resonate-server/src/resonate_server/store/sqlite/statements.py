@@ -15,8 +15,8 @@ OF_A_NEW_FILE = "PRAGMA auto_vacuum = INCREMENTAL"
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
 PRAGMA journal_mode = WAL;
--- Space of deleted rows is reused; the log is folded back once it holds about 16 MiB.
-PRAGMA wal_autocheckpoint = 4000;
+-- Space of deleted rows is reused. The log is folded back by whoever keeps sessions.py's row right.
+PRAGMA wal_autocheckpoint = 0;
 PRAGMA foreign_keys = OFF;
 -- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
 PRAGMA secure_delete = OFF;
@@ -130,7 +130,7 @@ CREATE TABLE schedule_params (
 );
 
 -- Of the server itself, in one row: see sessions.py, and ClockMark in the contract of stores. run: number of the
--- session. room: bytes that were written to see whether they can be.
+-- session. is_open: the file needs its log. room: bytes that were written to see whether they can be.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,
@@ -285,6 +285,7 @@ NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
 PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?, room = NULL"
 COUNT_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+PAGE_SIZE = "PRAGMA page_size"
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 

@@ -2,16 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import any_of
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.clock import MARK_MS
-from resonate_server.store.sqlite.file import StoreUnusable, open_file
+from resonate_server.store.sqlite.file import StoreUnusable, close_file, open_file
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.sessions import end_session
+from resonate_server.store.sqlite.sessions import file_alone, log_of
 from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 
@@ -23,15 +23,16 @@ def whole_file(path: Path) -> Iterator[Whole]:
     """
     try:
         _check_place(path)
-        with PathLock(path), closing(open_file(path, "FULL")) as db:
-            db.execute("BEGIN")
+        with PathLock(path.resolve()):
+            db = open_file(path.resolve(), "FULL")
             try:
+                db.execute("BEGIN")
                 yield _WholeFile(db)
                 db.execute("COMMIT")
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-                end_session(db)
+                close_file(db)
     except PathTaken as error:
         raise CannotCopy(str(error)) from error
     except (StoreUnusable, sqlite3.Error, OSError) as error:
@@ -42,9 +43,9 @@ def _check_place(path: Path) -> None:
     """Before anything is made there. Raises :class:`CannotCopy` or ``sqlite3.Error``."""
     if not path.parent.is_dir():
         raise CannotCopy(f"the folder {path.parent} does not exist")
-    if not path.is_file() or not path.stat().st_size:
+    if not path.is_file() or not path.stat().st_size or log_of(path).exists():  # Without its log it tells nothing.
         return
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+    with file_alone(path) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if tables and "promises" not in tables:
         raise CannotCopy(f"{path} is no database of a resonate-server")

@@ -1,0 +1,109 @@
+"""The ports of loopback: which ones are free, who listens on them, and which ones somebody is about to take.
+
+It needs no package.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+HELD = Path(os.environ.get("PORTS_FILE", "/tmp/durable-rpc-ports"))  # noqa: S108
+"""Of all users: whoever is about to take a port locks the byte with its number. It stays empty."""
+PATIENCE_SECONDS = 1
+"""Whoever ends gives its ports back a moment later."""
+SOCKETS = Path("/proc/net/tcp")
+"""Linux tells there who listens."""
+LISTENS, ANY, LOOPBACK = "0A", "00000000", "0100007F"
+LAST = 65_535
+
+
+def hold(ports: Collection[int]) -> bool:
+    """Until this process ends: nobody else can meanwhile. False if somebody else has one of them."""
+    try:
+        file = _open()
+    except OSError:
+        return True  # nobody can; then it shows when they are taken
+    end = time.monotonic() + PATIENCE_SECONDS
+    return all(_lock(file, port, end) for port in ports)
+
+
+def _open() -> int:
+    """A system may refuse to let one user create what another one has in a folder of all."""
+    with contextlib.suppress(FileExistsError):
+        file = os.open(HELD, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+        os.fchmod(file, 0o666)
+        return file
+    return os.open(HELD, os.O_RDWR | os.O_NOFOLLOW)
+
+
+def _lock(file: int, port: int, end: float) -> bool:
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def next_free(first: int, but: Collection[int]) -> int:
+    """Held from now on; 0 if there is none."""
+    return next((port for port in range(first, LAST) if port not in but and is_free(port) and hold([port])), 0)
+
+
+def listeners(port: int, pids: Collection[int]) -> set[int] | None:
+    """Those of the processes that listen on it, and 0 if somebody else does; None if this system does not tell."""
+    try:
+        if SOCKETS.exists():
+            owners = {socket: pid for pid in pids for socket in _sockets_of(pid)}
+            return {owners.get(socket, 0) for socket in _listening(port)}
+        told = subprocess.run(["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-t"], capture_output=True, check=False)  # noqa: S603, S607
+        return {int(pid) if int(pid) in pids else 0 for pid in told.stdout.split()}
+    except OSError:
+        return None
+
+
+def _listening(port: int) -> list[str]:
+    rows = [line.split() for line in SOCKETS.read_text().splitlines()[1:]]
+    places = {f"{address}:{port:04X}" for address in (ANY, LOOPBACK)}
+    return [f"socket:[{row[9]}]" for row in rows if row[1] in places and row[3] == LISTENS]
+
+
+def _sockets_of(pid: int) -> list[str]:
+    """Of what it has open; nothing if it is not ours to look, or gone."""
+    found = []
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(file.readlink()))
+    return found
+
+
+def hold_for_reader(ports: Collection[int]) -> None:
+    """Prints "held", and holds them until nobody reads its output any more; or prints the first that is taken."""
+    for port in ports:
+        if not (hold([port]) and is_free(port)):
+            print(port)
+            return
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, b"held\n")
+        while True:
+            time.sleep(0.2)
+            os.write(1, b"\n")

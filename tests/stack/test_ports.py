@@ -1,0 +1,186 @@
+"""Ports: no two stacks have the same, and what answers at the port of a stack is its own process."""
+
+import contextlib
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port, wait_until
+
+from stack.checkouts import Checkout, engine, tools
+from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
+
+PYTHON_OF_ALL = Path("/usr/bin/python3")
+
+
+@contextlib.contextmanager
+def listener(port: int, **options: bool) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", port), **options):
+        yield
+
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    """What looks like the server of some other stack."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def impostor(port: int) -> Iterator[None]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+class TestHolding:
+    """Between the choice of a port and the moment when the stack has it."""
+
+    def hold(self, *ports: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*PROCESSES, "hold", *map(str, ports)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+
+    @contextlib.contextmanager
+    def held(self, *ports: int) -> Iterator[None]:
+        holder = self.hold(*ports)
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "held\n"
+            yield
+        finally:
+            holder.stdout.close()
+            holder.wait(timeout=60)
+
+    def test_what_one_holds_no_other_can_have(self) -> None:
+        port = free_port()
+        with self.held(free_port(), port):
+            told, _ = self.hold(port, free_port()).communicate(timeout=60)
+
+        assert told == f"{port}\n"
+
+    def test_it_is_given_back_when_nobody_reads_any_more(self) -> None:
+        port = free_port()
+        with self.held(port):
+            pass
+        with self.held(port):
+            pass
+
+    def test_what_somebody_listens_on_cannot_be_held(self) -> None:
+        with listener(port := free_port()):
+            told, _ = self.hold(port).communicate(timeout=60)
+
+        assert told == f"{port}\n"
+
+    @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT"])
+    def test_an_up_that_starts_meanwhile_is_refused_it(self, tmp_path: Path, name: str) -> None:
+        checkout = Checkout.make(tmp_path / "checkout")
+        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        with self.held(int(ports[name])):
+            done = checkout.run("scripts/up.sh", "--docker", PATH=tools(tmp_path / "tools", docker=engine()), **ports)
+
+        assert done.returncode == 1
+        assert f"port {ports[name]} is taken" in done.stderr
+
+    def test_two_that_start_at_once_choose_different_ones_and_say_which(self, tmp_path: Path) -> None:
+        """The engine builds until both have chosen."""
+        checkouts = [Checkout.make(tmp_path / name) for name in ("one", "two")]
+        both = " && ".join(f"[ -s '{checkout.folder}/.env' ]" for checkout in checkouts)
+        build = f"until {both}; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
+        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        said = ["", ""]
+
+        def up(number: int) -> None:
+            said[number] = (
+                checkouts[number].run("scripts/up.sh", "--docker", "--ports", "auto", PATH=path, **ports).stderr
+            )
+
+        threads = [threading.Thread(target=up, args=[number]) for number in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert ["no builder here" in text for text in said] == [True, True], said
+        moved = [number for number in (0, 1) if "FOO_PORT" in checkouts[number].env]
+        assert len(moved) == 1, said
+        assert f"Using {noted(checkouts[moved[0]], 'FOO_PORT')} for foo and " in said[moved[0]]
+        assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
+        assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
+
+
+def noted(checkout: Checkout, name: str) -> str:
+    return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
+
+
+class TestOwnProcess:
+    def test_of_two_stacks_that_start_at_once_on_the_same_ports_one_is_up_and_the_other_says_no(self) -> None:
+        first, second = Stack("processes"), Stack("processes")
+        second.foo_port, second.server_port = first.foo_port, first.server_port
+        try:
+            scripts = [stack.begin("scripts/up.sh", "--processes") for stack in (first, second)]
+            said = [script.communicate(timeout=300)[1] for script in scripts]
+            statuses = [script.returncode for script in scripts]
+            assert sorted(statuses) == [0, 1], said
+            assert f"port {first.foo_port} is taken" in said[statuses.index(1)]
+            assert "is up" not in said[statuses.index(1)]
+        finally:
+            first.remove()
+            second.remove()
+
+    def test_what_answers_for_a_dead_server_is_not_it(self, stack: Stack) -> None:
+        stack.kill("resonate-server")
+        wait_until(lambda: stack.run(*PROCESSES, "list").stdout.count("resonate-server") == 0, "it is gone")
+        with impostor(stack.server_port):
+            assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
+            started = stack.run(*PROCESSES, "start", "resonate-server")
+            up = stack.run("scripts/up.sh", "--processes")
+
+        assert started.returncode == 1
+        assert f"port {stack.server_port} is taken by another program" in started.stderr
+        assert up.returncode == 1
+        assert f"port {stack.server_port} is taken by another program" in up.stderr
+
+
+class TestMetrics:
+    def test_up_tells_where_they_are(self, stack: Stack) -> None:
+        assert stack.post(id := new_id()) == Answer(200, id, 3)
+        [address] = [line.split()[1] for line in stack.run("scripts/up.sh").stderr.splitlines() if "  metrics " in line]
+        shown = subprocess.check_output(["curl", "--silent", "--noproxy", "*", address], text=True)
+
+        assert "resonate_" in shown
+
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_the_next_free_port_is_taken(self, is_held: bool) -> None:
+        first = free_port()
+        ports = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); import ports; "
+        taken = TestHolding().held(first) if is_held else listener(first)
+        with taken:
+            code = f"{ports}print(ports.next_free({first}, but=[{first + 1}]))"
+            port = int(subprocess.check_output([sys.executable, "-c", code], text=True))
+
+        assert port > first + 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not PYTHON_OF_ALL.exists(), reason="only root can be two users")
+def test_users_hold_ports_against_each_other() -> None:
+    port = free_port()
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
+    hold = (REPOSITORY / "scripts/ports.py").read_text() + f"hold_for_reader([{port}])"
+    with TestHolding().held(port):
+        told = subprocess.check_output([*nobody, "-c", hold], text=True, cwd="/")
+
+    assert told == f"{port}\n"
