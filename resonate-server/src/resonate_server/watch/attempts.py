@@ -62,8 +62,8 @@ class Lives:
 
     def of(self, call: PromiseView) -> list[Phase]:
         """What was seen. For what was before that, there is its record alone."""
-        if call.id in self._phases:
-            _bring_up_to_date(self._phases[call.id], call)
+        if phases := self._phases.get(call.id):  # one that was born settled has none
+            _bring_up_to_date(phases, call)
         if call.id in self._born:
             return self._phases.get(call.id) or [_recorded(call, call.created_at)]
         if call.id not in self._phases and call.settled_at is not None:

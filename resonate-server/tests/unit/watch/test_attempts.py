@@ -104,6 +104,10 @@ class TestByEvents:
     def test_a_call_waits_for_a_worker_runs_and_ends_when_its_promise_is_settled(self) -> None:
         assert spans(life(*RAN, settled(50))) == [(WAITING, 0, 10), (RUNNING, 10, 50)]
 
+    def test_a_call_that_was_settled_as_it_began_is_told_by_its_record(self) -> None:
+        call = view(task=task(TaskState.FULFILLED, 0), state=PromiseState.TIMEDOUT, settled_at=0)
+        assert spans(life(BORN, settled(0), call=call)) == [(UNKNOWN, 0, 0)]
+
     def test_a_running_attempt_has_a_number_and_a_worker(self) -> None:
         phase = life(*RAN)[-1]
         assert (phase.attempt, phase.pid, phase.end) == (1, "p1", None)
