@@ -262,7 +262,7 @@ processes() { # VERB ARGUMENTS...
     local python=$VENV/bin/python
     [ -x "$python" ] || python=/usr/bin/python3
     [ -x "$python" ] || python=python3
-    "$python" -IS scripts/processes.py "$@"
+    (trap '' INT && exec "$python" -IS scripts/processes.py "$@") # which lets Ctrl-C in when it can end without a traceback
 }
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
