@@ -92,7 +92,7 @@ def test_budget_divides_all_of_a_chains_time(tmp_path: Path) -> None:
         assert {"resonate-server", "foo", "bar", "baz", budget.CLIENT} <= {row[0] for row in rows}
         assert sum(float(str(row[-1]).rstrip("%")) for row in rows) == pytest.approx(100, abs=len(rows))
     assert {row[0] for row in table(report, "code that runs, 1 in flight").rows} >= {"resonate-server", "foo", "bar"}
-    assert len(table(report, "smallest steps").rows) == 3
+    assert len(table(report, "smallest steps").rows) == 4
 
 
 def test_overload_tells_what_was_begun_and_what_became_of_it() -> None:

@@ -48,11 +48,16 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
 
 
 def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
-    """Its lease cannot be kept."""
+    """Its lease cannot be kept. Which thread goes on first then is chance, so it is not named each time."""
     stack.start_server()
     worker = start(stack, BLOCK_SECONDS="0")
-    Calls(stack.server_port).begin("holding", GROUP, "holding")
-    worker.wait_for("function holding (blocking.py, line ")
+    calls = Calls(stack.server_port)
+    for number in range(1, 11):
+        calls.begin(f"holding-{number}", GROUP, "holding")
+        worker.wait_for(f"ended function holding  promise=holding-{number} ")
+        if "function holding (blocking.py, line " in worker.output():
+            return
+    pytest.fail("in ten runs it was not named")
 
 
 def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_path: Path) -> None:

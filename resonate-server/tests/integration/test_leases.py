@@ -12,6 +12,8 @@ from harness.server import Client, ServerProcess
 from harness.stream import Stream
 
 GRACE_S = 1.5
+LAST_WORDS_S = 0.25
+"""What is heard of a worker so soon after its stream has ended, it may have said before."""
 LEASE_MS = 60_000
 SHORT_STREAMS = (
     "from resonate_server.http import stream; stream.STREAM_S, stream.STREAM_JITTER_S = 0.4, 0.0; "
@@ -74,8 +76,12 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
     dying.close()
 
     assert other.message()["data"]["task"] == {"id": name, "version": 1}
-    server.client().call("task.heartbeat", pid=f"{name}-1", tasks=[{"id": name, "version": 1}])
-    wait_until(lambda: "is alive: it had been given up" in server.output(), "a sign of life tells that it was wrong")
+
+    def is_heard() -> bool:
+        server.client().call("task.heartbeat", pid=f"{name}-1", tasks=[{"id": name, "version": 1}])
+        return "is alive: it had been given up" in server.output()
+
+    wait_until(is_heard, "a sign of life tells that it was wrong")
     server.stop()
 
 
@@ -106,6 +112,7 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
         claim(client, stream, each, each)
         stream.close()
     connect(names[0], names[0])
+    time.sleep(LAST_WORDS_S + 0.1)
     client.call("task.heartbeat", pid=names[1], tasks=[{"id": names[1], "version": 1}])
     time.sleep(GRACE_S + 0.25)
 
