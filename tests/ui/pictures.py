@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from ui.browser import Tab, chromium, running, tab_of
 from ui.demo import Demo
 
-SIZE = {"width": 1400, "height": 700}
+SIZE = {"width": 1400, "height": 740}
 ID = "order-42"
 EARLIER = ("order-39", "order-40", "order-41")
 WORK = 3.0
@@ -81,6 +81,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
 
     demo.kill("bar")
     film.roll(4.2)
+    expect(tab.find("#headline")).to_contain_text("Bar is gone")  # on a busy machine it might be killed too late
     write_picture(tab, folder / "bar-dead.png")
 
     demo.launch("bar")
