@@ -20,18 +20,25 @@ class Wire:
         return [self._read() for _ in bodies]
 
     def _read(self) -> Reply:
-        head = self._reader.readline()
-        if not head:
-            raise ConnectionResetError
-        http_status = int(head.split()[1])
+        http_status = int(self._line().split()[1])
         length = 0
-        while (line := self._reader.readline()) != b"\r\n":
+        while (line := self._line()) != b"\r\n":
             name, _, text = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(text)
-        envelope = json.loads(self._reader.read(length))
+        body = self._reader.read(length)
+        if len(body) < length:
+            raise ConnectionResetError
+        envelope = json.loads(body)
         assert envelope["head"]["status"] == http_status
         return Reply(status=http_status, data=envelope["data"])
+
+    def _line(self) -> bytes:
+        """A server that is killed leaves it off anywhere."""
+        line = self._reader.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError
+        return line
 
 
 def _post(body: bytes) -> bytes:

@@ -9,6 +9,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -91,15 +92,16 @@ class Clients:
         rng, calls = random.Random(seed), []
         for now in (START, START + LATER):
             self._time_passes.wait()
-            port = client % len(self._ports)
-            wire = Wire(self._ports[port])
+            ports = deque(self._ports)
+            ports.rotate(-client)
+            wire = _connected(ports)
             for _ in range(math.ceil(REQUESTS / 2 / self._number)):
                 if next(self._calls) == self._strikes_at:
                     self._trouble.strike()
                 calls.append(self._call(client, wire, rng, now))
                 if calls[-1].answer is None:
-                    port = (port + 1) % len(self._ports)
-                    wire = Wire(self._ports[port])
+                    ports.rotate(-1)
+                    wire = _connected(ports)
         return calls
 
     def _call(self, client: int, wire: Wire, rng: random.Random, now: int) -> Call:
@@ -122,6 +124,15 @@ class Clients:
         explained = model.explain([self._guess], request, answer)
         if explained:
             self._guess = explained[0]
+
+
+def _connected(ports: deque[int]) -> Wire:
+    """To the first server that is there: one may be killed before a client has come to it."""
+    while True:
+        try:
+            return Wire(ports[0])
+        except ConnectionError:
+            ports.rotate(-1)
 
 
 def shifted(value: Any, by: int) -> Any:
