@@ -46,7 +46,7 @@ python -m pytest --collect-only --quiet &>/dev/null & # compiles the tests besid
 mypy; wait
 if [ "$size" = quick ]; then
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" --dist worksteal -m "not long and not browser" -k "not postgres and not silent_database" $UNITS "$@"
+    exec "$environment/bin/python" -m pytest --durations=15 -n "$processes" --dist worksteal -m "not long and not browser" -k "not postgres and not silent_database" $UNITS "$@"
 fi
 
 obstacle=$(docker_obstacle)
