@@ -47,7 +47,7 @@ types=$!
 if [ "$size" = quick ]; then
     status=0
     # shellcheck disable=SC2086 # a list
-    "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" -k "not postgres and not silent_database" $UNITS "$@" || status=$?
+    "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" -k "not postgres" $UNITS "$@" || status=$?
     wait "$types" || die "mypy has found mistakes: see above."
     exit "$status"
 fi
