@@ -27,6 +27,13 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
     done
 }
 
+at_once() { # KIND VERB INSTANCES...: fails if one of them does
+    local one pids="" status=0
+    for one in "${@:3}"; do "$1" "$2" "$one" & pids="$pids $!"; done
+    for one in $pids; do wait "$one" || status=1; done
+    return "$status"
+}
+
 print() { printf '%s\n' "$1" 2>/dev/null; } # TEXT: fails if nobody reads it any more
 
 has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
@@ -61,7 +68,7 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as i
     serve <"$work/asked" &
     { direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
     set +m
-    until process_gone $!; do wait $! || true; done
+    while kill -0 $! 2>/dev/null; do wait $! || true; done
     status=$(cat "$work/status")
     rm -rf "$work"
     return "$status"

@@ -95,7 +95,7 @@ choose_kind() {
     case "$wanted-$up_as-$last" in
         processes-*) kind=processes reason="--processes was given" ;;
         -processes-*) kind=processes reason="it runs so already" ;;
-        -none-processes*) kind=processes reason="it has its database from the last time so" ;;
+        -none-processes*) kind=processes reason="that is how it ran the last time" ;;
         *)
             obstacle=$(docker_obstacle)
             [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"

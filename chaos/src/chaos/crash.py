@@ -349,8 +349,8 @@ class Crash:
     # ── the fault ──
 
     def _each(self, verb: str, instances: list[str]) -> bool:
-        """Whether that can be done with all of them."""
-        return min([self._scripts.do(self._case.kind, verb, one) for one in instances], default=True)
+        """Whether that can be done with all of them: at the same time, or the last one would finish the request."""
+        return self._scripts.do("at_once", self._case.kind, verb, *instances)
 
     def _instances(self) -> list[str]:
         return self._scripts.ask(self._case.kind, "of", self._case.service).split()

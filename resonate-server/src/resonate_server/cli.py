@@ -13,7 +13,7 @@ from aiohttp import web
 
 from resonate_server import __version__
 from resonate_server.build import Server, build
-from resonate_server.config import Settings, WrongSetting, load
+from resonate_server.config import FILE, Settings, WrongSetting, load
 from resonate_server.flags import Serving, flags, given
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
@@ -125,9 +125,9 @@ def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
     try:
         return load(from_flags, file=file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        _fail(f"cannot read the settings: {error}")
+        _fail(f"cannot read the settings in {file or FILE}: {error}")
     except WrongSetting as error:
-        _fail(str(error))
+        _fail(". ".join([str(error), *getattr(error, "__notes__", ())]))
 
 
 def _begin(from_flags: Given, file: Path | None) -> Settings:

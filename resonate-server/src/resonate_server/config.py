@@ -48,6 +48,7 @@ class WrongSetting(Exception):
 
     def __init__(self, name: str, reason: str, value: Any = None) -> None:
         """A ``value`` is shown, unless it may be a secret."""
+        self.name = name
         got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
         super().__init__(f"setting {variable(name)}: {reason}{got}")
 
@@ -262,13 +263,19 @@ class Settings(Section, frozen=True, kw_only=True):
 def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
     """``file``: another one than :data:`FILE`, which need not exist.
 
-    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
-    ``OSError`` for one that cannot be read.
+    Raises :class:`WrongSetting`, with a note if it stands in the file, ``TOMLDecodeError`` or ``UnicodeDecodeError``
+    for a file that is no TOML, and ``OSError`` for one that cannot be read.
     """
     given: Given = {}
-    for source in (_from_file(file), _from_environment(environment), flags):
-        given |= _known(source)
-    return _section(Settings, given, ())
+    in_file, here = _from_file(file), _from_environment(environment) | flags
+    try:
+        for source in (in_file, here):
+            given |= _known(source)
+        return _section(Settings, given, ())
+    except WrongSetting as wrong:
+        if wrong.name in in_file.keys() - here:
+            wrong.add_note(f"It stands in {file or FILE}, as {wrong.name}.")
+        raise
 
 
 # ── where values come from ──
