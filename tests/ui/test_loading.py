@@ -48,7 +48,6 @@ def test_that_there_is_no_chain_is_not_said_before_it_is_known(demo: Demo, tab: 
 
     expect(tab.find("#status-text")).to_contain_text("Live")
     expect(tab.find("#chain-title")).to_have_text("Loading …")
-    tab.page.unroute_all()
     held[0].continue_()
     expect(tab.find("#chain-title")).to_have_text("foo")
 
