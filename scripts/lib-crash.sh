@@ -23,7 +23,7 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
             ask) output=$("${@:2}" 2>"$work/errors" </dev/null) || status=$? output=$(cat "$work/errors") ;;
             do) "${@:2}" </dev/null || status=$? ;;
         esac
-        printf '%s %s\n' "$status" "$(printf %s "$output" | base64 -w 0)" >&3
+        printf '%s %s\n' "$status" "$(printf %s "$output" | base64 | tr -d '\n')" >&3
     done
 }
 

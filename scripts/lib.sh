@@ -205,7 +205,7 @@ COMPOSE_FILE=${COMPOSE_FILE:-$(noted COMPOSE_FILE)}
 if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
 has_postgres() { [[ "${COMPOSE_FILE:-}" = *compose.postgres.yml* ]]; }
 
-SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ')"
+SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ' -)"
 readonly SERVICES
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────

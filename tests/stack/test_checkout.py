@@ -102,18 +102,6 @@ class TestName:
 
         assert not (checkout.folder / ".env").exists()
 
-    def test_a_stack_of_the_time_when_all_had_the_same_is_told_and_left_alone(
-        self, checkout: Checkout, tmp_path: Path
-    ) -> None:
-        earlier = {
-            "ps * label=com.docker.compose.project=durable-rpc-demo *": "echo '  container  durable-rpc-demo-foo-1'"
-        }
-        said = up(checkout, tools(tmp_path / "tools", docker=engine(earlier)))
-
-        assert "durable-rpc-demo-foo-1" in said
-        assert "COMPOSE_PROJECT_NAME=durable-rpc-demo scripts/down.sh" in said
-        assert NAME.fullmatch(checkout.name)
-
     @has_compose
     def test_compose_by_hand_has_the_same_also_in_a_folder_below_and_through_a_symlink(
         self, checkout: Checkout, path: str, tmp_path: Path

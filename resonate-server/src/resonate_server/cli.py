@@ -4,11 +4,11 @@ import asyncio
 import logging
 import signal
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import uvloop
 from aiohttp import web
 
 from resonate_server import __version__
@@ -148,7 +148,7 @@ def _path_of(db: Path | None) -> Path:
 def _run(settings: Settings, where: str) -> None:
     try:
         serving = _serve(build(settings), where)
-        asyncio.run(serving, loop_factory=_loop_factory())
+        asyncio.run(serving, loop_factory=uvloop.new_event_loop)
     except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, StoreLost) as error:
         _fail(str(error))
 
@@ -222,15 +222,6 @@ async def _until_stopped(lost: asyncio.Future[str]) -> str:
     lost.add_done_callback(lambda _: ends.set())
     await ends.wait()
     return lost.result() if lost.done() else ""
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (not on Windows); the standard loop does the same, more slowly."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _fail(message: str) -> NoReturn:
