@@ -181,9 +181,6 @@ class TestRequests:
             assert guarded.ask("POST", "/", {"Host": "evil.test"}, creating(id)).status == 421
 
 
-LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-
-
 def test_a_refusal_is_logged_once_and_on_one_line(guarded: Guarded) -> None:
     for _ in range(3):
         guarded.ask("GET", "/health", {"Host": "logged.test", "Origin": "http://logged.test/\xe9"})

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 import pytest
 from harness.server import ServerProcess
 
-from resonate_server.config import Settings
-
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 PATIENCE_S = 10.0
-MAX_BODY_BYTES = Settings().server.max_body_bytes
 
 
 def body(corr_id: str, kind: str = "promise.get", **data: object) -> bytes:
