@@ -16,7 +16,7 @@ from unit.rows import changes, promise, snapshot, transaction, write
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import Database, StoreUnusable, file, log_fill, sessions
+from resonate_server.store.sqlite import Database, StoreUnusable, file, sessions
 from resonate_server.store.sqlite.whole_file import whole_file
 
 IDS = [f"p{number}" for number in range(12)]
@@ -165,7 +165,7 @@ def test_whoever_folds_the_log_in_with_sqlite_leaves_a_whole_file(path: Path) ->
 def test_a_log_that_is_full_is_folded_in_and_the_file_needs_the_next_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_fill, "FULL_PAGES", 30)
+    monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * 4_096)
     store = Database(path)
     size = sessions.log_of(path).stat().st_size
     for _ in range(20):
@@ -266,7 +266,7 @@ def test_what_sqlite_cannot_read_is_refused_with_what_to_do(path: Path) -> None:
 
 
 def test_a_log_that_is_being_read_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_fill, "FULL_PAGES", 30)
+    monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * 4_096)
     store = Database(path)
     store.write(changes(promise("first")))
     store.flush()

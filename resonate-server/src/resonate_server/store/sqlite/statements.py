@@ -17,6 +17,8 @@ PRAGMAS = """
 PRAGMA journal_mode = WAL;
 -- Space of deleted rows is reused. The log is folded back by whoever keeps sessions.py's row right.
 PRAGMA wal_autocheckpoint = 0;
+-- SQLite syncs the log before it is folded and the file afterwards. After a commit the log is synced by whoever waits.
+PRAGMA synchronous = NORMAL;
 PRAGMA foreign_keys = OFF;
 -- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
 PRAGMA secure_delete = OFF;
