@@ -72,7 +72,7 @@ MAX_FORGOTTEN = 500
 MAX_QUICK_BYTES = 1_024 * 1_024
 """Of payloads: to write them to the log takes a millisecond."""
 
-MIN_FREE_PAGES = 256
+MIN_FREE_PAGES = 512
 """1 MiB: what new rows will soon need is not given back."""
 
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)

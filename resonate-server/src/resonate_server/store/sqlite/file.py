@@ -44,7 +44,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         version = _version(db, path)
         check_session(db, path, session)
         if version == 0:
-            db.execute(statements.OF_A_NEW_FILE)
+            db.executescript(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
         if version == 0:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")

@@ -9,8 +9,13 @@ SCHEMA_VERSION = 4
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
 
-OF_A_NEW_FILE = "PRAGMA auto_vacuum = INCREMENTAL"
-"""Space of deleted rows can be given back in portions; an old file would have to be written anew for that."""
+OF_A_NEW_FILE = """
+-- A request changes a few bytes on each of about seven pages, and all of a page goes to the log.
+PRAGMA page_size = 2048;
+-- Space of deleted rows can be given back in portions.
+PRAGMA auto_vacuum = INCREMENTAL;
+"""
+"""An old file would have to be written anew for either."""
 
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
