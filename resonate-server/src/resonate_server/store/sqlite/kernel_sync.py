@@ -27,7 +27,7 @@ _CALLS = {"x86_64": _Calls(206, 207, 209, 208), "aarch64": _Calls(0, 1, 2, 4)}
 _FDSYNC, _TELL_BY_EVENT = 3, 1
 
 
-class _Request(ctypes.Structure):
+class _ControlBlock(ctypes.Structure):
     """``struct iocb`` of linux/aio_abi.h, on machines whose low bytes come first."""
 
     _fields_ = (
@@ -58,7 +58,7 @@ class _Outcome(ctypes.Structure):
 
 
 class KernelSync:
-    """Of one open file; used on the event loop. Raises ``OSError`` where the kernel does not do this."""
+    """Of one open file; used on the event loop. Raises ``OSError`` where the kernel does not do this for the file."""
 
     def __init__(self, file: int) -> None:
         if sys.platform != "linux" or platform.machine() not in _CALLS:
@@ -67,38 +67,58 @@ class KernelSync:
         self._context = ctypes.c_ulong()
         _call(self._calls.setup, 1, ctypes.byref(self._context))
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._request = _Request(operation=_FDSYNC, file=file, flags=_TELL_BY_EVENT, event=self._event)
-        self._requests = ctypes.pointer(self._request)
+        self._block = _ControlBlock(operation=_FDSYNC, file=file, event=self._event)
+        self._blocks = ctypes.pointer(self._block)
         self._outcome = _Outcome()
         self._done: asyncio.Future[None]
+        try:
+            self._submit()
+            self._take_outcome()
+        except OSError:
+            self._release()
+            raise
+        self._block.flags = _TELL_BY_EVENT
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._event, self._end)
 
     def sync(self) -> asyncio.Future[None]:
         """Done once everything that was written to the file is on disk. Raises ``OSError``. One at a time."""
         self._done = self._loop.create_future()
-        _call(self._calls.submit, self._context, 1, ctypes.byref(self._requests))
+        self._submit()
         return self._done
 
     def close(self) -> None:
         """Nothing may be under way."""
         self._loop.remove_reader(self._event)
-        _call(self._calls.destroy, self._context)
-        os.close(self._event)
+        self._release()
 
     def _end(self) -> None:
         os.eventfd_read(self._event)
-        _call(self._calls.getevents, self._context, 1, 1, ctypes.byref(self._outcome), None)
-        if self._done.done():
-            return
-        if (error := -self._outcome.result) > 0:
-            self._done.set_exception(OSError(error, os.strerror(error)))
+        try:
+            self._take_outcome()
+        except OSError as error:
+            if not self._done.done():
+                self._done.set_exception(error)
         else:
-            self._done.set_result(None)
+            if not self._done.done():
+                self._done.set_result(None)
+
+    def _submit(self) -> None:
+        _call(self._calls.submit, self._context, 1, ctypes.byref(self._blocks))
+
+    def _take_outcome(self) -> None:
+        """Waits for it, if need be; raises it, if it is an error."""
+        _call(self._calls.getevents, self._context, 1, 1, ctypes.byref(self._outcome), None)
+        if self._outcome.result < 0:
+            raise OSError(-self._outcome.result, os.strerror(-self._outcome.result))
+
+    def _release(self) -> None:
+        _call(self._calls.destroy, self._context)
+        os.close(self._event)
 
 
 def kernel_sync(file: int | None) -> KernelSync | None:
-    """``None`` for no file, and where the kernel does not do this."""
+    """``None`` for no file, and where the kernel does not do this for it."""
     try:
         return None if file is None else KernelSync(file)
     except OSError:
