@@ -76,8 +76,8 @@ class Cors(Section, frozen=True, kw_only=True):
 class ServerSettings(Section, frozen=True, kw_only=True):
     """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
     ``*`` for any; ``bind``: the address it listens on; ``published_on``: the one of the machine on which a container's
-    port is published, if it is: others reach this server there, and not at ``bind``. ``shared_port``: other servers on
-    this machine may listen on ``port``, too; the system gives each connection to one of them.
+    port is published, if it is: others reach this server there, and not at ``bind``. ``shared_port``: other servers
+    with the same database may listen on ``port``, too; the system gives each connection to one of them.
 
     ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
     ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.

@@ -10,6 +10,7 @@ failing commit undoes and fails the whole batch, and nobody is told.
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -193,6 +194,9 @@ class SQLiteStore(Store):
 
     def now(self) -> int:
         return self._clock()
+
+    async def identity(self) -> str:
+        return f"SQLite in process {os.getpid()}"
 
     async def trouble(self) -> str:
         try:
