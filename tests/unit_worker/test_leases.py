@@ -10,8 +10,11 @@ from resonate.error import ConnectorError
 from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
-from worker.leases import LeaseKeeper
+from worker.leases import PATIENCE_MS, LeaseKeeper
+from worker.results import OwnResults
 from worker.runs import RunLog
+
+PLACES = 4
 
 
 class Server:
@@ -24,6 +27,8 @@ class Server:
         self.is_started = False
         self.is_away = False
         self.reasons: list[str | None] = []
+        self.patience: list[int | None] = []
+        """Of those that suspend."""
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -40,6 +45,8 @@ class Server:
         if self.is_away:
             raise ConnectorError(OSError("nobody there"))
         status, data = self.answers[request["kind"]]
+        if request["kind"] == "task.suspend":
+            self.patience.append(request["data"].get("patience"))
         if request["kind"] == "task.release":
             self.released.append((request["data"]["id"], request["data"]["version"]))
             self.reasons.append(request["data"].get("reason"))
@@ -59,7 +66,8 @@ class Network:
     def __init__(self) -> None:
         self.server = Server()
         self.runs = RunLog()
-        self.keeper = LeaseKeeper(self.server, self.runs)
+        results = OwnResults(self.server.send, lambda _: None)
+        self.keeper = LeaseKeeper(self.server, self.runs, results, PLACES)
         self.sender = Sender(Transport(self.keeper), None)
 
     async def acquire(self, id: str = "a", version: int = 1, tags: dict[str, str] | None = None) -> None:
@@ -201,6 +209,17 @@ async def test_a_release_says_why_the_attempt_came_to_nothing_if_that_is_known(n
         network.runs.failed(TaskRef(id="a", version=1), reason)
     await network.send("task.release", "a", 1)
     assert network.server.reasons == [reason or None]
+
+
+@pytest.mark.parametrize(("held", "patience"), [(1, PATIENCE_MS), (2, PATIENCE_MS), (3, None)])
+async def test_a_task_that_waits_may_stay_a_moment_while_half_of_the_places_are_free(
+    network: Network, held: int, patience: int | None
+) -> None:
+    for id in "abc"[:held]:
+        await network.acquire(id)
+    network.server.answers["task.suspend"] = (200, {})
+    await network.send("task.suspend")
+    assert network.server.patience == [patience]
 
 
 async def test_how_many_leases_the_server_took_back_is_told(network: Network) -> None:

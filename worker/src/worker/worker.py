@@ -25,6 +25,7 @@ from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
 from worker.network import HttpNetwork
+from worker.results import OwnResults
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, silence_sdk
 from worker.settings import Settings
@@ -95,7 +96,8 @@ class RunningWorker:
         network, self.tracing = _network(settings, worker.group, pid)
         self._runs = RunLog(self.tracing.surround) if self.tracing else RunLog()
         self._releasing = Sender(Transport(network), token)
-        self._leases = LeaseKeeper(network, self._runs)
+        results = OwnResults(network.send, self.stream.deliver)
+        self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks)
         self._heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
