@@ -10,8 +10,11 @@ from resonate.error import ConnectorError
 from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
-from worker.leases import LeaseKeeper
+from worker.leases import PATIENCE_MS, LeaseKeeper
+from worker.results import OwnResults
 from worker.runs import RunLog
+
+PLACES = 4
 
 
 class Server:
@@ -24,6 +27,8 @@ class Server:
         self.is_started = False
         self.is_away = False
         self.reasons: list[str | None] = []
+        self.patience: list[int | None] = []
+        """Of those that suspend."""
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -40,6 +45,8 @@ class Server:
         if self.is_away:
             raise ConnectorError(OSError("nobody there"))
         status, data = self.answers[request["kind"]]
+        if request["kind"] == "task.suspend":
+            self.patience.append(request["data"].get("patience"))
         if request["kind"] == "task.release":
             self.released.append((request["data"]["id"], request["data"]["version"]))
             self.reasons.append(request["data"].get("reason"))
@@ -59,7 +66,8 @@ class Network:
     def __init__(self) -> None:
         self.server = Server()
         self.runs = RunLog()
-        self.keeper = LeaseKeeper(self.server, self.runs)
+        results = OwnResults(self.server.send, lambda _: None)
+        self.keeper = LeaseKeeper(self.server, self.runs, results, PLACES)
         self.sender = Sender(Transport(self.keeper), None)
 
     async def acquire(self, id: str = "a", version: int = 1, tags: dict[str, str] | None = None) -> None:
@@ -203,28 +211,15 @@ async def test_a_release_says_why_the_attempt_came_to_nothing_if_that_is_known(n
     assert network.server.reasons == [reason or None]
 
 
-async def test_what_it_does_not_watch_it_passes_on(network: Network) -> None:
-    network.server.answers["promise.get"] = (200, {"a": 1})
-    await network.keeper.start()
-    assert network.server.is_started
-    request = {"kind": "promise.get", "head": {"corrId": "1"}, "data": {"id": 7}}
-    answer = await network.keeper.send(json.dumps(request), {"X-Trace": "t"})
-    assert json.loads(answer)["data"] == {"a": 1}
-    assert network.server.headers == [{"X-Trace": "t"}]
-    await network.keeper.stop()
-    assert not network.server.is_started
-
-
-async def test_a_claim_that_fails_holds_nothing(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: Any) -> str:
-        raise ConnectorError(RuntimeError("stopped"))
-
-    monkeypatch.setattr(network.server, "send", fail)
-    with pytest.raises(ConnectorError):
-        await network.send("task.acquire")
-    assert network.keeper.leases() == {}
-    async with asyncio.timeout(30):
-        await network.keeper.close(60)  # nothing is under way any more
+@pytest.mark.parametrize(("held", "patience"), [(1, PATIENCE_MS), (2, PATIENCE_MS), (3, None)])
+async def test_a_task_that_waits_may_stay_a_moment_while_half_of_the_places_are_free(
+    network: Network, held: int, patience: int | None
+) -> None:
+    for id in "abc"[:held]:
+        await network.acquire(id)
+    network.server.answers["task.suspend"] = (200, {})
+    await network.send("task.suspend")
+    assert network.server.patience == [patience]
 
 
 async def test_how_many_leases_the_server_took_back_is_told(network: Network) -> None:

@@ -49,10 +49,6 @@ def test_the_workers_own_lines_are_plain() -> None:
     assert shown(record("worker", logging.WARNING, "odd")) == "WARNING: odd"
 
 
-def test_those_of_a_package_whose_name_begins_like_the_sdk_s_are_shown() -> None:
-    assert shown(record("resonate_shop", logging.INFO, "sold")) == "sold"
-
-
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
 def test_the_sdk_keeps_its_small_talk(level: int) -> None:
     assert shown(record("resonate.core", level, "core: task acquired")) is None
@@ -79,13 +75,6 @@ def test_what_the_end_of_a_run_tells_the_sdk_does_not_tell_again(error: BaseExce
     assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
 
 
-def test_a_traceback_has_a_limit_and_keeps_its_end() -> None:
-    text = shown(raised("worker.runs", "x" * 1_000_000 + " the end"))
-    assert text is not None
-    assert len(text) < MAX_TRACEBACK_CHARACTERS + 1000
-    assert text.endswith("x the end")
-
-
 def test_each_line_begins_with_its_time() -> None:
     running = record("worker", logging.INFO, "running function %s  promise=%s", "bar", "a:1")
     running.created = 1795634401.123
@@ -110,13 +99,6 @@ def test_an_id_is_told_in_the_line_that_tells_it(text: str) -> None:
     assert line is not None
     assert line.isprintable()
     assert line.startswith("running function bar  promise=a\\")
-
-
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_so_is_what_a_server_says_of_it(text: str) -> None:
-    line = shown(core("core: execution failed, releasing task task_id=%s", ServerError(500, text)))
-    assert line is not None
-    assert line.isprintable()
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
@@ -245,14 +227,6 @@ def test_lines_go_to_stdout_from_informations_upwards(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("program")
-def test_what_was_configured_before_gives_way(capsys: pytest.CaptureFixture[str]) -> None:
-    logging.basicConfig()
-    configure_logging()
-    logging.getLogger("bar").warning("odd")
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.usefixtures("program")
 def test_or_to_a_file_that_is_kept_aside_once_when_it_is_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,13 +242,6 @@ def test_or_to_a_file_that_is_kept_aside_once_when_it_is_large(
     assert re.findall(r"line (\d+)", kept) == [str(number) for number in range(21, 30)]
     assert log.stat().st_ino == inode
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("program")
-def test_the_program_names_the_file_that_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOG_FILE", str(tmp_path / "none" / "log"))
-    with pytest.raises(SystemExit, match=r"^LOG_FILE names a file that cannot be written: .*none/log"):
-        configure_logging()
 
 
 @pytest.mark.usefixtures("program")

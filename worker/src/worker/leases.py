@@ -11,12 +11,17 @@ from resonate.error import ConnectorError, ResonateError, ServerError
 from resonate.send import Sender, TaskRef
 from resonate_base.connections import Network
 
+from worker.results import OwnResults
 from worker.runs import LEASE_IS_GONE, RunLog
+from worker.wire import Answer, Claim, Promise, Request, Task
 
 logger = logging.getLogger(__name__)
 
 CLAIMS: Final = {"task.acquire", "task.create"}
 GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
+
+PATIENCE_MS: Final = 200
+"""For which a task that has to wait stays here, asked of the server: what it waits for is often there by then."""
 
 
 class LeaseKeeper:
@@ -26,10 +31,12 @@ class LeaseKeeper:
     stopping, or whose function has not started yet, is known as well.
     """
 
-    def __init__(self, network: Network, runs: RunLog) -> None:
-        """`runs`: is told what the server makes of each end."""
+    def __init__(self, network: Network, runs: RunLog, results: OwnResults, places: int) -> None:
+        """`runs`: is told what the server makes of each end; `places`: for tasks that run at a time."""
         self._network = network
         self._runs = runs
+        self._results = results
+        self._places = places
         self._held: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._in_flight: set[asyncio.Future[None]] = set()
@@ -48,20 +55,24 @@ class LeaseKeeper:
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         """Pass a request on, unless the worker is about to end: then nothing is begun any more."""
         self._refuse_if_closing()
-        request = msgspec.json.decode(req, type=_Request)
+        request = msgspec.json.decode(req, type=Request)
+        if request.kind == "promise.register_listener" and (answer := self._results.put_off(request, req)) is not None:
+            return answer
         watched = request.kind in CLAIMS | GIVES_UP
-        task = msgspec.json.decode(request.data, type=_Task) if watched else _Task()
+        task = msgspec.json.decode(request.data, type=Task) if watched else Task()
         if request.kind == "task.acquire":  # the answer may wait to be read for longer than the lease that it grants
             self._asked[task.id] = task.version + 1  # by which a claim raises it
-        elif request.kind == "task.release":
-            req = _with_reason(req, self._runs.take_reason(task.ref))
+        elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
+            req = _with(req, "patience", PATIENCE_MS)
+        elif request.kind == "task.release" and (reason := self._runs.take_reason(task.ref)):
+            req = _with(req, "reason", reason)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
         try:
             answer = await self._network.send(req, headers)
             with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
                 if watched:
-                    self._note(request.kind, task, msgspec.json.decode(answer, type=_Answer))
+                    self._note(request.kind, task, msgspec.json.decode(answer, type=Answer))
         finally:
             self._asked.pop(task.id, None)
             if request.kind == "task.release":
@@ -87,33 +98,41 @@ class LeaseKeeper:
             release.cancel()
         return sum(release.result() for release in done)
 
-    def _drop(self, task: "_Task") -> None:
+    def _drop(self, task: Task) -> None:
         if self._held.get(task.id) == task.version:
-            del self._held[task.id]
+            self._leaves(task.id)
+
+    def _leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
+        self._held.pop(id, None)
+        self._results.leaves(id, settled)
 
     def _refuse_if_closing(self) -> None:
         if self._closing:
             raise ConnectorError(RuntimeError("the worker is shutting down"))
 
-    def _note(self, kind: str, task: "_Task", answer: "_Answer") -> None:
+    def _note(self, kind: str, task: Task, answer: Answer) -> None:
         status = answer.head.status
         if kind in GIVES_UP:
             if status == HTTPStatus.OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
-                self._held.pop(task.id, None)
+                is_settled = kind == "task.fulfill" and status == HTTPStatus.OK
+                self._leaves(task.id, answer.data if is_settled else None)
             self._log_end(kind, task, answer)
         elif status == HTTPStatus.OK:
-            claim = msgspec.json.decode(answer.data, type=_Claim)
+            claim = msgspec.json.decode(answer.data, type=Claim)
             # The SDK drops the tasks of timers without a word; their leases lapse.
-            if claim.task.state == "acquired" and claim.promise.tags.get("resonate:timer") != "true":
+            tags = msgspec.json.decode(claim.promise, type=Promise).tags
+            if claim.task.state == "acquired" and tags.get("resonate:timer") != "true":
                 self._held[claim.task.id] = claim.task.version
+                if kind == "task.create":
+                    self._results.begins(claim.task.id, claim.promise)
         elif status >= HTTPStatus.BAD_REQUEST and status not in LEASE_IS_GONE:
             # If it is gone, another worker was first, or another copy of the message: so work is handed out only once.
-            logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, _text(answer)))
+            logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, answer.text))
 
-    def _log_end(self, kind: str, task: "_Task", answer: "_Answer") -> None:
+    def _log_end(self, kind: str, task: Task, answer: Answer) -> None:
         ref, status = task.ref, answer.head.status
         if status >= HTTPStatus.BAD_REQUEST:
-            self._runs.refused(ref, status, _text(answer))
+            self._runs.refused(ref, status, answer.text)
         elif kind == "task.suspend":
             awaited = [action["data"]["awaited"] for action in task.actions]
             self._runs.suspended(ref, awaited, goes_on=status != HTTPStatus.OK)
@@ -131,48 +150,8 @@ class LeaseKeeper:
         return True
 
 
-def _with_reason(req: str, reason: str) -> str:
-    """So that whoever asks the server what became of the task is told, too. Other servers overlook it."""
-    if not reason:
-        return req
+def _with(req: str, member: str, value: Any) -> str:
+    """Another member of the data. Other servers overlook it."""
     request = msgspec.json.decode(req)
-    request["data"]["reason"] = reason
+    request["data"][member] = value
     return msgspec.json.encode(request).decode()
-
-
-def _text(answer: "_Answer") -> str:
-    return msgspec.json.decode(answer.data, type=str)
-
-
-class _Request(msgspec.Struct):
-    kind: str
-    data: msgspec.Raw
-
-
-class _Head(msgspec.Struct):
-    status: int
-
-
-class _Answer(msgspec.Struct):
-    head: _Head
-    data: msgspec.Raw
-
-
-class _Task(msgspec.Struct):
-    id: str = ""
-    version: int = 0
-    state: str = ""
-    actions: list[dict[str, Any]] = []
-
-    @property
-    def ref(self) -> TaskRef:
-        return TaskRef(id=self.id, version=self.version)
-
-
-class _Promise(msgspec.Struct):
-    tags: dict[str, str] = {}
-
-
-class _Claim(msgspec.Struct):
-    task: _Task
-    promise: _Promise

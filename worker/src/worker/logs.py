@@ -42,6 +42,9 @@ def configure_logging() -> None:
         handler.rotator = _copy_and_empty
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    # Nobody is shown where a line comes from: the documentation's ways to save the search for it, at each line.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     sys.excepthook = lambda *error: _log_uncaught(error)
     threading.excepthook = lambda uncaught: _log_uncaught(uncaught[:3])
@@ -94,6 +97,8 @@ def _is_by_sdk(record: logging.LogRecord) -> bool:
 
 def printable(text: str) -> str:
     """With escapes for control and direction characters, for line ends and for what else cannot be seen."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

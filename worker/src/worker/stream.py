@@ -138,7 +138,7 @@ class Stream:
                 self._await_more(silence)
                 tail = self._note_time(tail + chunk)
                 for message in framer.feed(chunk):
-                    self._deliver(message)
+                    self.deliver(message)
 
     def _await_more(self, silence: asyncio.Timeout) -> None:
         now = asyncio.get_running_loop().time()
@@ -151,7 +151,8 @@ class Stream:
                 watcher(int(match[1]))
         return received[-_TIME_BYTES:]
 
-    def _deliver(self, message: str) -> None:
+    def deliver(self, message: str) -> None:
+        """Let whoever receives have it."""
         for receive in list(self._receivers):
             receive(message)
 

@@ -17,6 +17,7 @@ from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import debug, notices
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.engine.outbound import Outbound
+from resonate_server.engine.patience import Patience
 from resonate_server.engine.search import find
 from resonate_server.kernel.model import Footprint, HandedOutInVain, LeaseLost, Notice, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
@@ -24,7 +25,7 @@ from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -39,6 +40,7 @@ from resonate_server.protocol.requests import (
     TaskCreate,
     TaskHeartbeat,
     TaskSearch,
+    TaskSuspend,
 )
 from resonate_server.store import Decided, Store, View
 from resonate_server.store.errors import ReadFailed
@@ -82,6 +84,7 @@ class Engine:
         self._rules = settings.rules
         self._metrics = metrics
         self._under_way = UnderWay()
+        self._patience = Patience()
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
@@ -101,6 +104,8 @@ class Engine:
 
     async def stop(self) -> None:
         """Work off what was submitted so far, then close the store."""
+        self._patience.end()
+        await asyncio.sleep(0)  # Those who were patient ask the store now.
         await self._store.close()
         for task in self._under_way:
             task.cancel()
@@ -128,6 +133,8 @@ class Engine:
                 return self._under_way.begin(self._answer(checked, self._search(request, checked.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
                 return self._under_way.begin(self._answer(checked, self._beat_in_portions(checked, request)))
+            case TaskSuspend(patience=ms) if ms and not self._has_others:
+                return self._under_way.begin(self._suspend_patiently(checked, request))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
                 return self._under_way.begin(self._answer(checked, self._debug(request, checked.debug_time)))
         return self._store.decide(*kernel.answering(checked, self._rules))
@@ -181,6 +188,15 @@ class Engine:
                 break
         return answer
 
+    async def _suspend_patiently(self, checked: CheckedRequest, suspend: TaskSuspend) -> Answer:
+        await self._patience.wait(suspend.awaited, suspend.patience / 1_000)
+        return await self._store.decide(*kernel.answering(checked, self._rules))
+
+    @property
+    def _has_others(self) -> bool:
+        """Servers that may settle what this one does not hear of."""
+        return self._store.sharing is not None and self._store.sharing.has_others
+
     async def _search(self, search: Search, at: int | None) -> Answer:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
         now = self.now() if at is None else at
@@ -201,7 +217,7 @@ class Engine:
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
-            case DebugStart() if self._store.sharing is not None and self._store.sharing.has_others:
+            case DebugStart() if self._has_others:
                 sentence = "other servers are at work on the same database, which would not pause: stop them first"
                 return Answer(status=409, data=sentence)
             case DebugStart():
@@ -331,6 +347,9 @@ class Engine:
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
+        for promise in decision.changes.promises.values():
+            if promise.state is not PromiseState.PENDING:
+                self._patience.settled(promise.id)
         for notice in decision.notices:
             self._take_notice(notice)
         if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):

@@ -32,6 +32,9 @@ MAX_TAGS_CHARACTERS = 65_536
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States a client may settle a promise with; the deadline alone times it out."""
 
+MAX_PATIENCE_MS = 1_000
+"""Far less than the shortest lease that anybody chooses."""
+
 _UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
 """Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
 could claim the task of such an id."""
@@ -280,11 +283,14 @@ class SuspendAction(Struct, frozen=True):
 
 
 class TaskSuspend(Request, frozen=True):
+    """``patience``: for how long (ms) to wait for one of the awaited, before it is decided; beyond the protocol."""
+
     kind = "task.suspend"
 
     id: Id
     version: Version
     actions: Annotated[list[Action[SuspendAction]], Meta(min_length=1)]
+    patience: Annotated[int, Meta(ge=0, le=MAX_PATIENCE_MS)] = 0
 
     @property
     def ids(self) -> tuple[str, ...] | None:

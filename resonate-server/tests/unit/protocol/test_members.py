@@ -17,6 +17,7 @@ from resonate_server.protocol.requests import (
     PromiseCreate,
     PromiseSearch,
     Request,
+    ScheduleSearch,
     TaskAcquire,
 )
 
@@ -515,10 +516,11 @@ class TestActions:
 
 
 class TestSearch:
-    def test_without_members_it_asks_for_100(self) -> None:
-        request = accepted("promise.search", {})
-        assert isinstance(request, PromiseSearch)
+    def test_without_members_it_asks_for_100_and_of_schedules_for_10(self) -> None:
+        request, schedules = accepted("promise.search", {}), accepted("schedule.search", {})
+        assert isinstance(request, PromiseSearch) and isinstance(schedules, ScheduleSearch)
         assert (request.limit, request.state, request.tags, request.cursor) == (100, None, {}, None)
+        assert schedules.limit == 10
 
     @pytest.mark.parametrize("kind", ["promise.search", "task.search", "schedule.search"])
     @pytest.mark.parametrize("limit", [0, -1, 1_001, 1.5, "10", True])

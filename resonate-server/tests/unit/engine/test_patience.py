@@ -1,0 +1,128 @@
+"""Suspensions that wait a moment for what they await: protocol section 3.2."""
+
+import asyncio
+
+import pytest
+from unit.driver import PID, promise_create, promise_settle
+from unit.engines import Bench
+
+from resonate_server.engine import patience
+from resonate_server.engine.patience import Patience
+from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import Action, SuspendAction, TaskAcquire, TaskGet, TaskSuspend
+
+FOR_EVER_MS = 10**9
+LONG_S = 10**6
+
+
+def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
+    actions = [Action(data=SuspendAction(awaited=id, awaiter="caller")) for id in awaited]
+    return TaskSuspend(id="caller", version=1, actions=actions, patience=patience)
+
+
+async def begin(bench: Bench, *called: str) -> None:
+    """A caller at work, and what it has called."""
+    for id in ("caller", *called):
+        await bench.call(promise_create(id))
+    await bench.call(TaskAcquire(id="caller", version=0, pid=PID, ttl=1_000_000))
+
+
+async def under_way(bench: Bench, request: TaskSuspend) -> asyncio.Task[Answer]:
+    asked = asyncio.create_task(bench.call(request))
+    await bench.settle_down()
+    return asked
+
+
+async def state(bench: Bench) -> TaskState:
+    state: TaskState = (await bench.call(TaskGet(id="caller"))).data.task.state
+    return state
+
+
+class TestSuspension:
+    async def test_goes_on_with_what_is_settled_meanwhile(self, bench: Bench) -> None:
+        await begin(bench, "a", "b")
+        asked = await under_way(bench, suspend("a", "b"))
+        assert await state(bench) is TaskState.ACQUIRED
+        await bench.call(promise_settle("b"))
+        assert (await asked).status == 300
+        assert await state(bench) is TaskState.ACQUIRED
+
+    async def test_does_not_wait_for_what_was_settled_before(self, bench: Bench) -> None:
+        await begin(bench, "a")
+        await bench.call(promise_settle("a"))
+        assert (await bench.call(suspend("a"))).status == 300
+
+    async def test_takes_effect_when_its_patience_ends(self, bench: Bench) -> None:
+        await begin(bench, "a")
+        assert (await bench.call(suspend("a", patience=1))).status == 200
+        assert await state(bench) is TaskState.SUSPENDED
+
+    async def test_without_patience_takes_effect_at_once(self, bench: Bench) -> None:
+        await begin(bench, "a")
+        assert (await bench.call(suspend("a", patience=0))).status == 200
+
+    async def test_of_a_lease_that_is_gone_meanwhile_is_refused(self, bench: Bench) -> None:
+        await begin(bench, "a")
+        asked = await under_way(bench, suspend("a"))
+        await bench.call(promise_settle("caller"))
+        await bench.call(promise_settle("a"))
+        assert (await asked).status == 409
+
+    async def test_is_decided_before_the_server_stops(self) -> None:
+        bench = Bench()
+        async with bench.at_work():
+            await begin(bench, "a")
+            asked = await under_way(bench, suspend("a"))
+        assert (await asked).status == 200
+
+
+class TestPatience:
+    async def test_ends_with_the_first_that_is_settled_for_all_who_wait_for_it(self) -> None:
+        waiting = Patience()
+        first, second = (asyncio.create_task(waiting.wait(ids, LONG_S)) for ids in (["a", "b"], ["c", "b"]))
+        await asyncio.sleep(0)
+        waiting.settled("b")
+        await asyncio.gather(first, second)
+
+    async def test_is_not_asked_for_what_was_settled_lately(self) -> None:
+        waiting = Patience()
+        waiting.settled("a")
+        await waiting.wait(["b", "a"], LONG_S)
+
+    async def test_remembers_the_last_that_were_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(patience, "MAX_REMEMBERED", 2)
+        waiting = Patience()
+        for id in "abc":
+            waiting.settled(id)
+        await waiting.wait(["b"], LONG_S)
+        forgotten = asyncio.create_task(waiting.wait(["a"], LONG_S))
+        await asyncio.sleep(0)
+        assert not forgotten.done()
+        waiting.end()
+        await forgotten
+
+    async def test_is_not_for_those_who_await_many(self) -> None:
+        await Patience().wait([str(number) for number in range(patience.MAX_AWAITED + 1)], LONG_S)
+
+    async def test_is_not_for_more_than_there_is_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(patience, "MAX_WAITED_FOR", 1)
+        waiting = Patience()
+        first = asyncio.create_task(waiting.wait(["a"], LONG_S))
+        await asyncio.sleep(0)
+        await waiting.wait(["b"], LONG_S)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(waiting.wait(["b"], LONG_S))
+        await asyncio.sleep(0)
+        assert not second.done(), "whoever leaves makes room"
+        waiting.end()
+        await second
+
+    async def test_ends_when_nobody_is_to_wait_any_more(self) -> None:
+        waiting = Patience()
+        first = asyncio.create_task(waiting.wait(["a"], LONG_S))
+        await asyncio.sleep(0)
+        waiting.end()
+        await first
+        await waiting.wait(["b"], LONG_S)

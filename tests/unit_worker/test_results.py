@@ -1,0 +1,155 @@
+"""A call that was begun here, and whose task is here: nobody need tell of its end."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from resonate.error import ConnectorError
+
+from worker import results
+from worker.leases import LeaseKeeper
+from worker.results import OwnResults
+from worker.runs import RunLog
+
+
+class Server:
+    """Grants a task to whoever creates it. `status`: of other answers, by kind."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.state = "pending"
+        self.status: dict[str, int] = {}
+        self.is_away = False
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
+        request = json.loads(req)
+        kind = request["kind"]
+        self.asked.append(kind)
+        if self.is_away:
+            raise ConnectorError(OSError("nobody there"))
+        if kind == "task.fulfill" and kind not in self.status:
+            self.state = "resolved"
+        data = {"task": {"id": "a", "version": 1, "state": "acquired"}, "promise": {"id": "a", "state": self.state}}
+        status = self.status.get(kind, 200)
+        answer: Any = data if status < 400 else "no"
+        return json.dumps(
+            {"kind": kind, "head": {"corrId": request["head"]["corrId"], "status": status}, "data": answer}
+        )
+
+
+class Caller:
+    """`told`: what its SDK hears as if by the stream."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.told: list[Any] = []
+        own = OwnResults(self.server.send, lambda message: self.told.append(json.loads(message)))
+        self._keeper = LeaseKeeper(self.server, RunLog(), own, places=64)
+
+    async def ask(self, kind: str, **data: Any) -> Any:
+        head = {"corrId": f"about {kind}", "version": "2026-04-01"}
+        return json.loads(await self._keeper.send(json.dumps({"kind": kind, "head": head, "data": data})))
+
+    async def begin(self) -> Any:
+        """A call `a`; the answer to its request for a listener."""
+        await self.ask("task.create")
+        return await self.listen()
+
+    async def listen(self) -> Any:
+        return await self.ask("promise.register_listener", awaited="a", address="poll://uni@callers/me")
+
+    async def until_told(self) -> None:
+        async with asyncio.timeout(60):
+            while not self.told:
+                await asyncio.sleep(0.005)
+
+
+RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved"}}}
+LISTENS = "promise.register_listener"
+
+
+@pytest.fixture
+async def caller() -> Caller:
+    return Caller()
+
+
+def _promise(message: Any) -> Any:
+    return {"kind": message["kind"], "data": {"promise": message["data"]["promise"]}}
+
+
+async def test_it_is_answered_as_by_the_server(caller: Caller) -> None:
+    answer = await caller.begin()
+    head = {"corrId": f"about {LISTENS}", "status": 200}
+    assert answer == {"kind": LISTENS, "head": head, "data": {"promise": {"id": "a", "state": "pending"}}}
+
+
+async def test_what_ends_here_needs_no_listener(caller: Caller) -> None:
+    await caller.begin()
+    await caller.ask("task.fulfill", id="a", version=1)
+    assert list(map(_promise, caller.told)) == [RESOLVED]
+    assert caller.server.asked == ["task.create", "task.fulfill"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("task.suspend", 200), ("task.release", 500), ("task.fulfill", 409)])
+async def test_once_its_task_has_left_the_server_is_to_tell(caller: Caller, kind: str, status: int) -> None:
+    await caller.begin()
+    caller.server.status[kind] = status
+    await caller.ask(kind, id="a", version=1)
+    await asyncio.sleep(0)
+    assert caller.server.asked == ["task.create", kind, LISTENS]
+    assert caller.told == []
+
+
+async def test_what_was_settled_before_the_listener_came_is_told(caller: Caller) -> None:
+    await caller.begin()
+    caller.server.state, caller.server.status["task.fulfill"] = "resolved", 409
+    await caller.ask("task.fulfill", id="a", version=1)
+    await caller.until_told()
+    assert list(map(_promise, caller.told)) == [RESOLVED]
+
+
+async def test_what_takes_long_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LISTEN_SECONDS", 0.01)
+    await caller.begin()
+    caller.server.state = "rejected_canceled"
+    await caller.until_told()
+    assert caller.told[0]["data"]["promise"]["state"] == "rejected_canceled"
+    await caller.ask("task.fulfill", id="a", version=1)
+    assert len(caller.told) == 1
+
+
+async def test_a_task_that_goes_on_here_is_still_here(caller: Caller) -> None:
+    await caller.begin()
+    caller.server.status["task.suspend"] = 300
+    await caller.ask("task.suspend", id="a", version=1)
+    await asyncio.sleep(0)
+    assert caller.server.asked == ["task.create", "task.suspend"]
+
+
+async def test_of_what_others_run_the_server_is_to_tell(caller: Caller) -> None:
+    assert (await caller.listen())["data"]["promise"]["state"] == "pending"
+    assert caller.server.asked == [LISTENS]
+
+
+async def test_who_asks_again_asks_the_server(caller: Caller) -> None:
+    """The SDK does, from time to time: what it was told may have been lost."""
+    await caller.begin()
+    await caller.listen()
+    assert caller.server.asked == ["task.create", LISTENS]
+
+
+async def test_a_refusal_is_left_to_the_next_time(caller: Caller) -> None:
+    await caller.begin()
+    caller.server.status = {"task.suspend": 200, LISTENS: 500}
+    await caller.ask("task.suspend", id="a", version=1)
+    await asyncio.sleep(0)
+    caller.server.is_away = True
+    assert caller.told == []
+    assert caller.server.asked[-1] == LISTENS
