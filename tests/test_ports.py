@@ -25,7 +25,7 @@ def test_a_port_is_given_to_one_process_for_as_long_as_that_lives() -> None:
         assert owner.stdout
         port = owner.stdout.readline().strip()
         with pytest.raises(subprocess.TimeoutExpired):  # it goes on looking
-            take(port, 3)
+            take(port, 1)
         owner.communicate("")
 
     assert take(port, 60) == port

@@ -11,6 +11,8 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+PATIENCE_SECONDS = 180
+"""Within which a program has begun or ended, also where dozens of others want the cores."""
 _PORTS = range(10_000, 30_000)
 """Outside the range from which systems serve outgoing connections: no client which reconnects has one of them."""
 _given: set[int] = set()
@@ -34,7 +36,9 @@ def free_port() -> int:
             return port
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.05) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.05
+) -> None:
     """Return as soon as ``condition()`` is true; fail with ``what`` if it is not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():

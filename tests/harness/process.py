@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from harness import fork_server
-from harness.basics import wait_until
-
-STOP_SECONDS = 60
+from harness.basics import PATIENCE_SECONDS, wait_until
 
 
 class Process:
@@ -79,7 +77,7 @@ class Process:
         """Its exit status, once it has ended; 0 if it was not running."""
         if (process := self._process) is None:
             return 0
-        status = process.wait(timeout=STOP_SECONDS)
+        status = process.wait(timeout=PATIENCE_SECONDS)
         self._process = None
         return status
 

@@ -4,7 +4,6 @@ import base64
 import itertools
 import json
 import sys
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -102,13 +101,11 @@ class ServerProcess(Process):
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
 
     def start(self) -> Self:
-        """Return once it is ready; raise with its log if it is not within a minute."""
+        """Return once it is ready; raise with its log if it has ended instead."""
         self.launch()
-        deadline = time.monotonic() + 60
-        while not self.is_ready():
-            if time.monotonic() > deadline or not self.is_running:
-                raise RuntimeError(f"the server did not come up:\n{self.output()}")
-            time.sleep(0.02)
+        wait_until(lambda: self.is_ready() or not self.is_running, f"{self.log} tells of a server", every=0.02)
+        if not self.is_running:
+            raise RuntimeError(f"the server did not come up:\n{self.output()}")
         return self
 
     def is_ready(self) -> bool:

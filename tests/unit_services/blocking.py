@@ -31,7 +31,7 @@ async def computing(ctx: Context) -> str:
 async def holding(ctx: Context) -> str:
     """In C code that keeps the interpreter to itself, so that no other thread of the process runs."""
     log_run(ctx)
-    hold_interpreter(3)
+    hold_interpreter(2)
     return "done"
 
 

@@ -26,13 +26,10 @@ def start(stack: Stack, lease: str = LEASE, **environment: str) -> Process:
     return worker
 
 
-@pytest.mark.parametrize(
-    ("function", "culprit"), [("sleeping", "sleeping"), ("computing", "computing"), ("with_a_step", "step")]
-)
+@pytest.mark.parametrize(("function", "culprit"), [("computing", "computing"), ("with_a_step", "step")])
 def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, function: str, culprit: str) -> None:
     stack.start_server()
-    worker = start(stack, BLOCK_SECONDS="5")
-    other = start(stack, BLOCK_SECONDS="5")
+    worker, other = (start(stack, BLOCK_SECONDS="4") for _ in range(2))
     calls = Calls(stack.server_port)
 
     assert calls.result(calls.begin("once", GROUP, function)) == "done"
@@ -44,7 +41,7 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
     assert "lease lost" not in said()
     line = re.compile(rf"function {culprit} \(blocking.py, line \d+\) blocked the event loop for (\d+\.\d) s")
     wait_until(lambda: line.search(said()), "the log names the function and the seconds")
-    assert 4 <= float(line.findall(said())[0]) < 60
+    assert 3 <= float(line.findall(said())[0]) < 60
 
 
 def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
