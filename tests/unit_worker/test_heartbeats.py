@@ -181,20 +181,24 @@ async def test_a_blocked_loop_is_no_silence(lease_seconds: float, listens: bool)
     await watched(block, lease_seconds, server, leases={"a": 1})
 
 
-async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_but_not_for_ever() -> None:
+    server = Server(listens=True)
+    companion = Companion("me", LEASE, server, lambda: {"a": 1}, lambda: True)
+    companion._asked_at = time.monotonic() - heartbeats.KEEP_SECONDS
+    beats = (companion._keep_leases, companion._show_life)
+    beating = asyncio.gather(*(companion._every(PAUSE, beat) for beat in beats))
+    await asyncio.sleep(4 * PAUSE)
+    assert server.heard == []
+    companion._asked_at = None
+    await has_heard(server, 2)
+    beating.cancel()
+
+
+async def test_when_they_are_kept_no_longer_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(heartbeats, "KEEP_SECONDS", LEASE)
-    server, heard = Server(), 0
-
-    def block() -> None:
-        nonlocal heard
-        caplog.clear()
-        block_until(lambda: "not kept any longer" in caplog.text)
-        heard = len(server.heard)
-        time.sleep(4 * PAUSE)
-        heard = len(server.heard) - heard
-
-    await watched(block, server=server, leases={"a": 1})
-    assert heard == 0
+    await watched(lambda: block_until(lambda: "not kept any longer" in caplog.text))
 
 
 @pytest.mark.parametrize("function", [plain, asynchronous])
