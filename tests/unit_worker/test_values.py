@@ -4,6 +4,7 @@ import ast
 import base64
 import importlib.metadata
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ READS_VALUES = {
     ("resonate.py", "Resonate.run._", "decode_promise"),
 }
 WRITES_PICKLES = {("codec.py", "_encode_error", "dumps")}
+IMPORTS_PICKLES = re.compile(
+    r"^\s*(?:from|import\b.*?)[ \t](?:pickle|cPickle|_pickle|dill|cloudpickle|marshal|shelve)\b", re.MULTILINE
+)
 READERS = {"_deserialize_error", "decode_error", "decode_promise", "decode_settled", "decrypt", "load", "loads"}
 
 
@@ -172,9 +176,8 @@ def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
     sources = {path: path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
     assert len(sources) > 100
     for path, source in sources.items():
-        names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-        assert not imports(source) & {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}, path
-        assert "NoopEncryptor" not in names, path
+        assert not IMPORTS_PICKLES.search(source), path
+        assert "NoopEncryptor" not in source, path
         assert source.count(" Resonate(") == source.count("encryptor=PlainValues()"), path
 
 
@@ -200,9 +203,3 @@ def calls_in(path: Path) -> Iterator[tuple[str, str, str]]:
             yield from visit(child, within)
 
     return visit(ast.parse(path.read_text()), ())
-
-
-def imports(source: str) -> set[str]:
-    nodes = list(ast.walk(ast.parse(source)))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -20,7 +20,7 @@ from harness.server import FAR, ServerProcess
 from resonate.context import Context
 from resonate.error import ResonateError
 
-from worker import RunningWorker, Settings, Worker, log_run, worker
+from worker import RunningWorker, Settings, Worker, ending_signals, log_run, worker
 from worker.clock import ServerClock
 from worker.replay import FUNCTION_TAG
 
@@ -413,3 +413,12 @@ def test_a_program_serves_until_it_is_told_to_end_and_then_does_so_at_once(
     assert outside.promise(id)["state"] == "resolved"
     assert configured == [None]
     assert "shutting down" in caplog.messages
+
+
+def test_a_process_that_nohup_has_started_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in ending_signals()

@@ -457,13 +457,13 @@ class TestDue:
 
     def test_what_spreads_is_always_due_the_longest_ago_first(self, store: Database) -> None:
         a, b, c = Spreading("a", after="x"), Spreading("b"), Spreading("c")
-        write(store, PutSpreading(a, NOW + 2), PutSpreading(b, NOW), PutSpreading(c, NOW + 1))
+        write(store, *map(promise, "abc"), PutSpreading(a, NOW + 2), PutSpreading(b, NOW), PutSpreading(c, NOW + 1))
 
         assert self.due(store, NOW, 2).spreading == (b, c)
         assert (self.next_due(store) or 0) <= NOW
 
     def test_what_has_spread_is_not(self, store: Database) -> None:
-        write(store, PutSpreading(Spreading("a"), NOW))
+        write(store, promise("a"), PutSpreading(Spreading("a"), NOW))
         write(store, DropSpreading("a"))
 
         assert not self.due(store, NOW)

@@ -1,9 +1,12 @@
 """When the server did not run, or stood still, by the clock alone."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
+from resonate_server.watch import outages
 from resonate_server.watch.outages import MAX_OUTAGES, Outage, Outages
 from resonate_server.watch.spells import FOREVER
 
@@ -40,13 +43,34 @@ def test_one_that_stood_still_knows_from_when_to_when(scene: Scene) -> None:
     assert scene.outages.between(0, FOREVER) == scene.told == [Outage(begin, begin + 5_000)]
 
 
+async def test_a_disk_that_takes_its_time_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "BEAT_S", 0.01)
+    looks: list[int] = []
+
+    def now() -> int:
+        looks.append(len(looks))
+        return looks[-1]
+
+    looking = Outages(path := tmp_path / "alive", now, lambda _: None)
+    os.mkfifo(path)  # to which nobody can write until somebody reads
+    running = asyncio.create_task(looking.run())
+    async with asyncio.timeout(60):
+        while len(looks) < 10:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with path.open("rb") as read:
+            await asyncio.to_thread(read.read)
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+
 def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> None:
     scene.passes(2_000)
     scene.write()
     begin = scene.now
     scene.now += 7_000
-    outages = scene.start().between(0, FOREVER)
-    assert outages == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
+    found = scene.start().between(0, FOREVER)
+    assert found == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
 
 
 def test_those_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
