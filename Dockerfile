@@ -90,7 +90,7 @@ USER app
 EXPOSE 8001
 # -IS, here and below: without looking for packages, which took longer than the check. A start waits for the checks, too.
 HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --start-interval=250ms CMD ["python3", "-IS", "-c", \
-    "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 8001, timeout=2); c.request('GET', '/ready'); assert c.getresponse().status == 200"]
+    "import socket; s = socket.create_connection(('127.0.0.1', 8001), 2); s.sendall(b'GET /ready HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n'); assert s.recv(99)[9:12] == b'200'"]
 CMD ["resonate-server", "serve"]
 
 FROM base AS service
@@ -102,7 +102,7 @@ USER app
 FROM service AS foo
 EXPOSE 5000
 HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --start-interval=250ms CMD ["python3", "-IS", "-c", \
-    "from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', 5000, timeout=2); c.request('GET', '/health'); assert c.getresponse().status == 200"]
+    "import socket; s = socket.create_connection(('127.0.0.1', 5000), 2); s.sendall(b'GET /health HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n'); assert s.recv(99)[9:12] == b'200'"]
 CMD ["foo"]
 
 FROM service AS worker

@@ -6,4 +6,4 @@ read_arguments 1 "$@"
 name=${words[0]:-}
 ! python3 -c 'import typing' 2>/dev/null || exec python3 -IS scripts/add_service.py "$name"
 image=$(scripts/base-image.sh) || die "a Python is needed, or a Docker engine."
-exec docker run --rm --volume "$PWD:/checkout" --workdir /checkout --user "$(id -u):$(id -g)" "$image" python3 scripts/add_service.py "$name"
+exec docker run --rm --volume "$PWD:/checkout" --workdir /checkout --user "$(id -u):$(id -g)" "$image" python3 -IS scripts/add_service.py "$name"

@@ -1,5 +1,6 @@
 """Adds a service to this checkout: `add_service.py NAME`. scripts/add-service.sh calls it. Any Python 3 will do."""
 
+import importlib.util
 import keyword
 import re
 import sys
@@ -9,11 +10,9 @@ from typing import NoReturn
 SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
 """Of which a service is made, or in which it is entered."""
 
-RESERVED = """aiohttp base64 bench calendar chaos code collections copy csv datetime decimal email enum flask gunicorn
-    harness hashlib html http inspect io json locale logging math msgspec os pathlib platform queue random re resonate
-    resource secrets select server signal site socket ssl statistics string struct sys test threading time token trace
-    types typing urllib uuid warnings worker zipfile"""
-"""Modules that a service loads: one of the same name would take its place, or never be found."""
+RESERVED = """attr bench chaos dateutil google harness jwt mypyc opentelemetry postgres py pylab re2 resonate rpds
+    ruamel server worker xdist"""
+"""What the stack calls by these names, and modules of packages that have another name."""
 
 NEXT = """services/{name} is there, and in services/services.txt, docker-compose.yml and pyproject.toml. Next:
 
@@ -34,8 +33,15 @@ def check(name: str) -> None:
         refuse(f"a name has lower case letters and digits, a letter first, at most 31 of them; {name!r} is none", 2)
     if Path("services", name).exists():
         refuse(f"there is a service {name!r} already, in services/{name}", 2)
-    if name in RESERVED.split() or keyword.iskeyword(name):
-        refuse(f"{name!r} is a word of Python, or a module that services load", 2)
+    if is_taken(name):
+        refuse(f"{name!r} is a word of Python, a module that services may load, or another part of the stack", 2)
+
+
+def is_taken(name: str) -> bool:
+    """A service with the name of a module of Python, or of a package, would take its place, or never be found."""
+    locked = re.search(f"^{name}==", Path("requirements.lock").read_text(), re.MULTILINE)
+    is_known = name in RESERVED.split() or keyword.iskeyword(name)
+    return is_known or locked is not None or importlib.util.find_spec(name) is not None
 
 
 def insert_before(line: str, text: str, file: Path) -> None:
@@ -64,8 +70,8 @@ def add(name: str) -> None:
 
 
 if __name__ == "__main__":
-    check(sys.argv[1])
     if missing := [source for source in SOURCES.split() if not Path(source).exists()]:
         refuse(f"{missing[0]} is missing, and a service is made from it: work in a whole checkout.")
+    check(sys.argv[1])
     add(sys.argv[1])
     print(NEXT.format(name=sys.argv[1]))

@@ -31,12 +31,13 @@ stop_all_containers() {
         { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
         return
     fi
-    left=$(containers_of_stack)
+    left=$(containers_of_stack) || { tell "whether containers of the stack run is not known: Docker has not answered within $ENGINE_SECONDS s." && return; }
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
     # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
     quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
-    for container in $(containers_of_stack); do tell "container $container could not be removed."; done
+    left=$(containers_of_stack) || trouble=yes
+    for container in $left; do tell "container $container could not be removed."; done
 }
 
 volumes="" found=""

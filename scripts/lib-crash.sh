@@ -23,8 +23,15 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
             ask) output=$("${@:2}" 2>"$work/errors" </dev/null) || status=$? output=$(cat "$work/errors") ;;
             do) "${@:2}" </dev/null || status=$? ;;
         esac
-        printf '%s %s\n' "$status" "$(printf %s "$output" | base64 -w 0)" >&3
+        printf '%s %s\n' "$status" "$(printf %s "$output" | base64 | tr -d '\n')" >&3
     done
+}
+
+at_once() { # KIND VERB INSTANCES...: fails if one of them does
+    local one pids="" status=0
+    for one in "${@:3}"; do "$1" "$2" "$one" & pids="$pids $!"; done
+    for one in $pids; do wait "$one" || status=1; done
+    return "$status"
 }
 
 print() { printf '%s\n' "$1" 2>/dev/null; } # TEXT: fails if nobody reads it any more
@@ -61,7 +68,7 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as i
     serve <"$work/asked" &
     { direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
     set +m
-    until process_gone $!; do wait $! || true; done
+    while kill -0 $! 2>/dev/null; do wait $! || true; done
     status=$(cat "$work/status")
     rm -rf "$work"
     return "$status"

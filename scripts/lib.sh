@@ -123,8 +123,8 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
 
 within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: ends it by force when the time is over
 
-process_gone() { # PID; a zombie that nobody has reaped yet is gone, too
-    case "$(ps -o stat= -p "$1" 2>/dev/null)" in "" | *Z*) ;; *) return 1 ;; esac
+process_gone() { # PID; a zombie that nobody has reaped yet is gone, too. A `ps` that a signal has killed tells nothing
+    ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]
 }
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
@@ -135,7 +135,7 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 # shellcheck disable=SC2034 # for the scripts
 readonly OFFICIAL_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
-readonly ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
+readonly ENDED_BY_FORCE=137 ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
 
 docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS: nothing where no engine answers
 engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
@@ -205,7 +205,7 @@ COMPOSE_FILE=${COMPOSE_FILE:-$(noted COMPOSE_FILE)}
 if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
 has_postgres() { [[ "${COMPOSE_FILE:-}" = *compose.postgres.yml* ]]; }
 
-SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ')"
+SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ' -)"
 readonly SERVICES
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
@@ -268,14 +268,16 @@ processes() { # VERB ARGUMENTS...
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
 look_at_stack() { # sets kind: processes, containers or none; and what of_stack tells, also of containers that are stopped
+    local ids
     need_commands ps=procps curl=curl timeout=coreutils
     find_stack
-    kind=none stack_settings=""
+    kind=none stack_settings="" looked=0
     if [ -n "$(processes running 2>/dev/null)" ]; then
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    [ -z "$(docker_says ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")" ] || kind=containers
+    ids=$(docker_says ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME") || looked=$?
+    [ -z "$ids" ] || kind=containers
     stack_settings=$(container_settings || true)
 }
 
@@ -305,10 +307,16 @@ use_settings() { # SOURCE...: exports each setting, as chosen for this command, 
     done
 }
 
+need_stack() { # [HINT]
+    [ "$kind" = none ] || return 0
+    [ "$looked" != "$ENDED_BY_FORCE" ] || die "whether the stack is up is not known: Docker has not answered within $ENGINE_SECONDS s."
+    die "the stack is not up; scripts/up.sh starts it.${1:-}"
+}
+
 require() { # [SERVICES], else all: sets kind, and the variables by which a service that is started again becomes what it was
     local service token
     look_at_stack
-    [ "$kind" != none ] || die "the stack is not up; scripts/up.sh starts it."
+    need_stack
     for service in ${1:-$SERVICES}; do
         [ -n "$("$kind" of "$service" 2>/dev/null)" ] || die "$service is not running; scripts/up.sh starts it."
     done

@@ -34,6 +34,8 @@ STOP_SECONDS = 5
 END_SECONDS = 15
 """The children of a foo that was killed hold its port until they have told the last of the requests that wait."""
 LOOK_SECONDS = 0.2
+MOMENT_SECONDS = 2
+"""For so long a port may be nobody's."""
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("STACK_DIR", ""))
@@ -154,12 +156,29 @@ def ask_to_end(name: str) -> None:
             os.killpg(group, signal.SIGTERM)
 
 
+def kill(name: str) -> None:
+    """Return when nothing is left: what is about to end would pass for one that runs, and not be started again."""
+    send(signal.SIGKILL, name)
+    ends(name, END_SECONDS)
+
+
+def ends(name: str, seconds: float) -> bool:
+    """Whether it and its children do within so long."""
+    return within(seconds, lambda: not ours(name))
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
 def await_end(name: str, seconds: float) -> None:
     """Of it and its children; then by force."""
-    end = time.monotonic() + seconds
-    while ours(name) and time.monotonic() < end:
-        time.sleep(LOOK_SECONDS)
-    if ours(name):
+    if not ends(name, seconds):
         with contextlib.suppress(PermissionError):
             send(signal.SIGKILL, name)
         time.sleep(LOOK_SECONDS)
@@ -326,10 +345,14 @@ def listening(port: str) -> set[str] | None:
 
 
 def intruder(name: str) -> str:
-    """Why it cannot have its port, or would share it with the servers of another stack; else empty."""
+    """Why it cannot have its port, or would share it with the servers of another stack; else empty.
+
+    A process that ends loses its name before its port, and one that begins has its port before it is looked at: nobody
+    knows these for a moment.
+    """
     port = port_of(name)
-    is_shared = port and SOMEBODY_ELSE in (listening(port) or ())
-    return f"port {port} is taken by another program" if is_shared else ""
+    is_own = within(MOMENT_SECONDS, lambda: not port or SOMEBODY_ELSE not in (listening(port) or ()))
+    return "" if is_own else f"port {port} is taken by another program"
 
 
 def metrics() -> str:
@@ -379,7 +402,7 @@ VERBS: dict[str, Callable[[str], object]] = {
     "log": show,
     "healthy": lambda name: sys.exit(not healthy(name)),
     "family": lambda name: print(*(each.pid for each in family(name)), sep="\n"),
-    "kill": lambda name: send(signal.SIGKILL, name),
+    "kill": kill,
     "start": start,
     "freeze": lambda name: send(signal.SIGSTOP, name),
     "thaw": lambda name: send(signal.SIGCONT, name),

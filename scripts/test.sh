@@ -28,13 +28,13 @@ node_there() {
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
-cores=$(getconf _NPROCESSORS_ONLN)
-processes=$((cores * 3)) # most tests wait most of the time; three for each core keep it busy
+unset PYTHONDONTWRITEBYTECODE # else each of pytest's processes compiles all tests, each time
+cores=$(getconf _NPROCESSORS_ONLN) # most tests wait most of the time: two processes for each core keep it busy with units, three with all else
 
 run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
     local status=0
     say "pytest${1:+ -m \"$1\"} ..."
-    python -m pytest --durations=15 -n "$processes" -m "$1" "${@:2}" || status=$?
+    python -m pytest --durations=15 -n "$((cores * 3))" -m "$1" "${@:2}" || status=$?
     [ "$status" -lt 2 ] || [ "$status" = 5 ] || exit "$status"
     [ "$status" = 5 ] || results="$results $status"
 }
@@ -42,12 +42,17 @@ run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
 say "ruff ..."
 ruff check; ruff format --check
 say "mypy ..."
-python -m pytest --collect-only --quiet &>/dev/null & # compiles the tests beside it, once for all of pytest's processes
-mypy; wait
+mypy &
+types=$!
 if [ "$size" = quick ]; then
+    status=0
     # shellcheck disable=SC2086 # a list
-    exec "$environment/bin/python" -m pytest --durations=15 -n "$processes" --dist worksteal -m "not long and not browser" -k "not postgres and not silent_database" $UNITS "$@"
+    "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" -k "not postgres" $UNITS "$@" || status=$?
+    wait "$types" || die "mypy has found mistakes: see above."
+    exit "$status"
 fi
+
+[ -d .pytest_cache ] || python -m pytest --collect-only --quiet &>/dev/null || true # compiles the tests, once for all processes
 
 obstacle=$(docker_obstacle)
 if [ -n "$obstacle" ] && [ "${REQUIRE_DOCKER:-}" = 1 ]; then
@@ -71,6 +76,8 @@ if node_there; then
 else
     say "*** The tests of the page's modules are SKIPPED: there is no node, or one before 20.19. ***"
 fi
+
+wait "$types" || die "mypy has found mistakes: see above."
 
 # A browser gives up what it loads when Docker adds a network beside it. Where nobody may give it a network of its own, it
 # has to run when no test of containers does.

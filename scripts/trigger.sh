@@ -35,6 +35,8 @@ esac
 [ -z "$async" ] || prefer=(--header "Prefer: respond-async")
 
 look_at_stack
+# What listens at a usual port, or at one that is noted, may be another checkout's.
+[ -n "${FOO_PORT:-}" ] || need_stack " A foo that you started by hand: FOO_PORT=5000 scripts/trigger.sh"
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT

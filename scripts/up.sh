@@ -4,14 +4,12 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 readonly HEALTHY_SECONDS=90 # how long a start may take
 readonly FIRST_ANSWER_SECONDS=60
-readonly EARLIER_NAME=durable-rpc-demo # of every checkout, before each had its own
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
 
 keep_name() { # in .env; what there was before is left alone, and told
     [ -z "$CHOSEN_NAME" ] && [ "$(noted COMPOSE_PROJECT_NAME)" != "$COMPOSE_PROJECT_NAME" ] || return 0
-    ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)" "this checkout was copied or moved; it was the stack"
-    [ -z "$(traces_of "$EARLIER_NAME")" ] || tell_of_other "$EARLIER_NAME" "an earlier version, here or in another folder, has left the stack"
+    ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)"
     note COMPOSE_PROJECT_NAME "$COMPOSE_PROJECT_NAME" "$NOTED_FOR"
 }
 
@@ -23,9 +21,9 @@ traces_of() { # NAME: prints what there is of that stack
     docker_says volume ls --filter "$filter" --format '  volume     {{.Name}}' || true
 }
 
-tell_of_other() { # NAME WHAT
+tell_of_other() { # NAME
     cat >&2 <<OTHER
-Note: $2 $1. From now on this checkout is a stack of its own,
+Note: this checkout was copied or moved; it was the stack $1. From now on it is a stack of its own,
 $COMPOSE_PROJECT_NAME. That one is left alone:
 $(traces_of "$1")
   To stop it:  COMPOSE_PROJECT_NAME=$1 scripts/down.sh
@@ -95,7 +93,7 @@ choose_kind() {
     case "$wanted-$up_as-$last" in
         processes-*) kind=processes reason="--processes was given" ;;
         -processes-*) kind=processes reason="it runs so already" ;;
-        -none-processes*) kind=processes reason="it has its database from the last time so" ;;
+        -none-processes*) kind=processes reason="that is how it ran the last time" ;;
         *)
             obstacle=$(docker_obstacle)
             [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"

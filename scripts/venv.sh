@@ -46,7 +46,7 @@ find_python() { # prints the preferred one, or the version that uv is to downloa
 # The certificates that this machine trusts may be more than those built into uv (a proxy that re-signs TLS).
 [ ! -f /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
 # Where a Python may be that is not on the PATH.
-for folder in "$HOME"/.pyenv/versions/3.*/bin /opt/homebrew/bin /usr/local/bin; do PATH=$PATH:$folder; done
+for folder in "${HOME:-}"/.pyenv/versions/3.*/bin /opt/homebrew/bin /usr/local/bin; do PATH=$PATH:$folder; done
 python="" uv=""
 read_arguments 0 "$@"
 if [ -n "$uv" ]; then find_uv && exit; fi

@@ -18,6 +18,15 @@ REPOSITORY = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
 SCRIPTS = [".ci/run", *(f"scripts/{path.name}" for path in sorted((REPOSITORY / "scripts").glob("*.sh")))]
 LINES_OF_BASH = 1_300
+FOR_DEBIAN = {"scripts/docker-engine.sh", "scripts/browser.sh"}
+AFTER_BASH_3_2 = re.compile(
+    r"\b(?:declare|local|typeset) -\w*[AnluU]|\b(?:mapfile|readarray|coproc|BASHPID|EPOCH\w+)\b|\bwait -[np]"
+    r"|\|&|&>>|;;?&|%\([^)]*\)T|\[ -v |\$\{\w+(?:\[.\])?(?:,,?|\^\^?|@[A-Z])"
+)
+OF_GNU_ALONE = re.compile(
+    r"\bpaste\b[^|]*'\)|\bbase64 -w|\bgrep -\w*P|\bsed -\w*[ir]\b|\bstat -c|\bdate -[dI]|\breadlink -[em]"
+    r"|\bxargs -\w*r|\bhead -n -|\bsort -\w*V|\b(?:tac|nproc|realpath|numfmt|setsid|pgrep) "
+)
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("*/pyproject.toml"))]
 PROJECTS += [*sorted(REPOSITORY.glob("services/*/pyproject.toml")), REPOSITORY / "tests/harness/pyproject.toml"]
@@ -45,6 +54,13 @@ def test_there_is_little_bash() -> None:
     lines = {path: len((REPOSITORY / path).read_text().splitlines()) for path in SCRIPTS[1:]}
 
     assert sum(lines.values()) <= LINES_OF_BASH, lines
+
+
+@pytest.mark.parametrize("newer", [AFTER_BASH_3_2, OF_GNU_ALONE], ids=["bash 3.2", "tools of BSD"])
+def test_scripts_for_every_system_keep_to_what_a_mac_has(newer: re.Pattern[str]) -> None:
+    texts = {path: (REPOSITORY / path).read_text() for path in SCRIPTS[1:] if path not in FOR_DEBIAN}
+
+    assert {path: found for path, text in texts.items() if (found := newer.findall(text))} == {}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ READ_LATE = (
     "PYTEST_",
     "FOO_",
     "LEASE_",
+    "LOG_FILE",
     "MAX_TASKS",
     "DEMO_",
     "HEALTH_",

@@ -4,15 +4,24 @@ import re
 from collections import Counter
 from http.client import HTTPConnection
 
+_ANSWERED = re.compile(r'^resonate_request_total\{.*status="(?!503)\d+".*\} (\S+)$', re.MULTILINE)
 _REFUSED = re.compile(r'^resonate_refused_total\{reason="(\w+)"\} (\S+)$', re.MULTILINE)
 
 
 def refusals(metrics_port: int) -> Counter[str]:
     """How many requests were not let in so far, by reason."""
+    return Counter({reason: int(float(count)) for reason, count in _REFUSED.findall(_figures(metrics_port))})
+
+
+def requests_answered(metrics_port: int) -> int:
+    """How many so far, other than with 503."""
+    return sum(int(float(count)) for count in _ANSWERED.findall(_figures(metrics_port)))
+
+
+def _figures(metrics_port: int) -> str:
     connection = HTTPConnection("127.0.0.1", metrics_port, timeout=60)
     try:
         connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
+        return connection.getresponse().read().decode()
     finally:
         connection.close()
-    return Counter({reason: int(float(count)) for reason, count in _REFUSED.findall(text)})

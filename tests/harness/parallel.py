@@ -71,7 +71,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
-    """Units share little: with `--dist worksteal` they are dealt out by pytest-xdist itself, one by one."""
     return ByFile(config, log) if config.getoption("dist") == "load" else None
 
 

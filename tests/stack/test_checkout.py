@@ -102,18 +102,6 @@ class TestName:
 
         assert not (checkout.folder / ".env").exists()
 
-    def test_a_stack_of_the_time_when_all_had_the_same_is_told_and_left_alone(
-        self, checkout: Checkout, tmp_path: Path
-    ) -> None:
-        earlier = {
-            "ps * label=com.docker.compose.project=durable-rpc-demo *": "echo '  container  durable-rpc-demo-foo-1'"
-        }
-        said = up(checkout, tools(tmp_path / "tools", docker=engine(earlier)))
-
-        assert "durable-rpc-demo-foo-1" in said
-        assert "COMPOSE_PROJECT_NAME=durable-rpc-demo scripts/down.sh" in said
-        assert NAME.fullmatch(checkout.name)
-
     @has_compose
     def test_compose_by_hand_has_the_same_also_in_a_folder_below_and_through_a_symlink(
         self, checkout: Checkout, path: str, tmp_path: Path
@@ -282,6 +270,30 @@ class TestMissing:
         assert done.returncode == 1
         assert "does not let" in done.stderr
         assert "usermod -aG docker" in done.stderr
+
+
+class TestNothingRuns:
+    def test_what_listens_at_the_usual_port_or_the_noted_one_is_not_asked(self, checkout: Checkout, path: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            other.settimeout(0)
+            checkout.add_to_env(f"FOO_PORT={other.getsockname()[1]}\n")
+            done = checkout.run("scripts/trigger.sh", PATH=path)
+            with pytest.raises(BlockingIOError):
+                other.accept()
+
+        assert done.returncode == 1
+        assert "the stack is not up; scripts/up.sh starts it." in done.stderr
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh"])
+    def test_that_is_not_said_where_the_engine_takes_too_long_to_list_what_does(
+        self, checkout: Checkout, tmp_path: Path, script: str
+    ) -> None:
+        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
+        done = checkout.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"ps *": "sleep 600"})))
+
+        assert done.returncode == 1
+        assert "is not known: Docker has not answered within 10 s" in done.stderr
 
 
 class TestPostgres:

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import importlib
 import os
 import socket
 import subprocess
@@ -9,9 +10,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import free_port
 
 from stack.checkouts import Checkout, engine, tools
 from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
@@ -143,7 +145,6 @@ class TestOwnProcess:
 
     def test_what_answers_for_a_dead_server_is_not_it(self, stack: Stack) -> None:
         stack.kill("resonate-server")
-        wait_until(lambda: stack.run(*PROCESSES, "list").stdout.count("resonate-server") == 0, "it is gone")
         with impostor(stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
@@ -153,6 +154,31 @@ class TestOwnProcess:
         assert f"port {stack.server_port} is taken by another program" in started.stderr
         assert up.returncode == 1
         assert f"port {stack.server_port} is taken by another program" in up.stderr
+
+
+class TestMoment:
+    """What only a busy machine shows: a process that has lost its name, and not yet its port."""
+
+    @pytest.fixture
+    def processes(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        monkeypatch.syspath_prepend(REPOSITORY / "scripts")
+        return importlib.import_module("processes")
+
+    def test_whoever_ends_has_taken_no_port(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])
+        monkeypatch.setattr(processes, "port_of", lambda _: "1")
+        monkeypatch.setattr(processes, "listening", lambda _: next(heard))
+
+        assert processes.intruder("foo") == ""
+
+    def test_whatever_is_killed_is_gone(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        dying = processes.Process(1, 0, 1, "me", processes.STACK, "foo", "python")
+        listed = iter([[dying], [dying], [dying], []])
+        monkeypatch.setattr(processes, "every_process", lambda: next(listed))
+        monkeypatch.setattr(os, "kill", lambda *_: None)
+        processes.kill("foo")
+
+        assert next(listed, None) is None
 
 
 class TestMetrics:

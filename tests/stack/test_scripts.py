@@ -155,6 +155,11 @@ def test_without_a_stack_there_is_nothing_to_strike(nowhere: dict[str, str], arg
     assert "scripts/up.sh" in done.stderr
 
 
+def test_what_an_init_system_starts_needs_no_home() -> None:
+    done = run("env", "-u", "HOME", REPOSITORY / "scripts/venv.sh", "--uv")
+    assert done.returncode == 0, done.stderr
+
+
 def test_down_without_a_stack(nowhere: dict[str, str]) -> None:
     done = script("down.sh", **nowhere)
     assert done.returncode == 0 or "whether containers of the stack run is not known" in done.stderr

@@ -1,9 +1,12 @@
 """One list of services, which scripts and tests read, and to which a script adds."""
 
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,19 @@ def test_the_library_names_all_services_and_those_that_are_workers() -> None:
 def test_the_library_knows_the_fields_of_a_service(name: str, group: str, kind: str, image: str) -> None:
     for field, value in (("group", group), ("kind", kind), ("image", image)):
         assert ask("service_field", name, field) == (0, f"{value}\n")
+
+
+def test_what_is_done_at_once_fails_if_one_of_it_does() -> None:
+    """`wait` shows that it is: the first ends only when the second has begun."""
+    act = 'case "$2" in wait) until [ -e "$F" ]; do sleep 0.01; done ;; touch) : >"$F" ;; *) false ;; esac'
+    begin = f"instance() {{ {act}; }}; . scripts/lib.sh; . scripts/lib-crash.sh; F=$(mktemp -u)"
+    for instances, status in (["wait touch", 0], ["wait no touch", 1], ["", 0]):
+        assert (
+            subprocess.run(
+                ["bash", "-c", f'{begin}; at_once instance "" {instances}'], cwd=REPOSITORY, timeout=60, check=False
+            ).returncode
+            == status
+        )
 
 
 @pytest.mark.parametrize("asked", [("qux", "kind"), ("foo", "colour"), ("resonate-server", "kind")])
@@ -107,13 +123,29 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout.make(tmp_path_factory.mktemp("checkout") / "untouched")
 
 
-@pytest.mark.parametrize("name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "resonate", "import", "json"])
+@pytest.mark.parametrize(
+    "name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "resonate", "import", "postgres"]
+)
 def test_a_name_that_cannot_be_that_of_a_service_is_refused(untouched: Checkout, name: str) -> None:
     before = sorted((untouched.folder / "services").rglob("*"))
     done = untouched.run("scripts/add-service.sh", name)
 
     assert done.returncode == 2
     assert sorted((untouched.folder / "services").rglob("*")) == before
+
+
+def test_no_name_is_that_of_a_module_which_the_stack_may_load() -> None:
+    modules = sys.stdlib_module_names | packages_distributions().keys() - {name for name, *_ in LISTED}
+    names = [name for name in modules if re.fullmatch("[a-z][a-z0-9]*", name) and find_spec(name)]
+    check = (
+        "import sys; from add_service import is_taken; print(*[name for name in sys.argv[1:] if not is_taken(name)])"
+    )
+    command = [sys.executable, "-c", check, *names]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={"PYTHONPATH": "scripts"}, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "\n"
 
 
 def test_what_is_to_be_done_next_is_said(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_up_keeps_the_kind_that_has_the_requests_also_where_an_engine_answers(st
     done = stack.run("env", f"PATH={tools(tmp_path / 'tools', docker=engine())}", "scripts/up.sh")
 
     assert done.returncode == 0, done.stderr
-    assert "as processes: it has its database from the last time so" in done.stderr
+    assert "as processes: that is how it ran the last time" in done.stderr
     stack.end_sleep(id)
     assert stack.post(id) == Answer(200, id, 3)
 

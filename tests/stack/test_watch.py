@@ -58,20 +58,6 @@ def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_it_waits_for_a_server_that_is_away(stack: Stack) -> None:
-    id = send(stack, LONG)
-    with watch(stack, id) as shown:
-        shown.wait_for("● sleep")
-        stack.kill("resonate-server")
-        shown.wait_for("server ")
-        stack.start("resonate-server")
-        stack.wait_for_server()
-        stack.end_sleep(id)
-        assert shown.wait() == 0
-        assert "result: 3" in shown.frame
-
-
-@containers_seldom
 def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
     id = send(stack, LONG)
     with watch(stack) as shown:
@@ -81,12 +67,6 @@ def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
         assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
     assert stack.look_up(id) == Answer(200, id, None, "pending")
     stack.end_sleep(id)
-
-
-def test_an_unknown_request_is_named(stack: Stack) -> None:
-    done = stack.run("scripts/watch.sh", "unknown")
-    assert done.returncode == 2
-    assert "promise unknown does not exist" in done.stderr
 
 
 def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:

@@ -58,6 +58,7 @@ def test_a_server_alone_has_a_page_without_a_panel(open_tab: OpenTab, tmp_path: 
             tab.open()
 
         expect(tab.find("#top button")).to_have_count(2)  # theme, and help
+        expect(tab.find("#chain-title")).to_have_text("No chain yet")
         expect(tab.find("#actions")).to_be_empty()
         expect(tab.find("#actions-trouble")).to_be_hidden()
         assert "foo" not in tab.find("body").inner_text()

@@ -38,6 +38,20 @@ def test_a_module_that_fails_to_load_is_told(broken: Tab, fault: Callable[[Route
     broken.page.unroute_all(behavior="ignoreErrors")
 
 
+def test_that_there_is_no_chain_is_not_said_before_it_is_known(demo: Demo, tab: Tab, id: str) -> None:
+    demo.send(id)
+    wait_until(lambda: demo.client().state(id) == "resolved", "foo answers")
+    held: list[Route] = []
+    tab.page.route("**/api/chains*", lambda route: held.append(route))
+    with tab.page.expect_request("**/api/chains*"):
+        tab.page.goto(tab.home, wait_until="commit")
+
+    expect(tab.find("#status-text")).to_contain_text("Live")
+    expect(tab.find("#chain-title")).to_have_text("Loading …")
+    held[0].continue_()
+    expect(tab.find("#chain-title")).to_have_text("foo")
+
+
 def test_the_log_tells_what_happened_before_the_page_was_opened(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     wait_until(lambda: demo.client().state(id) == "resolved", "foo answers")

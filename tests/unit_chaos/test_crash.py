@@ -71,7 +71,14 @@ def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(mon
     shell = Shell({bar: f"12:00 running function bar  promise=x:1  attempt={n}\n" for bar, n in attempts.items()})
     bar_at_work(shell, monkeypatch).strike()
 
-    assert [words for words in shell.done if words[0] == "processes"] == [("processes", "freeze", "bar-2")]
+    assert [words for words in shell.done if words[0] == "at_once"] == [("at_once", "processes", "freeze", "bar-2")]
+
+
+def test_all_that_could_do_the_work_are_killed_at_once() -> None:
+    shell = Shell({"bar-1": "", "bar-2": ""})
+    Crash(msgspec.structs.replace(CASE, fault="kill"), shell).strike()
+
+    assert ("at_once", "processes", "kill", "bar-1", "bar-2") in shell.done
 
 
 @pytest.mark.parametrize(

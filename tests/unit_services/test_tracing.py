@@ -139,13 +139,6 @@ def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_li
     assert second.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_step_is_a_child_of_the_attempt_that_ran_it(running: Stack, receiver: Receiver, id: str) -> None:
-    running.post({"running": 0.1}, key=id)
-    step, bar = receiver.wait("work", promise_id=f"{id}:1.2"), attempt(receiver, "bar", 1, id)
-    assert (step.parent, step.trace) == (bar.id, bar.trace)
-    assert not step.failed
-
-
 def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
     suspend(own, receiver, id)
     bar = attempt(receiver, "bar", 1, id)
@@ -167,25 +160,6 @@ def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, r
     wake(own, id)
     second = attempt(receiver, "foo", 2, id)
     assert (second.trace, second.parent) == (request.trace, request.id)
-
-
-def test_a_worker_that_is_told_to_stop_sends_its_last_spans(stack: Stack, receiver: Receiver, id: str) -> None:
-    stack.start_server()
-    bar = stack.start_worker("patient_bar")
-    stack.start_worker("baz")
-    stack.start_foo()
-    stack.post({"running": LONG}, key=id, prefer="respond-async")
-    bar.wait_for("running function work")
-    bar.end()
-    assert attempt(receiver, "bar", 1, id).attributes["resonate.outcome"] == "given back"
-
-
-def test_a_receiver_that_is_away_holds_up_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch, id: str) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    server = stack.start_server()
-    foo, bar, baz = stack.start_services()
-    assert stack.post(key=id).json["message"] == 3
-    assert [program.end()[0] for program in (bar, baz, foo, server)] == [0, 0, 0, 0]
 
 
 def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for(

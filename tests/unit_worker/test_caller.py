@@ -1,8 +1,8 @@
 """Calls from programs with and without an event loop of their own: real programs, a real server."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._numbers = count(1)
         self.server = ServerProcess(folder / "server.log").start()
         (folder / "shop.py").write_text(SHOP)
         command = [sys.executable, str(folder / "shop.py")]
@@ -36,11 +37,12 @@ class Shop:
 
     def output(self, program: str) -> str:
         """What a program prints that has a caller."""
-        program = f"import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n{program}"
-        command = [sys.executable, "-c", program]
-        done = subprocess.run(command, env=self.worker.env, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        file = self.folder / f"program_{next(self._numbers)}.py"
+        file.write_text(f"import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n{program}")
+        env = {"RESONATE_URL": self.server.url}
+        process = Process([sys.executable, str(file)], file.with_suffix(".log"), env).launch()
+        assert process.wait() == 0, process.output()
+        return process.output()
 
     def runs(self, id: str) -> int:
         return self.worker.output().count(f"running function order  promise={id} ")

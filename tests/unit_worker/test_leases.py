@@ -222,30 +222,6 @@ async def test_a_task_that_waits_may_stay_a_moment_while_half_of_the_places_are_
     assert network.server.patience == [patience]
 
 
-async def test_what_it_does_not_watch_it_passes_on(network: Network) -> None:
-    network.server.answers["promise.get"] = (200, {"a": 1})
-    await network.keeper.start()
-    assert network.server.is_started
-    request = {"kind": "promise.get", "head": {"corrId": "1"}, "data": {"id": 7}}
-    answer = await network.keeper.send(json.dumps(request), {"X-Trace": "t"})
-    assert json.loads(answer)["data"] == {"a": 1}
-    assert network.server.headers == [{"X-Trace": "t"}]
-    await network.keeper.stop()
-    assert not network.server.is_started
-
-
-async def test_a_claim_that_fails_holds_nothing(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: Any) -> str:
-        raise ConnectorError(RuntimeError("stopped"))
-
-    monkeypatch.setattr(network.server, "send", fail)
-    with pytest.raises(ConnectorError):
-        await network.send("task.acquire")
-    assert network.keeper.leases() == {}
-    async with asyncio.timeout(30):
-        await network.keeper.close(60)  # nothing is under way any more
-
-
 async def test_how_many_leases_the_server_took_back_is_told(network: Network) -> None:
     for id in "ab":
         await network.acquire(id)

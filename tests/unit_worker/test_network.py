@@ -244,23 +244,6 @@ async def test_where_nobody_listens_requests_wait_and_are_told_of_once(
     assert caplog.messages == ["requests have failed for 0 s, and are repeated: connection refused"]
 
 
-async def test_a_failure_that_is_over_soon_is_not_worth_a_line(
-    asked: list[HttpNetwork], caplog: pytest.LogCaptureFixture
-) -> None:
-    async with Server(ENDS) as server:
-        assert await send(server, asked) == ["last"]
-    assert caplog.messages == []
-
-
-async def test_a_name_that_no_host_can_have_is_a_failure_like_others(asked: list[HttpNetwork]) -> None:
-    asked.append(HttpNetwork(f"http://{'a' * 70}.example", None))
-    sending = asyncio.create_task(asked[0].send("a"))
-    await asyncio.sleep(0.1)
-    await asked[0].stop()
-    with pytest.raises(ConnectorError):
-        await sending
-
-
 async def test_of_the_addresses_of_a_name_one_that_answers_will_do(
     asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:

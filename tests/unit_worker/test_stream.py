@@ -120,17 +120,6 @@ async def test_a_server_that_goes_on_writing_is_stayed_with(server: Server, stre
     assert len(server.streams) == 1
 
 
-async def test_everybody_who_asked_gets_each_message(server: Server, stream: Stream) -> None:
-    received: list[tuple[str, str]] = []
-    stream.recv(lambda message: received.append(("first", message)))
-    stream.recv(lambda message: received.append(("second", message)))
-    await stream.start()
-    await stream.wait_until_connected()
-    await server.push(b"data: a\n\ndata: b\n\n")
-    await until(lambda: len(received) == 4)
-    assert received == [("first", "a"), ("second", "a"), ("first", "b"), ("second", "b")]
-
-
 async def test_what_a_stream_that_broke_left_unfinished_is_no_part_of_what_the_next_one_brings(
     server: Server, stream: Stream
 ) -> None:
@@ -148,17 +137,6 @@ async def test_what_a_stream_that_broke_left_unfinished_is_no_part_of_what_the_n
     await server.push(b"00\n\ndata: whole\n\n")
     await until(lambda: bool(received))
     assert (received, heard) == (["whole"], [])
-
-
-async def test_after_stopping_nobody_is_told_anything(server: Server, stream: Stream) -> None:
-    changes: list[bool] = []
-    stream.watch(changes.append)
-    await stream.start()
-    await stream.wait_until_connected()
-    await stream.stop()
-    asked = server.asked
-    await asyncio.sleep(0.05)
-    assert (changes, server.asked) == ([True, False], asked)
 
 
 @pytest.mark.parametrize(("token", "expected"), [(None, None), ("secret", "Bearer secret")])
@@ -240,11 +218,6 @@ async def test_a_peer_that_vanishes_is_noticed_and_one_that_does_not_answer_is_n
                 for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
             )
             assert idle + interval * count <= 10
-
-
-async def test_addresses(stream: Stream) -> None:
-    assert stream.unicast() == "poll://uni@group/me"
-    assert stream.resolve_target("other") == "poll://any@other"
 
 
 async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Stream) -> None:

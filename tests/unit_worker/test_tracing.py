@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_span_id, format_trace_id
-from resonate.error import Suspended
 from resonate.send import TaskRef
 
 from resonate_server.watch import lost_attempts
@@ -159,12 +158,6 @@ async def test_an_attempt_that_comes_to_nothing_tells_why(traced: Traced) -> Non
     assert traced.spans[0].status.description == "no such function"
 
 
-async def test_an_attempt_that_ends_with_its_worker_is_no_failure(traced: Traced) -> None:
-    await traced.claim("a")
-    await traced.ask("task.release", id="a", version=1)
-    assert outcome(traced.spans[0]) == ("given back", False)
-
-
 @pytest.mark.parametrize("status", [404, 409])
 async def test_an_attempt_that_lost_its_lease_is_for_the_server_to_tell(traced: Traced, status: int) -> None:
     task = await traced.claim("a")
@@ -178,13 +171,6 @@ async def test_an_end_that_is_refused_is_none_yet(traced: Traced) -> None:
     await traced.fulfill(task, status=413)
     await traced.ask("task.release", id="a", version=1, reason="too large")
     assert [outcome(span) for span in traced.spans] == [("given back", True)]
-
-
-async def test_two_attempts_at_once_are_two_spans(traced: Traced) -> None:
-    tasks = [await traced.claim("a", version) for version in (1, 2)]
-    for task in tasks:
-        await traced.fulfill(task)
-    assert [ids(span)[1] for span in traced.spans] == [span_id("a", 1), span_id("a", 2)]
 
 
 async def test_what_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
@@ -242,19 +228,6 @@ async def test_a_step_is_a_span_for_each_try_within_its_attempt(traced: Traced) 
     ]
 
 
-async def test_a_step_that_waits_has_not_failed(traced: Traced) -> None:
-    task = await traced.claim("a")
-    with pytest.raises(Suspended), traced.tracing.surround("work", "a:1", task):
-        raise Suspended
-    assert traced.spans[0].status.is_ok and not traced.spans[0].events
-
-
-def test_a_run_without_a_claim_goes_on_untold(traced: Traced) -> None:
-    with traced.tracing.surround("bar", "a", TaskRef(id="a", version=1)):
-        pass
-    assert not traced.spans
-
-
 # ── calls ──
 
 CREATION: dict[str, Any] = {"id": "a:1", "param": {"data": "e30="}, "tags": {}}
@@ -289,27 +262,6 @@ async def test_a_context_that_is_there_stays(traced: Traced) -> None:
     with traced.tracing.surround("bar", "a", task):
         await traced.ask("promise.create", **(CREATION | {"param": param}))
     assert traced.created() == param
-
-
-async def test_other_headers_stay_beside_it(traced: Traced) -> None:
-    task = await traced.claim("a")
-    with traced.tracing.surround("bar", "a", task):
-        await traced.ask("promise.create", **(CREATION | {"param": {"headers": {"other": "kept"}}}))
-    assert traced.created()["headers"].keys() == {"other", "traceparent"}
-
-
-@pytest.mark.parametrize("kind", REQUESTS)
-async def test_outside_of_a_span_a_request_passes_as_it_is(traced: Traced, kind: str) -> None:
-    await traced.ask(kind, **REQUESTS[kind])
-    assert "headers" not in traced.created()
-
-
-async def test_other_requests_pass_as_they_are(traced: Traced) -> None:
-    task = await traced.claim("a")
-    asked = '{ "kind": "task.fence", "data": { "action": {"kind": "promise.settle", "data": {"id": "a:1"}} } }'
-    with traced.tracing.surround("bar", "a", task):
-        await traced.tracing.send(asked)
-    assert traced.server.asked[-1] == asked
 
 
 async def test_who_joins_a_call_is_linked_to_who_began_it(traced: Traced) -> None:
@@ -363,15 +315,6 @@ def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
     provider = provided(**variables)
     provider.get_tracer("test").start_span(f"of {service}").end()
     assert receiver.wait(f"of {service}").service == service
-
-
-def test_how_often_spans_are_sent_can_be_chosen(provided: Callable[..., TracerProvider], receiver: Receiver) -> None:
-    provider = provided(OTEL_BSP_SCHEDULE_DELAY="3600000")
-    provider.get_tracer("test").start_span("kept").end()
-    other = provided(OTEL_BSP_SCHEDULE_DELAY="1")
-    other.get_tracer("test").start_span("sent").end()
-    receiver.wait("sent")
-    assert not receiver.find("kept")
 
 
 # ── the end ──

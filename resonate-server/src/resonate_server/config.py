@@ -48,6 +48,7 @@ class WrongSetting(Exception):
 
     def __init__(self, name: str, reason: str, value: Any = None) -> None:
         """A ``value`` is shown, unless it may be a secret."""
+        self.name = name
         got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
         super().__init__(f"setting {variable(name)}: {reason}{got}")
 
@@ -75,8 +76,8 @@ class Cors(Section, frozen=True, kw_only=True):
 class ServerSettings(Section, frozen=True, kw_only=True):
     """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
     ``*`` for any; ``bind``: the address it listens on; ``published_on``: the one of the machine on which a container's
-    port is published, if it is: others reach this server there, and not at ``bind``. ``shared_port``: other servers on
-    this machine may listen on ``port``, too; the system gives each connection to one of them.
+    port is published, if it is: others reach this server there, and not at ``bind``. ``shared_port``: other servers
+    with the same database may listen on ``port``, too; the system gives each connection to one of them.
 
     ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
     ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.
@@ -262,13 +263,19 @@ class Settings(Section, frozen=True, kw_only=True):
 def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
     """``file``: another one than :data:`FILE`, which need not exist.
 
-    Raises :class:`WrongSetting`, ``TOMLDecodeError`` or ``UnicodeDecodeError`` for a file that is no TOML, and
-    ``OSError`` for one that cannot be read.
+    Raises :class:`WrongSetting`, with a note if it stands in the file, ``TOMLDecodeError`` or ``UnicodeDecodeError``
+    for a file that is no TOML, and ``OSError`` for one that cannot be read.
     """
     given: Given = {}
-    for source in (_from_file(file), _from_environment(environment), flags):
-        given |= _known(source)
-    return _section(Settings, given, ())
+    in_file, here = _from_file(file), _from_environment(environment) | flags
+    try:
+        for source in (in_file, here):
+            given |= _known(source)
+        return _section(Settings, given, ())
+    except WrongSetting as wrong:
+        if wrong.name in in_file.keys() - here:
+            wrong.add_note(f"It stands in {file or FILE}, as {wrong.name}.")
+        raise
 
 
 # ── where values come from ──

@@ -24,6 +24,7 @@ MEANINGS = {
     "server.url": "URL under which others reach it, if not http://HOST:PORT.",
     "server.hosts": "Further names under which it may be asked.",
     "server.published_on": "Address on which a container's port is published.",
+    "server.shared_port": "Other servers on this database listen on the same port.",
     "server.max_body_bytes": "Largest request, in bytes.",
     "server.client_timeout": "ms that a client may take to send a request, or to take its answer.",
     "server.shutdown_timeout": "ms until requests are cut off at the end.",

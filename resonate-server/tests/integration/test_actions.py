@@ -257,14 +257,6 @@ class TestAClick:
         page.act(b"{}", name)
         assert [asked.path for asked in adapter.asked if asked.path != "/actions/a"] == []
 
-    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-    def test_other_sites_pages_cannot_click(self, page: Page, adapter: Adapter, site: str) -> None:
-        assert page.act(Sec_Fetch_Site=site).status == 403
-        assert adapter.asked == []
-
-    def test_a_body_of_another_kind_is_refused(self, page: Page) -> None:
-        assert page.act(Content_Type="text/plain").status == 415
-
     def test_nobody_clicks_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
         assert Page(guarded.port).act().status == 401
         assert adapter.asked == []

@@ -235,10 +235,6 @@ def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) ->
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 5_000
 
 
-def test_invoke_prints_what_promises_get_prints(shown: Callable[..., Any], id: str) -> None:
-    assert shown("invoke", id, "--func", "add", "--arg", "1") == shown("promises", "get", id)
-
-
 def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
     where = ["--target", "poll://any@g", "--delay", "30s"]
     promise = shown("invoke", id, "-f", "g", "--json-args", "[1, [2]]", "--version", "3", "-t", "2h", *where)["promise"]

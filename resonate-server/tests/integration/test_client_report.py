@@ -90,30 +90,6 @@ def test_without_a_witness_there_is_no_proof(root: str, report: Report, printed:
     assert "Something went wrong: foo has not run, by the logs; baz has not run, by the logs." in result.stdout
 
 
-def test_what_ran_twice_is_found(root: str, report: Report) -> None:
-    result = report(root, *struck("baz", "service-baz"), logs=logs_of(root) * 2)
-    assert result.exit_code == 1
-    assert "Something went wrong: baz should have run once, but ran 2 times." in result.stdout
-
-
-def test_garbage_among_the_logs_changes_nothing(root: str, report: Report) -> None:
-    noise = (
-        b"\xff\xfe\x00 caf\xe9 running function baz  promise=" + root.encode() + b".1  attempt=1\n" + b"\x80" * 70_000
-    )
-    result = report(root, logs=noise + b"\n" + logs_of(root).encode() + noise)
-    assert result.exit_code == 0
-    assert "foo 1, baz 1." in result.stdout
-
-
-def test_a_chain_that_has_failed_is_told_as_such(client: Client, report: Report) -> None:
-    id = f"chain-{uuid.uuid4().hex[:8]}"
-    create(client, id, "foo")
-    settle(client, id, "rejected", {"message": "boom\x1b[2J"})
-    result = report(id, logs=logs_of(id))
-    assert result.exit_code == 1
-    assert "Something went wrong: foo has failed: boom\\x1b[2J." in result.stdout
-
-
 def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report) -> None:
     id = f"chain-{uuid.uuid4().hex[:8]}"
     create(client, id, "foo")
@@ -164,15 +140,6 @@ def test_without_standard_input_it_says_where_the_logs_come_from(root: str, serv
     done = subprocess.run([*command, "report", "-S", server.url, root], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert "scripts/logs.sh | resonate report" in done.stderr
-
-
-def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerProcess) -> None:
-    id = f"größe-{uuid.uuid4().hex[:8]}"
-    create(client, id, "größe")
-    settle(client, id, value="größe")
-    result = CliRunner(charset="ascii").invoke(main, ["report", "-S", server.url, id], b"")
-    assert result.exit_code == 1
-    assert "gr\\xf6\\xdfe has not run" in result.stdout
 
 
 # ── resonate chains ──

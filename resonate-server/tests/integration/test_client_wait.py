@@ -201,9 +201,3 @@ def test_ids_and_workers_steer_nothing(client: Client, wait: Wait, root: str) ->
     id = create(client, f"{root} \u202e größe", "foo")
     acquire(client, id, pid="a\u202eb")
     assert wait(id, "--until", "running").stdout == f"running\t1\ta\\u202eb\t{root} \\u202e größe\n"
-
-
-def test_an_output_that_is_not_utf_8_gets_ascii(client: Client, server: ServerProcess, root: str) -> None:
-    settle(client, create(client, f"{root}-größe", "foo"))
-    result = CliRunner(charset="ascii").invoke(main, ["wait", "-S", server.url, f"{root}-größe"])
-    assert result.stdout == f"settled\t0\t-\t{root}-gr\\xf6\\xdfe\n"

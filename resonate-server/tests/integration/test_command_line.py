@@ -6,7 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from harness.basics import free_port, wait_until
+import psycopg
+import pytest
+from harness.basics import answers_200, free_port, wait_until
+from harness.metrics import requests_answered
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
 
@@ -29,19 +32,41 @@ def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_servers_that_share_a_port_all_get_connections(tmp_path: Path) -> None:
-    shared = {"RESONATE_SERVER__SHARED_PORT": "true"}
-    first = ServerProcess(tmp_path / "first.log", None, None, **shared).start()
-    second = ServerProcess(tmp_path / "second.log", None, first.port, **shared)
-    second.launch()
-    first.client().create("of the first")
+def sharing(log: Path, port: int | None = None, url: str = "", **env: str) -> ServerProcess:
+    """One of several servers on a port, with the database at ``url``, or in memory."""
+    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url} if url else {}
+    return ServerProcess(log, None, port, RESONATE_SERVER__SHARED_PORT="true", **place, **env)
 
-    def statuses() -> set[int]:
-        return {Client(first.port).call("promise.get", id="of the first").status for _ in range(20)}
 
-    wait_until(lambda: statuses() == {200, 404}, "both are asked")
-    for server in (first, second):
+def test_servers_that_share_a_port_all_get_connections(tmp_path: Path, own_postgres_url: str) -> None:
+    port, metrics = free_port(), [free_port(), free_port()]
+    figures = [{"RESONATE_OBSERVABILITY__METRICS_PORT": str(each)} for each in metrics]
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    servers = [sharing(log, port, own_postgres_url, **each).start() for log, each in zip(logs, figures, strict=True)]
+
+    def all_are_asked() -> bool:
+        statuses = {Client(port).call("promise.get", id="p").status for _ in range(20)}
+        return statuses == {404} and all(answers_200(each, "/metrics") and requests_answered(each) for each in metrics)
+
+    wait_until(all_are_asked, "both are asked")
+    for server in servers:
         server.stop()
+
+
+@pytest.mark.parametrize("has_database", [True, False])
+def test_a_server_of_another_store_does_not_stay_on_a_shared_port(
+    tmp_path: Path, own_postgres_url: str, has_database: bool
+) -> None:
+    first = sharing(tmp_path / "first.log", None, own_postgres_url).start()
+    other = sharing(tmp_path / "other.log", first.port, f"{own_postgres_url}_other" if has_database else "")
+    if has_database:
+        with psycopg.connect(own_postgres_url, autocommit=True) as database:
+            database.execute(f"CREATE DATABASE {own_postgres_url.rpartition('/')[2]}_other".encode())
+    other.launch()
+
+    wait_until(lambda: not other.is_running, "it has ended")
+    assert f"listens on port {first.port}: the two cannot share it" in other.output()
+    assert first.stop() == 0
 
 
 def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:

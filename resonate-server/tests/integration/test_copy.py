@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +21,8 @@ from unit.postgres import make_schema
 from resonate_server import cli
 from resonate_server.kernel.model import Changes
 from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.store.postgres import driver
+from resonate_server.store.postgres.whole_database import _WholeDatabase
 from resonate_server.store.sqlite import Database
 
 COMMAND = [sys.executable, "-m", "resonate_server", "copy"]
@@ -115,6 +120,29 @@ def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_u
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
     assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
+
+
+@pytest.mark.parametrize("step", ["is_empty", "put", "rows", "set_time"])
+def test_a_database_that_says_nothing_is_told(
+    step: str, path: Path, own_postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process stands still when it is asked."""
+    fill(path, 1, "x")
+    monkeypatch.setattr(driver, "SILENT_S", 0.5)
+    original, frozen = getattr(_WholeDatabase, step), []
+
+    def freezing(self: _WholeDatabase, *asked: Any) -> Any:
+        frozen.append(self._connection.info.backend_pid)
+        os.kill(frozen[0], signal.SIGSTOP)
+        return original(self, *asked)
+
+    monkeypatch.setattr(_WholeDatabase, step, freezing)
+    database = f"postgres:{own_postgres_url}"
+    source, target = (database, "sqlite:other.db") if step == "rows" else (f"sqlite:{path}", database)
+    try:
+        assert "PostgreSQL: " in refused(source, target, tmp_path)
+    finally:
+        os.kill(frozen[0], signal.SIGCONT)
 
 
 def test_a_folder_that_is_not_there_is_told_and_not_made(path: Path, tmp_path: Path) -> None:

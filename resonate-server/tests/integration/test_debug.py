@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from harness.server import FAR, VERSION, Client, Reply, ServerProcess
-from harness.stream import Stream
 
 DEBUG = {"debug.start": {}, "debug.stop": {}, "debug.reset": {}, "debug.snap": {}, "debug.tick": {"time": 1}}
 
@@ -56,33 +55,3 @@ def test_a_time_of_a_wrong_type_is_refused_always(client: Client, still: Client)
 
     assert client.post(json.dumps(body).encode()).status == 400
     assert still.post(json.dumps(body).encode()).status == 400
-
-
-def test_a_time_in_the_head_replaces_the_clock(still: Client) -> None:
-    assert create_at(still, 5, "x").data["promise"]["createdAt"] == 5
-
-
-def test_nothing_happens_by_itself_until_it_is_started_again(still: Client, debugged: ServerProcess) -> None:
-    stream = Stream(debugged.port, "debug-group", "w")
-    still.create("past", timeout_at=FAR, target="poll://any@debug-group")
-    create_at(still, 0, "due", timeout_at=1)
-    quiet = stream.nothing(0.4)
-    due = {p["id"]: p["state"] for p in still.call("debug.snap").data["promises"]}["due"]
-    still.call("debug.stop")
-    message = stream.message()
-    stream.close()
-
-    assert quiet
-    assert due == "pending"
-    assert message["data"]["task"] == {"id": "past", "version": 0}
-
-
-def test_after_a_reset_a_worker_gets_new_work_under_old_ids(debugged: ServerProcess) -> None:
-    client = debugged.client()
-    client.call("debug.reset")
-    stream = Stream(debugged.port, "reset-group", "w")
-    for _ in range(2):
-        client.create("same", target="poll://any@reset-group")
-        assert stream.message()["data"]["task"] == {"id": "same", "version": 0}
-        client.call("debug.reset")
-    stream.close()

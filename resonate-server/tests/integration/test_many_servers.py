@@ -112,16 +112,6 @@ def test_a_task_finds_the_worker_that_is_connected_to_another_server(
         assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
 
 
-def test_a_task_for_one_process_finds_it(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
-) -> None:
-    connect(servers[0], name, "other")
-    named = connect(servers[1], name, "named")
-    clients[0].create(name, target=f"poll://uni@{name}/named")
-
-    assert offered(named) == (name, 0)
-
-
 def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
@@ -219,17 +209,6 @@ def test_the_page_of_every_server_shows_what_happens_at_the_others(
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
 
 
-def test_the_page_of_every_server_shows_the_workers_of_all(
-    servers: list[ServerProcess], connect: Connect, name: str
-) -> None:
-    for number, server in enumerate(servers):
-        connect(server, name, f"{name}-{number}")
-
-    for server in servers:
-        wait_until(lambda server=server: len(shown_workers(server, name)) == 3, "three are shown")  # type: ignore[misc]
-    assert {worker["state"] for worker in shown_workers(servers[0], name)} == {"connected"}
-
-
 def test_no_server_misses_a_worker_that_is_connected_to_another_one(
     servers: list[ServerProcess], late: Late, connect: Connect, name: str
 ) -> None:
@@ -262,30 +241,6 @@ def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
     story = the_story([*servers, newcomer], name)
     assert f"of {name} was gone" in story[0]
     assert "it had no worker" in story[-1]
-
-
-def test_every_server_tells_the_same_of_a_worker_that_was_killed_when_its_call_was_suspended(
-    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
-) -> None:
-    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
-    wait_until_all_workers_are_known(newcomer, name)
-    clients[0].create(f"{name}.awaited")
-    clients[0].create(name, target=f"poll://any@{name}", origin=name)
-    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
-    await_it = {
-        "kind": "promise.register_callback",
-        "head": {},
-        "data": {"awaited": f"{name}.awaited", "awaiter": name},
-    }
-    assert clients[0].call("task.suspend", id=name, version=1, actions=[await_it]).status == 200
-    killed.close()
-    wait_until(lambda: kinds_of(servers[1], name)[-1] == "gap", "its server has noticed")
-    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # For so long there is nobody.
-    other = connect(servers[2], name, f"{name}-o")
-    clients[0].call("promise.settle", id=f"{name}.awaited", state="resolved")
-    run(newcomer.client(), *offered(other), f"{name}-o")
-
-    assert f"{name} had no worker" in the_story([*servers, newcomer], name)[0]
 
 
 def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:
@@ -323,12 +278,6 @@ def kinds_of(server: ServerProcess, id: str) -> list[str]:
 def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:
     phases: list[dict[str, Any]] = Page(server.port).get("/ui/api/chain", id=id).json["promises"][0]["phases"]
     return phases
-
-
-def shown_workers(server: ServerProcess, group: str) -> list[dict[str, Any]]:
-    with Page(server.port).watch() as watching:
-        groups = watching.hello["groups"]
-    return next((each["workers"] for each in groups if each["name"] == group), [])
 
 
 def test_the_server_stands_still_for_debugging_only_if_there_is_no_other(clients: list[Client]) -> None:

@@ -56,13 +56,6 @@ class Receiver:
     def next(self, seconds: float = 5) -> Received:
         return self._received.get(timeout=seconds)
 
-    def nothing(self, seconds: float = 0.3) -> bool:
-        try:
-            self._received.get(timeout=seconds)
-        except queue.Empty:
-            return True
-        return False
-
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -124,11 +117,3 @@ def test_an_execute_is_posted_with_where_to_call_back_and_who_calls(
     }
     assert received.headers["Content-Type"] == "application/json"
     assert received.headers["Authorization"] == "Bearer secret"
-
-
-def test_an_unblock_is_posted_once(client: Client, receiver: Receiver, id: str) -> None:
-    client.create(id)
-    client.call("promise.register_listener", awaited=id, address=receiver.url)
-    settled = client.call("promise.settle", id=id, state="resolved", value={"data": "Mg=="})
-    assert receiver.next().body == {"kind": "unblock", "head": {}, "data": settled.data}
-    assert receiver.nothing(0.8)

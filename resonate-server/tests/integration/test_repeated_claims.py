@@ -37,14 +37,6 @@ def create(client: Client, corr_id: str, id: str, **changes: Any) -> Reply:
     return client.post(envelope("task.create", corr_id, action=action, **(CLAIM | changes)))
 
 
-def test_the_same_claim_again_has_the_same_answer(client: Client, id: str, corr_id: str) -> None:
-    client.create(id, target="poll://any@nobody")
-    first = acquire(client, corr_id, id)
-    assert first.status == 200
-    assert first.data["task"]["version"] == 1
-    assert acquire(client, corr_id, id) == acquire(client, corr_id, id) == first
-
-
 def test_an_answer_that_nobody_read_is_given_again(
     server: ServerProcess, client: Client, id: str, corr_id: str
 ) -> None:

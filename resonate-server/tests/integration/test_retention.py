@@ -1,9 +1,7 @@
 """Settled trees are removed when they are old, whole and not before nobody needs them (protocol section 9, item 16)."""
 
-import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness.basics import wait_until
@@ -14,9 +12,6 @@ CLEANING_OFTEN = (
     "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
 )
 """A server that keeps house ten times a second instead of once a minute."""
-
-CLEANED_S = SETTLED_AFTER_MS / 1_000 + 0.5
-"""By then, what has been settled is gone, unless it is kept."""
 
 
 @pytest.fixture(scope="module")
@@ -69,33 +64,6 @@ def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, root: st
     assert [is_there(client, id) for id in ids] == [True] * 3
     wait_until_gone(client, *ids)
     assert client.create(root).data["promise"]["state"] == "pending"  # It may be used again.
-
-
-def test_a_pending_child_keeps_its_tree_and_a_young_one_too(client: Client, root: str) -> None:
-    """A detached call may outlive the root by far, and somebody may want its result."""
-    for id in (root, f"{root}:d1"):
-        create(client, id, root)
-    settle(client, root)
-    time.sleep(CLEANED_S)
-    kept = is_there(client, root), is_there(client, f"{root}:d1")
-    settle(client, f"{root}:d1")
-
-    assert kept == (True, True)
-    assert is_there(client, f"{root}:d1")
-    wait_until_gone(client, root, f"{root}:d1")
-
-
-def test_it_is_off_by_default(tmp_path: Path, root: str) -> None:
-    server = ServerProcess(tmp_path / "log")
-    server.command[1:3] = ["-c", CLEANING_OFTEN]
-    server.start()
-    client = server.client()
-    client.create(root, timeout_at=1, target="poll://any@nobody")
-    time.sleep(0.5)
-    there = is_there(client, root)
-    server.stop()
-
-    assert there
 
 
 def test_the_file_gives_the_space_of_deleted_trees_back(server: ServerProcess, root: str) -> None:

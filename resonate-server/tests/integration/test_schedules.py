@@ -48,45 +48,6 @@ def until[T](look: Callable[[], T], seconds: float = 60) -> T:
 # --- creating -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_schedule_is_answered_in_full(client: Client, id: str) -> None:
-    created = create(client, id, promiseParam={"data": "eA==", "headers": {"h": "v"}})
-    schedule = created.data["schedule"]
-
-    assert created.status == 200
-    assert schedule == {
-        "id": id,
-        "cron": NEVER_SOON,
-        "promiseId": "{{.id}}-{{.timestamp}}",
-        "promiseTimeout": 60_000,
-        "promiseParam": {"data": "eA==", "headers": {"h": "v"}},
-        "promiseTags": {"resonate:target": "poll://any@nobody"},
-        "createdAt": schedule["createdAt"],
-        "nextRunAt": schedule["nextRunAt"],
-    }
-    assert client.call("schedule.get", id=id) == created
-
-
-def test_creating_again_changes_nothing(client: Client, id: str) -> None:
-    first = create(client, id)
-    assert create(client, id, cron="0 0 2 2 *", promiseId="other", promiseTimeout=1, group="g") == first
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"cron": cron} for cron in ("", "x", "0 0 30 2 *", "1" * 5_000)),
-        *({"promiseId": id} for id in ("", "a\0", "x" * 5_000)),
-        *({"promiseTimeout": timeout} for timeout in (-1, "1h")),
-        {"promiseTags": {"resonate:target": "nowhere"}},
-        {"promiseTags": {"resonate:target": "poll://any@nobody", "resonate:delay": "1"}},
-    ],
-    ids=lambda changes: str(changes)[:60],
-)
-def test_one_that_could_not_fire_is_refused(client: Client, id: str, changes: dict[str, Any]) -> None:
-    assert create(client, id, **changes).status == 400
-    assert client.call("schedule.get", id=id).status == 404
-
-
 # --- firing ---------------------------------------------------------------------------------------------------------
 
 
@@ -120,18 +81,6 @@ def test_a_run_is_a_promise_that_says_where_it_comes_from(
     }
 
 
-def test_it_fires_at_every_match_and_tells_the_last_and_the_next(client: Client, id: str) -> None:
-    create(client, id, EVERY_SECOND)
-    until(lambda: len(runs(client, id)) >= 2)
-    schedule = client.call("schedule.get", id=id).data["schedule"]
-    client.call("schedule.delete", id=id)
-    times = [promise["createdAt"] for promise in runs(client, id)]
-
-    assert times == list(range(times[0], times[-1] + 1, 1_000))
-    assert schedule["lastRunAt"] in times
-    assert schedule["nextRunAt"] == schedule["lastRunAt"] + 1_000
-
-
 def test_of_missed_runs_the_latest_are_made_up_for(tmp_path: Path, id: str) -> None:
     wanted = 2
     server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SCHEDULES__CATCH_UP=str(wanted)).start()
@@ -153,29 +102,3 @@ def test_of_missed_runs_the_latest_are_made_up_for(tmp_path: Path, id: str) -> N
 
 
 # --- deleting, finding ----------------------------------------------------------------------------------------------
-
-
-def test_deleting_stops_the_firing_and_keeps_what_has_fired(client: Client, id: str) -> None:
-    create(client, id, EVERY_SECOND)
-    until(lambda: runs(client, id))
-    deleted = client.call("schedule.delete", id=id)
-    fired = runs(client, id)
-    time.sleep(1.2)
-
-    assert (deleted.status, deleted.data) == (200, {})
-    assert runs(client, id) == fired != []
-    assert client.call("schedule.get", id=id).status == 404
-    assert client.call("schedule.delete", id=id).status == 404
-
-
-def test_search_by_tags_in_pages_of_10(client: Client, id: str) -> None:
-    tags = {"resonate:target": "poll://any@nobody", "of": id}
-    for number in range(12):
-        create(client, f"{id}-{number:02}", promiseTags=tags)
-    create(client, f"{id}-other")
-    first = client.call("schedule.search", tags={"of": id}).data
-    second = client.call("schedule.search", tags={"of": id}, cursor=first["cursor"]).data
-
-    assert [schedule["id"] for schedule in first["schedules"]] == [f"{id}-{number:02}" for number in range(10)]
-    assert [schedule["id"] for schedule in second["schedules"]] == [f"{id}-10", f"{id}-11"]
-    assert "cursor" not in second

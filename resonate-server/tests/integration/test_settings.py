@@ -229,8 +229,9 @@ def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(flags: list[s
 
 def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
     Path("other.toml").write_text("[server]\nport = 'x'\n")
-    assert "RESONATE_SERVER__PORT" in refused("dev", "--config", "other.toml")
-    assert "cannot read the settings" in refused("dev", "--config", "missing.toml")
+    assert "It stands in other.toml, as server.port." in refused("dev", "--config", "other.toml")
+    assert "other.toml" not in refused("dev", "--config", "other.toml", "--server-port", "70000")
+    assert "cannot read the settings in missing.toml: " in refused("dev", "--config", "missing.toml")
 
 
 @pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])

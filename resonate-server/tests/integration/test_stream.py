@@ -39,29 +39,6 @@ def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connec
     assert isinstance(message["head"], dict)
 
 
-def test_work_that_was_there_before_any_worker_is_handed_over_on_connect(
-    client: Client, connect: Connect, group: str
-) -> None:
-    client.create(f"{group}-a", target=f"poll://any@{group}")
-    assert connect(group, "w").message()["data"]["task"]["id"] == f"{group}-a"
-
-
-def test_group_and_id_are_percent_decoded(client: Client, connect: Connect, group: str) -> None:
-    stream = connect(f"{group}%20x", "w")
-    client.create(f"{group}-a", target=f"poll://any@{group}%20x")
-    assert stream.message()["kind"] == "execute"
-
-
-def test_the_newest_connection_of_a_process_replaces_the_older_one(
-    client: Client, connect: Connect, group: str
-) -> None:
-    older, newer = connect(group, "w"), connect(group, "w")
-    client.create(f"{group}-a", target=f"poll://any@{group}")
-    assert newer.message()["kind"] == "execute"
-    with pytest.raises(EOFError):
-        older.message()
-
-
 def test_a_listener_is_told_the_settled_promise(client: Client, connect: Connect, group: str) -> None:
     stream = connect(group, "w")
     client.create(f"{group}-a")

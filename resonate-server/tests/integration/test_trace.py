@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from harness.basics import free_port, wait_until
+from harness.basics import wait_until
 from harness.server import FAR, VERSION, Client, Reply, ServerProcess
 from harness.services import ServiceProcess
 from hostile import mutations
@@ -312,13 +312,6 @@ def missing(status: int, data: str) -> str:
     return json.dumps({"kind": "promise.get", "now": 1, "req": {"id": "missing"}, "res": answer}) + "\n"
 
 
-def test_another_status_is_shown_with_its_reason(server: ServerProcess, trace: Path) -> None:
-    trace.write_text(missing(200, "promise missing does not exist"))
-    result = replayed(trace, server.url)
-    assert result.exit_code == 1
-    assert '-  "status": 200,\n+  "status": 404,\n   "data": "promise missing does not exist"\n' in result.stdout
-
-
 def test_the_wording_of_a_refusal_is_free(server: ServerProcess, trace: Path) -> None:
     trace.write_text(missing(404, "promise missing cannot be found"))
     assert replayed(trace, server.url).exit_code == 0
@@ -363,37 +356,3 @@ def test_a_line_that_cannot_be_read_is_named(server: ServerProcess, trace: Path,
     result = replayed(trace, server.url)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"Error: line 2: {reason}")
-
-
-def test_what_was_in_flight_when_the_server_was_killed_is_whole_or_cut_off(
-    tmp_path: Path, trace: Path, replay: Any
-) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_TRACE=str(trace)).start()
-    acknowledged: list[str] = []
-
-    def create() -> None:
-        client = server.client()
-        try:
-            for number in range(100_000):
-                client.create(f"p{number}")
-                acknowledged.append(f"p{number}")
-        except Exception:
-            return
-
-    thread = threading.Thread(target=create)
-    thread.start()
-    wait_until(lambda: len(acknowledged) > 50, "some are created")
-    server.kill()
-    thread.join()
-    whole = trace.read_bytes().count(b"\n")
-    result = replay()
-
-    assert 0 < whole <= len(acknowledged) + 1
-    assert result.exit_code == 0 or f"line {whole + 1}: it is cut off" in result.stderr, result
-
-
-def test_a_server_that_is_not_there_is_told(trace: Path) -> None:
-    trace.write_text(missing(404, ""))
-    result = replayed(trace, f"http://127.0.0.1:{free_port()}")
-    assert result.exit_code == 2
-    assert "cannot reach the server" in result.stderr

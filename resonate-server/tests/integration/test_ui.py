@@ -17,7 +17,6 @@ from harness.stream import Stream
 
 from resonate_server.http.ui.files import STATIC
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
-from resonate_server.watch.feed import MAX_VIEWERS
 
 type Connect = Callable[[str, str], Stream]
 
@@ -209,28 +208,6 @@ class TestStream:
             assert Page(server.port).get("/ui/api/chains").json["chains"][0]["id"] == "before"
         finally:
             server.stop()
-
-    def test_a_server_that_stops_waits_for_no_viewer(self, tmp_path: Path) -> None:
-        server = ServerProcess(tmp_path / "log", RESONATE_SERVER__SHUTDOWN_TIMEOUT="60000").start()
-        with Page(server.port).watch() as watching:
-            assert server.stop() == 0
-            with pytest.raises(EOFError):
-                watching.line()
-
-    def test_one_too_many_gets_in_and_the_one_that_was_there_longest_goes(self, tmp_path: Path) -> None:
-        server = ServerProcess(tmp_path / "log").start()
-        page = Page(server.port)
-        try:
-            watching = [page.watch() for _ in range(MAX_VIEWERS + 1)]
-            newest = watching[-1].hello
-            with pytest.raises(EOFError):
-                watching[0].until("nothing")
-            for each in watching:
-                each.close()
-        finally:
-            server.stop()
-
-        assert newest["kind"] == "hello"
 
 
 class TestChains:

@@ -1,8 +1,9 @@
-"""The PostgreSQL store's plans on one connection, in the form of SQLite's unit of work: what tests of both stores
-drive. No assertions in here."""
+"""The PostgreSQL store's unit of work on one connection of this thread, in the form of SQLite's: what tests of both
+stores drive. No assertions in here."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from psycopg.pq import TransactionStatus
 
@@ -12,8 +13,8 @@ from resonate_server.protocol.messages import Unblock, UnblockKey
 from resonate_server.store import Decided
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect, connect_async, run
-from resonate_server.store.postgres.plans import Ask, Plan, Unit, drop_settled_trees, reset
+from resonate_server.store.postgres.driver import connect, connect_async
+from resonate_server.store.postgres.plans import Ask, Found, Round, Unit, drop_settled_trees, reset
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.postgres.writing import Writing
@@ -39,8 +40,8 @@ class PostgresDatabase(PostgresView):
     # --- transactions -----------------------------------------------------------------------------------------------
 
     def decide(self, footprint: Footprint, rule: Rule, now: int) -> Decided:
-        unit = Unit()
-        decided = run(self._connection, unit.decide(footprint, rule, lambda: now))
+        unit = Unit(self._asking)
+        decided = _done(unit.decide(footprint, rule, lambda: now))
         unit.keep(decided)
         self._write(unit.writing)
         return decided
@@ -64,14 +65,28 @@ class PostgresDatabase(PostgresView):
     def close(self) -> None:
         self._connection.close()
 
+    async def _asking(self, asked: Round) -> Found:
+        with self._connection.pipeline():
+            cursors = {
+                name: self._connection.execute(each.statement.encode(), each.parameters, binary=True)
+                for name, each in asked.items()
+            }
+        return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+
     # --- rows -------------------------------------------------------------------------------------------------------
+
+    def load(self, footprint: Footprint) -> Rows:
+        """As one who decides is given them."""
+        loaded = Rows()
+        _done(Unit(self._asking).load(loaded, footprint, now=0))
+        return loaded
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
         """The promises of the footprint are loaded already, as by a rule that asks for their links."""
-        reading = Unit(locks=False)
+        reading = Unit(self._asking)
         ids = tuple(each.promise_id for each in footprint.spreading)
-        run(self._connection, reading.load(Rows(), Footprint(ids=ids), now=0))
-        run(self._connection, reading.load_links(loaded, footprint))
+        _done(reading.load(Rows(), Footprint(ids=ids), now=0))
+        _done(reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
         existing = {
@@ -87,13 +102,13 @@ class PostgresDatabase(PostgresView):
             self._ask(Ask(statement, {**rows, "connection": 0, "number": 0}))
 
     def _ask(self, asked: Ask) -> None:
-        run(self._connection, _only(asked))
+        _done(self._asking({"it": asked}))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
 
     def due(self, now: int, limit: int) -> Due:
-        return run(self._connection, Unit(locks=False).due(now, limit))
+        return _done(Unit(self._asking).due(now, limit))
 
     def next_due(self) -> int | None:
         [(time,)] = self._query(sql.NEXT_DUE)
@@ -114,11 +129,17 @@ class PostgresDatabase(PostgresView):
         self._ask(Ask(sql.DROP_UNBLOCKS_BEFORE, (time,)))
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        return run(self._connection, drop_settled_trees(before, limit, after))
+        return _done(drop_settled_trees(self._asking, before, limit, after))
 
     def reset(self) -> None:
-        run(self._connection, reset())
+        _done(reset(self._asking))
 
 
-def _only(asked: Ask) -> Plan[None]:
-    yield {"it": asked}
+def _done[T](work: Coroutine[Any, Any, T]) -> T:
+    """Nothing in it waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("it waits")

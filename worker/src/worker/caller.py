@@ -37,6 +37,7 @@ class Caller:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
+                # Not uvloop's: a thread that has it while the interpreter ends has the process end by SIGSEGV.
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()
             return self._loop

@@ -1,6 +1,5 @@
 """The health file: fresh while the server can reach this worker. `python -m worker.health` looks at it."""
 
-import asyncio
 import os
 import sys
 import time
@@ -25,6 +24,8 @@ class HealthFile:
             self._path.unlink(missing_ok=True)
 
     async def keep_fresh(self) -> None:
+        import asyncio  # only here: loading it takes longer than the check, which is a process of its own every 5 s
+
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             if self._connected:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import uvloop
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import Event, PromiseSettleReturned
 from resonate.resonate import Resonate
@@ -23,7 +24,6 @@ from worker.health import HealthFile
 from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper
 from worker.logs import configure_logging, filter_sdk
-from worker.loop import new_event_loop
 from worker.network import HttpNetwork
 from worker.results import OwnResults
 from worker.runs import RunLog
@@ -71,7 +71,7 @@ class Worker:
     def run(self) -> None:
         """Serve until SIGTERM, SIGINT or SIGHUP, and end the process."""
         configure_logging()
-        asyncio.run(self._serve(Settings.from_environment()), loop_factory=new_event_loop)
+        asyncio.run(self._serve(Settings.from_environment()), loop_factory=uvloop.new_event_loop)
 
     async def _serve(self, settings: Settings) -> NoReturn:
         told_to_stop = asyncio.Event()

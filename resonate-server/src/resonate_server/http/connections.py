@@ -5,6 +5,7 @@ longer is closed, so no peer holds anything for ever.
 """
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -378,10 +379,6 @@ def _guest(request: web.Request) -> Guest | None:
 
 def allow_connections(wanted: int) -> int:
     """Have the system allow so many at a time; how many it allows."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return wanted
     files = wanted + FILES_BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)

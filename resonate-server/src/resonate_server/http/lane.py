@@ -56,9 +56,13 @@ _PLAIN_FIELDS = frozenset(
 )
 """Fields that change nothing here."""
 
-_ORIGIN_FIELD = b"resonate"
-_ORIGIN_VALUE = b"origin: "
+_ORIGIN = re.compile(rb"\r\n(?i:resonate):[ \t]*origin: [\t\x20-\x7e]*(?=\r\n|\Z)")
 """SDKs send ``resonate:origin: ID``, which HTTP reads as a field named ``resonate``. Nobody looks at it."""
+
+
+def without_origin(head: bytes) -> bytes:
+    """What the requests of all chains have in common."""
+    return _ORIGIN.sub(b"", head, count=1)
 
 
 def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
@@ -66,15 +70,13 @@ def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
     if not head.startswith(REQUEST_LINE):
         return None
     fields: dict[bytes, bytes] = {}
-    for line in head[len(REQUEST_LINE) :].split(b"\r\n"):
+    for line in without_origin(head)[len(REQUEST_LINE) :].split(b"\r\n"):
         match = _FIELD.fullmatch(line)
         if match is None or match[1].lower() in fields:
             return None
         fields[match[1].lower()] = match[2].rstrip(b" \t")
     length, connection = fields.pop(b"content-length", b""), fields.pop(b"connection", b"keep-alive")
     authorization = fields.pop(b"authorization", None)
-    if fields.get(_ORIGIN_FIELD, b"").startswith(_ORIGIN_VALUE):
-        del fields[_ORIGIN_FIELD]
     is_plain = b"host" in fields and _PLAIN_FIELDS.issuperset(fields) and connection.lower() == b"keep-alive"
     if not is_plain or not _LENGTH.fullmatch(length) or int(length) > MAX_BODY_BYTES:
         return None
@@ -101,11 +103,12 @@ class LaneFactory:
 
     def head(self, raw: bytes) -> HttpHead | None:
         """See :func:`read_head`."""
-        if raw in self._heads:
-            return self._heads[raw]
+        common = without_origin(raw)
+        if common in self._heads:
+            return self._heads[common]
         if len(self._heads) >= MAX_KNOWN_HEADS:
             self._heads.clear()
-        head = self._heads[raw] = read_head(raw, self._goes_by)
+        head = self._heads[common] = read_head(raw, self._goes_by)
         return head
 
     def date(self) -> bytes:

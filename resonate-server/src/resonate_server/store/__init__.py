@@ -202,6 +202,9 @@ class Store(Protocol):
     def now(self) -> int:
         """The time of all who share the store, in ms since the epoch; it never goes back."""
 
+    async def identity(self) -> str:
+        """What tells it from all other stores; servers that share it are told the same. Raises :class:`ReadFailed`."""
+
     async def trouble(self) -> str:
         """Why nothing can be stored, right now, for people; empty if all is well."""
 

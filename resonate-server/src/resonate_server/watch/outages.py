@@ -58,13 +58,17 @@ class Outages:
         record.alive = now
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled. A disk that takes its time for the file holds up no look."""
+        writing: asyncio.Future[None] | None = None
         try:
             while True:
-                await asyncio.to_thread(self._write)
+                if writing is None or writing.done():
+                    writing = asyncio.ensure_future(asyncio.to_thread(self._write))
                 await asyncio.sleep(BEAT_S)
                 self.look()
         finally:
+            if writing is not None:
+                await writing
             self._record.alive = self._now()
             self._write()
 

@@ -28,14 +28,5 @@ def test_the_story_is_one_paragraph_below_the_calls() -> None:
     assert drawn(["Worker 1a42 was gone.", "[b] went on."])[-2:] == ["", "Worker 1a42 was gone. [b] went on."]
 
 
-def test_it_is_folded_where_the_terminal_ends() -> None:
-    lines = drawn(["Worker 1a42 of service-bar was gone."], width=30)
-    assert [line.rstrip() for line in lines[-2:]] == ["Worker 1a42 of service-bar was", "gone."]
-
-
 def test_what_steers_a_terminal_is_seen_and_does_nothing() -> None:
     assert "\x1b" not in "".join(drawn(["a \x1b[31m red one was gone."]))
-
-
-def test_without_a_fault_nothing_stands_there() -> None:
-    assert not any("gone" in line for line in drawn([]))

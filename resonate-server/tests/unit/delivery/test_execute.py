@@ -99,24 +99,9 @@ class TestGroups:
         scene.send(execute("t"))
         assert await received(worker) == []
 
-    async def test_percent_signs_in_an_address_are_decoded(self, scene: Scene) -> None:
-        worker = scene.worker("w/1", group="a b")
-        scene.send(execute("t", "poll://uni@a%20b/w%2F1"))
-        assert await received(worker) == ["t"]
-
-    async def test_a_push_address_is_not_the_hub_s(self, scene: Scene) -> None:
-        scene.send(execute("t", "https://example.org/hook"))
-        assert scene.pushed == [(execute("t", "https://example.org/hook"), "https://example.org/hook")]
-
 
 class TestRefill:
     """Section 9, item 3: what waited for the group is handed over the moment a worker connects."""
-
-    async def test_a_worker_that_connects_asks_for_what_its_group_is_owed(self, scene: Scene) -> None:
-        scene.hub.connect("workers", "w1")
-        [(group, limit)] = scene.refills
-        assert group == "workers"
-        assert limit >= WINDOW
 
     async def test_every_worker_that_connects_does(self, scene: Scene) -> None:
         scene.worker("w1")
@@ -127,17 +112,6 @@ class TestRefill:
         scene.hub.connect("workers", "w1")
         scene.hub.connect("workers", "w2")
         assert len(scene.refills) == 1
-
-    async def test_what_comes_back_is_handed_over(self, scene: Scene) -> None:
-        worker = scene.hub.connect("workers", "w1")
-        scene.hub.refill("workers", many(3), complete=True)
-        assert await received(worker) == ["t-0", "t-1", "t-2"]
-
-    async def test_what_was_sent_meanwhile_is_not_sent_twice(self, scene: Scene) -> None:
-        worker = scene.hub.connect("workers", "w1")
-        scene.send(execute("t-1"))
-        scene.hub.refill("workers", many(3), complete=True)
-        assert sorted(await received(worker)) == ["t-0", "t-1", "t-2"]
 
     async def test_if_there_is_more_it_is_asked_for_again(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
@@ -158,19 +132,6 @@ class TestRefill:
         scene.hub.refill("workers", many(3), complete=True)
         assert await received(scene.hub.connect("workers", "w1")) == []
 
-    async def test_workers_that_come_back_during_a_refill_are_given_its_result(self, scene: Scene) -> None:
-        worker = scene.hub.connect("workers", "w1")
-        scene.hub.disconnect(worker, planned=True)
-        again = scene.hub.connect("workers", "w1")
-        scene.hub.refill("workers", many(1), complete=True)
-        assert await received(again) == ["t-0"]
-
-    async def test_it_is_spread_over_the_workers(self, scene: Scene) -> None:
-        workers = [scene.worker(f"w{number}") for number in range(3)]
-        scene.hub.connect("workers", "w3")
-        scene.hub.refill("workers", many(8), complete=True)
-        assert [len(await received(worker)) for worker in workers] == [2, 2, 2]
-
 
 class TestWindow:
     async def test_a_worker_is_told_of_so_many_tasks_that_it_has_not_claimed(self, scene: Scene) -> None:
@@ -190,18 +151,6 @@ class TestWindow:
         scene.send(*many(WINDOW + 2))
         assert len(await received(scene.worker("w2"))) == 2
 
-    async def test_a_refill_beyond_the_window_is_handed_over_bit_by_bit(self, scene: Scene) -> None:
-        worker = scene.hub.connect("workers", "w1")
-        scene.hub.refill("workers", many(3 * WINDOW), complete=True)
-
-        seen: list[str] = []
-        while batch := await received(worker):
-            assert len(batch) <= WINDOW
-            seen += batch
-            scene.claim(*batch)
-
-        assert sorted(seen) == sorted(task.task_id for task in many(3 * WINDOW))
-
     async def test_what_waits_for_an_absent_worker_does_not_hold_up_the_others(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         absent = many(3 * WINDOW, "poll://uni@workers/absent", prefix="absent")
@@ -210,30 +159,12 @@ class TestWindow:
 
 
 class TestDeadWorker:
-    async def test_if_it_was_the_last_the_store_is_asked_when_one_comes(self, scene: Scene) -> None:
-        dead = scene.worker("w1")
-        scene.send(execute("t"))
-        scene.hub.disconnect(dead, planned=False)
-
-        again = scene.hub.connect("workers", "w2")
-        assert [group for group, _ in scene.refills] == ["workers"]
-        scene.hub.refill("workers", [execute("t")], complete=True)
-
-        assert await received(again) == ["t"]
-
     @pytest.mark.parametrize(("planned", "state"), [(False, "silent"), (True, "connected")])
     async def test_presence_hears_of_it(self, scene: Scene, planned: bool, state: str) -> None:
         """Section 9, items 4 and 19."""
         worker = scene.worker("w1")
         scene.hub.disconnect(worker, planned)
         assert [member.state for member in scene.presence.members()] == [state]
-
-    async def test_disconnecting_twice_is_once(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-        scene.hub.disconnect(worker, planned=True)
-        scene.hub.disconnect(worker, planned=False)
-        assert [member.state for member in scene.presence.members()] == ["connected"]
-        assert scene.hub.streams == 0
 
 
 class TestNewestWins:
@@ -253,35 +184,9 @@ class TestNewestWins:
         assert await received(newer) == ["t"]
         assert [member.state for member in scene.presence.members()] == ["connected"]
 
-    async def test_the_same_id_in_another_group_is_another_worker(self, scene: Scene) -> None:
-        one = scene.worker("w1", group="workers")
-        scene.worker("w1", group="others")
-        assert not one.closed
-
-    async def test_streams_are_counted_once(self, scene: Scene) -> None:
-        scene.worker("w1")
-        scene.worker("w1")
-        scene.worker("w2")
-        assert scene.hub.streams == 2
-
 
 class TestChoice:
     """Section 2.4 and 5.3."""
-
-    async def test_uni_for_an_absent_worker_is_left_to_the_store_until_that_connects(self, scene: Scene) -> None:
-        other = scene.worker("w1")
-        scene.send(execute("t", "poll://uni@workers/w2"))
-        named = scene.hub.connect("workers", "w2")
-        assert scene.refills
-        scene.hub.refill("workers", [execute("t", "poll://uni@workers/w2")], complete=True)
-        assert (await received(named), await received(other)) == (["t"], [])
-
-    async def test_any_with_an_id_that_has_no_room_is_anybody(self, scene: Scene) -> None:
-        other = scene.worker("w1")
-        scene.worker("w2")
-        scene.send(*many(WINDOW, "poll://uni@workers/w2"))
-        scene.send(execute("t", "poll://any@workers/w2"))
-        assert await received(other) == ["t"]
 
     async def test_any_takes_turns_also_among_the_idle(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(3)]
@@ -310,21 +215,6 @@ class TestSentAgain:
         scene.send(execute("t", version=0))
         scene.send(execute("t", version=1))
         assert await worker.wait(0) == [execute("t", version=1)]
-
-    async def test_a_retry_does_not_use_up_the_window(self, scene: Scene) -> None:
-        worker = scene.worker()
-        for _ in range(2 * WINDOW):
-            scene.send(execute("t"))
-        scene.send(execute("u"))
-        assert "u" in await received(worker)
-
-    async def test_also_while_it_waits(self, scene: Scene) -> None:
-        scene.worker("w1")
-        scene.send(*(execute(f"other-{number}") for number in range(WINDOW)))
-        scene.send(execute("t", version=0))
-        scene.send(execute("t", version=1))
-        messages = await scene.worker("w2").wait(0)
-        assert messages == [execute("t", version=1)]
 
 
 class TestUnclaimed:
@@ -370,31 +260,6 @@ class TestUnclaimed:
         assert scene.set_aside == [("w1", ["t"])]
         assert await received(scene.worker("w2")) == []
 
-    async def test_that_it_is_sent_again_by_its_retry_makes_it_no_newer(self, scene: Scene, clock: Clock) -> None:
-        """Retries may be set to come faster than that."""
-        scene.worker()
-        scene.send(execute("t"))
-        for _ in range(5):
-            clock.seconds += UNCLAIMED_S / 5
-            scene.send(execute("t"))
-
-        scene.hub.go_round()
-
-        assert scene.set_aside == [("w1", ["t"])]
-
-    async def test_when_it_comes_again_another_member_may_get_it(self, scene: Scene, clock: Clock) -> None:
-        first = scene.worker("w1")
-        scene.send(execute("t"), execute("u"))
-        await received(first)
-        clock.seconds += UNCLAIMED_S
-        scene.hub.go_round()
-        scene.send(*many(3, "poll://uni@workers/w1"))
-        second = scene.worker("w2")
-
-        scene.send(execute("t"))
-
-        assert await received(second) == ["t"]
-
     async def test_a_worker_at_work_may_be_full_and_keeps_them_for_longer_each_time(
         self, scene: Scene, clock: Clock
     ) -> None:
@@ -410,18 +275,6 @@ class TestUnclaimed:
             scene.hub.is_at_work("w1")
 
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
-
-    async def test_once_it_has_claimed_everything_it_is_no_longer(self, scene: Scene, clock: Clock) -> None:
-        scene.worker()
-        scene.hub.is_at_work("w1")
-        scene.send(execute("t"))
-        scene.claim("t")
-        scene.send(execute("u"))
-        clock.seconds += UNCLAIMED_S
-
-        scene.hub.go_round()
-
-        assert scene.set_aside == [("w1", ["u"])]
 
     async def test_what_a_worker_at_work_has_passed_over_is_hopeless(self, scene: Scene, clock: Clock) -> None:
         """SDKs claim in the order in which they are told."""
@@ -454,33 +307,11 @@ class TestUnclaimed:
 
         assert sum(len(ids) for _, ids in scene.set_aside) == 10 * WINDOW
 
-    async def test_while_nobody_is_connected_nothing_goes_round(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.hub.disconnect(worker, planned=False)
-        scene.hub.go_round()
-        assert scene.hub._round is None
-
 
 class TestOrder:
     """Of what waits for a worker with room, it gets what came first, for whomever that was meant."""
 
     TARGETS = ("poll://any@workers", "poll://uni@workers/w1")
-
-    async def test_of_what_anybody_may_get_and_what_it_alone_may(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-        scene.send(*many(WINDOW, prefix="full"))
-        scene.send(*[execute(f"t-{number}", self.TARGETS[number % 2]) for number in range(6)])
-        await received(worker)
-        scene.claim(*[f"full-{number}" for number in range(6)])
-        assert await received(worker) == [f"t-{number}" for number in range(6)]
-
-    async def test_sent_again_it_keeps_its_place(self, scene: Scene) -> None:
-        worker = scene.worker("w1")
-        scene.send(*many(WINDOW, prefix="full"))
-        scene.send(execute("a"), execute("b", "poll://uni@workers/w1"), execute("a"))
-        await received(worker)
-        scene.claim("full-0")
-        assert await received(worker) == ["a"]
 
     async def test_what_a_worker_that_left_had_not_claimed_comes_first(self, scene: Scene) -> None:
         leaving, full = scene.worker("w1"), scene.worker("w2")

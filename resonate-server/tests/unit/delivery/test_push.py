@@ -195,18 +195,6 @@ class TestPost:
         post.send(receiver.url, execute("t"))
         await until(lambda: post.counted("error") == 1)
 
-    async def test_after_stopping_nothing_is_under_way(self, post: Post, receiver: Receiver) -> None:
-        receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(3)])
-        await until(lambda: len(receiver.received) == 1)
-
-        await post.push.stop()
-        receiver.gate.set()
-        await a_moment()
-
-        assert receiver.tasks == ["t-0"]
-        assert post.counted("success") == 0
-
     @pytest.mark.parametrize("status", [200, 201, 299])
     async def test_any_success_is_one(self, post: Post, receiver: Receiver, status: int) -> None:
         receiver.statuses = [status]
@@ -222,25 +210,6 @@ class TestQueue:
         await until(lambda: post.counted("success") == 3)
         await a_moment()
         assert len(receiver.received) == 3
-
-    async def test_once_it_has_arrived_it_may_be_sent_again(self, post: Post, receiver: Receiver) -> None:
-        for count in (1, 2):
-            post.send(receiver.url, execute("t"))
-            await post.until_ended(count)
-        assert receiver.tasks == ["t", "t"]
-
-    async def test_a_task_that_needs_no_worker_any_more_is_not_sent(self, post: Post, receiver: Receiver) -> None:
-        receiver.gate.clear()
-        post.send(receiver.url, execute("a"), execute("b"), execute("c"))
-        for id in ("a", "b", "unknown"):
-            post.push.withdraw(id)
-        receiver.gate.set()
-        await until(lambda: post.counted("success") == 2)
-        await a_moment()
-
-        assert receiver.tasks == ["a", "c"]
-        post.send(receiver.url, execute("b"))
-        await until(lambda: post.counted("success") == 3)
 
     async def test_it_begins_with_one_and_each_success_allows_one_more(self, post: Post, receiver: Receiver) -> None:
         receiver.gate.clear()
@@ -262,19 +231,6 @@ class TestQueue:
         await a_moment()
 
         assert (len(receiver.received), post.counted("error")) == (4, 2)
-
-    async def test_there_are_never_more_than_a_number_at_a_time(
-        self, post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(push_module, "MAX_AT_A_TIME", 2)
-        receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(10)])
-        for total in (1, 3, 5):
-            await self.answer(receiver, total)
-        await until(lambda: len(receiver.received) == 7)
-        await a_moment()
-
-        assert len(receiver.received) == 7
 
     async def test_who_does_not_answer_holds_up_nobody_else(
         self, post: Post, receiver: Receiver, other: Receiver
@@ -345,16 +301,6 @@ class TestMemory:
         await until(lambda: post.counted("success") == 4)
 
         assert (other.tasks, receiver.tasks, post.counted("dropped")) == (["u"], ["t-0", "t-1", "t-2"], 1)
-
-    async def test_what_would_make_its_own_the_largest_is_dropped_itself(self, post: Post, receiver: Receiver) -> None:
-        receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(6)])
-        assert post.counted("dropped") == 2
-        receiver.gate.set()
-        await post.until_ended(4)
-
-        post.send(receiver.url, *[execute(f"u-{number}") for number in range(4)])
-        await until(lambda: post.counted("success") == 8)
 
     @pytest.mark.parametrize(
         "param",

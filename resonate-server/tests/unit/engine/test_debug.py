@@ -9,7 +9,7 @@ from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle,
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
 from resonate_server.engine import debug
-from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -18,12 +18,10 @@ from resonate_server.protocol.requests import (
     DebugTick,
     PromiseRegisterCallback,
     PromiseRegisterListener,
-    Request,
     TaskAcquire,
 )
 
 ADDRESS = "poll://uni@callers/c1"
-DONE = Answer(status=200, data=Nothing())
 
 
 @pytest.fixture
@@ -36,11 +34,6 @@ async def still(bench: Bench) -> Bench:
 def seen(answer: Answer) -> Any:
     """The data of an answer as a client reads it."""
     return json.loads(msgspec.json.encode(answer.data))
-
-
-@pytest.mark.parametrize("request_", [DebugStart(), DebugStop(), DebugReset()])
-async def test_the_switches_answer_nothing(bench: Bench, request_: Request) -> None:
-    assert await bench.call(request_) == DONE
 
 
 async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:
@@ -158,11 +151,3 @@ async def test_a_reset_leaves_nothing_and_counts_nothing(still: Bench) -> None:
 
     assert still.metric("resonate_tasks", state="pending") == 0
     assert all(rows == [] for rows in seen(await still.call(DebugSnap())).values())
-
-
-async def test_nor_does_it_while_things_happen_by_themselves(bench: Bench) -> None:
-    await bench.call(promise_create("p", target=None, timeout_at=START + 10))
-    await bench.call(PromiseRegisterListener(awaited="p", address=ADDRESS))
-    await bench.call(DebugTick(time=START + 10))
-    await bench.settle_down()
-    assert bench.notes.unblocks == []

@@ -2,16 +2,13 @@
 to 3, 6 and 13."""
 
 import asyncio
-from base64 import b64encode
 
 import pytest
 from msgspec import UNSET
-from msgspec.structs import replace
 from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of
 
-from resonate_server.engine import engine as engine_module
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
@@ -52,10 +49,6 @@ async def behind_a_commit(bench: Bench, search: Request) -> asyncio.Task[Answer]
 
 
 class TestAnswers:
-    async def test_of_requests_made_at_once_each_gets_its_own_answer(self, bench: Bench) -> None:
-        answers = await asyncio.gather(*(bench.call(promise_create(f"p-{number}")) for number in range(1_000)))
-        assert [answer.data.promise.id for answer in answers] == [f"p-{number}" for number in range(1_000)]
-
     async def test_of_claims_made_at_once_one_wins(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         answers = await asyncio.gather(*(bench.call(acquire("t", pid=f"pid-{number}")) for number in range(50)))
@@ -119,13 +112,6 @@ class TestCommit:
         assert (await bench.call(TaskSuspend(id="t", version=1, actions=awaited))).status == 500
         assert "nothing can be stored" not in caplog.text
 
-    async def test_a_failing_request_changes_and_sends_nothing(self, bench: Bench) -> None:
-        bench.store.poisoned = "bad"
-        await bench.call(promise_create("bad"))
-        bench.store.poisoned = None
-        assert (await bench.call(PromiseGet(id="bad"))).status == 404
-        assert bench.notes.seen == []
-
     async def test_a_failing_commit_fails_changes_and_sends_nothing(self, bench: Bench) -> None:
         bench.store.down = True
         answers = await asyncio.gather(*(bench.call(promise_create(id)) for id in ("a", "b")))
@@ -133,13 +119,6 @@ class TestCommit:
         assert [answer.status for answer in answers] == [503, 503]
         assert (await bench.call(PromiseGet(id="a"))).status == 404
         assert bench.notes.seen == []
-
-    async def test_after_a_failure_it_goes_on(self, bench: Bench) -> None:
-        bench.store.down = True
-        await bench.call(promise_create("a"))
-        bench.store.down = False
-        assert (await bench.call(promise_create("a"))).status == 200
-        await bench.until(lambda: bench.notes.seen == [("execute", "a")])
 
     async def test_what_was_due_while_the_store_failed_is_done_afterwards(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
@@ -178,13 +157,6 @@ class TestCommit:
         answers = [await bench.call(promise_create(f"p-{number}")) for number in range(3)]
         assert [answer.status for answer in answers] == [200] * 3
 
-    async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
-        assert not await bench.seam.trouble()
-        bench.store.down = True
-        assert await bench.seam.trouble()
-        bench.store.down = False
-        assert not await bench.seam.trouble()
-
     async def test_a_commit_that_does_not_end_is_told_as_under_way(self, bench: Bench) -> None:
         bench.store.gate.clear()
         creating = asyncio.create_task(bench.call(promise_create("a")))
@@ -206,12 +178,6 @@ class TestCommit:
 class TestByItself:
     """Section 9, items 1 and 2: from a timer, without a request."""
 
-    async def test_a_deadline_settles_its_promise(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None, timeout_at=START + 50))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        bench.now += 50
-        await bench.until(lambda: bench.notes.seen == [("unblock", "p")])
-
     async def test_who_let_a_lease_end_is_reported_as_silent_until_heard_of(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         await bench.call(acquire("t"))
@@ -222,13 +188,6 @@ class TestByItself:
         await bench.call(TaskHeartbeat(pid=PID, tasks=[]))
 
         assert bench.notes.silent_workers == set()
-
-    async def test_a_delayed_task_is_sent(self, bench: Bench) -> None:
-        await bench.call(promise_create("t", delay=str(START + 50)))
-        await bench.settle_down()
-        assert bench.notes.seen == []
-        bench.now += 50
-        await bench.until(lambda: bench.notes.seen == [("execute", "t")])
 
     async def test_an_earlier_deadline_that_comes_later_is_not_missed(self, bench: Bench) -> None:
         await bench.call(promise_create("late", target=None, timeout_at=START + 60 * SECOND))
@@ -265,29 +224,6 @@ class TestSearch:
         pages = [[promise.id for promise in page.promises] for page in (first, second, third)]
         assert pages == [["a", "b"], ["c", "d"], ["e"]]
         assert (first.cursor, second.cursor, third.cursor) == ("b", "d", UNSET)
-
-    async def test_a_full_last_page_has_no_cursor(self, bench: Bench) -> None:
-        for id in "ab":
-            await bench.call(promise_create(id))
-        assert (await bench.call(PromiseSearch(limit=2))).data.cursor is UNSET
-        assert (await bench.call(TaskSearch(limit=2))).data.cursor is UNSET
-
-    async def test_tasks_are_found_and_paged(self, bench: Bench) -> None:
-        for id in "abc":
-            await bench.call(promise_create(id))
-        first = (await bench.call(TaskSearch(limit=2))).data
-        second = (await bench.call(TaskSearch(limit=2, cursor=first.cursor))).data
-        assert [[task.id for task in page.tasks] for page in (first, second)] == [["a", "b"], ["c"]]
-
-    async def test_past_its_deadline_a_promise_is_not_shown_as_pending(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", timeout_at=START + 50))
-        bench.store.gate.clear()
-        search = await behind_a_commit(bench, PromiseSearch(state=PromiseState.TIMEDOUT))
-        bench.now += 50
-        bench.store.gate.set()
-
-        [promise] = (await search).data.promises
-        assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, START + 50)
 
     @pytest.mark.parametrize("debug_time", [None, START + 50])
     async def test_past_its_deadline_an_internal_promise_is_not_shown_as_pending(
@@ -352,21 +288,6 @@ class TestOwed:
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
 
-    async def test_after_a_restart_what_is_kept_for_an_http_address_is_pushed(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address="http://callers/"))
-        await bench.call(promise_settle("p"))
-
-        again = Bench(bench.store)
-        pushed: list[str] = []
-        async with again.at_work(hub_of(again.engine, lambda _, url: pushed.append(url))):
-            await again.until(lambda: pushed == ["http://callers/"])
-
-    async def test_pushes_are_given_as_those_of_nobody_in_particular(self, bench: Bench) -> None:
-        bench.engine.request_pushes(7)
-        await bench.until(lambda: bool(bench.notes.given))
-        assert bench.notes.given == [("", "", 7, [], True)]
-
     async def test_what_is_owed_is_given_in_portions_of_a_limited_size(self, bench: Bench) -> None:
         for id in "abc":
             await bench.call(promise_create(id, target=None))
@@ -384,35 +305,6 @@ class TestOwed:
             portions.append([each.unblock.promise.id for each in owed])
         assert portions == [["a"], ["b"], ["c"]]
 
-    async def test_what_is_small_is_given_together_up_to_a_number(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_UNBLOCKS", 3)
-        for id in "abcd":
-            await bench.call(promise_create(id, target=None))
-            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
-            await bench.call(promise_settle(id))
-
-        bench.engine.request_unblocks("callers", "c1", 0)
-        await bench.settle_down()
-        [(_, _, _, owed, complete)] = bench.notes.given
-
-        assert ([each.unblock.promise.id for each in owed], complete) == (["a", "b", "c"], False)
-        bench.engine.request_unblocks("callers", "c1", owed[-1].place)
-        await bench.settle_down()
-        assert bench.notes.given[-1][-1]
-
-    async def test_what_was_delivered_is_not_given_again(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        await bench.call(promise_settle("p"))
-        bench.engine.delivered(("p", LISTENER))
-
-        bench.engine.request_unblocks("callers", "c1", 0)
-        await bench.settle_down()
-
-        assert bench.notes.given == [("callers", "c1", 0, [], True)]
-
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
         for id in "abc":
             await bench.call(promise_create(id))
@@ -428,12 +320,6 @@ class TestOwed:
         await bench.settle_down()
         _, messages, complete = bench.notes.refills[-1]
         assert ([message.task_id for message in messages], complete) == (["a"], False)
-
-    async def test_a_claim_withdraws_the_execute(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(acquire("t"))
-        await bench.settle_down()
-        assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
 
     @pytest.mark.parametrize("whole_commit", [True, False])
     async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
@@ -481,31 +367,6 @@ class TestUnclaimed:
 
         assert bench.notes.at_work == told
 
-    @pytest.mark.parametrize("arguments", ["", "x" * 100_000], ids=["small", "large"])
-    async def test_the_log_names_the_function_each_time_that_the_count_has_doubled(
-        self, bench: Bench, caplog: pytest.LogCaptureFixture, arguments: str
-    ) -> None:
-        param = Value(data=b64encode(f'{{"func":"brew","args":["{arguments}"]}}'.encode()).decode())
-        await bench.call(replace(promise_create("t"), param=param))
-        for _ in range(8):
-            bench.notes.seen.clear()
-            bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
-            await bench.settle_down()
-            bench.now += 30_000
-            await bench.until(lambda: ("execute", "t") in bench.notes.seen)
-
-        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-            f"task t for poll://any@workers, function brew: handed out {number} times, claimed by nobody"
-            for number in (2, 4, 8)
-        ]
-
-    async def test_while_nothing_happens_by_itself_it_waits_as_it_is(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(DebugStart())
-        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
-        await bench.settle_down()
-        assert (await bench.call(TaskGet(id="t"))).data.task.unclaimed is UNSET
-
 
 class TestReset:
     @pytest.mark.parametrize("before", [[], [DebugStart()]])
@@ -539,13 +400,6 @@ class TestHolderGone:
         bench.engine.worker_gone(PID)
         await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
         assert await self.state(bench) is TaskState.PENDING
-
-    async def test_those_of_others_stay(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(acquire("t"))
-        bench.engine.worker_gone("somebody else")
-        await bench.settle_down()
-        assert await self.state(bench) is TaskState.ACQUIRED
 
 
 async def test_leases_begin_anew_when_a_server_starts(bench: Bench) -> None:

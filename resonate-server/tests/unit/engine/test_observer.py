@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle
+from unit.driver import PID, SECOND, START, TARGET, promise_create
 from unit.engines import Bench
 
 from resonate_server.engine.decision_observer import DecisionObserver
@@ -96,21 +96,6 @@ async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
     assert {unblock.promise.id for unblock in scene.bench.notes.unblocks} == {"queued", "held"}
     assert "failed" not in caplog.text
     assert moved
-
-
-async def test_a_deadline_is_told_with_the_time_at_which_it_was_noticed(scene: Scene) -> None:
-    scene.bench.now = DEADLINE + SECOND
-    await scene.bench.until(lambda: scene.witness.seen != [])
-    [decided] = scene.witness.seen
-    assert (decided.now, decided.request) == (DEADLINE + SECOND, None)
-    assert set(decided.decision.changes.promises) == {"queued", "held"}
-
-
-async def test_a_request_is_told_with_what_asked_for_it(scene: Scene) -> None:
-    await scene.bench.call(promise_settle("queued"))
-    [decided] = scene.witness.seen
-    assert decided.request == promise_settle("queued")
-    assert (decided.now, set(decided.rows.promises)) == (START, {"queued"})
 
 
 async def test_leases_that_begin_anew_are_told_of(scene: Scene) -> None:

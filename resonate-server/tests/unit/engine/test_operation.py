@@ -6,7 +6,6 @@ import pytest
 from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import (
     PromiseGet,
     Request,
@@ -31,11 +30,6 @@ class LosableDatabase(WatchedDatabase):
         super().check()
 
 
-async def test_what_is_read_is_what_is_committed(bench: Bench) -> None:
-    await bench.call(promise_create("t"))
-    assert await bench.engine.read(lambda store: store.count_tasks()[TaskState.PENDING]) == 1
-
-
 async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
     bench.store.refill_fails = 1
     with pytest.raises(ReadFailed):
@@ -50,11 +44,6 @@ async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
 async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.store, "backup", lambda: Path("copy"))
     assert await bench.seam.backup() == Path("copy")
-
-
-async def test_its_time_is_the_clock_s(bench: Bench) -> None:
-    bench.now += SECOND
-    assert bench.engine.now() == START + SECOND
 
 
 async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> None:

@@ -46,14 +46,6 @@ async def test_what_does_not_fit_waits_until_others_have_left() -> None:
         assert asked[-1].result().data.promise.param == HUGE
 
 
-async def test_what_is_small_is_answered_meanwhile() -> None:
-    async with Bench().at_work() as bench:
-        await filled(bench)
-        assert (await bench.call(promise_create("small"))).status == 200
-        assert (await bench.call(PromiseGet(id="small"))).status == 200
-        assert (await bench.call(PromiseGet(id="absent"))).status == 404
-
-
 async def test_a_task_is_claimed_meanwhile_but_without_its_preload() -> None:
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t", branch="t"))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import UNSET
 from unit.driver import PID, SECOND, START, promise_create, promise_settle
-from unit.engines import PATIENCE_S, Bench
+from unit.engines import Bench
 
 from resonate_server.engine import engine as engine_module
 from resonate_server.engine import search
@@ -14,23 +14,14 @@ from resonate_server.kernel.model import Changes, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import (
-    Action,
-    DebugReset,
-    DebugStart,
-    DebugTick,
     PromiseGet,
     PromiseRegisterListener,
     PromiseSearch,
     Request,
-    ScheduleCreate,
-    ScheduleSearch,
-    SuspendAction,
     TaskAcquire,
-    TaskGet,
     TaskHeartbeat,
     TaskRef,
     TaskSearch,
-    TaskSuspend,
 )
 from resonate_server.store.sqlite import store
 
@@ -96,19 +87,6 @@ class TestSpreading:
         async with Bench(bench.store).at_work() as again:
             await again.until(lambda: len(told | {each.address for each in again.notes.unblocks}) == len(LISTENERS))
 
-    async def test_a_debug_tick_tells_everybody(self, bench: Bench) -> None:
-        await bench.call(DebugStart())
-        await self.settle(bench)
-        assert (await bench.call(DebugTick(time=START))).status == 200
-        assert len(bench.store.snapshot().unblocks) == len(LISTENERS)
-
-    async def test_a_reset_ends_it(self, bench: Bench) -> None:
-        await bench.call(DebugStart())
-        await self.settle(bench)
-        await bench.call(DebugReset())
-        await bench.call(DebugTick(time=START))
-        assert bench.store.snapshot().unblocks == []
-
 
 @pytest.mark.usefixtures("small_portions")
 class TestSearch:
@@ -123,23 +101,6 @@ class TestSearch:
         assert not any(search.done() for search in searches)
         assert [(await search).status for search in searches] == [200, 200]
 
-    async def test_it_finds_all_there_is(self, bench: Bench) -> None:
-        ids = await fill(bench)
-        for id in ids[::100]:
-            await bench.call(promise_settle(id))
-
-        found = await bench.call(PromiseSearch(state=PromiseState.RESOLVED))
-        assert [promise.id for promise in found.data.promises] == ids[::100]
-        tasks = await bench.call(TaskSearch(state=TaskState.FULFILLED))
-        assert [task.id for task in tasks.data.tasks] == ids[::100]
-
-    async def test_it_finds_a_tree_among_others(self, bench: Bench) -> None:
-        await fill(bench, 50)
-        for id in ("q", "q:1", "q:2"):
-            await bench.call(promise_create(id, origin="q"))
-        found = await bench.call(PromiseSearch(tags={"resonate:origin": "q"}))
-        assert [promise.id for promise in found.data.promises] == ["q", "q:1", "q:2"]
-
     @pytest.mark.parametrize("count", [0, 1, 6, 7, 8])
     async def test_its_pages_hold_everything_once(self, bench: Bench, count: int) -> None:
         ids = await fill(bench, count)
@@ -153,14 +114,6 @@ class TestSearch:
             cursor = page.cursor
 
         assert found == ids
-
-    async def test_schedules_are_found(self, bench: Bench) -> None:
-        tags = {"resonate:target": "poll://any@workers"}
-        for number in range(20):
-            marked = tags | ({"of": "mine"} if number % 5 == 0 else {})
-            await bench.call(ScheduleCreate(f"s-{number:02}", "0 0 1 1 *", "{{.timestamp}}", 5, promise_tags=marked))
-        found = await bench.call(ScheduleSearch(tags={"of": "mine"}))
-        assert [schedule.id for schedule in found.data.schedules] == ["s-00", "s-05", "s-10", "s-15"]
 
     async def test_what_is_due_comes_first_however_much(self, bench: Bench) -> None:
         ids = [f"p-{number:04}" for number in range(MANY)]
@@ -234,34 +187,9 @@ class TestManyIds:
 
         assert (answer.status, asked) == (503, 1)
 
-    async def test_a_process_that_is_gone_loses_all_its_leases(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
-        await acquire(bench, await fill(bench, 95))
-        bench.engine.worker_gone(PID)
-        async with asyncio.timeout(PATIENCE_S):
-            while await self.acquired(bench):
-                await asyncio.sleep(0.01)
-
     async def acquired(self, bench: Bench) -> int:
         found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
         return len(found.data.tasks)
-
-    async def test_others_are_answered_before_one_that_names_many(self, bench: Bench) -> None:
-        ids = await fill(bench)
-        await bench.call(promise_create("t"))
-        await acquire(bench, ["t"])
-        actions = [Action(SuspendAction(awaited=id, awaiter="t")) for id in ids]
-        order: list[str] = []
-        suspending, getting = asked(bench, TaskSuspend(id="t", version=1, actions=actions)), asked(bench, TaskGet("t"))
-        for name, request in (("many", suspending), ("one", getting)):
-            request.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
-
-        assert (await suspending).status == (await getting).status == 200
-        assert order == ["one", "many"]
-        await bench.call(promise_settle(ids[-1]))
-        assert (await bench.call(TaskGet("t"))).data.task.state is TaskState.PENDING
 
 
 class TestBatches:

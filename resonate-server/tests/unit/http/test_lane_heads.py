@@ -45,6 +45,15 @@ def test_an_unknown_field_of_an_sdk_leaves(line: str) -> None:
     assert head(HOST, LENGTH, line) is None
 
 
+@pytest.mark.parametrize("lines", [(LENGTH, "resonate:origin: a"), ("resonate:origin: a", LENGTH)])
+def test_the_origin_that_sdks_send_is_passed_over(lines: tuple[str, ...]) -> None:
+    assert head(HOST, *lines) == HttpHead(length=12, authorization=None)
+
+
+def test_a_second_origin_leaves() -> None:
+    assert head(HOST, LENGTH, "resonate:origin: a", "resonate:origin: b") is None
+
+
 def test_space_around_a_value_is_none_of_it() -> None:
     assert head(HOST, "Content-Length: \t 12 \t", "authorization:Bearer x ") == HttpHead(12, "Bearer x")
 

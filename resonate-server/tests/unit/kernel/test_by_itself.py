@@ -9,10 +9,8 @@ from unit.rows import transaction
 from resonate_server import kernel
 from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
 from resonate_server.protocol.answers import Answer, Nothing
-from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
-from resonate_server.protocol.requests import DebugTick, PromiseGet
 
 RULES = Rules(retry_timeout_ms=RETRY)
 
@@ -60,23 +58,6 @@ def test_it_concerns_some_and_answers_nothing(
     assert set(decision.changes.tasks) == concerned
     assert decision.changes.promises == {}
     assert decision.answer == Answer(status=200, data=Nothing())
-
-
-@pytest.mark.parametrize(("passed", "expected"), [(1, set()), (LEASE, {"acquired", "another's"})])
-def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
-    server: Driver, passed: int, expected: set[str]
-) -> None:
-    server.now += passed
-    decision = decided(server, *kernel.due(RULES))
-    assert set(decision.changes.tasks) == expected
-    assert decision.answer == Answer(status=200, data=bool(expected))
-
-
-def test_a_rule_tells_who_asks_and_as_of_when() -> None:
-    tick, get = DebugTick(time=5), PromiseGet(id="p")
-    call = CheckedRequest(corr_id="1", request=get, debug_time=7)
-    rules = [rule for _, rule in (kernel.due(RULES), kernel.due(RULES, tick, 5), kernel.answering(call, RULES))]
-    assert [(rule.request, rule.at) for rule in rules] == [(None, None), (tick, 5), (get, 7)]
 
 
 def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:

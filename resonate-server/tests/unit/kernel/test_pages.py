@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET, UnsetType
-from unit.driver import Driver, value
-from unit.rows import promise, schedule, task, transaction
+from unit.driver import value
+from unit.rows import promise, schedule, task
 
 from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
@@ -37,10 +37,6 @@ def test_the_cursor_tells_that_there_are_more() -> None:
     assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b"), promise("c")]) == (["a", "b"], "b")
 
 
-def test_nothing() -> None:
-    assert page_of(PromiseSearch(), []) == ([], UNSET)
-
-
 def test_a_page_ends_before_it_has_too_many_bytes() -> None:
     rows = [promise("a", param=LARGE), promise("b"), promise("c", value=LARGE), promise("d")]
     assert page_of(PromiseSearch(), rows) == (["a", "b"], "b")
@@ -50,11 +46,6 @@ def test_a_single_one_that_is_too_large_has_a_page_of_its_own() -> None:
     rows = [promise("a", param=TOO_LARGE), promise("b")]
     assert page_of(PromiseSearch(), rows) == (["a"], "a")
     assert page_of(PromiseSearch(), rows[:1]) == (["a"], UNSET)
-
-
-def test_tags_count() -> None:
-    rows = [promise(id, tags={"t": "x" * MAX_PAGE_BYTES}) for id in "ab"]
-    assert page_of(PromiseSearch(), rows) == (["a"], "a")
 
 
 def large_task(id: str) -> Task:
@@ -98,19 +89,3 @@ def test_one_that_just_fits_belongs_to_the_page() -> None:
     small, rest = promise("a"), promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(promise("a")))))
     assert page_of(PromiseSearch(), [small, rest]) == (["a", "b"], UNSET)
     assert page_of(PromiseSearch(), [promise("aa"), rest]) == (["aa"], "aa")
-
-
-def test_following_the_cursor_finds_each_once(server: Driver) -> None:
-    for number in range(7):
-        server.create(f"p-{number}", param=LARGE)
-
-    found: list[str] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        search = PromiseSearch(cursor=cursor)
-        with transaction(server.store):
-            ids, next_cursor = page_of(search, server.store.search(search, server.now))
-        found += ids
-        cursor = None if next_cursor is UNSET else next_cursor
-
-    assert found == [f"p-{number}" for number in range(7)]

@@ -2,10 +2,8 @@
 
 import pytest
 from unit.driver import START, Driver, promise_create, value
-from unit.rows import promise
 
-from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES, fitting
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState
 
@@ -21,26 +19,6 @@ def test_all_promises_of_the_task_s_branch_ascending_without_its_own(server: Dri
     assert ids(server.acquire("br:t")) == ["br:step-1", "br:step-10", "br:step-2"]
 
 
-def test_a_root_is_its_own_branch_and_not_in_its_preload(server: Driver) -> None:
-    server.create("root", branch="root", parent="root")
-    server.create("root:1", target=None, branch="root", parent="root")
-    assert ids(server.acquire("root")) == ["root:1"]
-
-
-def test_in_any_state(server: Driver) -> None:
-    server.create("t", branch="t")
-    server.create("t:done", target=None, branch="t")
-    server.create("t:open", target=None, branch="t")
-    server.settle("t:done")
-
-    preload = server.acquire("t").data.preload
-
-    assert [(promise.id, promise.state) for promise in preload] == [
-        ("t:done", PromiseState.RESOLVED),
-        ("t:open", PromiseState.PENDING),
-    ]
-
-
 @pytest.mark.parametrize("external", ["true", "false"])
 def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Driver, external: str) -> None:
     server.create("t", branch="t")
@@ -53,12 +31,6 @@ def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Dr
 def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:1", branch="t:1", parent="t")
-    assert ids(server.acquire("t")) == ["t:1"]
-
-
-def test_a_child_of_the_same_branch_is_given_once(server: Driver) -> None:
-    server.create("t", branch="t")
-    server.create("t:1", target=None, branch="t", parent="t")
     assert ids(server.acquire("t")) == ["t:1"]
 
 
@@ -83,35 +55,12 @@ def test_is_capped_in_bytes(server: Driver) -> None:
     assert ids(server.acquire("t")) == ["t:step-0", "t:step-1", "t:step-2"]
 
 
-def test_what_just_fits_is_not_left_out() -> None:
-    small = promise("small")
-    rest = promise("rest", param=value("x" * (MAX_PRELOAD_BYTES - weight(small) - weight(promise("rest")))))
-    assert list(fitting([small, rest])) == [small, rest]
-    assert list(fitting([promise("larger"), rest])) == [promise("larger")]
-
-
 def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:step-1", target=None, branch="t")
     server.settle("t:step-1", result=value("x" * MAX_PRELOAD_BYTES))
     server.create("t:step-2", target=None, branch="t")
     assert ids(server.acquire("t")) == ["t:step-2"]
-
-
-def test_what_is_too_large_is_left_out_also_if_it_is_what_the_request_is_about(server: Driver) -> None:
-    server.create("t", branch="t")
-    server.acquire("t")
-    large = promise_create("t:step", target=None, branch="t", param=value("x" * MAX_PRELOAD_BYTES))
-    answer = server.fence("t", 1, large)
-    assert answer.data.action.data.promise.id == "t:step"
-    assert ids(answer) == []
-
-
-def test_tags_count_too(server: Driver) -> None:
-    server.create("t", branch="t")
-    for number in range(30):
-        server.create(f"t:step-{number:02}", target=None, branch="t", note="x" * 60_000)
-    assert len(ids(server.acquire("t"))) == MAX_PRELOAD_BYTES // 60_500
 
 
 def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:
@@ -123,17 +72,3 @@ def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:
     assert ids(server.suspend("t", 1, "t:step")) == ["t:step"]
     server.release("t", 1)
     assert ids(server.acquire("t", 1)) == ["t:step"]
-
-
-@pytest.mark.parametrize("timer", ["true", "false"])
-def test_what_a_300_is_about_is_settled_in_its_preload(server: Driver, timer: str) -> None:
-    """Section 9, item 9: a worker that goes on with a stale entry would ask again, for ever."""
-    server.create("t", branch="t")
-    server.acquire("t")
-    server.fence("t", 1, promise_create("t:1", target=None, timeout_at=START + 10, parent="t", timer=timer))
-    server.now += 10
-
-    answer = server.suspend("t", 1, "t:1")
-
-    assert answer.status == 300
-    assert [promise.state is PromiseState.PENDING for promise in answer.data.preload] == [False]

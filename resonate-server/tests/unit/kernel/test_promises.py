@@ -47,11 +47,6 @@ class TestCreate:
         server.create("p")  # Repeated, it sends no second one.
         assert server.take_executes() == [("p", 0)]
 
-    def test_without_a_target_there_is_no_task_and_no_execute(self, server: Driver) -> None:
-        server.create("p", target=None)
-        assert not server.has_task("p")
-        assert not server.sent
-
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
     def test_past_its_deadline_it_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
         deadline = START - late
@@ -69,14 +64,6 @@ class TestCreate:
         task = server.task("p")
         assert (task.state, task.version, task.timer_at) == (TaskState.FULFILLED, 0, None)
         assert not server.sent
-
-    @pytest.mark.parametrize(
-        "id", ["foo.1", "foo:1.1", "c:d0123456789abcdef", "a/b c", "née", " ", "\n", "😀", "'; --"]
-    )
-    def test_ids_are_opaque(self, server: Driver, id: str) -> None:
-        answer = server.create(id)
-        assert (answer.status, answer.data.promise.id) == (200, id)
-        assert server.acquire(id).status == 200
 
 
 class TestSettle:
@@ -105,27 +92,8 @@ class TestSettle:
         promise = server.settle("p", PromiseState.RESOLVED, value("late")).data.promise
         assert (promise.state, promise.value, promise.settled_at) == (PromiseState.TIMEDOUT, EMPTY, START + 10)
 
-    def test_param_tags_deadline_and_creation_stay(self, server: Driver) -> None:
-        before = server.create("p", target=None, param=value("x"), branch="p").data.promise
-        server.now += 1
-
-        after = server.settle("p", result=value("y")).data.promise
-
-        assert (after.param, after.tags, after.timeout_at, after.created_at) == (
-            before.param,
-            before.tags,
-            before.timeout_at,
-            before.created_at,
-        )
-
 
 class TestRegisterCallback:
-    def test_answers_the_awaited_promise(self, server: Driver) -> None:
-        server.create("awaited", target=None)
-        server.create("awaiter")
-        answer = server.register_callback("awaited", "awaiter")
-        assert (answer.status, answer.data.promise.id) == (200, "awaited")
-
     def test_twice_counts_once(self, server: Driver) -> None:
         server.create("awaited", target=None)
         server.create("awaiter")
@@ -170,13 +138,6 @@ class TestRegisterListener:
         answer = server.register_listener("p", ADDRESS)
         assert (answer.status, answer.data.promise.state) == (200, PromiseState.PENDING)
         assert server.listeners("p") == [ADDRESS]
-
-    def test_each_address_is_told_once(self, server: Driver) -> None:
-        server.create("p", target=None)
-        for address in (ADDRESS, ADDRESS, ADDRESS + "-b"):
-            server.register_listener("p", address)
-        server.settle("p")
-        assert sorted(unblock.address for unblock in server.take_unblocks()) == [ADDRESS, ADDRESS + "-b"]
 
     def test_on_a_settled_promise_stores_nothing_and_answers_the_result(self, server: Driver) -> None:
         server.create("p", target=None)

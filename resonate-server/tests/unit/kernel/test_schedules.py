@@ -12,7 +12,7 @@ from resonate_server.kernel.cron import MAX_CRON_CHARACTERS, latest_match, next_
 from resonate_server.kernel.model import Rules, RunsSkipped
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import Malformed
-from resonate_server.protocol.records import PromiseState, Schedule, TaskState
+from resonate_server.protocol.records import PromiseState, Schedule
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleDelete, ScheduleGet
 
 MINUTE = 60 * SECOND
@@ -89,12 +89,6 @@ class TestGetAndDelete:
         assert server.call(ScheduleGet(id="s")).status == 404
         assert not server.sent
 
-    def test_what_has_fired_stays(self, server: Driver) -> None:
-        create(server)
-        server.wait(FIRST - START)
-        server.call(ScheduleDelete(id="s"))
-        assert server.promise(f"s-{FIRST}").id == f"s-{FIRST}"
-
 
 class TestFiring:
     @pytest.fixture
@@ -102,11 +96,6 @@ class TestFiring:
         create(server, tags={"own": "tag"})
         server.wait(FIRST - START)
         return server
-
-    def test_not_before_its_time(self, server: Driver) -> None:
-        create(server)
-        server.wait(FIRST - START - 1)
-        assert server.get(f"s-{FIRST}").status == 404
 
     def test_it_creates_a_promise_as_of_the_time_it_was_due(self, fired: Driver) -> None:
         promise = fired.promise(f"s-{FIRST}")
@@ -117,11 +106,6 @@ class TestFiring:
         promise = fired.promise(f"s-{FIRST}")
         lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
         assert promise.tags == {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
-
-    def test_with_a_task_that_is_sent(self, fired: Driver) -> None:
-        task = fired.task(f"s-{FIRST}")
-        assert (task.state, task.version, task.timer_at) == (TaskState.PENDING, 0, FIRST + RETRY)
-        assert fired.take_executes() == [(f"s-{FIRST}", 0)]
 
     def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
         assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
@@ -141,14 +125,6 @@ class TestFiring:
         server.tick()
         assert server.skipped == [RunsSkipped(schedule_id="s", since=FIRST, until=FIRST + 5 * MINUTE)]
 
-    def test_a_latest_run_whose_promise_exists_leaves_it_alone(self, server: Driver) -> None:
-        create(server)
-        latest = FIRST + 5 * MINUTE
-        existing = server.create(f"s-{latest}", target=None).data.promise
-        server.now = latest
-        server.tick()
-        assert server.promise(f"s-{latest}") == existing
-
     def test_a_run_that_is_late_is_not_skipped(self, server: Driver) -> None:
         create(server)
         server.now = FIRST + MINUTE - 1
@@ -159,12 +135,6 @@ class TestFiring:
         assert server.skipped == []
         promise = server.promise(f"s-{FIRST}")
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
-
-    def test_a_run_that_is_due_just_when_the_next_one_is_gives_way_to_it(self, server: Driver) -> None:
-        create(server)
-        server.now = FIRST + MINUTE
-        server.tick()
-        assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
 
     def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
         server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
@@ -177,18 +147,6 @@ class TestFiring:
             ids.append([id for id, _ in server.take_executes()])
 
         assert ids == [[f"s-{FIRST + minutes * MINUTE}"] for minutes in (7, 8, 9)] + [[]]
-
-    def test_fewer_missed_than_are_wanted_are_all_caught_up_one_per_sweep(self) -> None:
-        server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=10))
-        create(server)
-        server.now = FIRST + 2 * MINUTE
-
-        ids = []
-        for _ in range(4):
-            server.tick()
-            ids.append([id for id, _ in server.take_executes()])
-
-        assert ids == [[f"s-{FIRST}"], [f"s-{FIRST + MINUTE}"], [f"s-{FIRST + 2 * MINUTE}"], []]
 
     def test_a_run_that_is_past_its_deadline_already_is_born_settled(self, server: Driver) -> None:
         create(server, timeout=MINUTE // 2)
@@ -204,13 +162,6 @@ class TestFiring:
         server.wait(FIRST - START)
         assert server.promise("fixed") == existing
         assert stored(server).last_run_at == FIRST
-
-    def test_two_schedules_of_one_promise_id_create_it_once(self, server: Driver) -> None:
-        create(server, id="a", promise_id="shared-{{.timestamp}}")
-        create(server, id="b", promise_id="shared-{{.timestamp}}")
-        server.wait(FIRST - START)
-        assert server.take_executes() == [(f"shared-{FIRST}", 0)]
-        assert (stored(server, "a").last_run_at, stored(server, "b").last_run_at) == (FIRST, FIRST)
 
     def test_after_the_last_match_it_rests(self, server: Driver) -> None:
         create(server, cron="0 14 22 14 11 ? 2023")
@@ -288,9 +239,6 @@ class TestCron:
     def test_latest(self, until: str, earlier: int, expected: str) -> None:
         assert latest_match("* * * * *", ms(until), earlier) == ms(expected)
 
-    def test_a_year_to_come_has_no_latest(self) -> None:
-        assert latest_match("0 0 0 1 1 ? 2099", START, earlier=0) is None
-
     @pytest.mark.parametrize(
         "cron",
         [
@@ -306,9 +254,6 @@ class TestCron:
 
     def test_the_longest_there_may_be(self) -> None:
         assert next_match(padded("* * * * *", MAX_CRON_CHARACTERS), START) == FIRST
-
-    def test_a_year_that_has_passed_has_no_next(self) -> None:
-        assert next_match("0 0 0 1 1 ? 2020", START) is None
 
 
 def ms(time: str) -> int:

@@ -91,22 +91,6 @@ class TestEveryWayToSettle:
         assert "p" in server.take_withdrawn()
 
 
-def test_of_a_run_with_a_lost_lease_a_release_and_a_resume_nothing_is_left(server: Driver) -> None:
-    server.acquired("t", ttl=1)
-    server.wait(1)
-    server.acquire("t", 1)
-    server.release("t", 2)
-    server.acquire("t", 2)
-    server.create("dep", target=None)
-    server.register_callback("dep", "t")
-    server.settle("dep")
-    assert server.get_task("t").data.task.resumes == 1
-
-    server.fulfill("t", 3)
-
-    assert server.task("t") == Task("t", TARGET, TaskState.FULFILLED, version=3)
-
-
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.HALTED])
 def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
     server.create("p", target=None)
@@ -120,21 +104,6 @@ def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: 
     task = server.task("awaiter")
     assert task.resumes == 1
     assert server.store.snapshot().callbacks == [PutCallback("q", "awaiter")]
-
-
-def test_a_tree_that_expires_in_one_sweep_is_silent_but_for_its_listeners(server: Driver) -> None:
-    for id, dep in (("leaf", None), ("middle", "leaf"), ("root", "middle")):
-        server.create(id, timeout_at=START + 10)
-        server.acquire(id)
-        if dep is not None:
-            server.suspend(id, 1, dep)
-    server.register_listener("root", ADDRESS)
-    server.forget_messages()
-
-    server.wait(10)
-
-    assert server.take_executes() == []
-    assert [unblock.promise.id for unblock in server.take_unblocks()] == ["root"]
 
 
 def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:

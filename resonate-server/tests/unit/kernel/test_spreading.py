@@ -9,8 +9,6 @@ from unit.driver import FAR, HOUR, RETRY, START, Driver
 from unit.rows import transaction
 
 from resonate_server.kernel.model import PutSpreading, Rules, Spreading
-from resonate_server.protocol.messages import Unblock
-from resonate_server.protocol.records import TaskState
 
 AT_ONCE = 3
 WAITING = [f"w-{number}" for number in range(8)]
@@ -84,32 +82,10 @@ class TestAwaiters:
             PutSpreading(Spreading("p", after=WAITING[5]), turn_at=START + 1),
         ]
 
-    def test_as_many_as_are_told_at_once_leave_nothing_to_do(self, server: Driver) -> None:
-        server.create("p", target=None)
-        for id in WAITING[:AT_ONCE]:
-            server.suspended(id, "p")
-
-        server.settle("p")
-
-        assert woken(server) == WAITING[:AT_ONCE]
-        with transaction(server.store):
-            assert not server.store.due(server.now, 10)
-
     def test_one_that_nobody_has_told_yet_learns_of_it_when_it_suspends(self, awaited: Driver) -> None:
         awaited.acquired("late")
         awaited.settle("p")
         assert awaited.suspend("late", 1, "p").status == 300
-
-    def test_one_that_was_woken_by_something_else_meanwhile_counts_it(self, awaited: Driver) -> None:
-        last = WAITING[-1]
-        awaited.settle("p")
-        awaited.halt(last)
-        awaited.continue_(last)
-        awaited.acquire(last, 1)
-        ticks(awaited, woken)
-
-        task = awaited.task(last)
-        assert (task.state, task.resumes) == (TaskState.ACQUIRED, 1)
 
     def test_one_that_is_over_meanwhile_is_left_alone(self, awaited: Driver) -> None:
         awaited.settle("p")
@@ -144,12 +120,6 @@ class TestListeners:
         assert ticks(listened, told) == [ADDRESSES[3:6], ADDRESSES[6:]]
         assert listened.listeners("p") == []
 
-    def test_they_are_told_the_result(self, listened: Driver) -> None:
-        settled = listened.settle("p").data.promise
-        listened.forget_messages()
-        listened.tick()
-        assert [message.promise for message in listened.sent if isinstance(message, Unblock)] == [settled] * AT_ONCE
-
     def test_awaiters_come_before_listeners(self, awaited: Driver) -> None:
         awaited.register_listener("p", ADDRESSES[0])
         awaited.settle("p")
@@ -160,14 +130,6 @@ class TestListeners:
 
 
 class TestManySettlements:
-    def test_those_that_settle_at_once_share_what_is_told_at_once(self, server: Driver) -> None:
-        for id in ("a", "b", "c"):
-            server.create(id, target=None, timeout_at=START + HOUR)
-            for address in ADDRESSES[:2]:
-                server.register_listener(id, address)
-        server.now += HOUR
-        assert [len(addresses) for addresses in ticks(server, told)] == [3, 3]
-
     def test_they_take_turns(self, server: Driver) -> None:
         for id in ("a", "b"):
             server.create(id, target=None)
@@ -197,22 +159,3 @@ class TestManySettlements:
         with transaction(listened.store):
             listened.store.drop_settled_trees(FAR, 10)
         assert listened.get("p").status == 404
-
-
-class TestRegistering:
-    """However many wait already, nobody else is looked at."""
-
-    def test_a_callback_looks_at_the_two(self, awaited: Driver) -> None:
-        awaited.pending("late")
-        awaited.register_callback("p", "late")
-        assert set(awaited.decided[-1].rows.promises) == {"p", "late"}
-
-    def test_a_suspension_looks_at_those_named(self, awaited: Driver) -> None:
-        awaited.suspended("late", "p")
-        awaited.acquired("later")
-        awaited.suspend("later", 1, "p")
-        assert set(awaited.decided[-1].rows.promises) == {"p", "later"}
-
-    def test_a_listener_looks_at_the_one(self, awaited: Driver) -> None:
-        awaited.register_listener("p", ADDRESSES[0])
-        assert set(awaited.decided[-1].rows.promises) == {"p"}

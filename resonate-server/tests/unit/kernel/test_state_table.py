@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from msgspec import Struct
-from unit.driver import FAR, HOUR, LEASE, PID, RETRY, START, Driver, promise_create
+from unit.driver import FAR, HOUR, LEASE, RETRY, START, Driver, promise_create
 
 from resonate_server.kernel.model import Task
 from resonate_server.protocol.records import TaskState
@@ -194,28 +194,9 @@ def test_own_promise_expired_does_what_its_settlement_does(server: Driver, state
     assert server.take_executes() == []
 
 
-def test_several_awaited_promises_settling_send_one_execute(server: Driver) -> None:
-    server.suspended(TASK, "a", "b")
-    server.settle("a")
-    server.settle("b")
-    assert server.take_executes() == [(TASK, 1)]
-
-
 def test_several_awaited_promises_expiring_at_once_send_one_execute(server: Driver) -> None:
     server.create("a", target=None, timeout_at=START + 5)
     server.create("b", target=None, timeout_at=START + 5)
     server.suspended(TASK, "a", "b")
     server.wait(5)
     assert server.take_executes() == [(TASK, 1)]
-
-
-def test_suspend_on_a_settled_promise_leaves_state_version_and_lease(server: Driver) -> None:
-    before = bring_to(server, ACQUIRED)
-    server.settle(OTHER)
-    server.now += 1
-
-    assert server.suspend(TASK, before.version, OTHER).status == 300
-
-    after = server.task(TASK)
-    assert (after.state, after.version, after.timer_at) == (ACQUIRED, before.version, before.timer_at)
-    assert after.pid == PID

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from msgspec import UNSET
 from unit.driver import (
     CORR_ID,
     HOUR,
@@ -13,13 +12,12 @@ from unit.driver import (
     START,
     Driver,
     promise_create,
-    promise_settle,
     value,
 )
 
 from resonate_server.kernel.model import ClaimNotice
 from resonate_server.protocol.envelope import VERSION
-from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
@@ -71,19 +69,6 @@ class TestEveryKind:
         assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
 
 
-class TestGet:
-    def test_answers_the_task(self, server: Driver) -> None:
-        server.acquired("t")
-
-        task = server.get_task("t").data.task
-
-        assert (task.id, task.state, task.version, task.resumes) == ("t", TaskState.ACQUIRED, 1, 0)
-        assert (task.ttl, task.pid) == (LEASE, PID)
-        server.release("t", 1)
-        released = server.get_task("t").data.task
-        assert (released.ttl, released.pid) == (UNSET, UNSET)
-
-
 class TestCreate:
     def test_a_new_task_is_born_acquired_at_version_1_under_a_lease(self, server: Driver) -> None:
         answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)
@@ -106,14 +91,6 @@ class TestCreate:
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.value == value("result")
         assert answer.data.preload == []
-
-    def test_past_its_deadline_it_is_born_fulfilled_at_version_0(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", timeout_at=START))
-        assert answer.status == 200
-        assert (answer.data.task.state, answer.data.task.version) == (TaskState.FULFILLED, 0)
-        assert answer.data.promise.state is PromiseState.TIMEDOUT
-        assert answer.data.preload == []
-        assert not server.sent
 
     def test_of_a_promise_whose_deadline_passed_meanwhile_answers_it_timed_out(self, server: Driver) -> None:
         server.create_task(promise_create("t", timeout_at=START + 10))
@@ -178,38 +155,11 @@ class TestFence:
         assert answer.data.action.data.promise.param == value("x")
         assert server.take_executes() == [("child", 0)]
 
-    def test_create_past_the_deadline_answers_it_settled(self, server: Driver) -> None:
-        server.acquired("t")
-        answer = server.fence("t", 1, promise_create("child", timeout_at=START))
-        assert answer.data.action.data.promise.state is PromiseState.TIMEDOUT
-
-    def test_settle_runs_with_its_normal_rules(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("child", target=None)
-        answer = server.fence("t", 1, promise_settle("child", PromiseState.REJECTED, value("why")))
-        promise = answer.data.action.data.promise
-        assert (promise.state, promise.value) == (PromiseState.REJECTED, value("why"))
-        assert server.promise("child") == promise
-
     def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
         server.acquired("t")
         action = server.fence("t", 1, promise_create("child")).data.action
         assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
         assert (action.head.status, action.head.version) == (200, VERSION)
-
-    def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
-        server.create("t", branch="t")
-        server.acquire("t")
-        server.fence("t", 1, promise_create("t:step", target=None, branch="t"))
-        answer = server.fence("t", 1, promise_settle("t:step", result=value("done")))
-        assert [(promise.id, promise.value) for promise in answer.data.preload] == [("t:step", value("done"))]
-
-    def test_touches_the_promise_it_acts_on(self, server: Driver) -> None:
-        server.acquired("t")
-        server.create("child", target=None, timeout_at=START + 10)
-        server.now += 10
-        promise = server.fence("t", 1, promise_settle("child", result=value("late"))).data.action.data.promise
-        assert (promise.state, promise.value) == (PromiseState.TIMEDOUT, EMPTY)
 
 
 class TestHeartbeat:
@@ -251,14 +201,6 @@ class TestRepeatedClaim:
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
-    def test_a_repetition_changes_nothing(self, server: Driver) -> None:
-        server.pending("t")
-        server.acquire("t", 0, corr_id=self.UNIQUE)
-        before = server.task("t")
-        server.now += 1
-        server.acquire("t", 0, corr_id=self.UNIQUE)
-        assert server.task("t") == before
-
     @pytest.mark.parametrize("corr_id", ["sr-1700000000000", "", "0", "x" * 31])
     def test_a_short_correlation_id_does_not_make_a_repetition(self, server: Driver, corr_id: str) -> None:
         """One SDK numbers its requests by the clock: two of them may share an id."""
@@ -272,11 +214,6 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=corr_id)
         assert server.task("t").claim is None
 
-    def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
-        server.pending("t")
-        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 200
-        assert server.acquire("t", 0, corr_id=self.ANOTHER).status == 409
-
     def test_another_process_is_another_request(self, server: Driver) -> None:
         server.pending("t")
         assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=PID).status == 200
@@ -286,11 +223,6 @@ class TestRepeatedClaim:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
-
-    def test_a_repeated_create_of_a_task_that_waited_gets_the_first_answer(self, server: Driver) -> None:
-        server.pending("t")
-        first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
-        assert server.create_task(promise_create("t"), corr_id=self.UNIQUE) == first
 
     def test_the_preload_is_that_of_now(self, server: Driver) -> None:
         """The first step after an answer that was lost should not run twice."""
@@ -317,11 +249,4 @@ class TestRepeatedClaim:
         server.pending("t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.wait(LEASE)
-        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
-
-    def test_after_a_claim_by_another_it_is_refused(self, server: Driver) -> None:
-        server.pending("t")
-        server.acquire("t", 0, corr_id=self.UNIQUE)
-        server.wait(LEASE)
-        server.acquire("t", 1, corr_id=self.ANOTHER, pid=OTHER_PID)
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409

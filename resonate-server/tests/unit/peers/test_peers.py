@@ -9,7 +9,6 @@ from unit.hubs import execute, received, unblock
 from unit.peers.servers import Bus, Server
 
 from resonate_server.delivery import Pledge
-from resonate_server.delivery.presence import LAST_WORDS_MS
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.peers import hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
@@ -60,14 +59,6 @@ async def test_a_server_that_is_alone_rings_nothing(bus: Bus, one: Server) -> No
     assert bus.rung == []
 
 
-async def test_a_task_stays_with_a_worker_here_that_has_room(bus: Bus, one: Server, other: Server) -> None:
-    mine, theirs = one.worker("w1"), await other.has("w2")
-    one.router.send(execute("t"))
-
-    assert bus.rung == []
-    assert (await received(mine), await received(theirs)) == (["t"], [])
-
-
 async def test_a_task_goes_to_the_server_of_a_worker_if_nobody_is_here(one: Server, other: Server) -> None:
     theirs = await other.has("w2")
     one.decides(execute("t"))
@@ -90,15 +81,6 @@ async def test_a_claim_by_way_of_another_server_frees_the_place(one: Server, oth
     other.claims(execute("t0"))
 
     assert await received(mine) == [f"t{WINDOW}"]
-
-
-async def test_a_claim_of_what_was_offered_here_is_told_to_nobody(bus: Bus, one: Server, other: Server) -> None:
-    await other.has("w2")
-    one.worker("w1")
-    one.router.send(execute("t"))
-    one.router.withdraw("t", 0)
-
-    assert bus.rung == []
 
 
 async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, other: Server) -> None:
@@ -270,15 +252,6 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
     one.member.neighbour.inherits(encode_roster(left))
 
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
-
-
-async def test_whoever_is_inherited_and_heard_of_is_missed_no_more(one: Server, other: Server, bus: Bus) -> None:
-    one.member.neighbour.inherits(encode_roster(Roster([("workers", "w")])))
-    other.nobody.time = one.now + LAST_WORDS_MS
-    other.router.heard_from("w")
-    bus.deliver()
-
-    assert one.presence.missed() == []
 
 
 async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_live(

@@ -17,6 +17,7 @@ from resonate_server.protocol.requests import (
     PromiseCreate,
     PromiseSearch,
     Request,
+    ScheduleSearch,
     TaskAcquire,
 )
 
@@ -69,13 +70,13 @@ def raw(kind: str, data: Any) -> bytes:
 
 def accepted(kind: str, data: Any) -> Request:
     result = read(raw(kind, data))
-    assert isinstance(result, CheckedRequest), result
+    assert isinstance(result, CheckedRequest), f"{kind}: {result}"
     return result.request
 
 
 def refused(kind: str, data: Any) -> str:
     result = read(raw(kind, data))
-    assert isinstance(result, UnreadableRequest), result
+    assert isinstance(result, UnreadableRequest), f"{kind}: {result}"
     return result.message
 
 
@@ -102,14 +103,13 @@ def shown(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
 
-def members(*names: str) -> list[Any]:
+def members(*names: str) -> list[tuple[str, tuple[str | int, ...]]]:
     """(kind, path) of every member that is called one of ``names``, in all kinds."""
-    return [
-        pytest.param(kind, path, id=f"{kind} {shown(path)}")
-        for kind, data in VALID.items()
-        for path in paths(data)
-        if path[-1] in names and "head" not in path
+    found = [
+        (kind, path) for kind, data in VALID.items() for path in paths(data) if path[-1] in names and "head" not in path
     ]
+    assert {path[-1] for _, path in found} == set(names)
+    return found
 
 
 DEMANDED = [
@@ -136,9 +136,9 @@ def test_a_missing_member_is_refused(kind: str, path: tuple[str | int, ...]) -> 
 
 
 @pytest.mark.parametrize(("kind", "path"), DEMANDED)
-@pytest.mark.parametrize("wrong", [None, True, 1.5, [1], {"x": 1}], ids=repr)
-def test_a_member_of_another_type_is_refused(kind: str, path: tuple[str | int, ...], wrong: Any) -> None:
-    refused(kind, changed(kind, path, wrong))
+def test_a_member_of_another_type_is_refused(kind: str, path: tuple[str | int, ...]) -> None:
+    for wrong in (None, True, 1.5, [1], {"x": 1}):
+        refused(kind, changed(kind, path, wrong))
 
 
 CREATED: list[tuple[str, tuple[str, ...]]] = [
@@ -156,10 +156,10 @@ CREATED: list[tuple[str, tuple[str, ...]]] = [
 class TestIds:
     EVERY = members("id", "awaited", "awaiter")
 
-    @pytest.mark.parametrize(("kind", "path"), EVERY)
     @pytest.mark.parametrize("bad", ["", "\x00", "a\x00b", "a\x00", "x" * 100_000], ids=lambda text: repr(text[:5]))
-    def test_empty_with_nul_or_endless_is_refused(self, kind: str, path: tuple[str | int, ...], bad: str) -> None:
-        refused(kind, changed(kind, path, bad))
+    def test_empty_with_nul_or_endless_is_refused(self, bad: str) -> None:
+        for kind, path in self.EVERY:
+            refused(kind, changed(kind, path, bad))
 
     @pytest.mark.parametrize(
         "id", [" ", "\n", "a\nb\n", "/", "foo.1", "foo:1.1", "é", "😀", "\u2028", "x" * 1_000, "\x01"]
@@ -167,21 +167,17 @@ class TestIds:
     def test_anything_else_is_an_id(self, id: str) -> None:
         accepted("promise.get", {"id": id})
 
-    @pytest.mark.parametrize(("kind", "path"), CREATED)
     @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
-    def test_one_with_a_control_character_cannot_be_created(
-        self, kind: str, path: tuple[str | int, ...], bad: str
-    ) -> None:
+    def test_one_with_a_control_character_cannot_be_created(self, bad: str) -> None:
         """SDKs send ids as a header, where it cannot stand: nobody could claim the task."""
-        assert "control characters" in refused(kind, changed(kind, path, bad))
+        for kind, path in CREATED:
+            assert "control characters" in refused(kind, changed(kind, path, bad))
 
-    @pytest.mark.parametrize(("kind", "path"), CREATED)
     @pytest.mark.parametrize("character", ["x", "é", "数", "😀"])
-    def test_the_limit_counts_characters_not_bytes(
-        self, kind: str, path: tuple[str | int, ...], character: str
-    ) -> None:
-        accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
-        refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
+    def test_the_limit_counts_characters_not_bytes(self, character: str) -> None:
+        for kind, path in CREATED:
+            accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
+            refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
 
     def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
         assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000
@@ -201,14 +197,12 @@ class TestIds:
 class TestIntegers:
     EVERY = members("timeoutAt", "version", "ttl")
 
-    @pytest.mark.parametrize(("kind", "path"), EVERY)
     @pytest.mark.parametrize(
         "bad", [-1, -1.0, 0.5, 2**63, 2**64, 2**63 + 0.0, 10**400, "1", True], ids=lambda x: repr(x)[:9]
     )
-    def test_negative_fractional_or_beyond_64_bits_is_refused(
-        self, kind: str, path: tuple[str | int, ...], bad: Any
-    ) -> None:
-        refused(kind, changed(kind, path, bad))
+    def test_negative_fractional_or_beyond_64_bits_is_refused(self, bad: Any) -> None:
+        for kind, path in self.EVERY:
+            refused(kind, changed(kind, path, bad))
 
     @pytest.mark.parametrize(
         "number", [b"1e400", b"-1e400", b"1e9999999999", b"NaN", b"Infinity", b"1" * 5_000, b"01", b"+1"]
@@ -217,19 +211,19 @@ class TestIntegers:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', number))
         assert isinstance(result, UnreadableRequest)
 
-    @pytest.mark.parametrize(("kind", "path"), EVERY)
-    def test_integral_floats_are_integers(self, kind: str, path: tuple[str | int, ...]) -> None:
+    def test_integral_floats_are_integers(self) -> None:
         """Section 1.3 [SHOULD]."""
-        assert accepted(kind, changed(kind, path, 1_000.0)) == accepted(kind, changed(kind, path, 1_000))
+        for kind, path in self.EVERY:
+            assert accepted(kind, changed(kind, path, 1_000.0)) == accepted(kind, changed(kind, path, 1_000))
 
     def test_an_exponent_makes_an_integer_too(self) -> None:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', b"1.7e12"))
         assert isinstance(result, CheckedRequest)
         assert result.request == PromiseCreate("p", 1_700_000_000_000)
 
-    @pytest.mark.parametrize(("kind", "path"), EVERY)
-    def test_the_largest_is_accepted(self, kind: str, path: tuple[str | int, ...]) -> None:
-        accepted(kind, changed(kind, path, MAX_INTEGER))
+    def test_the_largest_is_accepted(self) -> None:
+        for kind, path in self.EVERY:
+            accepted(kind, changed(kind, path, MAX_INTEGER))
 
     def test_zero_is_a_deadline_and_a_version_but_no_ttl(self) -> None:
         accepted("promise.create", changed("promise.create", ("timeoutAt",), 0))
@@ -319,9 +313,9 @@ class TestValues:
     def test_settling_takes(self, state: str) -> None:
         accepted("promise.settle", SETTLE | {"state": state})
 
-    @pytest.mark.parametrize(("kind", "path"), members("pid"))
-    def test_an_empty_pid_is_refused(self, kind: str, path: tuple[str | int, ...]) -> None:
-        refused(kind, changed(kind, path, ""))
+    def test_an_empty_pid_is_refused(self) -> None:
+        for kind, path in members("pid"):
+            refused(kind, changed(kind, path, ""))
 
 
 class TestTargetAndDelay:
@@ -388,16 +382,16 @@ FORMS = ("promise.create", "task.create", "task.fence")
 class TestLineage:
     """A promise belongs to the tree that its tags name (section 3.1)."""
 
-    @pytest.mark.parametrize("id", ["r", "r:1", "r:1.1", "r.1", "r.1:1", "r:"])
     @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
-    def test_its_id_is_that_of_its_ancestor_or_begins_with_it(self, kind: str, tag: str, id: str) -> None:
-        if (kind, id) != ("task.fence", "r"):
-            accepted(kind, creations(id, **{tag: "r"})[kind])
+    def test_its_id_is_that_of_its_ancestor_or_begins_with_it(self, kind: str, tag: str) -> None:
+        for id in ("r", "r:1", "r:1.1", "r.1", "r.1:1", "r:"):
+            if (kind, id) != ("task.fence", "r"):
+                accepted(kind, creations(id, **{tag: "r"})[kind])
 
-    @pytest.mark.parametrize("id", ["s", "r1", "s:r", "R:1", "r-1"])
     @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
-    def test_any_other_is_refused_with_the_tag_s_name(self, kind: str, tag: str, id: str) -> None:
-        assert f"resonate:{tag}" in refused(kind, creations(id, **{tag: "r"})[kind])
+    def test_any_other_is_refused_with_the_tag_s_name(self, kind: str, tag: str) -> None:
+        for id in ("s", "r1", "s:r", "R:1", "r-1"):
+            assert f"resonate:{tag}" in refused(kind, creations(id, **{tag: "r"})[kind])
 
     def test_a_root_has_no_colon(self, kind: str) -> None:
         assert "':'" in refused(kind, creations("a:b", origin="a:b")[kind])
@@ -522,10 +516,11 @@ class TestActions:
 
 
 class TestSearch:
-    def test_without_members_it_asks_for_100(self) -> None:
-        request = accepted("promise.search", {})
-        assert isinstance(request, PromiseSearch)
+    def test_without_members_it_asks_for_100_and_of_schedules_for_10(self) -> None:
+        request, schedules = accepted("promise.search", {}), accepted("schedule.search", {})
+        assert isinstance(request, PromiseSearch) and isinstance(schedules, ScheduleSearch)
         assert (request.limit, request.state, request.tags, request.cursor) == (100, None, {}, None)
+        assert schedules.limit == 10
 
     @pytest.mark.parametrize("kind", ["promise.search", "task.search", "schedule.search"])
     @pytest.mark.parametrize("limit", [0, -1, 1_001, 1.5, "10", True])

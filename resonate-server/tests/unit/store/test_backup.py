@@ -101,7 +101,7 @@ class TestCopy:
     def test_it_is_made_in_steps_between_which_it_can_be_given_up(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "large")) as db:
             db.execute("CREATE TABLE blobs (data)")
-            db.execute("INSERT INTO blobs VALUES (zeroblob(?))", (10 * PAGES_PER_STEP * 4_096,))
+            db.execute("INSERT INTO blobs VALUES (zeroblob(?))", (10 * PAGES_PER_STEP * 2_048,))
             db.commit()
             asked: list[None] = []
 

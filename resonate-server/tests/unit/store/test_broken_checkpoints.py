@@ -16,9 +16,10 @@ from unit.rows import changes, promise, snapshot, transaction, write
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import Database, StoreUnusable, file, log_fill, sessions
+from resonate_server.store.sqlite import Database, StoreUnusable, file, sessions
 from resonate_server.store.sqlite.whole_file import whole_file
 
+PAGE_BYTES = 2_048
 IDS = [f"p{number}" for number in range(12)]
 FORMER = sorted((Path(__file__).parent / "files").glob("format_*.sql"))
 
@@ -123,7 +124,7 @@ def test_without_the_log_nothing_is_accepted_as_whole(crashed: Path) -> None:
     for left in broken_off(crashed):
         sessions.log_of(left).unlink()
         before = left.read_bytes()
-        if sessions.session_in_file(left) is not None or len(before) > 4_096:  # else nothing was acknowledged
+        if sessions.session_in_file(left) is not None or len(before) > PAGE_BYTES:  # else nothing was acknowledged
             with pytest.raises(StoreUnusable, match="restore BACKUP"):
                 Database(left)
             assert left.read_bytes() == before
@@ -165,12 +166,12 @@ def test_whoever_folds_the_log_in_with_sqlite_leaves_a_whole_file(path: Path) ->
 def test_a_log_that_is_full_is_folded_in_and_the_file_needs_the_next_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_fill, "FULL_PAGES", 30)
+    monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * PAGE_BYTES)
     store = Database(path)
     size = sessions.log_of(path).stat().st_size
     for _ in range(20):
         fill(store)
-    assert sessions.log_of(path).stat().st_size < size + 100 * 4_120, "it is written anew again and again"
+    assert sessions.log_of(path).stat().st_size < size + 100 * (24 + PAGE_BYTES), "it is written anew again and again"
     left = crash(path, path.with_name("left.db"))
     store.close()
 
@@ -266,7 +267,7 @@ def test_what_sqlite_cannot_read_is_refused_with_what_to_do(path: Path) -> None:
 
 
 def test_a_log_that_is_being_read_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_fill, "FULL_PAGES", 30)
+    monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * PAGE_BYTES)
     store = Database(path)
     store.write(changes(promise("first")))
     store.flush()

@@ -1,5 +1,7 @@
 """What was acknowledged is on disk, and what has failed in part is not acknowledged at all."""
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +15,7 @@ from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseSearch
-from resonate_server.store.errors import StoreFailed
+from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import Database, StoreUnusable, sessions
 from resonate_server.store.sqlite.lock import PathTaken
 
@@ -41,14 +43,45 @@ def setting(db: sqlite3.Connection, name: str) -> Any:
     return db.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-@pytest.mark.parametrize(("arguments", "level"), [([], 2), (["FULL"], 2), (["NORMAL"], 1)])
+@pytest.mark.parametrize(("arguments", "times"), [([], 1), (["FULL"], 1), (["NORMAL"], 0)])
 def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
-    path: Path, opened: list[sqlite3.Connection], arguments: list[Any], level: int
+    path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], times: int
 ) -> None:
     store = Database(path, *arguments)
-    assert setting(opened[-1], "synchronous") == level
-    assert setting(opened[-1], "journal_mode") == "wal"
-    assert setting(opened[-1], "locking_mode") == "exclusive"
+    synced: list[tuple[int, bytes]] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, sessions.log_of(path).read_bytes()))
+
+    monkeypatch.setattr("resonate_server.store.sqlite.log._sync", sync)
+    log = sessions.log_of(path).stat().st_ino
+    write(store, promise("a-new-promise"))
+    store.close()
+
+    assert [inode for inode, _ in synced] == [log] * times
+    assert all(b"a-new-promise" in written for _, written in synced)
+
+
+def test_a_log_that_the_disk_does_not_keep_is_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Database(path)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("resonate_server.store.sqlite.log._sync", fail)
+    with pytest.raises(StoreLost, match="the disk does not keep what is written: Input/output error"):
+        write(store, promise("p"))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("synchronous", 1), ("journal_mode", "wal"), ("locking_mode", "exclusive")]
+)
+def test_sqlite_syncs_when_the_log_is_folded_and_nobody_else_may_open_the_file(
+    path: Path, opened: list[sqlite3.Connection], name: str, value: object
+) -> None:
+    store = Database(path)
+    assert setting(opened[-1], name) == value
     store.close()
 
 

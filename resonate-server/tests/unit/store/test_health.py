@@ -46,17 +46,6 @@ def test_a_trouble_is_told_once_and_so_is_its_end(health: StoreHealth, caplog: p
     ]
 
 
-def test_a_store_that_works_says_nothing(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
-    health.commits()
-    health.worked()
-    assert caplog.messages == []
-
-
-def test_a_trouble_without_words_is_told_by_its_kind(health: StoreHealth) -> None:
-    health.failed(ZeroDivisionError())
-    assert health.trouble == "ZeroDivisionError"
-
-
 @pytest.mark.parametrize(
     ("error", "is_traced"), [(StoreFailed("full"), False), (OSError("full"), False), (ValueError("a mistake"), True)]
 )

@@ -83,15 +83,6 @@ def test_a_second_server_does_not_open_what_stands_in_the_place_of_a_file_in_use
     store.close()
 
 
-def test_a_second_name_of_a_file_in_use_is_no_way_in(path: Path) -> None:
-    store = Database(path)
-    link = path.with_name("link.db")
-    link.symlink_to(path)
-    with pytest.raises(StoreUnusable, match="in use by another server"):
-        Database(link)
-    store.close()
-
-
 def test_a_crash_is_no_loss(path: Path) -> None:
     store = Database(path)
     put(store, "a")

@@ -39,6 +39,7 @@ from resonate_server.store.postgres import PostgresStore, driver, postgres_store
 from resonate_server.store.postgres.driver import connect_async
 from resonate_server.store.postgres.line import ENOUGH
 from resonate_server.store.postgres.plans import Found, Round
+from resonate_server.store.postgres.postgres_store import GATHERED_S, pause_after
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.sharing import Neighbour, Rosters
@@ -225,13 +226,13 @@ async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_i
 def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
     """What is asked in transactions, one item a journey."""
     made: list[Round] = []
-    ask = driver.ask_async
+    ask = driver.ask
 
     async def counted(connection: Any, asked: Round) -> Found:
         made.append(asked)
         return await ask(connection, asked)
 
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", counted)
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", counted)
     return made
 
 
@@ -264,14 +265,14 @@ async def test_a_connection_has_the_database_remember_few_statements(
 ) -> None:
     monkeypatch.setattr(driver, "MAX_PREPARED", 2)
     remembered: list[int] = []
-    ask = driver.ask_async
+    ask = driver.ask
 
     async def watched(connection: driver.ServingConnection, asked: Round) -> Found:
         found = await ask(connection, asked)
         remembered.append(len(connection.prepared))
         return found
 
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", watched)
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", watched)
     for number in range(5):
         for request in (create(f"p{number}"), acquire(f"p{number}", 0), fulfill(f"p{number}", 1)):
             assert (await bench.call(request)).status == 200
@@ -406,7 +407,7 @@ async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
     async def fail(*_: Any) -> Found:
         raise psycopg.OperationalError("nobody there")
 
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask_async", fail)
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", fail)
     answer = await bench.call(create("p"))
 
     assert answer.status == 503
@@ -634,7 +635,7 @@ async def test_where_others_are_at_work_what_follows_a_shared_transaction_waits_
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
-    monkeypatch.setattr(postgres_store, "GATHERED_S", PATIENCE_S)
+    monkeypatch.setattr(postgres_store, "pause_after", lambda *_: PATIENCE_S)
     (store, _), _ = await site.store(), await site.store()
     await until(lambda: store.sharing.has_others)
     told = Told()
@@ -647,6 +648,13 @@ async def test_where_others_are_at_work_what_follows_a_shared_transaction_waits_
     await asyncio.gather(early, *[store.decide(*answering(create(f"p{number}"))) for number in range(ENOUGH - 1)])
 
     assert told.shared == [2, ENOUGH]
+
+
+@pytest.mark.parametrize(("took", "others", "pause"), [(0.01, 1, 0.01), (0.01, 2, 0.02), (5, 2, GATHERED_S)])
+def test_the_pause_after_a_shared_transaction_leaves_each_other_server_its_time(
+    took: float, others: int, pause: float
+) -> None:
+    assert pause_after(took, others) == pause
 
 
 async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(

@@ -73,11 +73,6 @@ def test_a_second_opener_is_refused(path: Path) -> None:
     store.close()
 
 
-def test_after_closing_the_next_may_open(path: Path) -> None:
-    Database(path).close()
-    Database(path).close()
-
-
 def another_version(path: Path) -> None:
     Database(path).close()
     with closing(sqlite3.connect(path)) as db:
@@ -123,16 +118,6 @@ def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
     with suppress(StoreUnusable):
         Database(path)
     assert path.read_bytes() == before
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_refused_file_is_let_go_of(path: Path) -> None:
-    another_version(path)
-    with pytest.raises(StoreUnusable) as kept_alive:
-        Database(path)
-    with closing(sqlite3.connect(path, timeout=0)) as db:
-        assert db.execute("SELECT count(*) FROM promises").fetchone() == (0,)
-    del kept_alive
 
 
 def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Files of former versions: brought up to date with all that is in them, or left as they were."""
 
-import logging
 import re
 import signal
 import sqlite3
@@ -180,14 +179,6 @@ def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Pa
     store = Database(path)
     assert Driver(store).promise("foo-1") is not None
     store.close()
-
-
-def test_the_log_tells_that_it_runs(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        Database(path).close()
-    begun, done = caplog.messages
-    assert f"to format {statements.SCHEMA_VERSION}" in begun
-    assert "up to date after" in done
 
 
 def test_a_file_of_a_newer_server_is_refused_with_what_to_do(path: Path) -> None:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from unit.driver import FAR, START, Driver, value
 from unit.rows import changes, promise, transaction, write
@@ -71,12 +70,6 @@ def test_only_what_is_shown_is_read(server: Driver) -> None:
     assert (shown.param, shown.value) == (value("param"), value("result"))
 
 
-def test_what_was_not_read_cannot_be_told(server: Driver) -> None:
-    server.create("p", param=value("param"))
-    with pytest.raises(TypeError):
-        msgspec.json.encode(loaded(reopened(server), "p"))
-
-
 def test_a_promise_that_was_not_read_keeps_its_param_when_it_is_settled(server: Driver) -> None:
     server.create("p", param=HUGE, timeout_at=START + 1)
     reopened(server).wait(1)
@@ -113,19 +106,6 @@ def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> 
 
     assert sum(portions) == 6 * 4 * MIB
     assert max(portions) <= MAX_TOLD_BYTES
-
-
-def test_an_awaiter_that_is_itself_shown_is_shown_whole(server: Driver) -> None:
-    """Both expire at once, and each waits for the other."""
-    for id in ("a", "b"):
-        server.create(id, param=value(id), timeout_at=START + 1)
-    server.register_callback("a", "b")
-    server.register_callback("b", "a")
-    server.now += 1
-
-    answer = reopened(server).register_callback("a", "b")
-
-    assert answer.data.promise.param == value("a")
 
 
 class TestAmongManyLargeOnes:

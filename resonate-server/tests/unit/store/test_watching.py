@@ -1,18 +1,17 @@
 """What the store promises to those who watch: the roots, newest first; a tree; who has what to do."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from msgspec import UNSET
-from unit.rows import NOW, changes, promise, task, transaction, write
+from unit.rows import NOW, promise, task, transaction, write
 
 from resonate_server.kernel.model import PutCallback
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import MAX_COUNTED, Backlog, Branch, OpenTask, Place
+from resonate_server.store import Backlog, Branch, OpenTask, Place
 from resonate_server.store.sqlite import Database, statements
 
 type Plan = Callable[..., str]
@@ -60,23 +59,6 @@ class TestRoots:
         write(store, *[root(each.value, state=each) for each in PromiseState])
         assert ids(store, state) == [state.value]
 
-    def test_a_root_that_settles_changes_its_list_and_keeps_its_place(self, store: Database) -> None:
-        write(store, root("a", NOW), root("b", NOW + 1), root("c", NOW + 2))
-        write(store, root("b", NOW + 1, RESOLVED))
-        assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["c", "b", "a"], ["c", "a"], ["b"])
-
-    def test_they_go_on_from_a_place(self, store: Database) -> None:
-        write(store, *[root(f"{number}", NOW + number // 2) for number in range(6)])
-        assert ids(store, before=Place(NOW + 1, "3")) == ["2", "1", "0"]
-        assert ids(store, before=Place(NOW, "0")) == []
-
-    def test_what_was_taken_back_is_not_there(self, store: Database) -> None:
-        write(store, root("a"))
-        with suppress(ZeroDivisionError), transaction(store):
-            store.write(changes(root("a", state=RESOLVED), root("b")))
-            raise ZeroDivisionError
-        assert (ids(store), ids(store, PENDING), ids(store, RESOLVED)) == (["a"], ["a"], [])
-
     def test_what_was_deleted_is_not_there(self, store: Database) -> None:
         write(store, root("a", state=RESOLVED), root("a:1", state=RESOLVED, origin="a"))
         with transaction(store):
@@ -109,18 +91,6 @@ class TestTree:
         assert [branch.promise.id for branch in tree(store, "a")] == ["a", "a:1", "a:2"]
         assert [branch.promise.id for branch in tree(store, "a", after="a:1")] == ["a:2"]
 
-    def test_a_root_that_nobody_has_made_may_have_a_tree(self, store: Database) -> None:
-        write(store, root("a:1", origin="a"))
-        assert [branch.promise.id for branch in tree(store, "a")] == ["a:1"]
-
-    def test_a_promise_that_names_another_root_has_no_tree(self, store: Database) -> None:
-        write(store, root("a:1", origin="a"))
-        assert tree(store, "a:1") == []
-
-    def test_each_promise_comes_with_its_task(self, store: Database) -> None:
-        write(store, root("a"), task("a", TaskState.ACQUIRED, pid="pid"), root("a:1", origin="a"))
-        assert [branch.task and branch.task.pid for branch in tree(store, "a")] == ["pid", None]
-
     def test_and_with_what_it_still_waits_for(self, store: Database) -> None:
         write(
             store,
@@ -152,11 +122,6 @@ class TestOccupation:
 
         assert occupation.queued == {"workers": 2, "others": 1}
         assert occupation.held == {"pid-1": 2, "pid-2": 1}
-
-    def test_no_more_are_counted_than_anybody_reads(self, store: Database) -> None:
-        write(store, *[task(f"t-{number}", queued=True) for number in range(MAX_COUNTED + 1)])
-        with transaction(store):
-            assert sum(store.occupation().queued.values()) == MAX_COUNTED
 
 
 class TestWaiting:

@@ -104,14 +104,6 @@ class TestByEvents:
     def test_a_call_waits_for_a_worker_runs_and_ends_when_its_promise_is_settled(self) -> None:
         assert spans(life(*RAN, settled(50))) == [(WAITING, 0, 10), (RUNNING, 10, 50)]
 
-    def test_a_call_that_was_settled_as_it_began_is_told_by_its_record(self) -> None:
-        call = view(task=task(TaskState.FULFILLED, 0), state=PromiseState.TIMEDOUT, settled_at=0)
-        assert spans(life(BORN, settled(0), call=call)) == [(UNKNOWN, 0, 0)]
-
-    def test_a_running_attempt_has_a_number_and_a_worker(self) -> None:
-        phase = life(*RAN)[-1]
-        assert (phase.attempt, phase.pid, phase.end) == (1, "p1", None)
-
     def test_a_suspended_call_says_what_it_waits_for(self) -> None:
         assert life(*RAN, suspended(20, "baz"))[-1].on == ["baz"]
 
@@ -130,10 +122,6 @@ class TestByEvents:
         (waiting,) = life(BORN, queued(0), *told, queued(40, "retry"))
         assert (waiting.pid, waiting.trouble, waiting.reason) == ("p1", "nobody", "retry")
         assert life(BORN, queued(0), *told, claimed(60))[-1].trouble == ""
-
-    def test_a_halted_task_keeps_the_number_of_its_attempt(self) -> None:
-        phase = life(*RAN, TaskHalted(0, 30, "bar", "bar", "p1", 1))[-1]
-        assert (phase.kind, phase.attempt) == (Kind.HALTED, 1)
 
     def test_no_phase_begins_before_the_one_before_it_whatever_the_clocks_say(self) -> None:
         assert spans(life(BORN, queued(8), claimed(5), settled(50))) == [(WAITING, 8, 8), (RUNNING, 8, 50)]
@@ -157,23 +145,14 @@ class TestWhyThereIsAnotherAttempt:
         phase = life(*RAN, *ended, claimed(90, 2))[-1]
         assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
 
-    def test_the_first_one_has_no_cause(self) -> None:
-        assert (life(*RAN)[-1].reason, life(*RAN)[-1].retries) == ("", 0)
-
     def test_one_that_was_given_back_keeps_what_its_worker_said_though_nobody_claims_it_at_first(self) -> None:
         unclaimed = TaskUnclaimed(0, 50, "bar", "bar", GROUP, 1, "handed out once, claimed by nobody")
         phase = life(*RAN, released(20, "given back: no", "no"), unclaimed, queued(60, "retry", 1), claimed(90, 2))[-1]
         assert (phase.reason, phase.why) == ("released", "no")
 
-    def test_a_lost_lease_is_still_the_cause_if_the_task_was_offered_twice(self) -> None:
-        assert life(*RAN, lost(20, "lease"), queued(50, "retry", 1), claimed(90, 2))[-1].reason == "lease"
-
     def test_what_is_done_again_is_counted_and_goes_on_counting_after_it_has_waited(self) -> None:
         again = (lost(20), claimed(30, 2), suspended(40, "baz"), queued(50, "resumed", 2), claimed(60, 3))
         assert [phase.retries for phase in life(*RAN, *again) if phase.kind is RUNNING] == [0, 1, 1]
-
-    def test_what_was_before_the_memory_of_events_begins_is_no_cause(self) -> None:
-        assert life(claimed(500, 3))[-1].reason == ""
 
 
 class TestGaps:
@@ -182,11 +161,6 @@ class TestGaps:
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
         assert (phases[1].broken, phases[2].reason) == (True, "silent")
 
-    def test_the_lost_lease_goes_on_with_the_gap_that_the_stream_s_break_began(self) -> None:
-        phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 30}))
-        assert spans(phases)[-1] == (GAP, 30, None)
-        assert phases[-1].reason == "gone"
-
     def test_a_suspended_call_lacks_a_worker_while_nobody_of_its_group_is_there_and_is_suspended_again(self) -> None:
         spells = workers(("p1", 0), left={"p1": 40})
         spells.connected(GROUP, "p2", 70)
@@ -194,19 +168,10 @@ class TestGaps:
         assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
         assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
 
-    def test_a_call_for_a_group_that_nobody_is_in_waits_for_one(self) -> None:
-        (phase,) = life(BORN, queued(0), spells=Spells(0))
-        assert (phase.kind, phase.reason) == (GAP, "nobody")
-
     def test_a_worker_that_is_killed_in_the_moment_of_its_claim_breaks_off_what_it_has_claimed(self) -> None:
         phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 10}))
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 10), (GAP, 10, None)]
         assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
-
-    def test_a_group_that_is_left_in_the_moment_of_a_suspension_leaves_it_suspended(self) -> None:
-        phases = life(*RAN, suspended(20), spells=workers(("p1", 0), left={"p1": 20}))
-        assert spans(phases)[2:] == [(SUSPENDED, 20, 20), (GAP, 20, None)]
-        assert phases[3].reason == "absent"
 
     def test_a_claim_by_a_clock_that_is_late_is_not_taken_for_the_end_of_what_was_before(self) -> None:
         """Its worker had come back to another server by then."""
@@ -218,20 +183,6 @@ class TestGaps:
 
 class TestWhatNobodyHasTold:
     """Another server's news is lost: what comes after it tells that there was something, or the record does."""
-
-    @pytest.mark.parametrize(
-        ("event", "kinds"),
-        [
-            (lost(60), [WAITING, RUNNING, GAP]),
-            (suspended(60), [WAITING, RUNNING, SUSPENDED]),
-            (released(60), [WAITING, RUNNING, WAITING]),
-            (replace(settled(60), pid="p1", version=1), [WAITING, RUNNING]),
-        ],
-    )
-    def test_what_a_worker_came_to_it_had_claimed(self, event: ChainEvent, kinds: list[Kind]) -> None:
-        phases = life(BORN, queued(0), event)
-        assert [phase.kind for phase in phases] == kinds
-        assert (phases[1].attempt, phases[1].pid, phases[1].known) == (1, "p1", False)
 
     def test_what_it_held_when_it_was_killed_broke_off_then(self) -> None:
         phases = life(BORN, queued(0), lost(60), spells=workers(("p1", 0), left={"p1": 30}))
@@ -306,17 +257,8 @@ class TestByRecord:
         call = view(task=task(TaskState.FULFILLED, 2), state=PromiseState.RESOLVED, settled_at=70)
         assert spans(life(call=call)) == [(UNKNOWN, 0, 70)]
 
-    def test_one_whose_creation_was_seen_has_waited_since(self) -> None:
-        assert life(BORN)[0].known
-
 
 class TestOthers:
-    @pytest.mark.parametrize(
-        ("role", "kind"), [(Role.TIMER, Kind.TIMER), (Role.PROMISE, WAITING), (Role.STEP, WAITING)]
-    )
-    def test_what_no_worker_runs_has_one_phase(self, role: Role, kind: Kind) -> None:
-        assert spans(life(call=view("p", role, settled_at=9))) == [(kind, 0, 9)]
-
     def test_a_step_runs_and_breaks_with_the_call_that_it_is_a_part_of(self) -> None:
         call, step = view(), view("bar.1", Role.STEP, parent="bar", created_at=20)
         fill([step, call], lives(*RAN, lost(40, "lease"), claimed(90, 2)))

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise, transaction
 
@@ -19,7 +18,6 @@ from resonate_server.watch.chain_reader import (
     MAX_PORTIONS,
     MAX_PROMISES,
     PORTION,
-    SHORT_TEXT,
     BadCursor,
     ChainReader,
     Wanted,
@@ -29,7 +27,7 @@ from resonate_server.watch.chain_reader import (
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.spells import Spells
-from resonate_server.watch.views import ChainView, Kind, PromiseView, Role
+from resonate_server.watch.views import ChainView, PromiseView, Role
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
@@ -176,26 +174,6 @@ class TestChain:
         assert (task.state, task.attempt, task.pid) == ("acquired", 1, PID)
         assert task.retry_at is None
 
-    async def test_a_task_that_pauses_tells_when_it_is_offered_again(self, scene: Scene) -> None:
-        scene.driver.create("t")
-        for version in (0, 1):
-            scene.driver.acquire("t", version)
-            scene.driver.release("t", version + 1, "no such function")
-
-        task = (await scene.promise("t")).task
-
-        assert task is not None
-        assert (task.retry_at, task.trouble) == (
-            scene.driver.now + SECOND,
-            "claimed 2 times, given back each time: no such function",
-        )
-
-    async def test_one_that_is_owed_to_a_worker_pauses_for_nothing(self, scene: Scene) -> None:
-        scene.driver.create("t")
-        task = (await scene.promise("t")).task
-        assert task is not None
-        assert task.retry_at is None
-
     @pytest.mark.parametrize(
         ("tags", "role"),
         [({"external": "false"}, Role.STEP), ({"scope": "global"}, Role.PROMISE), ({"external": "true"}, Role.PROMISE)],
@@ -206,27 +184,6 @@ class TestChain:
     ) -> None:
         scene.driver.create("p:1", target=None, origin="p", parent="p", **tags)
         assert (await scene.promise("p:1")).role is role
-
-    async def test_a_step_is_called_by_the_function_that_its_worker_names(self, scene: Scene) -> None:
-        create = promise_create("p:1", target=None, origin="p", parent="p")
-        scene.driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
-        assert (await scene.promise("p:1")).func == "charge"
-
-    async def test_a_suspended_task_tells_what_it_waits_for(self, scene: Scene) -> None:
-        scene.driver.suspended("t", "a", "b")
-        assert (await scene.promise("t")).awaits == ["a", "b"]
-        scene.driver.settle("b")
-        assert (await scene.promise("t")).awaits == ["a"]
-
-    async def test_each_of_its_calls_has_the_phases_that_the_ring_tells(self, three: Scene) -> None:
-        three.driver.acquire("foo-b")
-        three.remember()
-        call = await three.promise("foo-b")
-
-        assert [(phase.kind, phase.begin, phase.end) for phase in call.phases] == [
-            (Kind.WAITING, START + SECOND, START + 3 * SECOND),
-            (Kind.RUNNING, START + 3 * SECOND, None),
-        ]
 
     async def test_a_prefix_leaves_out_what_belongs_to_others(self, scene: Scene) -> None:
         scene.driver.create("yours")
@@ -247,13 +204,6 @@ class TestChain:
         param = (await scene.promise("p")).param
         assert param is not None
         assert (len(param.text), param.cut, param.bytes) == (MAX_TEXT, True, 1_000_000)
-
-    async def test_many_long_payloads_are_cut_short(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chain_reader, "MAX_TEXT_OF_CHAIN", 1_000)
-        for number in range(3):
-            scene.driver.create(f"p:{number}", origin="p", param=value("!" * 900))
-        lengths = [each.param and len(each.param.text) for each in (await scene.view("p:0")).promises]
-        assert lengths == [900, 900, SHORT_TEXT]
 
     async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
         with transaction(scene.driver.store):

@@ -4,8 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec.structs import replace
-from unit.driver import FAR, PID, SECOND, START, Driver, promise_create, value
+from unit.driver import FAR, SECOND, START, Driver, value
 from unit.stories import happen
 
 from resonate_server.protocol.records import PromiseState
@@ -44,15 +43,6 @@ class TestPromises:
         assert (created["func"], created["group"], created["timer"]) == ("bar", "workers", False)
         assert (created["created_at"], created["timeout_at"], created["at"]) == (START, FAR, START)
 
-    def test_a_new_step_is_told_with_the_function_that_its_worker_names(self, driver: Driver) -> None:
-        create = promise_create("foo:1", target=None, parent="foo", origin="foo")
-        driver.call(replace(create, tags=create.tags | {"worker:function": "charge"}))
-        assert only(driver, "promise.created")["func"] == "charge"
-
-    def test_a_root_has_no_parent_even_if_it_names_itself(self, driver: Driver) -> None:
-        driver.create("foo", parent="foo", origin="foo")
-        assert only(driver, "promise.created")["parent"] is None
-
     def test_a_promise_without_an_origin_is_a_chain_of_its_own(self, driver: Driver) -> None:
         driver.create("alone")
         assert only(driver, "promise.created")["chain"] == "alone"
@@ -62,11 +52,6 @@ class TestPromises:
         assert kinds(driver) == ["promise.created"]
         assert only(driver, "promise.created")["timer"]
 
-    def test_a_repeated_creation_is_nothing_new(self, driver: Driver) -> None:
-        driver.pending("p")
-        driver.create("p")
-        assert told(driver) == []
-
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
     def test_a_settlement_is_told_with_its_readable_value(self, driver: Driver, state: PromiseState) -> None:
         driver.pending("p")
@@ -75,18 +60,6 @@ class TestPromises:
         settled = only(driver, "promise.settled")
         assert (settled["state"], settled["value"]) == (state, {"text": "3", "cut": False, "bytes": 1})
         assert (settled["created_at"], settled["settled_at"]) == (START, START + SECOND)
-
-    def test_a_deadline_is_told_at_the_time_it_is_noticed(self, driver: Driver) -> None:
-        driver.create("p", timeout_at=START + SECOND)
-        driver.forget_messages()
-        driver.wait(2 * SECOND)
-        settled = only(driver, "promise.settled")
-        assert (settled["state"], settled["value"]) == ("rejected_timedout", None)
-        assert (settled["settled_at"], settled["at"]) == (START + SECOND, START + 2 * SECOND)
-
-    def test_a_promise_that_is_born_past_its_deadline_is_created_and_settled(self, driver: Driver) -> None:
-        driver.create("p", timeout_at=START - 1)
-        assert kinds(driver) == ["promise.created", "promise.settled"]
 
 
 STORIES = {
@@ -158,30 +131,6 @@ def test_story(driver: Driver, story: str) -> None:
 
 
 class TestAttempts:
-    def test_a_suspension_tells_what_is_awaited(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.create("a", target=None)
-        driver.create("b", target=None)
-        driver.register_callback("b", "t")
-        driver.forget_messages()
-        driver.suspend("t", 1, "a", "b")
-
-        (suspended,) = told(driver)
-
-        assert (suspended["kind"], suspended["pid"], suspended["version"]) == ("task.suspended", PID, 1)
-        assert suspended["on"] == ["a", "b"]
-
-    def test_what_keeps_coming_back_is_told_with_its_trouble(self, driver: Driver) -> None:
-        driver.acquired("t")
-        driver.release("t", 1)
-        assert only(driver, "task.released")["trouble"] == ""
-        driver.acquire("t", 1)
-        driver.forget_messages()
-
-        driver.release("t", 2)
-
-        assert only(driver, "task.released")["trouble"] == "claimed 2 times, given back each time"
-
     def test_what_nobody_claims_is_told_each_time_and_offered_again(self, driver: Driver) -> None:
         driver.pending("t")
         driver.set_aside("t", 0)

@@ -49,10 +49,6 @@ class TestBeginning:
         assert resumed
         assert scene.ids(viewer) == ["missed"]
 
-    def test_one_that_has_seen_everything_resumes_too(self, scene: Scene) -> None:
-        scene.happen(settled("seen"))
-        assert scene.feed.open("", f"{scene.ring.epoch}:1")[1]
-
     @pytest.mark.parametrize(
         "after", ["other:1", "1", ":", "{0}:", "{0}:-1", "{0}:x", "{0}:²", "{0}:2", "{0}:" + "9" * 99]
     )
@@ -70,27 +66,8 @@ class TestBeginning:
         viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS + 1)]
         assert [viewer.is_welcome for viewer in viewers] == [False] + [True] * MAX_VIEWERS
 
-    def test_one_too_many_makes_the_one_leave_that_does_not_read(self, scene: Scene) -> None:
-        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
-        scene.happen(*[gone() for _ in range(MAX_LINES)])
-        for viewer in viewers:
-            if viewer is not viewers[5]:
-                scene.feed.take(viewer)
-        scene.feed.open("", "")
-
-        assert [viewer for viewer in viewers if not viewer.is_welcome] == [viewers[5]]
-
-    def test_who_leaves_makes_room(self, scene: Scene) -> None:
-        viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS)]
-        scene.feed.leave(viewers[3])
-        scene.feed.open("", "")
-        assert all(viewer.is_welcome for viewer in viewers)
-
 
 class TestTaking:
-    def test_nothing_new_is_nothing_to_write(self, scene: Scene) -> None:
-        assert scene.feed.take(scene.feed.open("", "")[0]) == b""
-
     def test_much_is_given_in_portions(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
@@ -100,11 +77,6 @@ class TestTaking:
         viewers = [scene.feed.open("", "")[0] for _ in range(3)]
         scene.happen(settled("p"))
         assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
-
-    def test_viewers_at_one_place_share_the_work(self, scene: Scene) -> None:
-        one, other = scene.feed.open("", "")[0], scene.feed.open("", "")[0]
-        scene.happen(settled("p"))
-        assert scene.feed.take(one) is scene.feed.take(other)
 
     def test_one_that_is_too_slow_is_sent_away(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
@@ -126,23 +98,6 @@ class TestPrefix:
         assert (first["chain"], first["parent"]) == (None, None)
         assert (second["chain"], second["on"]) == (None, ["mine:2"])
 
-    def test_the_ring_keeps_what_was_left_out_for_one(self, scene: Scene) -> None:
-        limited, free = scene.feed.open("mine", "")[0], scene.feed.open("", "")[0]
-        scene.happen(suspended("mine", "yours", on=["yours:1"]))
-        scene.feed.take(limited)
-        assert scene.taken(free)[0]["on"] == ["yours:1"]
-
-    def test_a_viewer_moves_on_past_what_it_may_not_see(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("mine", "")
-        scene.happen(settled("yours"))
-        assert scene.feed.take(viewer) == b""
-        assert viewer.seq == 1
-
-    def test_workers_are_told_to_everybody(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("mine", "")
-        scene.happen(gone("pid-1"))
-        assert scene.taken(viewer)[0]["pid"] == "pid-1"
-
 
 class TestWaiting:
     async def test_it_ends_when_something_happens(self, scene: Scene) -> None:
@@ -152,19 +107,6 @@ class TestWaiting:
         scene.happen(gone())
         async with asyncio.timeout(30):
             await waiting
-
-    async def test_it_ends_for_all_viewers_at_once(self, scene: Scene) -> None:
-        viewers = [scene.feed.open("", "")[0] for _ in range(3)]
-        waiting = [asyncio.create_task(scene.feed.wait(viewer, 60)) for viewer in viewers]
-        await asyncio.sleep(0)
-        scene.happen(gone())
-        async with asyncio.timeout(30):
-            await asyncio.gather(*waiting)
-
-    async def test_it_ends_after_its_time(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
-        await scene.feed.wait(viewer, 0.01)
-        assert scene.feed.take(viewer) == b""
 
     async def test_it_ends_when_the_server_stops(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")

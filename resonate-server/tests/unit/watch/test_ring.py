@@ -20,12 +20,6 @@ def test_events_are_numbered_from_1_on() -> None:
     assert numbers(filled(3)) == [1, 2, 3]
 
 
-def test_a_new_ring_has_nothing_and_reaches_its_beginning() -> None:
-    ring = filled(0)
-    assert (ring.last, ring.first, numbers(ring)) == (0, 1, [])
-    assert ring.reaches(0)
-
-
 def test_the_oldest_are_forgotten() -> None:
     assert numbers(filled(25)) == list(range(16, 26))
 
@@ -54,25 +48,8 @@ def test_chains_of_which_nothing_is_kept_take_no_room_in_the_end() -> None:
     assert len(ring._chains) < 10
 
 
-def test_it_reaches_back_to_the_oldest_event_and_not_further() -> None:
-    ring = filled(25)
-    assert [after for after in range(30) if ring.reaches(after)] == list(range(15, 26))
-
-
 def test_payloads_are_bounded_whatever_their_size() -> None:
     ring = Ring(max_events=1_000, max_weight=30_000)
     for number in range(100):
         ring.append(settled(f"p-{number}", "x" * 1_000_000))
     assert numbers(ring) == [98, 99, 100]
-
-
-def test_weight_that_is_forgotten_makes_room_again() -> None:
-    ring = Ring(max_events=4, max_weight=2_500)
-    for _ in range(3):
-        ring.append(settled("p", "x" * 1_000))
-        ring.append(gone())
-    assert numbers(ring) == [3, 4, 5, 6]
-
-
-def test_each_ring_has_an_epoch_of_its_own() -> None:
-    assert Ring().epoch != Ring().epoch

@@ -130,19 +130,6 @@ async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_w
     assert told[0] == told[1] == told[2]
 
 
-async def test_all_tell_that_it_was_killed_at_work_though_its_claim_was_never_heard_of(site: Site) -> None:
-    begin(site)
-    site.ask(ASKED, lambda: site.driver.acquire("t"))
-    kill(site)
-    end(site)
-    site.hear([each for each in site.rings() if not is_of(TaskClaimed)(each)])
-
-    for number in range(3):
-        story, _ = await site.tell(number)
-        assert IN_ITS_MIDDLE in story[0]
-        assert "in the middle of" in story[0]
-
-
 async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: Site) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.create("awaited", target=None))

@@ -22,36 +22,14 @@ def test_while_its_last_worker_is_away_nobody_of_the_group_is_there() -> None:
     assert bar.absent("bar") == [(300, 500)]
 
 
-def test_with_another_worker_there_the_group_is_not_deserted() -> None:
-    bar = spells()
-    bar.connected("bar", "p2", 250)
-    bar.left("bar", "p1", 300)
-    assert (bar.absent("bar"), bar.away("p1")) == ([], [(300, FOREVER)])
-
-
 def test_a_worker_that_has_two_streams_is_there_until_it_leaves() -> None:
     bar = spells()
     bar.connected("bar", "p1", 300)
     assert bar.away("p1") == []
 
 
-def test_a_process_is_there_as_long_as_it_is_in_one_of_its_groups() -> None:
-    bar = spells()
-    bar.connected("baz", "p1", 250)
-    bar.left("bar", "p1", 300)
-    assert (bar.away("p1"), bar.absent("bar")) == ([], [(300, FOREVER)])
-
-
 def test_a_group_that_never_had_a_worker_is_deserted_for_as_long_as_anybody_looked() -> None:
     assert spells().absent("baz") == [(SINCE, FOREVER)]
-
-
-def test_nobody_is_missed_at_a_url_that_is_told_by_http() -> None:
-    assert spells().absent("https://example.com/hook") == []
-
-
-def test_of_a_worker_that_was_never_seen_nothing_is_known() -> None:
-    assert spells().away("stranger") == []
 
 
 def test_nobody_is_missed_while_not_all_workers_are_known_of() -> None:
@@ -100,13 +78,6 @@ class TestWhoeverAsksIsThere:
         bar.connected("bar", "p1", 500)
         assert bar.away("p1") == [(305, 500)]
 
-    def test_what_it_asked_as_soon_as_it_was_back_says_nothing_of_when_it_left(self) -> None:
-        bar = spells()
-        bar.left("bar", "p1", 300)
-        bar.acted("p1", 495)
-        bar.connected("bar", "p1", 500)
-        assert bar.away("p1") == [(300, 500)]
-
     def test_those_who_ask_in_very_great_number_take_no_more_room(self) -> None:
         bar = spells()
         bar.left("bar", "p1", 300)
@@ -114,12 +85,6 @@ class TestWhoeverAsksIsThere:
         for number in range(MAX_WORKERS):
             bar.acted(f"stranger-{number}", 310)
         assert bar.away("p1") == [(300, FOREVER)]
-
-
-def test_that_a_worker_left_before_it_came_says_nothing_of_now() -> None:
-    bar = spells()
-    bar.left("bar", "p1", 150)
-    assert bar.away("p1") == []
 
 
 def test_who_comes_and_goes_very_often_or_in_very_great_number_takes_no_more_room() -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.outages import Outage
-from resonate_server.watch.story import MAX_FAULTS, short_pid, span, story
+from resonate_server.watch.story import MAX_FAULTS, span, story
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
 BAR = "service-bar"
@@ -64,10 +64,6 @@ def test_a_call_that_waits_for_its_first_worker_has_met_no_fault() -> None:
     assert told(bar(gap(8, None, "nobody", attempt=0), end=None)) == []
 
 
-def test_one_that_was_given_back_when_nobody_else_was_there_has_not_lost_its_worker() -> None:
-    assert told(bar(running(10, 500), gap(500, None, "nobody"), end=None)) == []
-
-
 def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> None:
     assert told(bar(suspended(10, 500, broken=True), gap(500, 900, "absent"), suspended(900, 7_990))) == []
 
@@ -97,15 +93,6 @@ def test_killed_while_it_sleeps_nothing_breaks_off_and_it_costs_nothing() -> Non
         "No work was repeated.",
         "The chain was resolved after 8.0 s, no later than without the fault.",
     ]
-
-
-def test_what_could_have_gone_on_before_a_worker_was_there_again_has_waited_for_it() -> None:
-    late = bar(
-        suspended(20, 1_200, SLEEP.id, broken=True),
-        gap(1_200, 7_500, "nobody"),
-        running(7_500, 7_990, NEW, attempt=2, reason="resumed"),
-    )
-    assert told(FOO, late, BAZ, SLEEP)[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
 
 
 def test_that_it_waits_for_a_moment_before_it_runs_again_hides_nothing() -> None:
@@ -210,10 +197,3 @@ def test_times_that_two_calls_wait_count_once() -> None:
 )
 def test_times_are_as_exact_as_one_wants_to_read_them(ms: int, words: str) -> None:
     assert span(ms) == words
-
-
-@pytest.mark.parametrize(
-    ("pid", "shown"), [(OLD, "1a42"), ("bar-1", "bar-1"), ("a-long-name-of-a-worker-17", "a-lon…r-17")]
-)
-def test_a_worker_is_called_by_the_part_of_its_id_that_differs(pid: str, shown: str) -> None:
-    assert short_pid(pid) == shown

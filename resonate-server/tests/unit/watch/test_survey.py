@@ -91,26 +91,9 @@ async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scen
     assert await scene.names() == []
 
 
-async def test_a_group_whose_tasks_wait_is_never_forgotten(scene: Scene) -> None:
-    write(scene.store, task("t", queued=True))
-    await scene.survey.look()
-    scene.seconds += 2 * REMEMBERED_S
-    assert len(await scene.names()) == 1
-
-
 async def test_there_is_an_end_to_the_names_that_clients_make_up(scene: Scene) -> None:
     scene.workers = {f"group-{number}": 1 for number in range(MAX_GROUPS + 1)}
     assert len(await scene.names()) == MAX_GROUPS
-
-
-async def test_a_restart_of_the_last_worker_is_no_warning(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    write(scene.store, task("t", queued=True))
-    [group] = await scene.names()
-    scene.workers = {group: 1}
-    await scene.survey.look()
-    scene.workers = {}
-    await scene.survey.look()
-    assert caplog.messages == []
 
 
 async def test_each_time_a_group_is_left_alone_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

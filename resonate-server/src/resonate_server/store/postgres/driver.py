@@ -1,4 +1,4 @@
-"""Connections to the database: how they are set up, and how a plan is carried out on one."""
+"""Connections to the database: how they are set up, and what a journey on one is."""
 
 import asyncio
 import itertools
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, override
 
 import msgspec
 import psycopg
@@ -22,7 +22,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 from psycopg_pool import ConnectionPool
 
-from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
+from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
 from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
@@ -33,6 +33,9 @@ CONNECT_S = 5
 ANSWER_S = 8.0
 """So is one that says nothing for longer to what it was asked: its machine has gone without a word, or the process that
 serves the connection stands still."""
+
+SILENT_S = 60.0
+"""Whoever copies everything has more patience: there may be much to write, or to sort."""
 
 CHECK_S = 2.0
 """The same of a connection that nobody has used for a while: there are others."""
@@ -138,20 +141,30 @@ class ServingConnection(AsyncConnection[Row]):
             raise
 
 
-class LookingConnection(Connection[Row]):
-    """``until``: it is closed if the database has not said all by then (monotonic seconds)."""
+class CopyingConnection(Connection[Row]):
+    """It is closed if the database says nothing for :data:`SILENT_S`, however long all of it takes."""
 
-    until = 0.0
+    def patience_s(self) -> float:
+        return SILENT_S
 
     def wait[T](self, gen: abc.PQGen[T], interval: float = LOOK_UP_S, timeout: float | None = None) -> T:
         """Raises :class:`psycopg.OperationalError`."""
-        left = max(0.0, self.until - time.monotonic()) if timeout is None else timeout
         try:
-            return waiting.wait(gen, self.pgconn.socket, interval=interval, timeout=left)
+            return super().wait(gen, interval, self.patience_s() if timeout is None else timeout)
         except psycopg.OperationalError as error:
             if timeout is None and not _is_told(error):
                 self.pgconn.finish()
             raise
+
+
+class LookingConnection(CopyingConnection):
+    """``until``: it is closed if the database has not said all by then (monotonic seconds)."""
+
+    until = 0.0
+
+    @override
+    def patience_s(self) -> float:
+        return max(0.0, self.until - time.monotonic())
 
 
 def _is_told(error: BaseException) -> bool:
@@ -208,9 +221,9 @@ def check_url(url: str) -> None:
         raise ValueError("not an address of a database; postgresql://user@host:5432/database is one") from None
 
 
-def connect(url: str, name: str = "resonate-server") -> Connection[Row]:
+def connect(url: str) -> CopyingConnection:
     """Raises :class:`psycopg.Error`."""
-    connection = Connection.connect(url, **_parameters(name))
+    connection = CopyingConnection.connect(url, **_parameters("resonate-server"))
     _set_up(connection)
     return connection
 
@@ -255,20 +268,10 @@ def _check(connection: LookingConnection) -> None:
     ConnectionPool.check_connection(connection)
 
 
-# --- carrying out a plan --------------------------------------------------------------------------------------------
+# --- a journey ------------------------------------------------------------------------------------------------------
 
 
-def ask(connection: Connection[Row], asked: Round) -> Found:
-    """One journey."""
-    with connection.pipeline():
-        cursors = {
-            name: connection.execute(each.statement.encode(), each.parameters, binary=True)
-            for name, each in asked.items()
-        }
-    return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
-
-
-async def ask_async(connection: ServingConnection, asked: Round) -> Found:
+async def ask(connection: ServingConnection, asked: Round) -> Found:
     """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
     statement by itself, and wake up both sides for it.
 
@@ -332,13 +335,3 @@ def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
 def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple) if result.nfields else []
-
-
-def run[T](connection: Connection[Row], plan: Plan[T]) -> T:
-    try:
-        asked = next(plan)
-        while True:
-            asked = plan.send(ask(connection, asked))
-    except StopIteration as end:
-        result: T = end.value
-        return result

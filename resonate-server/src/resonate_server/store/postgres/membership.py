@@ -22,7 +22,7 @@ import psycopg
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.database_clock import DatabaseClock
-from resonate_server.store.postgres.driver import MARK, ServingConnection, ask_async, connect_async, name_of
+from resonate_server.store.postgres.driver import MARK, ServingConnection, ask, connect_async, name_of
 from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
 from resonate_server.store.sharing import MAX_RING_BYTES, Alone, Neighbour, Sharing
@@ -102,6 +102,11 @@ class Membership(Sharing):
     @property
     def has_others(self) -> bool:
         return bool(self._others)
+
+    @property
+    def others(self) -> int:
+        """How many."""
+        return len(self._others)
 
     async def joined(self) -> None:
         """Return once this server is at work. Raises :class:`ReadFailed` if it stops."""
@@ -259,7 +264,7 @@ class Membership(Sharing):
         self._is_published = True
         try:
             me = Ask(sql.JOIN, (self.id, self._version, self._roster))
-            await ask_async(connection, {"me": me, "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
+            await ask(connection, {"me": me, "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
         except BaseException:
             self._is_published = False
             raise
@@ -269,7 +274,7 @@ class Membership(Sharing):
         rings, self._rings = self._rings, []
         texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
         try:
-            await ask_async(connection, dict(enumerate(Ask(sql.RING, (text,)) for text in texts)))
+            await ask(connection, dict(enumerate(Ask(sql.RING, (text,)) for text in texts)))
             self._has_lost = False
         except BaseException:
             self._has_lost = True
@@ -278,7 +283,7 @@ class Membership(Sharing):
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
         """``late_s``: by how much it is late itself. Whoever is judges nobody else."""
         began = time.monotonic()
-        found = await ask_async(
+        found = await ask(
             connection,
             {
                 "alive": Ask(sql.BEAT, (self.id,)),
@@ -322,7 +327,7 @@ class Membership(Sharing):
         if dead and (self.has_joined or not versions):
             asked["buried"] = Ask(sql.BURY, (dead,))
             asked["cut off"] = Ask(sql.CUT_OFF, ([name_of(id) for id in dead],))
-        found = await ask_async(connection, asked) if asked else {}
+        found = await ask(connection, asked) if asked else {}
         self._see(versions, dict(found.get("rosters", ())), dict(found.get("buried", ())))
 
     def _see(self, versions: dict[int, int], rosters: dict[int, bytes], buried: dict[int, bytes]) -> None:
@@ -345,9 +350,7 @@ class Membership(Sharing):
         """In order: nobody looks after what it leaves."""
         with suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE_S), await connect_async(self._url, name_of(self.id)) as connection:
-                await ask_async(
-                    connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": Ask(sql.RING, (ROSTER_CHANGED,))}
-                )
+                await ask(connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
 
 
 def told(error: BaseException) -> str:
@@ -376,4 +379,4 @@ def _text(messages: list[bytes]) -> str:
 
 
 async def _ask(connection: ServingConnection, statement: str, parameters: Any = ()) -> Found:
-    return await ask_async(connection, {"it": Ask(statement, parameters)})
+    return await ask(connection, {"it": Ask(statement, parameters)})

@@ -1,11 +1,11 @@
 """What is asked of the database, and what follows from its answers, without the asking.
 
-A plan is a generator: it yields a *round*, statements that need no answer of one another and travel together, and is
-sent the rows that each of them found. So the same plan runs on a connection of the event loop and on one of a thread,
-and the number of rounds is the number of journeys.
+What is asked goes in *rounds*, statements that need no answer of one another and travel together: the number of rounds
+is the number of journeys.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -23,14 +23,14 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.kernel.weight import weight
-from resonate_server.protocol.records import Promise, Schedule
+from resonate_server.protocol.records import Promise, Schedule, TaskState
 from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD
 from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import GET_ACQUIRED
+from resonate_server.store.shared_sql import COUNT_TASKS, GET_ACQUIRED
 
 
 class Ask(Struct, frozen=True):
@@ -46,7 +46,8 @@ type Round = dict[Any, Ask]
 type Found = dict[Any, list[Row]]
 """What each of a round has found; nothing under the name of what was not asked."""
 
-type Plan[T] = Generator[Round, Found, T]
+type Asking = Callable[[Round], Awaitable[Found]]
+"""One journey. Raises :class:`psycopg.Error`."""
 
 MAX_BYTES = 2**30
 """No payload has as many."""
@@ -76,15 +77,14 @@ type Links = tuple[list[str], list[str]]
 
 
 class Unit:
-    """The rows that one transaction has read so far, each of them once, with what was decided on them.
+    """The rows that one transaction has locked and read so far, each of them once, with what was decided on them.
 
-    ``most``: bytes of a payload to be shown; for a larger one, :class:`Large` is raised. ``locks``: what is read is
-    locked first; nothing is, for those who only look.
+    ``most``: bytes of a payload to be shown; for a larger one, :class:`Large` is raised.
     """
 
-    def __init__(self, most: int = MAX_BYTES, *, locks: bool = True) -> None:
+    def __init__(self, ask: Asking, most: int = MAX_BYTES) -> None:
+        self._ask = ask
         self._most = most
-        self._locks = locks
         self._pairs: dict[str, Pair | None] = {}
         self._locked: set[str] = set()
         self._taken: set[str] = set()
@@ -102,7 +102,7 @@ class Unit:
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
-    def decide(self, footprint: Footprint, rule: Rule, clock: Callable[[], int]) -> Plan[Decided]:
+    async def decide(self, footprint: Footprint, rule: Rule, clock: Callable[[], int]) -> Decided:
         """See :meth:`resonate_server.store.Store.decide`; ``clock`` tells the time in ms, which counts as of when the
         rows are locked. Nothing has changed if it raises: :class:`Busy` or :class:`Large`, or what the rule does."""
         loaded = Rows()
@@ -110,9 +110,9 @@ class Unit:
         asked: Footprint | LinkFootprint | Decision = footprint
         while not isinstance(asked, Decision):
             if isinstance(asked, Footprint):
-                yield from self.load(loaded, asked, now)
+                await self.load(loaded, asked, now)
             else:
-                yield from self.load_links(loaded, asked)
+                await self.load_links(loaded, asked)
             loaded.asked.append(asked)
             now = self._time(rule, clock)
             asked = rule.decide(loaded, now)
@@ -139,28 +139,28 @@ class Unit:
 
     # --- loading ----------------------------------------------------------------------------------------------------
 
-    def load(self, loaded: Rows, footprint: Footprint, now: int) -> Plan[None]:
+    async def load(self, loaded: Rows, footprint: Footprint, now: int) -> None:
         """Add what ``footprint`` names to ``loaded``."""
         if footprint.due:
-            loaded.due = yield from self.due(now, footprint.due)
+            loaded.due = await self.due(now, footprint.due)
         if footprint.leased:
-            found = yield {"leased": Ask(GET_ACQUIRED)}
+            found = await self._ask({"leased": Ask(GET_ACQUIRED)})
             loaded.leased = tuple(id for (id,) in found["leased"])
             footprint = replace(footprint, ids=(*footprint.ids, *loaded.leased))
-        yield from self.fetch([footprint])
+        await self.fetch([footprint])
         self._add(loaded, footprint.ids, footprint.shown)
         if footprint.preload_for is not None:
-            loaded.preload = yield from self._preload(self._preloads[footprint.preload_for])
+            loaded.preload = await self._preload(self._preloads[footprint.preload_for])
         if footprint.schedule is not None:
-            yield from self._load_schedule(loaded, footprint.schedule)
+            await self._load_schedule(loaded, footprint.schedule)
 
-    def load_links(self, loaded: Rows, footprint: LinkFootprint) -> Plan[None]:
+    async def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
         """Add what ``footprint`` names to ``loaded``.
 
         Which of the promises were loaded with all of theirs, ``loaded.complete`` tells. Those with listeners come with
         their payloads, as far as :data:`MAX_TOLD_BYTES` go.
         """
-        links = yield from self._links_of(footprint)
+        links = await self._links_of(footprint)
         limit, room, told = footprint.limit, MAX_TOLD_BYTES, []
         for id in (spreading.promise_id for spreading in footprint.spreading):
             if limit <= 0 or room <= 0:
@@ -177,22 +177,24 @@ class Unit:
                 told.append(id)
                 room -= weight(pair.promise)
         woken = [awaiter for id in loaded.awaiters for awaiter in loaded.awaiters[id]]
-        yield from self.fetch([Footprint(ids=(*woken, *told), shown=tuple(told))])
+        await self.fetch([Footprint(ids=(*woken, *told), shown=tuple(told))])
         self._add(loaded, woken, ())
         self._add(loaded, told, told)
 
-    def due(self, now: int, limit: int) -> Plan[Due]:
+    async def due(self, now: int, limit: int) -> Due:
         """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
         settlements that are still spreading.
 
         Only what no other transaction has: several servers divide it among themselves.
         """
-        found = yield {
-            "schedules": Ask(sql.TAKE_DUE_SCHEDULES if self._locks else sql.DUE_SCHEDULES, (now, limit)),
-            "promises": Ask(sql.TAKE_DUE_PROMISES if self._locks else sql.DUE_PROMISES, (now, limit)),
-            "tasks": Ask(sql.TAKE_DUE_TASKS if self._locks else sql.DUE_TASKS, (now, limit)),
-            "spreading": Ask(sql.TAKE_SPREADING if self._locks else sql.GET_SPREADING, (limit,)),
-        }
+        found = await self._ask(
+            {
+                "schedules": Ask(sql.TAKE_DUE_SCHEDULES, (now, limit)),
+                "promises": Ask(sql.TAKE_DUE_PROMISES, (now, limit)),
+                "tasks": Ask(sql.TAKE_DUE_TASKS, (now, limit)),
+                "spreading": Ask(sql.TAKE_SPREADING, (limit,)),
+            }
+        )
         return Due(
             promises=tuple(id for (id,) in found["promises"]),
             tasks=tuple(id for (id,) in found["tasks"]),
@@ -200,34 +202,30 @@ class Unit:
             spreading=tuple(Spreading(promise_id=id, after=after) for id, after in found["spreading"]),
         )
 
-    def _load_schedule(self, loaded: Rows, id: str) -> Plan[None]:
-        if self._locks:
-            found = yield {"name": Ask(sql.LOCK_SCHEDULE_NAME, (id,)), "schedule": Ask(sql.LOCK_SCHEDULE, (id,))}
-            if found["name"] == [(False,)]:
-                raise Busy
-        else:
-            found = yield {"schedule": Ask(sql.GET_SCHEDULE, (id,))}
+    async def _load_schedule(self, loaded: Rows, id: str) -> None:
+        found = await self._ask({"name": Ask(sql.LOCK_SCHEDULE_NAME, (id,)), "schedule": Ask(sql.LOCK_SCHEDULE, (id,))})
+        if found["name"] == [(False,)]:
+            raise Busy
         loaded.schedules |= {row[0]: rows.schedule(row) for row in found["schedule"]}
 
     # --- pairs ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, footprints: Sequence[Footprint]) -> Plan[None]:
+    async def fetch(self, footprints: Sequence[Footprint]) -> None:
         """Lock and read what they name and is not there yet, as far as it is known by their ids: one journey."""
         shown = {id for each in footprints for id in each.shown}
         wanted = {id for each in footprints for id in each.ids if self._is_wanted(id, id in shown)}
-        settles = [each.settles for each in footprints if each.settles in wanted] if self._locks else []
+        settles = [each.settles for each in footprints if each.settles in wanted]
         tasks = {each.preload_for: each.branch for each in footprints if each.preload_for is not None}
         asked: Round = {}
         if wanted:
             query = {"ids": list(wanted), "settles": list(settles), "shown": list(shown), "most": self._most}
-            if self._locks:
-                asked["locked"] = Ask(sql.LOCK, query)
+            asked["locked"] = Ask(sql.LOCK, query)
             asked["pairs"] = Ask(sql.GET_PAIRS, query)
         if not self._preloads.keys() >= tasks.keys():
             asked["preload"] = _preload_of(tasks)
         if not asked:
             return
-        found = yield asked
+        found = await self._ask(asked)
         self._locked.update(id for (id,) in found.get("locked", ()))
         self._whole |= shown
         self._pairs |= dict.fromkeys(wanted)
@@ -246,9 +244,9 @@ class Unit:
         return whole and id not in self._whole and not is_read(pair.promise)
 
     def _take(self, row: Row) -> None:
-        pair, awaiters, listeners = _pair(row[:-2]), *row[-2:]
+        pair, awaiters, listeners = pair_of(row[:-2]), *row[-2:]
         promise = pair.promise
-        if self._locks and promise.id not in self._locked:
+        if promise.id not in self._locked:
             self._taken.add(promise.id)
             return
         if self.writing.knows(promise.id):
@@ -273,13 +271,13 @@ class Unit:
             if pair.task is not None:
                 loaded.tasks[id] = pair.task
 
-    def _preload(self, found: list[Promise]) -> Plan[list[Promise]]:
+    async def _preload(self, found: list[Promise]) -> list[Promise]:
         promises = [self._as_decided(promise) for promise in found]
         if all(map(is_read, promises)):
             return promises
         chosen = list(fitting(promises))
         missing = [each.id for each in chosen if not is_read(each) and not self.writing.knows(each.id)]
-        answer = yield {"whole": Ask(sql.GET_WHOLE_PROMISES, (missing,))}
+        answer = await self._ask({"whole": Ask(sql.GET_WHOLE_PROMISES, (missing,))})
         whole = {row[0]: rows.promise(row) for row in answer["whole"]}
         return [whole.get(promise.id, promise) for promise in chosen]
 
@@ -289,11 +287,11 @@ class Unit:
 
     # --- links ------------------------------------------------------------------------------------------------------
 
-    def _links_of(self, footprint: LinkFootprint) -> Plan[dict[str, Links]]:
+    async def _links_of(self, footprint: LinkFootprint) -> dict[str, Links]:
         ids = [each.promise_id for each in footprint.spreading]
         links = {id: self._links[id] for id in ids if id in self._links}
         if len(links) < len(ids) or footprint.limit > MAX_AWAITERS_AHEAD:
-            found = yield _links(footprint.spreading, footprint.limit + 1)
+            found = await self._ask(_links(footprint.spreading, footprint.limit + 1))
             links = {id: ([], []) for id in ids}
             for number, kind in enumerate(("awaiters", "listeners")):
                 for id, other in found[kind]:
@@ -320,7 +318,7 @@ _PAIR_COLUMNS = rows.PROMISE_COLUMNS + 2
 """Of its promise, with the sizes of its payloads."""
 
 
-def _pair(row: Row) -> Pair:
+def pair_of(row: Row) -> Pair:
     task = row[_PAIR_COLUMNS:]
     return Pair(_promise(row[:_PAIR_COLUMNS]), None if task[0] is None else rows.task(task))
 
@@ -335,23 +333,31 @@ def _next_run(schedule: Schedule) -> tuple[int, str]:
     return schedule.next_run_at, schedule.id
 
 
-# --- deleting -------------------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------------------------
 
 
-def drop_settled_trees(before: int, limit: int, after: SettledRoot = FIRST) -> Plan[Dropped]:
+async def drop_settled_trees(ask: Asking, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
     """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
     on; delete those of which everything settled before then and nothing is owed."""
     settled_at, id = after
     query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
-    found = (yield {"roots": Ask(sql.SETTLED_ROOTS, query)})["roots"]
+    found = (await ask({"roots": Ask(sql.SETTLED_ROOTS, query)}))["roots"]
     query["roots"] = [id for _, id, may_go in found if may_go]
-    gone = yield {"locked": Ask(sql.LOCK_TREES, query), "promises": Ask(sql.DROP_PROMISES_OF_TREES, query)}
+    gone = await ask({"locked": Ask(sql.LOCK_TREES, query), "promises": Ask(sql.DROP_PROMISES_OF_TREES, query)})
     ids = {"ids": [id for (id,) in gone["promises"]]}
     links = {number: Ask(statement, ids) for number, statement in enumerate(sql.DROP_LINKS)}
-    dropped = yield {**links, "tasks": Ask(sql.DROP_TASKS, ids)}
+    dropped = await ask({**links, "tasks": Ask(sql.DROP_TASKS, ids)})
     return Dropped(tasks=len(dropped["tasks"]), last=found[-1][:2] if len(found) == limit else None)
 
 
-def reset() -> Plan[None]:
-    """Delete everything there is."""
-    yield {table: Ask(f"DELETE FROM {table}") for table in sql.TABLES}  # noqa: S608  a constant
+async def reset(ask: Asking) -> Counter[TaskState]:
+    """Delete everything there is; tells how many tasks there were in each state."""
+    drops: Round = {table: Ask(f"DELETE FROM {table}") for table in sql.TABLES}  # noqa: S608  a constant
+    found = await ask({"counted": Ask(COUNT_TASKS), **drops})
+    return Counter({TaskState(state): count for state, count in found["counted"]})
+
+
+async def identity(ask: Asking) -> str:
+    """Of the database, among all that there are."""
+    [(identity,)] = (await ask({"it": Ask(sql.GET_IDENTITY)}))["it"]
+    return str(identity)

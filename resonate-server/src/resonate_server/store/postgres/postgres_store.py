@@ -50,11 +50,10 @@ from resonate_server.store.postgres.driver import (
 )
 from resonate_server.store.postgres.line import Inquiry, Turn, Waiting, WaitingLine, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Busy, Found, Large, Plan, Round, Unit
+from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.postgres.writing import Writing
-from resonate_server.store.shared_sql import COUNT_TASKS
 from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
@@ -74,9 +73,8 @@ PAUSE_S = 0.05
 CONNECTION_S = 5.0
 """Longest wait for a connection of those who look."""
 
-GATHERED_S = 0.008
-"""With other servers at work, what comes so soon after a shared transaction shares the next one: few large transactions
-cost all servers, and the database, less than many small ones."""
+GATHERED_S = 0.1
+"""Longest pause between shared transactions."""
 
 GRACE_S = 1.0
 """What is under way when the server stops has so long to come to its end."""
@@ -222,28 +220,30 @@ class PostgresStore(Store):
         self._delivered.append(key)
 
     async def drop_unblocks_before(self, time: int) -> None:
-        def plan() -> Plan[None]:
-            yield {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
-
+        drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
         if not self._refusal():  # It comes again.
-            await self._in_turn(partial(self._carry_out, plan))
+            await self._in_turn(partial(self._carry_out, lambda ask: ask(drop)))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
         if refusal := self._refusal():
             raise ReadFailed(refusal)
         while last is not None:
-            portion = partial(plans.drop_settled_trees, before, MAX_TREES, last)
+            portion = partial(plans.drop_settled_trees, before=before, limit=MAX_TREES, after=last)
             dropped = await self._in_turn(partial(self._carry_out, portion))
             yield dropped.tasks
             last = dropped.last
 
     async def reset(self) -> Counter[TaskState]:
         self._delivered.clear()  # What comes after it may have the same names.
-        return await self._in_turn(partial(self._carry_out, _reset))
+        return await self._in_turn(partial(self._carry_out, plans.reset))
 
     def now(self) -> int:
         return self._clock()
+
+    async def identity(self) -> str:
+        await self.sharing.joined()
+        return await self._in_turn(partial(self._carry_out, plans.identity))
 
     async def trouble(self) -> str:
         if self.sharing.trouble:
@@ -284,12 +284,14 @@ class PostgresStore(Store):
         return turn.done
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         with suppress(ReadFailed):  # This server stops.
             async for batch in self._line.batches():
                 await self.sharing.joined()
+                began = loop.time()
                 await self._work_off([job for job in batch if not job.done.done()])
-                if len(batch) > 1 and self.sharing.has_others:
-                    await self._line.gather(GATHERED_S)
+                if len(batch) > 1 and self.sharing.others:
+                    await self._line.gather(pause_after(loop.time() - began, self.sharing.others))
 
     async def _work_off(self, batch: list[Waiting]) -> None:
         if not batch:
@@ -363,9 +365,9 @@ class PostgresStore(Store):
 
     async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
         self.outgoing.begin()
-        began, unit = time.perf_counter(), Unit(MAX_BYTES if batch[0].is_large else LARGE_BYTES)
-        await transaction.run(unit.fetch([self._affordable(inquiry) for inquiry in batch]))
-        outcomes = [await self._ask(transaction, unit, inquiry) for inquiry in batch]
+        began, unit = time.perf_counter(), Unit(transaction.ask, MAX_BYTES if batch[0].is_large else LARGE_BYTES)
+        await unit.fetch([self._affordable(inquiry) for inquiry in batch])
+        outcomes = [await self._ask(unit, inquiry) for inquiry in batch]
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
         await self._keep(transaction, unit.writing, asks_for_time=batch[0].is_of_time)
         if unit.writing:
@@ -378,10 +380,9 @@ class PostgresStore(Store):
         """The preload may always be left out (section 3.4)."""
         return replace(inquiry.footprint, preload_for=None) if self.outgoing.is_full else inquiry.footprint
 
-    async def _ask(self, transaction: Transaction, unit: Unit, inquiry: Inquiry) -> Outcome:
+    async def _ask(self, unit: Unit, inquiry: Inquiry) -> Outcome:
         try:
-            plan = unit.decide(self._affordable(inquiry), inquiry.rule, self._clock)
-            decided = await transaction.run(plan)
+            decided = await unit.decide(self._affordable(inquiry), inquiry.rule, self._clock)
             answer = decided.decision.answer = weighed(decided.decision.answer)
         except (psycopg.Error, OSError):
             raise
@@ -472,10 +473,10 @@ class PostgresStore(Store):
         finally:
             await transaction.leave()
 
-    async def _carry_out[T](self, plan: Callable[[], Plan[T]]) -> T:
+    async def _carry_out[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
         """In a transaction of its own."""
         async with self._transaction() as transaction:
-            result = await transaction.run(plan())
+            result = await work(transaction.ask)
             await transaction.commit(Writing())
             return result
 
@@ -496,13 +497,9 @@ class PostgresStore(Store):
         if not keys:
             return
         self._delivered.clear()
-        ids, addresses = [id for id, _ in keys], [address for _, address in keys]
-
-        def plan() -> Plan[None]:
-            yield {"drop": Ask(sql.DROP_UNBLOCKS, (ids, addresses))}
-
+        drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS, [*map(list, zip(*keys, strict=True))])}
         try:
-            await self._carry_out(plan)
+            await self._carry_out(lambda ask: ask(drop))
         except BaseException:
             self._delivered.extendleft(keys)
             raise
@@ -565,6 +562,12 @@ class PostgresStore(Store):
                     connection.execute(sql.COMMIT)
 
 
+def pause_after(seconds: float, others: int) -> float:
+    """What a server leaves to others after a shared transaction that took so long: as much time for each of them. So
+    few large transactions are under way instead of many small ones, as if one server decided everything."""
+    return min(seconds * others, GATHERED_S)
+
+
 def _first_due(changes: Changes) -> int:
     """Of what they bring."""
     times = [task.timer_at for task in changes.tasks.values() if task.timer_at is not None]
@@ -573,9 +576,3 @@ def _first_due(changes: Changes) -> int:
     times += [schedule.next_run_at for schedule in changes.schedules.values() if schedule is not None]
     times += [0 for link in changes.links if isinstance(link, PutSpreading)]
     return min(times, default=NEVER)
-
-
-def _reset() -> Plan[Counter[TaskState]]:
-    counted = yield {"tasks": Ask(COUNT_TASKS)}
-    yield from plans.reset()
-    return Counter({TaskState(state): count for state, count in counted["tasks"]})

@@ -22,6 +22,11 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+# Of the database, among all that there are.
+GET_IDENTITY = """
+SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
+FROM pg_control_system(), pg_database WHERE datname = current_database()
+"""
 
 # In ms since the epoch, by the clock of the machine that all servers share.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
@@ -279,8 +284,7 @@ JOIN promises AS p ON p.id = related.id
 WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 """
 
-GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s"
-LOCK_SCHEDULE = f"{GET_SCHEDULE} FOR UPDATE"
+LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE"
 # Also of one that does not exist: of two who make it, the second one finds it. Before any row.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
@@ -295,17 +299,17 @@ SELECT id FROM tasks WHERE {_SET_ASIDE} AND md5(recipient) = md5(%(group)s) AND 
 ORDER BY timer_at, id LIMIT %(limit)s
 """
 
-DUE_PROMISES = "SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s"
-DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= %s ORDER BY timer_at, id LIMIT %s"
-DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s"
-GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT %s"
 # Whoever comes at the same time takes what is left.
-TAKE_DUE_PROMISES = f"{DUE_PROMISES} FOR UPDATE SKIP LOCKED"
+TAKE_DUE_PROMISES = """
+SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
 TAKE_DUE_TASKS = """
 SELECT t.id FROM tasks AS t JOIN promises AS p ON p.id = t.id
 WHERE t.timer_at IS NOT NULL AND t.timer_at <= %s ORDER BY t.timer_at, t.id LIMIT %s FOR UPDATE OF p SKIP LOCKED
 """
-TAKE_DUE_SCHEDULES = f"{DUE_SCHEDULES} FOR UPDATE SKIP LOCKED"
+TAKE_DUE_SCHEDULES = f"""
+SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
 TAKE_SPREADING = """
 SELECT s.promise_id, s.after FROM spreading AS s JOIN promises AS p ON p.id = s.promise_id
 ORDER BY s.turn_at, s.promise_id LIMIT %s FOR UPDATE OF p SKIP LOCKED

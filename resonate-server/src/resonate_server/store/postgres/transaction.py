@@ -7,8 +7,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import ServingConnection, ask_async
-from resonate_server.store.postgres.plans import Ask, Found, Plan, Round
+from resonate_server.store.postgres.driver import ServingConnection, ask
+from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.writing import Writing
 
 _numbers = itertools.count(1)
@@ -27,16 +27,6 @@ class Transaction:
         self.ending = connection.key, next(_numbers)
         self.backend = connection.backend
 
-    async def run[T](self, plan: Plan[T]) -> T:
-        """Raises :class:`psycopg.Error`."""
-        try:
-            asked = next(plan)
-            while True:
-                asked = plan.send(await self.ask(asked))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
     async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
         """Write that, ask what else there is, and end it: one journey. On return, what was written is durable."""
         if not self._has_begun:
@@ -51,11 +41,11 @@ class Transaction:
         status = self._connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):
-                await ask_async(self._connection, _LEAVING)
+                await ask(self._connection, _LEAVING)
 
     async def ask(self, asked: Round) -> Found:
-        """One journey."""
+        """One journey. Raises :class:`psycopg.Error`."""
         if not self._has_begun:
             self._has_begun = True
             asked = {**_ENTERING, **asked}
-        return await ask_async(self._connection, asked)
+        return await ask(self._connection, asked)

@@ -15,7 +15,7 @@ from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 
-PAGES_PER_STEP = 256
+PAGES_PER_STEP = 512
 """1 MiB: between two steps, transactions of the server go on."""
 
 STEP_PAUSE_S = 0.001

@@ -2,7 +2,7 @@
 database, and is then written at once.
 
 Synchronous, and used by one thread at a time. It assumes a single server process; the file is locked for as long as it
-is open. With ``synchronous=FULL`` a transaction that was committed is on disk and survives a power cut.
+is open. With ``synchronous="FULL"`` a transaction that was committed is on disk and survives a power cut.
 """
 
 import heapq
@@ -62,14 +62,17 @@ from resonate_server.store.sqlite.file import (
 )
 from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.log_fill import LogFill
+from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import advice, fold, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit forgets."""
 
-MIN_FREE_PAGES = 256
+MAX_QUICK_BYTES = 1_024 * 1_024
+"""Of payloads: to write them to the log takes a millisecond."""
+
+MIN_FREE_PAGES = 512
 """1 MiB: what new rows will soon need is not given back."""
 
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
@@ -94,7 +97,7 @@ class Database(SqlView):
         self._path = path = path if path == IN_MEMORY else path.resolve()
         self._lock = None if path == IN_MEMORY else _lock(path)
         try:
-            self._db = open_file(path, synchronous)
+            self._db = open_file(path)
         except (sqlite3.Error, OSError) as error:
             self._unlock()
             raise StoreUnusable(f"cannot use {path}: {error}{advice(path, error)}") from error
@@ -102,7 +105,8 @@ class Database(SqlView):
             self._unlock()
             raise
         self._identity = None if path == IN_MEMORY else FileIdentity(path)
-        self._fill = None if path == IN_MEMORY else self._log_fill()
+        self._log = None if path == IN_MEMORY else self._open_log()
+        self._is_synchronous = synchronous == "FULL"
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
@@ -111,6 +115,10 @@ class Database(SqlView):
         """``unblock`` messages to be forgotten."""
         self._absent: set[str] = set()
         """Ids that this transaction has found not to exist."""
+        self._not_kept = ""
+        """What the disk said, if it failed to sync the log."""
+        self._payload_bytes = 0
+        """Of what this transaction has written."""
         self._lost = False
         """A statement has failed: the transaction can only be rolled back."""
         self._alarm = _UNKNOWN
@@ -155,23 +163,65 @@ class Database(SqlView):
         """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`, and
         :class:`StoreLost` not even that.
 
-        The one method that waits for the disk.
+        It waits for the disk. Whoever has the :attr:`log` synced without that calls its parts one by one.
         """
+        self.append()
+        if self._log is not None and self._is_synchronous:
+            with self.syncing():
+                self._log.sync()
+        self.synced()
+        if self.is_log_full():
+            self.fold_log()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether what the transaction has written takes a while to :meth:`append`."""
+        return self._payload_bytes > MAX_QUICK_BYTES
+
+    @property
+    def log_to_sync(self) -> int | None:
+        """Descriptor of what must be on disk before a commit is durable; ``None`` if it need not be, or is nowhere."""
+        return self._log.descriptor if self._log is not None and self._is_synchronous else None
+
+    def append(self) -> None:
+        """The first part of :meth:`commit`: what was written goes to the log, which is not on disk yet."""
         if self._db.in_transaction:
             with _as_store_failures():
                 self._db.execute("COMMIT")
+
+    @contextmanager
+    def syncing(self) -> Iterator[None]:
+        """Around whatever has the log synced. Raises :class:`StoreLost` instead of ``OSError``: the system may forget
+        what it could not write, and say the next time that all is well.
+        """
+        try:
+            yield
+        except OSError as error:
+            self._not_kept = f"the disk does not keep what is written: {error.strerror or error}"
+            raise StoreLost(self._not_kept) from error
+
+    def synced(self) -> None:
+        """The second part, once the log is on disk."""
         self._check_identity()
-        if self._fill is not None and self._fill.is_full():
-            with suppress(sqlite3.Error):  # What is committed stays so. The next commit tries again.
-                self._fold()
         self._absent.clear()
+        self._payload_bytes = 0
         self._cache.age()
+
+    def is_log_full(self) -> bool:
+        """Whether it is time for the last part, :meth:`fold_log`."""
+        return self._log is not None and self._log.is_full()
+
+    def fold_log(self) -> None:
+        """Waits for the disk. What is committed stays so if this fails; the next commit tries again."""
+        with suppress(sqlite3.Error, OSError):
+            self._fold()
 
     def rollback(self) -> None:
         """What was written since the last commit never happened."""
         self._unwritten.clear()
         self._forget_rows()
         self._lost = False
+        self._payload_bytes = 0
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -195,6 +245,8 @@ class Database(SqlView):
         self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
 
     def _check_identity(self) -> None:
+        if self._not_kept:
+            raise StoreLost(self._not_kept)
         if self._identity is not None:
             self._identity.check()
 
@@ -228,17 +280,17 @@ class Database(SqlView):
             close_unfolded(self._db)
         else:
             close_file(self._db)
-        if self._fill is not None:
-            self._fill.close()
+        if self._log is not None:
+            self._log.close()
 
     def _fold(self) -> None:
         fold(self._db)
         if self._identity is not None:
             self._identity.has_shrunk()
 
-    def _log_fill(self) -> LogFill:
+    def _open_log(self) -> Log:
         (page_size,) = self._db.execute(statements.PAGE_SIZE).fetchone()
-        return LogFill(log_of(self._path), page_size)
+        return Log(log_of(self._path), page_size)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -426,6 +478,7 @@ class Database(SqlView):
         self._unwritten.results.update(results)
         self._unwritten.tasks.update(task_rows)
         self._unwritten.operations += operations
+        self._payload_bytes += sum(map(len, params.values())) + sum(map(len, results.values()))
 
     def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Params and values that are to be stored."""

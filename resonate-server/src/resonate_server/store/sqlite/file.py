@@ -30,7 +30,7 @@ class StoreUnusable(Exception):
     """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
 
 
-def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+def open_file(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
@@ -44,9 +44,8 @@ def open_file(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         version = _version(db, path)
         check_session(db, path, session)
         if version == 0:
-            db.execute(statements.OF_A_NEW_FILE)
+            db.executescript(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
-        db.execute(f"PRAGMA synchronous = {synchronous}")
         if version == 0:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:

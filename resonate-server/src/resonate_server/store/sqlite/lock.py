@@ -4,15 +4,11 @@ A file that is moved away or replaced while its server runs takes SQLite's lock 
 stands in its place. The lock is on a file beside it, ``<name>.lock``, which stays behind, and ends with the process.
 """
 
+import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where an open file cannot be moved away either
-    fcntl = None  # type: ignore[assignment]
 
 
 class PathTaken(Exception):
@@ -30,8 +26,7 @@ class PathLock:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            if fcntl is not None:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._descriptor, 20).decode(errors="replace").strip()
             os.close(self._descriptor)

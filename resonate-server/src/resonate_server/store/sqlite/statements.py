@@ -9,14 +9,21 @@ SCHEMA_VERSION = 4
 """To be raised with every change of the schema, and the way there from the version before is a step of
 :mod:`.migrations`."""
 
-OF_A_NEW_FILE = "PRAGMA auto_vacuum = INCREMENTAL"
-"""Space of deleted rows can be given back in portions; an old file would have to be written anew for that."""
+OF_A_NEW_FILE = """
+-- A request changes a few bytes on each of about seven pages, and all of a page goes to the log.
+PRAGMA page_size = 2048;
+-- Space of deleted rows can be given back in portions.
+PRAGMA auto_vacuum = INCREMENTAL;
+"""
+"""An old file would have to be written anew for either."""
 
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
 PRAGMA journal_mode = WAL;
 -- Space of deleted rows is reused. The log is folded back by whoever keeps sessions.py's row right.
 PRAGMA wal_autocheckpoint = 0;
+-- SQLite syncs the log before it is folded and the file afterwards. After a commit the log is synced by whoever waits.
+PRAGMA synchronous = NORMAL;
 PRAGMA foreign_keys = OFF;
 -- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
 PRAGMA secure_delete = OFF;

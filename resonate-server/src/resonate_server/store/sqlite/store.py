@@ -1,8 +1,8 @@
 """Jobs are worked off in batches: what has queued up while the last one was committed is decided in the next.
 
-One process owns the file, so rows are cached, and deciding is quick and happens on the event loop. What waits for the
-disk, and what may take long, happens on a thread, and the loop goes on reading requests meanwhile. One batch is under
-way at a time, so the database is never used by both.
+One process owns the file, so rows are cached, and deciding is quick and happens on the event loop. The loop waits for
+no disk: the kernel syncs what a batch has written, or a thread does, which also has what may take long; requests are
+read meanwhile. One batch is under way at a time, so the database is never used by both.
 
 Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing; a
 failing commit undoes and fails the whole batch, and nobody is told.
@@ -10,6 +10,7 @@ failing commit undoes and fails the whole batch, and nobody is told.
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,7 @@ from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
+from resonate_server.store.sqlite.kernel_sync import KernelSync, kernel_sync
 from resonate_server.store.sqlite.thread import WorkThread
 
 logger = logging.getLogger(__name__)
@@ -117,6 +119,8 @@ class SQLiteStore(Store):
         """That, as it was before what is being decided, or was last."""
         self._bell: asyncio.Future[None] | None = None
         """Of whoever waits for that."""
+        self._kernel: KernelSync | None = None
+        """``None``: nothing is to be synced, or the thread waits for it."""
         self._listener: DecisionListener
         self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[None]
@@ -126,6 +130,7 @@ class SQLiteStore(Store):
         self.lost = self._loop.create_future()
         self._listener = listener
         self._thread.start()
+        self._kernel = kernel_sync(self.database.log_to_sync)
         self._running = self._loop.create_task(self._run())
 
     @asynccontextmanager
@@ -139,6 +144,8 @@ class SQLiteStore(Store):
         self.outgoing.stop()
         await asyncio.sleep(0)  # Who waited for room learns of it.
         self._thread.stop()
+        if self._kernel is not None:
+            self._kernel.close()
         self.database.close()
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
@@ -187,6 +194,9 @@ class SQLiteStore(Store):
 
     def now(self) -> int:
         return self._clock()
+
+    async def identity(self) -> str:
+        return f"SQLite in process {os.getpid()}"
 
     async def trouble(self) -> str:
         try:
@@ -277,6 +287,8 @@ class SQLiteStore(Store):
             self._publish(batch, outcomes)
         except Exception:
             logger.exception("what was decided could not be told")
+        if self.database.is_log_full():
+            await self._on_thread(self.database.fold_log)
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
         self._health.failed(error)
@@ -297,10 +309,20 @@ class SQLiteStore(Store):
             outcomes, written = await self._on_thread(lambda: self._do_alone(batch[0], now))
         if written:
             self._health.commits()
-            await self._on_thread(self.database.commit)
+            await self._commit()
             self._health.worked()
             self._listener.committed(len(batch), time.perf_counter() - began)
         return outcomes
+
+    async def _commit(self) -> None:
+        """A large transaction takes long to write, so that is left to the thread."""
+        if self._kernel is None or self.database.is_large:
+            await self._on_thread(self.database.commit)
+            return
+        self.database.append()
+        with self.database.syncing():
+            await self._kernel.sync()
+        self.database.synced()
 
     def _decide(self, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
         """An outcome for each job; and whether there is something to commit.

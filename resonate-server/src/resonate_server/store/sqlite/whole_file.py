@@ -24,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Whole]:
     try:
         _check_place(path)
         with PathLock(path.resolve()):
-            db = open_file(path.resolve(), "FULL")
+            db = open_file(path.resolve())
             try:
                 db.execute("BEGIN")
                 yield _WholeFile(db)

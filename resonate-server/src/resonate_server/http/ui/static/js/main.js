@@ -215,6 +215,7 @@ class Page {
     attribute(byId("follow"), "aria-pressed", String(this.wanted === null));
     const id = this.wanted ?? this.list.items[0]?.id;
     if (id !== undefined) this.open(id);
+    else if (this.list.loaded) this.showThatThereIsNone();
   }
 
   follow(id) {
@@ -288,6 +289,13 @@ class Page {
 
   absent(id) {
     notice(`There is no chain ${shorten(id, 60)}; if it begins, it is shown`);
+    this.showThatThereIsNone();
+  }
+
+  showThatThereIsNone() {
+    if (this.chain) return;
+    say(byId("chain-title"), "No chain yet");
+    say(byId("headline-text"), "A call is shown here as soon as it begins.");
   }
 
   showTitle() {

@@ -115,7 +115,7 @@ def test_everything_goes_from_one_store_to_the_other(one: str, other: str, reque
 def test_a_file_that_was_once_of_a_former_format_has_its_payloads_as_texts(file: Location, database: Location) -> None:
     with opened(file) as store:
         before = fill(store)
-    with closing(open_file(Path(file.where), "FULL")) as db:
+    with closing(open_file(Path(file.where))) as db:
         for table in ("params", "results", "schedule_params"):
             db.execute(f"UPDATE {table} SET data = CAST(data AS TEXT)")
         fold(db)
@@ -130,7 +130,7 @@ def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Locat
     ahead = 4_000_000_000_000
     with opened(file):
         pass
-    with closing(open_file(path, "FULL")) as db:
+    with closing(open_file(path)) as db:
         db.execute(statements.PUT_CLOCK_MARK, (ahead, 0, ""))
         fold(db)
 
@@ -140,7 +140,7 @@ def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Locat
 
     with connect(database.where) as connection:
         assert connection.execute(sql.GET_TIME.encode()).fetchall() == [(ahead + MARK_MS,)]
-    with closing(open_file(back, "FULL")) as db:
+    with closing(open_file(back)) as db:
         assert db.execute(statements.GET_CLOCK_MARK).fetchone()[0] == ahead + MARK_MS
         fold(db)
 
