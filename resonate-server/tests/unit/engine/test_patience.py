@@ -1,6 +1,7 @@
 """Suspensions that wait a moment for what they await: protocol section 3.2."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from unit.driver import PID, promise_create, promise_settle
@@ -61,6 +62,14 @@ class TestSuspension:
     async def test_without_patience_takes_effect_at_once(self, bench: Bench) -> None:
         await begin(bench, "a")
         assert (await bench.call(suspend("a", patience=0))).status == 200
+
+    async def test_beside_other_servers_takes_effect_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What they settle is not heard of here."""
+        await begin(bench, "a")
+        monkeypatch.setattr(bench.seam, "sharing", SimpleNamespace(has_others=True))
+        assert (await bench.call(suspend("a"))).status == 200
 
     async def test_of_a_lease_that_is_gone_meanwhile_is_refused(self, bench: Bench) -> None:
         await begin(bench, "a")
