@@ -21,10 +21,7 @@ install_packages() {
     # An engine that answers stays as it is, whoever packaged it: only what it lacks comes along.
     [ -z "$(engine_obstacle)" ] || packages="docker.io $packages"
     install_from_debian iptables || die "iptables could not be installed."
-    if [ "$(debian_codename)" = bookworm ]; then
-        add_newer_suite
-        packages="-t $NEWER_SUITE $packages"
-    fi
+    [ "$(debian_codename)" != bookworm ] || { add_newer_suite && packages="-t $NEWER_SUITE $packages"; }
     if [ ! -d /run/systemd/system ] && [ ! -e "$NO_START" ]; then # this script starts dockerd itself
         trap 'rm -f "$NO_START"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$NO_START" && chmod +x "$NO_START"
@@ -55,10 +52,8 @@ if [ -z "$(docker_obstacle)" ]; then
     say "a Docker engine answers already: $(engine_version)"
     exit
 fi
-case "$(debian_codename)" in
-    bookworm | trixie) ;;
-    *) die "this script knows Debian 12 and 13 only. Install Docker as its manual says, then run scripts/up.sh." ;;
-esac
+[[ "$(debian_codename)" =~ ^(bookworm|trixie)$ ]] ||
+    die "this script knows Debian 12 and 13 only. Install Docker as its manual says, then run scripts/up.sh."
 [ "$(id -u)" = 0 ] || die "installing and starting the engine needs root: sudo scripts/docker-engine.sh"
 if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then
     install_packages

@@ -28,10 +28,10 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
 }
 
 at_once() { # KIND VERB INSTANCES...: fails if one of them does
-    local one pids="" status=0
+    local one pids="" failed=""
     for one in "${@:3}"; do "$1" "$2" "$one" & pids="$pids $!"; done
-    for one in $pids; do wait "$one" || status=1; done
-    return "$status"
+    for one in $pids; do wait "$one" || failed=yes; done
+    [ -z "$failed" ]
 }
 
 print() { printf '%s\n' "$1" 2>/dev/null; } # TEXT: fails if nobody reads it any more

@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share: messages, arguments, and control of the stack, which runs as containers or as processes.
-# Sourced from the repository's folder.
+# What the scripts share: messages, arguments, and control of the stack. Sourced from the repository's folder.
 # The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
 
@@ -24,10 +23,8 @@ services() { service_lines | awk '{ print $1 }'; }
 workers() { service_lines | awk '$3 == "worker" { print $1 }'; }
 
 service_field() { # NAME group|kind|image: status 1 where there is no such service or field
-    service_lines | awk -v name="$1" -v field="$2" '
-        BEGIN { column["group"] = 2; column["kind"] = 3; column["image"] = 4 }
-        $1 == name && field in column { print $column[field]; found = 1 }
-        END { exit !found }'
+    service_lines | awk -v name="$1" -v column="$(($(printf '%s\n' name group kind image | grep -n -x "$2" | cut -d : -f 1)))" \
+        '$1 == name && column > 1 { print $column; found = 1 } END { exit !found }'
 }
 
 # ── messages and arguments ──────────────────────────────────────────────────────────────────────────────────
@@ -87,18 +84,15 @@ check_value() { # OPTION KIND VALUE
     esac
 }
 
-need_service() { # NAME
-    [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"
-}
+need_service() { [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"; } # NAME
 
 need_some() { [[ ! "$2" =~ ^[0.]+$ ]] || bad_usage "$1 must be more than 0"; } # OPTION NUMBER
 
 one_of() { # OPTION...: that is named without its dashes: prints the one that was given
     local option one=""
     for option in "$@"; do
-        [ -n "${!option}" ] || continue
-        [ -z "$one" ] || bad_usage "--$one and --$option exclude each other"
-        one=$option
+        [ -z "${!option}" ] || [ -z "$one" ] || bad_usage "--$one and --$option exclude each other"
+        [ -z "${!option}" ] || one=$option
     done
     echo "$one"
 }
@@ -123,9 +117,8 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
 
 within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: ends it by force when the time is over
 
-process_gone() { # PID; a zombie that nobody has reaped yet is gone, too. A `ps` that a signal has killed tells nothing
-    ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]
-}
+# PID; a zombie that nobody has reaped yet is gone, too. A `ps` that a signal has killed tells nothing
+process_gone() { ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]; }
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
 http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
@@ -160,9 +153,7 @@ docker_obstacle() { # prints why containers cannot be used; prints nothing if th
     done
 }
 
-apt_get() {
-    DEBIAN_FRONTEND=noninteractive quietly apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null
-}
+apt_get() { DEBIAN_FRONTEND=noninteractive quietly apt-get -q -y -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null; }
 
 install_from_debian() { # OPTION_OR_PACKAGE...
     say "installing from Debian's packages: $* ..."

@@ -67,10 +67,8 @@ check_running() { # what is up keeps its kind and the settings that it has
 
 note_settings() { # which docker compose by hand must know, too
     keep_name
-    if [ -n "$new_token" ]; then
-        note RESONATE_TOKEN "$RESONATE_TOKEN"
-        say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
-    fi
+    [ -z "$new_token" ] || note RESONATE_TOKEN "$RESONATE_TOKEN"
+    [ -z "$new_token" ] || say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
     if has_postgres && [ -n "$postgres$(noted COMPOSE_FILE)" ]; then
         note COMPOSE_FILE "$COMPOSE_FILE"
@@ -78,11 +76,7 @@ note_settings() { # which docker compose by hand must know, too
         [ -z "$POSTGRES_IMAGE" ] || note POSTGRES_IMAGE "$POSTGRES_IMAGE"
     fi
     [ "$kind" = containers ] && [ "$PYTHON_IMAGE" != "$(noted PYTHON_IMAGE)" ] || return 0
-    if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then
-        note PYTHON_IMAGE "$PYTHON_IMAGE"
-    elif image_is_ours; then
-        rewrite_env PYTHON_IMAGE
-    fi
+    if [ "$PYTHON_IMAGE" != "$OFFICIAL_IMAGE" ]; then note PYTHON_IMAGE "$PYTHON_IMAGE"; elif image_is_ours; then rewrite_env PYTHON_IMAGE; fi
 }
 
 # ── which kind of stack ─────────────────────────────────────────────────────────────────────────────────────
@@ -97,9 +91,7 @@ choose_kind() {
         *)
             obstacle=$(docker_obstacle)
             [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"
-            if [ -z "$obstacle" ] && has_postgres; then
-                POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="there is no image of PostgreSQL to run"
-            fi
+            [ -n "$obstacle" ] || ! has_postgres || POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="there is no image of PostgreSQL to run"
             ;;
     esac
     if [ -n "$obstacle" ]; then
@@ -187,8 +179,6 @@ start_processes() {
     processes up $SERVICES
 }
 
-# ── main ────────────────────────────────────────────────────────────────────────────────────────────────────
-
 show_next_steps() {
     local shown=$RESONATE_TOKEN
     [ -z "$shown" ] || [ -t 2 ] || shown=... # what is printed elsewhere than on a terminal is often kept
@@ -219,10 +209,7 @@ choose_settings
 if docker compose version >/dev/null 2>&1; then
     quietly docker compose config --quiet || die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
 fi
-if [ "$up_as" != none ] && [ -n "$recreate" ]; then
-    scripts/down.sh
-    up_as=none
-fi
+if [ "$up_as" != none ] && [ -n "$recreate" ]; then scripts/down.sh && up_as=none; fi
 [ "$up_as" = none ] || check_running
 choose_kind
 choose_ports

@@ -44,6 +44,8 @@ RELISTED_S = 0.1
 PROFILE_RATE = 200
 SHOWN = 5
 """Places of the code that are shown of each process."""
+COMMITS = 12
+"""For which a chain waits, one after the other."""
 STEPS = 300
 """Each of the smallest steps is measured so often."""
 PAUSE_S = 0.002
@@ -83,6 +85,7 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
             for workload in (one, many):
                 report.tables.append(_code(workload, stack.pids(), folder))
         report.tables.append(_steps(folder))
+        report.figures.append(Figure(f"p99 / median of {COMMITS} syncs in a row", "x", _spread_of_the_disk(folder)))
     return report
 
 
@@ -247,10 +250,16 @@ def _steps(folder: Path) -> Table:
     return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
 
 
-def _timed(step: Callable[[], object]) -> list[float]:
+def _spread_of_the_disk(folder: Path) -> float:
+    """What it would be for a chain if nothing but the disk took time."""
+    chains = np.reshape(_sync(folder / "in-a-row", COMMITS * STEPS), (STEPS, COMMITS)).sum(axis=1)
+    return float(np.quantile(chains, 0.99) / np.median(chains))
+
+
+def _timed(step: Callable[[], object], times_over: int = STEPS) -> list[float]:
     """In seconds. With pauses, as everything sleeps between two requests."""
     times = []
-    for _ in range(STEPS):
+    for _ in range(times_over):
         time.sleep(PAUSE_S)
         began = time.perf_counter()
         step()
@@ -258,14 +267,14 @@ def _timed(step: Callable[[], object]) -> list[float]:
     return times
 
 
-def _sync(path: Path) -> list[float]:
+def _sync(path: Path, times_over: int = STEPS) -> list[float]:
     with path.open("wb", buffering=0) as file:
 
         def append() -> None:
             file.write(bytes(4_096))
             os.fdatasync(file.fileno())
 
-        return _timed(append)
+        return _timed(append, times_over)
 
 
 def _commits(folder: Path) -> Callable[[], object]:

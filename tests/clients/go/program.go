@@ -279,7 +279,11 @@ func (c *client) serveStdin() {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		line := append([]byte(nil), lines.Bytes()...)
-		calls.Go(func() { c.answer(line) })
+		calls.Add(1)
+		go func() {
+			defer calls.Done()
+			c.answer(line)
+		}()
 	}
 	calls.Wait()
 	if err := c.Stop(); err != nil {

@@ -5,6 +5,7 @@ without the file, or if it cannot be written, outages before the last start are 
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,10 @@ NOTICEABLE_MS = 1_000
 
 MAX_OUTAGES = 20
 """The latest are kept."""
+
+
+RECORD_BYTES = 1_024
+"""More than so many outages take; the rest is blank."""
 
 
 class Outage(Struct, frozen=True):
@@ -73,9 +78,15 @@ class Outages:
             self._write()
 
     def _write(self) -> None:
-        if self._path is not None:
-            with suppress(OSError):
-                self._path.write_bytes(msgspec.json.encode(self._record))
+        """In its place: a file that is emptied first is given a new place on the disk each time, while commits wait."""
+        if self._path is None:
+            return
+        with suppress(OSError):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(descriptor, msgspec.json.encode(self._record).ljust(RECORD_BYTES))
+            finally:
+                os.close(descriptor)
 
 
 def _read(path: Path | None) -> _Record | None:

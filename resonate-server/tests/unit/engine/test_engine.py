@@ -157,6 +157,13 @@ class TestCommit:
         answers = [await bench.call(promise_create(f"p-{number}")) for number in range(3)]
         assert [answer.status for answer in answers] == [200] * 3
 
+    async def test_it_is_ready_while_the_store_works(self, bench: Bench) -> None:
+        assert not await bench.seam.trouble()
+        bench.store.down = True
+        assert await bench.seam.trouble()
+        bench.store.down = False
+        assert not await bench.seam.trouble()
+
     async def test_a_commit_that_does_not_end_is_told_as_under_way(self, bench: Bench) -> None:
         bench.store.gate.clear()
         creating = asyncio.create_task(bench.call(promise_create("a")))

@@ -213,25 +213,6 @@ class BothStores(RuleBasedStateMachine):
         with transaction(self.forgetful.store), transaction(self.batching.store):
             assert snapshot(self.forgetful.store) == snapshot(self.batching.store)
 
-    @invariant()
-    def a_task_is_fulfilled_exactly_when_its_promise_is_settled(self) -> None:
-        with transaction(self.forgetful.store):
-            seen = snapshot(self.forgetful.store)
-        for id, task in seen["loaded tasks"].items():
-            settled = seen["loaded promises"][id].state is not PromiseState.PENDING
-            assert (task.state.value == "fulfilled") is settled
-
-    @invariant()
-    def every_suspended_task_waits_for_something_that_will_wake_it(self) -> None:
-        with transaction(self.forgetful.store):
-            seen = snapshot(self.forgetful.store)
-        for id, task in seen["loaded tasks"].items():
-            if task.state.value == "suspended" and seen["loaded promises"][id].timeout_at > self.forgetful.now:
-                awaited = [name for name, awaiters in seen["awaiters"].items() if id in awaiters]
-                spreading = {each.promise_id for each in seen["everything"].spreading}
-                pending = {name for name, found in seen["loaded promises"].items() if found.state == "pending"}
-                assert not (pending | spreading).isdisjoint(awaited)
-
 
 def plain(answer: object) -> Any:
     return to_builtins(answer)

@@ -113,6 +113,7 @@ class SQLiteStore(Store):
         self._health = StoreHealth()
         self._marked = 0
         """When the last mark of the clock was written (ms)."""
+        self._timer: asyncio.TimerHandle | None = None
         self._alarm = 0
         """When something is due (ms); nothing is before that."""
         self._due_at = 0
@@ -141,6 +142,8 @@ class SQLiteStore(Store):
         self._stopping = True
         self._awake.set()
         await self._running
+        if self._timer is not None:
+            self._timer.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Who waited for room learns of it.
         self._thread.stop()
@@ -247,9 +250,20 @@ class SQLiteStore(Store):
             await asyncio.sleep(0)  # What was only read has waited for nothing.
             return
         self._awake.clear()
-        alarm = self._loop.call_later(self._seconds_to_alarm(), self._awake.set)
+        self._set_timer(self._loop.time() + self._seconds_to_alarm())
         await self._awake.wait()
-        alarm.cancel()
+
+    def _set_timer(self, at: float) -> None:
+        """One that rings earlier does as well: an alarm is a second away at most, and seldom comes nearer."""
+        if self._timer is not None and self._timer.when() <= at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._rings)
+
+    def _rings(self) -> None:
+        self._timer = None
+        self._awake.set()
 
     def _seconds_to_alarm(self) -> float:
         left = self._alarm - self._clock()

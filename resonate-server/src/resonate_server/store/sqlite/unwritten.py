@@ -36,10 +36,14 @@ class Unwritten:
 
     def execute(self, db: sqlite3.Connection) -> None:
         """Inside a transaction. What fails leaves the transaction to be taken back."""
-        db.executemany(statements.PUT_PROMISE, self.promises.values())
-        db.executemany(statements.PUT_PARAM, map(_with_id, self.params.items()))
-        db.executemany(statements.PUT_RESULT, map(_with_id, self.results.items()))
-        db.executemany(statements.PUT_TASK, self.tasks.values())
+        if self.promises:
+            db.executemany(statements.PUT_PROMISE, self.promises.values())
+        if self.params:
+            db.executemany(statements.PUT_PARAM, map(_with_id, self.params.items()))
+        if self.results:
+            db.executemany(statements.PUT_RESULT, map(_with_id, self.results.items()))
+        if self.tasks:
+            db.executemany(statements.PUT_TASK, self.tasks.values())
         for statement, operations in groupby(self.operations, _statement):
             db.executemany(statement, map(_parameters, operations))
         self.clear()

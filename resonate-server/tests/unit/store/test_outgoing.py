@@ -1,0 +1,17 @@
+"""Which answers count as large. That they wait for one another is tested through the engine."""
+
+import pytest
+
+from resonate_server.protocol.answers import Answer
+from resonate_server.store import outgoing
+from resonate_server.store.outgoing import LARGE_BYTES, weighed
+
+SMALL = Answer(status=200, data=None)
+
+
+def test_an_answer_weighs_something_once_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = LARGE_BYTES
+    monkeypatch.setattr(outgoing, "answer_weight", lambda _: weight)
+    assert weighed(SMALL) == SMALL
+    weight += 1
+    assert weighed(SMALL) == Answer(status=200, data=None, weight=LARGE_BYTES + 1)
