@@ -60,6 +60,16 @@ def test_it_concerns_some_and_answers_nothing(
     assert decision.answer == Answer(status=200, data=Nothing())
 
 
+@pytest.mark.parametrize(("passed", "expected"), [(1, set()), (LEASE, {"acquired", "another's"})])
+def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
+    server: Driver, passed: int, expected: set[str]
+) -> None:
+    server.now += passed
+    decision = decided(server, *kernel.due(RULES))
+    assert set(decision.changes.tasks) == expected
+    assert decision.answer == Answer(status=200, data=bool(expected))
+
+
 def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
     decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))

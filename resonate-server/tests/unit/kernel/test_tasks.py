@@ -12,6 +12,7 @@ from unit.driver import (
     START,
     Driver,
     promise_create,
+    promise_settle,
     value,
 )
 
@@ -161,6 +162,13 @@ class TestFence:
         assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
         assert (action.head.status, action.head.version) == (200, VERSION)
 
+    def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
+        server.create("t", branch="t")
+        server.acquire("t")
+        server.fence("t", 1, promise_create("t:step", target=None, branch="t"))
+        answer = server.fence("t", 1, promise_settle("t:step", result=value("done")))
+        assert [(promise.id, promise.value) for promise in answer.data.preload] == [("t:step", value("done"))]
+
 
 class TestHeartbeat:
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
@@ -213,6 +221,11 @@ class TestRepeatedClaim:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
         assert server.task("t").claim is None
+
+    def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
+        server.pending("t")
+        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 200
+        assert server.acquire("t", 0, corr_id=self.ANOTHER).status == 409
 
     def test_another_process_is_another_request(self, server: Driver) -> None:
         server.pending("t")
