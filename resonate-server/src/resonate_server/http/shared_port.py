@@ -4,14 +4,10 @@ Each of them holds a lock on a file of the port that says which store it is. It 
 processes.
 """
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where no port can be shared
-    fcntl = None  # type: ignore[assignment]
 
 NAME = "resonate-server-{user}-{port}.port"
 """In the folder for temporary files. A port is shared only by one user's processes."""
@@ -22,15 +18,12 @@ class SharedPort:
 
     def __init__(self, port: int) -> None:
         """Raises ``OSError`` if there can be no such file."""
-        user = os.getuid() if hasattr(os, "getuid") else ""
-        path = Path(tempfile.gettempdir()) / NAME.format(user=user, port=port)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        path = Path(tempfile.gettempdir()) / NAME.format(user=os.getuid(), port=port)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def is_for(self, store: str) -> bool:
         """Whether all who hold it are of this store; whoever is the first decides which one that is. Raises
         ``BlockingIOError`` while that is being written."""
-        if fcntl is None:
-            return True
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
