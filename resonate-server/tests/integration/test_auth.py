@@ -169,8 +169,8 @@ def urlsafe(data: bytes) -> str:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"exp": int(time.time()) - 20}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}],
-    ids=["as it should be", "expired within the leeway", "for others too", "that says more"],
+    [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}],
+    ids=["as it should be", "for others too", "that says more"],
 )
 def test_a_good_token_is_good(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == 404
@@ -195,6 +195,10 @@ def test_a_good_token_is_good(guarded: Guarded, sign: Sign, changes: dict[str, A
 )
 def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
+
+
+def test_a_token_that_expired_within_the_leeway_is_good(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
 
 
 @pytest.mark.parametrize("exp", [float("inf"), float("-inf"), float("nan"), 1e300, True, {}, []])
