@@ -37,11 +37,6 @@ class Stream:
             return True
         return False
 
-    def forget(self) -> None:
-        """What was read so far: it may be much."""
-        self.raw = self.raw.rsplit(b"\n\n", 1)[-1]
-        self._seen = 0
-
     def close(self) -> None:
         self._socket.close()
 

@@ -134,22 +134,3 @@ def server_files(server: ServerProcess) -> Iterator[Path]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def test_a_database_in_use_is_not_replaced(server: ServerProcess, target: Path, tmp_path: Path) -> None:
-    backup(server, target)
-    refused = restore(target, tmp_path / "state.db", "--replace")
-    assert refused.returncode == 2
-    assert f"in use by another server (pid {server.pid})" in refused.stderr
-
-
-def test_a_database_is_given_up_only_on_request(server: ServerProcess, target: Path, tmp_path: Path) -> None:
-    backup(server, target)
-    server.client().create("later")
-    server.stop()
-    refused = restore(target, tmp_path / "state.db")
-    assert refused.returncode == 2
-    assert "--replace gives up what it holds" in refused.stderr
-    assert restore(target, tmp_path / "state.db", "--replace").returncode == 0
-    server.start()
-    assert server.client().call("promise.get", id="later").status == 404

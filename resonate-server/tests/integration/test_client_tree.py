@@ -157,13 +157,6 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
     assert line.rstrip().endswith("ms")
 
 
-def test_a_root_without_tags_as_the_command_line_creates_it(chain: Chain, tree: Callable[..., Result]) -> None:
-    created = chain.client.create(chain.root, target="poll://any@g")
-    chain.step(":1")
-    assert created.status == 200
-    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(chain.root))] == ["● promise", "└─ ● step"]
-
-
 def test_more_promises_than_fit_on_a_page(chain: Chain, tree: Callable[..., Result]) -> None:
     root = chain.rpc("", "foo")
     for number in range(205):
@@ -245,12 +238,3 @@ def test_what_keeps_coming_back_is_told_below_with_its_function(
         acquire(client, root, version)
         client.call("task.release", id=root, version=version + 1)
     assert lines(tree(root))[-1] == f"brew: claimed 2 times, given back each time  {root}"
-
-
-def test_payloads_that_no_sdk_wrote_are_shown_without(client: Client, tree: Callable[..., Result]) -> None:
-    id = f"odd-{uuid.uuid4().hex[:8]}"
-    client.call(
-        "promise.create", id=id, timeoutAt=FAR, param={"data": "no base64 \udcff".encode("utf-8", "replace").decode()}
-    )
-    client.call("promise.settle", id=id, state="resolved", value={"data": "bm90IGpzb24="})
-    assert lines(tree(id))[0].startswith(f"✔ promise  {id}")

@@ -193,12 +193,6 @@ def test_a_tree_that_is_higher_than_the_terminal_shows_what_is_pending_and_in_th
     assert all(f"call{number} " in shown.frame for number in range(60))
 
 
-def test_an_unknown_id_is_an_error_of_its_own(watch: Watch) -> None:
-    shown = watch("unknown")
-    assert shown.wait() == 2
-    assert "promise unknown does not exist" in shown.raw
-
-
 # ── elsewhere ──
 
 
@@ -213,20 +207,3 @@ def test_what_is_no_terminal_gets_the_tree_once_at_the_end(client: Client, serve
     assert out.count(root) == 1
     assert f"✔ foo  {root}" in out
     assert "\x1b" not in out
-
-
-def test_what_is_no_terminal_hears_of_the_server_on_standard_error(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
-    try:
-        root = create(server.client())
-        watching = piped(server.url, root)
-        assert next_line(watching).startswith("waiting until ")
-        server.kill()
-        assert next_line(watching).startswith("server away for 0 ms, waiting: cannot reach the server")
-        server.start()
-        assert next_line(watching).startswith("the server is back after ")
-        settle(server.client(), root)
-        out, _ = watching.communicate(timeout=30)
-        assert (watching.returncode, out.count(root)) == (0, 1)
-    finally:
-        server.stop()

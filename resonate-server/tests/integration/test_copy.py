@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -143,26 +142,6 @@ def test_a_database_that_says_nothing_is_told(
         assert "PostgreSQL: " in refused(source, target, tmp_path)
     finally:
         os.kill(frozen[0], signal.SIGCONT)
-
-
-def test_a_folder_that_is_not_there_is_told_and_not_made(path: Path, tmp_path: Path) -> None:
-    fill(path, 1, "x")
-    told = refused(f"sqlite:{path}", "sqlite:no/such/d.db", tmp_path)
-    assert "the folder no/such does not exist" in told
-    assert not (tmp_path / "no").exists()
-
-
-@pytest.mark.parametrize("kind", ["text", "database"])
-def test_nothing_is_made_beside_a_file_of_another_program(kind: str, tmp_path: Path) -> None:
-    file = tmp_path / "other"
-    if kind == "text":
-        file.write_text("# A text\n")
-    else:
-        with closing(sqlite3.connect(file)) as database:
-            database.execute("CREATE TABLE bookmarks (url)")
-
-    assert str(file) in refused(f"sqlite:{file}", "sqlite:new.db", tmp_path)
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(

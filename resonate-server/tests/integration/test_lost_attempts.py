@@ -87,18 +87,16 @@ def test_an_attempt_is_linked_to_the_one_before(server: ServerProcess, receiver:
     assert second.links == ((TRACE, first.id),)
 
 
-def test_who_settles_a_call_that_is_under_way_ends_the_attempt(
-    server: ServerProcess, receiver: Receiver, id: str
+@pytest.mark.parametrize(
+    ("kind", "data", "outcome"),
+    [("promise.settle", {"state": "rejected_canceled"}, "settled by others"), ("task.halt", {}, "halted")],
+)
+def test_who_settles_a_call_or_halts_its_task_ends_the_attempt(
+    server: ServerProcess, receiver: Receiver, id: str, kind: str, data: dict[str, str], outcome: str
 ) -> None:
     claim(server.client(), id, **SIGNED)
-    server.client().call("promise.settle", id=id, state="rejected_canceled")
-    assert told(receiver, id).attributes["resonate.outcome"] == "settled by others"
-
-
-def test_who_halts_a_task_ends_the_attempt(server: ServerProcess, receiver: Receiver, id: str) -> None:
-    claim(server.client(), id, **SIGNED)
-    server.client().call("task.halt", id=id)
-    assert told(receiver, id).attributes["resonate.outcome"] == "halted"
+    server.client().call(kind, id=id, **data)
+    assert told(receiver, id).attributes["resonate.outcome"] == outcome
 
 
 def test_calls_of_a_chain_that_nobody_traces_share_a_trace(server: ServerProcess, receiver: Receiver, id: str) -> None:
@@ -126,13 +124,6 @@ def test_what_a_worker_ends_is_told_by_the_worker(server: ServerProcess, receive
     assert client.call(f"task.{end}", id=id, version=1, **data[end]).status == 200
     lose(server, receiver, f"{id}-next")
     assert [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id] == []
-
-
-def test_an_end_that_comes_too_late_changes_nothing(server: ServerProcess, receiver: Receiver, id: str) -> None:
-    span = lose(server, receiver, id)
-    assert server.client().call("task.release", id=id, version=1).status == 409
-    lose(server, receiver, f"{id}-next")
-    assert told(receiver, id) == span
 
 
 def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path, receiver: Receiver, id: str) -> None:

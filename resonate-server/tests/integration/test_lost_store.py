@@ -106,24 +106,6 @@ class TestLostFile:
         assert server.exit_status == 2
         assert f"{path} was {how} while it was in use" in server.output()
 
-    def test_a_file_that_was_removed_in_use_is_not_replaced_by_an_empty_one(
-        self, server: ServerProcess, path: Path
-    ) -> None:
-        path.unlink()
-        wait_until(lambda: not server.is_running, "it ends")
-        server.launch()
-        wait_until(lambda: not server.is_running, "it ends again")
-        assert f"{path} does not exist, but its log state.db-wal is still there" in server.output()
-        assert not path.exists()
-
-    def test_a_lost_log_is_told_by_the_next_start(self, server: ServerProcess, path: Path) -> None:
-        server.kill()
-        path.with_name("state.db-wal").unlink()
-        server.launch()
-        wait_until(lambda: not server.is_running, "it ends")
-        assert "its log state.db-wal is gone" in server.output()
-        assert f"resonate-server recover --db {path}" in server.output()
-
 
 def until_refused(server: ServerProcess) -> tuple[str, Reply]:
     """Use up the room that the log has already; the first promise that finds none."""

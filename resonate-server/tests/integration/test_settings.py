@@ -187,34 +187,9 @@ def test_the_official_flags_are_understood(refused: Callable[..., str], command:
         refused(command, *OFFICIAL_FLAGS.split())
 
 
-@pytest.mark.parametrize(
-    ("flag", "why"),
-    [
-        ("--storage-mysql-pool-size", "keeps its state in SQLite"),
-        ("--transports-gcps-project", "Pub/Sub is not supported"),
-        ("--transports-bash-exec-enabled", "runs no scripts"),
-        ("--workos-api-key", "WorkOS is not supported"),
-        ("--transports-http-push-auth-aud", "tokens of Google Cloud are not supported"),
-        ("--observability-otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ],
-)
-def test_an_official_flag_that_has_no_meaning_here_is_refused_with_a_sentence(
-    refused: Callable[..., str], flag: str, why: str
-) -> None:
-    error = refused("serve", flag, "x").splitlines()[-1]
-    assert error.startswith(f"Error: {flag}: ")
-    assert why in error
-
-
 def test_a_misspelt_flag_is_told_with_the_right_one(refused: Callable[..., str]) -> None:
     assert "Did you mean" in (error := refused("dev", "--server-prot", "1"))
     assert "'--server-port'" in error
-
-
-def test_dev_keeps_its_state_where_the_flag_says() -> None:
-    port = free_port()
-    run("dev", "--server-port", str(port), "--storage-sqlite-path", "kept.db", port=port)
-    assert Path("kept.db").exists()
 
 
 @pytest.mark.parametrize(("flags", "debug"), [(["--debug"], "false"), ([], "true")])
@@ -237,11 +212,6 @@ def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
 @pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
 def test_a_wrong_flag_is_told(refused: Callable[..., str], arguments: list[str]) -> None:
     assert "Error: " in refused(*arguments)
-
-
-def test_official_names_that_mean_nothing_here_are_accepted(refused: Callable[..., str]) -> None:
-    with pytest.raises(Started):
-        refused("dev", RESONATE_LEVEL="debug", RESONATE_TASKS__LEASE_TIMEOUT="1", RESONATE_TIMEOUTS__POLL_INTERVAL="1")
 
 
 def test_json_logs_are_one_object_per_line() -> None:

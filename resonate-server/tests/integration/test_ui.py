@@ -119,12 +119,6 @@ class TestFiles:
 
 
 class TestStream:
-    def test_it_says_hello_first(self, page: Page) -> None:
-        with page.watch() as watching:
-            assert watching.hello["kind"] == "hello"
-            assert not watching.hello["resumed"]
-            assert not watching.hello["auth"]
-
     def test_events_come_as_things_happen(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:
             create(client, id, payload({"func": "f"}), target="poll://any@nobody")
@@ -306,9 +300,6 @@ class TestTokens:
         got = Page(guarded.port, "" if claims is None else token(**claims)).get(path)
         assert got.status == status
         assert list(got.json) == ["error"]
-
-    def test_files_are_open(self, guarded: ServerProcess) -> None:
-        assert Page(guarded.port).get("/ui/").status == 200
 
     def test_a_prefix_sees_its_own_chains_and_events(
         self, limited: Page, admin: Page, make: Callable[..., None], id: str

@@ -8,7 +8,7 @@ import pytest
 
 from resonate_server import official
 from resonate_server.build import build
-from resonate_server.config import SETTINGS, Cors, ServerSettings, Settings, WrongSetting, load
+from resonate_server.config import ServerSettings, Settings, WrongSetting, load
 from resonate_server.flags import flags
 
 
@@ -114,11 +114,6 @@ def test_a_name_that_leads_nowhere_is_told_with_its_value(name: str) -> None:
         load({}, {name: "7"})
 
 
-def test_a_list_in_the_file_is_one_of_texts(empty_folder: Path) -> None:
-    (empty_folder / "resonate.toml").write_text('[server.cors]\nallow_origins = ["a", "b"]\n')
-    assert load({}, {}).server.cors == Cors(allow_origins=["a", "b"])
-
-
 # --- as on the official server --------------------------------------------------------------------------------------
 
 
@@ -145,11 +140,6 @@ def test_a_list_in_the_file_is_one_of_texts(empty_folder: Path) -> None:
 def test_newer_names_of_the_official_server_are_understood(newer: str, text: str, setting: str, value: Any) -> None:
     settings = load({}, {f"RESONATE_{newer}": text})
     assert attrgetter(setting)(settings) == value
-
-
-def test_they_are_understood_in_the_file_too(empty_folder: Path) -> None:
-    (empty_folder / "resonate.toml").write_text('[gateways.gateway_http]\nbind = "0.0.0.0:3000"\n')
-    assert load({}, {}).server.port == 3_000
 
 
 def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> None:
@@ -216,7 +206,3 @@ def test_what_has_no_meaning_here_is_refused_with_a_sentence(name: str, text: st
 @pytest.mark.parametrize(("name", "text"), [("TRANSPORTS__GCPS__ENABLED", "false"), ("STORAGE__POSTGRES__URL", "")])
 def test_to_say_that_it_is_not_wanted_is_fine(name: str, text: str) -> None:
     assert load({}, {f"RESONATE_{name}": text}) == Settings()
-
-
-def test_no_setting_of_ours_is_refused() -> None:
-    assert [name for name in SETTINGS if official.refusal(name)] == []

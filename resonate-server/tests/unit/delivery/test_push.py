@@ -259,24 +259,6 @@ class TestQueue:
         receiver.gate.set()
         await until(lambda: post.counted("success") + post.counted("error") == 4)
 
-    @pytest.mark.parametrize("slots", [1, 3])
-    async def test_there_are_never_more_requests_than_slots(
-        self, posted: Callable[..., Any], receiver: Receiver, slots: int
-    ) -> None:
-        post = await posted(concurrency=slots)
-        for number in range(8):
-            post.send(receiver.url, execute(f"first-{number}"))
-            await post.until_ended(number + 1)
-        receiver.gate.clear()
-        begun = len(receiver.received)
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(9)])
-        await until(lambda: len(receiver.received) == begun + slots)
-        await a_moment()
-
-        assert len(receiver.received) == begun + slots
-        receiver.gate.set()
-        await post.until_ended(17)
-
     async def answer(self, receiver: Receiver, total: int) -> None:
         """All requests that have come, once they are so many."""
         await until(lambda: len(receiver.received) == total)

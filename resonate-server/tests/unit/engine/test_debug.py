@@ -9,7 +9,7 @@ from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle,
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
 from resonate_server.engine import debug
-from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -34,6 +34,11 @@ async def still(bench: Bench) -> Bench:
 def seen(answer: Answer) -> Any:
     """The data of an answer as a client reads it."""
     return json.loads(msgspec.json.encode(answer.data))
+
+
+@pytest.mark.parametrize("request_", [DebugStart(), DebugStop(), DebugReset()])
+async def test_the_switches_answer_nothing(bench: Bench, request_: DebugStart | DebugStop | DebugReset) -> None:
+    assert await bench.call(request_) == Answer(status=200, data=Nothing())
 
 
 async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:

@@ -312,6 +312,24 @@ class TestOwed:
             portions.append([each.unblock.promise.id for each in owed])
         assert portions == [["a"], ["b"], ["c"]]
 
+    async def test_what_is_small_is_given_together_up_to_a_number(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("resonate_server.engine.engine.MAX_UNBLOCKS", 3)
+        for id in "abcd":
+            await bench.call(promise_create(id, target=None))
+            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
+            await bench.call(promise_settle(id))
+
+        bench.engine.request_unblocks("callers", "c1", 0)
+        await bench.settle_down()
+        [(_, _, _, owed, complete)] = bench.notes.given
+
+        assert ([each.unblock.promise.id for each in owed], complete) == (["a", "b", "c"], False)
+        bench.engine.request_unblocks("callers", "c1", owed[-1].place)
+        await bench.settle_down()
+        assert bench.notes.given[-1][-1]
+
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
         for id in "abc":
             await bench.call(promise_create(id))

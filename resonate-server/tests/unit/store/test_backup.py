@@ -16,7 +16,6 @@ from resonate_server.store.sqlite.backup import (
     PAGES_PER_STEP,
     BackupUnusable,
     Interrupted,
-    check_backup,
     copy_database,
     restore_backup,
 )
@@ -71,22 +70,6 @@ class TestCopy:
         with closing(sqlite3.connect(copy)) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
             assert db.execute("SELECT is_open FROM server").fetchone() == (0,)
-
-    def test_one_that_an_earlier_server_left_behind_is_no_obstacle(self, path: Path) -> None:
-        store = Database(path)
-        path.with_name("state.db.backup").write_text("half of it")
-        made = store.backup()
-        assert made is not None
-        check_backup(made)
-        store.close()
-
-    def test_the_store_goes_on_afterwards(self, path: Path) -> None:
-        store = Database(path)
-        store.backup()
-        write(store, promise("later"))
-        made = store.backup()
-        assert made is not None and holds(made, "later")
-        store.close()
 
     def test_of_a_store_in_memory_there_is_none(self) -> None:
         assert Database(IN_MEMORY).backup() is None
