@@ -283,10 +283,11 @@ class TestOwed:
         await bench.settle_down()
         assert kept(bench) == []
 
-    async def test_after_a_restart_what_is_kept_reaches_whoever_connects(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        await bench.call(promise_settle("p"))
+    async def test_after_a_restart_what_is_kept_reaches_whoever_connects(self) -> None:
+        async with Bench().at_work() as bench:
+            await bench.call(promise_create("p", target=None))
+            await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
+            await bench.call(promise_settle("p"))
 
         again = Bench(bench.store)
         hub = hub_of(again.engine)
@@ -427,10 +428,11 @@ class TestHolderGone:
         assert await self.state(bench) is TaskState.PENDING
 
 
-async def test_leases_begin_anew_when_a_server_starts(bench: Bench) -> None:
+async def test_leases_begin_anew_when_a_server_starts() -> None:
     """While it was away it could hear no heartbeats: a worker that is still at work must not lose its task for that."""
-    await bench.call(promise_create("t"))
-    claimed = await bench.call(acquire("t"))
+    async with Bench().at_work() as bench:
+        await bench.call(promise_create("t"))
+        claimed = await bench.call(acquire("t"))
     restarted = Bench(bench.store)
     restarted.now = bench.now + 100 * claimed.data.task.ttl
 
