@@ -1,7 +1,7 @@
 """`bench budget`: where the milliseconds of a chain go, one at a time and with 64 in flight.
 
 One at a time, what happens at any moment is on the way of the only chain. So a sampler looks again and again at what
-all threads of the stack do, and each look counts for one thing: a process runs; else one waits for the disk; else
+all threads of the stack do, and each look counts for one thing: a process runs; else the disk is waited for; else
 nobody does anything, as a message or a wake-up is under way. With many in flight the cores are what there is to share,
 and counters of the kernel tell who had them. Both add up to the time that was measured, or say by how much they do not.
 
@@ -44,7 +44,7 @@ RELISTED_S = 0.1
 PROFILE_RATE = 200
 SHOWN = 5
 """Places of the code that are shown of each process."""
-COMMITS = 12
+COMMITS = 8
 """For which a chain waits, one after the other."""
 STEPS = 300
 """Each of the smallest steps is measured so often."""
@@ -71,7 +71,7 @@ TRIED = (
 """What is known about figures that miss their targets."""
 
 CLIENT, DISK, NOBODY = "the client", "waiting for the disk", "a message or a wake-up under way"
-RUNS, WAITS_FOR_DISK = b"R", b"D"
+RUNS = b"R"
 
 
 def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
@@ -161,7 +161,12 @@ class Looking:
         for name in running:
             self.seen[name] += 1 / len(running)
         if not running:
-            self.seen[DISK if any(WAITS_FOR_DISK in seen for seen in states.values()) else NOBODY] += 1
+            self.seen[DISK if _disk_is_waited_for() else NOBODY] += 1
+
+
+def _disk_is_waited_for() -> bool:
+    """By any thread: the kernel's own do so for the server."""
+    return b"\nprocs_blocked 0\n" not in Path("/proc/stat").read_bytes()
 
 
 def _state(file: int) -> bytes:
