@@ -140,8 +140,11 @@ def kinds(server: OwnServer) -> dict[str, float]:
     return {kind: counts[kind] for kind in KINDS}
 
 
-def test_what_is_sent_for_a_chain_is_what_the_services_send(own: OwnServer, tmp_path: Path) -> None:
+def test_what_is_sent_for_a_chain_is_what_the_services_send(
+    own: OwnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They send something else when a call is over before its caller waits for it, which a busy machine may bring."""
+    monkeypatch.setenv("MAX_TASKS", "1")  # a worker whose places are taken asks for no patience, like any other SDK's
     load.run(Workload("workers", own.url, in_flight=1))
     real = OwnServer(tmp_path / "real")
     seen: list[dict[str, float]] = []

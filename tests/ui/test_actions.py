@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness.adapter import Adapter, Reply, offer, running_adapter
-from harness.basics import free_port
+from harness.basics import free_port, wait_until
 from harness.server import ServerProcess
 from playwright.sync_api import Route, expect
 
@@ -74,8 +74,8 @@ def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab
     tab.find("#field-order-size").fill("7.5")
     tab.find("#action-order").click()
 
+    wait_until(lambda: adapter.posted == [{"size": 7.5, "who": "Zoë"}], "the adapter is told")
     expect(tab.find("#chain-id")).to_have_text("begun")
-    assert adapter.posted == [{"size": 7.5, "who": "Zoë"}]
 
 
 def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Tab) -> None:

@@ -55,7 +55,7 @@ TRIED = (
     "for each (71 us with 16 at a time); sending the same bytes, and reading what comes back, takes 30 and 8 us.",
     "Kept: commits without a thread. The event loop writes the log, the kernel syncs it and wakes the loop. The "
     "server's CPU was 14 % less for a chain alone and 17 % less with 32 in flight (medians of four pairs on two busy "
-    "cores); some of that the kernel's own threads have now. While the disk hangs, everything else goes on.",
+    "cores); some of that the kernel's own threads have now. While the disk hangs, everything else continues.",
     "Kept: pages of 2 KiB, since a chain writes 85 pages: 8 % less CPU than with 4 KiB for deciding and writing "
     "(medians of ten pairs in one process). 1 KiB brings 1 % more, and long rows no longer fit.",
     "Tried, and dropped: an executor for the commits (its futures cost more than a small transaction), other "

@@ -1,5 +1,6 @@
 """What foo, bar and baz ask the Resonate server during one chain, one request after the other.
 
+As workers on any SDK do, and ours when half of their places are taken: otherwise a quick call takes fewer requests.
 Heartbeats are left out: workers send one for all that they do, every few seconds.
 """
 

@@ -171,11 +171,13 @@ class Page {
     this.paging?.abort();
     const paging = (this.paging = new AbortController());
     this.list.expect();
+    let found = true;
     try {
       const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
       if (this.paging !== paging) return;
       for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
       this.list.page(answer, first);
+      found = this.list.items.length > 0;
     } catch (error) {
       this.failed(error);
     } finally {
@@ -185,6 +187,7 @@ class Page {
       }
     }
     this.change("list");
+    if (!found && this.list.next) await this.loadList(false); // the server looks through a limited number at a time
   }
 
   older() {
@@ -203,7 +206,9 @@ class Page {
   showList() {
     const { items, next } = this.list;
     if (items.length > MANY && byId("chains").scrollTop < 4) this.loadList(true);
-    this.listView.show(items, `${items.length}${next ? "+" : ""}`, Boolean(this.list.filter.text || this.list.filter.state));
+    const isFiltered = this.list.filter.text || this.list.filter.state;
+    const none = next ? "Searching …" : isFiltered ? "No chain fits the filter." : "No chain yet. One begins with every call.";
+    this.listView.show(items, `${items.length}${next ? "+" : ""}`, none);
     byId("older").disabled = !next;
   }
 

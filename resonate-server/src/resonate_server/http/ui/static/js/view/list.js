@@ -26,8 +26,8 @@ export class ListView {
     this.scroller.addEventListener("click", (event) => this.#click(event));
   }
 
-  /** Show `items`; a reader who has scrolled keeps what is before the eyes. */
-  show(items, total, filtered) {
+  /** Show `items`, or `none`; a reader who has scrolled keeps what is before the eyes. */
+  show(items, total, none) {
     const activeId = this.items[this.#active]?.id;
     const top = this.items[Math.floor(this.scroller.scrollTop / this.rows.height)]?.id;
     this.items = items.slice();
@@ -36,7 +36,7 @@ export class ListView {
     if (top !== undefined && this.scroller.scrollTop > 4) this.#keep(top);
     say(byId("chains-count"), total);
     byId("chains-empty").hidden = this.items.length > 0;
-    say(byId("chains-empty"), filtered ? "No chain fits the filter." : "No chain yet. One begins with every call.");
+    say(byId("chains-empty"), none);
   }
 
   #keep(id) {
