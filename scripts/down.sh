@@ -31,12 +31,12 @@ stop_all_containers() {
         { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
         return
     fi
-    left=$(containers_of_stack) || { tell "whether containers of the stack run is not known: Docker has not answered within $ENGINE_SECONDS s." && return; }
+    left=$(containers_of_stack) || { tell "whether containers of the stack run is not known: $NO_ANSWER." && return; }
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
     # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
     quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
-    left=$(containers_of_stack) || trouble=yes
+    left=$(containers_of_stack) || tell "whether all containers of the stack are gone is not known: $NO_ANSWER."
     for container in $left; do tell "container $container could not be removed."; done
 }
 

@@ -23,8 +23,9 @@ services() { service_lines | awk '{ print $1 }'; }
 workers() { service_lines | awk '$3 == "worker" { print $1 }'; }
 
 service_field() { # NAME group|kind|image: status 1 where there is no such service or field
-    service_lines | awk -v name="$1" -v column="$(($(printf '%s\n' name group kind image | grep -n -x "$2" | cut -d : -f 1)))" \
-        '$1 == name && column > 1 { print $column; found = 1 } END { exit !found }'
+    service_lines | awk -v name="$1" -v field="$2" '
+        BEGIN { column["group"] = 2; column["kind"] = 3; column["image"] = 4 }
+        $1 == name && field in column { print $column[field]; found = 1 } END { exit !found }'
 }
 
 # ── messages and arguments ──────────────────────────────────────────────────────────────────────────────────
@@ -129,6 +130,7 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 readonly OFFICIAL_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b # what docker-compose.yml builds on if nothing else is said
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
 readonly ENDED_BY_FORCE=137 ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
+readonly NO_ANSWER="Docker has not answered within $ENGINE_SECONDS s"
 
 docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS: nothing where no engine answers
 engine_version() { within "$ENGINE_SECONDS" docker version --format '{{.Server.Version}}'; }
@@ -300,7 +302,7 @@ use_settings() { # SOURCE...: exports each setting, as chosen for this command, 
 
 need_stack() { # [HINT]
     [ "$kind" = none ] || return 0
-    [ "$looked" != "$ENDED_BY_FORCE" ] || die "whether the stack is up is not known: Docker has not answered within $ENGINE_SECONDS s."
+    [ "$looked" != "$ENDED_BY_FORCE" ] || die "whether the stack is up is not known: $NO_ANSWER."
     die "the stack is not up; scripts/up.sh starts it.${1:-}"
 }
 

@@ -6,12 +6,13 @@ addresses.
 """
 
 import json
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Generator
 from types import coroutine
 from typing import Any
 
 from differential.kernel import Reply
 from resonate.connections.local import LocalConnection, OutgoingMessage, ServerState
+from unwaiting import finish
 
 
 class Official:
@@ -29,7 +30,7 @@ class Official:
 
     def call(self, kind: str, data: dict[str, Any]) -> Reply:
         head = {"corrId": "differential", "version": "2026-04-01"}
-        envelope = json.loads(_finish(self._connection.send(json.dumps({"kind": kind, "head": head, "data": data}))))
+        envelope = json.loads(finish(self._connection.send(json.dumps({"kind": kind, "head": head, "data": data}))))
         return Reply(status=envelope["head"]["status"], data=envelope["data"])
 
     def tick(self) -> None:
@@ -38,15 +39,6 @@ class Official:
 
     def close(self) -> None:
         self._ticks.close()
-
-
-def _finish[T](running: Coroutine[Any, Any, T]) -> T:
-    try:
-        running.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise RuntimeError("the official server waits for something")
 
 
 @coroutine

@@ -2,10 +2,10 @@
 stores drive. No assertions in here."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from psycopg.pq import TransactionStatus
+from unwaiting import finish
 
 from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
 from resonate_server.kernel.weight import weight
@@ -41,7 +41,7 @@ class PostgresDatabase(PostgresView):
 
     def decide(self, footprint: Footprint, rule: Rule, now: int) -> Decided:
         unit = Unit(self._asking)
-        decided = _done(unit.decide(footprint, rule, lambda: now))
+        decided = finish(unit.decide(footprint, rule, lambda: now))
         unit.keep(decided)
         self._write(unit.writing)
         return decided
@@ -78,15 +78,15 @@ class PostgresDatabase(PostgresView):
     def load(self, footprint: Footprint) -> Rows:
         """As one who decides is given them."""
         loaded = Rows()
-        _done(Unit(self._asking).load(loaded, footprint, now=0))
+        finish(Unit(self._asking).load(loaded, footprint, now=0))
         return loaded
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
         """The promises of the footprint are loaded already, as by a rule that asks for their links."""
         reading = Unit(self._asking)
         ids = tuple(each.promise_id for each in footprint.spreading)
-        _done(reading.load(Rows(), Footprint(ids=ids), now=0))
-        _done(reading.load_links(loaded, footprint))
+        finish(reading.load(Rows(), Footprint(ids=ids), now=0))
+        finish(reading.load_links(loaded, footprint))
 
     def write(self, changes: Changes) -> None:
         existing = {
@@ -102,13 +102,13 @@ class PostgresDatabase(PostgresView):
             self._ask(Ask(statement, {**rows, "connection": 0, "number": 0}))
 
     def _ask(self, asked: Ask) -> None:
-        _done(self._asking({"it": asked}))
+        finish(self._asking({"it": asked}))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
 
     def due(self, now: int, limit: int) -> Due:
-        return _done(Unit(self._asking).due(now, limit))
+        return finish(Unit(self._asking).due(now, limit))
 
     def next_due(self) -> int | None:
         [(time,)] = self._query(sql.NEXT_DUE)
@@ -129,17 +129,7 @@ class PostgresDatabase(PostgresView):
         self._ask(Ask(sql.DROP_UNBLOCKS_BEFORE, (time,)))
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        return _done(drop_settled_trees(self._asking, before, limit, after))
+        return finish(drop_settled_trees(self._asking, before, limit, after))
 
     def reset(self) -> None:
-        _done(reset(self._asking))
-
-
-def _done[T](work: Coroutine[Any, Any, T]) -> T:
-    """Nothing in it waits."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise AssertionError("it waits")
+        finish(reset(self._asking))

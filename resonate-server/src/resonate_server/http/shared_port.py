@@ -14,7 +14,7 @@ NAME = "resonate-server-{user}-{port}.port"
 
 
 class SharedPort:
-    """Held until :meth:`release`, or the end of the process."""
+    """Held until the end of the process."""
 
     def __init__(self, port: int) -> None:
         """Raises ``OSError`` if there can be no such file."""
@@ -33,6 +33,3 @@ class SharedPort:
             os.pwrite(self._file, store.encode(), 0)
         fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another one may come in between: read.
         return os.pread(self._file, 1_000, 0).decode(errors="replace") == store
-
-    def release(self) -> None:
-        os.close(self._file)

@@ -39,7 +39,7 @@ from resonate_server.store.postgres import PostgresStore, driver, postgres_store
 from resonate_server.store.postgres.driver import connect_async
 from resonate_server.store.postgres.line import ENOUGH
 from resonate_server.store.postgres.plans import Found, Round
-from resonate_server.store.postgres.postgres_store import GATHERED_S, pause_after
+from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.sharing import Neighbour, Rosters
@@ -650,7 +650,7 @@ async def test_where_others_are_at_work_what_follows_a_shared_transaction_waits_
     assert told.shared == [2, ENOUGH]
 
 
-@pytest.mark.parametrize(("took", "others", "pause"), [(0.01, 1, 0.01), (0.01, 2, 0.02), (5, 2, GATHERED_S)])
+@pytest.mark.parametrize(("took", "others", "pause"), [(0.01, 1, 0.01), (0.01, 2, 0.02), (5, 2, LONGEST_PAUSE_S)])
 def test_the_pause_after_a_shared_transaction_leaves_each_other_server_its_time(
     took: float, others: int, pause: float
 ) -> None:

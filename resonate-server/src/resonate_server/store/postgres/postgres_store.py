@@ -73,8 +73,8 @@ PAUSE_S = 0.05
 CONNECTION_S = 5.0
 """Longest wait for a connection of those who look."""
 
-GATHERED_S = 0.1
-"""Longest pause between shared transactions."""
+LONGEST_PAUSE_S = 0.1
+"""Between shared transactions."""
 
 GRACE_S = 1.0
 """What is under way when the server stops has so long to come to its end."""
@@ -565,7 +565,7 @@ class PostgresStore(Store):
 def pause_after(seconds: float, others: int) -> float:
     """What a server leaves to others after a shared transaction that took so long: as much time for each of them. So
     few large transactions are under way instead of many small ones, as if one server decided everything."""
-    return min(seconds * others, GATHERED_S)
+    return min(seconds * others, LONGEST_PAUSE_S)
 
 
 def _first_due(changes: Changes) -> int:

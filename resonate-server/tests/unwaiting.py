@@ -1,0 +1,14 @@
+"""Coroutines that never wait, run without an event loop."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+
+def finish[T](work: Coroutine[Any, Any, T]) -> T:
+    """What it returns. Raises :class:`AssertionError` if it waits after all."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError(f"{work} waits for something")
