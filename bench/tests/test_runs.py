@@ -1,12 +1,13 @@
 """Short real runs: every figure is there, and the figures agree with each other. Nothing here is about speed."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.server import FAR
+from harness.server import FAR, Client
 from harness.stack import Stack
 
 from bench import budget, chain, load, meters, overload, server, stores
@@ -188,11 +189,21 @@ def test_calls_are_counted_from_the_table_of_strace() -> None:
 % time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------
  98.00    0.123456          12        97           fdatasync
-  2.00    0.000456           9         3         1 fsync
+  1.00    0.000456           9         2         1 fsync
+  1.00    0.000456           9         1           io_submit
 ------ ----------- ----------- --------- --------- ----------------
 100.00    0.123912          12       100         1 total
 """
     assert meters.disk_calls_in(table) == 100
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
+def test_a_server_has_its_file_synced_for_every_request_that_comes_alone(own: OwnServer) -> None:
+    client = Client(own.port)
+    with meters.counted_disk_calls(own.pid) as calls:
+        for number in range(20):
+            assert client.create(f"p{number}").status == 200
+    assert 20 <= calls[0] < 30
 
 
 def test_usage_is_the_work_of_a_process() -> None:

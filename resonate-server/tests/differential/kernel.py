@@ -107,6 +107,9 @@ class Kernel:
     def withdraw(self, task_id: str, version: int = 0) -> None:
         pass
 
+    def settled(self, ids: list[str]) -> None:
+        pass
+
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         pass
 

@@ -4,6 +4,9 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,11 @@ def acquire(client: Client, id: str, version: int, pid: str) -> Any:
     return client.call("task.acquire", id=id, version=version, pid=pid, ttl=LEASE_MS)
 
 
+def settling(id: str) -> dict[str, Any]:
+    """The action of a ``task.fulfill``."""
+    return {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved", "value": {"data": "eA=="}}}
+
+
 def hold(client: Client, worker: Stream, name: str) -> None:
     """Have the worker claim a task of its group."""
     client.create(name, target=f"poll://any@{name}")
@@ -134,6 +142,27 @@ def test_a_result_finds_the_listener_that_is_connected_to_another_server(
         message = listener.message()
         assert (message["kind"], message["data"]["promise"]["id"]) == ("unblock", id)
         assert message["data"]["promise"]["value"] == {"data": id}
+
+
+def test_a_suspension_waits_for_what_another_server_settles(clients: list[Client], name: str) -> None:
+    """It waits no longer than its patience, which may be too short on a busy machine: then another one is tried."""
+    tries = count()
+
+    def goes_on() -> bool:
+        caller = f"{name}.{next(tries)}"
+        called = f"{caller}:called"
+        for id in (caller, called):
+            clients[0].create(id, target=f"poll://any@{name}", origin=caller)
+            assert acquire(clients[0], id, 0, "w").status == 200
+        action = {"kind": "promise.register_callback", "head": {}, "data": {"awaited": called, "awaiter": caller}}
+        suspend = partial(clients[0].call, "task.suspend", id=caller, version=1, actions=[action], patience=1_000)
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(suspend)
+            time.sleep(0.1)
+            clients[1].call("task.fulfill", id=called, version=1, action=settling(called))
+            return asked.result().status == 300
+
+    wait_until(goes_on, "a suspension has gone on")
 
 
 def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_has_places(
@@ -199,9 +228,7 @@ def test_the_page_of_every_server_shows_what_happens_at_the_others(
         assert offered(worker) == (name, 0)
         acquire(clients[2], name, 0, f"{name}-w")
         assert watching.until("task.claimed", id=name)["pid"] == f"{name}-w"
-        value = {"data": "eA=="}
-        settle = {"kind": "promise.settle", "head": {}, "data": {"id": name, "state": "resolved", "value": value}}
-        assert clients[2].call("task.fulfill", id=name, version=1, action=settle).status == 200
+        assert clients[2].call("task.fulfill", id=name, version=1, action=settling(name)).status == 200
         assert watching.until("promise.settled", id=name)["value"] == {"text": "x", "cut": False, "bytes": 1}
 
     lives = [phases_of(server, name) for server in servers]
@@ -262,8 +289,7 @@ def the_story(servers: list[ServerProcess], id: str) -> list[str]:
 
 def run(client: Client, id: str, version: int, pid: str) -> None:
     assert acquire(client, id, version, pid).status == 200
-    settle = {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}
-    assert client.call("task.fulfill", id=id, version=version + 1, action=settle).status == 200
+    assert client.call("task.fulfill", id=id, version=version + 1, action=settling(id)).status == 200
 
 
 def story_of(server: ServerProcess, id: str) -> list[str]:
@@ -305,8 +331,7 @@ def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
             while offered(worker) != (id, 0):
                 pass  # Offered twice.
             assert acquire(clients[0], id, 0, f"{name}-w").status == 200
-            settle = {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}
-            assert clients[0].call("task.fulfill", id=id, version=1, action=settle).status == 200
+            assert clients[0].call("task.fulfill", id=id, version=1, action=settling(id)).status == 200
             while listener.message()["data"]["promise"]["id"] != id:
                 pass  # Told twice.
 

@@ -147,6 +147,9 @@ class Notes:
     def withdraw(self, task_id: str, version: int = 0) -> None:  # noqa: ARG002
         self.seen.append(("withdraw", task_id))
 
+    def settled(self, ids: list[str]) -> None:
+        pass
+
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         self.refills.append((group, messages, complete))
 

@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from resonate_server.delivery import Hub, Presence, WorkerStream
+from resonate_server.delivery import Dispatcher, Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine
+from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState
@@ -114,6 +116,11 @@ async def received(connection: WorkerStream) -> list[str]:
 
 def _id(message: Any) -> str:
     return str(message.promise.id if isinstance(message, Unblock) else message.task_id)
+
+
+def way_to(hub: Hub) -> Dispatcher:
+    """The engine's, where nobody is to be pushed to."""
+    return Dispatcher(hub, cast("Push", SimpleNamespace(withdraw=lambda _: None)), Metrics())
 
 
 def hub_of(engine: Engine, push: Callable[[Message, str], None] = lambda *_: None) -> Hub:

@@ -29,6 +29,9 @@ class Dispatcher:
         """It was sent, perhaps by another way."""
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
 
+    def settled(self, ids: list[str]) -> None:
+        """Whoever is connected learns it by messages."""
+
     def withdraw(self, task_id: str, version: int) -> bool:
         """Also tells whether it was for somebody here."""
         self._push.withdraw(task_id)

@@ -25,7 +25,7 @@ from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -133,7 +133,7 @@ class Engine:
                 return self._under_way.begin(self._answer(checked, self._search(request, checked.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
                 return self._under_way.begin(self._answer(checked, self._beat_in_portions(checked, request)))
-            case TaskSuspend(patience=ms) if ms and not self._has_others:
+            case TaskSuspend(patience=ms) if ms:
                 return self._under_way.begin(self._suspend_patiently(checked, request))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
                 return self._under_way.begin(self._answer(checked, self._debug(request, checked.debug_time)))
@@ -331,6 +331,10 @@ class Engine:
         if self._unpaused.is_set():
             self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
+    def settled_elsewhere(self, ids: list[str]) -> None:
+        """Another server has decided that."""
+        self._patience.settled(ids)
+
     def worker_gone(self, pid: str) -> None:
         """What it was offered and what it holds is given to others."""
         self._outbound.fell_silent(pid)
@@ -347,9 +351,9 @@ class Engine:
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
-        for promise in decision.changes.promises.values():
-            if promise.state is not PromiseState.PENDING:
-                self._patience.settled(promise.id)
+        if settled := [promise.id for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
+            self._patience.settled(settled)
+            self._outbound.settled(settled)
         for notice in decision.notices:
             self._take_notice(notice)
         if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):
@@ -379,6 +383,11 @@ class Engine:
 def _raise_if_failed(answer: Answer) -> None:
     if answer.status != 200:
         raise ReadFailed(answer.data)
+
+
+def _ends_waiting(promise: Promise) -> bool:
+    """Of others for it: it is settled."""
+    return promise.is_external and promise.state is not PromiseState.PENDING
 
 
 def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[list[OwedUnblock], bool]:

@@ -14,6 +14,9 @@ class Outbound(Protocol):
     def withdraw(self, task_id: str, version: int) -> object:
         """Nobody needs to be told of the task at this version any more."""
 
+    def settled(self, ids: list[str]) -> None:
+        """One decision has settled these promises."""
+
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         """The answer to a request for the queued tasks of a group."""
 

@@ -5,7 +5,7 @@ and its answer at which it may be decided, this is a later one; nothing is held 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 MAX_REMEMBERED: Final = 1_000
@@ -27,13 +27,14 @@ class Patience:
         """By what they wait for."""
         self._has_ended = False
 
-    def settled(self, id: str) -> None:
+    def settled(self, ids: Iterable[str]) -> None:
         """To be told of every promise."""
-        self._settled[id] = None
-        if len(self._settled) > MAX_REMEMBERED:
-            del self._settled[next(iter(self._settled))]
-        for waiter in self._waiting.get(id, ()):
-            _wake(waiter)
+        for id in ids:
+            self._settled[id] = None
+            if len(self._settled) > MAX_REMEMBERED:
+                del self._settled[next(iter(self._settled))]
+            for waiter in self._waiting.get(id, ()):
+                _wake(waiter)
 
     async def wait(self, ids: Sequence[str], seconds: float) -> None:
         """Until one of ``ids`` is settled, and no longer than that."""

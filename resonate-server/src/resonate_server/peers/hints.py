@@ -50,6 +50,12 @@ class Owed(Hint, frozen=True):
         return address
 
 
+class Settled(Hint, frozen=True):
+    """Whoever waits for one of these promises need not any more."""
+
+    promise_ids: list[str]
+
+
 class Heard(Hint, frozen=True):
     """The process has sent a request, at ``at`` (ms)."""
 
@@ -87,7 +93,7 @@ class LookAgain(Hint, frozen=True):
     """There is something that cannot be told."""
 
 
-type AnyHint = Offered | Withdrawn | Owed | Heard | Silent | Happened | Present | WasReset | LookAgain
+type AnyHint = Offered | Withdrawn | Owed | Settled | Heard | Silent | Happened | Present | WasReset | LookAgain
 
 _decoder = msgspec.json.Decoder(list[AnyHint])
 

@@ -23,6 +23,7 @@ from resonate_server.peers.hints import (
     Offered,
     Owed,
     Present,
+    Settled,
     Silent,
     WasReset,
     Withdrawn,
@@ -216,6 +217,8 @@ class Peers(Neighbour):
                 self._dispatcher.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
+            case Settled(promise_ids=ids):
+                self._engine.settled_elsewhere(ids)
             case Heard(pid=pid, at=at):
                 self._dispatcher.heard_from(pid, at)
             case Silent(pid=pid):

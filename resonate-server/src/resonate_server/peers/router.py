@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from resonate_server.delivery import Dispatcher, Hub
-from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Silent, WasReset, Withdrawn
+from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Settled, Silent, WasReset, Withdrawn
 from resonate_server.peers.rosters import Others
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock
@@ -20,6 +20,9 @@ PATIENCE_S = 1.0
 
 MAX_TAKEN_OVER = 16
 """Tasks of a group at a time."""
+
+MAX_SETTLED, MAX_SETTLED_CHARACTERS = 4, 200
+"""Promises, and of the id of each: of others whoever waits for them learns at the end of its patience."""
 
 HEARD_EVERY_S = 0.5
 """That a process was heard of is told at most so often."""
@@ -92,6 +95,11 @@ class Router:
     def withdraw(self, task_id: str, version: int) -> None:
         if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
             self._ring(Withdrawn(task_id, version))
+
+    def settled(self, ids: list[str]) -> None:
+        """Others are told of few at a time, as when a function returns: nobody waits for what runs out together."""
+        if self._sharing.has_others and len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
+            self._ring(Settled(ids))
 
     def reset(self) -> None:
         self._dispatcher.reset()

@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET
 from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
-from unit.hubs import hub_of
+from unit.hubs import hub_of, way_to
 
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.answers import Answer
@@ -291,7 +291,7 @@ class TestOwed:
 
         again = Bench(bench.store)
         hub = hub_of(again.engine)
-        async with again.at_work(hub):
+        async with again.at_work(way_to(hub)):
             listener = hub.connect("callers", "c1")
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
@@ -352,7 +352,7 @@ class TestOwed:
         """The work that waited for the group reaches the next worker that connects after the store has recovered."""
         bench = Bench(WatchedDatabase())
         hub = hub_of(bench.engine)
-        async with bench.at_work(hub):
+        async with bench.at_work(way_to(hub)):
             await bench.call(promise_create("t", target="poll://uni@workers/w2"))
             await bench.settle_down()
             bench.store.down, bench.store.refill_fails = whole_commit, 0 if whole_commit else 1

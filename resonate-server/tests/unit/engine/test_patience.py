@@ -1,7 +1,6 @@
 """Suspensions that wait a moment for what they await: protocol section 3.2."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 from unit.driver import PID, promise_create, promise_settle
@@ -63,13 +62,11 @@ class TestSuspension:
         await begin(bench, "a")
         assert (await bench.call(suspend("a", patience=0))).status == 200
 
-    async def test_beside_other_servers_takes_effect_at_once(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """What they settle is not heard of here."""
+    async def test_is_decided_when_another_server_tells_that_it_has_settled_one(self, bench: Bench) -> None:
         await begin(bench, "a")
-        monkeypatch.setattr(bench.seam, "sharing", SimpleNamespace(has_others=True))
-        assert (await bench.call(suspend("a"))).status == 200
+        asked = await under_way(bench, suspend("a"))
+        bench.engine.settled_elsewhere(["a"])
+        assert (await asked).status == 200, "so it is here"
 
     async def test_of_a_lease_that_is_gone_meanwhile_is_refused(self, bench: Bench) -> None:
         await begin(bench, "a")
@@ -91,19 +88,18 @@ class TestPatience:
         waiting = Patience()
         first, second = (asyncio.create_task(waiting.wait(ids, LONG_S)) for ids in (["a", "b"], ["c", "b"]))
         await asyncio.sleep(0)
-        waiting.settled("b")
+        waiting.settled(["b"])
         await asyncio.gather(first, second)
 
     async def test_is_not_asked_for_what_was_settled_lately(self) -> None:
         waiting = Patience()
-        waiting.settled("a")
+        waiting.settled(["a"])
         await waiting.wait(["b", "a"], LONG_S)
 
     async def test_remembers_the_last_that_were_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "MAX_REMEMBERED", 2)
         waiting = Patience()
-        for id in "abc":
-            waiting.settled(id)
+        waiting.settled("abc")
         await waiting.wait(["b"], LONG_S)
         forgotten = asyncio.create_task(waiting.wait(["a"], LONG_S))
         await asyncio.sleep(0)

@@ -75,6 +75,7 @@ class Nobody:
 
     def __init__(self) -> None:
         self.gone: list[str] = []
+        self.settled: list[str] = []
         self.time = 1_000_000
         self.promises: dict[str, Promise] = {}
 
@@ -89,6 +90,9 @@ class Nobody:
 
     def worker_gone(self, pid: str) -> None:
         self.gone.append(pid)
+
+    def settled_elsewhere(self, ids: list[str]) -> None:
+        self.settled += ids
 
     def withdraw(self, _: str) -> None:
         pass

@@ -55,6 +55,7 @@ async def test_a_server_that_is_alone_rings_nothing(bus: Bus, one: Server) -> No
     one.router.send(unblock("p"))
     one.router.heard_from("somebody")
     one.router.fell_silent("somebody")
+    one.router.settled(["p"])
 
     assert bus.rung == []
 
@@ -185,6 +186,16 @@ async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus,
     one.router.withdraw("claimed elsewhere", 0)
     assert len(bus.mentioned) == 1
     assert kinds(bus) == ["Offered", "Owed", "Heard", "Silent", "Withdrawn"]
+
+
+async def test_what_is_settled_is_told_unless_it_is_much(one: Server, other: Server, bus: Bus) -> None:
+    several = [f"p{number}" for number in range(router.MAX_SETTLED)]
+    one.router.settled(several)
+    one.router.settled([*several, "one more"])
+    one.router.settled(["x" * (router.MAX_SETTLED_CHARACTERS + 1)])
+    bus.deliver()
+
+    assert other.nobody.settled == several
 
 
 async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again() -> None:
