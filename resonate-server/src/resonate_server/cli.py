@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import tomllib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,13 +17,12 @@ from resonate_server.config import FILE, Settings, WrongSetting, load
 from resonate_server.flags import Serving, flags, given
 from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
-from resonate_server.http.shared_port import SharedPort
+from resonate_server.http.shared_port import CannotShare, share
 from resonate_server.logs import configure_logging
 from resonate_server.memory import return_large_blocks
 from resonate_server.moving import location, move, summary
 from resonate_server.official import Given
-from resonate_server.store import Store
-from resonate_server.store.errors import ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
 from resonate_server.store.sqlite.backup import BackupUnusable, restore_backup
 from resonate_server.store.sqlite.lock import PathTaken
@@ -35,9 +33,6 @@ logger = logging.getLogger("resonate_server")
 
 READ_BYTES = 32 * 1_024
 """Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
-
-ASKED_AGAIN_S = 1.0
-"""A store that does not say which one it is."""
 
 
 class CannotListen(Exception):
@@ -155,7 +150,7 @@ def _run(settings: Settings, where: str) -> None:
     try:
         serving = _serve(build(settings), where)
         asyncio.run(serving, loop_factory=uvloop.new_event_loop)
-    except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, StoreLost) as error:
+    except (WrongSetting, StoreUnusable, TraceUnusable, CannotListen, CannotShare, StoreLost) as error:
         _fail(str(error))
 
 
@@ -169,7 +164,7 @@ async def _serve(server: Server, where: str) -> None:
         if settings.observability.metrics_port:
             runners.append(_runner(server.metrics_app, settings))
             await _offer_metrics(runners[1], settings)
-        sharing = _share(port, server.parts.store) if settings.server.shared_port else asyncio.Future[None]()
+        sharing = share(port, server.parts.store) if settings.server.shared_port else asyncio.Future[None]()
         if lost := await _until_stopped(server.parts.store.lost, asyncio.ensure_future(sharing)):
             raise StoreLost(lost)
         logger.info("stopping: streams are ended, accepted requests are answered")
@@ -218,21 +213,6 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
         raise CannotListen(f"cannot listen on {bind}:{port}: {error.strerror or error}") from error
     host, actual_port = runner.addresses[0][:2]
     return host, actual_port
-
-
-async def _share(port: int, store: Store) -> None:
-    """The port, as long as all who listen there are of the same store. Raises :class:`CannotListen`."""
-    try:
-        shared = SharedPort(port)
-    except OSError as error:
-        logger.warning("it cannot be seen whether all servers on port %s have one database: %s", port, error)
-        await asyncio.Future()
-    while True:
-        with suppress(ReadFailed, BlockingIOError):  # Nobody is told anything before it answers.
-            if shared.is_for(await store.identity()):
-                await asyncio.Future()
-            raise CannotListen(f"a server with another database listens on port {port}: the two cannot share it")
-        await asyncio.sleep(ASKED_AGAIN_S)
 
 
 async def _until_stopped(lost: asyncio.Future[str], sharing: asyncio.Future[None]) -> str:

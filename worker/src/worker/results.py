@@ -39,23 +39,29 @@ class OwnResults:
         id = msgspec.json.decode(request.data, type=Listening).awaited
         if (promise := self._begun.pop(id, None)) is None:
             return None
-        self._put_off[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self.leaves, id)
+        self._put_off[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
         head = {"corrId": request.head.corr_id, "status": HTTPStatus.OK}
         return msgspec.json.encode({"kind": request.kind, "head": head, "data": {"promise": promise}}).decode()
 
     def leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
         """The task of that call has gone. `settled`: the answer's data with its promise, if this worker has done so."""
         self._begun.pop(id, None)
-        if (put_off := self._put_off.pop(id, None)) is None:
-            return
-        req, timer = put_off
-        timer.cancel()
-        if settled is not None:
+        if settled is None:
+            self._register(id)
+        elif id in self._put_off:
+            self._taken(id)
             self._tell_of(settled)
-            return
-        listening = asyncio.get_running_loop().create_task(self._listen(req))
-        self._listening.add(listening)
-        listening.add_done_callback(self._listening.discard)
+
+    def _register(self, id: str) -> None:
+        if id in self._put_off:
+            listening = asyncio.get_running_loop().create_task(self._listen(self._taken(id)))
+            self._listening.add(listening)
+            listening.add_done_callback(self._listening.discard)
+
+    def _taken(self, id: str) -> str:
+        req, timer = self._put_off.pop(id)
+        timer.cancel()
+        return req
 
     async def _listen(self, req: str) -> None:
         """If the server refuses, the SDK asks again, as it does from time to time."""

@@ -4,13 +4,29 @@ Each of them holds a lock on a file of the port that says which store it is. It 
 processes.
 """
 
+import asyncio
 import fcntl
+import logging
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from resonate_server.store import Store
+from resonate_server.store.errors import ReadFailed
+
+logger = logging.getLogger(__name__)
 
 NAME = "resonate-server-{user}-{port}.port"
 """In the folder for temporary files. A port is shared only by one user's processes."""
+
+
+ASKED_AGAIN_S = 1.0
+"""A store that does not say which one it is."""
+
+
+class CannotShare(Exception):
+    """Somebody with another store listens there."""
 
 
 class SharedPort:
@@ -33,3 +49,18 @@ class SharedPort:
             os.pwrite(self._file, store.encode(), 0)
         fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another one may come in between: read.
         return os.pread(self._file, 1_000, 0).decode(errors="replace") == store
+
+
+async def share(port: int, store: Store) -> None:
+    """The port, as long as all who listen there are of the same store. Raises :class:`CannotShare`."""
+    try:
+        shared = SharedPort(port)
+    except OSError as error:
+        logger.warning("it cannot be seen whether all servers on port %s have one database: %s", port, error)
+        await asyncio.Future()
+    while True:
+        with suppress(ReadFailed, BlockingIOError):  # Nobody is told anything before it answers.
+            if shared.is_for(await store.identity()):
+                await asyncio.Future()
+            raise CannotShare(f"a server with another database listens on port {port}: the two cannot share it")
+        await asyncio.sleep(ASKED_AGAIN_S)

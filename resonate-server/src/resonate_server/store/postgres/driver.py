@@ -5,6 +5,7 @@ import itertools
 import re
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -141,11 +142,12 @@ class ServingConnection(AsyncConnection[Row]):
             raise
 
 
-class CopyingConnection(Connection[Row]):
-    """It is closed if the database says nothing for :data:`SILENT_S`, however long all of it takes."""
+class BlockingConnection(Connection[Row], ABC):
+    """For threads. It is closed if the database says nothing for so long as it is given."""
 
+    @abstractmethod
     def patience_s(self) -> float:
-        return SILENT_S
+        """From now on."""
 
     def wait[T](self, gen: abc.PQGen[T], interval: float = LOOK_UP_S, timeout: float | None = None) -> T:
         """Raises :class:`psycopg.OperationalError`."""
@@ -157,8 +159,16 @@ class CopyingConnection(Connection[Row]):
             raise
 
 
-class LookingConnection(CopyingConnection):
-    """``until``: it is closed if the database has not said all by then (monotonic seconds)."""
+class CopyingConnection(BlockingConnection):
+    """However long all of it takes."""
+
+    @override
+    def patience_s(self) -> float:
+        return SILENT_S
+
+
+class LookingConnection(BlockingConnection):
+    """``until``: the database has to have said all by then (monotonic seconds)."""
 
     until = 0.0
 
