@@ -260,17 +260,18 @@ processes() { # VERB ARGUMENTS...
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
-look_at_stack() { # sets kind: processes, containers or none; and what of_stack tells, also of containers that are stopped
-    local ids
+look_at_stack() { # sets kind: processes, containers or none; the services that run; and what of_stack tells, also of containers that are stopped
     need_commands ps=procps curl=curl timeout=coreutils
     find_stack
     kind=none stack_settings="" looked=0
-    if [ -n "$(processes running 2>/dev/null)" ]; then
+    running=$(processes running 2>/dev/null | sed 's/-[0-9]*$//') || true
+    if [ -n "$running" ]; then
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    ids=$(docker_says ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME") || looked=$?
-    [ -z "$ids" ] || kind=containers
+    running=$(docker_says ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False \
+        --format '{{.Label "com.docker.compose.service"}}') || looked=$?
+    [ -z "$running" ] || kind=containers
     stack_settings=$(container_settings || true)
 }
 
@@ -311,7 +312,7 @@ require() { # [SERVICES], else all: sets kind, and the variables by which a serv
     look_at_stack
     need_stack
     for service in ${1:-$SERVICES}; do
-        [ -n "$("$kind" of "$service" 2>/dev/null)" ] || die "$service is not running; scripts/up.sh starts it."
+        grep -q -x -- "$service" <<<"$running" || die "$service is not running; scripts/up.sh starts it."
     done
     token=$(of_stack RESONATE_TOKEN)
     RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # its own, whatever a shell has

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from http.client import HTTPConnection, HTTPException
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -202,18 +201,18 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     }
 
 
-def sibling(name: str) -> ModuleType:
-    """Another module of this folder, which Python has left out, as it was asked to."""
-    sys.path.insert(0, str(REPOSITORY / "scripts"))
+def module(name: str, folder: str = "scripts") -> ModuleType:
+    """Python has left these folders out, as it was asked to."""
+    sys.path.append(str(REPOSITORY / folder))
     return import_module(name)
 
 
 def postgres() -> ModuleType:
-    return sibling("postgres")
+    return module("postgres")
 
 
 def ports() -> ModuleType:
-    return sibling("ports")
+    return module("ports")
 
 
 def state_in_postgres() -> dict[str, str]:
@@ -318,9 +317,7 @@ def healthy(name: str) -> bool:
     """It does what it is there for; another program that does so at its port is none of it."""
     kind = kind_of(service_of(name))
     if kind == "worker":
-        check = [sys.executable, "-I", str(REPOSITORY / "worker/src/worker/health.py")]
-        env = {"HEALTH_FILE": str(health_file(name))}
-        return subprocess.run(check, env=env, capture_output=True, check=False).returncode == 0  # noqa: S603
+        return bool(module("health", "worker/src/worker").is_fresh(health_file(name)))
     heard = listening(port_of(name))
     if name not in running() if heard is None else name not in heard or SOMEBODY_ELSE in heard:
         return False
@@ -363,6 +360,11 @@ def metrics() -> str:
 
 
 def answers(port: str, path: str) -> bool:
+    from http.client import (
+        HTTPConnection,
+        HTTPException,
+    )  # takes longer to load than all else here, and is seldom needed
+
     connection = HTTPConnection("127.0.0.1", int(port), timeout=2)
     try:
         connection.request("GET", path)

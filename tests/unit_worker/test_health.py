@@ -1,14 +1,16 @@
-"""The health file, and the command that looks at it."""
+"""The health file, and who looks at it."""
 
 import asyncio
 import os
+import re
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from worker import health
-from worker.health import HealthFile
+from worker.health import STALE_SECONDS, HealthFile, is_fresh
 
 
 @pytest.fixture
@@ -17,27 +19,19 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "health"
 
 
-def is_healthy() -> bool:
-    try:
-        health.main()
-    except SystemExit:
-        return False
-    return True
-
-
 def test_it_is_there_while_connected(path: Path) -> None:
     file = HealthFile(path)
     assert not path.exists()
     file.show(connected=True)
-    assert is_healthy()
+    assert is_fresh(path)
     file.show(connected=False)
-    assert not is_healthy()
+    assert not is_fresh(path)
 
 
 def test_a_file_that_is_not_touched_any_more_is_no_good_sign(path: Path) -> None:
     HealthFile(path).show(connected=True)
     os.utime(path, (time.time() - 6, time.time() - 6))
-    assert not is_healthy()
+    assert not is_fresh(path)
 
 
 async def test_it_is_kept_fresh_only_while_connected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +41,7 @@ async def test_it_is_kept_fresh_only_while_connected(path: Path, monkeypatch: py
     file.show(connected=True)
     os.utime(path, (0, 0))
     async with asyncio.timeout(60):
-        while not is_healthy():
+        while not is_fresh(path):
             await asyncio.sleep(0.01)
     file.show(connected=False)
     await asyncio.sleep(0.1)
@@ -55,7 +49,10 @@ async def test_it_is_kept_fresh_only_while_connected(path: Path, monkeypatch: py
     beating.cancel()
 
 
-def test_the_command_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HEALTH_FILE", raising=False)
-    with pytest.raises(SystemExit, match="not set"):
-        health.main()
+def test_images_look_for_the_same(path: Path) -> None:
+    command = re.search(r'"(find .*)"', (Path(__file__).parents[2] / "Dockerfile").read_text())
+    assert command
+    for age, status in ((STALE_SECONDS - 1, 0), (STALE_SECONDS + 1, 1)):
+        HealthFile(path).show(connected=True)
+        os.utime(path, (time.time() - age, time.time() - age))
+        assert subprocess.run(["sh", "-c", command[1].replace("\\", "")], check=False).returncode == status

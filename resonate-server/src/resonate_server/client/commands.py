@@ -70,8 +70,12 @@ class ServerGroup(click.Group):
             cmd.params += [_SERVER, _TOKEN]
         super().add_command(cmd, name)
 
+    def named(self, name: str) -> str:
+        """The command's own name, if that is an alias."""
+        return self._aliases.get(name, name)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, self._aliases.get(cmd_name, cmd_name))
+        return super().get_command(ctx, self.named(cmd_name))
 
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:

@@ -1,36 +1,34 @@
 """The root command, which ties the others together."""
 
+from importlib import import_module
+
 import click
 
 from resonate_server import __version__
-from resonate_server.client.backup import backup
-from resonate_server.client.chains import chains
 from resonate_server.client.commands import ServerGroup, fail
-from resonate_server.client.invoke import invoke
-from resonate_server.client.promises import promises
-from resonate_server.client.replay import replay
-from resonate_server.client.report import report
-from resonate_server.client.schedules import schedules
-from resonate_server.client.tasks import tasks
-from resonate_server.client.tree import tree
-from resonate_server.client.wait import wait
 from resonate_server.official import REFUSED
 
 SERVER = ("dev", "serve")
+LOADED = ("backup", "chains", "invoke", "promises", "replay", "report", "schedules", "tasks", "tree", "wait")
+"""Each in a module of its name."""
 
 
 class Root(ServerGroup):
-    """With the commands that run a server; all of that is loaded only if it is wanted."""
+    """A command is loaded when it is wanted: scripts call one after the other, and all of them take longer to load than
+    most take to run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*SERVER, *super().list_commands(ctx)]
+        return [*SERVER, *sorted({*LOADED, *super().list_commands(ctx)})]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in SERVER:
             from resonate_server.cli import main as server
 
             return server.commands[cmd_name]
-        return super().get_command(ctx, cmd_name)
+        name = self.named(cmd_name)
+        if name in LOADED and name not in self.commands:
+            self.add_command(getattr(import_module(f"resonate_server.client.{name}"), name))
+        return super().get_command(ctx, name)
 
 
 @click.group(
@@ -54,7 +52,3 @@ def main() -> None:
 def mcp() -> None:
     """It is in the official documentation."""
     fail(REFUSED["mcp"])
-
-
-for command in (promises, tasks, schedules, invoke, chains, tree, wait, report, replay, backup):
-    main.add_command(command)
