@@ -120,8 +120,11 @@ def settings() -> dict[str, str]:
 
 
 def keep_settings() -> None:
+    write_settings({name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()})
+
+
+def write_settings(kept: dict[str, str]) -> None:
     """For this user only, as there may be a token among them."""
-    kept = {name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()}
     SETTINGS.parent.mkdir(parents=True, exist_ok=True)
     SETTINGS.touch(0o600)
     SETTINGS.chmod(0o600)
@@ -131,8 +134,18 @@ def keep_settings() -> None:
 def metrics_port() -> str:
     """The chosen one, or that of the server that runs, or the next free one: several stacks have several."""
     kept = settings().get(METRICS_PORT) if SETTINGS.exists() and SERVER in running() else None
-    others = {int(os.environ["FOO_PORT"]), *(int(os.environ["RESONATE_PORT"]) + more for more in range(3))}
-    return os.environ.get(METRICS_PORT) or kept or str(ports().next_free(USUAL_METRICS_PORT, but=others))
+    return os.environ.get(METRICS_PORT) or kept or free_metrics_port(dict(os.environ))
+
+
+def free_metrics_port(given: dict[str, str]) -> str:
+    others = {int(given["FOO_PORT"]), *(int(given["RESONATE_PORT"]) + more for more in range(3))}
+    return str(ports().next_free(USUAL_METRICS_PORT, but=others))
+
+
+def renew_metrics_port(given: dict[str, str]) -> None:
+    """Another stack may have taken it while the server was down."""
+    if not within(MOMENT_SECONDS, lambda: ports().is_free(int(given[METRICS_PORT]))):
+        write_settings(given | {METRICS_PORT: free_metrics_port(given)})
 
 
 # ── starting and ending ──
@@ -240,6 +253,8 @@ def start(name: str) -> None:
     await_end(name, END_SECONDS)
     if reason := intruder(name):
         sys.exit(f"{name} cannot be started: {reason}")
+    if name == SERVER:
+        renew_metrics_port(settings())
     health_file(name).unlink(missing_ok=True)
     log_file(name).parent.mkdir(parents=True, exist_ok=True)
     mark = f"{MARK}{STACK}/{name}".split()

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from harness.basics import free_port
+from harness.basics import free_port, wait_until
 
 from stack.checkouts import Checkout, engine, tools
 from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
@@ -25,6 +25,20 @@ PYTHON_OF_ALL = Path("/usr/bin/python3")
 def listener(port: int, **options: bool) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", port), **options):
         yield
+
+
+def listener_once_free(port: int) -> contextlib.ExitStack:
+    """A listener, as soon as there can be one: who is killed gives its port back a moment later."""
+    with contextlib.ExitStack() as held:
+
+        def is_held() -> bool:
+            with contextlib.suppress(OSError):
+                held.enter_context(listener(port))
+                return True
+            return False
+
+        wait_until(is_held, f"port {port} is free")
+        return held.pop_all()
 
 
 class Ready(http.server.BaseHTTPRequestHandler):
@@ -188,6 +202,17 @@ class TestMetrics:
         shown = subprocess.check_output(["curl", "--silent", "--noproxy", "*", address], text=True)
 
         assert "resonate_" in shown
+
+    def test_a_server_that_comes_back_leaves_its_port_to_who_has_it_by_then(self, stack: Stack) -> None:
+        first = stack.run(*PROCESSES, "metrics").stdout.strip()
+        port = int(first.split(":")[2].split("/")[0])
+        stack.run(*PROCESSES, "kill", "resonate-server")
+        with listener_once_free(port):
+            stack.run(*PROCESSES, "start", "resonate-server")
+            stack.assert_whole()
+            second = stack.run(*PROCESSES, "metrics").stdout.strip()
+
+        assert second not in (first, "none")
 
     @pytest.mark.parametrize("is_held", [True, False])
     def test_the_next_free_port_is_taken(self, is_held: bool) -> None:
