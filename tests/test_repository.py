@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.basics import TEST_PREFIX
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).parents[1]
@@ -177,3 +178,9 @@ def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path)
     locked = (lock if lock.exists() else REPOSITORY / "requirements.lock").read_text()
 
     assert [pin for pin in pins if not re.search(rf"^{re.escape(pin)}\b", locked, re.MULTILINE)] == []
+
+
+def test_ci_removes_what_tests_of_this_checkout_leave_behind_and_nothing_else() -> None:
+    [line] = re.findall(r"^TEST_PREFIX=.*", (REPOSITORY / ".ci/run").read_text(), re.MULTILINE)
+    said = subprocess.check_output(["bash", "-c", f"{line}; echo $TEST_PREFIX"], cwd=REPOSITORY, text=True)
+    assert said.strip() == TEST_PREFIX

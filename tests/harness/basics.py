@@ -1,6 +1,7 @@
 """Ports, waiting and readiness: what every test that starts a process needs."""
 
 import fcntl
+import hashlib
 import os
 import random
 import socket
@@ -10,6 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
+
+_CHECKOUT = hashlib.sha256(os.fsencode(Path(__file__).resolve().parents[2])).hexdigest()[:8]
+TEST_PREFIX = f"durable-rpc-test-{_CHECKOUT}-"
+"""Of the names of what tests make on this machine. By it .ci/run finds what an earlier run of this checkout has left
+behind, and leaves alone what runs in another one."""
 
 PATIENCE_SECONDS = 180
 """Within which a program has begun or ended, also where dozens of others want the cores."""

@@ -6,9 +6,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from harness.basics import TEST_PREFIX
 
 from stack.checkouts import Checkout
-from stack.driver import PREFIX, REPOSITORY, Stack, docker_obstacle
+from stack.driver import REPOSITORY, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
@@ -45,7 +46,7 @@ def run_stack(stack: Stack) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In which paths are hard to quote."""
-    return tmp_path_factory.mktemp(PREFIX) / """it's "here" & $HOME"""
+    return tmp_path_factory.mktemp(TEST_PREFIX) / """it's "here" & $HOME"""
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness import services
-from harness.basics import answers_200, free_port, wait_until
+from harness.basics import TEST_PREFIX, answers_200, free_port, wait_until
 from harness.foo import Foo, Reply
 from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", *services.SERVICES)
-# .ci/run finds by this prefix what a run that was ended from outside has left behind.
-PREFIX = "durable-rpc-test-"
 ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
 # What a script that is told to end may take to bring back what it broke.
@@ -65,8 +63,8 @@ class Stack:
         self.kind = kind
         self.token, self.compose_file = token, compose_file
         self.services = SERVICES if "postgres" not in compose_file else ("postgres", *SERVICES)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self.project = PREFIX + secrets.token_hex(4)
+        self.folder = Path(tempfile.mkdtemp(prefix=TEST_PREFIX))
+        self.project = TEST_PREFIX + secrets.token_hex(4)
         self.foo_port, self.server_port = free_port(), free_port()
         self._foo = Foo(self.foo_port)
         self.disturbed = False

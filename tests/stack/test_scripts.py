@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port
+from harness.basics import TEST_PREFIX, free_port
 
-from stack.driver import PREFIX, REPOSITORY
+from stack.driver import REPOSITORY
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))
 
@@ -34,8 +34,8 @@ def script(name: str, *arguments: str, **environment: str) -> subprocess.Complet
 def nowhere(tmp_path: Path) -> dict[str, str]:
     """The environment of a stack that is not up."""
     return {
-        "STACK_DIR": str(tmp_path / PREFIX),
-        "COMPOSE_PROJECT_NAME": f"{PREFIX}nowhere",
+        "STACK_DIR": str(tmp_path / TEST_PREFIX),
+        "COMPOSE_PROJECT_NAME": f"{TEST_PREFIX}nowhere",
         "FOO_PORT": str(free_port()),
         "RESONATE_PORT": str(free_port()),
     }

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from harness.basics import answers_200, free_port
+from harness.basics import TEST_PREFIX, answers_200, free_port
 from harness.services import SERVICES
 from harness.stack import Stack
 
@@ -67,7 +67,7 @@ def _add_times(report: Report, title: str, seconds: Seconds) -> None:
 
 def _start_processes(repeats: int, chance: random.Random) -> Seconds:
     """Each start by itself, in an order drawn by chance; server and workers that are waited for run already."""
-    with tempfile.TemporaryDirectory(prefix="bench-start-") as name:
+    with tempfile.TemporaryDirectory(prefix=TEST_PREFIX) as name:
         folder = Path(name)
         with Stack(folder, OwnServer(folder)) as stack:
             starts: dict[str, Callable[[], float]] = {
@@ -114,7 +114,7 @@ class Compose:
     """The stack as containers, with ports and a Compose project of its own, of which nothing stays behind."""
 
     def __init__(self) -> None:
-        self.project = f"bench-start-{secrets.token_hex(4)}"
+        self.project = TEST_PREFIX + secrets.token_hex(4)
         self.base_image = _output("scripts/base-image.sh")
         self._environment = {
             "COMPOSE_PROJECT_NAME": self.project,
