@@ -4,6 +4,7 @@ It is the one that is installed on this machine, on a free port of loopback, whi
 """
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -15,8 +16,6 @@ from pathlib import Path
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Where Debian has it, by version; it is not on the PATH there."""
-AS_ANOTHER_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
-"""PostgreSQL refuses to be run by root, whose folders others may not enter: so it sees root as another user."""
 END_SECONDS = 20
 """The connections of one that was killed end by and by; until then there can be no other."""
 HOW = "on Debian: apt-get install postgresql; on a Mac: brew install postgresql@17"
@@ -45,7 +44,14 @@ def access(folder: Path) -> dict[str, str]:
 
 def program(name: str) -> list[str]:
     """The beginning of a command."""
-    return [*(AS_ANOTHER_USER if os.geteuid() == 0 else ()), str(programs() / name)]
+    return [*(as_another_user() if os.geteuid() == 0 else ()), str(programs() / name)]
+
+
+def as_another_user() -> list[str]:
+    """PostgreSQL refuses to be run by root, whose folders others may not enter, and by users whom the system does not
+    know: so it sees root as some other one."""
+    other = next(user for user in pwd.getpwall() if user.pw_uid)
+    return ["unshare", "--user", f"--map-user={other.pw_uid}", f"--map-group={other.pw_gid}"]
 
 
 def make(folder: Path, password: str) -> None:

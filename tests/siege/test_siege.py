@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
-from harness.basics import free_port
+from harness.basics import PATIENCE_SECONDS, free_port
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -118,7 +118,7 @@ async def _chains(demo: Demo, seconds: float) -> list[float]:
 async def _result(demo: Demo) -> bytes:
     """As any client would, this one repeats a request that was refused for the moment, with the same key."""
     id = uuid4().hex
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (answer := await _answer_of_foo(demo, id)).startswith(b"HTTP/1.1 503 "):
             await asyncio.sleep(0.3)
     return answer

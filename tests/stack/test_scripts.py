@@ -1,6 +1,8 @@
 """What the scripts say to those who ask for help, mistype, or have no stack."""
 
+import importlib
 import os
+import pwd
 import socket
 import subprocess
 from pathlib import Path
@@ -187,3 +189,11 @@ def test_both_ports_the_same_are_refused(nowhere: dict[str, str]) -> None:
     done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
     assert done.returncode == 1
     assert "must differ" in done.stderr
+
+
+def test_postgresql_sees_root_as_a_user_whom_the_system_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [pwd.struct_passwd(("it", "", uid, uid, "", "", "")) for uid in (0, 7)]
+    monkeypatch.setattr(pwd, "getpwall", lambda: known)
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts")
+
+    assert importlib.import_module("postgres").as_another_user()[2:] == ["--map-user=7", "--map-group=7"]
