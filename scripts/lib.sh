@@ -269,7 +269,7 @@ look_at_stack() { # sets kind: processes, containers or none; the services that 
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    running=$(docker_says ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Label "com.docker.compose.service"}}') || looked=$?
+    running=$(docker_says ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}') || looked=$?
     [ -z "$running" ] || kind=containers
     stack_settings=$(container_settings || true)
 }

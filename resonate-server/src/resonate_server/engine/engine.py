@@ -192,11 +192,6 @@ class Engine:
         await self._patience.wait(suspend.awaited, suspend.patience / 1_000)
         return await self._store.decide(*kernel.answering(checked, self._rules))
 
-    @property
-    def _has_others(self) -> bool:
-        """Servers that may settle what this one does not hear of."""
-        return self._store.sharing is not None and self._store.sharing.has_others
-
     async def _search(self, search: Search, at: int | None) -> Answer:
         """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
         now = self.now() if at is None else at
@@ -217,7 +212,7 @@ class Engine:
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
-            case DebugStart() if self._has_others:
+            case DebugStart() if self._store.sharing is not None and self._store.sharing.has_others:
                 sentence = "other servers are at work on the same database, which would not pause: stop them first"
                 return Answer(status=409, data=sentence)
             case DebugStart():

@@ -28,7 +28,7 @@ class Patience:
         self._has_ended = False
 
     def settled(self, ids: Iterable[str]) -> None:
-        """To be told of every promise."""
+        """To be told of whatever others may await, whichever server has settled it."""
         for id in ids:
             self._settled[id] = None
             if len(self._settled) > MAX_REMEMBERED:
