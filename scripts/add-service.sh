@@ -5,5 +5,5 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 read_arguments 1 "$@"
 name=${words[0]:-}
 ! python3 -c 'import typing' 2>/dev/null || exec python3 -IS scripts/add_service.py "$name"
-image=$(scripts/base-image.sh) || die "a Python is needed, or a Docker engine."
+image=$(scripts/base-image.sh) || die "needs Python or a Docker engine."
 exec docker run --rm --volume "$PWD:/checkout" --workdir /checkout --user "$(id -u):$(id -g)" "$image" python3 -IS scripts/add_service.py "$name"

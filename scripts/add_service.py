@@ -30,11 +30,11 @@ def refuse(reason: str, status: int = 1) -> NoReturn:
 
 def check(name: str) -> None:
     if not re.fullmatch("[a-z][a-z0-9]{0,30}", name):
-        refuse(f"a name has lower case letters and digits, a letter first, at most 31 of them; {name!r} is none", 2)
+        refuse(f"NAME must be 1 to 31 lower-case letters and digits, a letter first, not {name!r}", 2)
     if Path("services", name).exists():
-        refuse(f"there is a service {name!r} already, in services/{name}", 2)
+        refuse(f"service {name!r} already exists, in services/{name}", 2)
     if is_taken(name):
-        refuse(f"{name!r} is a word of Python, a module that services may load, or another part of the stack", 2)
+        refuse(f"{name!r} is a Python keyword, a module that services may import, or another part of the stack", 2)
 
 
 def is_taken(name: str) -> bool:
@@ -48,7 +48,7 @@ def insert_before(line: str, text: str, file: Path) -> None:
     """The first line that begins so."""
     before, found, after = file.read_text().partition("\n" + line)
     if not found:
-        refuse(f"{file} has no line that begins with {line!r}; enter the service there by hand.")
+        refuse(f"{file} has no line that starts with {line!r}; add the service there by hand.")
     file.write_text(f"{before}\n{text}{found}{after}")
 
 
@@ -71,7 +71,7 @@ def add(name: str) -> None:
 
 if __name__ == "__main__":
     if missing := [source for source in SOURCES.split() if not Path(source).exists()]:
-        refuse(f"{missing[0]} is missing, and a service is made from it: work in a whole checkout.")
+        refuse(f"{missing[0]} is missing; new services are copied from it, so use a complete checkout.")
     check(sys.argv[1])
     add(sys.argv[1])
     print(NEXT.format(name=sys.argv[1]))

@@ -36,15 +36,15 @@ if [ -n "$postgres" ]; then
     image=${POSTGRES_IMAGE:-$(sed -n 's/.*POSTGRES_IMAGE:-\([^}]*\)}.*/\1/p' compose.postgres.yml)}
     have_image "$image" || { ! have_image "$POSTGRES_STAND_IN" && pull "$image"; } || image=$POSTGRES_STAND_IN
     have_image "$image" || quietly docker build --target postgres --build-arg PYTHON_IMAGE="$PYTHON_IMAGE" --tag "$image" . ||
-        die "no image of PostgreSQL: it can neither be pulled nor built. Name one you have by POSTGRES_IMAGE."
+        die "no PostgreSQL image: it can be neither pulled nor built. Set POSTGRES_IMAGE to one you have."
     echo "$image"
 elif [ -n "${PYTHON_IMAGE:-}" ]; then
-    have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "the image that PYTHON_IMAGE names cannot be had."
+    have_image "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || die "cannot get the image that PYTHON_IMAGE names."
     echo "$PYTHON_IMAGE"
 elif have_image "$OFFICIAL_IMAGE" || { ! have_image "$STAND_IN_IMAGE" && pull "$OFFICIAL_IMAGE"; }; then
     echo "$OFFICIAL_IMAGE"
 elif have_image "$STAND_IN_IMAGE" || make_stand_in; then
     echo "$STAND_IN_IMAGE"
 else
-    die "no base image: $OFFICIAL_IMAGE cannot be pulled, and a stand-in needs Debian, root and debootstrap. Name one you have by PYTHON_IMAGE."
+    die "no base image: $OFFICIAL_IMAGE cannot be pulled, and building a stand-in needs Debian, root and debootstrap. Set PYTHON_IMAGE to an image you have."
 fi

@@ -4,10 +4,10 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 read_arguments 0 "$@"
 if ! chromium-headless-shell --version >/dev/null 2>&1; then
-    [ -f /etc/debian_version ] || die "this script knows Debian only. Install Chromium as your system does, and name it: CHROMIUM=PATH"
+    [ -f /etc/debian_version ] || die "this script supports only Debian. Install Chromium with your system's package manager, and set CHROMIUM to its path."
     [ "$(id -u)" = 0 ] || die "installing packages needs root: sudo scripts/browser.sh"
     # The fonts are what a page says without a font of its own.
     install_from_debian chromium-headless-shell fonts-dejavu-core fonts-liberation || die "chromium could not be installed."
 fi
 version=$(chromium-headless-shell --version 2>/dev/null) || die "chromium was installed, but does not run."
-say "there is a browser: $version"
+say "Chromium is installed: $version"

@@ -7,9 +7,9 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 kill="" pause="" freeze="" partition="" when="" for="" down=""
 read_arguments 1 "$@"
 service=${words[0]:-}
-[ -n "$service" ] || bad_usage "which SERVICE is to be struck?"
+[ -n "$service" ] || bad_usage "SERVICE is missing"
 need_service "$service"
-[[ "$when" =~ ^(|suspended|running|idle)$ ]] || bad_usage "--when needs suspended, running or idle, not '$when'"
+[[ "$when" =~ ^(|suspended|running|idle)$ ]] || bad_usage "--when must be suspended, running or idle, not '$when'"
 need_some --for "$for"
 fault=$(one_of kill pause freeze partition) usual=10
 case "${fault:=kill}-$service" in

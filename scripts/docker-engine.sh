@@ -49,11 +49,11 @@ start_daemon() {
 
 read_arguments 0 "$@"
 if [ -z "$(docker_obstacle)" ]; then
-    say "a Docker engine answers already: $(engine_version)"
+    say "a Docker engine is already running: $(engine_version)"
     exit
 fi
 [[ "$(debian_codename)" =~ ^(bookworm|trixie)$ ]] ||
-    die "this script knows Debian 12 and 13 only. Install Docker as its manual says, then run scripts/up.sh."
+    die "this script supports only Debian 12 and 13. Install Docker as its manual describes, then run scripts/up.sh."
 [ "$(id -u)" = 0 ] || die "installing and starting the engine needs root: sudo scripts/docker-engine.sh"
 if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then
     install_packages
@@ -61,4 +61,4 @@ fi
 [ -z "$(engine_obstacle)" ] || start_daemon
 obstacle=$(docker_obstacle)
 [ -z "$obstacle" ] || die "the engine was installed, but $obstacle."
-say "a Docker engine answers: $(engine_version)"
+say "a Docker engine is running: $(engine_version)"

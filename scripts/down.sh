@@ -11,7 +11,7 @@ trouble=""
 tell() { say "$(basename "$0"): $*" && trouble=yes; }
 
 stop_all_processes() {
-    command -v ps >/dev/null || { tell "the command 'ps' is missing, so processes could not be looked for. On Debian: apt-get install procps" && return; }
+    command -v ps >/dev/null || { tell "the command 'ps' is missing, so the script cannot look for processes. On Debian: apt-get install procps" && return; }
     [ -n "$(processes list 2>/dev/null)" ] || return 0
     found=yes
     say "stopping the processes ..."
@@ -28,15 +28,15 @@ stop_all_containers() {
     obstacle=$(engine_obstacle)
     if [ -n "$obstacle" ]; then
         # A stack is of one kind: where its processes have just been stopped, no containers run.
-        { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "whether containers of the stack run is not known: $obstacle."
+        { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "cannot tell whether containers of the stack are running: $obstacle."
         return
     fi
-    left=$(containers_of_stack) || { tell "whether containers of the stack run is not known: $NO_ANSWER." && return; }
+    left=$(containers_of_stack) || { tell "cannot tell whether containers of the stack are running: $NO_ANSWER." && return; }
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
     # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
     quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
-    left=$(containers_of_stack) || tell "whether all containers of the stack are gone is not known: $NO_ANSWER."
+    left=$(containers_of_stack) || tell "cannot tell whether all containers of the stack are gone: $NO_ANSWER."
     for container in $left; do tell "container $container could not be removed."; done
 }
 
@@ -48,6 +48,6 @@ find_stack
 stop_all_processes
 [ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"
 stop_all_containers
-[ -z "$trouble" ] || die "the stack $COMPOSE_PROJECT_NAME is not known to be down, see above."
+[ -z "$trouble" ] || die "cannot confirm that the stack $COMPOSE_PROJECT_NAME is down; see above."
 [ -z "$volumes" ] || rm -f "$STACK_DIR/last-run"
 say "The stack is down ($SECONDS s)."

@@ -19,7 +19,7 @@ end_worker() {
 leave() { # REASON STATUS
     end_worker
     trap - EXIT
-    say "$1. To go on: scripts/example.sh $name${id:+ --id $id}"
+    say "$1. To continue: scripts/example.sh $name${id:+ --id $id}"
     exit "$2"
 }
 
@@ -28,14 +28,14 @@ read_arguments 1 "$@"
 name=${words[0]:-}
 file=examples/${name//-/_}.py
 [[ "$name" =~ ^[a-z-]+$ ]] && [ -f "$file" ] || bad_usage "there is no example '$name'"
-[ -z "$id" ] || [ "$name" != schedule ] || bad_usage "a schedule makes the ids of its calls itself"
+[ -z "$id" ] || [ "$name" != schedule ] || bad_usage "a schedule generates the ids of its calls"
 [[ "$id" =~ ^([A-Za-z0-9][A-Za-z0-9._~-]{0,127})?$ ]] || bad_usage "--id needs an id of letters, digits and . _ ~ -"
 
 require resonate-server
 if [ "$name" != schedule ]; then
     id=${id:-$name-$(random_hex 4)}
     quietly resonate_command invoke "$id" --func "${name//-/_}" --target "poll://any@example-$name" --timeout "$LONGEST" ||
-        die "the server does not take the call $id."
+        die "the server refused the call $id."
 fi
 if [ "$kind" = containers ]; then # the image of bar has all that an example needs, and gets the example as an argument
     container=$COMPOSE_PROJECT_NAME-example-$$

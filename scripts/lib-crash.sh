@@ -51,9 +51,9 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as i
     local service=$1 work status=0
     trap 'exit 130' INT
     require
-    [ "$kind" = containers ] || [ -x "$VENV/bin/python" ] || die "$(id -un) cannot run $VENV/bin/python, with which the stack runs."
+    [ "$kind" = containers ] || [ -x "$VENV/bin/python" ] || die "the stack runs with $VENV/bin/python, which $(id -un) may not execute."
     [[ "$kind $*" != *processes*fault=partition* ]] ||
-        die "--partition needs the stack as containers: processes share one network interface, none can be cut off alone."
+        die "--partition needs containers: processes share one network interface, so none can be disconnected alone."
     id=crash-$(date +%H%M%S)-$$
     set -- script="$(basename "$0")" kind="$kind" id="$id" service="$service" lease="$LEASE_SECONDS" \
         down=$((${LEASE_SECONDS%%.*} + 3)) "${@:2}"

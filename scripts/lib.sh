@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts share: messages, arguments, and control of the stack. Sourced from the repository's folder.
 # The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
-case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "The lines of scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has them as they should be." >&2 && exit 1 ;; esac #
+case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "Lines in scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has the right line endings." >&2 && exit 1 ;; esac #
 
 readonly VENV=$PWD/.venv
 
@@ -81,18 +81,18 @@ check_value() { # OPTION KIND VALUE
     case "$2" in
         SECONDS) [[ "$3" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$3'" ;;
         NUMBER) [[ "$3" =~ ^(0|[1-9][0-9]{0,8})$ ]] || bad_usage "$1 needs a whole number, not '$3'" ;;
-        [a-z]*) [ "$3" = "$2" ] || bad_usage "$1 needs $2, not '$3'" ;;
+        [a-z]*) [ "$3" = "$2" ] || bad_usage "$1 must be $2, not '$3'" ;;
     esac
 }
 
-need_service() { [[ " $SERVICES " = *" $1 "* ]] || bad_usage "there is no service '$1', only $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"; } # NAME
+need_service() { [[ " $SERVICES " = *" $1 "* ]] || bad_usage "unknown service '$1'; the services are $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"; } # NAME
 
 need_some() { [[ ! "$2" =~ ^[0.]+$ ]] || bad_usage "$1 must be more than 0"; } # OPTION NUMBER
 
 one_of() { # OPTION...: that is named without its dashes: prints the one that was given
     local option one=""
     for option in "$@"; do
-        [ -z "${!option}" ] || [ -z "$one" ] || bad_usage "--$one and --$option exclude each other"
+        [ -z "${!option}" ] || [ -z "$one" ] || bad_usage "--$one and --$option cannot be combined"
         [ -z "${!option}" ] || one=$option
     done
     echo "$one"
@@ -139,7 +139,7 @@ engine_obstacle() { # prints why there is no engine, if there is none
     local said
     command -v docker >/dev/null || { echo "there is no 'docker' command" && return; }
     said=$(engine_version 2>&1) || case "$said" in
-        *"permission denied"*) echo "the Docker engine does not let $(id -un) in; use sudo, or join its group and log in again: sudo usermod -aG docker $(id -un)" ;;
+        *"permission denied"*) echo "the Docker engine refuses $(id -un); use sudo, or join the docker group and log in again: sudo usermod -aG docker $(id -un)" ;;
         *) echo "no Docker engine answers" ;;
     esac
 }
@@ -149,7 +149,7 @@ docker_obstacle() { # prints why containers cannot be used; prints nothing if th
     obstacle=$(engine_obstacle)
     [ -z "$obstacle" ] || { echo "$obstacle" && return; }
     version=$(engine_version)
-    ! [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null || { echo "the Docker engine is $version, $OLDEST_ENGINE or newer is needed" && return; }
+    ! [ "${version%%.*}" -lt "$OLDEST_ENGINE" ] 2>/dev/null || { echo "the Docker engine is version $version; $OLDEST_ENGINE or newer is required" && return; }
     for plugin in compose buildx; do
         docker "$plugin" version >/dev/null 2>&1 || { echo "'docker $plugin' does not answer" && return; }
     done
@@ -180,14 +180,14 @@ noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } #
 
 rewrite_env() { # NAME [LINE]: without what sets it, and with that line; mktemp makes it for this user only, as it may hold a token
     local new
-    new=$(mktemp .env.XXXXXX) || die "the file .env cannot be written in $PWD."
+    new=$(mktemp .env.XXXXXX) || die "cannot write the file .env in $PWD."
     grep -v "^$1=" .env >"$new" 2>/dev/null || true
     [ -z "${2:-}" ] || printf '%s\n' "$2" >>"$new"
     mv "$new" .env
 }
 
 note() { # NAME VALUE [OF_WHAT]
-    [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] && [[ ! "${3:-}" =~ [[:cntrl:]] ]] || die "'$2${3:+ $3}' cannot be noted in .env as $1."
+    [[ "$2" =~ ^[A-Za-z0-9._:/@+~=-]+$ ]] && [[ ! "${3:-}" =~ [[:cntrl:]] ]] || die "cannot save '$2${3:+ $3}' in .env as $1."
     rewrite_env "$1" "$1=$2 $OWN_LINE${3:+ $3}"
 }
 
@@ -302,7 +302,7 @@ use_settings() { # SOURCE...: exports each setting, as chosen for this command, 
 
 need_stack() { # [HINT]
     [ "$kind" = none ] || return 0
-    [ "$looked" != "$ENDED_BY_FORCE" ] || die "whether the stack is up is not known: $NO_ANSWER."
+    [ "$looked" != "$ENDED_BY_FORCE" ] || die "cannot tell whether the stack is up: $NO_ANSWER."
     die "the stack is not up; scripts/up.sh starts it.${1:-}"
 }
 

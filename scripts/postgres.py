@@ -26,7 +26,7 @@ def programs() -> Path:
     found = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     if not found and not on_path:
-        sys.exit(f"there is no PostgreSQL on this machine ({HOW})")
+        sys.exit(f"PostgreSQL is not installed ({HOW})")
     return (found[-1] if found else Path(on_path or "").resolve()).parent
 
 

@@ -48,7 +48,7 @@ if [ "$size" = quick ]; then
     status=0
     # shellcheck disable=SC2086 # a list
     "$environment/bin/python" -m pytest --durations=15 -n "$((cores * 2))" -m "not long and not browser" -k "not postgres" $UNITS "$@" || status=$?
-    wait "$types" || die "mypy has found mistakes: see above."
+    wait "$types" || die "mypy found errors; see above."
     exit "$status"
 fi
 
@@ -68,16 +68,16 @@ if [ "$size" = all ] && ! browser_there; then
     say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
 fi
 for tool in npm go cargo; do
-    command -v "$tool" >/dev/null || say "*** The tests with the SDK that needs $tool are SKIPPED: there is none. ***"
+    command -v "$tool" >/dev/null || say "*** The tests of the SDK that needs $tool are SKIPPED: it is not installed. ***"
 done
 if node_there; then
     say "node --test ..."
     quietly node --test resonate-server/tests/ui_js/*.test.mjs
 else
-    say "*** The tests of the page's modules are SKIPPED: there is no node, or one before 20.19. ***"
+    say "*** The tests of the page's modules are SKIPPED: node 20.19 or newer is not installed. ***"
 fi
 
-wait "$types" || die "mypy has found mistakes: see above."
+wait "$types" || die "mypy found errors; see above."
 
 # A browser gives up what it loads when Docker adds a network beside it. Where nobody may give it a network of its own, it
 # has to run when no test of containers does.
@@ -88,5 +88,5 @@ for marks in "${parts[@]}"; do
     [ "$size" = all ] || marks="${marks:+$marks and }not long"
     run_pytest "$marks" "$@"
 done
-[ -n "$results" ] || die "no test was chosen; those that are marked as long run with --all."
+[ -n "$results" ] || die "no test was selected; long tests run only with --all."
 [ "${results//[ 0]/}" = "" ]

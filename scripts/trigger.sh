@@ -5,7 +5,7 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 readonly HINT_SECONDS=10
 
 leave() { # REASON [STATUS]: nobody waits any more
-    say "$(basename "$0"): $1. The request goes on; this gets its answer: scripts/trigger.sh --id $id"
+    say "$(basename "$0"): $1. The request continues; to get its answer: scripts/trigger.sh --id $id"
     exit "${2:-1}"
 }
 
@@ -22,15 +22,15 @@ explain() { # STATUS MESSAGE: why curl has brought no answer
 id="" pause="" running="" async="" max_time="" flow=chain prefer=()
 read_arguments 0 "$@"
 length=$(one_of pause running)
-[[ ! "$id" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id, of one line at that" # it becomes a header
+[[ ! "$id" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id on a single line" # it becomes a header
 need_some --max-time "$max_time"
 case "$flow" in
     chain) ;;
     fan-out | detached)
-        [ -z "$length$async$max_time" ] || bad_usage "--pause, --running, --async and --max-time are for the chain only"
+        [ -z "$length$async$max_time" ] || bad_usage "--pause, --running, --async and --max-time work only with the chain"
         exec scripts/example.sh "$flow" ${id:+--id "$id"}
         ;;
-    *) bad_usage "--flow is chain, fan-out or detached, not '$flow'" ;;
+    *) bad_usage "--flow must be chain, fan-out or detached, not '$flow'" ;;
 esac
 [ -z "$async" ] || prefer=(--header "Prefer: respond-async")
 
@@ -40,10 +40,10 @@ look_at_stack
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT
-outcome=$(mktemp) || die "no request was sent: there is no place for its answer, in ${TMPDIR:-/tmp}."
+outcome=$(mktemp) || die "no request was sent: cannot create a file for its answer in ${TMPDIR:-/tmp}."
 trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
 trap 'leave interrupted 130' INT
-{ sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see for what: scripts/watch.sh $id"; } </dev/null >/dev/null &
+{ sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
 hint=$!
 disown "$hint" || true # bash would report its end
 printed=$(local_curl --show-error --max-time "${max_time:-0}" --output "$outcome" --write-out '%{http_code} %{time_total}' \
@@ -53,5 +53,5 @@ read -r status elapsed <<<"$printed"
 cat "$outcome"
 [ -z "$(tail -c 1 "$outcome")" ] || echo
 say "HTTP $status after $elapsed s"
-[ "$status" != 202 ] || say "Its answer will be here: curl $url/foo/$id"
+[ "$status" != 202 ] || say "To get its answer: curl $url/foo/$id"
 [[ "$status" = 2* ]]

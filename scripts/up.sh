@@ -46,7 +46,7 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
     check_value LEASE_SECONDS SECONDS "$LEASE_SECONDS"
     need_some LEASE_SECONDS "$LEASE_SECONDS"
     [[ "${MAX_TASKS:-1}" =~ ^([1-9][0-9]{0,2}|1000)$ ]] || bad_usage "MAX_TASKS must be a whole number from 1 to 1000, not '$MAX_TASKS'"
-    [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS is 1 or 0, not '$DEMO_FAULTS'"
+    [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS must be 1 or 0, not '$DEMO_FAULTS'"
     [ -z "$token" ] || [ -n "$RESONATE_TOKEN" ] || new_token=yes RESONATE_TOKEN=$(random_hex 24)
 }
 image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
@@ -54,21 +54,21 @@ image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) retur
 check_running() { # what is up keeps its kind and the settings that it has
     local name is has="" differs=""
     case "$wanted-$up_as" in
-        docker-processes | processes-containers) die "the stack runs as $up_as already; stop it first: scripts/down.sh, or --recreate" ;;
+        docker-processes | processes-containers) die "the stack is already running as $up_as; stop it with scripts/down.sh, or use --recreate" ;;
     esac
-    ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; --recreate to change. What it has recorded stays in SQLite, and the new database is empty, unless it is copied before: docs/scaling.md, 'Moving up from SQLite'."
+    ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; use --recreate to change that. Its state stays in SQLite, and the new database starts empty unless you copy it first: docs/scaling.md, 'Moving up from SQLite'."
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(of_stack "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
         [ "$name" = RESONATE_TOKEN ] || has="$has $name=$is"
     done
-    [ -z "$differs" ] || die "the stack is running with$has; what is wanted now differs in$differs. It stays as it is; --recreate to change: it stops it first (pending requests go on)."
+    [ -z "$differs" ] || die "the stack is running with$has; you asked for another value of$differs. Nothing was changed; --recreate stops the stack and starts it with the new settings (pending requests continue)."
 }
 
 note_settings() { # which docker compose by hand must know, too
     keep_name
     [ -z "$new_token" ] || note RESONATE_TOKEN "$RESONATE_TOKEN"
-    [ -z "$new_token" ] || say "A new token is noted in .env, as RESONATE_TOKEN; it is used until that line is deleted."
+    [ -z "$new_token" ] || say "A new token is saved in .env as RESONATE_TOKEN; it applies until you delete that line."
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
     if has_postgres && [ -n "$postgres$(noted COMPOSE_FILE)" ]; then
         note COMPOSE_FILE "$COMPOSE_FILE"
@@ -86,21 +86,21 @@ choose_kind() {
     kind=containers last=$(last_run)
     case "$wanted-$up_as-$last" in
         processes-*) kind=processes reason="--processes was given" ;;
-        -processes-*) kind=processes reason="it runs so already" ;;
-        -none-processes*) kind=processes reason="that is how it ran the last time" ;;
+        -processes-*) kind=processes reason="it is already running that way" ;;
+        -none-processes*) kind=processes reason="that is how it ran last time" ;;
         *)
             obstacle=$(docker_obstacle)
-            [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="there is no base image to build on"
-            [ -n "$obstacle" ] || ! has_postgres || POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="there is no image of PostgreSQL to run"
+            [ -n "$obstacle" ] || PYTHON_IMAGE=$(scripts/base-image.sh) || obstacle="no base image is available"
+            [ -n "$obstacle" ] || ! has_postgres || POSTGRES_IMAGE=$(scripts/base-image.sh --postgres) || obstacle="no PostgreSQL image is available"
             ;;
     esac
     if [ -n "$obstacle" ]; then
         [ "$wanted" != docker ] || die "$obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
-        [[ "$wanted-$last" != -containers* ]] || die "$obstacle, and the stack has its database from the last time as containers. Start the engine, or begin with another one: scripts/up.sh --processes"
+        [[ "$wanted-$last" != -containers* ]] || die "$obstacle, but the stack last ran as containers, which have its database. Start the engine, or start with another database: scripts/up.sh --processes"
         kind=processes reason=$obstacle
     fi
     say "Starting the stack as $kind: $reason."
-    [[ "$last" = "" || "$last" = "$(this_run)" ]] || say "Note: it ran as $last the last time, which is another database. What is pending there continues when it runs so again."
+    [[ "$last" = "" || "$last" = "$(this_run)" ]] || say "Note: last time it ran as $last, with another database. Requests pending there continue when it runs that way again."
 }
 
 this_run() { echo "$kind with $(has_postgres && echo PostgreSQL || echo SQLite)"; }
@@ -136,10 +136,10 @@ choose_ports() {
         first=${first:-$taken} foo=$((foo + 1)) server=$((server + 1))
     done
     [ -n "$first" ] || return 0
-    [ "$first" != 5000 ] || hint=", on a Mac often AirPlay"
-    [ "$ports-$up_as" = auto-none ] || die "port $first is taken by another program$hint. Free are these: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; or to have them taken and noted: scripts/up.sh --ports auto"
+    [ "$first" != 5000 ] || hint=" (on a Mac often AirPlay)"
+    [ "$ports-$up_as" = auto-none ] || die "port $first is taken by another program$hint. These are free: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; to use and save them: scripts/up.sh --ports auto"
     FOO_PORT=$foo RESONATE_PORT=$server SERVER_PORTS=$server-$((server + 2)) new_ports=yes
-    say "Port $first is taken. Using $foo for foo and $server for the server from now on (noted in .env)."
+    say "Port $first is taken. Using $foo for foo and $server for the server from now on (saved in .env)."
 }
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +159,7 @@ none_unhealthy() { [ -z "$(docker ps --quiet --filter "label=com.docker.compose.
 start_containers() {
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
-    loosen_all containers || die "what is frozen or cut off could not be brought back."
+    loosen_all containers || die "could not bring back frozen or disconnected containers."
     # Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check
     # is waited for first. One that stays unhealthy is for Compose to report.
     wait_until "$HEALTHY_SECONDS" none_unhealthy || true
@@ -192,8 +192,8 @@ The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three
 
 NEXT
     cat scripts/usage/next-steps.txt >&2
-    [ -z "$shown" ] || say "The server and its page ask for the token, RESONATE_TOKEN; foo, the face of the application, is open."
-    [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand builds on $PYTHON_IMAGE, too: see .env"
+    [ -z "$shown" ] || say "The server and its page require the token, RESONATE_TOKEN; foo, the application's public API, does not."
+    [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand also builds on $PYTHON_IMAGE; see .env"
 }
 
 # shellcheck disable=SC2034 # one_of looks at them
@@ -204,10 +204,10 @@ if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:co
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
 look_at_stack
 up_as=$kind
-trap 'say "up.sh: interrupted. What has been started goes on: scripts/up.sh starts the rest, scripts/down.sh stops it."; exit 130' INT
+trap 'say "up.sh: interrupted. Services already started keep running: scripts/up.sh starts the rest, scripts/down.sh stops them."; exit 130' INT
 choose_settings
 if docker compose version >/dev/null 2>&1; then
-    quietly docker compose config --quiet || die "that is what docker compose says of its files. Where it means .env, mend the line or delete it."
+    quietly docker compose config --quiet || die "docker compose rejects its files; see above. If the fault is in .env, fix or delete that line."
 fi
 if [ "$up_as" != none ] && [ -n "$recreate" ]; then scripts/down.sh && up_as=none; fi
 [ "$up_as" = none ] || check_running
@@ -216,8 +216,8 @@ choose_ports
 note_settings
 "start_$kind"
 exec 9<&- # the ports are taken now
-{ mkdir -p "$STACK_DIR" && this_run >"$STACK_DIR/last-run"; } || die "$STACK_DIR cannot be written; it says where the requests are."
+{ mkdir -p "$STACK_DIR" && this_run >"$STACK_DIR/last-run"; } || die "cannot write to $STACK_DIR, which records where the requests are."
 say "sending one request: scripts/trigger.sh"
 scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||
-    die "the stack is up, but that request did not go as it should: see above, and scripts/logs.sh."
+    die "the stack is up, but that request failed; see above, and scripts/logs.sh."
 show_next_steps

@@ -27,19 +27,19 @@ find_uv() { # prints the path of one that runs
     done < <(echo "${PYTHON:-python3}"; type -ap python3.13 python3.14 python3.12 python3 python || true)
     rm -rf "$OWN_UV"
     say "$(tail -n 5 <<<"$said")"
-    die "uv could not be installed: needed are PyPI and a Python with pip or venv (Debian: apt-get install python3-venv), or uv on the PATH."
+    die "could not install uv: it takes PyPI and a Python with pip or venv (Debian: apt-get install python3-venv), or uv on the PATH."
 }
 
 find_python() { # prints the preferred one, or the version that uv is to download
     local wanted
     if [ -n "${PYTHON:-}" ]; then
         "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 12))' && echo "$PYTHON" && return
-        die "$PYTHON, which PYTHON names, is not Python 3.12 or newer."
+        die "PYTHON is $PYTHON, which is not Python 3.12 or newer."
     fi
     for wanted in 3.13 '>=3.12'; do
         "$uv" python find --system --no-python-downloads "$wanted" 2>/dev/null && return
     done
-    say "no Python 3.12 or newer here: uv downloads one (about 30 MB) ..."
+    say "found no Python 3.12 or newer; uv downloads one (about 30 MB) ..."
     cat .python-version
 }
 
@@ -67,7 +67,7 @@ if [ "$(head -n 1 "$STAMP" 2>/dev/null)" != "$PWD" ] || ! runs; then
     rm -rf "$folder"
     python=${python:-$(find_python)}
     quietly "$uv" venv --quiet --python "$python" "$folder" ||
-        die "no Python 3.12 or newer: install one, or name one by the variable PYTHON."
+        die "found no Python 3.12 or newer; install one, or set PYTHON to its path."
 fi
 say "installing requirements.lock into ${folder#"$PWD/"} ($("$folder/bin/python" -V)) ..."
 echo "$PWD" >"$STAMP"

@@ -8,14 +8,14 @@ readonly KILLED_WITH_SERVER=137 # what runs in a container ends with it, by SIGK
 read_arguments 1 "$@"
 require resonate-server
 id=${words[0]:-$(resonate_command chains --limit 1)} ||
-    die "the server at port $RESONATE_PORT does not say which request is the newest; name one: scripts/watch.sh ID"
+    die "the server at port $RESONATE_PORT did not say which request is the newest; name one: scripts/watch.sh ID"
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
 status=0
 until resonate_command tree --watch -- "$id"; do
     status=$?
     [ "$kind-$status" = "containers-$KILLED_WITH_SERVER" ] || exit "$status"
     [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed
-    say "the server is away, waiting"
+    say "the server is unreachable; waiting"
     wait_until "$BACK_SECONDS" http_answers "http://127.0.0.1:$RESONATE_PORT/ready" ||
-        die "the server has not come back within $BACK_SECONDS s; scripts/up.sh starts it."
+        die "the server did not come back within $BACK_SECONDS s; scripts/up.sh starts it."
 done

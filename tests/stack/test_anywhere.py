@@ -90,7 +90,7 @@ class TestProcesses:
             made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
             assert made.returncode == 0, made.stdout + made.stderr
             [token] = noted(env)
-            assert "noted in .env" in made.stderr
+            assert "saved in .env" in made.stderr
             assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
             assert stat.S_IMODE(env.stat().st_mode) == 0o600
             assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")

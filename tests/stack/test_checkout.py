@@ -169,7 +169,7 @@ class TestFolder:
         done = checkout.run(*command)
 
         assert done.returncode == 1
-        assert done.stderr.startswith("The lines of scripts/*.sh end with CR LF")
+        assert done.stderr.startswith("Lines in scripts/*.sh end with CR LF")
 
     def test_git_checks_all_text_out_with_lf(self) -> None:
         listed = subprocess.check_output(["git", "ls-files", "--eol"], cwd=REPOSITORY, text=True).splitlines()
@@ -268,7 +268,7 @@ class TestMissing:
         done = checkout.run("scripts/up.sh", "--docker", PATH=path)
 
         assert done.returncode == 1
-        assert "does not let" in done.stderr
+        assert "the Docker engine refuses" in done.stderr
         assert "usermod -aG docker" in done.stderr
 
 
@@ -293,7 +293,7 @@ class TestNothingRuns:
         done = checkout.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"ps *": "sleep 600"})))
 
         assert done.returncode == 1
-        assert "is not known: Docker has not answered within 10 s" in done.stderr
+        assert ": Docker has not answered within 10 s" in done.stderr
 
 
 class TestPostgres:
@@ -337,7 +337,7 @@ class TestKind:
 
         assert done.returncode == 1
         assert (
-            "no Docker engine answers, and the stack has its database from the last time as containers" in done.stderr
+            "no Docker engine answers, but the stack last ran as containers, which have its database" in done.stderr
         )
         assert "scripts/up.sh --processes" in done.stderr
 
@@ -346,15 +346,15 @@ class TestKind:
     ) -> None:
         said = up(ran_as("processes with SQLite"), path)
 
-        assert "it ran as processes with SQLite the last time, which is another database" in said
+        assert "last time it ran as processes with SQLite, with another database" in said
 
     def test_so_is_another_kind_of_database(self, ran_as: Callable[[str], Checkout], path: str) -> None:
         said = up(ran_as("containers with SQLite"), path, "--postgres")
 
-        assert "it ran as containers with SQLite the last time, which is another database" in said
+        assert "last time it ran as containers with SQLite, with another database" in said
 
     def test_nothing_is_told_of_the_same_kind(self, ran_as: Callable[[str], Checkout], path: str) -> None:
-        assert "the last time" not in up(ran_as("containers with SQLite"), path)
+        assert "last time" not in up(ran_as("containers with SQLite"), path)
 
 
 class TestDown:
@@ -426,7 +426,7 @@ class TestDown:
         [
             ("sleep 600", "no Docker engine answers"),
             ("exit 1", "no Docker engine answers"),
-            (PERMISSION_DENIED, "does not let"),
+            (PERMISSION_DENIED, "the Docker engine refuses"),
         ],
         ids=["hangs", "is away", "denies"],
     )
@@ -457,7 +457,7 @@ class TestDown:
 
         assert done.returncode == 1
         assert done.stderr == (
-            f"crash-bar.sh: nobody cannot run {named.folder}/.venv/bin/python, with which the stack runs.\n"
+            f"crash-bar.sh: the stack runs with {named.folder}/.venv/bin/python, which nobody may not execute.\n"
         )
 
     def test_says_which_containers_are_still_there(self, named: Checkout, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_an_example_says_how_to_kill_its_worker_and_how_to_go_on(stack: Stack) -
     _, rest = example.communicate(timeout=60)
 
     assert example.returncode == 1
-    assert f"the worker has ended. To go on: scripts/example.sh saga --id {id}\n" in rest
+    assert f"the worker has ended. To continue: scripts/example.sh saga --id {id}\n" in rest
     done = stack.run("scripts/example.sh", "saga", "--id", id)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"data": "nothing is booked: the car is sold out"' in done.stdout
@@ -50,4 +50,4 @@ def test_an_example_that_is_interrupted_says_how_to_go_on(stack: Stack) -> None:
     _, rest = example.communicate(timeout=60)
 
     assert example.returncode == 130
-    assert rest.endswith(f"interrupted. To go on: scripts/example.sh approval --id {id}\n")
+    assert rest.endswith(f"interrupted. To continue: scripts/example.sh approval --id {id}\n")

@@ -121,13 +121,13 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
 def test_an_unknown_service_is_answered_with_those_there_are() -> None:
     done = script("crash.sh", "quux", COMPOSE_FILE="docker-compose.yml")
     assert done.returncode == 2
-    assert "no service 'quux', only resonate-server, foo, bar and baz" in done.stderr
+    assert "unknown service 'quux'; the services are resonate-server, foo, bar and baz" in done.stderr
 
 
 def test_postgres_is_among_them_where_there_is_one() -> None:
     done = script("logs.sh", "quux", COMPOSE_FILE="docker-compose.yml:compose.postgres.yml")
     assert done.returncode == 2
-    assert "no service 'quux', only postgres, resonate-server, foo, bar and baz" in done.stderr
+    assert "unknown service 'quux'; the services are postgres, resonate-server, foo, bar and baz" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["LEASE_SECONDS", "MAX_TASKS"])
@@ -164,7 +164,7 @@ def test_what_an_init_system_starts_needs_no_home() -> None:
 
 def test_down_without_a_stack(nowhere: dict[str, str]) -> None:
     done = script("down.sh", **nowhere)
-    assert done.returncode == 0 or "whether containers of the stack run is not known" in done.stderr
+    assert done.returncode == 0 or "cannot tell whether containers of the stack are running" in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])

@@ -200,7 +200,7 @@ def test_up_keeps_the_kind_that_has_the_requests_also_where_an_engine_answers(st
     done = stack.run("env", f"PATH={tools(tmp_path / 'tools', docker=engine())}", "scripts/up.sh")
 
     assert done.returncode == 0, done.stderr
-    assert "as processes: that is how it ran the last time" in done.stderr
+    assert "as processes: that is how it ran last time" in done.stderr
     stack.end_sleep(id)
     assert stack.post(id) == Answer(200, id, 3)
 
@@ -217,14 +217,14 @@ def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -
     assert "Traceback" not in said
     if up.returncode != 0:  # else it was up already
         assert up.returncode in (130, -signal.SIGINT)
-        assert "interrupted. What has been started goes on" in said
+        assert "interrupted. Services already started keep running" in said
 
 
 def test_trigger_says_that_it_has_sent_nothing_where_the_answer_has_no_place(stack: Stack) -> None:
     done = stack.run("env", "TMPDIR=/nowhere", "scripts/trigger.sh")
 
     assert done.returncode == 1
-    assert "no request was sent: there is no place for its answer, in /nowhere." in done.stderr
+    assert "no request was sent: cannot create a file for its answer in /nowhere." in done.stderr
 
 
 @containers_seldom
@@ -300,7 +300,7 @@ def test_up_with_other_settings_tells_at_once_those_that_the_running_stack_has(s
 
     assert done.returncode == 1
     assert f"running with FOO_PORT={stack.foo_port} RESONATE_PORT={stack.server_port} LEASE_SECONDS=" in done.stderr
-    assert f"differs in {name}." in done.stderr
+    assert f"another value of {name}." in done.stderr
     assert "--recreate" in done.stderr
     assert "Starting the stack" not in done.stderr, "it waits for nothing"
     stack.assert_whole()

@@ -132,7 +132,7 @@ def test_up_keeps_the_token_of_what_is_up(stack: Stack) -> None:
 
 def test_up_does_not_mix_services_of_two_tokens(stack: Stack) -> None:
     done = stack.run("env", "RESONATE_TOKEN=another", "scripts/up.sh")
-    assert (done.returncode, "differs in RESONATE_TOKEN" in done.stderr) == (1, True)
+    assert (done.returncode, "another value of RESONATE_TOKEN" in done.stderr) == (1, True)
     assert TOKEN not in done.stderr
 
 

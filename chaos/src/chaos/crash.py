@@ -302,7 +302,7 @@ class Crash:
             return self._tree.read()
         except CallFailed as error:
             if must_answer and error.status != 404:
-                give_up(f"the Resonate server cannot be asked: {error}; see scripts/logs.sh.")
+                give_up(f"the Resonate server does not answer: {error}; see scripts/logs.sh.")
             return []
 
     def _bar_is_there(self) -> bool:
@@ -315,7 +315,7 @@ class Crash:
     def _await_moment(self) -> None:
         """To strike."""
         if not self._scripts.until(START_S, lambda: self._bar_is_there() or self._caller.is_done()):
-            give_up(f"bar has not come so far within {START_S} s; see scripts/logs.sh.")
+            give_up(f"bar did not get that far within {START_S} s; see scripts/logs.sh.")
         self._must_still_wait()
         self._event("foo has called bar, bar has called baz, baz has run and returned 1")
         sleeps = self._case.when == "suspended"
@@ -375,7 +375,7 @@ class Crash:
             self._struck = self._struck[:1]
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
-            give_up(f"{self._case.service} could not be struck; see above.")
+            give_up(f"{self._case.service} could not be hit; see above.")
         how = (
             "stopped (docker pause)"
             if (self._case.kind, self._case.fault) == ("containers", "pause")
@@ -489,7 +489,7 @@ bar stays dead. To go on by hand:
         if self._struck:  # it may be half of them, or half undone
             while not (is_mended := self._each("mend", self._struck)) and time.monotonic() < end:
                 time.sleep(LOOK_S)
-            outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries that again."
+            outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries again."
             print(service, outcome.format(self._fault.undone), file=sys.stderr)
         if not self._each("remove", self._second):
             print(f"the second {service} could not be removed; scripts/down.sh removes it.", file=sys.stderr)
