@@ -23,7 +23,7 @@ WORK_SECONDS = 10.0
 LONG_SILENCE_SECONDS = 6.0
 """Longer than workers have promised to be silent at most."""
 GIVEN_UP = "no sign of life for"
-CAME_BACK = "is alive: it had been given up"
+CAME_BACK = "is alive: it had been declared dead"
 
 
 class Site(Stack):

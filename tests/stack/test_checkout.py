@@ -336,9 +336,7 @@ class TestKind:
         done = ran_as("containers with SQLite").run("scripts/up.sh", PATH=away)
 
         assert done.returncode == 1
-        assert (
-            "no Docker engine answers, but the stack last ran as containers, which have its database" in done.stderr
-        )
+        assert "no Docker engine answers, but the stack last ran as containers, which have its database" in done.stderr
         assert "scripts/up.sh --processes" in done.stderr
 
     def test_another_kind_is_begun_if_it_is_asked_for_and_that_is_told(

@@ -144,7 +144,7 @@ def test_a_worker_without_the_right_one_says_so(stack: Stack, tmp_path: Path, to
         wait_until(lambda: "refuses this worker" in stranger.output(), "the worker says so")
     finally:
         stranger.stop()
-    assert "RESONATE_TOKEN is not " + ("a token that it takes" if token else "set") in stranger.output()
+    assert ("it does not accept RESONATE_TOKEN" if token else "RESONATE_TOKEN is not set") in stranger.output()
 
 
 @containers_seldom
@@ -188,7 +188,7 @@ def test_a_token_that_no_header_can_carry_is_told_by_up() -> None:
     try:
         done = stack.run("scripts/up.sh", "--processes", "--token")
         assert done.returncode == 1
-        assert "RESONATE_AUTH__TOKEN: a token is made of" in done.stderr
+        assert "RESONATE_AUTH__TOKEN: a token consists of" in done.stderr
         assert "two words" not in done.stderr
     finally:
         stack.remove()

@@ -274,7 +274,7 @@ async def test_what_is_no_chain_is_not_shown_and_not_joined(
 ) -> None:
     create(client, key, chains._group if is_own_group else "others", func, **members)
     assert problem(await web.get(f"/foo/{key}")) == (404, "no chain has this id")
-    told = "this id belongs to something else than a call of foo; choose another one"
+    told = "this id belongs to something other than a call of foo; choose another one"
     assert problem(await web.post(Idempotency_Key=key)) == (409, told)
 
 
@@ -314,13 +314,13 @@ async def test_what_is_not_there(web: Foo, path: str) -> None:
         (
             ServerError(422, "no"),
             409,
-            "this id belongs to something else than a call of foo; choose another one",
+            "this id belongs to something other than a call of foo; choose another one",
             None,
         ),
         (ServerError(429, "busy"), 503, "the Resonate server refuses for now: busy", "2"),
         (ServerError(503, "disk full"), 503, "the Resonate server refuses for now: disk full", "2"),
         (ServerError(500, "odd"), 502, "the Resonate server refuses: odd", None),
-        (ConnectorError(OSError("odd")), 503, "the Resonate server gives no usable answer: ", "2"),
+        (ConnectorError(OSError("odd")), 503, "the Resonate server gave an unusable answer: ", "2"),
     ],
 )
 async def test_a_refusal_of_the_server_is_told(
@@ -412,7 +412,7 @@ async def test_that_it_refuses_foo_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     async with TestServer(refusing) as server, running_chains(str(server.make_url("")).rstrip("/")) as refused:
         await until(lambda: bool(refused._stream.refusal))
         told = problem(await Foo(create_app(refused, "", offers_faults=False)).get("/foo/a"))
-    reason = "it asks for a token, and RESONATE_TOKEN is not set"
+    reason = "it requires a token, and RESONATE_TOKEN is not set"
     assert told == (503, f"the Resonate server refuses foo: {reason}")
 
 
@@ -425,7 +425,7 @@ async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, 
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
     await web.app.send_everybody_away()
-    told = "foo is shutting down; a chain that has begun goes on"
+    told = "foo is shutting down; chains already started continue"
     again = f"{told}. Repeat the request with the header Idempotency-Key: {key}"
     assert problem(await waiting) == (503, again)
     for reply in (await waiting, await web.post(), await web.get("/health")):
@@ -447,7 +447,7 @@ async def test_a_client_that_leaves_gives_its_place_back_and_the_chain_goes_on(
     await until(exists(client, f"{key}:1"))
     assert (await web.post()).status == 503
     request.cancel()
-    await until(lambda: f"the client of {key} has left, the chain goes on" in caplog.messages)
+    await until(lambda: f"the client of {key} has left; the chain continues" in caplog.messages)
     assert leaving.sent == []
     assert (await web.post()).status == 200
     settle(client, f"{key}:1", 7)
@@ -466,7 +466,7 @@ async def test_where_too_many_wait_the_next_is_told_when_to_come_back(
     reply = await web.post(Idempotency_Key=key)
     assert problem(reply) == (
         503,
-        "2 requests wait already. With the header Prefer: respond-async a request does not wait. "
+        "2 requests are already waiting. With the header Prefer: respond-async a request does not wait. "
         f"Repeat the request with the header Idempotency-Key: {key}",
     )
     assert 30 < int(reply.headers["Retry-After"]) <= 50
@@ -495,7 +495,7 @@ async def test_one_that_has_more_to_do_than_it_can_still_tells_its_health(
     assert (await web.get("/foo/a")).status == 404
     monkeypatch.setattr(flask_async, "MAX_AT_WORK", 0)
     reply = await web.get("/foo/a")
-    assert problem(reply) == (503, "foo has more to do than it can")
+    assert problem(reply) == (503, "foo is overloaded")
     assert reply.headers["Retry-After"] == "1"
     assert (await web.get("/health")).status == 200
     assert not web.app.at_work

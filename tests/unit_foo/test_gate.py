@@ -65,7 +65,7 @@ def test_whoever_names_no_host_is_refused() -> None:
 
 def test_a_name_that_is_not_known_is_told_with_the_variable_for_it() -> None:
     _, text = refusal({"Host": "evil.example"})
-    assert "the host &#39;evil.example&#39; is not known here; the variable FOO_HOSTS may name it" in text
+    assert "the host &#39;evil.example&#39; is unknown; the variable FOO_HOSTS can allow it" in text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_name_that_is_not_known_is_told_with_the_variable_for_it() -> None:
 def test_pages_of_its_own_origin_only_may_ask(host: str, origin: str, is_own: bool) -> None:
     found, text = refusal({"Host": host, "Origin": origin}, "*")
     assert found == (200 if is_own else 403)
-    assert is_own or ("pages of the origin &#39;" in text and "must not ask foo" in text)
+    assert is_own or ("pages of the origin &#39;" in text and "may not call foo" in text)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_pages_of_its_own_origin_only_may_ask(host: str, origin: str, is_own: bo
 def test_of_other_sites_only_a_link_may_be_followed(headers: dict[str, str], is_let_in: bool) -> None:
     found, text = refusal(headers)
     assert found == (200 if is_let_in else 403)
-    assert is_let_in or "pages of other sites must not ask foo (Sec-Fetch-Site: &#39;" in text
+    assert is_let_in or "pages of other sites may not call foo (Sec-Fetch-Site: &#39;" in text
     assert status(headers | JSON, body=b"{}") == (403 if "site" in headers["Sec-Fetch-Site"] else 200)
 
 

@@ -99,4 +99,4 @@ def test_a_process_that_hangs_loses_its_work_to_another_one(stack: Stack) -> Non
     assert calls.result(id) == "done"
 
     assert quick.count("running function sleeping") == 1
-    hanging.wait_for("its leases are not kept any longer")
+    hanging.wait_for("its leases are no longer renewed")

@@ -227,7 +227,7 @@ def test_a_client_that_closes_its_side_has_left_and_its_chain_goes_on(
     with send_waiting_request(running, key, pause=3600) as connection:
         wait_until(lambda: running.get(f"/foo/{key}").status == HTTPStatus.OK, "it has begun")
         leave(connection)
-        running.program("foo").wait_for(f"the client of {key} has left, the chain goes on")
+        running.program("foo").wait_for(f"the client of {key} has left; the chain continues")
     assert running.get(f"/foo/{key}").json["state"] == "pending"
     running.client().end_sleep(key)
     assert running.post(key=key).json["message"] == 3

@@ -29,7 +29,7 @@ def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(stack: Stack, 
     end.touch()
     assert [calls.result(id) for id in ids] == ["done"] * 4
     worker.wait_for("not all 3 places are taken any more")
-    assert worker.count("all 3 places are taken,") == 1
+    assert worker.count("all 3 places are taken;") == 1
 
 
 def test_with_more_places_a_short_call_passes_a_hundred_long_ones(stack: Stack, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_foo_without_a_server(stack: Stack) -> None:
 
 def test_foo_with_a_wrong_token_says_so(stack: Stack) -> None:
     stack.start_server(RESONATE_AUTH__TOKEN="right")
-    reasons = {"wrong": "is not a token that it takes", "": "it asks for a token, and RESONATE_TOKEN is"}
+    reasons = {"wrong": "it does not accept RESONATE_TOKEN", "": "it requires a token, and RESONATE_TOKEN is"}
     for token, reason in reasons.items():
         stack.foo_port = free_port()
         stack.start_worker("foo", RESONATE_TOKEN=token).wait_for("refuses this worker")

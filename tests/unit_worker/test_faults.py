@@ -81,7 +81,7 @@ async def test_the_one_that_is_meant_dies_as_by_sigkill(
 ) -> None:
     group.begin("fail", "kill", await group.offer_faults())
     await until(lambda: exits == [137])
-    assert told("this process is killed, as it was asked for")
+    assert told("killing this process, as requested")
 
 
 async def test_another_one_survives(group: Breakable, exits: list[int]) -> None:
@@ -146,7 +146,7 @@ async def test_one_that_is_frozen_loses_its_lease_and_is_not_frozen_again_by_the
     call = group.begin("fail", "freeze", await group.offer_faults(lease=1))
     assert await group.result(call) == "survived"
     assert told("lease lost")
-    assert told("this process is frozen for 2 s, as it was asked for")
+    assert told("freezing this process for 2 s, as requested")
 
 
 async def test_one_that_is_frozen_within_its_lease_goes_on(group: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ async def test_when_they_are_kept_no_longer_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heartbeats, "KEEP_SECONDS", LEASE)
-    await watched(lambda: block_until(lambda: "not kept any longer" in caplog.text))
+    await watched(lambda: block_until(lambda: "no longer renewed" in caplog.text))
 
 
 @pytest.mark.parametrize("function", [plain, asynchronous])

@@ -241,7 +241,7 @@ async def test_where_nobody_listens_requests_wait_and_are_told_of_once(
         for each in sending:
             with pytest.raises(ConnectorError):
                 await each
-    assert caplog.messages == ["requests have failed for 0 s, and are repeated: connection refused"]
+    assert caplog.messages == ["requests have been failing for 0 s and are retried: connection refused"]
 
 
 async def test_of_the_addresses_of_a_name_one_that_answers_will_do(

@@ -45,7 +45,7 @@ async def test_each_change_is_told_once(tasks: Tasks, caplog: pytest.LogCaptureF
     tasks.running = 3
     await until(caplog, 3)
 
-    full = "all 3 places are taken, further tasks wait for one (see MAX_TASKS)"
+    full = "all 3 places are taken; further tasks wait for one (see MAX_TASKS)"
     assert caplog.messages == [full, "not all 3 places are taken any more", full]
 
 

@@ -83,5 +83,5 @@ def test_a_difference_names_the_function_the_call_the_step_then_and_now(id: str,
     error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
     assert str(error) == (
         f"the code of order changed while {parent} was under way, or is not deterministic: "
-        f"step {position} was run pack, it is sleep now; this call completes once the code fits again"
+        f"step {position} was run pack, it is sleep now; the call completes once the code matches again"
     )

@@ -261,9 +261,9 @@ async def test_an_outage_is_told_once_and_its_end_too(
 @pytest.mark.parametrize(
     ("token", "status", "reason"),
     [
-        (None, 401, "it asks for a token, and RESONATE_TOKEN is not set"),
-        ("wrong", 401, "RESONATE_TOKEN is not a token that it takes"),
-        ("limited", 403, "RESONATE_TOKEN does not permit to listen for this worker's group"),
+        (None, 401, "it requires a token, and RESONATE_TOKEN is not set"),
+        ("wrong", 401, "it does not accept RESONATE_TOKEN"),
+        ("limited", 403, "RESONATE_TOKEN does not permit listening for this worker's group"),
     ],
 )
 async def test_a_refused_token_is_told_of_again_and_again(

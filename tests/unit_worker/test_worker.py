@@ -165,7 +165,7 @@ async def test_one_that_fails_is_tried_three_times_and_then_its_caller_is_told(
     assert (await group.result(id))["message"] == "no number today"
     assert attempts == 3
     await until(lambda: told("attempt=1  seconds=0.") and told("ValueError: no number today"))
-    assert told("ValueError: no number today; it is tried again")
+    assert told("ValueError: no number today; retrying")
 
 
 async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> None:

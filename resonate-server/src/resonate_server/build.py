@@ -117,7 +117,7 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
 def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     def misjudged(pid: str) -> None:
         metrics.worker_misjudged()
-        logger.warning("worker %s is alive: it had been given up, and what it held was offered to others", pid[:8])
+        logger.warning("worker %s is alive: it had been declared dead and its tasks offered to others", pid[:8])
 
     return misjudged
 

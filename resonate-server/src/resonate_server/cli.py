@@ -54,7 +54,9 @@ def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None
     """Serve from a SQLite file, or from PostgreSQL: state survives restarts and kill -9."""
     settings = _begin(given(values, assigned), config)
     if settings.storage.place == str(IN_MEMORY):
-        _fail("a server that serves from memory loses everything with its process: that is `resonate-server dev`")
+        _fail(
+            "a server that keeps its state in memory loses it with its process; for that there is `resonate-server dev`"
+        )
     _run(settings, f"state in {settings.storage.place}")
 
 
@@ -70,7 +72,7 @@ def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
 @main.command()
 @click.argument("backup", type=click.Path(path_type=Path))
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
-@click.option("--replace", is_flag=True, help="Give up what the file holds now.")
+@click.option("--replace", is_flag=True, help="Overwrite the file if it exists.")
 def restore(backup: Path, db: Path | None, replace: bool) -> None:
     """Put BACKUP, made by "resonate backup", in the place of the database of a server that is stopped.
 
@@ -82,7 +84,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
     except (BackupUnusable, PathTaken) as error:
         _fail(str(error))
     except FileExistsError:
-        _fail(f"{path} exists; --replace gives up what it holds")
+        _fail(f"{path} exists; --replace overwrites it")
     except OSError as error:
         _fail(f"cannot restore {path}: {error.strerror or error}")
     click.echo(f"{path} is what {backup} was")
@@ -99,14 +101,14 @@ def recover(db: Path | None) -> None:
         sessions.recover(path)
     except (PathTaken, StoreFailed, sessions.LogLost, OSError) as error:
         _fail(f"cannot recover {path}: {error}")
-    click.echo(f"{path} can be served again, as of its last checkpoint")
+    click.echo(f"{path} is usable again, as of its last checkpoint")
 
 
 @main.command()
-@click.option("--from", "source", required=True, metavar="PLACE", help="What a stopped server has: it stays as it is.")
 @click.option(
-    "--to", "target", required=True, metavar="PLACE", help="Where the next one will have it: empty until then."
+    "--from", "source", required=True, metavar="PLACE", help="The state of a stopped server; it stays unchanged."
 )
+@click.option("--to", "target", required=True, metavar="PLACE", help="Where to copy it; must be empty.")
 def copy(source: str, target: str) -> None:
     """Copy the whole state of a stopped server to another place: all of it, or nothing.
 
@@ -167,7 +169,7 @@ async def _serve(server: Server, where: str) -> None:
         sharing = share(port, server.parts.store) if settings.server.shared_port else asyncio.Future[None]()
         if lost := await _until_stopped(server.parts.store.lost, asyncio.ensure_future(sharing)):
             raise StoreLost(lost)
-        logger.info("stopping: streams are ended, accepted requests are answered")
+        logger.info("stopping: ending streams, answering accepted requests")
     finally:
         await asyncio.gather(*(runner.cleanup() for runner in runners))
 

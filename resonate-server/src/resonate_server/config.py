@@ -98,7 +98,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for host in self.other_hosts:
             if "/" in host:
-                raise WrongSetting("server.hosts", "a name or an address is expected, not a URL", host)
+                raise WrongSetting("server.hosts", "expected a name or an address, not a URL", host)
 
     @property
     def public_url(self) -> str:
@@ -140,7 +140,7 @@ class Storage(Section, frozen=True, kw_only=True):
         if self.type not in ("sqlite", "postgres"):
             raise WrongSetting("storage.type", official.NO_OTHER_STORAGE, self.type)
         if self.is_postgres and not self.postgres.url:
-            raise WrongSetting("storage.postgres.url", "with PostgreSQL as the storage, this must say which database")
+            raise WrongSetting("storage.postgres.url", "PostgreSQL as the storage needs the URL of a database here")
 
     @property
     def is_postgres(self) -> bool:
@@ -214,7 +214,7 @@ class Auth(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.token and not BEARER.fullmatch(self.token):
-            reason = "a token is made of the letters A to Z and a to z, digits and - . _ ~ + / with = only at its end"
+            reason = "a token consists of letters A-Z and a-z, digits and - . _ ~ + / with = only at its end"
             raise WrongSetting("auth.token", reason)
 
     @property
@@ -274,7 +274,7 @@ def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path |
         return _section(Settings, given, ())
     except WrongSetting as wrong:
         if wrong.name in in_file.keys() - here:
-            wrong.add_note(f"It stands in {file or FILE}, as {wrong.name}.")
+            wrong.add_note(f"It is set in {file or FILE}, as {wrong.name}.")
         raise
 
 
@@ -329,9 +329,7 @@ def _unknown(name: str, value: Any) -> WrongSetting:
     meant = _meant(name)
     if not meant or SECRET.intersection(meant.split(".")):
         value = None
-    return WrongSetting(
-        name, "there is no such setting" + (f"; did you mean {variable(meant)}?" if meant else ""), value
-    )
+    return WrongSetting(name, "unknown setting" + (f"; did you mean {variable(meant)}?" if meant else ""), value)
 
 
 def _meant(name: str) -> str:

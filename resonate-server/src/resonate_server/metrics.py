@@ -39,10 +39,10 @@ class Metrics:
             "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
         )
         self._push_failures = Counter(
-            "resonate_push_failures", "Messages that a target did not take.", ["target"], registry=self.registry
+            "resonate_push_failures", "Messages that a target did not accept.", ["target"], registry=self.registry
         )
         self._failed_targets: set[str] = set()
-        self._refused = Counter("resonate_refused", "Requests not let in.", ["reason"], registry=self.registry)
+        self._refused = Counter("resonate_refused", "Requests refused.", ["reason"], registry=self.registry)
         self._fired = Counter("resonate_schedule_promises", "Promises created by schedules.", registry=self.registry)
         self._batch = self._histogram("resonate_commit_batch_size", "Requests per commit.", BATCH)
         self._commit = self._histogram("resonate_commit_duration_seconds", "Time of a transaction.", LATENCY_S)
@@ -53,9 +53,9 @@ class Metrics:
         self._recovery = self._histogram(
             "resonate_task_recovery_seconds", "From a lost lease to the next claim.", WAITING_S
         )
-        self._lost = Counter("resonate_leases_lost", "Leases that ended without a word.", registry=self.registry)
+        self._lost = Counter("resonate_leases_lost", "Leases that expired.", registry=self.registry)
         self._misjudged = Counter(
-            "resonate_workers_misjudged", "Workers that were given up and came back.", registry=self.registry
+            "resonate_workers_misjudged", "Workers declared dead that came back.", registry=self.registry
         )
         tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
         self._tasks = {state: tasks.labels(state.value) for state in TaskState}
@@ -177,7 +177,7 @@ class OperationCollector(Collector):
         )
         oldest = GaugeMetricFamily(
             "resonate_oldest_task_seconds",
-            "pending: longest wait for a claim; acquired: longest time in one worker's hands.",
+            "pending: longest wait for a claim; acquired: longest time held by one worker.",
             labels=["group", "state"],
         )
         for each in groups:
@@ -196,7 +196,7 @@ def _of_the_machine(figures: MachineFigures) -> Iterable[GaugeMetricFamily]:
         "resonate_event_loop_lag_seconds": ("Latest turn of the last seconds.", figures.loop_lag_s),
         "resonate_database_bytes": ("Size of the database file.", figures.file_bytes),
         "resonate_database_log_bytes": ("Size of its write-ahead log.", figures.log_bytes),
-        "resonate_disk_free_bytes": ("Free on the disk of the database.", figures.free_bytes),
+        "resonate_disk_free_bytes": ("Free space on the disk of the database.", figures.free_bytes),
     }
     for name, (text, value) in values.items():
         if value is not None:

@@ -32,9 +32,9 @@ def location(text: str, storage: Storage) -> Location:
     if kind == "sqlite":
         path = where or str(storage.sqlite.path)
         if path == str(IN_MEMORY):
-            raise ValueError("a state in memory ends with its server")
+            raise ValueError("state in memory ends with its server")
         return Location("sqlite", path)
-    raise ValueError(f"sqlite:PATH or postgres:URL is expected, not {kind!r}")
+    raise ValueError(f"expected sqlite:PATH or postgres:URL, not {kind!r}")
 
 
 def move(source: Location, target: Location) -> dict[str, int]:
@@ -43,7 +43,7 @@ def move(source: Location, target: Location) -> dict[str, int]:
         raise CannotCopy(f"{source.where} does not exist")
     opening, into = _opening(source), _opening(target)
     if _is_same(source, target):
-        raise CannotCopy(f"both places are the same {'file' if source.type == 'sqlite' else 'database'}")
+        raise CannotCopy(f"source and target are the same {'file' if source.type == 'sqlite' else 'database'}")
     return copy_whole(opening, into)
 
 

@@ -84,10 +84,10 @@ WITHOUT_EFFECT = (
 )
 """Accepted: they tune what works in another way here."""
 
-NO_OTHER_STORAGE = "this server keeps its state in SQLite or in PostgreSQL; there is no other storage"
-_NO_PUBSUB = "this server reaches workers by streams and by HTTP; Pub/Sub is not supported"
-_NO_SCRIPTS = "this server runs no scripts; a worker in any language can"
-_NO_WORKOS = "this server knows a shared secret (auth.token) and JWTs (auth.publickey); WorkOS is not supported"
+NO_OTHER_STORAGE = "this server keeps its state in SQLite or PostgreSQL; other storage is not supported"
+_NO_PUBSUB = "this server reaches workers through streams and HTTP; Pub/Sub is not supported"
+_NO_SCRIPTS = "this server does not run scripts; a worker in any language can"
+_NO_WORKOS = "this server supports a shared secret (auth.token) and JWTs (auth.publickey); WorkOS is not supported"
 REFUSED = {
     "storage.mysql": NO_OTHER_STORAGE,
     "servers": NO_OTHER_STORAGE,
@@ -97,10 +97,10 @@ REFUSED = {
     "workers.worker_bash": _NO_SCRIPTS,
     "workos": _NO_WORKOS,
     "gateways.gateway_http.workos": _NO_WORKOS,
-    "observability.otlp_endpoint": "name the collector in OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry has it",
-    "transports.http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
-    "workers.transport_http_push.auth.aud": "tokens of Google Cloud are not supported; the modes are none and bearer",
-    "mcp": "this server is no MCP server; the commands of `resonate` do the same",
+    "observability.otlp_endpoint": "set the collector with OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT",
+    "transports.http_push.auth.aud": "Google Cloud tokens are not supported; the modes are none and bearer",
+    "workers.transport_http_push.auth.aud": "Google Cloud tokens are not supported; the modes are none and bearer",
+    "mcp": "this server does not speak MCP; the `resonate` commands do the same",
 }
 """What would be missed, by how its names begin."""
 
@@ -133,7 +133,7 @@ def in_our_terms(given: Given) -> Given:
 
 
 def refusal(name: str) -> str | None:
-    """Why there is no such setting here, if the official server has it; ``name`` may be a flag's."""
+    """Why unknown setting here, if the official server has it; ``name`` may be a flag's."""
     return next((reason for begin, reason in REFUSED.items() if _plain(name).startswith(_plain(begin))), None)
 
 

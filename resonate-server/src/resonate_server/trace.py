@@ -105,7 +105,7 @@ class Trace:
         if not self._is_over:
             self._is_over = True
             self._lines.put(None)
-            logger.error("the trace %s ends here: %s; the server goes on without it", self._path, reason)
+            logger.error("the trace %s ends here: %s; the server continues without it", self._path, reason)
 
     # --- on the thread ----------------------------------------------------------------------------------------------
 
@@ -146,9 +146,9 @@ def _open(path: Path) -> int:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
-            raise TraceUnusable(f"cannot write the trace {path}: it is no file")
+            raise TraceUnusable(f"cannot write the trace {path}: it is not a file")
         if found.st_size:
-            raise TraceUnusable(f"cannot write the trace {path}: it holds something already; name another file")
+            raise TraceUnusable(f"cannot write the trace {path}: it is not empty; name another file")
         os.fchmod(file, 0o600)
     except OSError as error:
         raise TraceUnusable(f"cannot write the trace {path}: {error.strerror or error}") from None

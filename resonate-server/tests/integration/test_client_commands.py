@@ -269,7 +269,7 @@ def test_resonate_runs_a_server(tmp_path: Path) -> None:
 def test_what_the_official_command_has_besides_is_refused_with_a_sentence(run: Run) -> None:
     result = run("mcp", "serve", "--anything")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: this server is no MCP server")
+    assert result.stderr.startswith("Error: this server does not speak MCP")
 
 
 # --- failing --------------------------------------------------------------------------------------------------------

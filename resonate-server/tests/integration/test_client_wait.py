@@ -131,9 +131,9 @@ def test_a_person_at_a_terminal_is_told_in_a_sentence(client: Client, server: Se
 @pytest.mark.parametrize(
     ("goal", "status", "reason"),
     [
-        ("bar=settled", 4, "the time is over before bar is settled"),
-        ("baz=running", 4, "the time is over before baz is running"),
-        ("suspended", 4, "the time is over before it is suspended"),
+        ("bar=settled", 4, "timed out before bar is settled"),
+        ("baz=running", 4, "timed out before baz is running"),
+        ("suspended", 4, "timed out before it is suspended"),
     ],
     ids=["not yet", "no such function", "another state"],
 )
@@ -159,7 +159,7 @@ def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr == (
         "waiting: promise unknown does not exist (status 404)\n"
-        "Error: the time is over before it is settled: promise unknown does not exist (status 404)\n"
+        "Error: timed out before it is settled: promise unknown does not exist (status 404)\n"
     )
 
 
@@ -169,7 +169,7 @@ def test_why_a_call_keeps_coming_back_is_told_once_and_in_the_end(client: Client
     assert client.call("task.release", id=root, version=1, reason="function 'brwe' is not known").status == 200
     trouble = "brwe: given back: function 'brwe' is not known"
     assert wait(root, "--timeout", "500ms").stderr == (
-        f"waiting: {trouble}\nError: the time is over before it is settled: {trouble}\n"
+        f"waiting: {trouble}\nError: timed out before it is settled: {trouble}\n"
     )
 
 

@@ -112,13 +112,13 @@ def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> Non
 
 def test_one_file_on_both_sides_is_told(path: Path) -> None:
     fill(path, 1, "x")
-    assert "both places are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
+    assert "source and target are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
 
 
 def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
-    assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
+    assert "source and target are the same database" in refused(own_postgres_url, other, tmp_path)
 
 
 @pytest.mark.parametrize("step", ["is_empty", "put", "rows", "set_time"])

@@ -79,7 +79,7 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
 
     def is_heard() -> bool:
         server.client().call("task.heartbeat", pid=f"{name}-1", tasks=[{"id": name, "version": 1}])
-        return "is alive: it had been given up" in server.output()
+        return "is alive: it had been declared dead" in server.output()
 
     wait_until(is_heard, "a sign of life tells that it was wrong")
     server.stop()

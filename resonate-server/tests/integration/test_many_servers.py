@@ -310,7 +310,7 @@ def test_the_server_stands_still_for_debugging_only_if_there_is_no_other(clients
     refused = clients[0].call("debug.start")
 
     assert refused.status == 409
-    assert "other servers are at work" in refused.data
+    assert "other servers use the same database" in refused.data
 
 
 def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(

@@ -173,7 +173,7 @@ def test_only_its_owner_can_read_it(traced: ServerProcess, trace: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: path.write_text("mine\n"), "it holds something already; name another file"),
+        (lambda path: path.write_text("mine\n"), "it is not empty; name another file"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.symlink_to("/dev/null"), "it is no file"),
         (lambda path: path.symlink_to("nowhere/trace"), "No such file or directory"),
@@ -204,7 +204,7 @@ def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path: Path, disk: Pat
     server.stop()
 
     assert statuses == {200}
-    assert server.output().count("ends here: No space left on device; the server goes on without it") == 1
+    assert server.output().count("ends here: No space left on device; the server continues without it") == 1
     assert "Traceback" not in server.output()
     assert [line["req"]["id"] for line in lines(trace)] == [f"p{number}" for number in range(len(lines(trace)))]
 
@@ -302,7 +302,7 @@ def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Pa
     result = replay()
 
     assert result.exit_code == 1
-    assert result.stdout.startswith("line 2, promise.settle: another answer\n--- recorded\n+++ answered\n")
+    assert result.stdout.startswith("line 2, promise.settle: the answer differs\n--- recorded\n+++ answered\n")
     assert '-      "state": "rejected",\n+      "state": "resolved",\n' in result.stdout
 
 
@@ -342,12 +342,12 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
 @pytest.mark.parametrize(
     ("second", "reason"),
     [
-        ("nonsense\n", "no line of a trace: "),
-        ('{"kind":"promise.get","now":"noon","req":{},"res":{"head":{"status":200}}}\n', "no line of a trace: "),
-        ('{"kind":"promise.get","req":{}}\n', "no line of a trace: "),
+        ("nonsense\n", "not a line of a trace: "),
+        ('{"kind":"promise.get","now":"noon","req":{},"res":{"head":{"status":200}}}\n', "not a line of a trace: "),
+        ('{"kind":"promise.get","req":{}}\n', "not a line of a trace: "),
         ('{"kind":"promise.grow","now":1,"req":{},"res":{"head":{"status":200}}}\n', "unknown kind 'promise.grow'"),
         ('{"kind":"promise.get","now":1,"re', "it is cut off"),
-        ("\xff\n", "no line of a trace: "),
+        ("\xff\n", "not a line of a trace: "),
     ],
     ids=["no JSON", "another type", "missing members", "another kind", "cut off", "no text"],
 )

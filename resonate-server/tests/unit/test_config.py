@@ -74,13 +74,13 @@ def test_values_of_the_environment_become_what_they_are_meant_to_be() -> None:
     ],
 )
 def test_a_misspelt_variable_is_an_error_that_proposes_the_right_one(variable: str, meant: str) -> None:
-    with pytest.raises(WrongSetting, match=rf"^setting {variable}: there is no such setting; did you mean {meant}\?"):
+    with pytest.raises(WrongSetting, match=rf"^setting {variable}: unknown setting; did you mean {meant}\?"):
         load({}, {variable: "7"})
 
 
 def test_a_misspelt_key_of_the_file_is_an_error_that_proposes_the_right_one(empty_folder: Path) -> None:
     (empty_folder / "resonate.toml").write_text("[server]\nprot = 1\n")
-    with pytest.raises(WrongSetting, match=r"RESONATE_SERVER__PROT: there is no such setting; did you mean .*__PORT\?"):
+    with pytest.raises(WrongSetting, match=r"RESONATE_SERVER__PROT: unknown setting; did you mean .*__PORT\?"):
         load({}, {})
 
 
@@ -169,7 +169,7 @@ class TestPostgres:
 
     def test_its_password_is_shown_in_no_message(self) -> None:
         settings = load({"storage.type": "postgres", "storage.postgres.url": "postgresql://u:secret@[h/d"}, {})
-        with pytest.raises(WrongSetting, match="not an address of a database") as caught:
+        with pytest.raises(WrongSetting, match="not a database URL") as caught:
             build(settings)
         assert "secret" not in str(caught.value)
 
@@ -192,10 +192,10 @@ def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> No
         ("SERVERS__SERVER_MYSQL__URL", "mysql://h", "keeps its state in SQLite or in PostgreSQL"),
         ("TRANSPORTS__GCPS__PROJECT", "p", "Pub/Sub is not supported"),
         ("WORKERS__TRANSPORT_GCPS__ENABLED", "true", "Pub/Sub is not supported"),
-        ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "runs no scripts"),
+        ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "does not run scripts"),
         ("GATEWAYS__GATEWAY_HTTP__WORKOS__API_KEY", "k", "WorkOS is not supported"),
         ("OBSERVABILITY__OTLP_ENDPOINT", "h:4317", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        ("MCP__ENABLED", "true", "no MCP server"),
+        ("MCP__ENABLED", "true", "does not speak MCP"),
     ],
 )
 def test_what_has_no_meaning_here_is_refused_with_a_sentence(name: str, text: str, why: str) -> None:

@@ -54,7 +54,7 @@ def test_a_disk_that_cannot_keep_up_ends_it_and_is_told_once(
     trace.gate.set()
     trace.close()
 
-    assert caplog.text.count("ends here: the disk cannot keep up; the server goes on without it") == 1
+    assert caplog.text.count("ends here: the disk cannot keep up; the server continues without it") == 1
     times = [json.loads(line)["now"] for line in path.read_text().splitlines()]
     assert times == list(range(len(times)))
     assert 0 < len(times) < LINES

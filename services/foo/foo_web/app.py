@@ -95,7 +95,9 @@ def _place(ends: list[float], seconds: float) -> Iterator[None]:
     """Room for one that waits for that long at least. `ends`: when the others can have their results."""
     end = time.monotonic() + seconds
     if len(ends) >= MAX_WAITING:
-        detail = f"{MAX_WAITING} requests wait already. With the header Prefer: respond-async a request does not wait"
+        detail = (
+            f"{MAX_WAITING} requests are already waiting. With the header Prefer: respond-async a request does not wait"
+        )
         raise ServiceUnavailable(detail, retry_after=max(1, math.ceil(min(ends) - time.monotonic())))
     ends.append(end)
     try:

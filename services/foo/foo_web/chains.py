@@ -178,7 +178,7 @@ class Chains:
 def explained(error: ResonateError) -> HTTPException:
     """What a client is told of what the server said, or failed to say."""
     if not isinstance(error, ServerError):
-        return _unavailable(f"the Resonate server gives no usable answer: {error}")
+        return _unavailable(f"the Resonate server gave an unusable answer: {error}")
     match error.code:
         case 422:
             return _other_kind()
@@ -196,4 +196,4 @@ def _unknown() -> NotFound:
 
 
 def _other_kind() -> Conflict:
-    return Conflict("this id belongs to something else than a call of foo; choose another one")
+    return Conflict("this id belongs to something other than a call of foo; choose another one")

@@ -91,12 +91,12 @@ class AsyncFlask(Flask):
             if self._is_ending:
                 raise _ending()
             if len(self.at_work) > MAX_AT_WORK and request.path != "/health":
-                raise ServiceUnavailable("foo has more to do than it can", retry_after=1)
+                raise ServiceUnavailable("foo is overloaded", retry_after=1)
             result = self.preprocess_request() or self.dispatch_request()
             return await result if isawaitable(result) else result
         except asyncio.CancelledError:
             if not self._is_ending:
-                logger.info("the client of %.128s has left, the chain goes on", g.get("chain_id", request.path))
+                logger.info("the client of %.128s has left; the chain continues", g.get("chain_id", request.path))
                 raise
             return self.handle_user_exception(_ending())
         except Exception as error:
@@ -104,7 +104,7 @@ class AsyncFlask(Flask):
 
 
 def _ending() -> ServiceUnavailable:
-    return ServiceUnavailable("foo is shutting down; a chain that has begun goes on", retry_after=1)
+    return ServiceUnavailable("foo is shutting down; chains already started continue", retry_after=1)
 
 
 def as_json(answer: Any, status: int = 200) -> Response:

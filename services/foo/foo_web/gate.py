@@ -32,16 +32,16 @@ def _refusal(known: set[str]) -> HTTPException | None:
     headers = request.headers
     host, origin, site = headers.get("Host", "").lower(), headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
     if not ("*" in known or _is_known(host, known)):
-        return MisdirectedRequest(f"the host {_shown(host)} is not known here; the variable FOO_HOSTS may name it")
+        return MisdirectedRequest(f"the host {_shown(host)} is unknown; the variable FOO_HOSTS can allow it")
     if origin is not None and not (host and origin.lower().partition("://")[2] == host):  # "null" came from nowhere
-        return Forbidden(f"pages of the origin {_shown(origin)} must not ask foo")
+        return Forbidden(f"pages of the origin {_shown(origin)} may not call foo")
     # A link that is followed opens a window of its own: the page that had it sees nothing of the answer.
     to, by = headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Mode")
     if site not in {"same-origin", "none"} and (request.method, to, by) != ("GET", "document", "navigate"):
-        return Forbidden(f"pages of other sites must not ask foo (Sec-Fetch-Site: {_shown(site)})")
+        return Forbidden(f"pages of other sites may not call foo (Sec-Fetch-Site: {_shown(site)})")
     is_by_browser = any(name == "Origin" or name.startswith("Sec-Fetch-") for name, _ in headers)
     if is_by_browser and request.content_length and request.mimetype != "application/json":
-        return UnsupportedMediaType("the body must be declared as application/json")
+        return UnsupportedMediaType("the body must have the type application/json")
     return None
 
 

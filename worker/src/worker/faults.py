@@ -30,7 +30,7 @@ type Fault = Literal["kill", "kill-at-work", "freeze"]
 
 def kill() -> NoReturn:
     """As by SIGKILL, which the first process of a container could not send to itself: nothing is cleaned up."""
-    logger.warning("this process is killed, as it was asked for")
+    logger.warning("killing this process, as requested")
     os._exit(KILLED)
 
 
@@ -39,7 +39,7 @@ def freeze(seconds: int) -> None:
 
     A function of C that does not let go of the interpreter keeps all threads waiting. A signal ends its sleep.
     """
-    logger.warning("this process is frozen for %d s, as it was asked for", seconds)
+    logger.warning("freezing this process for %d s, as requested", seconds)
     ctypes.PyDLL(None).sleep(seconds)
 
 

@@ -31,10 +31,10 @@ LOOK_SECONDS = 0.5
 KEEP_SECONDS = 300.0
 
 BLOCKS = (
-    "%s blocks the event loop, for %.1f s so far; meanwhile nothing else of this worker goes on: "
+    "%s blocks the event loop, for %.1f s so far; nothing else in this worker can run: "
     "use `await asyncio.sleep(...)`, or `await asyncio.to_thread(...)` for work that blocks"
 )
-HANGS = "%s has blocked the event loop for %.0f s: its leases are not kept any longer"
+HANGS = "%s has blocked the event loop for %.0f s: its leases are no longer renewed"
 BLOCKED = "%s blocked the event loop for %.1f s"
 
 

@@ -74,7 +74,7 @@ class HttpNetwork:
         now = asyncio.get_running_loop().time()
         if now - since > QUIET_SECONDS and now - self._warned_at > REMIND_SECONDS:
             self._warned_at = now
-            logger.warning("requests have failed for %.0f s, and are repeated: %s", now - since, reason_of(error))
+            logger.warning("requests have been failing for %.0f s and are retried: %s", now - since, reason_of(error))
 
     async def _ask(self, req: str) -> str:
         """Raises :class:`OSError`."""

@@ -45,7 +45,7 @@ class StepChangedError(ResonateError):
         parent, position = re.split("[:.](?=[^:.]*$)", id)
         super().__init__(
             f"the code of {caller} changed while {parent} was under way, or is not deterministic: "
-            f"step {position} was {then}, it is {now} now; this call completes once the code fits again"
+            f"step {position} was {then}, it is {now} now; the call completes once the code matches again"
         )
 
 

@@ -67,7 +67,7 @@ class RunLog:
     def begin(self, function: str, id: str, task: TaskRef) -> None:
         """Tell that a function runs, and from now on what becomes of it. `task`: the one in which it runs."""
         if (earlier := self._runs.get((id, task.version))) is not None:
-            self._log_end(earlier, f"{earlier.outcome}; it is tried again", logging.WARNING)
+            self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
         logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
 

@@ -38,7 +38,9 @@ class Settings(NamedTuple):
             raise SystemExit(f"RESONATE_URL must be a URL, such as http://localhost:8001, not {url!r}")
         token = environment.get("RESONATE_TOKEN") or None
         if token and not re.fullmatch("[!-~]+", token):  # a secret, which is not shown
-            raise SystemExit("RESONATE_TOKEN is no token: it has spaces, line ends or letters that no header can carry")
+            raise SystemExit(
+                "RESONATE_TOKEN is not a token: it has spaces, line ends or characters that no header can carry"
+            )
         lease, tasks = environment.get("LEASE_SECONDS") or "10", environment.get("MAX_TASKS") or "64"
         if not (re.fullmatch(r"[0-9]{1,5}(\.[0-9]*)?", lease) and 1 <= float(lease) <= 86_400):
             raise SystemExit(f"LEASE_SECONDS must be a number of seconds from 1 to 86400, not {lease!r}")
@@ -74,7 +76,9 @@ def _is_traced(environment: Mapping[str, str]) -> bool:
     from importlib.metadata import distributions  # only here: few ask, and it takes its time to load
 
     if not any(distributions(name=EXPORTER)):
-        raise SystemExit(f"{given[0]} asks for traces, and OpenTelemetry is not installed: that is the extra `otel`")
+        raise SystemExit(
+            f"{given[0]} asks for traces, but OpenTelemetry is not installed; it comes with the extra `otel`"
+        )
     if not environment[given[0]].startswith(("http://", "https://")):
         raise SystemExit(f"{given[0]} must be a URL, such as http://localhost:4318, not {environment[given[0]]!r}")
     return True

@@ -175,10 +175,10 @@ class Stream:
 
     def _report_refusal(self, status: int) -> None:
         reasons: dict[int, str] = {
-            HTTPStatus.UNAUTHORIZED: "RESONATE_TOKEN is not a token that it takes"
+            HTTPStatus.UNAUTHORIZED: "it does not accept RESONATE_TOKEN"
             if "Authorization" in self._headers
-            else "it asks for a token, and RESONATE_TOKEN is not set",
-            HTTPStatus.FORBIDDEN: "RESONATE_TOKEN does not permit to listen for this worker's group",
+            else "it requires a token, and RESONATE_TOKEN is not set",
+            HTTPStatus.FORBIDDEN: "RESONATE_TOKEN does not permit listening for this worker's group",
         }
         self.refusal = reasons.get(status, "")
         if not self.refusal:

@@ -189,7 +189,7 @@ async def report_full(taken: Callable[[], int], places: int) -> None:
         if full == before != logged:
             logged = full
             if full:
-                logger.warning("all %d places are taken, further tasks wait for one (see MAX_TASKS)", places)
+                logger.warning("all %d places are taken; further tasks wait for one (see MAX_TASKS)", places)
             else:
                 logger.info("not all %d places are taken any more", places)
         before = full

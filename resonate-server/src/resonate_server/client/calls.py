@@ -118,7 +118,7 @@ class CallTree:
         try:
             return self._read()
         except (msgspec.ValidationError, KeyError, TypeError):
-            raise CallFailed("the server answers with records of another kind than this tool knows", 200) from None
+            raise CallFailed("the server answered with records that this tool does not know", 200) from None
 
     def _read(self) -> list[Call]:
         top = msgspec.convert(self._connection.call("promise.get", {"id": self._id})["promise"], Promise)

@@ -18,7 +18,7 @@ class _ChainList(Struct):
 
 
 @click.command(short_help="List the newest chains.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Maximum number.")
 def chains(limit: int) -> None:
     """Print the ids of the newest chains, one a line, the newest first.
 
@@ -29,6 +29,6 @@ def chains(limit: int) -> None:
     except CallFailed as error:
         fail(str(error))
     except msgspec.DecodeError:
-        fail("the server does not say which chains there are")
+        fail("the server does not list chains")
     for chain in page.chains:
         click.echo(printable(chain.id).encode())  # UTF-8 whatever the locale: it is passed on as an argument

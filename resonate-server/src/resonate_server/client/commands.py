@@ -50,7 +50,7 @@ _TOKEN = click.Option(
     envvar="RESONATE_TOKEN",
     expose_value=False,
     callback=_remember,
-    help="Who you are, if the server wants to know [env: RESONATE_TOKEN].",
+    help="Your token, if the server requires one [env: RESONATE_TOKEN].",
 )
 
 

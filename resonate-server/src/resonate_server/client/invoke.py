@@ -11,13 +11,13 @@ from resonate_server.client.values import ARRAY, DURATION, base64_of, json_or_te
 
 @click.command(short_help="Have a worker run a function.")
 @click.argument("id")
-@click.option("-f", "--func", required=True, help="The name under which workers have registered the function.")
+@click.option("-f", "--func", required=True, help="The name under which workers registered the function.")
 @click.option("--arg", "args", multiple=True, help="An argument: JSON, or else text. May be given several times.")
 @click.option("--json-args", type=ARRAY, help="All arguments as one JSON array, instead of --arg.")
 @click.option("--version", type=int, default=1, show_default=True, help="Version of the function.")
 @click.option("-t", "--timeout", type=DURATION, default="1h", show_default=True, help="How long it may take in all.")
-@click.option("--target", default="poll://any@default", show_default=True, help="Who is to run it.")
-@click.option("--delay", type=DURATION, help="Do not start it before so long from now.")
+@click.option("--target", default="poll://any@default", show_default=True, help="The target that runs it.")
+@click.option("--delay", type=DURATION, help="How long to wait before it starts.")
 def invoke(
     id: str,
     func: str,

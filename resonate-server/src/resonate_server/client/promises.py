@@ -20,7 +20,7 @@ def promises() -> None:
 
 @promises.command()
 @click.argument("id")
-@click.option("--json", "verbatim", is_flag=True, help="The answer as the server gives it: data in base64.")
+@click.option("--json", "verbatim", is_flag=True, help="The raw answer of the server, with data in base64.")
 def get(id: str, verbatim: bool) -> None:
     """Show a promise, with its parameter and its value decoded; of an error, type and message."""
     request("promise.get", {"id": id}, None if verbatim else as_read)
@@ -39,7 +39,9 @@ def as_read(answer: Any) -> Any:
 @click.option("--timeout", type=DURATION, required=True, help="How long it may stay pending, like 1h.")
 @click.option("--param", type=OBJECT, help='Its parameter, for example \'{"data": "hello"}\'.')
 @click.option("--tags", type=OBJECT, help="Its tags: an object of strings.")
-@click.option("--internal", is_flag=True, help="Leave out the tag resonate:external=true: nobody can await it then.")
+@click.option(
+    "--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."
+)
 def create(id: str, timeout: int, param: Object | None, tags: Object | None, internal: bool) -> None:
     """Create a pending promise that others may await; one that exists already is left as it is.
 
@@ -82,8 +84,8 @@ def _settle(id: str, state: PromiseState, value: Object | None) -> None:
 @promises.command()
 @click.option("--state", type=click.Choice([state.value for state in PromiseState]), help="Only those in this state.")
 @click.option("--tags", type=OBJECT, help="Only those with all of these tags.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
-@click.option("--cursor", help="The cursor of the page before.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Page size.")
+@click.option("--cursor", help="The cursor from the previous page.")
 def search(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
     """List promises, in the order of their ids."""
     request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))

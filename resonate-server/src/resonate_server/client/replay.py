@@ -44,7 +44,7 @@ class Line(Struct):
     undone: Millis | None = None
 
 
-@click.command(short_help="Ask a server what a trace tells, and compare the answers.")
+@click.command(short_help="Send the requests of a trace to a server and compare the answers.")
 @click.argument("file", type=click.File("rb"))
 def replay(file: BinaryIO) -> None:
     """Send the requests of FILE, which "resonate-server dev --trace FILE" has written, and compare the answers.
@@ -82,7 +82,8 @@ def _time_by_hand(connection: ServerConnection) -> Iterator[bool]:
         if error.status in (NO_ANSWER, UNAUTHORIZED):
             raise
         click.echo(
-            "Note: this server does not let its clock be set (debug = true would): times are not compared", err=True
+            "Note: the clock of this server cannot be set (that needs debug = true), so times are not compared",
+            err=True,
         )
         yield False
         return
@@ -100,8 +101,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
             line = msgspec.json.decode(text, type=Line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if not text.endswith(b"\n"):
-                _end(number, "it is cut off, as by a server that was killed; the answers before it are the same")
-            _end(number, f"no line of a trace: {error}")
+                _end(number, "it is cut off, as if the server had been killed; the answers before it match")
+            _end(number, f"not a line of a trace: {error}")
         if line.kind not in KINDS:
             _end(number, f"unknown kind {line.kind!r}")
         if line.kind not in TIME_STANDS_STILL:
@@ -119,7 +120,7 @@ def _compare(connection: ServerConnection, number: int, line: Line, is_set: bool
     was = _comparable(line.res.head.status, line.res.data, is_set)
     now = _comparable(response.head.status, response.data, is_set)
     if was["status"] != now["status"] or (was != now and was["status"] < 400):
-        click.echo(f"line {number}, {line.kind}: another answer")
+        click.echo(f"line {number}, {line.kind}: the answer differs")
         click.echo(_difference(was, now))
         raise SystemExit(1)
 

@@ -22,19 +22,21 @@ INDENT = "           "
 LOOK_PAUSE_S = 0.2
 
 
-@click.command(short_help="Tell what became of a chain, and judge it.")
+@click.command(short_help="Report what happened to a chain, and judge it.")
 @click.argument("id")
-@click.option("--expect", "expected", metavar="JSON", help="What the answer should be.")
-@click.option("--answer", metavar="JSON", help='What the caller was answered, {"message": ...} [default: the result].')
+@click.option("--expect", "expected", metavar="JSON", help="The expected answer.")
+@click.option(
+    "--answer", metavar="JSON", help='The answer that the caller got, {"message": ...} [default: the result].'
+)
 @click.option("--sent", metavar="MS", type=int, help="When the caller sent its request [default: when ID was created].")
 @click.option("--answered", metavar="MS", type=int, help="When it had the answer [default: when ID was settled].")
 @click.option("--takes", type=DURATION, default=0, help="How long the chain sleeps or works, like 5s.")
-@click.option("--fault", type=click.Choice([kind.value for kind in FaultKind]), help="What was done to a service.")
+@click.option("--fault", type=click.Choice([kind.value for kind in FaultKind]), help="The fault that hit a service.")
 @click.option("--struck", metavar="NAME", help="Which service; needed with --fault, as are --struck-at and --over-at.")
 @click.option("--group", metavar="GROUP", help="The group of its workers [default: the server was struck].")
 @click.option("--struck-at", metavar="MS", type=int, help="When the fault began.")
 @click.option("--over-at", metavar="MS", type=int, help="When it was over: the service was started again, or thawed.")
-@click.option("--patience", type=DURATION, default=0, help="How long to wait for a server that just starts, like 60s.")
+@click.option("--patience", type=DURATION, default=0, help="How long to wait for a server that is starting, like 60s.")
 def report(
     id: str,
     expected: str | None,
@@ -121,4 +123,4 @@ def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except NOT_JSON as error:
-        raise click.UsageError(f"--expect is no JSON: {error}") from None
+        raise click.UsageError(f"--expect is not JSON: {error}") from None

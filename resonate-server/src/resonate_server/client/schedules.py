@@ -24,13 +24,13 @@ def get(id: str) -> None:
 
 @schedules.command()
 @click.argument("id")
-@click.option("--cron", required=True, help="When, in UTC: minute hour day month weekday; seconds may stand first.")
+@click.option("--cron", required=True, help="When, in UTC: minute hour day month weekday; seconds may come first.")
 @click.option(
     "--promise-id", required=True, help="Template of the promises' ids: {{.id}} is the schedule's, {{.timestamp}} ms."
 )
 @click.option("--promise-timeout", type=DURATION, required=True, help="How long a promise may stay pending, like 1h.")
 @click.option("--promise-param", type=OBJECT, help='The promises\' parameter, for example \'{"data": "hello"}\'.')
-@click.option("--promise-tags", type=OBJECT, help="The promises' tags; resonate:target tells who is to run them.")
+@click.option("--promise-tags", type=OBJECT, help="The promises' tags; resonate:target names who runs them.")
 def create(
     id: str,
     cron: str,
@@ -62,8 +62,8 @@ def delete(id: str) -> None:
 
 @schedules.command()
 @click.option("--tags", type=OBJECT, help="Only those whose promises have all of these tags.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Size of the page.")
-@click.option("--cursor", help="The cursor of the page before.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Page size.")
+@click.option("--cursor", help="The cursor from the previous page.")
 def search(tags: Object | None, limit: int, cursor: str | None) -> None:
     """List schedules, in the order of their ids."""
     request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))

@@ -110,8 +110,8 @@ def continue_(id: str) -> None:
 
 @tasks.command()
 @click.option("--state", type=click.Choice([state.value for state in TaskState]), help="Only those in this state.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
-@click.option("--cursor", help="The cursor of the page before.")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Page size.")
+@click.option("--cursor", help="The cursor from the previous page.")
 def search(state: str | None, limit: int, cursor: str | None) -> None:
     """List tasks, in the order of their ids."""
     request("task.search", given(state=state, limit=limit, cursor=cursor))

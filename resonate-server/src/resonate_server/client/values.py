@@ -23,7 +23,7 @@ class Duration(click.ParamType[int]):
             return value
         parts = _PART.findall(value)
         if value != "0" and (not parts or "".join(number + unit for number, unit in parts) != value):
-            self.fail(f"{value!r} is no duration: write it like 500ms, 30s, 5m, 1h30m or 7d", param, ctx)
+            self.fail(f"{value!r} is not a duration; write it like 500ms, 30s, 5m, 1h30m or 7d", param, ctx)
         return sum(int(number) * UNITS_MS[unit] for number, unit in parts)
 
 

@@ -83,7 +83,7 @@ class Reached(Struct, frozen=True):
         return 0 if self.task is None else self.task.version
 
 
-@click.command(short_help="Wait until a chain has come so far.")
+@click.command(short_help="Wait until a chain reaches a state.")
 @click.argument("id")
 @click.option(
     "--until",
@@ -97,7 +97,7 @@ class Reached(Struct, frozen=True):
 @click.option(
     "--after", type=click.IntRange(0), default=0, help="Only an attempt later than this one counts as running."
 )
-@click.option("--timeout", type=DURATION, help="How long to wait for all of it, like 30s [default: for ever].")
+@click.option("--timeout", type=DURATION, help="How long to wait in all, like 30s [default: forever].")
 def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 
@@ -147,7 +147,7 @@ class Waiter:
             if calls and calls[0].is_settled:
                 fail(f"{calls[0].promise.id} was settled before {goal}", SETTLED_BEFORE)
             if time.monotonic() >= self._end:
-                fail(f"the time is over before {goal}{self._obstacle}", TIME_IS_OVER)
+                fail(f"timed out before {goal}{self._obstacle}", TIME_IS_OVER)
             time.sleep(READ_PAUSE_S)
 
     def _look(self) -> list[Call]:

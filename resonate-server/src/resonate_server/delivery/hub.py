@@ -168,7 +168,7 @@ class Hub:
             return
         unclaimed = len(stream.unclaimed)
         self._detach(group, stream)
-        again = f", {unclaimed} tasks it had not claimed are sent again" if unclaimed else ""
+        again = f", {unclaimed} tasks it had not claimed will be sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", stream, again)
         self._presence.left(stream.group, stream.id, planned)
         self._pump_all(group)
@@ -274,7 +274,7 @@ class Hub:
             return
         for execute in overdue:
             del self._holders[execute.task_id]
-        logger.debug("%d tasks were not claimed by %s, others get their places", len(overdue), stream)
+        logger.debug("%d tasks were not claimed by %s; other tasks get their places", len(overdue), stream)
         self._source.unclaimed(stream.id, overdue)
         group = self._groups[stream.group]
         group.sort_in(stream)

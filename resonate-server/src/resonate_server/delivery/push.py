@@ -239,7 +239,7 @@ class Push:
     def _succeeded(self, target: PushTarget) -> None:
         target.window = min(target.window + 1, MAX_AT_A_TIME)
         if target.failures:
-            logger.info("delivers again: %r, after %d failures", "://".join(target.origin), target.failures)
+            logger.info("deliveries to %r succeed again, after %d failures", "://".join(target.origin), target.failures)
             target.failures = 0
 
     def _failed(self, target: PushTarget, delivery: Delivery, trouble: str) -> None:

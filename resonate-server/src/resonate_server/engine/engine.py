@@ -208,12 +208,12 @@ class Engine:
                     if not (await self._act(*kernel.due(self._rules, request, at))).data:
                         return
         except TimeoutError:
-            raise ReadFailed("the store does not answer; this may be tried again") from None
+            raise ReadFailed("the store does not answer; try again") from None
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
             case DebugStart() if self._store.sharing is not None and self._store.sharing.has_others:
-                sentence = "other servers are at work on the same database, which would not pause: stop them first"
+                sentence = "other servers use the same database and would not pause; stop them first"
                 return Answer(status=409, data=sentence)
             case DebugStart():
                 self._unpaused.clear()

@@ -38,16 +38,18 @@ class Access(Struct, frozen=True):
             return
         ids = request.ids
         if ids is None:
-            raise Forbidden(f"{request.kind} is not for tokens with a prefix")
+            raise Forbidden(f"{request.kind} is not allowed with a token that has a prefix")
         if not all(map(self._covers, ids)):
-            raise Forbidden(f"this token is for ids that begin with {self.prefix!r}")
+            raise Forbidden(f"this token is only for ids that begin with {self.prefix!r}")
         if not all(map(self._covers, request.relatives)):
-            raise Forbidden(f"this token is for trees whose ids begin with {self.prefix!r}: a tag names another one")
+            raise Forbidden(
+                f"this token is only for trees whose ids begin with {self.prefix!r}: a tag names another one"
+            )
 
     def check_group(self, group: str) -> None:
         """Raise :class:`Forbidden` unless its messages may be read: they name promises, and show their values."""
         if not self._covers(group):
-            raise Forbidden(f"this token is for groups whose names begin with {self.prefix!r}")
+            raise Forbidden(f"this token is only for groups whose names begin with {self.prefix!r}")
 
     def redact(self, answer: Answer) -> Answer:
         """Without preloaded promises of others: tags are free text, so a branch may name somebody else's."""
@@ -76,7 +78,7 @@ class Guard:
         self._secret = settings.token.encode()
         self._tokens = _tokens(settings) if settings.publickey else None
         if 0 < len(self._secret) < SHORT_SECRET:
-            logger.warning("auth.token has fewer than %d characters: it can be guessed", SHORT_SECRET)
+            logger.warning("auth.token has fewer than %d characters and can be guessed", SHORT_SECRET)
 
     def authenticate(self, token: str | None, authorization: str | None) -> Access:
         """What the token permits, given in the envelope's head or as a bearer. Raises Unauthorized or Forbidden."""
@@ -88,7 +90,7 @@ class Guard:
         if self._is_secret(given):
             return EVERYTHING
         if self._tokens is None:
-            raise Unauthorized("the token is not the right one")
+            raise Unauthorized("the token is wrong")
         return _granted_by(self._tokens.claims(given))
 
     def _is_secret(self, token: str) -> bool:

@@ -29,7 +29,7 @@ class Backups:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         if self._guard.authenticate(None, request.headers.get("Authorization")).prefix:
-            raise Forbidden("a backup holds everything: it is not for tokens with a prefix")
+            raise Forbidden("a backup holds everything: it is not allowed with a token that has a prefix")
         if self._making:
             return web.Response(status=503, text="another backup is being made\n", headers={"Retry-After": "10"})
         self._making = True

@@ -42,19 +42,19 @@ class Refusal(Struct, frozen=True):
     message: str
 
 
-MALFORMED_HOST = Refusal(400, "host", "the field Host is malformed")
+MALFORMED_HOST = Refusal(400, "host", "the Host header is malformed")
 UNKNOWN_HOST = Refusal(
     421,
     "host",
-    "this server does not go by the name in the request; RESONATE_SERVER__HOSTS says by which others it does",
+    "the request names another host; RESONATE_SERVER__HOSTS can add names of this server",
 )
 FOREIGN_ORIGIN = Refusal(
-    403, "origin", "pages of this Origin may not ask; RESONATE_SERVER__CORS__ALLOW_ORIGINS says which others may"
+    403, "origin", "pages of this origin may not send requests; RESONATE_SERVER__CORS__ALLOW_ORIGINS can allow them"
 )
 FOREIGN_SITE = Refusal(
-    403, "site", "pages of other sites may only link to /ui/; RESONATE_SERVER__CORS__ALLOW_ORIGINS says which may ask"
+    403, "site", "pages of other sites may only link to /ui/; RESONATE_SERVER__CORS__ALLOW_ORIGINS can allow more"
 )
-UNDECLARED_BODY = Refusal(415, "content_type", "a page has to declare its body as application/json")
+UNDECLARED_BODY = Refusal(415, "content_type", "a page must send its body as application/json")
 
 
 # ── names ──
@@ -228,7 +228,7 @@ class Journal:
         self._logged.add(kind)
         if len(self._logged) > MAX_LOGGED:
             logger.warning(
-                "refused requests of %d kinds: further ones are only counted (resonate_refused_total)", MAX_LOGGED
+                "refused requests of %d kinds; further kinds are only counted (resonate_refused_total)", MAX_LOGGED
             )
         else:
             logger.warning("refused a request for host %a from origin %a: %s", *kind[1:], refusal.message)

@@ -116,4 +116,4 @@ def _commit(store: Store) -> str:
 
 
 def _loop(pulse: Pulse) -> str:
-    return OK if pulse.lag_s <= TIMEOUT_S else f"it was held up for {pulse.lag_s:.1f} s"
+    return OK if pulse.lag_s <= TIMEOUT_S else f"it stalled for {pulse.lag_s:.1f} s"

@@ -56,7 +56,7 @@ async def share(port: int, store: Store) -> None:
     try:
         shared = SharedPort(port)
     except OSError as error:
-        logger.warning("it cannot be seen whether all servers on port %s have one database: %s", port, error)
+        logger.warning("cannot check whether all servers on port %s use the same database: %s", port, error)
         await asyncio.Future()
     while True:
         with suppress(ReadFailed, BlockingIOError):  # Nobody is told anything before it answers.

@@ -72,7 +72,7 @@ def _load_key(path: Path) -> tuple[Any, list[str]]:
             return key, ["ES384"]
         case Ed25519PublicKey():
             return key, ["EdDSA"]
-    raise _unusable(f"the public key {path} is of no supported kind: RSA, P-256, P-384 or Ed25519")
+    raise _unusable(f"the public key {path} is not of a supported kind: RSA, P-256, P-384 or Ed25519")
 
 
 def _unusable(reason: str) -> WrongSetting:

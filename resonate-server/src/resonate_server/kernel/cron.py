@@ -88,7 +88,7 @@ def _translate(cron: str) -> str:
         raise ValueError("expected 5, 6 or 7 fields: [second] minute hour day month weekday [year]")
     for part in ",".join(fields).split(","):
         if _UNPREDICTABLE.fullmatch(part):
-            raise ValueError(f"{part!r} is no fixed time")
+            raise ValueError(f"{part!r} is not a fixed time")
     weekday = 4 if len(fields) == 5 else 5
     fields[weekday] = ",".join(_translate_weekdays(part) for part in fields[weekday].split(","))
     return " ".join(fields)

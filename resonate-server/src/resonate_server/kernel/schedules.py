@@ -41,7 +41,7 @@ def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
 
 def _new_schedule(work: Workspace, request: ScheduleCreate, first: int | None) -> Schedule:
     if first is None:
-        raise Malformed(f"the cron expression {request.cron!r} matches no time to come")
+        raise Malformed(f"the cron expression {request.cron!r} matches no future time")
     schedule = Schedule(
         id=request.id,
         cron=request.cron,
@@ -53,7 +53,7 @@ def _new_schedule(work: Workspace, request: ScheduleCreate, first: int | None) -
         next_run_at=first,
     )
     if len(schedule.next_promise_id) > MAX_ID_CHARACTERS:
-        raise Malformed(f"promiseId makes ids of more than {MAX_ID_CHARACTERS} characters")
+        raise Malformed(f"promiseId produces ids of more than {MAX_ID_CHARACTERS} characters")
     _promise_of_run(schedule, schedule.next_promise_id)  # Refused now: nobody could be told when it is due.
     return schedule
 

@@ -204,7 +204,7 @@ class Peers(Neighbour):
         try:
             rung = hints.decode(told)
         except msgspec.DecodeError:
-            logger.debug("another server rings in a way that this one does not know")
+            logger.debug("another server sent a notification that this one does not understand")
             rung = [LookAgain()]
         for hint in rung:
             self._take(hint)

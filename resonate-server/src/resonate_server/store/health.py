@@ -35,7 +35,7 @@ class StoreHealth:
         if trouble != self.trouble:
             # A disk or a database in trouble needs no traceback; whatever else it is may be a mistake of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
-            logger.error("nothing can be stored, requests are answered 503: %s", trouble, exc_info=unforeseen)
+            logger.error("cannot store anything, answering requests with 503: %s", trouble, exc_info=unforeseen)
         self.trouble = trouble
 
     def worked(self) -> None:

@@ -207,4 +207,4 @@ def from_others(data: bytes | msgspec.Raw) -> Event:
             fields["value"] = fields["value"] and Payload(**fields["value"])
         return kind(**fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not an event that is known here: {error}") from None
+        raise ValueError(f"unknown event: {error}") from None

@@ -69,7 +69,7 @@ class ReportBuffer:
         try:
             events = derive.events(report)
         except Exception:
-            logger.exception("a decision could not be told to those who watch")
+            logger.exception("could not report a decision to the watchers")
             return
         for event in events:
             self.keep(event)

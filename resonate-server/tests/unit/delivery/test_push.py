@@ -326,7 +326,7 @@ class TestLog:
 
         assert [record.getMessage() for record in caplog.records if record.name == push_module.__name__] == [
             f"could not deliver 't-0' to '{receiver.url}': status 500",
-            f"delivers again: '{receiver.url}', after 2 failures",
+            f"deliveries to '{receiver.url}' succeed again, after 2 failures",
         ]
 
     @pytest.mark.parametrize(("pause_s", "lines"), [(60.0, 1), (0.0, 2)])

@@ -110,7 +110,7 @@ class TestCommit:
         bench.now += 50
         awaited = [Action(data=SuspendAction(awaited=id, awaiter="t")) for id in ("bad", *map(str, range(50)))]
         assert (await bench.call(TaskSuspend(id="t", version=1, actions=awaited))).status == 500
-        assert "nothing can be stored" not in caplog.text
+        assert "cannot store anything" not in caplog.text
 
     async def test_a_failing_commit_fails_changes_and_sends_nothing(self, bench: Bench) -> None:
         bench.store.down = True

@@ -68,7 +68,7 @@ async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -
         answer = await bench.call(promise_create("p"))
 
         assert (answer.status, bench.seam.lost.done()) == (503, True)
-        assert answer.data == "the server cannot store anything now, and nothing was changed: it was removed"
+        assert answer.data == "the server cannot store anything at present; nothing was changed: it was removed"
         store.is_gone = False
 
 

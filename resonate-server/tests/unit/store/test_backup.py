@@ -146,13 +146,13 @@ def not_closed(copy: Path) -> None:
 UNUSABLE = [
     (missing, "does not exist"),
     (a_folder, "does not exist"),
-    (a_text, "is no database of a resonate-server: "),
-    (empty, "is no database of a resonate-server$"),
-    (of_another_program, "is no database of a resonate-server$"),
-    (without_a_version, "is no database of a resonate-server$"),
+    (a_text, "is not a resonate-server database: "),
+    (empty, "is not a resonate-server database$"),
+    (of_another_program, "is not a resonate-server database$"),
+    (without_a_version, "is not a resonate-server database$"),
     (newer, "was made by a newer resonate-server"),
     (not_closed, "was not closed, and is not whole without its log"),
-    (damaged, "is damaged: |is no database of a resonate-server: "),
+    (damaged, "is damaged: |is not a resonate-server database: "),
 ]
 
 

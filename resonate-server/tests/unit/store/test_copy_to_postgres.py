@@ -202,6 +202,6 @@ def test_what_the_target_cannot_hold_leaves_it_empty(file: Location, database: L
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
         store.write(changes(*EVERYTHING, schedule(incompressible)))
-    with pytest.raises(CannotCopy, match="longer than what PostgreSQL can look up"):
+    with pytest.raises(CannotCopy, match="longer than PostgreSQL can index"):
         move(file, database)
     assert rows_in(database) == 0

@@ -40,8 +40,8 @@ def test_a_trouble_is_told_once_and_so_is_its_end(health: StoreHealth, caplog: p
         health.worked()
     assert health.trouble == ""
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.ERROR, "nothing can be stored, requests are answered 503: disk full"),
-        (logging.ERROR, "nothing can be stored, requests are answered 503: disk broken"),
+        (logging.ERROR, "cannot store anything, answering requests with 503: disk full"),
+        (logging.ERROR, "cannot store anything, answering requests with 503: disk broken"),
         (logging.INFO, "the store works again"),
     ]
 

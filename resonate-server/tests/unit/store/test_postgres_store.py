@@ -420,7 +420,7 @@ async def test_an_id_that_no_index_can_hold_is_refused_and_says_so(bench: Bench)
     answer = await bench.call(create(long))
 
     assert answer.status == 400
-    assert "longer than what PostgreSQL can look up" in answer.data
+    assert "longer than PostgreSQL can index" in answer.data
 
 
 async def test_large_payloads_come_whole(bench: Bench) -> None:

@@ -188,7 +188,7 @@ def test_a_file_of_a_newer_server_is_refused_with_what_to_do(path: Path) -> None
         db.execute(f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
 
-    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*start that version again"):
+    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run that version again"):
         Database(path)
 
     assert path.read_bytes() == before

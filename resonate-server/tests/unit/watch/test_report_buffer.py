@@ -92,4 +92,4 @@ async def test_a_decision_that_cannot_be_told_does_not_keep_the_others_from_bein
     scene.buffer.put(gone())
 
     assert scene.kinds() == ["WorkerGone"]
-    assert "could not be told" in caplog.text
+    assert "could not report a decision" in caplog.text

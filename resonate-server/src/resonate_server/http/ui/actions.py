@@ -147,9 +147,9 @@ class Actions:
 
     async def post(self, request: web.Request, access: Access) -> web.StreamResponse:
         if access.prefix:
-            raise Problem(403, "actions need a token that permits everything")
+            raise Problem(403, "actions need a token without restrictions")
         if not self._url:
-            raise Problem(404, "there are no actions: RESONATE_UI__ACTIONS_URL names where they come from")
+            raise Problem(404, "no actions are configured; RESONATE_UI__ACTIONS_URL does that")
         click = _click(await _body(request))
         return json(await self._pass_on(request.match_info["name"], click), status=202)
 
@@ -178,7 +178,7 @@ class Actions:
         try:
             return msgspec.json.decode(answer, type=Done)
         except NOT_JSON:
-            raise Problem(503, f"{self._url} does not say what has begun") from None
+            raise Problem(503, f"{self._url} did not say what it has started") from None
 
     async def _ask(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and body. Raises :class:`Problem` if there is no answer of the size and in the time that it may take.
@@ -227,7 +227,7 @@ def _click(body: bytes) -> Click:
     try:
         return msgspec.json.decode(body, type=Click)
     except NOT_JSON as error:
-        raise Problem(400, f"this is no click on an action: {error}") from None
+        raise Problem(400, f"not a valid action request: {error}") from None
 
 
 def _reason(status: int, answer: bytes) -> str:

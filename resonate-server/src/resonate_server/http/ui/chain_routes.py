@@ -31,7 +31,7 @@ class ChainRoutes:
         if not id:
             raise Problem(400, "id is missing")
         if not id.startswith(access.prefix):
-            raise Problem(403, f"this token is for ids that begin with {access.prefix!r}")
+            raise Problem(403, f"this token is only for ids that begin with {access.prefix!r}")
         async with self._views:
             view = await self._chains.view(id, access.prefix)
             if view is None:

@@ -228,7 +228,7 @@ def check_url(url: str) -> None:
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise ValueError("not an address of a database; postgresql://user@host:5432/database is one") from None
+        raise ValueError("not a database URL such as postgresql://user@host:5432/database") from None
 
 
 def connect(url: str) -> CopyingConnection:

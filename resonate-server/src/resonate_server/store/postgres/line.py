@@ -154,8 +154,8 @@ def give(job: Waiting, result: Any) -> bool:
 
 
 def blame(inquiry: Inquiry, error: Exception) -> None:
-    logger.error("a question failed and changed nothing", exc_info=error)
-    give(inquiry, Answer(status=500, data="the server failed at this request, and nothing was changed"))
+    logger.error("a query failed and changed nothing", exc_info=error)
+    give(inquiry, Answer(status=500, data="the server failed to handle this request; nothing was changed"))
 
 
 def refuse(job: Waiting, why: str) -> None:

@@ -170,7 +170,7 @@ class Membership(Sharing):
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._tell(told(error))
             except Exception as error:
-                logger.exception("it cannot be told whether this server may work on the database")
+                logger.exception("cannot tell whether this server may use the database")
                 self._tell(told(error))
             await asyncio.sleep(PAUSE_S)
 
@@ -298,7 +298,7 @@ class Membership(Sharing):
         if due is not None:
             self._due(due)
         if not found["alive"]:
-            logger.warning("another server took this one for dead")
+            logger.warning("another server declared this one dead")
             await self._join(connection)
         await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
 

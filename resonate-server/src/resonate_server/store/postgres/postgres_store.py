@@ -266,7 +266,7 @@ class PostgresStore(Store):
         return None
 
     async def backup(self) -> Path | None:
-        raise StoreFailed("the state is in PostgreSQL, which has means of its own: pg_dump, or a base backup")
+        raise StoreFailed("the state is in PostgreSQL: use pg_dump, or a base backup")
 
     # --- the line ---------------------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class PostgresStore(Store):
 
     def _give_up(self, inquiry: Inquiry) -> None:
         trouble = self.sharing.trouble or self._health.trouble or SLOW
-        refuse(inquiry, f"this was given up, and may be tried again: {trouble}")
+        refuse(inquiry, f"this was abandoned and can be tried again: {trouble}")
 
     def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
         turn = Turn(done=asyncio.get_running_loop().create_future(), work=work)
@@ -315,10 +315,10 @@ class PostgresStore(Store):
         if others or (is_away and isinstance(job, Inquiry)):
             self._line.put_first(batch)
         elif is_beaten:
-            logger.debug("asked again: %s", error)
+            logger.debug("retrying: %s", error)
             self._come_again(job)
         elif isinstance(error, TOO_LONG):
-            give(job, Answer(status=400, data="an id is longer than what PostgreSQL can look up"))
+            give(job, Answer(status=400, data="an id is longer than PostgreSQL can index"))
         elif isinstance(job, Inquiry):
             blame(job, error)
         elif not job.done.done():
@@ -459,7 +459,7 @@ class PostgresStore(Store):
         try:
             self._listener.decided(decided)
         except Exception:
-            logger.exception("what was decided could not be told")
+            logger.exception("could not report a decision")
 
     # --- the connection ---------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ async def migrate(connection: ServingConnection) -> None:
             with connection.patient(MIGRATION_S):
                 await connection.execute(migration.encode(), prepare=False)
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
-            logger.info("the database's schema has version %s now", number)
+            logger.info("the database's schema is now at version %s", number)
 
 
 def check_version(version: int) -> None:
@@ -56,4 +56,4 @@ async def _check_engine(connection: AsyncConnection[Row]) -> None:
     if encoding != "UTF8":
         raise DatabaseUnusable(f"the database's encoding is {encoding}; UTF8 is needed")
     if version < OLDEST:
-        raise DatabaseUnusable(f"PostgreSQL {OLDEST // 10_000} or newer is needed; this is {version // 10_000}")
+        raise DatabaseUnusable(f"PostgreSQL {OLDEST // 10_000} or newer is required; this is {version // 10_000}")

@@ -45,7 +45,7 @@ def _told() -> Iterator[None]:
     except DatabaseUnusable as error:
         raise CannotCopy(str(error)) from error
     except errors.ProgramLimitExceeded as error:
-        raise CannotCopy("an id is longer than what PostgreSQL can look up") from error
+        raise CannotCopy("an id is longer than PostgreSQL can index") from error
     except (psycopg.Error, OSError) as error:
         raise CannotCopy(f"PostgreSQL: {' '.join(str(error).split())}") from error
 
@@ -60,7 +60,7 @@ def _take(connection: Connection[Row]) -> None:
     [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
     servers = connection.execute(sql.OTHERS.encode(), {"id": 0, "patience": DEAD_MS}).fetchall()
     if not is_ours or not all(is_dead for _, _, is_dead in servers):
-        raise CannotCopy("a server is at work on the database; stop it first")
+        raise CannotCopy("a server is using the database; stop it first")
     connection.execute(sql.NO_LIMITS)
     connection.execute(sql.LOOK_AT_ALL)
     connection.execute(sql.LOCK_ALL.encode())

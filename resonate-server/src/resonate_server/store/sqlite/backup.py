@@ -60,9 +60,9 @@ def check_backup(path: Path) -> None:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
-        raise BackupUnusable(f"{path} is no database of a resonate-server: {error}") from error
+        raise BackupUnusable(f"{path} is not a resonate-server database: {error}") from error
     if version == 0 or "promises" not in tables:
-        raise BackupUnusable(f"{path} is no database of a resonate-server")
+        raise BackupUnusable(f"{path} is not a resonate-server database")
     if version > statements.SCHEMA_VERSION:
         raise BackupUnusable(f"{path} was made by a newer resonate-server")
     if verdict != "ok":

@@ -93,10 +93,10 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     if version > statements.SCHEMA_VERSION:
         raise StoreUnusable(
             f"{path} was written by a newer server (format {version}; this one knows up to "
-            f"{statements.SCHEMA_VERSION}): start that version again, or move the file away to begin anew"
+            f"{statements.SCHEMA_VERSION}): run that version again, or move the file away to start over"
         )
     if columns != (_own_columns() if version == statements.SCHEMA_VERSION else migrations.columns_of(version)):
-        raise StoreUnusable(f"{path} was made by another version or another program; move it away to begin anew")
+        raise StoreUnusable(f"{path} was made by another version or another program; move it away to start over")
     return int(version)
 
 

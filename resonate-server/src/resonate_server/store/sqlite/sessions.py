@@ -73,7 +73,7 @@ def check_log(path: Path, session: Session | None) -> None:
         trouble = "is empty" if path.exists() else "does not exist"
         raise LogLost(
             f"{path} {trouble}, but its log {log.name} is still there. Put the file back, or restore a backup: "
-            f"resonate-server restore BACKUP --db {path} --replace. To begin anew, remove the log, too"
+            f"resonate-server restore BACKUP --db {path} --replace. To start over, remove the log as well"
         )
     if session is not None and session.is_open and _size(log) < MIN_LOG_BYTES:
         raise LogLost(_explained(path, f"{path} was not closed properly, and its log {log.name} is gone"))
@@ -142,8 +142,8 @@ def _size(path: Path) -> int:
 
 def _explained(path: Path, trouble: str) -> str:
     return (
-        f"{trouble}: what was acknowledged last may be lost. Put the log back, restore a backup (resonate-server "
-        f"restore BACKUP --db {path} --replace), or go on with what is left: resonate-server recover --db {path}"
+        f"{trouble}: the latest acknowledged changes may be lost. Put the log back, restore a backup (resonate-server "
+        f"restore BACKUP --db {path} --replace), or continue with what is left: resonate-server recover --db {path}"
     )
 
 
@@ -152,4 +152,4 @@ def advice(path: Path, error: Exception) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ""
-    return f". Restore a backup: resonate-server restore BACKUP --db {path} --replace, or move it away to begin anew"
+    return f". Restore a backup: resonate-server restore BACKUP --db {path} --replace, or move it away to start over"

@@ -300,7 +300,7 @@ class SQLiteStore(Store):
         try:
             self._publish(batch, outcomes)
         except Exception:
-            logger.exception("what was decided could not be told")
+            logger.exception("could not report a decision")
         if self.database.is_log_full():
             await self._on_thread(self.database.fold_log)
 
@@ -310,7 +310,7 @@ class SQLiteStore(Store):
         if isinstance(error, StoreLost) and not self.lost.done():
             self.lost.set_result(str(error))
         self._roll_back()
-        refusal = f"the server cannot store anything now, and nothing was changed: {self._health.trouble}"
+        refusal = f"the server cannot store anything at present; nothing was changed: {self._health.trouble}"
         return [ReadFailed(refusal) for _ in batch]
 
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
@@ -365,7 +365,7 @@ class SQLiteStore(Store):
             raise
         except Exception:
             logger.exception("a piece of work failed and changed nothing")
-            return Answer(status=500, data="the server failed at this request, and nothing was changed")
+            return Answer(status=500, data="the server failed to handle this request; nothing was changed")
 
     def _do(self, job: Job, now: int) -> Outcome:
         if isinstance(job, Errand):
@@ -406,7 +406,7 @@ class SQLiteStore(Store):
         try:
             due = self.database.next_due()
         except Exception:
-            logger.exception("the store does not tell what is due next")
+            logger.exception("the store cannot say what is due next")
             due = self._clock() + PAUSE_AFTER_FAILURE_MS
         self._alarm = NEVER if due is None else due
 

@@ -48,7 +48,7 @@ def _check_place(path: Path) -> None:
     with file_alone(path) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if tables and "promises" not in tables:
-        raise CannotCopy(f"{path} is no database of a resonate-server")
+        raise CannotCopy(f"{path} is not a resonate-server database")
 
 
 class _WholeFile(Whole):
