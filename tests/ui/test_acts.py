@@ -133,7 +133,7 @@ def test_who_comes_too_late_is_told(demo: Demo, tab: Tab, id: str) -> None:
     settle(demo.client(), id, 7)
     tab.find("#act-do").click()
 
-    expect(tab.find("#notice-text")).to_have_text("Too late: it is resolved already")
+    expect(tab.find("#notice-text")).to_have_text("Too late: it is already resolved")
 
 
 def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) -> None:
@@ -165,7 +165,7 @@ def test_an_id_that_is_taken_is_not_taken_for_a_new_one(demo: Demo, tab: Tab, id
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     do(tab, "again", given=id)
 
-    expect(tab.find("#notice-text")).to_have_text(f"There is a promise {id} already: choose another id")
+    expect(tab.find("#notice-text")).to_have_text(f"The promise {id} already exists; choose another id")
 
 
 def test_an_id_that_the_server_refuses_is_told_in_its_words(demo: Demo, tab: Tab, id: str) -> None:

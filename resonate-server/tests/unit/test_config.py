@@ -186,10 +186,10 @@ def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("STORAGE__TYPE", "mysql", "keeps its state in SQLite or in PostgreSQL"),
+        ("STORAGE__TYPE", "mysql", "keeps its state in SQLite or PostgreSQL"),
         ("STORAGE__MYSQL__URL", "mysql://h", "keeps its state in SQLite"),
-        ("SERVERS__ACTIVE", "server_mysql", "keeps its state in SQLite or in PostgreSQL"),
-        ("SERVERS__SERVER_MYSQL__URL", "mysql://h", "keeps its state in SQLite or in PostgreSQL"),
+        ("SERVERS__ACTIVE", "server_mysql", "keeps its state in SQLite or PostgreSQL"),
+        ("SERVERS__SERVER_MYSQL__URL", "mysql://h", "keeps its state in SQLite or PostgreSQL"),
         ("TRANSPORTS__GCPS__PROJECT", "p", "Pub/Sub is not supported"),
         ("WORKERS__TRANSPORT_GCPS__ENABLED", "true", "Pub/Sub is not supported"),
         ("TRANSPORTS__BASH_EXEC__ENABLED", "true", "does not run scripts"),

@@ -207,7 +207,7 @@ class Page {
     const { items, next } = this.list;
     if (items.length > MANY && byId("chains").scrollTop < 4) this.loadList(true);
     const isFiltered = this.list.filter.text || this.list.filter.state;
-    const none = next ? "Searching …" : isFiltered ? "No chain fits the filter." : "No chain yet. One begins with every call.";
+    const none = next ? "Searching …" : isFiltered ? "No chain fits the filter." : "No chains yet. Every call starts one.";
     this.listView.show(items, `${items.length}${next ? "+" : ""}`, none);
     byId("older").disabled = !next;
   }

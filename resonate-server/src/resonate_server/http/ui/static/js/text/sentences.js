@@ -62,8 +62,8 @@ const SENTENCES = {
   "server.back": (event) => `the server is back after ${duration(event.at - event.since)}`,
   "worker.connected": (event) => `${workerOf(event)} connected${event.again ? " again" : ""}`,
   "worker.left": (event) => (event.planned ? `${workerOf(event)}: stream ended by the server` : `${workerOf(event)} gone: connection closed`),
-  "worker.silent": (event) => `${workerOf(event)} silent: a lease of its ended`,
-  "worker.gone": (event) => `${workerOf(event)} stayed away: what it held is taken back`,
+  "worker.silent": (event) => `${workerOf(event)} silent: one of its leases expired`,
+  "worker.gone": (event) => `${workerOf(event)} stayed away: its tasks were taken back`,
 };
 
 function created(event, name, names) {
@@ -136,7 +136,7 @@ function gapHeadline(row) {
   if (phase.reason === "absent") return `No ${who} is connected. It was suspended, so nothing is lost`;
   if (phase.reason === "nobody") return `No worker of ${row.group} is connected. ${capital(nameOf(row.promise))} waits for one`;
   if (phase.reason === "silent") return lostAtWork(row);
-  if (phase.reason === "lease") return `${capital(who)} stands still, and has lost its lease. Its work waits for a worker of ${row.group}`;
+  if (phase.reason === "lease") return `${capital(who)} hangs, and has lost its lease. Its work waits for a worker of ${row.group}`;
   return `${capital(who)} is gone. Its work waits for a worker of ${row.group}`;
 }
 

@@ -18,7 +18,7 @@ const ACTS = [
     name: "approve",
     label: "Approve",
     fits: isAwaited,
-    text: "Whoever waits for it continues with this value.",
+    text: "Its caller continues with this value.",
     field: { label: "Value, as JSON or as text", value: () => "true" },
     act: (ask, { id }, text) => settle(ask, id, "resolved", payload(jsonOr(text))),
   },
@@ -26,7 +26,7 @@ const ACTS = [
     name: "reject",
     label: "Reject",
     fits: isAwaited,
-    text: "Whoever waits for it gets an error with this message.",
+    text: "Its caller gets an error with this message.",
     field: { label: "Message", value: () => "rejected by a person" },
     act: (ask, { id }, text) => settle(ask, id, "rejected", error(text)),
   },
@@ -34,7 +34,7 @@ const ACTS = [
     name: "cancel",
     label: "Cancel call",
     fits: (promise) => isCall(promise) && isPending(promise),
-    text: "Its caller gets an error, and what a worker still does for it is discarded. Calls that it has made continue.",
+    text: "Its caller gets an error, and the result of work still running is discarded. Calls it has made continue.",
     act: (ask, { id }) => settle(ask, id, "rejected_canceled", error("cancelled by a person")),
   },
   {
@@ -95,7 +95,7 @@ export class ActsView {
 /** The first one to settle a promise decides. */
 async function settle(ask, id, state, value) {
   const { promise } = await ask("promise.settle", { id, state, value });
-  if (promise.state !== state) throw new Error(`Too late: it is ${stateWord(promise.state)} already`);
+  if (promise.state !== state) throw new Error(`Too late: it is already ${stateWord(promise.state)}`);
 }
 
 /** As a tree of its own: under a new id, for as long as the first one had. The new id. One that exists stays as it is. */
@@ -105,7 +105,7 @@ async function callAgain(ask, { id }, newId, now) {
   for (const name of LINEAGE) if (name in tags) tags[name] = newId;
   const timeoutAt = Math.min(NEVER, Math.round(now() + promise.timeoutAt - promise.createdAt));
   const made = await ask("promise.create", { id: newId, timeoutAt, param: promise.param, tags });
-  if (made.promise.timeoutAt !== timeoutAt) throw new Error(`There is a promise ${shorten(newId, 60)} already: choose another id`);
+  if (made.promise.timeoutAt !== timeoutAt) throw new Error(`The promise ${shorten(newId, 60)} already exists; choose another id`);
   return newId;
 }
 

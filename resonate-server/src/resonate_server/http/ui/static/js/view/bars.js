@@ -47,7 +47,7 @@ function phaseStripe(phase, row, view) {
 export const shade = (phase) => ((phase?.retries ?? 0) % SHADES) + 1;
 
 function title(phase, text, view) {
-  const from = `${phase.known ? "" : "begin not known, at the latest "}${fullTime(phase.from)}`;
+  const from = `${phase.known ? "" : "start unknown, at the latest"}${fullTime(phase.from)}`;
   const length = phase.to === null ? "" : `, ${duration(phase.to - phase.from)}`;
   const after = `+${duration(phase.from - view.begin)}`;
   return `${text}\n${after} (${from})${length}${phase.pid ? `\n${phase.kind === "waiting" ? "offered to " : ""}worker ${shortPid(phase.pid)}` : ""}`;

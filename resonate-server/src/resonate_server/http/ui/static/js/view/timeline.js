@@ -345,7 +345,7 @@ export class TimelineView {
 
   #tellHeadline() {
     const away = this.awaySince === null ? 0 : Date.now() - this.awaySince;
-    const told = away > NOTICEABLE ? { tone: "gap", text: `The server has been away for ${duration(away)}. What it has acknowledged is kept` } : headline(this.all, this.now(), this.nameOfId, this.isAway);
+    const told = away > NOTICEABLE ? { tone: "gap", text: `The server has been away for ${duration(away)}. Everything it acknowledged is kept` } : headline(this.all, this.now(), this.nameOfId, this.isAway);
     const root = this.chain.root;
     attribute(byId("headline"), "data-tone", told.tone);
     say(byId("headline-text"), told.text);

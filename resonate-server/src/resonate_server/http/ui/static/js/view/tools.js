@@ -30,7 +30,7 @@ export class Tools {
     const { all, scale } = this.timeline;
     this.#faults = faultsOf(all, this.timeline.isLate);
     byId("faults").disabled = this.#faults.length === 0;
-    say(byId("faults"), this.#faults.length ? `Next problem (${this.#faults.length})` : "No problem now");
+    say(byId("faults"), this.#faults.length ? `Next problem (${this.#faults.length})` : "No problems");
     byId("zoom-out").disabled = byId("zoom-all").disabled = !scale.isZoomed;
     if (byId("find").value) this.#find();
   }
