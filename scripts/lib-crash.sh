@@ -40,14 +40,14 @@ has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's rea
     [ "$("$kind" log "$1" | grep -c -- "$2")" -gt 0 ]
 }
 
-report() { # ID OPTIONS...: ends with 0 if all is as it should be
+report() { # ID OPTIONS...: ends with 0 if everything is as expected
     local group name
     group=$(service_field "$service" group) || true # the server has none
     echo
     for name in $(services); do "$kind" said "$name"; done | resonate_command report "$@" ${group:+--group "$group"}
 }
 
-play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if all is as it should be
+play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything is as expected
     local service=$1 work status=0
     trap 'exit 130' INT
     require

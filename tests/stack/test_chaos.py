@@ -30,7 +30,7 @@ def test_no_chain_is_lost_or_wrong_and_none_runs_too_often(stack: Stack) -> None
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"chains: {CHAINS}, {CHAINS} answered with 3, 0 wrongly, 0 lost" in done.stdout
-    assert f"seed {seed}, as {stack.kind}: all is as it should be" in done.stdout
+    assert f"seed {seed}, as {stack.kind}: everything is as expected" in done.stdout
     assert len([line for line in done.stdout.splitlines() if line.startswith(f"chaos-{seed}-")]) == CHAINS
     assert "faults: 0" not in done.stdout
     assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"

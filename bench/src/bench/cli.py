@@ -39,18 +39,18 @@ def _number(name: str, default: int, help: str, least: int = 1) -> Callable[...,
     return click.option(name, type=click.IntRange(min=least), default=default, help=help)
 
 
-_seed = click.option("--seed", type=int, default=DEFAULT_SEED, help="Of everything that is drawn by chance.")
+_seed = click.option("--seed", type=int, default=DEFAULT_SEED, help="Seed of everything random.")
 _json = click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Save results here.")
 _patience = click.option(
     "--patience",
     type=click.FloatRange(min=0),
     default=0.0,
-    help=f"Seconds to wait for a load average below {QUIET_LOAD}; afterwards measure all the same, and mark it.",
+    help=f"Seconds to wait for a load average below {QUIET_LOAD}; then measure anyway, and say so.",
 )
-_seconds = click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, help="Of each phase.")
-_rounds = _number("--rounds", 5, "Rounds that are run in turns.")
+_seconds = click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, help="Length of each phase.")
+_rounds = _number("--rounds", 5, "Rounds; contenders take turns.")
 _server_url = click.option(
-    "--server-url", default="", help="Compare with the Resonate server that runs there; its token is RESONATE_TOKEN."
+    "--server-url", default="", help="Also measure the Resonate server at this URL; its token is RESONATE_TOKEN."
 )
 
 
@@ -86,7 +86,7 @@ def budget(**given: Any) -> dict[str, Any]:
     Needs Linux.
     """
     if sys.platform != "linux":
-        raise click.UsageError("what every thread does at a moment is told by Linux alone")
+        raise click.UsageError("only Linux shows what each thread is doing")
     return given
 
 
@@ -104,7 +104,7 @@ def server(*, quick: bool, **given: Any) -> dict[str, Any]:
     return {**given, "stored": (), "pending": 0} if quick else given
 
 
-@_benchmark(_rounds, _seconds, _number("--servers", 3, "That share a database."))
+@_benchmark(_rounds, _seconds, _number("--servers", 3, "Number of servers that share a database."))
 def stores(**given: Any) -> dict[str, Any]:
     """Chains on SQLite, on PostgreSQL, and with several servers on one database, side by side."""
     return given
@@ -117,8 +117,8 @@ def overload(**given: Any) -> dict[str, Any]:
 
 
 @_benchmark(
-    _number("--repeats", 10, "Of each process."),
-    _number("--container-repeats", 3, "Of docker compose up and down; 0 leaves containers alone.", least=0),
+    _number("--repeats", 10, "Starts of each process."),
+    _number("--container-repeats", 3, "Rounds of docker compose up and down; 0 skips containers.", least=0),
 )
 def start(**given: Any) -> dict[str, Any]:
     """Seconds from exec to ready, of each program and of all as containers; sizes of the images.
@@ -129,14 +129,14 @@ def start(**given: Any) -> dict[str, Any]:
 
 
 @_benchmark(
-    _number("--trials", 100, "Of each scenario."),
-    _number("--parallel", 4, "Stacks that wait side by side."),
+    _number("--trials", 100, "Trials of each scenario."),
+    _number("--parallel", 4, "Number of stacks that run in parallel."),
     click.option("--only", default="", metavar="WORDS", help="Only scenarios whose name contains this."),
     click.option(
         "--url",
         default="",
-        help="Of a Resonate server that runs, and that nobody else uses, instead of our own; its token is "
-        "RESONATE_TOKEN. Scenarios that kill the server are left out.",
+        help="Measure the Resonate server at this URL, which nobody else may use, instead of our own; its token is "
+        "RESONATE_TOKEN. Skips the scenarios that kill the server.",
     ),
 )
 def recovery(*, only: str, **given: Any) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def everything(json_file: Path | None, patience: float, **options: Any) -> None:
 
 @main.command("plots")
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("docs/benchmarks"), help="Where they go.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("docs/benchmarks"), help="Output folder.")
 def plots(results: tuple[Path, ...], folder: Path) -> None:
     """Draw what RESULTS hold, files that were saved with --json, and write the page about them.
 

@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Exit with 0 if all is as it should be, 130 if it was ended early and was so by then, else 1."""
+    """Exit with 0 if everything is as expected, 130 if it was ended early and was so by then, else 1."""
     try:
         record = asyncio.run(_play(_settings()))
     except StackError as error:

@@ -51,7 +51,7 @@ class Experiment:
     def interrupt(self) -> None:
         self._record.interrupted = True
         self._stop.set()
-        self._display.event("ending early: everything that is struck comes back first ...")
+        self._display.event("ending early: repairing all faults first ...")
 
     async def play(self) -> Record:
         """Everything, to the record."""

@@ -137,7 +137,7 @@ def _summary(record: Record, judgements: list[Judgement]) -> list[str]:
         _longest_recovery(judgements),
         *(f"NOT UP AGAIN: {service}" for service in record.down),
         f"seed {record.seed}, as {record.kind}: "
-        + (f"{len(wrongs)} things are not as they should be" if wrongs or record.down else "all is as it should be"),
+        + (f"{len(wrongs)} things went wrong" if wrongs or record.down else "everything is as expected"),
     ]
 
 
