@@ -90,7 +90,7 @@ class Promise(Struct, frozen=True, rename="camel"):
 
 
 def is_external(tags: Tags) -> bool:
-    """``resonate:scope=global`` counts, too: TypeScript SDK 0.11.5 marks awaitable promises only by it (section 2.2)."""
+    """``resonate:scope=global`` counts, too: TypeScript SDK 0.11.5 marks awaitable promises only so (section 2.2)."""
     return (
         "resonate:target" in tags
         or tags.get("resonate:timer") == "true"
