@@ -71,7 +71,7 @@ class Reading:
         self._waits = False
 
     async def read(self) -> Received:
-        """Read the body. Errors are raised without a traceback, which would keep the body in memory meanwhile."""
+        """Read the body. Errors have no traceback, which would keep the body in memory until they are answered."""
         try:
             async with self._deadline:
                 return await self._collect(), self._release
