@@ -1,7 +1,6 @@
-"""``POST /``: the one endpoint for every request kind. The HTTP status always equals the status in the answer's head.
+"""``POST /``: the only endpoint for all request kinds. The HTTP status always equals the status in the answer's head.
 
-The checks and their order are those of protocol section 1.3: envelope, authentication, kind, fields, and only then
-the state.
+Checks are made in the order of protocol section 1.3: envelope, authentication, kind, fields, and only then state.
 """
 
 import asyncio
@@ -35,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 class Backpressure(Protocol):
-    """Where large answers may have to wait."""
+    """Decides when large answers may be written."""
 
     def has_room(self) -> bool:
-        """Whether another large answer may be written now."""
+        """Return whether another large answer may be written now."""
 
     def when_room(self, answer: Callable[[], None]) -> None:
         """Call ``answer`` once there is room."""
@@ -64,7 +63,7 @@ class Api:
         self._debug = debug
 
     async def post(self, request: web.Request) -> web.Response:
-        """Content-Type is not looked at."""
+        """Handle a request that aiohttp has parsed. Its Content-Type is ignored."""
         body, release = await self._bodies.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
@@ -75,12 +74,12 @@ class Api:
                 done.set_result((status, answer))
 
         self.handle(body, request.headers.get("Authorization"), respond)
-        del body  # it may be large, and what was read from it is all that is needed
+        del body  # It may be large, and is no longer needed once decoded.
         status, answer = await done
         return web.Response(body=answer, status=status, content_type="application/json")
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
-        """Answer a request body by calling ``respond``, at once or later, whatever happens."""
+        """Answer a request body. Always calls ``respond``, now or later, whatever happens."""
         exchange = Exchange(respond, self._engine.answered, self._metrics, self._backpressure)
         try:
             self._begin(exchange, body, authorization)
@@ -117,7 +116,7 @@ class Api:
 
 
 class Exchange:
-    """One request on its way: what its answer needs to be told of it, and whom it goes to."""
+    """A request in flight: what is needed to answer it, and where to send the answer."""
 
     __slots__ = ("_answered", "_backpressure", "_began", "_metrics", "_respond", "access", "corr_id", "kind")
 
@@ -133,7 +132,7 @@ class Exchange:
         self.access = Access()
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
-        """The engine's answer has come."""
+        """Send the engine's answer."""
         answer = done.result()
         try:
             answer = self.access.redact(answer)
@@ -143,7 +142,7 @@ class Exchange:
         self.end(answer)
 
     def end(self, answer: Answer) -> None:
-        """A large answer that has to wait is encoded again then, rather than kept; others are written at once."""
+        """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""
         body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
         if len(body) > LARGE_BYTES and not self._backpressure.has_room():
             self._backpressure.when_room(lambda: self.end(answer))

@@ -1,4 +1,4 @@
-"""Routes of the API port (protocol section 1.1) and of the port for metrics, and who answers them."""
+"""Routes of the API port (protocol section 1.1) and of the metrics port, wired to their handlers."""
 
 import logging
 
@@ -45,17 +45,17 @@ LANES = web.AppKey("lanes", LaneFactory)
 CONNECTIONS = web.AppKey("connections", Connections)
 
 KEEP_ALIVE_S = 75.0
-"""Idle connections are kept longer than the SDKs keep theirs (15 s), so that the server never closes one in use."""
+"""Longer than SDKs keep idle connections (15 s), so that the server never closes one that a client is about to use."""
 
 MAX_METRICS_CONNECTIONS = 64
 
 MAX_LINE_BYTES = 65_536
-"""Of a request line or header. The longest id has 4,096 characters of up to 4 bytes, each written as ``%xx`` in a URL;
-SDKs send it as a header as well."""
+"""Maximum size of a request line or header. The longest id has 4,096 characters of up to 4 bytes, and each byte takes 3
+in a URL (``%xx``); SDKs also send ids in a header."""
 
 
 class Parts(Struct, frozen=True):
-    """What answers are made of. ``watch``: ``None`` if the live page is switched off."""
+    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled."""
 
     settings: Settings
     guard: Guard
@@ -68,7 +68,7 @@ class Parts(Struct, frozen=True):
 
 
 def build_app(parts: Parts) -> web.Application:
-    """The application of the API port. It neither starts nor stops its parts."""
+    """Build the application of the API port. It neither starts nor stops its parts."""
     settings, guard, engine, hub = parts.settings, parts.guard, parts.engine, parts.hub
     gate = Gate(settings.server, LINKABLE)
     app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *_own_middlewares(settings)])
@@ -96,7 +96,7 @@ def build_app(parts: Parts) -> web.Application:
 
 
 def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
-    """``GET /metrics``, for a listener of its own."""
+    """Build the application that serves ``GET /metrics`` on its own port."""
 
     async def render(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
@@ -109,8 +109,8 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
 
 
 def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) -> web.BaseSite:
-    """Where an application of this module listens; with ``reuse_port``, others of the same user may listen there, too,
-    and the system spreads connections over them."""
+    """Return a listener for an application of this module. With ``reuse_port``, other processes of the same user may
+    listen on the port, too, and the system distributes connections among them."""
     server, connections, lanes = runner.server, runner.app[CONNECTIONS], runner.app.get(LANES)
     assert server is not None, "the runner was set up before"
     if lanes is None:
@@ -125,7 +125,7 @@ def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:
 
 
 def _middlewares(gate: Gate, metrics: Metrics) -> list[Middleware]:
-    """Of both ports, the outermost one first."""
+    """Return the middlewares of both ports, outermost first."""
     return [tell_connection, gated(gate, metrics), refuse_body_of_get]
 
 
@@ -136,7 +136,7 @@ def _own_middlewares(settings: Settings) -> list[Middleware]:
 
 @web.middleware
 async def _contain_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A mistake of ours is logged once and answered; a broken request body is the client's, as is a refused token."""
+    """Log an internal error and answer 500. A broken body or a refused token is the client's error: do not log it."""
     try:
         return await handler(request)
     except ProtocolError as error:

@@ -1,8 +1,8 @@
-"""Who may do what: a shared secret, JWTs, and the prefixes that those grant (protocol section 6).
+"""Authorization: a shared secret, JWTs, and the id prefixes that JWTs grant (protocol section 6).
 
-The shared secret, and a JWT with ``role`` admin or an empty ``prefix``, may do everything. Any other JWT must name a
-prefix, and then every id of a request has to begin with it: not only the main one, because ids also stand in the
-actions of a task, in what a schedule will create, and in tags.
+The shared secret, and a JWT with ``role`` admin or an empty ``prefix``, permit everything. Any other JWT must name a
+prefix, and every id in a request must begin with it. That includes the ids in a task's actions, in what a schedule will
+create, and in tags.
 """
 
 import logging
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHORT_SECRET = 16
-"""Characters; whoever may try for long enough can guess a shorter one."""
+"""Secrets with fewer characters cause a warning, because they can be guessed by brute force."""
 
 
 class Access(Struct, frozen=True):
-    """What a request may touch: everything (``prefix`` empty), or what begins with ``prefix``."""
+    """What a request may touch: everything if ``prefix`` is empty, else ids that begin with it."""
 
     prefix: str = ""
 
     def check(self, request: Request) -> None:
-        """Raise :class:`Forbidden` unless every id in ``request`` is granted."""
+        """Raise :class:`Forbidden` unless access to every id in ``request`` is granted."""
         if not self.prefix:
             return
         ids = request.ids
@@ -47,12 +47,12 @@ class Access(Struct, frozen=True):
             )
 
     def check_group(self, group: str) -> None:
-        """Raise :class:`Forbidden` unless its messages may be read: they name promises, and show their values."""
+        """Raise :class:`Forbidden` unless the group's messages, which show promises and values, may be read."""
         if not self._covers(group):
             raise Forbidden(f"this token is only for groups whose names begin with {self.prefix!r}")
 
     def redact(self, answer: Answer) -> Answer:
-        """Without preloaded promises of others: tags are free text, so a branch may name somebody else's."""
+        """Drop preloaded promises that are not granted: tags are free text, so a branch may name someone else's."""
         if self.prefix and isinstance(answer.data, ClaimData | FencedData | PreloadData):
             return replace(answer, data=replace(answer.data, preload=self._granted(answer.data.preload)))
         return answer
@@ -68,9 +68,9 @@ EVERYTHING = Access()
 
 
 class Guard:
-    """Verifies tokens; where none are configured everybody may do everything.
+    """Verifies tokens. If authentication is not configured, everyone may do everything.
 
-    Raises :class:`~resonate_server.config.WrongSetting` for a key that cannot be used.
+    Raises :class:`~resonate_server.config.WrongSetting` for an unusable key.
     """
 
     def __init__(self, settings: Auth) -> None:
@@ -81,7 +81,7 @@ class Guard:
             logger.warning("auth.token has fewer than %d characters and can be guessed", SHORT_SECRET)
 
     def authenticate(self, token: str | None, authorization: str | None) -> Access:
-        """What the token permits, given in the envelope's head or as a bearer. Raises Unauthorized or Forbidden."""
+        """Return what the token, from the envelope's head or a bearer, permits. Raises Unauthorized or Forbidden."""
         if not self._enabled:
             return EVERYTHING
         given = token if token is not None else _bearer(authorization)
@@ -94,7 +94,7 @@ class Guard:
         return _granted_by(self._tokens.claims(given))
 
     def _is_secret(self, token: str) -> bool:
-        """In a time that does not tell how much of it is right. What headers could not decode are surrogates."""
+        """Compare in constant time. Bytes that could not be decoded in a header are surrogates."""
         return bool(self._secret) and compare_digest(token.encode(errors="surrogatepass"), self._secret)
 
 
@@ -113,7 +113,7 @@ def _bearer(authorization: str | None) -> str | None:
 
 
 def _tokens(settings: Auth) -> "Tokens":
-    """Loaded only where it is needed: cryptography takes a tenth of the time that the server needs to start."""
+    """Import the module only if it is needed: loading cryptography takes a tenth of the server's startup time."""
     from resonate_server.http.tokens import Tokens
 
     return Tokens(settings)

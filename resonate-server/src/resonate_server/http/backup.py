@@ -1,4 +1,4 @@
-"""``GET /backup``: a copy of the database as it is now, while everything goes on. For those who may do everything."""
+"""``GET /backup``: an online copy of the database. Requires a token that permits everything."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024
 WRITE_TIMEOUT_S = 60.0
-"""A client that takes nothing for so long is gone."""
+"""A client that reads nothing for this long is taken to be gone."""
 
 
 class Backups:
-    """Makes one copy at a time, beside the database; nothing of it stays behind."""
+    """Makes one copy at a time, in a temporary file beside the database."""
 
     def __init__(self, store: Store, guard: Guard) -> None:
         self._store = store
@@ -63,7 +63,7 @@ async def _send(request: web.Request, path: Path) -> web.StreamResponse:
 
 
 def _open_and_remove(path: Path) -> BinaryIO:
-    """It is gone from the disk with the last who reads it, however that ends."""
+    """Unlink the file while it is open, so that it disappears once it is closed, even after a crash."""
     file = path.open("rb")
     path.unlink()
     return file

@@ -1,6 +1,7 @@
-"""Bodies of the requests that aiohttp reads: within a limit, a time and a budget, so that no client fills the memory.
+"""Reads the bodies of requests that aiohttp serves, within a size, a time and a budget, so that no client can exhaust
+memory.
 
-A large body is read when there is room for it; until then its connection is left alone, and the client waits.
+A large body is read once there is room for it; until then nothing is read from its connection, and the client waits.
 """
 
 import asyncio
@@ -13,17 +14,17 @@ from resonate_server.http.budget import SMALL_BYTES, Budget, Full, Quota
 from resonate_server.protocol.errors import ProtocolError
 
 CONTENDED_S = 2.0
-"""How long a large body may still take once others wait for its place."""
+"""Time left for a large body to arrive once others wait for its place."""
 
 RETRY_AFTER_S = 5
 
 
 type Received = tuple[bytes, Callable[[], None]]
-"""A whole body, and what is to be called once its request is answered."""
+"""A complete body, and a function to call once its request is answered."""
 
 
 class BodyReader:
-    """``max_body``: bytes; ``patience_s``: for a body to get its turn, and then to come."""
+    """``max_body``: in bytes; ``patience_s``: how long a body may wait for room, and then take to arrive."""
 
     def __init__(self, max_body: int, patience_s: float, budget: Budget, guard: Guard) -> None:
         self.max_body = max_body
@@ -33,11 +34,11 @@ class BodyReader:
         self._reading: dict[Quota, set[Reading]] = {budget.large: set(), budget.strangers: set()}
 
     async def read(self, request: web.Request) -> Received:
-        """Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
+        """Read the body. Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
         return await Reading(self, request).read()
 
     def quota_for(self, request: web.Request) -> Quota:
-        """A large body's. Whoever shows no token can fill only the strangers' one."""
+        """Return the quota for a large body. A client without a valid token can only fill that of strangers."""
         try:
             self._guard.authenticate(None, request.headers.get("Authorization"))
         except ProtocolError:
@@ -60,7 +61,7 @@ class BodyReader:
 
 
 class Reading:
-    """One body on its way in."""
+    """A body that is being read."""
 
     def __init__(self, reader: BodyReader, request: web.Request) -> None:
         self._reader = reader
@@ -70,7 +71,7 @@ class Reading:
         self._waits = False
 
     async def read(self) -> Received:
-        """What is raised knows nothing of where it comes from: it would keep the body for as long as it is answered."""
+        """Read the body. Errors have no traceback, which would keep the body in memory until they are answered."""
         try:
             async with self._deadline:
                 return await self._collect(), self._release
@@ -89,7 +90,7 @@ class Reading:
         raise refusal
 
     def hurry(self) -> None:
-        """Others wait."""
+        """Shorten the deadline, because others wait."""
         end = asyncio.get_running_loop().time() + CONTENDED_S
         if not self._deadline.expired():
             self._deadline.reschedule(min(end, self._deadline.when() or end))
@@ -118,7 +119,7 @@ class Reading:
             raise web.HTTPRequestEntityTooLarge(self._reader.max_body, size)
 
     async def _grow(self, size: int) -> None:
-        """A body in chunks may turn out to be large."""
+        """Account for a chunked body, which may turn out to be large."""
         if size > SMALL_BYTES:
             self._reader.budget.unfinished.drop(self)
             await self._take_large(self._reader.max_body)

@@ -1,11 +1,11 @@
-"""How many bytes of requests the server holds at a time, over all connections.
+"""Limits the bytes of requests that the server holds at a time, over all connections.
 
-What is small needs no place in advance: it comes whole at once, and what does not makes way. What is large waits for
-its turn before it is read.
+Small bodies need no reservation: they usually arrive whole, and incomplete ones are evicted if they add up. Large
+bodies wait for room before they are read.
 
-Answers have a budget of their own, :mod:`resonate_server.store.outgoing`. One for both would stand still: a request
-keeps its bytes until it is answered, so requests could fill it, and all would wait for room for their answers. Nor are
-the two asked at the same time or place: here, before anything is read; there, on the store's thread, before a rule is.
+Answers have a budget of their own, :mod:`resonate_server.store.outgoing`. A shared one would deadlock: a request keeps
+its bytes until it is answered, so requests could fill the budget, and all would wait for room for their answers. They
+also apply at different points: this one before a body is read, that one on the store's thread before a rule runs.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ SMALL_BYTES = 64 * 1_024
 """Bodies up to this are small."""
 
 MAX_UNFINISHED_BYTES = 16 * 2**20
-"""Of small requests that have not come whole."""
+"""Limit for incomplete small requests."""
 
 MAX_SMALL_BYTES = 16 * 2**20
-"""Of small bodies that are being answered. As many may wait for their turn."""
+"""Limit for small bodies that are being answered. The same amount may wait."""
 
 MAX_LARGE_BYTES = 8 * 2**20
-"""Of large bodies that are being read or answered; at least one of the configured size. Decoded, stored and
-encoded again they take about five times as much."""
+"""Limit for large bodies that are being read or answered; one of the configured maximum size always fits. Decoded,
+stored and encoded again, they take about five times as much memory."""
 
 MAX_LARGE_WAITING = 256
-"""Large bodies of the configured size that may wait to be read."""
+"""Number of large bodies of the configured maximum size that may wait to be read."""
 
 
 class Full(Exception):
-    """There is no room, and too many wait for it already."""
+    """There is no room, and too many bytes are waiting already."""
 
 
 class Quota:
-    """``limit`` bytes, given out in the order in which they are asked for; ``may_wait``: bytes that wait at most."""
+    """Grants up to ``limit`` bytes, first come, first served. ``may_wait``: maximum number of bytes that may wait."""
 
     def __init__(self, limit: int, may_wait: int) -> None:
         self._limit = limit
@@ -49,7 +49,7 @@ class Quota:
         return bool(self._waiting)
 
     def ask(self, size: int) -> asyncio.Future[None] | None:
-        """``None``: ``size`` bytes are the caller's. Else they are once the future is done. Raises :class:`Full`."""
+        """Acquire ``size`` bytes: now if ``None`` is returned, else once the future is done. Raises :class:`Full`."""
         if not self._waiting and self._fits(size):
             self._used += size
             return None
@@ -74,14 +74,14 @@ class Quota:
 
 
 class Sender(Protocol):
-    """Who is sending a request."""
+    """The source of a request that is still arriving."""
 
     def send_away(self) -> None:
-        """Read no more of it."""
+        """Stop reading the request."""
 
 
 class Unfinished:
-    """Small requests that have not come whole. If they are too many bytes, whoever began first goes."""
+    """Incomplete small requests. If their total exceeds the limit, the oldest are evicted."""
 
     def __init__(self, limit: int = MAX_UNFINISHED_BYTES) -> None:
         self._limit = limit
@@ -89,7 +89,7 @@ class Unfinished:
         self._sizes: dict[Sender, int] = {}
 
     def hold(self, sender: Sender, size: int) -> None:
-        """``size`` bytes of it have come so far."""
+        """Record that ``size`` bytes have arrived so far, and evict the oldest requests if the total is too large."""
         self._total += size - self._sizes.get(sender, 0)
         self._sizes[sender] = size
         while self._total > self._limit:
@@ -98,14 +98,14 @@ class Unfinished:
             oldest.send_away()
 
     def drop(self, sender: Sender) -> None:
-        """It has come whole, or will not."""
+        """Forget a request that is complete or was given up."""
         self._total -= self._sizes.pop(sender, 0)
 
 
 class Budget(Struct, frozen=True):
-    """Where bodies of each kind count.
+    """The quota for each kind of body.
 
-    ``strangers``: large ones that come without a valid token in their header, where tokens are needed.
+    ``strangers``: large bodies without a valid token in the header, where tokens are required.
     """
 
     unfinished: Unfinished
@@ -115,7 +115,7 @@ class Budget(Struct, frozen=True):
 
 
 def budget(max_body: int) -> Budget:
-    """``max_body``: bytes of the largest body."""
+    """Build a budget. ``max_body``: maximum size of a body in bytes."""
     return Budget(
         unfinished=Unfinished(),
         small=Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),

@@ -1,7 +1,8 @@
-"""What every connection keeps to, whoever reads HTTP from it: how many there may be, and how long a peer may take.
+"""Limits that apply to every connection, whichever HTTP parser serves it: the number of connections and how long a peer
+may take.
 
-A peer is given the *patience* (s): to send a request once it has begun, and to take what it is answered. Whoever takes
-longer is closed, so no peer holds anything for ever.
+The *patience* (s) is the time that a peer has to send the rest of a request, and to read the answer. A connection that
+takes longer is closed, so no peer holds resources forever.
 """
 
 import asyncio
@@ -15,36 +16,37 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 MAX_BESIDE_STREAMS = 1_024
-"""Connections beside the streams that are allowed. Beyond that, those that have waited longest for a request go."""
+"""Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
+closed."""
 
 FILES_BESIDE_CONNECTIONS = 512
-"""Pushes, the database, and what Python needs."""
+"""File descriptors reserved for pushes, the database and Python itself."""
 
 SOCKET_BYTES = 64 * 1_024
-"""What the system may keep for a connection each way, and takes twice: a container's memory limit counts it, too."""
+"""Socket buffer per direction. The kernel allocates twice as much, which counts towards a container's memory limit."""
 
 SWEEP_S = 1.0
 
 WRITE_TIMEOUT_S = 20.0
-"""A peer that takes nothing of a response that does not end for so long is gone."""
+"""A peer that reads nothing from a streaming response for this long is taken to be gone."""
 
 LEAST_TAKEN_BYTES = 64 * 1_024
-"""A peer that takes less than that of what waits for it within the patience is gone."""
+"""A peer that reads less than this of its pending data within the patience is taken to be gone."""
 
 MAX_UNTAKEN_BYTES = 32 * 2**20
-"""Of answers that clients have not taken. While there are more, large answers wait to be written."""
+"""Limit for answers that clients have not read yet. Above it, large answers wait to be written."""
 
 PRESSED_S = 1.0
-"""The patience with those who take nothing while others wait for that."""
+"""The patience with peers that read nothing while other answers wait for room."""
 
 MAX_AHEAD_BYTES = 64 * 1_024
-"""What may come after a whole request before it is answered, where aiohttp reads: it does not count what it keeps."""
+"""Pipelined bytes accepted before an answer where aiohttp reads, which does not limit what it buffers."""
 
 LOOK_AGAIN_S = 0.05
 
 
 class Connections:
-    """All that are open on a port. ``limit``: how many; ``keep_alive_s``: how long one may be idle between requests."""
+    """The open connections of a port. ``limit``: how many; ``keep_alive_s``: maximum idle time between requests."""
 
     def __init__(self, limit: int, patience_s: float, keep_alive_s: float) -> None:
         self.patience_s = patience_s
@@ -54,11 +56,11 @@ class Connections:
         self._emptied = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._holding: set[Connection] = set()
-        """Those that have something to write which the peer has not taken."""
+        """Connections with data that the peer has not read yet."""
         self._answers: list[Callable[[], None]] = []
 
     def admit(self, connection: "Connection") -> bool:
-        """Whether there is room for it, if need be because others are closed."""
+        """Add the connection if there is room, closing idle ones if necessary; return whether there was."""
         if len(self._open) >= self._limit:
             self._close_idle(max(self._limit // 32, 1))
         if len(self._open) >= self._limit:
@@ -69,20 +71,20 @@ class Connections:
         return True
 
     def left(self, connection: "Connection") -> None:
-        """It is closed, or handed over."""
+        """Remove a connection that was closed or handed over."""
         self._open.discard(connection)
         self.taken(connection)
         if not self._open:
             self._emptied.set()
 
-    # --- answers that wait for their peers ---
+    # --- backpressure ---
 
     @property
     def patience_with_takers_s(self) -> float:
         return min(PRESSED_S, self.patience_s) if self._answers else self.patience_s
 
     def has_room(self) -> bool:
-        """Whether another large answer may be written now."""
+        """Return whether another large answer may be written now."""
         return sum(connection.untaken for connection in self._holding) < MAX_UNTAKEN_BYTES
 
     def when_room(self, answer: Callable[[], None]) -> None:
@@ -93,9 +95,9 @@ class Connections:
         self._holding.add(connection)
 
     def taken(self, connection: "Connection") -> None:
-        """Its peer has taken nearly everything, or is gone.
+        """Note that the peer has read nearly everything or is gone, and write waiting answers if there is room.
 
-        The newest answer goes next: what has waited long waits behind peers that take nothing, and may be for one.
+        The newest answer goes first: one that has waited long may itself be for a peer that reads nothing.
         """
         self._holding.discard(connection)
         while self._answers and self.has_room():
@@ -104,7 +106,7 @@ class Connections:
     # --- time ---
 
     async def drain(self, seconds: float) -> None:
-        """Let what was accepted be answered, for so long, and close everything."""
+        """Let accepted requests be answered for up to ``seconds``, then close all connections."""
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self._open):
@@ -122,7 +124,7 @@ class Connections:
             await self._emptied.wait()
 
     def _close_idle(self, count: int) -> None:
-        """Those that have waited longest for a request, or for the rest of one."""
+        """Close the ``count`` connections that have waited longest for a request or for the rest of one."""
         idle = {each: since for each in self._open if (since := each.waiting_since) is not None}
         for connection in sorted(idle, key=idle.__getitem__)[:count]:
             self.left(connection)
@@ -137,15 +139,13 @@ class Connections:
 
 
 class Connection(asyncio.Protocol):
-    """One connection."""
-
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._blocked = False
         self._untaken: tuple[float, int] | None = None
-        """When so many bytes waited for the peer."""
+        """Time and size of the last measurement of unread bytes that showed progress."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -166,16 +166,16 @@ class Connection(asyncio.Protocol):
 
     @property
     def untaken(self) -> int:
-        """Bytes that the peer has not taken."""
+        """Bytes that the peer has not read."""
         return self._transport.get_write_buffer_size()
 
     @property
     def waiting_since(self) -> float | None:
-        """When it began to wait for a request, or the rest of one (loop time); ``None`` while it answers."""
+        """When it began to wait for a request or the rest of one (loop time); ``None`` while it answers."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Close it at once, whatever is under way."""
+        """Close it at once, even with a request in flight."""
         self._transport.abort()
 
     def finish(self) -> None:
@@ -197,9 +197,9 @@ class Connection(asyncio.Protocol):
 
 
 class Guest(Connection):
-    """A connection that aiohttp serves: stands between the transport and ``handler``.
+    """A connection that aiohttp serves: a proxy between the transport and ``handler``.
 
-    That it does not wait too long for a request is aiohttp's to see to (``keepalive_timeout``).
+    Idle connections are closed by aiohttp (``keepalive_timeout``).
     """
 
     def __init__(self, connections: Connections, handler: asyncio.Protocol) -> None:
@@ -209,7 +209,7 @@ class Guest(Connection):
         self._answered = 0
         self._ahead = 0
         self._coming = 0
-        """Bytes of an answer that aiohttp is about to write."""
+        """Size in bytes of an answer that aiohttp is about to write."""
         self._peer_ended = False
         self._ends_with_peer = False
         self._since = self._loop.time()
@@ -235,7 +235,7 @@ class Guest(Connection):
         self._handler.data_received(data)
 
     def eof_received(self) -> bool:
-        """A peer that has sent all it wanted may still wait for the answer."""
+        """Keep the connection open: a peer that has sent everything may still wait for the answer."""
         self._peer_ended = True
         if self._ends_with_peer or self._never_comes_whole:
             return False
@@ -251,12 +251,12 @@ class Guest(Connection):
         self._handler.resume_writing()
 
     def finish(self) -> None:
-        """What has not come whole is not waited for."""
+        """Close it unless a complete request is unanswered; do not wait for the rest of an incomplete one."""
         if not self._owes_answer:
             self._transport.close()
 
     def end_with_peer(self) -> None:
-        """What is answered does not end, so a peer that has ended is taken to be gone."""
+        """Treat EOF from the peer as its departure, because the response never ends."""
         self._ends_with_peer = True
         if self._peer_ended:
             self._transport.close()
@@ -277,7 +277,7 @@ class Guest(Connection):
         return self._coming + super().untaken
 
     def expect(self, size: int) -> None:
-        """So many bytes will be written at once."""
+        """Announce that ``size`` bytes are about to be written."""
         self._coming = size
         self._connections.holds(self)
 
@@ -295,7 +295,7 @@ class Guest(Connection):
         return self._peer_ended and self._request is not None and not self._request.content.is_eof()
 
     def _close_if_answered(self, answered_before: int) -> None:
-        """Once nothing has happened between two looks: requests that came together follow one another at once."""
+        """Close once nothing has happened between two checks: pipelined requests follow one another at once."""
         has_gone_on = self._request is not None or self._answered != answered_before
         if self._never_comes_whole or not has_gone_on:
             self._transport.close()
@@ -304,9 +304,9 @@ class Guest(Connection):
 
 
 class Site(web.BaseSite):
-    """A listening address; to be used like :class:`aiohttp.web.TCPSite`.
+    """A listening address, used like :class:`aiohttp.web.TCPSite`.
 
-    ``connect`` makes the protocol of a new connection. With ``reuse_port``, others may listen there, too.
+    ``connect`` makes the protocol of a new connection. With ``reuse_port``, other processes may listen there, too.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class Site(web.BaseSite):
 
 @web.middleware
 async def tell_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Have the connection know what it owes; to be the outermost one."""
+    """Tell the connection which request is being answered. Must be the outermost middleware."""
     guest = _guest(request)
     if guest is None:
         raise ConnectionResetError
@@ -345,7 +345,7 @@ async def tell_connection(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def refuse_body_of_get(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Nobody would read it."""
+    """Refuse the body of a GET, because no handler would read it."""
     if request.method == "GET" and request.can_read_body:
         raise web.HTTPBadRequest(text="a GET takes no body\n")
     return await handler(request)
@@ -359,7 +359,7 @@ def end_with_peer(request: web.Request) -> None:
 
 
 async def write(response: web.StreamResponse, data: bytes) -> None:
-    """Raises :class:`TimeoutError` if the peer takes nothing."""
+    """Raise :class:`TimeoutError` if the peer reads nothing."""
     async with asyncio.timeout(WRITE_TIMEOUT_S):
         await response.write(data)
 
@@ -378,7 +378,7 @@ def _guest(request: web.Request) -> Guest | None:
 
 
 def allow_connections(wanted: int) -> int:
-    """Have the system allow so many at a time; how many it allows."""
+    """Raise the limit of open files to allow ``wanted`` connections; return how many are allowed."""
     files = wanted + FILES_BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)

@@ -1,4 +1,4 @@
-"""Cross-origin requests, for pages that talk to the server directly (protocol section 6).
+"""CORS headers, for pages of other origins that talk to the server directly (protocol section 6).
 
 Off unless origins are configured.
 """
@@ -12,12 +12,12 @@ MAX_AGE_S = "3600"
 
 
 def admits(allowed: list[str], origin: str) -> bool:
-    """``*`` admits any."""
+    """Return whether ``allowed`` contains ``origin`` or ``*``."""
     return "*" in allowed or origin in allowed
 
 
 def cors(allowed: list[str]) -> Middleware:
-    """Reflect the origins in ``allowed``. Others are refused before (:mod:`resonate_server.http.gate`)."""
+    """Reflect the origins in ``allowed``. The gate has refused all others (:mod:`resonate_server.http.gate`)."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -33,7 +33,7 @@ def cors(allowed: list[str]) -> Middleware:
 
 
 async def add_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal handler, because a stream's headers are sent before its handler returns."""
+    """Add the header in a signal handler, because a stream's headers are sent before its handler returns."""
     origin = request.get("cors_origin")
     if origin is not None:
         response.headers["Access-Control-Allow-Origin"] = origin

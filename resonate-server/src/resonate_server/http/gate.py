@@ -1,17 +1,18 @@
-"""The gate before every route: whether a request may come in at all. Judged by method, path and headers alone, so that
-nothing of a refused request is read, let alone done.
+"""The gate in front of all routes: it decides whether to let a request in. It judges by method, path and headers alone,
+so that no body of a refused request is read.
 
-A server on somebody's machine is reached by that person's browser, too, and so by any page that is open in it. But a
-browser says whose page asks, and no page can have it say otherwise. So a page of another origin is refused, and
-nobody else is: programs do not send these headers.
+The browser of a user can reach a server on the same machine, and so can any page that is open in it. But a browser says
+which page makes a request, and no page can change that. So the gate refuses pages of other origins, and nobody else:
+programs do not send these headers.
 
-* ``Host``: a page whose name was made to point here (DNS rebinding) is of our origin to its browser. It still calls us
-  by that name, which is not one of ours. A target that names the host itself (``POST http://localhost:8001/``) counts
-  instead (RFC 9112 section 3.2.2).
-* ``Origin``: comes with everything but GETs that the page cannot read.
-* ``Sec-Fetch-Site``: comes with those as well, where the browser trusts the connection: on loopback, or over TLS.
-  ``same-site`` is no friend: another port of this machine.
-* ``User-Agent``: of a browser, is enough where a GET has an effect: who opens a worker's stream is handed tasks.
+* ``Host``: a page whose host name was pointed at this server (DNS rebinding) looks same-origin to the browser. But its
+  requests carry that name, which is not one of ours. If the request target names the host (``POST
+  http://localhost:8001/``), the target counts instead (RFC 9112 section 3.2.2).
+* ``Origin``: sent with everything except GETs whose answer the page cannot read.
+* ``Sec-Fetch-Site``: sent with those as well, if the browser trusts the connection (loopback or TLS). ``same-site`` is
+  not trusted: it may be another port of this machine.
+* ``User-Agent``: that of a browser suffices for a refusal where a GET has an effect: opening a worker's stream takes
+  tasks.
 """
 
 import logging
@@ -31,11 +32,11 @@ from resonate_server.protocol.envelope import encode_response
 logger = logging.getLogger(__name__)
 
 type Headers = Mapping[str, str]
-"""By names in lower case. A field that came twice has its values joined by commas, and fits nothing expected here."""
+"""Keyed by lower-case name. Repeated fields are joined by commas, and so match no value expected here."""
 
 
 class Refusal(Struct, frozen=True):
-    """``reason``: how it is counted. ``message``: what the client is told, and its user may set."""
+    """``reason``: label for metrics. ``message``: text for the client, which may name a setting that helps."""
 
     status: int
     reason: str
@@ -62,7 +63,8 @@ UNDECLARED_BODY = Refusal(415, "content_type", "a page must send its body as app
 ANY = "*"
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104
-"""To listen on. None is a name to be called by: browsers reach this machine by them, and do not say whose page asks."""
+"""Wildcard bind addresses. They are not accepted as host names: browsers can reach this machine by them, and do not say
+which page asks then."""
 
 _AUTHORITY = re.compile(
     r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[0-9a-z_-]+(?:\.[0-9a-z_-]+)*)\.?)(?::[0-9]*)?", re.IGNORECASE | re.ASCII
@@ -70,7 +72,7 @@ _AUTHORITY = re.compile(
 
 
 def host_of(authority: str) -> str | None:
-    """The name or address in the value of a ``Host``, as it is compared; ``None`` if there is none."""
+    """Return the normalized name or address in the value of a ``Host`` header; ``None`` if it is malformed."""
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         return None
@@ -81,9 +83,9 @@ def host_of(authority: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, as it is compared, is this machine by everybody's rules.
+    """Return whether the normalized ``host`` always means this machine.
 
-    Names below ``localhost`` are not: some resolvers ask the network for them.
+    Subdomains of ``localhost`` do not: some resolvers look them up in the network.
     """
     address = _address(host)
     return host in ("localhost", "::1") or (isinstance(address, IPv4Address) and address.is_loopback)
@@ -97,28 +99,28 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _names(server: ServerSettings) -> set[str | None]:
-    """All that others may call this server by, besides loopback."""
+    """Return the names of this server other than loopback."""
     listens_on = [] if server.bind in EVERYWHERE else [server.bind]
     in_messages = server.public_url.partition("://")[2].partition("/")[0]
     return {_compared(given) for given in (*listens_on, in_messages, *server.other_hosts)}
 
 
 def _compared(given: str) -> str | None:
-    """In settings an IPv6 address needs no brackets."""
+    """Normalize a host from the settings, where an IPv6 address needs no brackets."""
     address = _address(given)
     return str(address) if address else host_of(given)
 
 
-# ── the judgement ──
+# ── judging requests ──
 
 STREAMS = "/poll/"
-"""Below it a GET has an effect."""
+"""Path prefix below which a GET has an effect."""
 
 _JSON = re.compile(r"application/(?:[a-z0-9._-]+\+)?json\s*(?:;|$)", re.IGNORECASE | re.ASCII)
 
 
 class Gate:
-    """``pages``: paths to which any site may link."""
+    """Judges requests. ``pages``: paths that any site may link to."""
 
     def __init__(self, server: ServerSettings, pages: Collection[str] = ()) -> None:
         self._any_host = ANY in server.other_hosts
@@ -127,16 +129,16 @@ class Gate:
         self._pages = pages
 
     def judge(self, method: str, path: str, headers: Headers) -> Refusal | None:
-        """``None`` for what may come in."""
+        """Return the reason to refuse the request, or ``None`` to let it in."""
         return self._judge_host(headers) or self._judge_sender(method, path, headers) or _judge_body(headers)
 
     def goes_by(self, authority: str) -> bool:
-        """Whether a ``Host`` may say so."""
+        """Return whether ``authority``, the value of a ``Host`` header, names this server."""
         host = host_of(authority)
         return host is not None and (self._any_host or host in self._names or is_loopback(host))
 
     def _judge_host(self, headers: Headers) -> Refusal | None:
-        """Without a ``Host`` it is HTTP/1.0 and no browser; in HTTP/1.1 aiohttp insists on one."""
+        """A request without ``Host`` is HTTP/1.0, so not from a browser; aiohttp requires the header in HTTP/1.1."""
         authority = headers.get("host")
         if authority is None or self.goes_by(authority):
             return None
@@ -157,24 +159,24 @@ class Gate:
 
 
 def _is_own(origin: str, headers: Headers) -> bool:
-    """The scheme is not known: there may be a proxy that speaks TLS."""
+    """Accept either scheme, because a proxy may terminate TLS."""
     host = headers.get("host", "").lower()
     return host != "" and origin.lower() in (f"http://{host}", f"https://{host}")
 
 
 def _hides_its_page(headers: Headers) -> bool:
-    """A browser that does not trust the connection says nothing with a GET, but it does say what it is."""
+    """On an untrusted connection, a browser's GET has neither of these headers, but it still has its ``User-Agent``."""
     says_nothing = "origin" not in headers and "sec-fetch-site" not in headers
     return says_nothing and headers.get("user-agent", "").startswith("Mozilla/")
 
 
 def _fills_a_tab(headers: Headers) -> bool:
-    """It is for a person to see, and the page that led there cannot look into it: no frame, no script, no image."""
+    """Return whether the answer will be a page of its own, not a frame, script or image that another page can use."""
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _judge_body(headers: Headers) -> Refusal | None:
-    """What a page can send without asking before (a form, text) is never JSON by its declaration."""
+    """Require JSON: what a page can send without a preflight (a form, text) is never declared as JSON."""
     is_of_browser = any(name == "origin" or name.startswith("sec-fetch-") for name in headers)
     has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
     return UNDECLARED_BODY if is_of_browser and has_body and not _declares_json(headers) else None
@@ -184,20 +186,20 @@ def _declares_json(headers: Headers) -> bool:
     return _JSON.match(headers.get("content-type", "")) is not None
 
 
-# ── before the routes of aiohttp ──
+# ── the middleware ──
 
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/?#]*)", re.IGNORECASE | re.ASCII)
-"""A request target that names the host."""
+"""A request target in absolute form, which names the host."""
 
 MAX_LOGGED = 100
-"""Kinds of refusals that are logged; whoever makes up more of them shall not fill the log."""
+"""Maximum number of distinct refusals that are logged, so that a client cannot fill the log by making up more."""
 
 MAX_SHOWN = 200
-"""Characters of a value in the log."""
+"""Maximum number of characters of a header value in the log."""
 
 
 def gated(gate: Gate, metrics: Metrics) -> Middleware:
-    """Has ``gate`` judge every request, before anything else looks at it."""
+    """Make the middleware that has ``gate`` judge every request before any other code sees it."""
     journal = Journal()
 
     @web.middleware
@@ -235,7 +237,7 @@ class Journal:
 
 
 def _answer(request: web.Request, refusal: Refusal) -> web.Response:
-    """As the route's other errors look."""
+    """Format the refusal like other errors of the route."""
     if (request.method, request.path) == ("POST", "/"):
         body = encode_response("unknown", "0", refusal.status, refusal.message)
         return web.Response(status=refusal.status, body=body, content_type="application/json")

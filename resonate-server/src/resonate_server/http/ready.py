@@ -1,4 +1,4 @@
-"""``GET /ready``: can this server do its work now, and if not, what keeps it?"""
+"""``GET /ready``: reports whether this server can do its work now, and if not, why."""
 
 import asyncio
 import time
@@ -11,10 +11,10 @@ from resonate_server.metrics import MachineFigures
 from resonate_server.store import Store
 
 TIMEOUT_S = 2.0
-"""A store, a commit or an event loop that takes longer is not ready."""
+"""The server is not ready if the store, a commit or the event loop takes longer than this."""
 
 MIN_FREE_BYTES = 1_024 * 1_024
-"""Less than this is no room for a commit and its log."""
+"""Free disk space that a commit and its log need at least."""
 
 BEAT_S = 0.5
 REMEMBERED_BEATS = 10
@@ -23,14 +23,14 @@ OK = "ok"
 
 
 class Pulse:
-    """How late the event loop was of late, because something kept it from its work."""
+    """Measures the recent lag of the event loop."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque([0.0], maxlen=REMEMBERED_BEATS)
 
     @property
     def lag_s(self) -> float:
-        """The worst of the last seconds."""
+        """The maximum of the last seconds."""
         return max(self._lags)
 
     async def beat(self) -> None:
@@ -42,7 +42,7 @@ class Pulse:
 
 
 class Checks(msgspec.Struct, frozen=True):
-    """``ok``, or for people what is wrong."""
+    """Each is ``ok`` or says, for people, what is wrong."""
 
     store: str
     disk: str
@@ -51,18 +51,18 @@ class Checks(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
-    """The body. Bytes, and seconds; ``None`` where there is nothing to measure."""
+    """The body of the answer. ``None`` where there is nothing to measure."""
 
     ready: bool
     checks: Checks
     free_disk_bytes: int | None
     last_commit_seconds: float | None
-    """Since the last attempt began, successful or not."""
+    """Seconds since the last attempt to commit began, successful or not."""
     loop_lag_seconds: float
 
 
 async def report(store: Store, pulse: Pulse) -> web.Response:
-    """200 if every check is ok, else 503."""
+    """Answer 200 if every check is ok, else 503."""
     disk, free = _disk(store)
     checks = Checks(await _state(store), disk, _commit(store), _loop(pulse))
     commit = store.last_commit
@@ -79,7 +79,7 @@ async def report(store: Store, pulse: Pulse) -> web.Response:
 
 
 def machine_figures(store: Store, pulse: Pulse) -> MachineFigures:
-    """The same for ``GET /metrics``."""
+    """Return the same figures for ``GET /metrics``."""
     figures = MachineFigures(store.now() - time.time_ns() // 1_000_000, pulse.lag_s)
     try:
         use = store.disk_use()

@@ -1,7 +1,7 @@
-"""A port that servers share, to which the system gives each connection by chance: so they must be of one store.
+"""Checks that all servers that share a port use the same store, because the kernel distributes connections at random.
 
-Each of them holds a lock on a file of the port that says which store it is. It stays behind; the locks end with the
-processes.
+Each server holds a lock on a file for the port, which names the store. The file is never deleted; the locks end with
+the processes.
 """
 
 import asyncio
@@ -18,28 +18,29 @@ from resonate_server.store.errors import ReadFailed
 logger = logging.getLogger(__name__)
 
 NAME = "resonate-server-{user}-{port}.port"
-"""In the folder for temporary files. A port is shared only by one user's processes."""
+"""File name in the temporary directory. Only processes of the same user can share a port."""
 
 
 ASKED_AGAIN_S = 1.0
-"""A store that does not say which one it is."""
+"""Retry interval while the store cannot be identified."""
 
 
 class CannotShare(Exception):
-    """Somebody with another store listens there."""
+    """A server with another store listens on the port."""
 
 
 class SharedPort:
-    """Held until the end of the process."""
+    """The lock file of a port. The process holds its lock until it ends."""
 
     def __init__(self, port: int) -> None:
-        """Raises ``OSError`` if there can be no such file."""
+        """Raise ``OSError`` if the file cannot be opened."""
         path = Path(tempfile.gettempdir()) / NAME.format(user=os.getuid(), port=port)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def is_for(self, store: str) -> bool:
-        """Whether all who hold it are of this store; whoever is the first decides which one that is. Raises
-        ``BlockingIOError`` while that is being written."""
+        """Acquire the lock and return whether all holders use ``store``. The first holder decides which store that is.
+
+        Raises ``BlockingIOError`` while another process is writing the file."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,19 +48,19 @@ class SharedPort:
         else:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, store.encode(), 0)
-        fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another one may come in between: read.
+        fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another server may have written in between, so read.
         return os.pread(self._file, 1_000, 0).decode(errors="replace") == store
 
 
 async def share(port: int, store: Store) -> None:
-    """The port, as long as all who listen there are of the same store. Raises :class:`CannotShare`."""
+    """Hold the port's lock forever. Raises :class:`CannotShare` if a server there uses another store."""
     try:
         shared = SharedPort(port)
     except OSError as error:
         logger.warning("cannot check whether all servers on port %s use the same database: %s", port, error)
         await asyncio.Future()
     while True:
-        with suppress(ReadFailed, BlockingIOError):  # Nobody is told anything before it answers.
+        with suppress(ReadFailed, BlockingIOError):  # Retry until the store answers.
             if shared.is_for(await store.identity()):
                 await asyncio.Future()
             raise CannotShare(f"a server with another database listens on port {port}: the two cannot share it")

@@ -1,7 +1,7 @@
 """``GET /poll/{group}/{id}``: a worker's stream of messages as server-sent events (protocol section 5.3).
 
-What the SDKs' parsers demand: LF line ends, one ``data:`` line per message, ASCII, and an orderly end well before
-the 300 s after which their HTTP client gives up on a response for good.
+The SDKs' parsers require LF line ends, one ``data:`` line per message, ASCII, and a clean end of the stream well before
+the 300 s after which their HTTP client abandons a response for good.
 """
 
 import asyncio
@@ -17,26 +17,26 @@ from resonate_server.http.connections import end_with_peer, write
 from resonate_server.protocol.messages import Message, encode_message
 
 STREAM_S = 240.0
-"""Age at which a stream is ended; the worker reconnects a second later."""
+"""Maximum age of a stream; the worker then reconnects a second later."""
 
 STREAM_JITTER_S = 30.0
-"""Streams that began together end spread over this long, before :data:`STREAM_S`."""
+"""The ends of streams that began together are spread over this time before :data:`STREAM_S`."""
 
 KEEP_ALIVE_S = 10.0
-"""Pause after which a comment is written, so that a dead peer is noticed."""
+"""After this long without a message, a comment is written, so that a dead peer is noticed."""
 
 BACK_WITHIN = "Resonate-Back-Within"
-"""A header by which a worker promises to be back in so many ms, should its stream break while it lives. SDKs, which
-promise nothing, are given the usual grace period."""
+"""Request header: the worker promises to reconnect within this many ms if its stream breaks while it is alive. SDKs,
+which promise nothing, get the default grace period."""
 
 HEARD_WITHIN = "Resonate-Heard-Within"
-"""A header by which it promises to send a request of its own every so many ms, at least, while it lives. The answer has
-it, too, if it is held to that: other servers need not be told so often that it lives."""
+"""Request header: while it is alive, the worker sends a request of its own at least once in this many ms. The answer
+repeats the header if the server monitors that; the worker can spare other servers such frequent signs of life."""
 
 TOLD_WITHIN = "Resonate-Told-Within"
-"""A header of a server that is one of several: it writes to the stream every so many ms, at least, while it lives. If
-it hangs, its worker need not wait for it, but can listen to another one. The only server there is tells nothing of the
-kind: nobody could take its place."""
+"""Response header of a server that may be one of several: while it is alive, it writes to the stream at least once in
+this many ms, so that a worker can leave a hung server for another one. A single server does not send the header,
+because no other could take its place."""
 
 TOLD_WITHIN_MS = 6_000
 KEEP_ALIVE_AMONG_OTHERS_S = 1.5
@@ -45,10 +45,10 @@ LEAST_MS, MAX_DIGITS = 100, 6
 
 
 class Streams:
-    """Serves all streams; refuses new ones above the configured number."""
+    """Serves all streams; refuses new ones above the configured limit."""
 
     def __init__(self, hub: Hub, guard: Guard, settings: Settings, now: Callable[[], int]) -> None:
-        """``now`` tells the server's time in ms."""
+        """``now`` returns the server's time in ms."""
         self._hub = hub
         self._guard = guard
         self._now = now
@@ -76,7 +76,7 @@ class Streams:
             await self._serve(response, stream)
             ended_by_us = True
         except (ClientConnectionError, TimeoutError):
-            pass  # The peer is gone; what it was sent but did not claim goes to others.
+            pass  # The peer is gone; tasks that it was offered but did not claim go to others.
         finally:
             self._hub.disconnect(stream, planned=ended_by_us)
         return response
@@ -90,7 +90,7 @@ class Streams:
             await write(response, self._frames(messages) or self._comment())
 
     def _comment(self) -> bytes:
-        """Workers of this demo take the time from it; all others leave comments out."""
+        """Workers of this demo read the server's time from comments; others ignore them."""
         return b": time %d\n\n" % self._now()
 
     def _frames(self, messages: list[Message]) -> bytes:
@@ -102,6 +102,6 @@ def _pledge(request: web.Request) -> Pledge:
 
 
 def _ms(promised: str) -> int | None:
-    """None where nothing is promised, or nothing that can be kept."""
+    """Return ``None`` if there is no promise, or none that can be kept."""
     is_number = len(promised) <= MAX_DIGITS and promised.isascii() and promised.isdigit()
     return int(promised) if is_number and int(promised) >= LEAST_MS else None

@@ -1,4 +1,4 @@
-"""How JWTs are verified (protocol section 6); what they permit is none of this module's business."""
+"""Verification of JWTs (protocol section 6). What they permit is decided elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from resonate_server.config import Auth, WrongSetting
 from resonate_server.protocol.errors import Unauthorized
 
 LEEWAY_S = 60
-"""Clocks of issuer and server may differ by so much."""
+"""Allowed difference between the clocks of issuer and server."""
 
 _NOT_VERIFIED = "none"
 
 
 class Tokens:
-    """Reads tokens by the configured key; raises :class:`~resonate_server.config.WrongSetting` for an unusable one."""
+    """Verifies tokens with the configured key.
+
+    Raises :class:`~resonate_server.config.WrongSetting` if the key is unusable.
+    """
 
     def __init__(self, settings: Auth) -> None:
         self._settings = settings
@@ -30,7 +33,7 @@ class Tokens:
             self._key, self._algorithms = _load_key(Path(settings.publickey))
 
     def claims(self, token: str) -> dict[str, Any]:
-        """What the token says. Raises :class:`Unauthorized` if it is not valid."""
+        """Return the claims of the token. Raises :class:`Unauthorized` if it is not valid."""
         verified = self._key is not None
         audience = self._settings.aud or None
         try:
@@ -58,7 +61,7 @@ class Tokens:
 
 
 def _load_key(path: Path) -> tuple[Any, list[str]]:
-    """The key, and the algorithms that fit it: a token must not choose how it is verified."""
+    """Load the key and determine its algorithms: a token must not choose how it is verified."""
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:

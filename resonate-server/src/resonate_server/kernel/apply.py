@@ -1,7 +1,7 @@
-"""The one dispatch point: which rows a request touches, which rule answers it, and what happens when time passes.
+"""The single dispatch point: which rows a request touches, which rule answers it, and what happens as time passes.
 
-A store is given a footprint and a :class:`Rule`: what answers a request is :func:`answering`; what happens by itself is
-:func:`due`, :func:`renewing`, :func:`releasing`, :func:`setting_aside` and :func:`recalling`.
+Each entry point returns a footprint and a :class:`Rule` for the store: :func:`answering` for a client's request;
+:func:`due`, :func:`renewing`, :func:`releasing`, :func:`setting_aside` and :func:`recalling` for internal work.
 """
 
 from collections.abc import Callable, Iterable
@@ -51,7 +51,7 @@ from resonate_server.protocol.requests import (
 )
 
 MAX_DUE = 100
-"""Promises, and as many tasks and schedules, that one transaction treats because their time has come."""
+"""Maximum number of due promises, of due tasks and of due schedules handled in one transaction."""
 
 _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
     PromiseGet: promises.promise_get,
@@ -76,14 +76,14 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
 
 
 def answering(checked: CheckedRequest, rules: Rules) -> tuple[Footprint, Rule]:
-    """What answers ``checked``."""
+    """Answer ``checked``."""
     touched = footprint(checked.request)
     decide = _seeing_links(touched, lambda rows, now: apply(checked, rows, now, rules), rules)
     return touched, Rule(decide, checked.request, checked.debug_time)
 
 
 def due(rules: Rules, request: Request | None = None, at: int | None = None) -> tuple[Footprint, Rule]:
-    """One portion of what is due; the data of its answer tells whether anything came of it."""
+    """Do one batch of the work that is due. The data of the answer tells whether anything changed."""
 
     def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
         touched = due_footprint(rows.due, now, rules)
@@ -95,28 +95,28 @@ def due(rules: Rules, request: Request | None = None, at: int | None = None) -> 
 
 
 def renewing(rules: Rules) -> tuple[Footprint, Rule]:
-    """Begin all leases anew: nobody's heartbeats could be heard while the server was away."""
+    """Restart all leases, because no heartbeat could arrive while the server was down."""
     return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules))
 
 
 def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
-    """Take back what ``pid`` still holds of ``task_ids``: it is gone, and nobody need wait for its leases to end."""
+    """Take back those of ``task_ids`` that ``pid`` still holds: it is gone, so do not wait for its leases to end."""
     return _acting(task_ids, lambda work: _release_leases(work, pid, task_ids), rules)
 
 
 def setting_aside(executes: list[Execute], rules: Rules) -> tuple[Footprint, Rule]:
-    """A worker was told of these tasks and has not claimed them; it concerns those that still wait at that version."""
+    """Set aside tasks that a worker was offered and did not claim, if they are still queued at the offered version."""
     ids = tuple(execute.task_id for execute in executes)
     return _acting(ids, lambda work: _set_aside(work, executes), rules)
 
 
 def recalling(task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
-    """End the pauses of tasks that were set aside: a worker has come that may be able to claim them."""
+    """End the pauses of tasks that were set aside: a new worker may be able to claim them."""
     return _acting(task_ids, lambda work: _recall(work, task_ids), rules)
 
 
 def _acting(task_ids: tuple[str, ...], act: Callable[[Workspace], None], rules: Rules) -> tuple[Footprint, Rule]:
-    """Do ``act`` by itself; of these tasks, those past their deadline are settled first."""
+    """Run ``act`` without a request, after settling those of the tasks' promises that are past their deadline."""
 
     def decide(rows: Rows, now: int) -> Decision:
         work = Workspace(rows, now, rules)
@@ -131,7 +131,7 @@ def _acting(task_ids: tuple[str, ...], act: Callable[[Workspace], None], rules: 
 def _seeing_links(
     touched: Footprint, decide: Callable[[Rows, int], Decision], rules: Rules
 ) -> Callable[[Rows, int], Decision | LinkFootprint]:
-    """``decide``, once the rows tell who waits for what is about to be settled."""
+    """Wrap ``decide`` so that the awaiters and listeners of promises about to settle are loaded first."""
 
     def decide_with_links(rows: Rows, now: int) -> Decision | LinkFootprint:
         links = link_footprint(touched, rows, now, rules)
@@ -141,7 +141,7 @@ def _seeing_links(
 
 
 def footprint(request: Request) -> Footprint:
-    """What must be loaded before :func:`apply` may run; then comes what :func:`link_footprint` tells."""
+    """Return the rows to load before :func:`apply` may run; those of :func:`link_footprint` follow."""
     ids = request.ids or ()
     match request:
         case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
@@ -169,7 +169,7 @@ def footprint(request: Request) -> Footprint:
 
 
 def due_footprint(due: Due, now: int, rules: Rules) -> Footprint:
-    """What must be loaded before :func:`tick` may run; then comes what :func:`link_footprint` tells."""
+    """Return the rows to load before :func:`tick` may run; those of :func:`link_footprint` follow."""
     runs = [schedules.next_run(schedule, now, rules).next_promise_id for schedule in due.schedules]
     spreading = [each.promise_id for each in due.spreading]
     ids = tuple(dict.fromkeys([*due.promises, *due.tasks, *runs, *spreading]))
@@ -177,7 +177,7 @@ def due_footprint(due: Due, now: int, rules: Rules) -> Footprint:
 
 
 def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> LinkFootprint:
-    """What must be loaded besides, given the rows of ``footprint``: who waits for what is about to be settled."""
+    """Given the rows of ``footprint``, return the awaiters and listeners of promises that are about to settle."""
     settling = [
         Spreading(promise_id=promise.id)
         for promise in map(rows.promises.get, footprint.ids)
@@ -191,7 +191,7 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> 
 def apply(checked: CheckedRequest, rows: Rows, now: int, rules: Rules) -> Decision:
     """Decide ``checked`` at time ``now`` (ms), given the rows of its footprint.
 
-    A refusal is a decision too: deadlines that it ran into stay settled.
+    A refusal is a decision, too: promises that turned out to be expired stay settled.
     """
     work = Workspace(rows, now, rules, checked.corr_id)
     try:
@@ -202,9 +202,9 @@ def apply(checked: CheckedRequest, rows: Rows, now: int, rules: Rules) -> Decisi
 
 
 def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
-    """Do what is due at ``now``: settle expired promises, run schedules, dispatch again, end leases, tell on.
+    """Do the work due at ``now``: settle expired promises, run schedules, fire task timers, propagate settlements.
 
-    Dueness is checked again here.
+    Checks again whether each item is due.
     """
     work = Workspace(rows, now, rules)
     settlement.touch(work, [*due.promises, *due.tasks])

@@ -1,8 +1,7 @@
-"""Cron expressions as the protocol means them (section 4.4), on top of the croniter library.
+"""Cron expressions in the protocol's dialect (section 4.4), on top of the croniter library.
 
-UTC; 5 fields (minute hour day month weekday), 6 (seconds first) or 7 (year last). Weekday numbers are Quartz's: 1
-is Sunday … 7 is
-Saturday; the library counts from 0. Day and weekday must both match, as in the official server's cron dialect.
+UTC; 5 fields (minute hour day month weekday), 6 (seconds first) or 7 (year last). Weekdays are numbered as in Quartz,
+from 1 (Sunday) to 7 (Saturday); the library counts from 0. Day and weekday must both match, as on the official server.
 """
 
 import re
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 MAX_CRON_CHARACTERS = 200
 
 YEARS_AHEAD = 100
-"""How far a match is looked for: the year field reaches 2099."""
+"""How far ahead to search for a match: the year field goes up to 2099."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -31,9 +30,9 @@ _WEEKDAY_PART = re.compile(
 
 
 def next_match(cron: str, after: int) -> int | None:
-    """The first match strictly after ``after`` (both ms since the epoch); ``None`` if there is none within 100 years.
+    """Return the first match strictly after ``after`` (both ms since the epoch); ``None`` if none within 100 years.
 
-    Raises :class:`Malformed` for an expression that is none.
+    Raises :class:`Malformed` for an invalid expression.
     """
     try:
         return _ms(_matches(cron).get_next(datetime, _time(after)))
@@ -42,9 +41,10 @@ def next_match(cron: str, after: int) -> int | None:
 
 
 def latest_match(cron: str, until: int, earlier: int) -> int | None:
-    """The last match at or before ``until`` (both ms since the epoch), or the one so many matches ``earlier``.
+    """Return the last match at or before ``until`` (both ms since the epoch), or the one ``earlier`` matches before it.
 
-    Looks back from ``until``, however many matches there are. ``None`` and :class:`Malformed` as in :func:`next_match`.
+    Searches backwards, so the number of missed matches does not matter. ``None`` and :class:`Malformed` as in
+    :func:`next_match`.
     """
     matches = _matches(cron)
     try:
@@ -58,8 +58,8 @@ def latest_match(cron: str, until: int, earlier: int) -> int | None:
 
 @lru_cache(1_024)
 def _matches(cron: str) -> "croniter":
-    """The library's iterator, which is to be set to a time before it is asked: it takes long to make one."""
-    from croniter import CroniterError, croniter  # here: many servers never see a schedule, and it delays the start
+    """Return the library's iterator, cached because it is slow to create. Set its time before each use."""
+    from croniter import CroniterError, croniter  # Here: it slows startup, and many servers never see a schedule.
 
     try:
         return croniter(
@@ -82,7 +82,7 @@ def _ms(time: datetime) -> int:
 
 
 def _translate(cron: str) -> str:
-    """The expression with the library's weekday numbers."""
+    """Return the expression with the library's weekday numbers."""
     fields = cron.split()
     if len(cron) > MAX_CRON_CHARACTERS or len(fields) not in (5, 6, 7):
         raise ValueError("expected 5, 6 or 7 fields: [second] minute hour day month weekday [year]")
@@ -95,7 +95,7 @@ def _translate(cron: str) -> str:
 
 
 def _translate_weekdays(part: str) -> str:
-    """One element of the weekday field: a day, a range, ``n#k`` (the k-th) or ``nL`` (the last), each with a step."""
+    """Translate an element of the weekday field: a day, range, ``n#k`` (k-th) or ``nL`` (last), with optional step."""
     match = _WEEKDAY_PART.fullmatch(part)
     if match is None:
         raise ValueError(f"weekday {part!r}")

@@ -1,7 +1,7 @@
-"""What the rules work on and what they decide, as data: rows in, a decision out.
+"""The data that rules read and the decisions they return. No rules and no storage here.
 
-A store fills :class:`Rows` from a :class:`Footprint`, asks a :class:`Rule`, and writes the :class:`Changes` of its
-decision; nothing here knows how. All times are milliseconds since the Unix epoch.
+A store loads :class:`Rows` for a :class:`Footprint`, calls a :class:`Rule`, and writes the :class:`Changes` of its
+decision. All times are milliseconds since the Unix epoch.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from resonate_server.protocol.requests import Request
 
 
 class Task(Struct, frozen=True):
-    """The unit of delivery: who runs a promise's function, or what that waits for.
+    """The unit of delivery: it tracks which worker runs a promise's function, or what the function waits for.
 
-    ``timer_at``: when this task next needs attention by itself; which kind of timer it is follows from the state
-    (pending: dispatch again; acquired: the lease ends). ``None`` for no timer.
+    ``timer_at``: when the task's timer fires; ``None`` for no timer. The state determines its meaning (pending:
+    dispatch again; acquired: the lease ends).
     ``queued``: an ``execute`` for this version is owed to some worker. The task row itself is the durable queue
-    entry, so no message can be lost; a delayed task is pending without being queued.
-    ``claim``: correlation id of the request that acquired it, so that the same request sent again gets the same answer;
-    ``None`` for one that may come twice.
-    ``lost_at``: when the last lease was lost, until the next claim.
-    ``releases``: claims in a row that ended by release, with nothing achieved in between. ``reason``: of the last one,
-    as the worker gave it.
-    ``unclaimed``: times in a row that a worker was told of it and did not claim it.
+    entry, so no message can be lost. A delayed task is pending but not queued.
+    ``claim``: correlation id of the request that acquired the task, so that a retry of it gets the same answer;
+    ``None`` if the id may not be unique.
+    ``lost_at``: when the last lease was lost; cleared by the next claim.
+    ``releases``: number of consecutive claims that ended in a release without progress. ``reason``: the worker's
+    reason for the last one.
+    ``unclaimed``: number of consecutive times that a worker was offered the task and did not claim it.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Task(Struct, frozen=True):
     reason: str | None = None
 
     def execute(self) -> Execute:
-        """The message that offers it to a worker."""
+        """Return the message that offers the task to a worker."""
         return Execute(task_id=self.id, version=self.version, target=self.target)
 
     def report(self) -> TaskRecord:
-        """The record with what is known of its troubles, for those who ask what became of it."""
+        """Return the record for ``task.get``: while pending, it includes the counts of failed offers and releases."""
         if self.state is not TaskState.PENDING:
             return self.record()
         return replace(
@@ -62,7 +62,7 @@ class Task(Struct, frozen=True):
         )
 
     def record(self) -> TaskRecord:
-        """The task as clients see it."""
+        """Return the task as clients see it."""
         return TaskRecord(
             id=self.id,
             state=self.state,
@@ -74,29 +74,29 @@ class Task(Struct, frozen=True):
 
 
 class Rules(Struct, frozen=True):
-    """The figures that the rules leave open. Durations in ms."""
+    """Configurable parameters of the rules. Durations in ms."""
 
     retry_timeout_ms: int = 30_000
-    """A pending task nobody claimed is dispatched again after this long."""
+    """Time after which a pending task that nobody claimed is dispatched again."""
     release_pause_ms: int = 1_000
-    """Pause before a task that was released twice in a row is dispatched again; doubles with each further release."""
+    """Backoff after the second release in a row; doubles with each further release."""
     release_pause_max_ms: int = 30_000
     unclaimed_pause_ms: int = 5_000
-    """Pause before a task that was handed out and not claimed is dispatched again; doubles likewise."""
+    """Backoff after a task was offered and not claimed; doubles each further time."""
     unclaimed_pause_max_ms: int = 30_000
     told_at_once: int = 200
-    """So many awaiters and listeners learn of settlements in one transaction; the others follow by and by."""
+    """Maximum number of awaiters and listeners notified of settlements per transaction; later ones do the rest."""
     catch_up_runs: int = 1
-    """So many of the runs that a schedule has missed are made up for, the latest ones."""
+    """Maximum number of missed runs that a schedule catches up on: the latest ones."""
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
 class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
-    """In the place of a payload that nobody needed to see: ``size`` bytes of JSON, which stay in the store.
+    """Placeholder for a payload of ``size`` bytes of JSON that was not loaded from the store.
 
-    It cannot be encoded, so that it is never sent or stored by mistake.
+    It cannot be encoded, so it is never sent or stored by mistake.
     """
 
     size: int
@@ -104,20 +104,20 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Spreading(Struct, frozen=True):
-    """A settlement of which not everybody has been told; awaiters up to ``after``, in the order of ids, have."""
+    """A settlement that is not yet fully propagated. Awaiters with ids up to ``after`` have been notified."""
 
     promise_id: str
     after: str = ""
 
 
 class Footprint(Struct, frozen=True):
-    """What a request touches and therefore must be loaded before its rule runs: promise and task of each of ``ids``.
+    """The rows to load before a rule runs: the promise and the task of each of ``ids``, and those named below.
 
-    ``shown``: those of ``ids`` whose promise an answer may show, and whose payloads are therefore read.
+    ``shown``: those of ``ids`` whose promises the answer may show; their payloads are loaded, too.
     ``settles``: the one of ``ids`` that the request itself may settle.
-    ``spreading``: settlements that are to be told of, as far as there is room.
-    ``preload_for``: also the preload candidates of that task; ``branch`` names its branch if its promise may be new.
-    ``due``: so many of each kind whose time has come. ``leased``: all tasks that somebody holds, with their promises.
+    ``spreading``: settlements to propagate further, within the limit of the :class:`LinkFootprint`.
+    ``preload_for``: a task whose preload candidates to load; ``branch`` is its branch, in case its promise is new.
+    ``due``: how many due rows of each kind to load. ``leased``: load all acquired tasks, with their promises.
     """
 
     ids: tuple[str, ...] = ()
@@ -132,10 +132,10 @@ class Footprint(Struct, frozen=True):
 
 
 class LinkFootprint(Struct, frozen=True):
-    """What must be loaded besides, which only the rows of a :class:`Footprint` tell.
+    """The further rows to load, known only once the rows of a :class:`Footprint` are loaded.
 
-    ``spreading``: of each, who waits for it, with the promises and tasks of awaiters.
-    ``limit``: so many callbacks and listeners at most, in the order of ``spreading``.
+    ``spreading``: settlements whose awaiters (with their promises and tasks) and listeners to load.
+    ``limit``: maximum number of awaiters and listeners in total, in the order of ``spreading``.
     """
 
     spreading: tuple[Spreading, ...] = ()
@@ -143,9 +143,9 @@ class LinkFootprint(Struct, frozen=True):
 
 
 class Due(Struct, frozen=True):
-    """Ids of promises past their deadline and of tasks whose timer is due, and the schedules to run, oldest first.
+    """Promises past their deadline, tasks whose timer is due and schedules to run, oldest first.
 
-    Settlements that are still spreading are always due, the one whose last turn was longest ago first.
+    Settlements that are still spreading are always due, the least recently processed first.
     """
 
     promises: tuple[str, ...] = ()
@@ -158,22 +158,22 @@ class Due(Struct, frozen=True):
 
 
 class Rows(Struct):
-    """A snapshot of what footprints name; what is missing does not exist."""
+    """A snapshot of the rows that the footprints name. A row that is missing does not exist."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     awaiters: dict[str, list[str]] = field(default_factory=dict)
-    """awaited id → ids of those to be woken, ascending unless these are all."""
+    """awaited id → ids of its awaiters, ascending unless all of them are here."""
     listeners: dict[str, list[str]] = field(default_factory=dict)
     """awaited id → addresses."""
     complete: set[str] = field(default_factory=set)
-    """Ids of which all awaiters and listeners are here."""
+    """Awaited ids whose awaiters and listeners are all here."""
     preload: list[Promise] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     due: Due = field(default_factory=Due)
     leased: tuple[str, ...] = ()
     asked: list[Footprint | LinkFootprint] = field(default_factory=list)
-    """What was loaded, in this order."""
+    """The footprints that were loaded, in this order."""
 
 
 # --- deciding -------------------------------------------------------------------------------------------------------
@@ -187,14 +187,14 @@ class PutCallback(Struct, frozen=True):
 
 
 class DropCallback(Struct, frozen=True):
-    """``awaiter`` has been told that ``awaited`` is settled."""
+    """``awaiter`` has been notified that ``awaited`` is settled."""
 
     awaited: str
     awaiter: str
 
 
 class DropCallbacks(Struct, frozen=True):
-    """``awaiter`` waits for nothing any more."""
+    """``awaiter`` no longer waits for anything."""
 
     awaiter: str
 
@@ -210,14 +210,14 @@ class DropListener(Struct, frozen=True):
 
 
 class PutSpreading(Struct, frozen=True):
-    """Insert or replace: the settlement has had its turn at ``turn_at`` (ms), and goes on."""
+    """Insert or replace: the settlement was last processed at ``turn_at`` (ms), and is not done."""
 
     spreading: Spreading
     turn_at: int
 
 
 class DropSpreading(Struct, frozen=True):
-    """Everybody has been told."""
+    """All awaiters and listeners have been notified."""
 
     promise_id: str
 
@@ -226,16 +226,16 @@ type LinkChange = PutCallback | DropCallback | DropCallbacks | PutListener | Dro
 
 
 class LeaseLost(Struct, frozen=True):
-    """``pid`` held the task and was not heard of in time, or its stream broke and it did not come back."""
+    """``pid`` held the task, and its lease expired or its stream broke and it did not reconnect in time."""
 
     task_id: str
     pid: str
 
 
 class ClaimNotice(Struct, frozen=True):
-    """``waited_ms`` from creation to this first claim.
+    """``waited_ms``: from the task's creation to its first claim; ``None`` for a later claim.
 
-    ``recovery_ms`` from the loss of the last lease; else ``None``.
+    ``recovery_ms``: from the loss of the last lease to this claim; ``None`` if no lease was lost.
     """
 
     waited_ms: int | None
@@ -243,7 +243,7 @@ class ClaimNotice(Struct, frozen=True):
 
 
 class SettlementNotice(Struct, frozen=True):
-    """``pending_ms`` from creation to settlement."""
+    """``pending_ms``: from creation to settlement."""
 
     pending_ms: int
 
@@ -253,13 +253,13 @@ class ScheduleFired(Struct, frozen=True):
 
 
 class HandedOutInVain(Struct, frozen=True):
-    """Nothing came of handing out ``task``, twice as often as when that was last told."""
+    """``task`` was offered or claimed to no effect, twice as often as when this was last reported."""
 
     task: Task
 
 
 class RunsSkipped(Struct, frozen=True):
-    """Of the runs that a schedule has missed, those ``since`` the first and before ``until`` (ms) will not be made."""
+    """The runs that a schedule missed from ``since`` up to, but not including, ``until`` (ms) will not be made up."""
 
     schedule_id: str
     since: int
@@ -275,11 +275,11 @@ class ScheduledForNobody(Struct, frozen=True):
 type Notice = (
     HandedOutInVain | LeaseLost | ClaimNotice | SettlementNotice | ScheduleFired | RunsSkipped | ScheduledForNobody
 )
-"""What operators want to know of; no rule depends on it."""
+"""An event that is reported to operators; no rule depends on it."""
 
 
 class Withdraw(Struct, frozen=True):
-    """Nobody needs the queued ``execute`` of this task at this version any more."""
+    """The queued ``execute`` of this task at this version is obsolete."""
 
     task_id: str
     version: int
@@ -288,8 +288,8 @@ class Withdraw(Struct, frozen=True):
 class Changes(Struct):
     """Rows to write; ``links`` apply in order.
 
-    New rows count as a whole. Of known ones counts what can change: state, value and time of settlement of a promise,
-    all but the target of a task, the times of the runs of a schedule (``None``: deleted).
+    New rows are written whole. For existing rows only the mutable columns are: a promise's state, value and settlement
+    time; everything but a task's target; a schedule's run times (``None``: deleted).
     """
 
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -302,7 +302,7 @@ class Changes(Struct):
 
 
 class Decision(Struct):
-    """What a rule decided: the answer, the rows to write, and what to tell delivery once they are written."""
+    """The outcome of a rule: the answer, the rows to write, and the messages and notices to emit after the commit."""
 
     answer: Answer
     changes: Changes
@@ -311,10 +311,10 @@ class Decision(Struct):
 
 
 class Rule(Struct, frozen=True):
-    """What is asked of rows: ``decide(rows, now)`` is pure, so it may be asked again with more or with newer rows.
+    """``decide(rows, now)`` is pure, so the store may call it again with more or newer rows.
 
-    Instead of a decision it may say what it must see besides, if that is not among ``rows.asked``.
-    ``request``: who asks; ``None`` for what happens by itself. ``at``: decide as of then (ms) and not of now.
+    It may return a footprint that is not among ``rows.asked`` instead of a decision, to have further rows loaded.
+    ``request``: the client's request; ``None`` for internal work. ``at``: decide as of this time (ms) instead of now.
     """
 
     decide: Callable[[Rows, int], Decision | Footprint | LinkFootprint]

@@ -1,4 +1,4 @@
-"""How a task moves: each move of the state table carried out on a row, with its timer and its ``execute``."""
+"""The moves of the state table, carried out on a task row, with its timer and its ``execute``."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,14 +12,14 @@ from resonate_server.protocol.requests import MAX_INTEGER
 
 MIN_UNIQUE_CHARACTERS = 32
 MAX_UNIQUE_CHARACTERS = 4_096
-"""It is kept with the task, so it must not be large; nor need it be."""
+"""Limit for correlation ids that are stored with the task."""
 
 MAX_REASON_CHARACTERS = 500
-"""Of a release; what is longer is cut."""
+"""Longer reasons of a release are cut."""
 
 
 class Claim(Struct, frozen=True):
-    """Who wants a task: process ``pid``, for a lease of ``ttl`` ms, by the request with correlation id ``id``."""
+    """A claim by process ``pid``, for a lease of ``ttl`` ms, in the request with correlation id ``id``."""
 
     pid: str
     ttl: int
@@ -27,12 +27,12 @@ class Claim(Struct, frozen=True):
 
     @property
     def is_unique(self) -> bool:
-        """A UUID in any notation is; some SDKs number their requests by the clock, and those repeat."""
+        """A UUID in any notation qualifies. Some SDKs use the clock as correlation id, so theirs may repeat."""
         return MIN_UNIQUE_CHARACTERS <= len(self.id) <= MAX_UNIQUE_CHARACTERS
 
 
 def move_for(event: TaskEvent, task: Task, version: int | None = None) -> Move:
-    """The table's move, or :class:`Conflict` if it refuses or the caller acts on another ``version``."""
+    """Return the table's move. Raises :class:`Conflict` if it refuses or the task is at another ``version``."""
     move = MOVES[event][task.state]
     if move is Move.REFUSE:
         raise Conflict(f"task {task.id} is {task.state}")
@@ -42,32 +42,31 @@ def move_for(event: TaskEvent, task: Task, version: int | None = None) -> Move:
 
 
 def require(move: Move, event: TaskEvent, task: Task, version: int | None = None) -> None:
-    """For rules that can carry out but one move: :class:`Conflict` as in :func:`move_for`.
+    """Check the move of a rule that implements only one. Raises :class:`Conflict` as :func:`move_for` does.
 
-    Raises ``AssertionError`` if the table has come to say something else, so that it stays the place where that is
-    said.
+    Raises ``AssertionError`` if the table names another move, so that the table remains authoritative.
     """
     if move_for(event, task, version) is not move:
         raise AssertionError(f"the rule for {event.name} carries out {move.name}, not what the table says")
 
 
 def create_pending(work: Workspace, id: str, target: str) -> None:
-    """The task of a new pending promise."""
+    """Create the task of a new pending promise."""
     queue(work, Task(id=id, target=target, state=TaskState.PENDING))
 
 
 def create_claimed(work: Workspace, id: str, target: str, claim: Claim) -> Task:
-    """The task of a promise created by the process that also runs it: born acquired, no ``execute``."""
+    """Create the task of a promise that its creator also runs: already acquired, without an ``execute``."""
     return acquire(work, Task(id=id, target=target, state=TaskState.PENDING), claim)
 
 
 def create_fulfilled(work: Workspace, id: str, target: str) -> None:
-    """The task of a promise that was past its deadline at birth."""
+    """Create the task of a promise that was created past its deadline."""
     work.put_task(Task(id=id, target=target, state=TaskState.FULFILLED))
 
 
 def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
-    """Acquired under a lease; the only thing that raises the version."""
+    """Acquire the task under a lease. Nothing else increments the version."""
     acquired = replace(
         task,
         state=TaskState.ACQUIRED,
@@ -87,25 +86,25 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
 
 
 def is_repeated(task: Task, claim: Claim, version: int) -> bool:
-    """Whether ``claim`` is the very request that acquired the task from ``version``, its answer having been lost.
+    """Return whether ``claim`` is a retry of the request that acquired the task at ``version``.
 
-    Only a correlation id that cannot have come twice tells (section 9, item 10): the process alone is not enough, as
-    two ``execute`` copies in one process would then both win.
+    Only a unique correlation id proves that (section 9, item 10). The process alone does not: two copies of one
+    ``execute`` in one process would then both win.
     """
     same = task.claim == claim.id and task.pid == claim.pid and task.ttl == claim.ttl
     return task.state is TaskState.ACQUIRED and claim.is_unique and same and task.version == version + 1
 
 
 def extend(work: Workspace, task: Task) -> None:
-    """The lease starts anew, for the ``ttl`` of the claim."""
+    """Restart the lease, for the ``ttl`` of the claim."""
     work.put_task(replace(task, timer_at=lease_end(work, task.ttl or 0)))
 
 
 def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
-    """Pending, and owed to a worker: ``execute`` now and again after each retry timeout.
+    """Make the task pending and send its ``execute``, now and again after each retry timeout.
 
-    Not before ``not_before`` (ms since the epoch), nor before the delay that the promise asks for (section 4.3).
-    The task of a timer is never dispatched: no SDK runs it, and what is awaited is the promise (section 9, item 7).
+    Not before ``not_before`` (ms since the epoch), nor before the promise's own delay (section 4.3). The task of a
+    timer is never dispatched: no SDK runs it, and callers await its promise (section 9, item 7).
     """
     promise = work.promise_or_404(task.id)
     waiting = _unheld(task, TaskState.PENDING)
@@ -121,9 +120,9 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
 
 
 def release(work: Workspace, task: Task, reason: str | None) -> None:
-    """Give the task back: at once the first time, after a growing pause if it keeps coming back.
+    """Return the task to the queue: at once the first time, with growing backoff on further releases in a row.
 
-    A task that no worker can decode or knows the function of would otherwise go round as fast as delivery goes.
+    Otherwise a task that no worker can decode, or whose function none knows, would loop as fast as delivery allows.
     """
     if reason is not None and len(reason) > MAX_REASON_CHARACTERS:
         reason = reason[: MAX_REASON_CHARACTERS - 1] + "…"
@@ -134,7 +133,7 @@ def release(work: Workspace, task: Task, reason: str | None) -> None:
 
 
 def set_aside(work: Workspace, task: Task) -> None:
-    """Let others have its place with the worker that did not claim it: it comes again after a growing pause."""
+    """Take an unclaimed task out of the queue, to free its place at the worker, and retry it with growing backoff."""
     rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
     pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
     work.put_task(replace(aside, timer_at=work.now + pause, queued=False))
@@ -142,12 +141,12 @@ def set_aside(work: Workspace, task: Task) -> None:
 
 
 def growing_pause(first: int, longest: int, failures: int) -> int:
-    """Pause in ms before the next dispatch after so many ``failures``: none, ``first``, twice that, and so on."""
+    """Return the backoff in ms after this number of ``failures``: 0, ``first``, twice that, ... up to ``longest``."""
     return min(first << min(failures - 1, 30), longest) if failures else 0
 
 
 def _tell_of_trouble(work: Workspace, id: str) -> None:
-    """Each time that it has doubled: a task may go round for years."""
+    """Report a failing task each time the number of failures has doubled, because it may loop for years."""
     task = work.task_or_404(id)
     failures = max(task.unclaimed, task.releases)
     if failures > 1 and failures.bit_count() == 1:
@@ -155,12 +154,12 @@ def _tell_of_trouble(work: Workspace, id: str) -> None:
 
 
 def park(work: Workspace, task: Task) -> None:
-    """Suspended: no lease, no timer; the callbacks wake it."""
+    """Suspend the task: it has no lease and no timer, and its callbacks wake it."""
     work.put_task(replace(_unheld(task, TaskState.SUSPENDED), resumes=0, releases=0, reason=None))
 
 
 def forget_resumes(work: Workspace, task: Task) -> None:
-    """Stay acquired as it is, but for the resumes, which the caller now sees."""
+    """Keep the task acquired, and reset its resumes, because the caller has now seen them."""
     work.put_task(replace(task, resumes=0, releases=0, reason=None))
 
 
@@ -169,13 +168,13 @@ def halt(work: Workspace, task: Task) -> None:
 
 
 def finish(work: Workspace, task: Task) -> None:
-    """Fulfilled, final: it awaits nothing any more, and all that concerned its run is gone."""
+    """Make the task fulfilled, which is final: drop its callbacks and everything about its run."""
     work.link(DropCallbacks(awaiter=task.id))
     work.put_task(Task(id=task.id, target=task.target, state=TaskState.FULFILLED, version=task.version))
 
 
 def take_back(work: Workspace, task: Task) -> None:
-    """End the lease of a worker that is not heard of; its writes are refused as soon as somebody else has claimed."""
+    """End the lease of a lost worker; its writes are refused from then on."""
     work.notice(LeaseLost(task_id=task.id, pid=task.pid or ""))
     queue(work, replace(task, lost_at=work.now))
 
@@ -185,7 +184,7 @@ def lease_end(work: Workspace, ttl: int) -> int:
 
 
 def _unheld(task: Task, state: TaskState) -> Task:
-    """Nobody holds it, nothing is due, nobody is to be told."""
+    """Return ``task`` in ``state`` with no lease, no timer and no queued ``execute``."""
     return replace(task, state=state, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
 
 

@@ -1,4 +1,4 @@
-"""Pages of search results (protocol section 3): as many as are wanted and fit."""
+"""Pages of search results (protocol section 3), limited in rows and in bytes."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from resonate_server.protocol.records import Promise, Schedule
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 MAX_PAGE_BYTES = 4 * 1_024 * 1_024
-"""Of the rows of a page together: 1,000 with 4 KiB each. A larger one has a page of its own."""
+"""Total size of the rows of a page: 1,000 of 4 KiB each. A row larger than this gets a page of its own."""
 
 
 class Page:
-    """What was found of ``search``, ascending by id; to be filled until it is full, or there are no further ones."""
+    """The results of ``search`` in ascending order of id. Call :meth:`take` until it is full or no rows are left."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
         self._rows: list[Any] = []
         self._room = MAX_PAGE_BYTES
         self.is_full = False
-        """There is one more, which is on the next page."""
+        """At least one more row was found, which belongs on the next page."""
 
     @property
     def is_empty(self) -> bool:

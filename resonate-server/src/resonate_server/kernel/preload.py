@@ -1,9 +1,8 @@
-"""Which promises are handed out together with a task (protocol section 3.4), so that a replay needs no round trip
-for them.
+"""Which promises are sent along with a task (protocol section 3.4), to save a replay the round trips.
 
-The local steps of the execution (same branch) and, beyond the official rule, what the task created (its children):
-SDKs use the preload only as a cache of what the server says. Capped, because a task may have any number of children of
-any size.
+These are the local steps of the execution (same branch) and, beyond the official rule, the promises that the task
+created (its children). SDKs use the preload only as a cache of the server's answers. It is capped, because a task may
+have any number of children of any size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,10 +14,10 @@ from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.records import Promise
 
 MAX_PRELOAD = 256
-"""Promises in one answer; what is left out is fetched by the SDK one by one."""
+"""Maximum number of promises in one answer. The SDK fetches the others one by one."""
 
 MAX_PRELOAD_BYTES = 1_024 * 1_024
-"""Of these together, as :func:`weight` tells it: 256 steps with 4 KiB each fit."""
+"""Their maximum total size, by :func:`weight`: room for 256 steps of 4 KiB each."""
 
 
 def preload(work: Workspace, task_id: str) -> list[Promise]:
@@ -35,7 +34,7 @@ def preload(work: Workspace, task_id: str) -> list[Promise]:
 
 
 def fitting(promises: Iterable[Promise]) -> Iterator[Promise]:
-    """The first of ``promises`` that fit into one answer; a large one does not keep out those that come after it."""
+    """Yield the first of ``promises`` that fit into one answer. One too large is skipped; later ones may still fit."""
     places, room = MAX_PRELOAD, MAX_PRELOAD_BYTES
     for promise in promises:
         size = weight(promise)
@@ -46,5 +45,5 @@ def fitting(promises: Iterable[Promise]) -> Iterator[Promise]:
 
 
 def is_read(promise: Promise) -> bool:
-    """Whether its payloads are at hand. Those that do not fit are not read; nor is what was settled on the way."""
+    """Return whether both payloads are loaded. They are not if they did not fit, or for promises that just settled."""
     return not (isinstance(promise.param, Unread) or isinstance(promise.value, Unread))

@@ -21,7 +21,7 @@ def promise_get(work: Workspace, request: PromiseGet) -> Answer:
 
 
 def promise_create(work: Workspace, request: PromiseCreate) -> Answer:
-    """Idempotent on the id alone: what exists is returned as it is, whatever else the request says."""
+    """Idempotent on the id alone: an existing promise is returned as it is, whatever else the request says."""
     settlement.touch(work, [request.id])
     promise = work.promise(request.id)
     if promise is None:
@@ -31,7 +31,7 @@ def promise_create(work: Workspace, request: PromiseCreate) -> Answer:
 
 
 def promise_settle(work: Workspace, request: PromiseSettle) -> Answer:
-    """The first writer wins; later ones get what it stored."""
+    """The first writer wins; later ones get the stored result."""
     settlement.touch(work, [request.id])
     promise = work.promise_or_404(request.id)
     if promise.state is PromiseState.PENDING:
@@ -53,7 +53,7 @@ def promise_register_callback(work: Workspace, request: PromiseRegisterCallback)
 
 
 def require_awaitable(promise: Promise) -> None:
-    """Raise :class:`Unprocessable` for a promise that only the execution that made it may await (section 2.2)."""
+    """Raise :class:`Unprocessable` for a promise that only the execution that created it may await (section 2.2)."""
     if not promise.is_external:
         raise Unprocessable(
             f"promise {promise.id} is internal: to be awaited it needs a resonate:target, resonate:timer=true, or "
@@ -62,9 +62,9 @@ def require_awaitable(promise: Promise) -> None:
 
 
 def require_in_reach(caller: Promise, promise: Promise) -> None:
-    """Raise :class:`Unprocessable` if ``promise`` is a call within another tree than the ``caller``'s (section 2.2).
+    """Raise :class:`Unprocessable` if ``promise`` is inside another call tree than ``caller`` (section 2.2).
 
-    The root of another tree is in reach, because SDKs can give a call an id of its own, or detach it.
+    The root of another tree is in reach, because SDKs can detach a call or give it an id of its own.
     """
     trees = {caller.origin, promise.origin, None}
     if len(trees) == 3 and promise.origin != promise.id:
@@ -72,7 +72,7 @@ def require_in_reach(caller: Promise, promise: Promise) -> None:
 
 
 def promise_register_listener(work: Workspace, request: PromiseRegisterListener) -> Answer:
-    """On a settled promise the answer itself is the news, and nothing is stored."""
+    """If the promise is settled already, the answer tells the caller, and no listener is stored."""
     settlement.touch(work, [request.awaited])
     awaited = work.promise_or_404(request.awaited)
     require_awaitable(awaited)
@@ -82,7 +82,7 @@ def promise_register_listener(work: Workspace, request: PromiseRegisterListener)
 
 
 def create(work: Workspace, request: PromiseCreate, created_at: int | None = None) -> Promise:
-    """The new promise alone, without its task; past its deadline it is born settled. Created now, unless said (ms)."""
+    """Create a promise without its task. Past its deadline it is created settled. ``created_at`` (ms): default now."""
     promise = Promise(
         id=request.id,
         state=PromiseState.PENDING,
@@ -99,7 +99,7 @@ def create(work: Workspace, request: PromiseCreate, created_at: int | None = Non
 
 
 def create_task(work: Workspace, promise: Promise) -> None:
-    """The task of a new promise that is run by whoever listens at its target."""
+    """Create the task of a new promise, if it has a target."""
     if promise.target is None:
         return
     if promise.state is PromiseState.PENDING:

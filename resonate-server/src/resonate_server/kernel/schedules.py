@@ -1,4 +1,4 @@
-"""The rules of ``schedule.*`` and of their firing (protocol sections 3.3 and 4.4)."""
+"""The rules of ``schedule.*``, and how schedules fire (protocol sections 3.3 and 4.4)."""
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from resonate_server.protocol.requests import (
 )
 
 NEVER = MAX_INTEGER
-"""``nextRunAt`` of a schedule whose expression matches no further time, for example a year that has passed."""
+"""``nextRunAt`` of a schedule whose expression matches no future time, for example because its year has passed."""
 
 
 def schedule_get(work: Workspace, request: ScheduleGet) -> Answer:
@@ -28,7 +28,7 @@ def schedule_get(work: Workspace, request: ScheduleGet) -> Answer:
 
 
 def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
-    """Idempotent on the id alone, like ``promise.create``; but what is no cron expression is refused in any case."""
+    """Idempotent on the id alone, like ``promise.create``, but always refuse an invalid cron expression."""
     first = next_match(request.cron, work.now)
     schedule = work.schedule(request.id)
     if schedule is None:
@@ -54,21 +54,21 @@ def _new_schedule(work: Workspace, request: ScheduleCreate, first: int | None) -
     )
     if len(schedule.next_promise_id) > MAX_ID_CHARACTERS:
         raise Malformed(f"promiseId produces ids of more than {MAX_ID_CHARACTERS} characters")
-    _promise_of_run(schedule, schedule.next_promise_id)  # Refused now: nobody could be told when it is due.
+    _promise_of_run(schedule, schedule.next_promise_id)  # Refuse it now: when it is due, there is no caller to tell.
     return schedule
 
 
 def schedule_delete(work: Workspace, request: ScheduleDelete) -> Answer:
-    """What has fired already stays."""
+    """Promises that it has created stay."""
     _schedule_or_404(work, request.id)
     work.drop_schedule(request.id)
     return Answer(status=200, data=Nothing())
 
 
 def fire(work: Workspace, schedule: Schedule) -> None:
-    """Run ``schedule`` once, as of the time it was due; what else is due of it follows one by one, each at once.
+    """Run ``schedule`` once, as of the time it was due. Further due runs follow immediately, one by one.
 
-    A promise that exists under the id already is left as it is.
+    If a promise with that id exists already, leave it as it is.
     """
     if work.now < schedule.next_run_at:
         return
@@ -86,9 +86,9 @@ def fire(work: Workspace, schedule: Schedule) -> None:
 
 
 def next_run(schedule: Schedule, now: int, rules: Rules) -> Schedule:
-    """``schedule`` as it is, or as of the first of the latest missed runs that are made up for.
+    """Return ``schedule``, moved ahead to the first missed run to catch up on if more were missed than the limit.
 
-    The server may have been off for a year: all that was missed would be a flood, and is of no use any more.
+    The server may have been down for a year: making up all missed runs would be a flood, and useless by then.
     """
     following = next_match(schedule.cron, schedule.next_run_at)
     if following is None or now < following:

@@ -1,7 +1,8 @@
-"""How a settlement spreads (protocol section 3.5): the promise, its own task, those who await it, its listeners.
+"""How a settlement spreads (protocol section 3.5): from the promise to its own task, its awaiters and its listeners.
 
-Any number may wait for one promise. Who was loaded is told in the transaction that settles it; if there are more,
-that is kept, and they are told by and by (:func:`spread`). Their rows stay until then, so nobody is forgotten.
+A promise may have any number of awaiters and listeners. The transaction that settles it notifies those that were
+loaded. If there are more, it records that, and later transactions notify them in batches (:func:`spread`). Their rows
+stay until then, so none is forgotten.
 """
 
 from collections.abc import Iterable
@@ -28,25 +29,25 @@ def is_expired(promise: Promise, now: int) -> bool:
 
 
 def settle(work: Workspace, promise: Promise, state: PromiseState, value: Value) -> Promise:
-    """Settle a pending ``promise`` now, with everything that follows from it."""
+    """Settle a pending ``promise`` now, with all consequences."""
     settled = replace(promise, state=state, value=value, settled_at=work.now)
     _settle_all(work, [settled])
     return settled
 
 
 def touch(work: Workspace, ids: Iterable[str]) -> None:
-    """Settle those of ``ids`` that are past their deadline, so that the rule at hand sees them as they are."""
+    """Settle those of ``ids`` that are past their deadline, so that the rule sees their true state."""
     promises = (work.promise(id) for id in dict.fromkeys(ids))
     _settle_all(work, [expired(promise) for promise in promises if promise and is_expired(promise, work.now)])
 
 
 def projected(promise: Promise, now: int) -> Promise:
-    """``promise`` as it reads at ``now`` (ms), whether or not anybody has noticed that its deadline has passed."""
+    """Return ``promise`` as of ``now`` (ms): settled if its deadline has passed, even if that is not stored yet."""
     return expired(promise) if is_expired(promise, now) else promise
 
 
 def expired(promise: Promise) -> Promise:
-    """``promise`` as its deadline leaves it; the time of settlement is the deadline, however late it is noticed."""
+    """Return ``promise`` settled by its deadline. The settlement time is the deadline, however late it is noticed."""
     return replace(promise, state=state_at_deadline(promise), value=EMPTY, settled_at=promise.timeout_at)
 
 
@@ -55,7 +56,7 @@ def state_at_deadline(promise: Promise) -> PromiseState:
 
 
 def _settle_all(work: Workspace, settled: list[Promise]) -> None:
-    """First all own tasks, then the awaiters: a task that ends in this very step must not be woken by it."""
+    """Finish all own tasks before waking any awaiter: a task that ends in this step must not be woken by it."""
     for promise in settled:
         work.put_promise(promise)
         work.notice(SettlementNotice(pending_ms=(promise.settled_at or 0) - promise.created_at))
@@ -67,7 +68,7 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
 
 
 def spread(work: Workspace, spreading: Spreading) -> None:
-    """Tell more of those who wait for a promise that was settled before."""
+    """Notify the next batch of awaiters and listeners of a promise that was settled earlier."""
     id = spreading.promise_id
     promise = work.promise(id)
     if promise is not None:
@@ -84,7 +85,7 @@ def _tell(work: Workspace, promise: Promise) -> None:
 
 
 def _go_on_later(work: Workspace, spreading: Spreading) -> None:
-    """From after the last of the awaiters that were loaded on."""
+    """Continue in a later transaction, after the last awaiter that was loaded."""
     awaiters = work.awaiters(spreading.promise_id)
     after = awaiters[-1] if awaiters else spreading.after
     work.link(PutSpreading(spreading=replace(spreading, after=after), turn_at=work.now))
@@ -103,13 +104,13 @@ def _wake_awaiters(work: Workspace, awaited: str) -> None:
 
 
 def _is_alive(work: Workspace, awaiter: str) -> bool:
-    """An awaiter past its own deadline is as good as settled, even if nobody has noticed yet."""
+    """An awaiter past its own deadline counts as settled, even if that is not stored yet."""
     promise = work.promise(awaiter)
     return promise is not None and promise.state is PromiseState.PENDING and not is_expired(promise, work.now)
 
 
 def notify_awaiter(work: Workspace, awaited: str, awaiter: str) -> None:
-    """Tell the task ``awaiter`` that ``awaited`` is settled: wake it if it sleeps, else count it."""
+    """Tell the task ``awaiter`` that ``awaited`` is settled: resume it if it is suspended, else count a resume."""
     task = work.task(awaiter)
     if task is None:
         return

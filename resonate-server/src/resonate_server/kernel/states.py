@@ -1,7 +1,7 @@
 """The task state machine as one table (protocol section 3.2).
 
-Every rule that moves a task looks its move up here and nowhere else: a cell that is missing is a state in which the
-event cannot happen. ``version`` checks come on top, in the events that carry one.
+Every rule that moves a task looks its move up here and nowhere else. A missing cell means that the event cannot happen
+in that state. Events that carry a ``version`` check it in addition.
 """
 
 from enum import Enum, auto
@@ -10,7 +10,7 @@ from resonate_server.protocol.records import TaskState
 
 
 class TaskEvent(Enum):
-    """What can happen to a task."""
+    """An event that affects a task."""
 
     CREATE = auto()  # task.create on an existing promise
     ACQUIRE = auto()
@@ -24,13 +24,13 @@ class TaskEvent(Enum):
     AWAITED_SETTLED = auto()  # a promise it awaits, or registered a callback on, settled
     OWN_SETTLED = auto()  # its own promise was settled or expired
     RETRY_DUE = auto()
-    PASSED_OVER = auto()  # a worker was told of it and has not claimed it
+    PASSED_OVER = auto()  # a worker was offered the task and has not claimed it
     LEASE_DUE = auto()
     HOLDER_GONE = auto()  # the worker that holds it is known to be gone (section 9, item 4)
 
 
 class Move(Enum):
-    """What then becomes of it."""
+    """The effect of an event on a task."""
 
     REFUSE = auto()  # 409, nothing changes
     KEEP = auto()  # nothing changes

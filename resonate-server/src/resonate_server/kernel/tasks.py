@@ -43,7 +43,7 @@ def task_get(work: Workspace, request: TaskGet) -> Answer:
 
 
 def task_create(work: Workspace, request: TaskCreate) -> Answer:
-    """Create a promise and run it here: the task goes to the caller instead of to delivery."""
+    """Create a promise whose task the caller acquires at once, instead of having it delivered to a worker."""
     create = request.action.data
     claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=work.corr_id)
     settlement.touch(work, [create.id])
@@ -70,7 +70,7 @@ def _create_and_acquire(work: Workspace, create: PromiseCreate, claim: moves.Cla
 
 
 def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
-    """Compare-and-swap on (pending, version): of several workers that were told, one gets the task."""
+    """Compare-and-swap on (pending, version): of several workers that were offered the task, one gets it."""
     claim = moves.Claim(pid=request.pid, ttl=request.ttl, id=work.corr_id)
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
@@ -89,7 +89,7 @@ def task_release(work: Workspace, request: TaskRelease) -> Answer:
 
 
 def task_fulfill(work: Workspace, request: TaskFulfill) -> Answer:
-    """Settle the task's own promise. If that expired meanwhile, the touch has ended the task: 409."""
+    """Settle the task's own promise. If it has expired meanwhile, the touch has fulfilled the task: 409."""
     settlement.touch(work, [request.id])
     task = work.task_or_404(request.id)
     moves.require(Move.FINISH, TaskEvent.FULFILL, task, request.version)
@@ -99,7 +99,7 @@ def task_fulfill(work: Workspace, request: TaskFulfill) -> Answer:
 
 
 def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
-    """Wait for all of ``awaited``; if one is settled already, say so (300) and let the worker go on."""
+    """Suspend until one of ``awaited`` settles. If one is settled already, answer 300, and the worker continues."""
     settlement.touch(work, [request.id, *request.awaited])
     task = work.task_or_404(request.id)
     moves.require(Move.PARK, TaskEvent.SUSPEND, task, request.version)
@@ -148,7 +148,7 @@ def _apply_fenced(work: Workspace, action: FenceCreate | FenceSettle) -> tuple[s
 
 
 def task_heartbeat(work: Workspace, request: TaskHeartbeat) -> Answer:
-    """Extend the leases that the process still holds; whatever else it names is ignored silently."""
+    """Extend the leases that the process still holds; silently ignore all other tasks it names."""
     for ref in request.tasks:
         _beat(work, ref, request.pid)
     return _DONE

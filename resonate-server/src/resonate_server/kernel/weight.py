@@ -1,4 +1,4 @@
-"""About how many bytes things take in an answer, for limits. Payloads count whether they were read or not."""
+"""Estimated sizes in bytes of records in an answer, for limits. Payloads count whether they were loaded or not."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from resonate_server.protocol.answers import (
 from resonate_server.protocol.records import Promise, Schedule, Value
 
 RECORD_BYTES = 200
-"""Names and figures of a record."""
+"""Estimate for the member names and numbers of a record."""
 
 
 def weight(promise: Promise) -> int:
@@ -43,7 +43,7 @@ def row_weight(row: Promise | Task | Schedule) -> int:
 
 
 def value_weight(value: Value) -> int:
-    """As JSON and in memory, where one character beyond ASCII makes all of them wide."""
+    """Cover both JSON and memory, where one non-ASCII character makes the whole string wide."""
     if isinstance(value, Unread):
         return value.size
     size = 0 if value.data is UNSET else _width(value.data)
@@ -53,7 +53,7 @@ def value_weight(value: Value) -> int:
 
 
 def answer_weight(data: Any) -> int:
-    """Of an answer's data; 0 for those that are always small."""
+    """Return the weight of an answer's data; 0 for kinds that are always small."""
     match data:
         case PromiseData(promise=promise):
             return weight(promise)

@@ -1,4 +1,4 @@
-"""One rule's view of the rows: reads see what was already decided, writes are collected. No rules in here."""
+"""A rule's view of the rows: it collects writes, and reads see earlier writes. No rules here."""
 
 from resonate_server.kernel.model import (
     Changes,
@@ -17,9 +17,9 @@ from resonate_server.protocol.records import Promise, Schedule
 
 
 class Workspace:
-    """``now`` (ms) is read once per request, so every step of it agrees on the time.
+    """``now`` (ms) is read once per request, so that all its steps agree on the time.
 
-    ``corr_id``: the correlation id of the request, empty for what happens by itself.
+    ``corr_id``: the correlation id of the request; empty for internal work.
     """
 
     def __init__(self, rows: Rows, now: int, rules: Rules, corr_id: str = "") -> None:
@@ -50,18 +50,18 @@ class Workspace:
         return task
 
     def awaiters(self, awaited: str) -> list[str]:
-        """Those to be woken, as they were when the request began and as far as they were loaded."""
+        """Return the loaded awaiters, as they were when the request began."""
         return self._rows.awaiters.get(awaited, [])
 
     def listeners(self, awaited: str) -> list[str]:
         return self._rows.listeners.get(awaited, [])
 
     def knows_all_links(self, awaited: str) -> bool:
-        """Whether there are no other awaiters and listeners."""
+        """Return whether all awaiters and listeners were loaded."""
         return awaited in self._rows.complete
 
     def preload_candidates(self) -> list[Promise]:
-        """The loaded candidates and everything written meanwhile, each as it stands now."""
+        """Return the loaded candidates and all promises written since, in their current state."""
         merged = {promise.id: promise for promise in self._rows.preload}
         merged.update(self._changes.promises)
         return list(merged.values())
@@ -79,7 +79,7 @@ class Workspace:
         self._changes.promises[promise.id] = promise
 
     def put_task(self, task: Task) -> None:
-        """Write ``task``; its outstanding ``execute``, if any, is withdrawn once the task is no longer queued."""
+        """Write ``task``. If it is no longer queued, withdraw its outstanding ``execute``."""
         before = self.task(task.id)
         self._changes.tasks[task.id] = task
         if before is not None and before.queued and not task.queued:

@@ -1,6 +1,6 @@
 """Delivery addresses: ``poll://any@group[/id]``, ``poll://uni@group/id``, ``http(s)://…`` (protocol section 2.4).
 
-Parsed by hand because group and id are case-sensitive and the standard library lower-cases host names.
+Parsed by hand, because group and id are case-sensitive and the standard library lower-cases host names.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ from resonate_server.protocol.errors import Malformed
 class PollAddress(Struct, frozen=True):
     """A member of a group of connected workers.
 
-    ``exact``: only the connection ``id`` will do. Otherwise ``id`` is a preference, and any member may serve.
+    ``exact``: only the member ``id`` will do. Otherwise ``id`` is a preference, and any member may serve.
     """
 
     group: str
@@ -23,7 +23,7 @@ class PollAddress(Struct, frozen=True):
 
     @property
     def member(self) -> str | None:
-        """The one member that may get what is sent there; empty if any may, ``None`` if nobody."""
+        """The only member that may receive messages for this address; empty if any may, ``None`` if none can."""
         return (self.id or None) if self.exact else ""
 
 
@@ -38,11 +38,11 @@ type Address = PollAddress | PushAddress
 
 MAX_KNOWN = 1_024
 MAX_KNOWN_CHARACTERS = 512
-"""Of an address that is kept once it was read: there are few, and each is read many times."""
+"""Longer addresses are not cached. There are few addresses, and each is parsed many times."""
 
 
 def parse_address(text: str) -> Address:
-    """Raise :class:`Malformed` unless ``text`` is an address that this server can deliver to."""
+    """Parse ``text``. Raises :class:`Malformed` unless it is an address that this server can deliver to."""
     return _parse_short(text) if len(text) <= MAX_KNOWN_CHARACTERS else _parse(text)
 
 
@@ -63,7 +63,7 @@ _parse_short = lru_cache(MAX_KNOWN)(_parse)
 
 @lru_cache(MAX_KNOWN)
 def group_of(target: str | None) -> str | None:
-    """The group of workers that a task is for; the URL of one that is told by HTTP."""
+    """Return the group of workers that a task is for; for a push address, its URL."""
     if target is None:
         return None
     try:

@@ -8,9 +8,9 @@ from resonate_server.protocol.records import Promise, Schedule, TaskRecord
 
 
 class Answer(Struct, frozen=True):
-    """What a request is answered with: ``data`` is one of the structs below, or a sentence from status 400 on.
+    """The answer to a request. ``data`` is one of the structs below, or a sentence if ``status`` is 400 or more.
 
-    ``weight``: bytes, about, of a large one; 0 for others.
+    ``weight``: approximate size in bytes of a large answer; 0 for others.
     """
 
     status: int
@@ -41,7 +41,7 @@ class PreloadData(Struct, frozen=True):
 
 
 class FencedData(Struct, frozen=True):
-    """``action`` is a complete inner envelope: typed SDKs check that it is."""
+    """``action`` is a complete inner envelope, because typed SDKs check it."""
 
     action: Any
     preload: list[Promise]

@@ -1,7 +1,7 @@
 """The envelope around every request and answer: ``{kind, head, data}`` (sections 1.2 and 1.3).
 
-Decoding is strict first and, only if that fails, tolerant of what loosely typed clients write: integral floats count as
-integers and ``null`` members as absent.
+Decoding is strict first. If that fails, it tolerates what loosely typed clients write: integral floats count as
+integers, and ``null`` members as absent.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from resonate_server.protocol.errors import Malformed, Unsupported
 from resonate_server.protocol.requests import KINDS, MAX_ID_CHARACTERS, Millis, Request
 
 VERSION = "2026-04-01"
-"""The only protocol version there is; it names none of the differences between official builds."""
+"""The only protocol version so far, although official builds that share it differ."""
 
 
 class RequestHead(Struct, frozen=True):
-    """The members of a request's head that mean something; others are ignored."""
+    """The members of a request's head that the server reads; it ignores all others."""
 
     corr_id: str = field(name="corrId")
     version: str
@@ -32,7 +32,7 @@ class ResponseHead(Struct, frozen=True):
 
 
 class ResponseEnvelope(Struct, frozen=True):
-    """``data`` is an object below status 400 and one sentence from there on."""
+    """``data`` is an object if ``status`` is below 400, else one sentence."""
 
     kind: str
     head: ResponseHead
@@ -40,7 +40,7 @@ class ResponseEnvelope(Struct, frozen=True):
 
 
 class Envelope(Struct, frozen=True):
-    """A request of which all but the members of its ``data`` was checked."""
+    """A request that was checked, except for the members of its ``data``."""
 
     kind: str
     head: RequestHead
@@ -48,7 +48,7 @@ class Envelope(Struct, frozen=True):
 
 
 class UnreadableRequest(Struct, frozen=True):
-    """A request without a readable envelope: as much of it as could be recovered, and what is wrong."""
+    """A request with an invalid envelope: the ``kind`` and ``corr_id``, if recoverable, and the error message."""
 
     kind: str
     corr_id: str
@@ -56,7 +56,7 @@ class UnreadableRequest(Struct, frozen=True):
 
 
 class CheckedRequest(Struct, frozen=True):
-    """A request that passed every check that needs no state.
+    """A request that passed all stateless checks.
 
     ``debug_time`` (ms) replaces the clock where that is allowed.
     """
@@ -67,19 +67,19 @@ class CheckedRequest(Struct, frozen=True):
 
 
 _FREE_FORM = {"tags", "headers", "promiseTags"}
-"""Members whose own members are the client's: nothing in there is optional."""
+"""Members with client-defined keys: none of these keys counts as optional."""
 
 _OPTIONAL = _FREE_FORM | {"param", "promiseParam", "value", "data", "state", "limit", "cursor"}
-"""Members that may as well be left out. (A required one of the same name is then missed, as it should be.)"""
+"""Members for which ``null`` counts as absent. (A required one of the same name is then missing, as it should be.)"""
 
 _envelopes = msgspec.json.Decoder(Envelope)
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
 def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
-    """Read a request body as far as it concerns every kind.
+    """Decode a request body and make the checks common to all kinds.
 
-    The first failing check decides, in the order of section 1.3.
+    The first check that fails, in the order of section 1.3, determines the error.
     """
     try:
         envelope = _decode(_envelopes, body)
@@ -90,7 +90,7 @@ def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
 
 
 def decode_request(envelope: Envelope) -> CheckedRequest:
-    """Read ``data`` as the kind demands. Raises :class:`Malformed`, or :class:`Unsupported`."""
+    """Decode ``data`` for the request's kind. Raises :class:`Malformed` or :class:`Unsupported`."""
     decoder = _requests.get(envelope.kind)
     if decoder is None:
         raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
@@ -103,7 +103,7 @@ def decode_request(envelope: Envelope) -> CheckedRequest:
 
 
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
-    """The bytes of an answer; its HTTP status must be ``status`` as well."""
+    """Encode an answer. Its HTTP status must be ``status``, too."""
     return msgspec.json.encode(
         ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=status), data=data)
     )
@@ -142,7 +142,7 @@ def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -
 
 
 def _tolerate(value: Any) -> Any:
-    """``value`` without the optional members that are null, and with integers where floats say the same."""
+    """Return ``value`` without null optional members, and with integral floats as integers."""
     match value:
         case dict():
             return {key: _tolerate_member(key, member) for key, member in value.items() if not _is_absent(key, member)}
@@ -162,7 +162,7 @@ def _is_absent(key: str, member: Any) -> bool:
 
 
 def _readable(message: str) -> str:
-    """Name the rule, where the library names the means by which it was checked."""
+    """Name the violated rule where the library only names the regex or length that enforces it."""
     _, found, path = message.partition(" - at `")
     where = f" - at `{path}" if found else ""
     if "matching regex" in message:
@@ -173,7 +173,7 @@ def _readable(message: str) -> str:
 
 
 def _refuse(body: bytes, error: Malformed) -> UnreadableRequest:
-    """Recover what a client needs to match the answer with its request, where it can be recovered."""
+    """Recover, if possible, what a client needs to match the answer to its request."""
     kind, corr_id = "unknown", "0"
     try:
         raw = msgspec.json.decode(body)

@@ -1,11 +1,11 @@
-"""The one way a request is refused: a status and one sentence for people.
+"""The only way to refuse a request: a status and one sentence for people.
 
-No SDK compares the wording, so sentences are ours; every status above 399 carries exactly one string.
+Every status of 400 or more carries exactly one string. No SDK compares the wording, so it is our own.
 """
 
 
 class ProtocolError(Exception):
-    """A request that is answered with an error status instead of data."""
+    """Answers a request with an error status instead of data."""
 
     status = 500
 
@@ -15,31 +15,31 @@ class ProtocolError(Exception):
 
 
 class Malformed(ProtocolError):
-    """400: the request itself is wrong; sending it again changes nothing."""
+    """400: the request itself is invalid; a retry would fail, too."""
 
     status = 400
 
 
 class Unsupported(ProtocolError):
-    """501: a kind that this server does not know; a newer one may."""
+    """501: a kind that this server does not know; a newer server may."""
 
     status = 501
 
 
 class Unauthorized(ProtocolError):
-    """401: no token, or none that is valid."""
+    """401: no token, or an invalid one."""
 
     status = 401
 
 
 class Forbidden(ProtocolError):
-    """403: a valid token that does not permit this, or a kind that this server does not offer to anybody."""
+    """403: the token is valid but does not permit this, or the server offers this kind to nobody."""
 
     status = 403
 
 
 class NotFound(ProtocolError):
-    """404: the promise or task it names does not exist."""
+    """404: the promise, task or schedule does not exist."""
 
     status = 404
 
@@ -51,6 +51,6 @@ class Conflict(ProtocolError):
 
 
 class Unprocessable(ProtocolError):
-    """422: well formed, but what it refers to cannot take part (missing awaiter, no target)."""
+    """422: well formed, but it refers to something unsuitable (missing awaiter, no target)."""
 
     status = 422

@@ -1,7 +1,7 @@
-"""What the server sends by itself: ``execute`` (run this task) and ``unblock`` (this promise is settled); section 5.1.
+"""Messages that the server pushes: ``execute`` (run this task) and ``unblock`` (this promise is settled); section 5.1.
 
-Messages may be lost, doubled, late or reordered: an ``execute`` is only a hint to acquire, an ``unblock`` only
-repeats a final fact.
+Messages may be lost, duplicated, late or reordered: an ``execute`` is only a hint to acquire the task, and an
+``unblock`` only repeats a final fact.
 """
 
 import json
@@ -16,7 +16,7 @@ type UnblockKey = tuple[str, str]
 
 
 class Execute(Struct, frozen=True):
-    """Task ``task_id`` waits at ``version`` for whoever answers at ``target``."""
+    """Task ``task_id`` waits at ``version`` for a worker at ``target``."""
 
     task_id: str
     version: int
@@ -31,12 +31,12 @@ class Unblock(Struct, frozen=True):
 
     @property
     def key(self) -> UnblockKey:
-        """There is one of them per promise and address."""
+        """There is one ``unblock`` per promise and address."""
         return self.promise.id, self.address
 
 
 class OwedUnblock(Struct, frozen=True):
-    """``place``: its place in the order in which they came to be owed."""
+    """An undelivered ``unblock``. ``place``: its position in the order of creation."""
 
     place: int
     unblock: Unblock
@@ -46,10 +46,10 @@ type Message = Execute | Unblock
 
 
 def encode_message(message: Message, server_url: str) -> bytes:
-    """The message as one line of ASCII JSON.
+    """Return the message as one line of ASCII JSON.
 
-    ASCII, because the Python SDKs also split lines at U+2028 and its like, and drop a network chunk that ends inside
-    a multi-byte character (section 5.3).
+    ASCII, because the Python SDKs also split lines at characters such as U+2028, and drop a network chunk that ends
+    inside a multi-byte character (section 5.3).
     """
     match message:
         case Execute(task_id=task_id, version=version):

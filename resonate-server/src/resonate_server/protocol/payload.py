@@ -1,6 +1,6 @@
-"""Payloads for reading. The server never looks inside; by the SDKs' convention they are base64 of JSON.
+"""Payloads as readable text. No rule looks inside a payload; by the SDKs' convention it is base64 of JSON.
 
-An excerpt is all that is kept of one, so that a payload of megabytes takes no more room than a small one.
+Only an excerpt of a payload is kept, so that megabytes take little more memory than a small one.
 """
 
 import re
@@ -13,23 +13,23 @@ from msgspec import UNSET, Struct
 from resonate_server.protocol.records import Tags, Value
 
 MAX_TEXT = 4_096
-"""Characters that are shown of a payload."""
+"""Maximum number of characters shown of a payload."""
 
 MAX_FUNCTION = 200
-"""Characters of the name of a step's function."""
+"""Maximum number of characters of a step's function name."""
 
 HEAD, TAIL = 8_192, 1_024
-"""Characters of its encoded form that are kept of the beginning and of the end of a longer one. Multiples of 4, so
-that base64 can be decoded from there."""
+"""Characters of the encoded form that are kept from the beginning and the end of a longer payload. Multiples of 4, so
+that both parts can be decoded as base64."""
 
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What decoding JSON raises for bytes or text that are none of the wanted shape, or nested without end."""
+"""What JSON decoding raises for invalid input, input of another shape, or input nested too deeply."""
 
 _FUNCTION = re.compile(rb'"func":\s*"((?:[^"\\]|\\.)*)"')
 
 
 class Payload(Struct, frozen=True):
-    """``text`` is cut if ``cut``; ``bytes``: length of the whole."""
+    """``cut``: whether ``text`` was cut; ``bytes``: size of the whole payload."""
 
     text: str
     cut: bool
@@ -37,7 +37,7 @@ class Payload(Struct, frozen=True):
 
 
 class Excerpt:
-    """What is kept of a payload: all of it (``head``), or of a long one its beginning and its end."""
+    """The part of a payload that is kept: all of it (``head``), or its beginning and end if it is long."""
 
     __slots__ = ("head", "size", "tail")
 
@@ -50,23 +50,23 @@ class Excerpt:
 
     @property
     def weight(self) -> int:
-        """Characters that are kept."""
+        """Number of characters kept."""
         return len(self.head) + len(self.tail)
 
 
 class Function(Excerpt):
-    """Parameters of a call, of which only the function's name is wanted."""
+    """Parameters of a call of which only the function name is needed."""
 
     __slots__ = ()
 
 
 def excerpt(value: Value) -> Excerpt | None:
-    """``None`` for a value without data."""
+    """Return ``None`` for a value without data."""
     return None if value.data is UNSET or not value.data else Excerpt(value.data)
 
 
 def readable(excerpt: Excerpt | None, limit: int = MAX_TEXT) -> Payload | None:
-    """The payload as text: decoded if it is base64 of text, else as it is."""
+    """Return the payload as text: decoded if it is base64 of text, else unchanged."""
     if excerpt is None:
         return None
     decoded = _decoded(excerpt.head)
@@ -81,7 +81,7 @@ def readable(excerpt: Excerpt | None, limit: int = MAX_TEXT) -> Payload | None:
 
 
 def function_name(excerpt: Excerpt | None) -> str | None:
-    """The function that a promise with these parameters calls."""
+    """Return the name of the function that a promise with these parameters calls."""
     if excerpt is None:
         return None
     if not excerpt.tail:
@@ -90,7 +90,7 @@ def function_name(excerpt: Excerpt | None) -> str | None:
 
 
 def step_function(tags: Tags) -> str | None:
-    """The function of a step, which runs inside its caller and has no parameters: workers name it in a tag."""
+    """Return the function of a step. A step runs inside its caller and has no parameters; workers name it in a tag."""
     name = tags.get("worker:function")
     return name[:MAX_FUNCTION] if name else None
 
@@ -111,7 +111,7 @@ def _called(data: bytes | None) -> str | None:
 
 
 def _found(data: bytes | None) -> str | None:
-    """In a piece of the JSON, which cannot be parsed as a whole."""
+    """Find the name in a fragment of JSON, which cannot be parsed."""
     match = _FUNCTION.search(data or b"")
     try:
         return None if match is None else msgspec.json.decode(b'"%b"' % match[1], type=str)
@@ -130,7 +130,7 @@ def _decoded(data: str) -> str | None:
     raw = _bytes(data)
     if raw is None:
         return None
-    for cut in range(4):  # The last character may have been cut in the middle.
+    for cut in range(4):  # The cut may have split the last character.
         try:
             return raw[: len(raw) - cut].decode()
         except UnicodeDecodeError:
@@ -144,7 +144,7 @@ def _decoded_size(excerpt: Excerpt) -> int:
 
 
 def _unescaped(text: str) -> str:
-    r"""JSON without ``\u`` escapes, which nobody can read."""
+    r"""Return JSON without ``\u`` escapes, which nobody can read."""
     if "\\u" not in text:
         return text
     try:

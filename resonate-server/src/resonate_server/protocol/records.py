@@ -1,7 +1,7 @@
-"""Records as they stand on the wire: value, promise, task.
+"""Records in their wire format: value, promise, task, schedule.
 
-Absent members are left out, never ``null``, and the required ones are always there: typed SDKs refuse a record
-otherwise. All times are milliseconds since the Unix epoch, UTC.
+Absent members are omitted, never ``null``, and required ones are always present: typed SDKs reject a record otherwise.
+All times are milliseconds since the Unix epoch, UTC.
 """
 
 from enum import StrEnum
@@ -42,7 +42,7 @@ EMPTY = Value()
 
 
 class Promise(Struct, frozen=True, rename="camel"):
-    """A durable promise. ``settled_at`` is unset exactly while it is pending."""
+    """A durable promise. ``settled_at`` is unset if and only if it is pending."""
 
     id: str
     state: PromiseState
@@ -60,17 +60,17 @@ class Promise(Struct, frozen=True, rename="camel"):
 
     @property
     def is_external(self) -> bool:
-        """Whether others than the execution that made it may await it; if so, its deadline is an alarm."""
+        """Whether executions other than its creator may await it. If so, its deadline sets an alarm."""
         return is_external(self.tags)
 
     @property
     def is_timer(self) -> bool:
-        """A timer resolves at its deadline where other promises time out."""
+        """A timer resolves at its deadline, while other promises time out."""
         return self.tags.get("resonate:timer") == "true"
 
     @property
     def delay_until(self) -> int:
-        """Time (ms) before which the task is not dispatched; 0 for at once."""
+        """Time (ms) before which the task is not dispatched; 0 for no delay."""
         return int(self.tags.get("resonate:delay", "0"))
 
     @property
@@ -90,7 +90,7 @@ class Promise(Struct, frozen=True, rename="camel"):
 
 
 def is_external(tags: Tags) -> bool:
-    """``resonate:scope=global`` counts too: TypeScript SDK 0.11.5 marks what is awaited only so (section 2.2)."""
+    """``resonate:scope=global`` counts, too: TypeScript SDK 0.11.5 marks awaitable promises only so (section 2.2)."""
     return (
         "resonate:target" in tags
         or tags.get("resonate:timer") == "true"
@@ -100,7 +100,7 @@ def is_external(tags: Tags) -> bool:
 
 
 class Schedule(Struct, frozen=True, rename="camel"):
-    """A promise that is created again and again; ``cron`` in UTC."""
+    """A template from which a promise is created at each match of ``cron`` (in UTC)."""
 
     id: str
     cron: str
@@ -114,7 +114,7 @@ class Schedule(Struct, frozen=True, rename="camel"):
 
     @property
     def target(self) -> str | None:
-        """Delivery address of its promises' tasks; without one they have none."""
+        """Delivery address of its promises' tasks; without one its promises have no tasks."""
         return self.promise_tags.get("resonate:target")
 
     @property
@@ -126,9 +126,9 @@ class Schedule(Struct, frozen=True, rename="camel"):
 class TaskRecord(Struct, frozen=True):
     """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired.
 
-    Beyond the protocol, in answers to ``task.get`` and while it is pending: how often in a row it was handed out and
-    not claimed (``unclaimed``), or claimed and given back with nothing achieved (``releases``), and the ``reason`` that
-    the last one gave who gave it back.
+    Beyond the official protocol, ``task.get`` reports of a pending task how often in a row it was offered and not
+    claimed (``unclaimed``), how often in a row it was claimed and released without progress (``releases``), and the
+    ``reason`` given with the last release.
     """
 
     id: str
@@ -143,9 +143,9 @@ class TaskRecord(Struct, frozen=True):
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it, for people; empty if nothing is.
+        """Describe what is wrong with the task, for people; empty if nothing is.
 
-        One release without a reason is normal: a worker was ended.
+        A single release without a reason is normal: a worker was shut down.
         """
         if self.unclaimed:
             return f"handed out {times(self.unclaimed)}, claimed by nobody"

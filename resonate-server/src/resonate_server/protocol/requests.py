@@ -1,7 +1,7 @@
-"""Every request kind with the members it takes (sections 3.1 and 3.2), one struct each.
+"""One struct per request kind, with the members it takes (sections 3.1 to 3.3).
 
-A struct holds only what the rules need; unknown members are ignored. What can be checked without looking at any state
-is checked here and raises, so that the rules may trust their input.
+A struct holds only what the rules need; unknown members are ignored. All checks that need no state are made here and
+raise, so that the rules can trust their input.
 """
 
 import re
@@ -17,35 +17,35 @@ MAX_INTEGER = 2**63 - 1
 """Largest time or duration (ms): what a 64-bit database column holds."""
 
 MAX_ID_CHARACTERS = 4_096
-"""Ids are keys of indexes and parts of log lines; an SDK's longest (a deep call tree) stays far below."""
+"""Ids are index keys and appear in log lines. The longest ids of SDKs (deep call trees) are far shorter."""
 
 LINEAGE = ("resonate:origin", "resonate:parent", "resonate:branch", "resonate:prefix")
-"""Tags that name the tree that a promise belongs to: whoever sets them decides what is preloaded, shown and kept with
-it, and under which ids an SDK will create its calls."""
+"""Tags that place a promise in a call tree. They determine what is preloaded, shown and kept with it, and under which
+ids an SDK will create its calls."""
 
 ANCESTORS = ("resonate:origin", "resonate:parent", "resonate:branch")
-"""Tags that name the promise itself, or one that it stands below."""
+"""Tags that name the promise itself or one of its ancestors."""
 
 MAX_TAGS_CHARACTERS = 65_536
-"""Names and texts of all tags of a promise. They are looked up and kept with the row; what is large is a payload."""
+"""Total size of a promise's tags, names included. They are searched and stored in the row; payloads take large data."""
 
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
-"""States a client may settle a promise with; the deadline alone times it out."""
+"""States that a client may settle a promise with; only the deadline times it out."""
 
 MAX_PATIENCE_MS = 1_000
-"""Far less than the shortest lease that anybody chooses."""
+"""Far shorter than any lease used in practice."""
 
 _UNUSABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-"""Control characters and halves of characters. SDKs send ids as an HTTP header, where they cannot stand, so nobody
-could claim the task of such an id."""
+"""Control characters and lone surrogates. SDKs send ids in an HTTP header, which cannot hold these, so nobody could
+claim the task of such an id."""
 
 _UNUSABLE_CHARACTER = re.compile(f"[{_UNUSABLE}]")
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=r"\A[^\x00]*\Z")]
-"""Of something that may exist."""
+"""Id of something that may exist."""
 
 NewId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=rf"\A[^{_UNUSABLE}]*\Z")]
-"""Of something that this request may create: a promise, a schedule, or the lease of a process."""
+"""Id of something that this request may create: a promise, a schedule, or the lease of a process."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Millis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
@@ -61,17 +61,17 @@ class Request(Struct, frozen=True, rename="camel"):
 
     @property
     def ids(self) -> tuple[str, ...] | None:
-        """Every id that the request names, each once; ``None`` for kinds that range over all ids."""
+        """All ids that the request names, without duplicates; ``None`` for kinds that range over all ids."""
         return None
 
     @property
     def relatives(self) -> tuple[str, ...]:
-        """Ids that stand in the tags of what the request creates: see :data:`LINEAGE`."""
+        """Ids in the :data:`LINEAGE` tags of what the request creates."""
         return ()
 
 
 class RequestForOne(Request, frozen=True, rename="camel"):
-    """Base of the kinds that name one id and no other."""
+    """Base of the kinds that name exactly one id."""
 
     id: Id
 
@@ -85,7 +85,7 @@ def _relatives(tags: Tags) -> tuple[str, ...]:
 
 
 def _check_tags(tags: Tags) -> None:
-    """Raise :class:`Malformed` if they are too large for what they are."""
+    """Raise :class:`Malformed` if the tags are too large."""
     if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
         raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
     for name in ANCESTORS:
@@ -94,15 +94,15 @@ def _check_tags(tags: Tags) -> None:
 
 
 def is_below(id: str, ancestor: str) -> bool:
-    """Whether ``id`` is that of ``ancestor`` or of a call below it: SDKs put a colon between, older ones a dot."""
+    """Return whether ``id`` is ``ancestor`` or a call below it. SDKs use a colon as separator, older ones a dot."""
     return id == ancestor or id.startswith((f"{ancestor}:", f"{ancestor}."))
 
 
 def _check_lineage(id: str, tags: Tags) -> None:
     """Raise :class:`Malformed` if ``tags`` put the promise into a tree to which its id does not belong (section 3.1).
 
-    Only SDK 0.7.4 and its like send a prefix; what is tolerated for them hangs on it. A detached call may stand beside
-    its parent, in one tree or below one prefix.
+    Only SDKs such as 0.7.4 send a prefix, and only with a prefix are their deviations tolerated. A detached call may
+    be beside its parent instead of below it, if both are in one tree or below one prefix.
     """
     origin, prefix = tags.get("resonate:origin"), tags.get("resonate:prefix")
     if prefix is not None and ":" in prefix and not is_below(id, prefix):
@@ -119,7 +119,7 @@ def _check_lineage(id: str, tags: Tags) -> None:
 
 
 def _check_address(text: str) -> None:
-    """Raise :class:`Malformed` unless something can be delivered there."""
+    """Raise :class:`Malformed` unless messages can be delivered to the address."""
     if len(text) > MAX_ID_CHARACTERS:
         raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
     if _UNUSABLE_CHARACTER.search(text):
@@ -218,7 +218,7 @@ class PromiseSearch(Request, frozen=True):
 
 
 class Action[T](Struct, frozen=True):
-    """A request inside a request. Its head is never read, its kind only by ``task.fence``."""
+    """A request inside a request. Its head is never read, and its kind only by ``task.fence``."""
 
     data: T
 
@@ -258,7 +258,7 @@ class TaskAcquire(RequestForOne, frozen=True):
 
 
 class TaskRelease(RequestForOne, frozen=True):
-    """``reason``: why the attempt came to nothing, for those who ask; beyond the protocol."""
+    """``reason``: why the attempt failed, for people; an extension of the protocol."""
 
     kind = "task.release"
 
@@ -283,7 +283,7 @@ class SuspendAction(Struct, frozen=True):
 
 
 class TaskSuspend(Request, frozen=True):
-    """``patience``: for how long (ms) to wait for one of the awaited, before it is decided; beyond the protocol."""
+    """``patience``: how long (ms) to wait for an awaited promise to settle before deciding; a protocol extension."""
 
     kind = "task.suspend"
 
@@ -340,7 +340,7 @@ class TaskFence(Request, frozen=True):
             self._check_tree(self.action.data)
 
     def _check_tree(self, create: PromiseCreate) -> None:
-        """A call belongs to the tree of its caller, unless it is the root of another one, as a detached one may be."""
+        """A call belongs to its caller's tree, unless it is the root of another one, as a detached call may be."""
         origin = create.tags.get("resonate:origin")
         if origin is not None and origin != create.id and not is_below(self.id, origin):
             raise Malformed("task.fence acts within the task's tree: its id must be below the action's resonate:origin")
@@ -397,7 +397,7 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
 
     @property
     def ids(self) -> tuple[str, ...] | None:
-        """Its own, and how those of its promises begin."""
+        """Its own id, and the beginning of its promises' ids."""
         return (self.id, self.promise_id.replace("{{.id}}", self.id))
 
     @property

@@ -1,7 +1,7 @@
-"""The live page at ``/ui/``: its files, what it asks the server for, and who may see what.
+"""The live page at ``/ui/``: its files, the API it uses, and access control.
 
-Contract: everything a promise says comes from strangers, so answers are JSON and never markup, the headers forbid the
-page whatever it does not need, and ids travel as query parameters.
+Contract: the contents of promises are untrusted. So answers are JSON and never markup, the headers forbid the page
+everything it does not need, and ids are passed as query parameters.
 """
 
 from resonate_server.http.ui.routes import LINKABLE, add_ui

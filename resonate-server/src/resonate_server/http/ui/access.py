@@ -1,4 +1,4 @@
-"""Who may see what, and how the page is told of errors: a status and one sentence as JSON."""
+"""Access control of the page's API, and its error answers: a status and one sentence as JSON."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,13 +20,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Of every answer below ``/ui/``."""
+"""Headers of every answer below ``/ui/``."""
 
 type Protected = Callable[[web.Request, Access], Awaitable[web.StreamResponse]]
 
 
 class Problem(Exception):
-    """What the page is told instead of an answer."""
+    """An error that the page is sent instead of an answer."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,7 +43,7 @@ def json(data: object, status: int = 200) -> web.Response:
 
 
 def protected(guard: Guard, handler: Protected) -> Handler:
-    """``handler`` for those whose token permits something."""
+    """Wrap ``handler`` so that it requires a valid token and receives what the token permits."""
 
     async def check(request: web.Request) -> web.StreamResponse:
         return await handler(request, guard.authenticate(None, request.headers.get("Authorization")))
@@ -64,6 +64,6 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Signal handler, because a stream's headers are sent before its handler returns."""
+    """Add the headers in a signal handler, because a stream's headers are sent before its handler returns."""
     for name, text in HEADERS.items():
         response.headers[name] = text

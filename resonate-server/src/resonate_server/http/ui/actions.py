@@ -1,8 +1,8 @@
-"""``/ui/api/actions``: what the page offers to do. The server knows no action itself: it reads the list from the one
-address that it is told, and passes a click on to there.
+"""``/ui/api/actions``: the actions that the page offers. The server defines none itself: it reads the list from one
+configured URL and forwards clicks to it.
 
-What that address sends is checked for shape and size, and otherwise left to the page, which shows texts as texts. No
-token goes there, and no redirect is followed.
+Answers from that URL are checked for shape and size; the page shows their texts as plain text. No token is sent there,
+and no redirect is followed.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ TIMEOUT_S = 5.0
 MAX_CLICK_BYTES = 1_024
 MAX_ANSWER_BYTES = 64 * 1_024
 MAX_REASON = 300
-"""Characters of the address's own words, where it refuses."""
+"""Maximum number of characters of the error message when the URL refuses a click."""
 
 MAX_AT_A_TIME = 8
-"""Clicks that are passed on; others wait, and fail if that takes too long."""
+"""Maximum number of concurrent requests to the URL; others wait, and fail if that takes too long."""
 
 type Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
 type Label = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -36,7 +36,7 @@ type Given = int | float | Annotated[str, Meta(max_length=500)]
 
 
 class Field(Struct, frozen=True):
-    """Something to fill in. ``min`` and ``max`` are of numbers. A ``type`` that a page does not know, it leaves out."""
+    """A form field. ``min`` and ``max`` apply to numbers. The page omits fields of a ``type`` that it does not know."""
 
     name: Name
     label: Label
@@ -48,18 +48,18 @@ class Field(Struct, frozen=True):
 
 
 class Command(Struct, frozen=True):
-    """To copy into a terminal."""
+    """A command to copy into a terminal."""
 
     label: Label
     text: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 class PageAction(Struct, frozen=True):
-    """With ``commands`` it shows them, else it is posted to the address followed by ``/`` and ``name``, with what the
-    fields hold as a JSON object.
+    """An action with ``commands`` shows them. Any other is posted to the URL followed by ``/`` and ``name``, with the
+    values of its fields as a JSON object.
 
-    With ``workers`` it is offered for each worker of the groups whose names begin so, and a click on it says for which
-    one. ``note``: what to know about it.
+    ``workers``: offer the action for each worker of the groups whose names begin with this; a click names the worker.
+    ``note``: text to show with it.
     """
 
     name: Name
@@ -75,19 +75,19 @@ class PageAction(Struct, frozen=True):
 
 
 class ActionList(Struct, frozen=True):
-    """What the address answers."""
+    """The list as the URL returns it."""
 
     actions: Annotated[list[PageAction], Meta(max_length=16)] = []
 
 
 class ShownActions(ActionList, frozen=True):
-    """The same for the page. ``trouble``: why there is nothing, in one sentence; empty if that is as it should be."""
+    """The list as the page receives it. ``trouble``: one sentence on why it could not be read; empty if it could."""
 
     trouble: str = ""
 
 
 class Click(Struct, frozen=True):
-    """What the page sends. ``worker``: the address of the one for which it was clicked."""
+    """The page's request. ``worker``: the address of the worker that the action is for."""
 
     fields: Annotated[dict[Name, Given], Meta(max_length=8)] = {}
     worker: Annotated[str, Meta(max_length=500)] | None = None
@@ -98,7 +98,7 @@ class Click(Struct, frozen=True):
 
     @property
     def body(self) -> dict[str, Given]:
-        """As it is passed on."""
+        """The body to forward."""
         return self.fields if self.worker is None else {**self.fields, "worker": self.worker}
 
 
@@ -111,19 +111,19 @@ def _names_a_worker(address: str) -> bool:
 
 
 class Done(Struct, frozen=True):
-    """``id`` of the promise that a click has begun."""
+    """``id``: the promise that a click has created."""
 
     id: Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 
 class _ProblemDetails(Struct, frozen=True):
-    """As RFC 9457 has it."""
+    """Problem details as in RFC 9457."""
 
     detail: str
 
 
 class Actions:
-    """``url``: the address; empty if there is none. Used on the event loop, while :meth:`running`."""
+    """``url``: where actions come from; empty if there are none. For use on the event loop while :meth:`running`."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -140,7 +140,7 @@ class Actions:
             yield
 
     async def get(self, _: web.Request, access: Access) -> web.StreamResponse:
-        """Nothing for those who may not click."""
+        """Answer with an empty list if the token does not permit clicks."""
         if access.prefix or not self._url:
             return json(ShownActions())
         return json(await self._read())
@@ -154,7 +154,7 @@ class Actions:
         return json(await self._pass_on(request.match_info["name"], click), status=202)
 
     async def _read(self) -> ShownActions:
-        """Whoever asks while the address is being asked hears the same."""
+        """Read the list; concurrent callers share one request."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._fetch())
         return await asyncio.shield(self._reading)
@@ -181,9 +181,9 @@ class Actions:
             raise Problem(503, f"{self._url} did not say what it has started") from None
 
     async def _ask(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body. Raises :class:`Problem` if there is no answer of the size and in the time that it may take.
+        """Return status and body. Raises :class:`Problem` if the answer is too late or too large, or there is none.
 
-        Nothing of the page's own request goes along but what is in ``body``.
+        Only ``body`` is forwarded from the page's request.
         """
         headers = {"Content-Type": "application/json"} if body else {}
         try:
@@ -204,7 +204,7 @@ class _TooLong(Exception):
 
 
 async def _read_all(stream: aiohttp.StreamReader, most: int) -> bytes:
-    """Raises :class:`_TooLong` if there are more than ``most`` bytes."""
+    """Raise :class:`_TooLong` if there are more than ``most`` bytes."""
     read = bytearray()
     while chunk := await stream.readany():
         read += chunk

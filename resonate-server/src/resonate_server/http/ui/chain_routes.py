@@ -13,11 +13,11 @@ MAX_PAGE = 200
 USUAL_PAGE = 50
 MAX_TEXT = 200
 MAX_VIEWS = 2
-"""Chains that are collected at a time: each may have some MiB."""
+"""Maximum number of chains assembled at a time, since each may take several MiB."""
 
 
 class ChainRoutes:
-    """Reads query parameters, and answers with what is found."""
+    """Parses query parameters, and answers with the chains found."""
 
     def __init__(self, chains: ChainReader) -> None:
         self._chains = chains

@@ -1,4 +1,4 @@
-"""The page's files, as they lie in the package's folder ``static``: read and compressed once, at the server's start."""
+"""Serves the page's files from the package's folder ``static``, read and compressed once at startup."""
 
 import gzip
 import re
@@ -19,16 +19,16 @@ TYPES = {
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
 }
-"""What a page consists of. Files of other kinds are not served."""
+"""Media types by suffix. Files with other suffixes are not served."""
 
 _TAKES_GZIP = re.compile(
     r"(?:^|[,\s])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
-"""``Accept-Encoding`` (RFC 9110, 12.5.3): a weight of 0 says no."""
+"""Matches an ``Accept-Encoding`` that allows gzip (RFC 9110, 12.5.3): a weight of 0 forbids it."""
 
 
 class _Body(Struct, frozen=True):
-    """One form of a file. ``etag`` tells it from its other forms, too (RFC 9110, 8.8.3)."""
+    """One representation of a file. ``etag`` differs between representations (RFC 9110, 8.8.3)."""
 
     data: bytes
     etag: str
@@ -42,7 +42,7 @@ class _File(Struct, frozen=True):
 
 
 class Files:
-    """Which files there are is settled when the server starts, so no name can lead out of the folder."""
+    """Serves a fixed set of files, determined at startup, so no name can lead out of the folder."""
 
     def __init__(self, folder: Path = STATIC) -> None:
         self._files = {
@@ -52,7 +52,7 @@ class Files:
         }
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """A browser asks each time whether the file has changed, and mostly hears that it has not."""
+        """Serve a file. Browsers must revalidate it each time, and mostly get a 304."""
         file = self._files.get(request.match_info.get("name") or "index.html")
         if file is None:
             raise web.HTTPNotFound(text="there is no such file\n")

@@ -1,4 +1,4 @@
-"""``GET /ui/api/events``: a response that does not end, one JSON object a line."""
+"""``GET /ui/api/events``: an endless response with one JSON object per line."""
 
 import asyncio
 
@@ -17,18 +17,18 @@ BEAT_S = 2.0
 """A line is written at least this often."""
 
 NEWS_BEAT_S = 0.5
-"""After something has happened, the workers are told as they are so soon."""
+"""Maximum time from an event to the next beat."""
 
 MAX_PAST = 1_000
-"""Earlier events that a new viewer is told."""
+"""Maximum number of earlier events that a new viewer receives."""
 
 STREAM_S = 600.0
-"""Age at which a stream is ended where tokens are needed: the viewer comes back, and shows its token again."""
+"""Maximum age of a stream if tokens are required: the viewer then reconnects and sends its token again."""
 
 
 class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
-    """``resumed``: everything after what the viewer has seen will follow. Else everything after ``seq``, and before
-    that as much of the past as it has asked for."""
+    """``resumed``: whether the stream continues after the last event that the viewer has seen. If not, it sends the
+    past events that the viewer asked for, then everything after ``seq``."""
 
     epoch: str
     seq: int
@@ -39,14 +39,14 @@ class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
 
 
 class Beat(Struct, frozen=True, tag_field="kind", tag="beat"):
-    """A sign of life, and the workers as they are, so that a viewer's own count cannot drift away."""
+    """A sign of life with the current state of the workers, so that the viewer's own cannot drift."""
 
     at: int
     groups: list[GroupView]
 
 
 class Live:
-    """``auth``: whether tokens are needed."""
+    """``auth``: whether tokens are required."""
 
     def __init__(self, watch: Watch, auth: bool) -> None:
         self._watch = watch
@@ -63,13 +63,13 @@ class Live:
             end_with_peer(request)
             await self._serve(response, viewer, hello)
         except (ClientConnectionError, TimeoutError, Overtaken):
-            pass  # The page comes back when it can, and says what it has seen.
+            pass  # The page reconnects when it can, and says which event it saw last.
         finally:
             self._watch.feed.leave(viewer)
         return response
 
     async def end(self) -> None:
-        """The server stops."""
+        """End all streams, because the server shuts down."""
         self._watch.feed.close()
 
     async def _serve(self, response: web.StreamResponse, viewer: Viewer, hello: Hello) -> None:
@@ -100,7 +100,7 @@ class Live:
         )
 
     async def _groups(self, viewer: Viewer) -> list[GroupView]:
-        """How much there is to do is told only to those who may see all of it."""
+        """Return the groups, without numbers of tasks if the viewer may not see all tasks."""
         groups = await self._watch.groups()
         if not viewer.prefix:
             return groups

@@ -1,4 +1,4 @@
-"""Routes of the live page, and who answers them."""
+"""Routes of the live page, wired to their handlers."""
 
 from aiohttp import web
 
@@ -14,11 +14,11 @@ from resonate_server.watch import Watch
 PAGE = "/ui/"
 
 LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
-"""The page, and what leads to it: other sites may link there."""
+"""Paths of the page and of the redirects to it. Other sites may link to them."""
 
 
 def add_ui(app: web.Application, watch: Watch, guard: Guard, settings: Settings) -> None:
-    """Have the page served, which shows what ``watch`` sees."""
+    """Serve the page, which shows the data of ``watch``."""
     app.router.add_get("/", _to_page)
     app.router.add_get("/ui", _to_page)
     app.add_subapp(PAGE, _build(watch, guard, settings))

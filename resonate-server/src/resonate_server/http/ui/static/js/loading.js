@@ -1,4 +1,4 @@
-// A module that does not load stops the page before it can say anything. This script is no module, and says it instead.
+// If a module fails to load, the page's code never runs. This script is not a module, so it can report that.
 {
   const PATIENCE = 10_000;
 
@@ -12,7 +12,7 @@
   const whenThere = (act) => (document.readyState === "loading" ? addEventListener("DOMContentLoaded", act) : act());
   const failed = (why) => hasStarted() || whenThere(() => tell(why));
 
-  /** What was asked for in vain; a browser that does not say which leaves it at "a module". */
+  /** What failed to load; "a module" if the browser does not say which. */
   const missing = () => {
     const files = performance.getEntriesByType("resource").filter(({ name, responseStatus }) => name.endsWith(".js") && !(responseStatus < 400 && responseStatus > 0));
     return files.map(({ name, responseStatus }) => `${name.split("/").pop()} ${responseStatus ? `is answered with status ${responseStatus}` : "has not come"}`)[0];

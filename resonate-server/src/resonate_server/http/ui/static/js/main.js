@@ -1,4 +1,4 @@
-// The page's wiring: what comes from the server goes into the models, what changed goes to the views.
+// The page's wiring: data from the server goes into the models, changes go to the views.
 //
 // Hooks that tests and pictures rely on:
 //   #status[data-state=live|stale|connecting|failed]   body[data-pane=chains|timeline|workers] (narrow screens)
@@ -37,9 +37,9 @@ import { askForToken, notice, showPane, showStatus, wireTopbar } from "./view/to
 
 const LIST_EVERY = 250;
 const TYPING = 250;
-/** Following the newest chain, each one is shown for so long at least. */
+/** Minimum time that each chain is shown when following the newest one. */
 const DWELL = 2000;
-/** Between two looks at a chain that changes; long chains, that take their time, are looked at less often. */
+/** Pause before a changing chain is read again; longer for chains that are slow to read. */
 const REREAD_PAUSE = 100;
 const REREAD_SHARE = 4;
 
@@ -88,7 +88,7 @@ class Page {
     this.stream.run();
   }
 
-  /** At every contact: they may be others after a restart, or be there again. */
+  /** Called on every reconnect: after a restart the actions may have changed, or be available again. */
   async loadActions() {
     try {
       const { actions, trouble } = await api.actions();
@@ -100,7 +100,7 @@ class Page {
     }
   }
 
-  // ── from the stream ──
+  // ── events from the stream ──
 
   async hello(message) {
     this.heard(message);
@@ -145,14 +145,14 @@ class Page {
     if (event.kind === "promise.created") this.names.learn(event);
     const text = this.isOldNews(event) ? null : sentence(event, this.names);
     if (text) this.log.add(event, text);
-    if (event.seq <= this.liveFrom) return; // From before: list and chain know of it.
+    if (event.seq <= this.liveFrom) return; // An earlier event, which list and chain already include.
     if (event.at > this.clock.now()) this.clock.heard(event.at);
     if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
     this.chainEvent(event);
     if (text) this.log.announce(event, text);
   }
 
-  /** A worker that is gone lets its leases lapse, too. */
+  /** A worker that is gone also falls silent. */
   isOldNews(event) {
     return event.kind === "worker.silent" && this.roster.isGone(event);
   }
@@ -187,7 +187,7 @@ class Page {
       }
     }
     this.change("list");
-    if (!found && this.list.next) await this.loadList(false); // the server looks through a limited number at a time
+    if (!found && this.list.next) await this.loadList(false); // The server searches a limited number at a time.
   }
 
   older() {
@@ -199,7 +199,7 @@ class Page {
     this.loadList(true).then(() => {
       byId("chains").scrollTop = 0;
       const { text, state } = this.list.filter;
-      if (this.wanted === null && !text && !state) this.openWanted(); // among all, the newest may be another one
+      if (this.wanted === null && !text && !state) this.openWanted(); // Without a filter, another chain may be the newest.
     });
   }
 
@@ -214,7 +214,7 @@ class Page {
 
   // ── the chosen chain ──
 
-  /** Open what the address names; if it names nothing, the newest chain. */
+  /** Open the chain that the URL names, or else the newest one. */
   openWanted() {
     this.wanted = routed();
     attribute(byId("follow"), "aria-pressed", String(this.wanted === null));
@@ -245,7 +245,7 @@ class Page {
     this.showDetail(this.picked);
   }
 
-  /** The detail of chain `id`, unless another one was asked for meanwhile. */
+  /** The detail of chain `id`; null if it cannot be read, or another one was requested meanwhile. */
   async read(id) {
     this.loading?.abort();
     const loading = (this.loading = new AbortController());
@@ -270,7 +270,7 @@ class Page {
     this.showTimeline();
   }
 
-  /** The chain has changed: look again, and once more if it changes meanwhile. */
+  /** The chain has changed: read it again, and once more if it changes meanwhile. */
   async keepUp() {
     this.isBehind = true;
     if (this.keepingUp) return;
@@ -349,7 +349,7 @@ class Page {
     }
   }
 
-  /** What becomes of the chain that is shown is what one wants to see, not the call that begins now. */
+  /** Keep showing the current chain: the user wants to see the effect on it. */
   async actOn({ name, note }, worker, button) {
     if (button.ariaDisabled) return;
     button.ariaDisabled = "true";
@@ -373,7 +373,7 @@ class Page {
 
   // ── drawing ──
 
-  /** Parts that are to be drawn anew with the next frame; the list less often. */
+  /** Redraw `parts` with the next frame; the list less often. */
   change(...parts) {
     for (const part of parts) this.dirty.add(part);
     this.frame ??= requestAnimationFrame(() => this.draw());
@@ -395,7 +395,7 @@ class Page {
   }
 }
 
-// ── the address ──
+// ── the URL ──
 
 const PREFIX = "#/chain/";
 const hashOf = (id) => PREFIX + encodeURIComponent(id.toWellFormed());

@@ -1,4 +1,4 @@
-// Before the first paint: the theme that was chosen here last. A script of its own, because modules come later.
+// Apply the theme that was chosen last, before the first paint. Not a module, because modules run later.
 try {
   document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "auto";
 } catch {

@@ -1,4 +1,4 @@
-// The time axis of a chain. Pure; milliseconds since the chain's begin.
+// The time axis of a chain. Pure; in milliseconds since the chain began.
 
 const STEPS = [
   1, 2, 5, 10, 20, 50, 100, 200, 500,
@@ -12,12 +12,12 @@ const SHORTEST = 2000;
 const ROOM = 1.3;
 const TOO_MUCH = 3;
 
-/** Distance of the marks, so that about `count` of them fit into `span`. */
+/** Distance between marks, so that about `count` of them fit into `span`. */
 export function stepFor(span, count) {
   return STEPS.find((step) => span / step <= count) ?? STEPS[STEPS.length - 1];
 }
 
-/** Times between `from` and `from + span` that are told on the axis. */
+/** Times between `from` and `from + span` to label on the axis. */
 export function marks(span, count, from = 0) {
   const step = stepFor(span, count);
   const found = [];
@@ -25,10 +25,10 @@ export function marks(span, count, from = 0) {
   return found;
 }
 
-/** Nobody looks closer than this. */
+/** The shortest span that one can zoom in to. */
 const CLOSEST = 10;
 
-/** From times to places: the part of a chain's span that is seen. */
+/** Maps times to positions in the visible part of a chain's span. */
 export class Scale {
   begin = 0;
   whole = 0;
@@ -38,7 +38,7 @@ export class Scale {
     return this.#zoom !== null;
   }
 
-  /** Where the part begins, in ms since the chain's begin. */
+  /** Where the visible part begins, in ms since the chain began. */
   get from() {
     return this.#zoom?.from ?? 0;
   }
@@ -51,12 +51,12 @@ export class Scale {
     return this.begin + this.from + this.span;
   }
 
-  /** Where the time `at` is, between 0 and 1 if it is seen. */
+  /** The position of the time `at`, between 0 and 1 if it is visible. */
   share(at) {
     return (at - this.begin - this.from) / this.span;
   }
 
-  /** What is seen of the time between `from` and `to`: {left, width}, or null. */
+  /** The visible part of the time between `from` and `to`: {left, width}, or null. */
   part(from, to) {
     const [left, right] = [this.share(from), this.share(to)];
     if (right < 0 || left > 1) return null;
@@ -64,13 +64,13 @@ export class Scale {
     return { left: seen, width: Math.max(0, Math.min(1, right) - seen) };
   }
 
-  /** `factor` times as much is seen; what is at `share` stays there. */
+  /** Show `factor` times as much; the point at `share` stays where it is. */
   zoom(factor, share = 0.5) {
     const span = Math.max(CLOSEST, this.span * factor);
     this.#see(this.from + share * (this.span - span), span);
   }
 
-  /** Move on by so much of what is seen. */
+  /** Move by `share` of the visible span. */
   pan(share) {
     if (this.#zoom) this.#see(this.from + share * this.span, this.span);
   }
@@ -84,12 +84,12 @@ export class Scale {
   }
 }
 
-/** The span of a chain that is over: all of it, and a little air. */
+/** The span of a finished chain: all of it and a small margin. */
 export const finalSpan = (length) => Math.max(length, 4) * 1.04;
 
 /**
- * The span while it runs. It stays as it is until now reaches its end, then takes a good step: an axis that moved with
- * every frame could not be read.
+ * The span of a running chain. It is constant until the present reaches its end, then grows by a large step: an axis that
+ * moved with every frame would be unreadable.
  */
 export function runningSpan(current, elapsed, expected) {
   const needed = Math.max(SHORTEST, elapsed * 1.02, expected * 1.04);
@@ -99,7 +99,7 @@ export function runningSpan(current, elapsed, expected) {
   return Math.ceil(wanted / step) * step;
 }
 
-/** When a chain will be over as far as its timers tell; timers far away are left out, they would flatten the rest. */
+/** When a chain will end, judging by its timers. Those far in the future are ignored: they would squash the rest. */
 export function expectedEnd(promises, begin, elapsed) {
   const horizon = Math.max(60_000, elapsed * 3);
   let end = 0;

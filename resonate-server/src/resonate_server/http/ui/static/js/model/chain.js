@@ -1,6 +1,6 @@
-// One chain as the server tells of it: promises, each with its phases. Nothing is derived here. Pure.
+// A chain as the server describes it: promises, each with its phases. Nothing is derived here. Pure.
 
-/** One promise. Of its phases, `to` is null for the one that lasts. */
+/** A promise. `to` is null in its current phase. */
 const promiseOf = ({ created_at: createdAt, settled_at: settledAt, timeout_at: timeoutAt, ...same }) => ({
   ...same,
   createdAt,
@@ -9,7 +9,7 @@ const promiseOf = ({ created_at: createdAt, settled_at: settledAt, timeout_at: t
   timer: same.role === "timer",
 });
 
-/** Whether workers run it: it has a task, and is no timer. */
+/** Whether workers run it: it has a task and is not a timer. */
 export const isCall = (promise) => promise.role === "call";
 
 export class Chain {
@@ -27,7 +27,7 @@ export class Chain {
     return false;
   }
 
-  /** Whether `event` may have changed what the server tells of it: what happens to workers and to itself, too, does. */
+  /** Whether `event` may change the server's description of the chain. Events of workers and of the server may, too. */
   isTouchedBy(event) {
     if (event.kind.startsWith("worker.")) return event.kind !== "worker.heard";
     if (event.kind === "server.back") return true;

@@ -1,11 +1,11 @@
-// Many calls of one function below one caller, folded into one row. Pure.
+// Folds many calls of one function by one caller into one row. Pure.
 
-/** Fewer stay as they are. */
+/** Fewer calls are not folded. */
 const MANY = 4;
 
 /**
- * `rows` with siblings of one service and `name(promise)` in one row each: {folded, members, promise, …}. Below those
- * whose key is in `open` their members follow. What stands below a folded row is folded with it.
+ * Fold siblings in `rows` that have the same group and `name(promise)` into one row: {members, promise, …}. If its key is
+ * in `open`, its members follow. Rows below a folded row are folded with it.
  */
 export function fold(rows, open, name) {
   const keys = keysOf(rows, name);
@@ -31,7 +31,7 @@ export function fold(rows, open, name) {
   return shown;
 }
 
-/** Of each row: its parent, who runs it, and how it is called. */
+/** The key of each row: its parent, its group and its name. */
 function keysOf(rows, name) {
   return new Map(rows.map((row) => [row, [row.promise.parent, row.group, name(row.promise)].join("\u0000")]));
 }

@@ -1,6 +1,6 @@
 // The chains in the list: pages from the server, kept up to date by events. Pure.
 
-/** So many are kept while new ones arrive; beyond, the list begins again with its first page. */
+/** Maximum number of chains kept as new ones arrive; above it, the list restarts with its first page. */
 export const MANY = 5000;
 
 export class ChainList {
@@ -17,12 +17,12 @@ export class ChainList {
     this.loaded = false;
   }
 
-  /** A page is asked for: it may know nothing of the events that come before it does, so they are kept. */
+  /** Keep the events that arrive while a page is being fetched, because the page may not include them. */
   expect() {
     this.early = [];
   }
 
-  /** Take in a page, then the events that came meanwhile; `first`: it replaces what is here. */
+  /** Add a page, then the events that arrived meanwhile. `first`: the page replaces the list. */
   page(answer, first) {
     if (first) this.clear();
     for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record));
@@ -32,14 +32,14 @@ export class ChainList {
     this.stopExpecting();
   }
 
-  /** The page came, or never will. */
+  /** Apply the events that arrived meanwhile: the page was added, or failed to load. */
   stopExpecting() {
     const early = this.early ?? [];
     this.early = null;
     for (const [event, name] of early) this.apply(event, name);
   }
 
-  /** Take in an event; true if a row changed. */
+  /** Apply an event; true if a row changed. */
   apply(event, name) {
     if (!event.chain) return false;
     this.early?.push([event, name]);
@@ -66,7 +66,7 @@ export class ChainList {
     return known !== undefined || fits;
   }
 
-  /** Older than the last page that was loaded: its own page will bring it. */
+  /** Whether `item` belongs to a page that is loaded: an older one will come with its own page. */
   #isWithinPages(item) {
     const last = this.items[this.items.length - 1];
     return this.next === null || (last !== undefined && item.createdAt >= last.createdAt);

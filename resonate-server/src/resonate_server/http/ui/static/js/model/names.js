@@ -1,4 +1,4 @@
-// Which function a promise is about: only the event of its creation says so, later ones name the id alone.
+// The names of promises: only the creation event has them, later events have only the id.
 
 const MOST = 20_000;
 

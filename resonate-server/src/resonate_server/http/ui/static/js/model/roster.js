@@ -1,28 +1,28 @@
-// Who is there, as the server told last: groups and their workers. Pure.
+// The groups and their workers, as the server last reported them. Pure.
 
-/** A worker that is gone fades for so long, then it leaves the list. */
+/** How long a worker that is gone stays in the list, faded. */
 export const GONE_SHOWN = 60_000;
 
-/** Of its lease, after which a worker that holds it should have been heard of: workers send a heartbeat at least three times in one. */
+/** Fraction of a lease after which its worker is late: workers send at least three heartbeats per lease. */
 const PATIENCE = 0.5;
 
 export class Roster {
   #groups = [];
   #at = 0;
 
-  /** `at`: when that was so. */
+  /** `at`: the time of the report. */
   heard(groups, at) {
     this.#groups = groups;
     this.#at = at;
   }
 
-  /** Whether the worker that holds a lease of `ttl` was late with its heartbeat, when the server told last. */
+  /** Whether the worker that holds a lease of `ttl` was late with its heartbeat at the last report. */
   isLate(holder, ttl) {
     const worker = this.#find(holder);
     return worker?.state === "connected" && ttl > 0 && this.#at - worker.heard > ttl * PATIENCE;
   }
 
-  /** Whether it is known, and not connected. */
+  /** Whether the worker is known but not connected. */
   isAway(worker) {
     return ![undefined, "connected"].includes(this.#find(worker)?.state);
   }
@@ -35,7 +35,7 @@ export class Roster {
     return this.#groups.find(({ name }) => name === group)?.workers.find((worker) => worker.pid === pid);
   }
 
-  /** Groups by name, each with its workers by age; without those gone long ago. */
+  /** The groups by name, each with its workers by age, without those gone long ago. */
   shown(now) {
     return this.#groups.map(({ name, waiting, workers }) => ({
       name,

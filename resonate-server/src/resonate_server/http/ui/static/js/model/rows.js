@@ -2,7 +2,7 @@
 
 import { isCall } from "./chain.js";
 
-/** Rows of `chain`: parents before children, siblings by age. `group`: who runs it; for a step, who runs its host. */
+/** Rows of `chain`: parents before children, siblings by age. `group`: the group that runs it; for a step, its caller's. */
 export function rowsOf(chain) {
   const children = childrenOf(chain);
   const rows = [];
@@ -22,7 +22,7 @@ export function rowsOf(chain) {
   return rows;
 }
 
-/** Where the failure of `row` came from: the row below it that was the first to fail with the same value. */
+/** The origin of the failure of `row`: the first row below it that failed with the same value. */
 export function originOf(row, rows) {
   const begin = rows.indexOf(row);
   const next = rows.findIndex((other, index) => index > begin && other.depth <= row.depth);
@@ -32,7 +32,7 @@ export function originOf(row, rows) {
   return same.reduce((first, other) => (other.promise.settledAt < first.promise.settledAt || other.depth > first.depth ? other : first), row);
 }
 
-/** Children by parent; what has no parent here (cut, or another's) hangs below the root, so nothing is lost. */
+/** Children by parent. A promise whose parent is missing (cut, or in another chain) goes below the root. */
 function childrenOf(chain) {
   const root = chain.root;
   const children = new Map();
@@ -45,7 +45,7 @@ function childrenOf(chain) {
   return children;
 }
 
-/** Whether the parents of `promise` lead to the root: hostile ones may go round in circles. */
+/** Whether the parents of `promise` lead to the root: malicious ones may form a cycle. */
 function isBelow(chain, promise) {
   const passed = new Set();
   for (let at = promise; at && !passed.has(at.id); at = chain.promises.get(at.parent)) {

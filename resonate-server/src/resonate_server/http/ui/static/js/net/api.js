@@ -1,12 +1,12 @@
-// Requests to this server. The token is kept for the session of this tab, and sent with every one of them.
+// Requests to this server. The token is stored while this tab is open and sent with every request.
 
 const TOKEN = "resonate-token";
 const HANDED_OVER = "#token=";
 const BASE = new URL("api/", document.baseURI);
-/** Of the protocol that `ask` speaks. */
+/** Version of the protocol that `ask` speaks. */
 const VERSION = "2026-04-01";
 
-/** A request that was answered with an error: `status` 0 means that there was no answer. */
+/** A failed request; `status` 0 means that there was no answer. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -20,7 +20,7 @@ export const token = {
   drop: () => sessionStorage.removeItem(TOKEN),
 };
 
-/** Keep the token that the address hands over; it is in no address and no history from then on. Tells if there was one. */
+/** Store a token passed in the URL, and remove it from the URL and the history. Returns whether there was one. */
 export function takeToken() {
   if (!location.hash.startsWith(HANDED_OVER)) return false;
   token.set(location.hash.slice(HANDED_OVER.length));
@@ -63,7 +63,7 @@ export const actions = () => json("actions");
 const post = (path, data) => json(path, {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) });
 export const act = (name, click) => post(`actions/${name}`, click);
 
-/** What the server answers to a request of the protocol. */
+/** The data of the server's answer to a protocol request. */
 export async function ask(kind, data) {
   const head = { corrId: `page-${Date.now()}-${Math.random()}`, version: VERSION };
   return (await post("../../", { kind, head, data })).data;

@@ -1,6 +1,6 @@
-// The server's time. It stands still while the server is not heard of: nothing may seem to go on that nobody knows of.
+// The server's time. It stops while the server is unreachable, so that nothing appears to progress without evidence.
 
-/** Smaller differences are delays on the way; following them would make the cursor tremble. */
+/** Smaller differences are network jitter; following them would make the cursor tremble. */
 const TREMBLE = 80;
 
 export class Clock {
@@ -9,7 +9,7 @@ export class Clock {
 
   now = () => this.#frozenAt ?? Date.now() + this.#offset;
 
-  /** The server says that it is `at`. */
+  /** The server's time is `at`. */
   heard(at) {
     const offset = at - Date.now();
     if (this.#frozenAt !== null || Math.abs(offset - this.#offset) > TREMBLE) this.#offset = offset;

@@ -1,15 +1,15 @@
-// The stream of events: one response that does not end, JSON a line. It reconnects by itself and goes on after the last
-// event; the server says whether that worked.
+// The stream of events: an endless response with one JSON object per line. It reconnects automatically and resumes after
+// the last event; the server says whether that worked.
 
 import { Refused, request } from "./api.js";
 
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 2000;
 
-/** Events from before the page was opened, for the log. */
+/** Number of earlier events to request, for the log. */
 const PAST = "1000";
 
-/** The server sends a beat every 2 s; a stream that is silent for longer is dead, whatever the socket says. */
+/** The server sends a beat every 2 s. A stream that is silent for this long is dead, whatever the socket says. */
 const SILENCE = 12_000;
 
 export class Stream {

@@ -1,4 +1,4 @@
-// Times in words. Everything is in milliseconds.
+// Times as text. All arguments are in milliseconds.
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -13,14 +13,14 @@ export function duration(ms) {
   return coarse(span);
 }
 
-/** The length of a sleep as it was asked for: its deadline was reckoned a moment before the server wrote it down. */
+/** The requested length of a sleep: its deadline was computed a moment before the server stored it. */
 export function asked(ms) {
   const near = Math.round(ms / SECOND) * SECOND;
   const whole = Math.abs(ms - near) <= 250 ? near : Math.ceil(ms / SECOND) * SECOND;
   return whole >= SECOND && Math.abs(ms - whole) <= Math.max(250, ms / 50) ? mark(whole) : duration(ms);
 }
 
-/** Without tenths, for what is told again and again: "now", "7 s", "3 min 4 s". */
+/** Without tenths, for values that are updated all the time: "7 s", "3 min 4 s". */
 export function coarse(ms) {
   const span = Math.max(0, ms);
   if (span < MINUTE) return `${Math.floor(span / SECOND)} s`;
@@ -29,7 +29,7 @@ export function coarse(ms) {
   return pair(span, DAY, "d", HOUR, "h");
 }
 
-/** In the largest unit alone: "43 s", "2 min", "3 h". */
+/** In the largest unit only: "43 s", "2 min", "3 h". */
 export function rough(ms) {
   return coarse(ms).split(" ").slice(0, 2).join(" ");
 }
@@ -40,7 +40,7 @@ function pair(span, big, bigName, small, smallName) {
   return rest ? `${wholes} ${bigName} ${rest} ${smallName}` : `${wholes} ${bigName}`;
 }
 
-/** A mark on the time axis: as short as it can be told exactly. */
+/** A mark on the time axis: exact, but as short as possible. */
 export function mark(ms) {
   if (ms === 0) return "0";
   if (ms < SECOND) return `${trimmed(ms)} ms`;
@@ -55,7 +55,7 @@ export function clockTime(at) {
   return new Date(at).toLocaleTimeString("en-GB");
 }
 
-/** Date and time with milliseconds, local, for titles and details. */
+/** Local date and time with milliseconds, for titles and details. */
 export function fullTime(at) {
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return "out of any calendar";

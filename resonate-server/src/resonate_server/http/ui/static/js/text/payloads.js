@@ -1,24 +1,24 @@
-// Payloads in few words. The server has decoded them; what it could not decode comes as it is.
+// Short descriptions of payloads. The server has decoded them, where it could.
 
 import { cut } from "./safe.js";
 
-/** What a promise was settled with, on one line: the value, or the message of the error. */
+/** The value of a settled promise on one line, or its error message. */
 export function brief(payload, most = 60) {
   if (!payload || payload.text === "") return "nothing";
   return cut(failure(payload)?.message ?? payload.text.replace(/\s+/g, " "), most);
 }
 
-/** JSON that fits on a line stays on one. */
+/** JSON of up to this length stays on one line. */
 const ONE_LINE = 80;
 
-/** Indented, if it is JSON and whole; else as it came. */
+/** The payload, indented if it is complete JSON; else unchanged. */
 export function readable(payload) {
   const parsed = parse(payload);
   if (parsed === undefined || payload.text.length <= ONE_LINE) return payload.text;
   return JSON.stringify(parsed, null, 2);
 }
 
-/** The arguments of a call, without what stands around them: positional ones, and named ones if there are any. */
+/** The arguments of a call without their envelope: positional ones, and named ones if there are any. */
 export function argumentsOf(payload) {
   const { func, args, kwargs } = parse(payload) ?? {};
   if (typeof func !== "string" || !Array.isArray(args)) return payload;
@@ -26,7 +26,7 @@ export function argumentsOf(payload) {
   return { ...payload, text: JSON.stringify(named ? { args, kwargs } : args) };
 }
 
-/** An error as SDKs write it: {type, message, stack, rest}, or null. A pickle is read for its class alone, by its letters. */
+/** An error as SDKs write it: {type, message, stack, rest}, or null. A pickle is only searched for its class name. */
 export function failure(payload) {
   const value = parse(payload ?? { cut: true });
   if (value === null || typeof value !== "object" || !("__type" in value) || typeof value.message !== "string") return null;
@@ -37,7 +37,7 @@ export function failure(payload) {
 
 const PICKLE = "__py_pickle";
 
-/** Module and class are the two short strings before the instruction that looks the class up. */
+/** Module and class are the two short strings before the opcode that looks up the class. */
 function pickledClass(base64) {
   try {
     const [, module, name] = atob(base64).match(/\x8c[^]([\w.]+)\x94?\x8c[^]([\w.]+)\x94?\x93/) ?? [];

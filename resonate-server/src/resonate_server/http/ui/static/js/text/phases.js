@@ -1,12 +1,12 @@
-// What is written into a phase, and what is wrong with a row. Pure.
+// The text of a phase, and the flag of a row that is stuck. Pure.
 //
-// A phase is told in parts, the most telling one first: a stripe shows as many as fit, each of them whole.
+// The text comes in parts, the most important first: a stripe shows as many whole parts as fit.
 
 import { isCall } from "../model/chain.js";
 import { coarse } from "./durations.js";
 import { cut, shortGroup, shortPid } from "./safe.js";
 
-/** Why there is an attempt after another one: `again` if it begins anew what that one had begun. */
+/** Why there is another attempt. Mark `again`: it repeats work that the previous attempt had begun. */
 const CAUSES = {
   resumed: { mark: "on", text: ", goes on after waiting" },
   continued: { mark: "on", text: ", continued by an operator" },
@@ -29,7 +29,7 @@ function runningParts(phase) {
   return [...again, `${again.length ? ", " : ""}attempt ${phase.attempt}`, phase.pid ? ` · ${shortPid(phase.pid)}` : "", causeText(phase)];
 }
 
-/** `, waits for a and b`, for ids by `name`. */
+/** `, waits for a and b`, with `name(id)` for each id. */
 export function waitsFor(ids, name, begin = ", waits for ") {
   if (!ids?.length) return "";
   const more = ids.length > 2 ? ` and ${ids.length - 2} more` : "";
@@ -49,7 +49,7 @@ function gapParts(phase, group) {
 
 const WAITING = { retry: "offered again", released: "handed back", resumed: "can go on", outside: "waits for somebody" };
 
-/** A trouble, as the server tells it, between its clauses. */
+/** Split the server's description of a problem into clauses. */
 const clauses = (text) => text.split(/(?=[,:] )/);
 
 function waitingParts(phase, row) {
@@ -65,7 +65,7 @@ function pause(phase, row, now) {
   return until > now ? [`, next attempt in ${coarse(until - now + 999)}`] : [", next attempt now"];
 }
 
-/** `nameOfId` names what it is suspended on; with `now` the pause until the next attempt counts down. */
+/** `nameOfId` names the promises it is suspended on. With `now`, the pause until the next attempt counts down. */
 export function phaseParts(phase, row, nameOfId, now) {
   const [first, ...others] = PARTS[phase.kind]?.(phase, row, nameOfId) ?? unknownParts(phase);
   return [first, ...pause(phase, row, now), ...others].filter(Boolean);
@@ -86,12 +86,12 @@ export const phaseText = (phase, row, nameOfId, now) => phaseParts(phase, row, n
 
 const GAPS = { absent: "no worker", nobody: "no worker", lease: "lease lost" };
 
-/** The code that a worker has no longer asks for the steps that were recorded. */
+/** The worker's current code does not request the steps that were recorded. */
 const MISFIT = /^the code of .* changed while/;
 
 /**
- * What keeps a row from going on, in two or three words that fit beside it: {kind, words}, or null. `isLate(worker, ttl)`
- * tells whether a worker should have been heard of.
+ * What blocks a row, in two or three words that fit beside it: {kind, words}, or null. `isLate(worker, ttl)` tells whether
+ * a worker's heartbeat is overdue.
  */
 export function flagOf(row, isLate) {
   const { promise } = row;

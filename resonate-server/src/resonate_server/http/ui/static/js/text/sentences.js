@@ -1,4 +1,4 @@
-// What happened, in plain sentences: for the log, for labels that are read aloud, for the headline. Pure.
+// What happened, in plain sentences, for the log, the headline and screen readers. Pure.
 
 import { isCall } from "../model/chain.js";
 import { asked, coarse, duration } from "./durations.js";
@@ -16,14 +16,14 @@ export const STATE_WORDS = {
 
 export const stateWord = (state) => STATE_WORDS[state] ?? cut(state, 20);
 
-/** What to call a promise: its function, "sleep 10 s", "step", "promise", or its id. */
+/** The display name of a promise: its function, "sleep 10 s", "step", "promise", or its id. */
 export function nameOf(promise) {
   if (promise.timer) return `sleep ${asked(promise.timeoutAt - promise.createdAt)}`;
   if (promise.func) return cut(promise.func, 40);
   return isCall(promise) ? shorten(promise.id, 24) : promise.role;
 }
 
-/** The same for a promise of which only the id, and perhaps its name, is known. */
+/** The same for a promise of which only the id and perhaps the name are known. */
 function called(names, id) {
   const known = names.get(id);
   if (known?.func) return cut(known.func, 40);
@@ -42,7 +42,7 @@ const QUEUED = {
   continued: (name) => `${name} may go on`,
 };
 
-/** The sentence for `event`, or null where there is nothing to tell that another event does not. */
+/** The sentence for `event`, or null if another event covers it. */
 export function sentence(event, names) {
   return SENTENCES[event.kind]?.(event, called(names, event.id ?? ""), names) ?? null;
 }
@@ -81,7 +81,7 @@ function settled(event, known) {
   return `${stateWord(event.state)} after ${took}`;
 }
 
-/** A row as one sentence, for those who hear it. */
+/** A row as one sentence, for screen readers. */
 export function rowSentence(row, now, nameOfId) {
   const promise = row.promise;
   const name = nameOf(promise);
@@ -104,7 +104,7 @@ function settledWords(promise) {
   return `${stateWord(promise.state)}${value}, after ${took}`;
 }
 
-/** How the chain stands: {tone, text}. Tones: good, bad, gap, busy, calm. `isAway(worker)`: of one that is not connected, as the panel beside it says. */
+/** The state of the chain: {tone, text}. Tones: good, bad, gap, busy, calm. `isAway(worker)`: whether it is not connected, as in the workers panel. */
 export function headline(rows, now, nameOfId, isAway) {
   const root = rows[0].promise;
   if (root.state === "resolved") return { tone: "good", text: `Resolved: ${brief(root.value, 60)} after ${duration(root.settledAt - root.createdAt)}` };

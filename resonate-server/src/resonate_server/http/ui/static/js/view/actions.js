@@ -1,8 +1,8 @@
-// What the page offers to do, as its server was told by somebody else: forms to send, and commands to copy.
+// The actions that the page offers, which its server reads from elsewhere: forms to send and commands to copy.
 
 import { byId, copy, el, say } from "./dom.js";
 
-/** Of each type its input, and what of that is sent: nothing of one that is empty. Fields of other types are left out. */
+/** For each type, the attributes of its input, and the value to send: none if it is empty. Other types are omitted. */
 const TYPES = new Map([
   ["number", {
     attributes: ({ min, max, default: value }) => ({ type: "number", step: "any", inputmode: "decimal", min, max, value: Number.isFinite(value) ? value : null }),
@@ -18,12 +18,12 @@ export class ActionsView {
   #act;
   #shown = "[]";
 
-  /** `act(name, fields, button)` does what a form is for. */
+  /** `act(name, fields, button)` is called when a form is submitted. */
   constructor({ act }) {
     this.#act = act;
   }
 
-  /** What was typed in stays, as long as the actions are the same. */
+  /** Show the actions. Keep what was typed in as long as they are the same. */
   show({ actions, trouble }) {
     byId("actions-trouble").hidden = !trouble;
     say(byId("actions-trouble"), trouble && `No actions: ${trouble}`);
@@ -47,7 +47,7 @@ export class ActionsView {
   }
 }
 
-/** A button, and what it opens. */
+/** A button and the popover that it opens. */
 function commands({ name, label, commands, note }) {
   const list = el("div", { popover: true, class: "commands", id: `commands-${name}` },
     el("h2", {}, label),

@@ -1,5 +1,5 @@
-// What a person may do with a promise: cancel it, settle it in somebody's place, call the same again. Each is asked once,
-// and is an ordinary request of the protocol: the server judges it as it judges everybody's.
+// What a user can do with a promise: cancel it, settle it by hand, call the same function again. Each needs confirmation,
+// and is an ordinary protocol request that the server checks like any other.
 
 import { isCall } from "../model/chain.js";
 import { shorten } from "../text/safe.js";
@@ -10,7 +10,7 @@ const LINEAGE = ["resonate:origin", "resonate:branch", "resonate:parent"];
 const NEVER = Number.MAX_SAFE_INTEGER;
 
 const isPending = (promise) => promise.state === "pending";
-/** Nobody settles it but somebody from outside. */
+/** Whether only someone outside can settle it. */
 const isAwaited = (promise) => promise.role === "promise" && isPending(promise);
 
 const ACTS = [
@@ -48,7 +48,7 @@ const ACTS = [
 ];
 
 export class ActsView {
-  /** `ask(kind, data)` asks the server; `now()` is its time; `done(id)` shows what was called; `failed(error)` tells. */
+  /** `ask(kind, data)` sends a request; `now()`: the server's time; `done(id)` shows the new call; `failed(error)` reports. */
   constructor({ ask, now, done, failed }) {
     Object.assign(this, { ask, now, done, failed });
     this.form = el("form", { method: "dialog" });
@@ -57,7 +57,7 @@ export class ActsView {
     document.body.append(this.dialog);
   }
 
-  /** Buttons for what may be done with `promise`, or null. */
+  /** The buttons for `promise`, or null if there are none. */
   buttons(promise) {
     const acts = ACTS.filter(({ fits }) => fits(promise));
     if (!acts.length) return null;
@@ -92,13 +92,13 @@ export class ActsView {
   }
 }
 
-/** The first one to settle a promise decides. */
+/** Throws if someone else has settled the promise first. */
 async function settle(ask, id, state, value) {
   const { promise } = await ask("promise.settle", { id, state, value });
   if (promise.state !== state) throw new Error(`Too late: it is already ${stateWord(promise.state)}`);
 }
 
-/** As a tree of its own: under a new id, for as long as the first one had. The new id. One that exists stays as it is. */
+/** Call the function again as the root of a new tree, with the same timeout. Returns `newId`; throws if it exists. */
 async function callAgain(ask, { id }, newId, now) {
   const { promise } = await ask("promise.get", { id });
   const { "resonate:delay": _, "resonate:prefix": __, ...tags } = promise.tags;
@@ -117,10 +117,10 @@ function jsonOr(text) {
   }
 }
 
-/** As SDKs write errors. */
+/** An error as SDKs write it. */
 const error = (message) => payload({ __type: "error", message });
 
-/** As SDKs write values: JSON, in base64. */
+/** A value as SDKs write it: JSON in base64. */
 function payload(value) {
   const bytes = new TextEncoder().encode(JSON.stringify(value));
   return { data: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) };

@@ -1,5 +1,5 @@
-// What is drawn in a row's track, as data: {key, from, to, attributes}, with `parts` of a text, or an `icon`; a `mark` has
-// a width of its own. Pure.
+// The bars in a row's track, as data: {key, from, to, attributes}, with `parts` of a text or an `icon`; a `mark` has a
+// fixed width. Pure.
 
 import { duration, fullTime } from "../text/durations.js";
 import { brief } from "../text/payloads.js";
@@ -7,10 +7,10 @@ import { markOf, phaseParts, phaseText } from "../text/phases.js";
 import { shortPid } from "../text/safe.js";
 import { stateWord } from "../text/sentences.js";
 
-/** What is begun again has another shade; so many are told apart from their neighbours, not all from one another. */
+/** A repeated attempt has another shade. This many distinguish neighbours, not all attempts from one another. */
 const SHADES = 4;
 
-/** Phases, torn edges, what a timer has yet to go, the end. `view`: {begin, end, now, nameOfId}. */
+/** Phases, torn edges, the remaining time of a timer, the end. `view`: {begin, end, now, nameOfId}. */
 export function barsOf(row, view) {
   if (row.members) return [foldStripe(row)];
   const stripes = row.phases.map((phase) => phaseStripe(phase, row, view));
@@ -53,7 +53,7 @@ function title(phase, text, view) {
   return `${text}\n${after} (${from})${length}${phase.pid ? `\n${phase.kind === "waiting" ? "offered to " : ""}worker ${shortPid(phase.pid)}` : ""}`;
 }
 
-/** What is suspended holds nothing that could break. */
+/** Only a running phase can break off: a suspended one holds nothing. */
 const isBrokenOff = (phase) => phase.broken && phase.kind === "running";
 
 function breakMark(phase, view) {
@@ -83,7 +83,7 @@ function foldStripe({ promise, members }) {
   return { key: "fold", from: promise.createdAt, to: promise.settledAt, parts, attributes: { "data-kind": "fold", "data-open": promise.settledAt === null, title: parts.join("") } };
 }
 
-/** How many of `members` are in each state: ", 90 resolved", the failed ones first. */
+/** The number of `members` in each state, failures first: ", 90 resolved". */
 function countsOf(members) {
   const counts = new Map();
   for (const { promise } of members) counts.set(promise.state, (counts.get(promise.state) ?? 0) + 1);

@@ -1,4 +1,4 @@
-// Everything about one promise of the timeline: the one that is pointed at, else the one that was chosen last.
+// The details of one promise of the timeline: the one under the pointer, else the one that was selected last.
 
 import { isCall } from "../model/chain.js";
 import { originOf } from "../model/rows.js";
@@ -15,17 +15,17 @@ const MOST_TAGS = 40;
 
 export class DetailView {
   #signature = "";
-  /** Long texts that are shown whole, and payloads that are folded; by promise and name. */
+  /** Long texts that are shown in full, and payloads that are folded; by promise and name. */
   #whole = new Set();
   #folded = new Set();
 
-  /** `rows()` of the chain; `acts(promise)` is what may be done with it. */
+  /** `rows()`: the chain's rows; `acts(promise)`: the buttons for a promise. */
   constructor({ begin, nameOfId, rows, acts }) {
     Object.assign(this, { begin, nameOfId, rows, acts });
     this.node = byId("detail");
   }
 
-  /** Show `row`; nothing is rebuilt unless something of it changed, so that one can read and select. */
+  /** Show `row`. Rebuild only if something changed, so that users can read and select text. */
   show(row) {
     const promise = row.promise;
     const signature = JSON.stringify([promise, this.#whole.size]);
@@ -42,7 +42,7 @@ export class DetailView {
     this.#fill([]);
   }
 
-  /** Whoever was here with the keyboard stays here. */
+  /** Keep the keyboard focus in this pane. */
   #fill(parts) {
     const isHere = this.node.contains(document.activeElement);
     this.node.replaceChildren(...parts);
@@ -89,7 +89,7 @@ export class DetailView {
     return el("span", { title: fullTime(at) }, `+${told(at - this.begin())}`, el("small", {}, ` ${timeOfDay(at, this.begin())}`));
   }
 
-  /** Why it failed: type, message, and where that came from, which may be far below it. */
+  /** Why it failed: type, message, and the origin of the failure, which may be far below it. */
   #failure(row) {
     const told = row.promise.state === "rejected" && failure(row.promise.value);
     if (!told) return null;
@@ -127,7 +127,7 @@ export class DetailView {
     );
   }
 
-  /** Under its first line. What was folded once stays so for this promise. */
+  /** A payload below its summary. Folding it is remembered for this promise. */
   #payload(name, payload) {
     if (!payload?.text) return null;
     const key = `${this.row.promise.id}\u0000${name}`;
@@ -170,7 +170,7 @@ function copier(text, label, heard = label) {
   return button;
 }
 
-/** The date stands there only where it is another one than the chain's. */
+/** Show the date only if it differs from the chain's. */
 function timeOfDay(at, begin) {
   const time = fullTime(at);
   return time.slice(0, 10) === fullTime(begin).slice(0, 10) ? time.slice(11) : time.slice(0, -4);

@@ -4,7 +4,7 @@ import { visible } from "../text/safe.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes (`on…` are listeners, `false` and `null` are left out) and children. */
+/** An element with attributes (`on…` are listeners, `false` and `null` are omitted) and children. */
 export function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -24,7 +24,7 @@ function set(node, name, value) {
   else attribute(node, name, value);
 }
 
-/** Set or remove an attribute, but touch the document only if that changes it. */
+/** Set or remove an attribute; touch the document only if its value changes. */
 export function attribute(node, name, value) {
   if (value === null || value === undefined || value === false) {
     if (node.hasAttribute(name)) node.removeAttribute(name);
@@ -34,13 +34,13 @@ export function attribute(node, name, value) {
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
-/** Set the text of a node, if it is another one. */
+/** Set the text of a node if it differs. */
 export function say(node, text) {
   const shown = visible(text);
   if (node.textContent !== shown) node.textContent = shown;
 }
 
-/** Show `parts` in `node`: as many as fit on its line, each of them whole. What they say together is its title elsewhere. */
+/** Show as many of `parts` in `node` as fit on its line, each of them whole. */
 export function sayParts(node, parts) {
   const key = parts.join("\u0000");
   if (node.parts === key) return;
@@ -48,17 +48,17 @@ export function sayParts(node, parts) {
   node.replaceChildren(...parts.map((part) => el("span", {}, part)));
 }
 
-/** Characters of the end that are kept of an id for which there is no room. */
+/** Number of characters kept at the end of an id that does not fit. */
 const TAIL = 6;
 
-/** Show an id in `node`: if it does not fit, its middle goes. */
+/** Show an id in `node`; if it does not fit, its middle is cut. */
 export function sayId(node, id) {
   const chars = [...visible(id)];
   const head = chars.length > 3 * TAIL ? chars.length - TAIL : chars.length;
   sayParts(node, [chars.slice(0, head).join(""), chars.slice(head).join("")].filter(Boolean));
 }
 
-/** Text of unknown direction, kept from turning round what stands beside it. */
+/** Text of unknown direction, isolated so that it does not reorder its surroundings. */
 export const bdi = (text, attributes = {}) => el("bdi", attributes, text);
 
 /** One of the symbols in index.html. */
@@ -70,7 +70,7 @@ export const stateIcon = (state) => icon(STATE_ICONS.includes(state) ? state : "
 
 export const byId = (id) => document.getElementById(id);
 
-/** Browsers have a clipboard for pages by HTTPS or from this machine alone; elsewhere the old way still works. */
+/** Browsers offer the clipboard API only over HTTPS or on localhost; elsewhere the old way still works. */
 async function toClipboard(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
   const field = el("textarea", { class: "unseen" });
@@ -82,7 +82,7 @@ async function toClipboard(text) {
   return done;
 }
 
-/** Copy `text`, and say so on the button for a while. */
+/** Copy `text`, and confirm it on the button for a while. */
 export async function copy(text, button) {
   const label = button.querySelector(".label") ?? button;
   const before = (button.dataset.before ??= label.textContent);

@@ -1,4 +1,4 @@
-// Groups and their workers, and beside each worker what may be done with it.
+// Groups and their workers, and the buttons beside each worker.
 
 import { fullTime, rough } from "../text/durations.js";
 import { cut, shortGroup, shortPid, shorten } from "../text/safe.js";
@@ -8,13 +8,13 @@ export class GroupsView {
   #actions = [];
   #offered = "[]";
 
-  /** `act(action, worker, button)` does what a button beside a worker is for. */
+  /** `act(action, worker, button)` is called when a button beside a worker is clicked. */
   constructor({ act }) {
     this.act = act;
     this.node = byId("groups");
   }
 
-  /** Beside workers there are buttons for `actions` from now on. */
+  /** Offer `actions` as buttons beside workers from now on. */
   offer(actions) {
     this.#actions = actions;
     this.#offered = JSON.stringify(actions);
@@ -34,7 +34,7 @@ export class GroupsView {
     reconcile(node.querySelector("ul"), group.workers, "data-worker", (worker) => worker.pid, newWorker, update);
   }
 
-  /** Nothing may be done with one that is not there. Whoever has just killed it by the keyboard goes on from the list. */
+  /** Only connected workers have buttons. If the focused ones disappear, move the focus to the list. */
   #buttons(node, worker) {
     const isThere = worker.state === "connected";
     if (!isThere && node.contains(document.activeElement)) this.node.focus();
@@ -51,7 +51,7 @@ export class GroupsView {
   }
 }
 
-/** Children of `parent` as `items` say, in their order, keeping what is there. */
+/** Make the children of `parent` match `items`, in their order, reusing existing nodes. */
 function reconcile(parent, items, attributeName, key, create, update) {
   const old = new Map([...parent.children].map((node) => [node.key, node]));
   items.forEach((item, index) => {
@@ -99,7 +99,7 @@ const WORDS = {
   gone: (worker, now) => `gone ${rough(now - worker.gone_at)} ago`,
 };
 
-/** Workers that tell once a second that they live are missed after four; the page hears of it every two. */
+/** A worker that sends a sign of life once a second is missed after 4 s, and the page is updated every 2 s. */
 const HEARD_NOW = 6_000;
 
 const heardWords = (ago) => (ago < HEARD_NOW ? "heard now" : `heard ${rough(ago)} ago`);

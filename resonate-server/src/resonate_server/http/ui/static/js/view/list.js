@@ -1,4 +1,4 @@
-// The list of chains: a listbox with one focus, of which only the rows in sight exist.
+// The list of chains: a listbox with a single tab stop, of which only the visible rows exist.
 
 import { clockTime, coarse, duration, fullTime, rough } from "../text/durations.js";
 import { shorten } from "../text/safe.js";
@@ -10,7 +10,7 @@ export class ListView {
   #active = -1;
   #count = 0;
 
-  /** `choose(id)`; `more()` when the end comes into sight; `now()`. */
+  /** `choose(id)`; `more()`: called when the end comes into view; `now()`. */
   constructor({ choose, more, now }) {
     Object.assign(this, { choose, now, chosen: null, items: [] });
     this.scroller = byId("chains");
@@ -26,7 +26,7 @@ export class ListView {
     this.scroller.addEventListener("click", (event) => this.#click(event));
   }
 
-  /** Show `items`, or `none`; a reader who has scrolled keeps what is before the eyes. */
+  /** Show `items`, or the text `none`. If the user has scrolled, keep the visible rows in place. */
   show(items, total, none) {
     const activeId = this.items[this.#active]?.id;
     const top = this.items[Math.floor(this.scroller.scrollTop / this.rows.height)]?.id;
@@ -114,7 +114,7 @@ export class ListView {
   }
 }
 
-/** In few characters: the column does not change its width. What lasts is told without tenths. */
+/** A short text for a column of fixed width. Running durations have no tenths. */
 function shortDuration(ms, lasts) {
   if (ms >= 60_000) return rough(ms);
   return lasts ? coarse(ms) : duration(ms);

@@ -1,4 +1,4 @@
-// The log in plain sentences, newest first. It is bounded, comes in gulps, and holds still while somebody reads it.
+// The log in plain sentences, newest first. It is bounded, updated in batches, and pauses while the user reads it.
 
 import { clockTime, fullTime } from "../text/durations.js";
 import { byId, bdi, el, say } from "./dom.js";
@@ -67,7 +67,7 @@ export class LogView {
     this.#gulp();
   }
 
-  /** Only the last sentence of a while is read aloud: a screen reader cannot keep up with a busy server. */
+  /** Announce only the latest sentence per interval: a screen reader cannot keep up with a busy server. */
   announce(event, text) {
     if (!ANNOUNCED.includes(event.kind)) return;
     this.#toAnnounce = text;

@@ -1,4 +1,4 @@
-// The chosen chain as a timeline: one row per promise, its phases as stripes, and a cursor "now" while it lasts.
+// The selected chain as a timeline: one row per promise, its phases as stripes, and a cursor "now" while it is pending.
 
 import { Scale, expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
 import { fold } from "../model/fold.js";
@@ -15,10 +15,10 @@ import { Virtual } from "./virtual.js";
 const MARK_ROOM = 84;
 const SLOW = 250;
 
-/** A stream that begins again within this time was no outage. */
+/** A stream that reconnects within this time does not count as an outage. */
 const NOTICEABLE = 1000;
 
-/** Who asked for less motion gets steps instead of frames. */
+/** Users who prefer reduced motion get steps instead of frames. */
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const nextFrame = (then) => (calm.matches ? setTimeout(then, 2 * SLOW) : requestAnimationFrame(then));
 
@@ -30,12 +30,12 @@ export class TimelineView {
   #count = 0;
   #folds = null;
 
-  /** Since when the server is not heard of, by this machine's clock; null while it is. */
+  /** When the server became unreachable, by this machine's clock; null while it is reachable. */
   awaySince = null;
 
   /**
-   * `pick(row, pinned)` when a row is hovered, focused or chosen; `isLate(worker, ttl)` and `isAway(worker)` as the roster tells; `changed()`
-   * after rows or scale are others; `now()`.
+   * `pick(row, pinned)`: called when a row is hovered, focused or selected; `isLate(worker, ttl)` and `isAway(worker)`: as in the roster;
+   * `changed()`: called after rows or scale have changed; `now()`.
    */
   constructor({ pick, isLate, isAway, changed, now }) {
     Object.assign(this, { pick, isLate, isAway, changed, now, chain: null, all: [], rows: [], byId: new Map() });
@@ -52,7 +52,7 @@ export class TimelineView {
     new ResizeObserver(() => this.#drawAxis()).observe(byId("axis"));
   }
 
-  /** Show `chain` as it is now; another one than before begins at the top. */
+  /** Show the current state of `chain`; scroll to the top if it is a different chain. */
   show(chain) {
     if (this.chain?.id !== chain.id) this.#reset();
     this.chain = chain;
@@ -98,9 +98,9 @@ export class TimelineView {
     return row ? nameOf(row.promise) : shorten(id, 24);
   };
 
-  // ── what the tools do ──
+  // ── for the tools ──
 
-  /** Fold calls of one function below one caller into one row, or unfold all. */
+  /** Fold the calls of one function by one caller into one row, or unfold all. */
   set folded(is) {
     this.#folds = is ? new Set() : null;
     this.#showRows();
@@ -111,7 +111,7 @@ export class TimelineView {
     this.#showRows();
   }
 
-  /** Move on to the next of `rows`, which may be folded. */
+  /** Select the next of `rows`, which may be folded. */
   jump(rows) {
     if (!rows.length) return;
     const at = this.all.findIndex((row) => row.promise.id === this.#focused);
@@ -125,7 +125,7 @@ export class TimelineView {
     this.pick(next, true);
   }
 
-  /** After another density: rows have another height. */
+  /** Adapt to a new row height, after the density has changed. */
   remeasure() {
     this.virtual.measure();
   }
@@ -160,7 +160,7 @@ export class TimelineView {
     return end;
   }
 
-  /** Bars glide to their places on a new scale, but never while they grow. */
+  /** Animate bars to their places on a new scale, but not while they grow. */
   #glide() {
     if (!this.scale.whole) return;
     this.tree.classList.add("glide");
@@ -183,7 +183,7 @@ export class TimelineView {
     return placed(node, share);
   }
 
-  /** A band across all rows for each time in which the server was away. */
+  /** A band across all rows for each outage of the server. */
   #drawOutages() {
     byId("outages").replaceChildren(...this.chain.outages.flatMap(({ from, to }) => {
       const part = this.scale.part(Math.max(from, this.begin), to);
@@ -234,13 +234,13 @@ export class TimelineView {
     return `${rowSentence(row, this.now(), this.nameOfId)}${flag ? ` (${flag.words})` : ""}`;
   }
 
-  /** What its id has that its parent's, or at least the root's, has not. */
+  /** The part of its id after its parent's, or at least after the root's. */
   #ownPart({ id, parent }) {
     const own = parent === null ? id : ownPart(id, parent);
     return own === id && id !== this.chain.id ? ownPart(id, this.chain.id) : own;
   }
 
-  /** From the second attempt on, its number beside the name, with a mark and a shade: stripes may be too short. */
+  /** From the second attempt on, show its number beside the name, with mark and shade: stripes may be too short for it. */
   #attempt(node, row) {
     const attempt = row.promise.task?.attempt ?? 0;
     const latest = row.phases.findLast((phase) => phase.kind === "running");
@@ -258,7 +258,7 @@ export class TimelineView {
     node.replaceChildren(...row.more.map((more, index) => el("i", { class: guide(more, index === row.more.length - 1) })));
   }
 
-  /** What became of it, or what keeps it from going on. */
+  /** Its outcome, or what blocks it. */
   #outcome(element, row) {
     const { promise } = row;
     const node = element.querySelector(".row-result");
@@ -296,7 +296,7 @@ export class TimelineView {
     if (!node.isMark) node.style.width = percent(part.width);
   }
 
-  // ── while it lasts ──
+  // ── while it is pending ──
 
   #run() {
     const pending = this.chain.isPending;
@@ -327,7 +327,7 @@ export class TimelineView {
     say(byId("now-mark").firstElementChild, duration(now - this.begin));
   }
 
-  /** What is read rather than seen need not change with every frame. */
+  /** Text need not change with every frame. */
   #everyNowAndThen() {
     const at = performance.now();
     if (at - this.#slowAt < SLOW) return;
@@ -394,7 +394,7 @@ export class TimelineView {
   }
 }
 
-/** Whether `row` is `member` or stands below it. */
+/** Whether `row` is `member` or below it. */
 function isWithin(row, member, byId) {
   const passed = new Set();
   for (let at = row; at && !passed.has(at); at = byId.get(at.promise.parent)) {
@@ -404,7 +404,7 @@ function isWithin(row, member, byId) {
   return false;
 }
 
-/** The first sentence is always seen. */
+/** The first sentence is always visible. */
 function tellStory([first = "", ...others]) {
   byId("story").hidden = !first;
   say(byId("story-first"), first);
@@ -423,7 +423,7 @@ function guide(more, isLast) {
   return more ? "branch" : "end";
 }
 
-/** Of one that failed, that it did stands before why: it is shown in any case. */
+/** For a failure the state comes before the reason, so that it is always shown. */
 function outcomeParts({ promise, members }) {
   if (members) return outcomesOf(members);
   if (promise.state === "pending") return [];
@@ -432,7 +432,7 @@ function outcomeParts({ promise, members }) {
   return promise.value ? [stateWord(promise.state), `: ${brief(promise.value, 80)}`] : [stateWord(promise.state)];
 }
 
-/** How many of `members` came to what is worst among them. */
+/** How many of `members` have the worst outcome among them. */
 function outcomesOf(members) {
   const state = members.some(({ promise }) => promise.state === "rejected") ? "rejected" : "resolved";
   return [`${members.filter(({ promise }) => promise.state === state).length} ${state}`];

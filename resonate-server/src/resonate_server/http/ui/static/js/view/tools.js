@@ -1,4 +1,4 @@
-// What makes a long chain readable: find a call, jump to what fails, fold, write small, zoom.
+// Tools for long chains: find a call, jump to failures, fold, compact rows, zoom.
 
 import { flagOf } from "../text/phases.js";
 import { nameOf, stateWord } from "../text/sentences.js";
@@ -25,7 +25,7 @@ export class Tools {
     timeline.tree.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** After rows or scale have changed. */
+  /** Update the tools after rows or scale have changed. */
   update() {
     const { all, scale } = this.timeline;
     this.#faults = faultsOf(all, this.timeline.isLate);
@@ -61,7 +61,7 @@ export class Tools {
     this.timeline.rescaled();
   }
 
-  /** With Ctrl, as one zooms a page or a map; with Shift, or sideways, through the time. */
+  /** Zoom with Ctrl, as on a page or a map; pan with Shift or sideways. */
   #wheel(event) {
     const track = byId("axis").getBoundingClientRect();
     const sideways = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
@@ -104,7 +104,7 @@ function wireSwitch(id, set) {
 
 const isMatch = ({ promise, group }, text) => [promise.id, nameOf(promise), group ?? "", stateWord(promise.state)].some((each) => each.toLowerCase().includes(text));
 
-/** What does not go on, and what failed by itself: not because something below it did, and not as a person wished. */
+/** Rows that are stuck, and rows that failed by themselves, not because of a row below them or by cancellation. */
 function faultsOf(rows, isLate) {
   const isFailed = ({ promise }) => promise.state !== "pending" && promise.state !== "resolved";
   const failedBelow = new Set(rows.filter(isFailed).map((row) => row.promise.parent));

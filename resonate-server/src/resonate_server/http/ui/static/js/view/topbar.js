@@ -1,11 +1,11 @@
-// The top of the page and what it opens: connection, theme, help, token, notices.
+// The top bar and what it opens: connection status, theme, help, token, notices.
 
 import { clockTime } from "../text/durations.js";
 import { attribute, byId, copy, say } from "./dom.js";
 
 const NOTICE_SHOWN = 8000;
 
-/** `live`, `connecting` or `stale`; `since`: when the server was last heard of. */
+/** `state`: `live`, `connecting` or `stale`; `since`: when the server was last heard from. */
 export function showStatus(state, since = 0, why = "") {
   attribute(byId("status"), "data-state", state);
   const words = { live: "Live", connecting: "Connecting", stale: `Stale since ${clockTime(since)}` };
@@ -21,7 +21,7 @@ export function notice(text) {
   notice.timer = setTimeout(() => (byId("notice").hidden = true), NOTICE_SHOWN);
 }
 
-/** Ask for a token; `then(token)` when one was entered. Asking again while asking changes the reason alone. */
+/** Ask for a token and call `then(token)`. If the dialog is open already, only its text changes. */
 export function askForToken(why, then) {
   const dialog = byId("auth");
   say(byId("auth-why"), why);
@@ -30,7 +30,7 @@ export function askForToken(why, then) {
 }
 
 export function wireTopbar() {
-  byId("story").open = matchMedia("(min-width: 761px)").matches; // The first sentence is seen in any case.
+  byId("story").open = matchMedia("(min-width: 761px)").matches; // The first sentence is always visible.
   byId("theme").addEventListener("click", toggleTheme);
   byId("help").addEventListener("click", () => byId("help-dialog").showModal());
   byId("notice-close").addEventListener("click", () => (byId("notice").hidden = true));
@@ -39,13 +39,13 @@ export function wireTopbar() {
   for (const tab of document.querySelectorAll("#tabs button")) tab.addEventListener("click", () => showPane(tab.dataset.pane));
 }
 
-/** On a narrow screen one pane is seen at a time. */
+/** On a narrow screen only one pane is visible at a time. */
 export function showPane(name) {
   document.body.dataset.pane = name;
   for (const tab of document.querySelectorAll("#tabs button")) attribute(tab, "aria-pressed", String(tab.dataset.pane === name));
 }
 
-/** A skip link moves the focus, but not the address: that names the chain. */
+/** A skip link moves the focus, but leaves the URL alone, because it names the chain. */
 function skip(event) {
   event.preventDefault();
   showPane(event.currentTarget.dataset.skip);
@@ -61,6 +61,6 @@ function toggleTheme() {
   try {
     localStorage.setItem("theme", root.dataset.theme);
   } catch {
-    // A browser that keeps nothing: it lasts until the next load.
+    // Without storage, the choice lasts until the next load.
   }
 }

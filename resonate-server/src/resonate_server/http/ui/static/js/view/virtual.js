@@ -1,4 +1,4 @@
-// Rows of one height in a scroller, of which only those in sight exist. So 100,000 rows cost what 30 cost.
+// Rows of equal height in a scroller. Only visible rows exist, so 100,000 rows cost no more than 30.
 
 const BEYOND = 6;
 
@@ -14,7 +14,7 @@ export class Virtual {
     this.measure();
   }
 
-  /** Rows may have another height now. */
+  /** Measure the row height again: it may have changed. */
   measure() {
     this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 44;
     this.draw();
@@ -67,7 +67,7 @@ export class Virtual {
     return this.#elements.values();
   }
 
-  /** Scroll so that the row is in sight, moving as little as possible. */
+  /** Scroll the row into view, moving as little as possible. */
   reveal(index) {
     const top = index * this.height;
     const bottom = top + this.height + this.canvas.offsetTop;
