@@ -143,7 +143,7 @@ def _wrong_answer(case: Case) -> Iterator[str]:
 def _wrong_runs(case: Case) -> Iterator[str]:
     """A function that calls nothing may run once, and once more if the fault broke it off.
 
-    Others restart from the top each time they continue.
+    Others restart from the top whenever they continue.
     """
     for part in case.parts:
         most = 2 if case.fault is not None and case.fault.explains(part) else 1
@@ -296,7 +296,7 @@ def _why_again(fault: Fault | None) -> str:
 
 
 def cost_ms(case: Case) -> int:
-    """Return how much later the answer came because of the fault; 0 if nobody would notice."""
+    """Return how much later the answer came because of the fault, in ms; 0 if nobody would notice."""
     late = case.answered - _due(case)
     return late if late >= NOTICEABLE_MS else 0
 

@@ -1,7 +1,7 @@
-"""The call tree of a chain, as the server knows it: promises, which of them created which, and their tasks.
+"""The call tree of a chain, as the server knows it: promises, which created which, and their tasks.
 
-SDKs write a promise's function or error into it by a convention of their own, which the server never reads; a promise
-that does not follow the convention is shown without them.
+SDKs write a promise's function or error into it by their own convention, which the server never reads; a promise that
+does not follow it is shown without them.
 """
 
 import base64
@@ -74,7 +74,7 @@ class Call(Struct, frozen=True):
 
     @property
     def group(self) -> str:
-        """Where it runs: a group of workers, or the URL to which its task is sent."""
+        """Where it runs: a group of workers, or a URL."""
         return group_of(self.promise.target) or ""
 
     @property
@@ -103,7 +103,7 @@ class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
     A fulfilled task is final and is not requested again. ``story``: what a fault did to the whole chain, in sentences,
-    as the server reported it when the tree was last read.
+    as the server reported it at the last read.
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -133,8 +133,7 @@ class CallTree:
         ]
 
     def _lives(self) -> Lives:
-        """Return the lives that this server also gives its page. Other servers do not know the request and are asked
-        only once."""
+        """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
         if not self._has_lives:
             return {}
         try:

@@ -94,18 +94,18 @@ def where() -> Where:
 
 
 def given(**members: Any) -> dict[str, Any]:
-    """Return the ``members`` that are not ``None``: options not given on the command line are not sent, either."""
+    """Return the ``members`` that are not ``None``: options not given are left out of the request."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 def as_json(value: Any) -> str:
-    """Return indented JSON without control characters, and only with characters that standard output can encode."""
+    """Return indented JSON without control characters, in characters that standard output can encode."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=2)
 
 
 def shown(text: str) -> str:
-    """Return text without control characters, and only with characters that standard output can encode."""
+    """Return ``text`` without control characters, in characters that standard output can encode."""
     safe = printable(text)
     return safe if _output_is_utf() else safe.encode("ascii", "backslashreplace").decode()
 
@@ -115,6 +115,5 @@ def _output_is_utf() -> bool:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """End the command with a message for people."""
     click.echo(f"Error: {printable(message)}", err=True)
     raise SystemExit(status)

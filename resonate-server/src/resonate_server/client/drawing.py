@@ -21,7 +21,7 @@ UNBOUNDED = 100_000
 """More columns than any drawing has."""
 
 NARROWEST_CALL = 20
-"""Columns reserved for the calls themselves, at the expense of the other columns."""
+"""Minimum width of the calls themselves, at the expense of the other columns."""
 
 GAP = 2
 """Blanks between columns."""
@@ -33,8 +33,7 @@ OUTCOME_SHOWN = 1_000
 """Characters of a result or an error on a terminal."""
 
 LINES_AROUND = 7
-"""Lines besides rows and outcomes: the root's id, the header, the number of calls left out, the legend, and blank
-lines."""
+"""Lines besides rows and outcomes: root's id, header, number of calls left out, legend, and blank lines."""
 
 STATES = {
     PromiseState.PENDING: ("●", "o", "yellow", "pending for"),
@@ -204,7 +203,7 @@ class Drawing:
         return [Text(), meaning] if meaning and self._layout()[0].stripe else []
 
     def _outcomes(self) -> list[Text]:
-        """Return the root's result, every error once, at the deepest call that has it, and what is wrong with tasks."""
+        """Return the root's result, each error once, at the deepest call that has it, and what is wrong with tasks."""
         lines: dict[str, Text] = {}
         for call in self._calls:
             if call.task is not None and call.task.trouble:
@@ -233,13 +232,13 @@ class Drawing:
         return "crop" if self._ascii_only else "ellipsis"
 
     def _cut(self, text: str) -> str:
-        """Cut a long text, so as not to flood a terminal; other output stays whole, so that it can be searched."""
+        """Cut long text for a terminal, so as not to flood it; other output stays whole and can be searched."""
         if self._console.width >= UNBOUNDED or len(text) <= OUTCOME_SHOWN:
             return self._shown(text)
         return f"{self._shown(text[:OUTCOME_SHOWN])} ... ({len(text)} characters)"
 
     def _shown(self, text: str) -> str:
-        """Return text without control characters, and only with characters that the output can encode."""
+        """Return ``text`` without control characters, in characters that the output can encode."""
         safe = printable(text)
         return safe.encode("ascii", "backslashreplace").decode() if self._ascii_only else safe
 

@@ -20,7 +20,7 @@ from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
 READ_PAUSE_S = 0.25
-"""Pause between two reads. It is as long as the last read took, if that is longer, so that long chains cost no more."""
+"""Pause between two reads; as long as the last read took, if that is longer, so that long chains cost no more."""
 
 FRAMES_PER_S = 4.0
 
@@ -91,7 +91,7 @@ def _tell(line: str) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """End the command in good order at the first SIGINT or SIGTERM; a second one cannot interrupt that."""
+    """End the command cleanly at the first SIGINT or SIGTERM; a second one cannot interrupt that."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in before:
@@ -153,5 +153,5 @@ class Follower:
 
 
 def is_passing(error: CallFailed) -> bool:
-    """Return whether it may pass: no answer, one from a proxy in front of the server, or a server that is not ready."""
+    """Return whether the failure is transient: no answer, one from a proxy, or a server that is not ready."""
     return error.status in (0, 429) or (error.status >= 500 and error.status != UNKNOWN_KIND)

@@ -10,12 +10,11 @@ from resonate_server.official import REFUSED
 
 SERVER = ("dev", "serve")
 LOADED = ("backup", "chains", "invoke", "promises", "replay", "report", "schedules", "tasks", "tree", "wait")
-"""Each in the module of its name."""
+"""Each in the module of the same name."""
 
 
 class Root(ServerGroup):
-    """Loads commands on demand: scripts call one after the other, and loading all of them takes longer than most take
-    to run."""
+    """Loads commands on demand: scripts run one after the other, and loading all takes longer than running most."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*SERVER, *sorted({*LOADED, *super().list_commands(ctx)})]
@@ -50,5 +49,5 @@ def main() -> None:
 @main.command(hidden=True, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, expose_value=False)
 def mcp() -> None:
-    """The official documentation has this command; this server refuses it."""
+    """Refuse a command that the official documentation describes."""
     fail(REFUSED["mcp"])

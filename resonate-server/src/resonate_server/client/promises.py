@@ -85,7 +85,7 @@ def _settle(id: str, state: PromiseState, value: Object | None) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
 def search(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List promises, in the order of their ids."""
+    """List promises, sorted by id."""
     request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))
 
 

@@ -47,7 +47,7 @@ class Line(Struct):
 @click.command(short_help="Ask a server what a trace tells, and compare the answers.")
 @click.argument("file", type=click.File("rb"))
 def replay(file: BinaryIO) -> None:
-    """Send the requests of FILE, which "resonate-server dev --trace FILE" has written, and compare the answers.
+    """Send the requests of FILE, which "resonate-server dev --trace FILE" wrote, and compare the answers.
 
     Replay stops at the first answer that differs, and shows the difference. The server must be as empty as the traced
     one was.

@@ -47,8 +47,8 @@ def report(
 ) -> None:
     """Tell what became of the chain ID: how often each function ran, and why; what a fault cost; and the verdict.
 
-    Standard input takes the workers' logs, as "scripts/logs.sh" prints them: runs are counted there, because the server
-    should not be its own witness. Times are in ms since the epoch.
+    The workers' logs are read from standard input, as "scripts/logs.sh" prints them: runs are counted there, because
+    the server should not be its own witness. Times are in ms since the epoch.
 
     The exit status is 0 if the proof holds: the answer is what --expect says, and every function that calls nothing ran
     once, or twice if the fault broke off its first run. Otherwise it is 1, and the reason is printed.

@@ -17,7 +17,7 @@ from msgspec import Struct
 from resonate_server.client.values import printable
 
 LEASE_LOST = "lease lost"
-"""How a worker's log describes an outcome that the server refused: its first words."""
+"""Prefix of an outcome that the server refused, in a worker's log."""
 
 _LINE = re.compile(
     r"(?:\S+ +\| )?(?P<time>\S+) (?:[A-Z]+: )?(?P<what>running|ended) function (?P<function>.+?)"

@@ -65,5 +65,5 @@ def delete(id: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
 def search(tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List schedules, in the order of their ids."""
+    """List schedules, sorted by id."""
     request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))

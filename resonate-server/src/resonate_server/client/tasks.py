@@ -1,4 +1,4 @@
-"""``resonate tasks …``: task requests, one by one. Workers send them by themselves; people, to repair or to learn."""
+"""``resonate tasks …``: single task requests, which workers send by themselves, and people to repair or to learn."""
 
 from typing import Any
 
@@ -113,7 +113,7 @@ def continue_(id: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Size of the page.")
 @click.option("--cursor", help="The cursor of the page before.")
 def search(state: str | None, limit: int, cursor: str | None) -> None:
-    """List tasks, in the order of their ids."""
+    """List tasks, sorted by id."""
     request("task.search", given(state=state, limit=limit, cursor=cursor))
 
 

@@ -17,15 +17,15 @@ from resonate_server.client.values import now_ms
 @click.argument("id")
 @click.option("-w", "--watch", is_flag=True, help="Follow the chain until the call ID is settled.")
 def tree(id: str, watch: bool) -> None:
-    """Draw the calls of a chain: what was called, its state and since when, and who runs it.
+    """Draw the calls of a chain: what was called, its state and for how long, and who runs it.
 
     ID is the promise that started the chain, or one below it to see only that part. "attempt 2 by 3f2a91c0" means that
-    this worker runs the second attempt; "pending, attempt 2" waits for a worker to begin the third. A wide terminal
+    worker 3f2a91c0 runs the second attempt; "pending, attempt 2" waits for a worker to begin the third. A wide terminal
     shows a stripe for each call, from the beginning of ID until now: the life of the call as on the live page. If the
-    chain met a fault, the story of it follows below. (Only this server provides these.)
+    chain met a fault, its story follows below. (Only this server provides these.)
 
     With --watch, a terminal shows the tree as it grows. Any other output gets it once, at the end, and standard error
-    says what the command waits for. If the server goes away, the command waits. Ctrl-C does not end the chain.
+    says what the command waits for. It also waits for a server that goes away. Ctrl-C ends the watching, not the chain.
 
     \b
     Exit status with --watch:

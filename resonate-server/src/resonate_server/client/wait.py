@@ -181,7 +181,7 @@ class Waiter:
 
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
-    """Return the first call that has reached the goal. ``calls`` are as ``CallTree.read`` returns them."""
+    """Return the first of ``calls``, as ``CallTree.read`` returns them, that has reached the goal."""
     tasks: list[TaskRecord | None] = []
     for call in calls:
         del tasks[len(call.more) :]

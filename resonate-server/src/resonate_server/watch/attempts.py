@@ -35,8 +35,8 @@ DONE_AGAIN = {"gone", "lease", RELEASED}
 
 
 class Lives:
-    """The lives of a chain's calls, derived from the events seen since ``since`` (ms), in their order. Events of
-    another server may be missing; later events, or the record, make up for them."""
+    """The lives of a chain's calls, from the events since ``since`` (ms), in order. Events of other servers may be
+    missing; later events, or the record, make up for them."""
 
     def __init__(self, since: int) -> None:
         self._since = since
@@ -61,7 +61,7 @@ class Lives:
             step(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
-        """Return the phases that were seen. For the time before that, only the record is known."""
+        """Return the phases that were seen; for the time before, only the record is known."""
         if phases := self._phases.get(call.id):  # a promise created as settled has none
             _bring_up_to_date(phases, call)
         if call.id in self._born:
@@ -139,7 +139,7 @@ def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
 
 
 def _run(phases: list[Phase], running: Phase) -> None:
-    """Begin an attempt. How the previous one ended tells whether it continues or starts again, and why."""
+    """Begin an attempt. How the previous one ended tells why, and whether this one repeats it."""
     before = next((phase for phase in reversed(phases) if phase.kind is not Kind.WAITING), None)
     reason = "" if before is None else _CAUSES.get(before.kind, before.reason)
     retries = max((phase.retries for phase in phases), default=0) + (reason in DONE_AGAIN)
@@ -148,7 +148,7 @@ def _run(phases: list[Phase], running: Phase) -> None:
 
 
 def _ran_unheard(phases: list[Phase], running: Phase) -> None:
-    """Begin an attempt whose claim was not reported. It may have come as soon as the task waited for one."""
+    """Begin an attempt whose claim was not reported; it may have come as soon as the task waited."""
     last = phases[-1]
     if last.attempt < running.attempt:
         _run(phases, replace(running, begin=last.begin) if last.kind is Kind.WAITING else running)
@@ -170,13 +170,13 @@ def _lost(phases: list[Phase], event: TaskLost) -> None:
 
 
 def _released(phases: list[Phase], event: TaskReleased) -> None:
-    """The worker gave the task back in good order, so the attempt is not broken."""
+    """The worker gave the task back itself: the attempt is not broken."""
     waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
     _begin(phases, replace(waiting, why=event.why))
 
 
 def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
-    """The task still waits: a worker was offered it, but did not claim it."""
+    """The task still waits: a worker was sent it but did not claim it."""
     if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
         waiting.trouble = event.trouble
 
@@ -228,7 +228,7 @@ _KINDS = {
 
 
 def _recorded(call: PromiseView, begin: int) -> Phase:
-    """Return the phase that the record shows, assuming that nothing has happened since ``begin``."""
+    """Return the phase that the record shows, as if nothing had happened since ``begin``."""
     task = call.task
     if task is None:
         return Phase(Kind.UNKNOWN, begin, call.settled_at)
@@ -286,8 +286,8 @@ def _with_gaps(
 
 
 def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
-    """Return ``phase`` with gaps where ``holes`` are. A phase that a gap cuts short is broken. It is kept even if the
-    gap follows at once, because a worker had begun it."""
+    """Return ``phase`` with gaps where ``holes`` are. A phase that a gap cuts short is broken, and kept even at zero
+    length, because a worker had begun it."""
     end = FOREVER if phase.end is None else phase.end
     at = phase.begin
     for hole_begin, hole_end in holes:
@@ -305,8 +305,7 @@ def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
 
 
 def _joined(pieces: Iterable[Phase]) -> list[Phase]:
-    """Merge consecutive gaps into one, which tells what the last one tells but keeps the begin, attempt and worker of
-    the first."""
+    """Merge consecutive gaps: keep begin, attempt and worker of the first, and everything else of the last."""
     joined: list[Phase] = []
     for piece in pieces:
         last = joined[-1] if joined else None

@@ -1,7 +1,7 @@
 """Reads chains for the page: the list of the newest ones, and everything known about one.
 
-Rows are read in small portions, each a separate item in the engine's ordinary queue, so that a viewer never holds up
-other requests for long.
+Rows are read in small portions, each an item of its own in the engine's ordinary queue, so that viewers hold up nobody
+for long.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class BadCursor(Exception):
 
 
 class Wanted(Struct, frozen=True):
-    """Which chains to list: ``text`` is part of the id or the function's name, ignoring case."""
+    """Which chains to list; ``text`` is a part of the id or the function's name, ignoring case."""
 
     limit: int
     before: Place | None = None

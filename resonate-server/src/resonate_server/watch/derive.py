@@ -30,8 +30,8 @@ CREATED, RELEASED = "created", "released"
 PENDING_PROMISE = PromiseState.PENDING
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
-"""Requests that only the holder of a task may make. Claims are not among them: several workers may be offered a task,
-so it is normal that one claims too late."""
+"""Requests that only a task's holder may make. Claims are not among them: a late one is normal, as several workers may
+be offered a task."""
 
 
 def is_worth_telling(decided: Decided) -> bool:
@@ -106,8 +106,8 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
 
 
 def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """The task waits: it is new, its attempt came to nothing, or what it awaited has settled. One that is not offered
-    to workers (a timer, or one that is delayed) waits without an event."""
+    """The task waits: it is new, its attempt came to nothing, or what it awaited has settled. A task that is not
+    offered (a timer, or one that is delayed) waits without an event."""
     now, reason = decided.now, _reason(before, task, decided.now)
     if before is not None and before.state is TaskState.ACQUIRED:
         if reason == RELEASED:
@@ -136,7 +136,7 @@ def _halted(found: list[ChainEvent], before: Task | None, task: Task, chain: str
 
 
 def _fulfilled(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """The event of its settled promise is enough."""
+    """The event of its promise is enough."""
 
 
 _MOVED = {
@@ -163,7 +163,7 @@ def _reason(before: Task | None, task: Task, now: int) -> str:
 
 
 def _loss(before: Task, now: int) -> str:
-    """Return why the task was lost. A lease that had not ended yet was taken back because its holder is gone."""
+    """Return why the task was lost. A lease that had not ended yet was taken back: its holder is gone."""
     return "lease" if before.timer_at is not None and before.timer_at <= now else "gone"
 
 

@@ -126,7 +126,7 @@ class TaskHalted(ChainEvent, tag="task.halted", gc=False):
 
 
 class TaskRefused(ChainEvent, tag="task.refused", gc=False):
-    """An attempt that no longer holds the task sent a write; ``request`` is its kind."""
+    """A write by an attempt that no longer holds the task; ``request`` is its kind."""
 
     version: int
     request: str
@@ -191,14 +191,13 @@ _KINDS: dict[str, type[Event]] = {
 
 
 def for_others(event: Event) -> bytes:
-    """Encode an event for other servers."""
     if isinstance(event, PromiseSettled) and isinstance(event.value, Excerpt):
         event = replace(event, value=readable(event.value, SHORT_TEXT))
     return encoder.encode(event)
 
 
 def from_others(data: bytes | msgspec.Raw) -> Event:
-    """Decode an event of another server. Raises :class:`ValueError` if it comes from another version."""
+    """Decode an event of another server. Raises :class:`ValueError` for one that this version does not know."""
     try:
         fields = msgspec.json.decode(data)
         kind = _KINDS[fields.pop("kind")]

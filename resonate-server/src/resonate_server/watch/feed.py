@@ -15,7 +15,7 @@ MAX_VIEWERS = 32
 """A further viewer evicts one that has fallen far behind, or else the oldest. A page reconnects."""
 
 MAX_LINES = 500
-"""Events in one write; more would block the event loop for too long."""
+"""Events per write; more would block the event loop for too long."""
 
 PAUSE_S = 0.1
 """Pause between two writes to a viewer, so that many events share one."""
@@ -62,7 +62,7 @@ class Feed:
         self._viewers.pop(viewer, None)
 
     def close(self) -> None:
-        """Disconnect all viewers: the server stops."""
+        """Disconnect all viewers: the server is stopping."""
         self.closed = True
         for viewer in list(self._viewers):
             self._send_away(viewer)
@@ -89,7 +89,7 @@ class Feed:
             pass
 
     def take(self, viewer: Viewer) -> bytes:
-        """Return the next lines for ``viewer`` and move it on; empty if there are none. Raises :class:`Overtaken`."""
+        """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""
         if not self._ring.reaches(viewer.seq):
             raise Overtaken
         events = self._ring.after(viewer.seq, MAX_LINES)

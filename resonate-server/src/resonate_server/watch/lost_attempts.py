@@ -40,11 +40,11 @@ OUTCOMES: Final = {
 EXPORT_MS: Final = 200
 GOODBYE_S: Final = 0.2
 MAX_HELD: Final = 10_000
-"""Attempts whose begin is remembered; for others, the span begins at the last sign of life."""
+"""Attempts whose beginning is remembered; for others, the span begins at the last sign of life."""
 
 
 class LostAttempts(DecisionObserver):
-    """Passes every decision on to ``others``, and looks at it as well."""
+    """Passes each decision on to ``others``, and looks at it as well."""
 
     def __init__(self, engine: Engine, others: DecisionObserver) -> None:
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # no warning for each retry
@@ -88,12 +88,12 @@ class LostAttempts(DecisionObserver):
             telling.add_done_callback(self._telling.discard)
 
     async def _tell(self, task: Task, outcome: str, begin: int, end: int) -> None:
-        """Export the span. Times are in ms, by the server's clock; the span gets the machine's time, as those of
-        workers do."""
+        """Export the span. Times are in ms by the server's clock; the span has the machine's time, as workers' spans
+        do."""
         ahead = time.time_ns() - self._engine.now() * 1_000_000
         try:
             promise = await self._engine.read(lambda view: _promise(view, task.id))
-        except ReadFailed:  # reported by those who need the store
+        except ReadFailed:  # those who need the store report it
             return
         if promise is None or promise.is_timer:  # SDKs drop claims of timers
             return

@@ -1,7 +1,7 @@
 """Orders events without relying on clocks: each server stamps events by its own clock, and no two agree.
 
-The database makes the changes of one promise one after the other, and counts the attempts. And a worker that requests
-something must be present.
+The database serializes the changes of one promise and counts its attempts. And a worker that sends a request is
+connected.
 """
 
 from resonate_server.watch.events import (
@@ -47,7 +47,7 @@ def place(event: ChainEvent) -> tuple[int, int, int]:
 
 
 def actor(event: Event) -> str | None:
-    """Return the worker that requested what happened."""
+    """Return the worker whose request caused the event."""
     match event:
         case (
             TaskClaimed(pid=pid)

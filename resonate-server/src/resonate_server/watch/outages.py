@@ -1,4 +1,4 @@
-"""Notes when this server was down or stood still: it checks the clock continually, and notices that time is missing.
+"""Records when this server was down or stood still: it checks the clock continually, and notices missing time.
 
 Outages are kept in a small file beside the database, so that a restart knows how long the server was down. Nothing
 depends on the file: if it is missing or cannot be written, outages before the last start are unknown.
@@ -24,7 +24,7 @@ MAX_OUTAGES = 20
 
 
 RECORD_BYTES = 1_024
-"""More than that many outages take; the rest is blank."""
+"""Size of the file: more than the outages take, padded with blanks."""
 
 
 class Outage(Struct, frozen=True):
@@ -79,8 +79,7 @@ class Outages:
             self._write()
 
     def _write(self) -> None:
-        """Overwrite the file in place: truncating it would allocate new space on the disk each time, while commits
-        wait."""
+        """Overwrite the file in place: a truncated one gets new space on the disk each time, while commits wait."""
         if self._path is None:
             return
         with suppress(OSError):

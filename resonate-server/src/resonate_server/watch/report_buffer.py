@@ -1,7 +1,7 @@
-"""Buffers reports, and makes them into events when somebody reads, or soon after.
+"""Buffers reports, and turns them into events when somebody reads, or soon after.
 
-Every request causes a report, so a report must cost next to nothing, and converting many at once takes less time than
-one by one. The buffer stays small: it is flushed after a moment even if nobody reads.
+Every request causes a report, so a report must cost next to nothing, and converting many at once is faster than one by
+one. The buffer stays small: it is flushed after a moment even if nobody reads.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ MAX_REPORTS = 500
 """Reports converted in one go: that takes a millisecond or two."""
 
 MAX_OFFERED = 20_000
-"""Tasks whose chain is remembered while they wait for a worker: the code that sends them does not know it."""
+"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
 
 
 class ReportBuffer:
-    """Fills ``ring``, which flushes the buffer before each read. ``tell_others`` is called with each event of this
-    server; ``acted`` with each worker that requested something of any server, and when (ms)."""
+    """Fills ``ring``, which flushes the buffer before each read. ``tell_others`` gets each event of this server;
+    ``acted`` gets each worker that sent a request to any server, and when (ms)."""
 
     def __init__(self, ring: Ring, acted: Callable[[str, int], None] = lambda *_: None) -> None:
         self._ring = ring
@@ -47,7 +47,6 @@ class ReportBuffer:
             self.clear()
 
     def clear(self) -> None:
-        """Make all buffered reports into events."""
         reports, self._reports = self._reports, []
         for report in reports:
             self._take(report)

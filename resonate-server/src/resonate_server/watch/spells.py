@@ -56,7 +56,7 @@ class Spells:
             spells[-1].end = at
 
     def acted(self, pid: str, at: int) -> None:
-        """Note a request: the worker was connected, so an end reported by another clock came after that."""
+        """Note a request: the worker was connected, so any end reported by another clock came later."""
         self._acted[pid] = max(at, self._acted.pop(pid, 0))
         if len(self._acted) > MAX_WORKERS:
             del self._acted[next(iter(self._acted))]

@@ -1,8 +1,8 @@
 """Tells what a fault did to a chain, in sentences that form one paragraph: which worker was lost and when, what was
 kept, who continued, what ran twice and why, and what it cost. Pure.
 
-The page and the terminal show these sentences as they are. They are derived from the phases of the chain's calls alone;
-the report of the scripts says the same based on the workers' logs.
+The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls; the
+scripts' report says the same based on the workers' logs.
 """
 
 import re
@@ -75,7 +75,7 @@ class Loss(Struct, frozen=True):
 
 def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[str]) -> list[str]:
     """Return the sentences; none if there was no fault. ``promises`` have their phases; ``refused``: calls with an
-    attempt that had lost its lease and sent an outcome."""
+    attempt that sent its outcome after it had lost its lease."""
     faults = _faults(promises)
     if not promises or not (faults or outages):
         return []
@@ -188,8 +188,8 @@ class _Story:
             yield f"What worker {sender} sent too late, the {results} of {names}, was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
-        """Yield what had begun but not finished, so that it ran again from its beginning. A call that made calls of its
-        own also restarts, but does not repeat those."""
+        """Yield what had begun but not finished, and so ran again from its beginning. A call that had made calls also
+        restarts, but the results of those are recorded."""
         before, after, at, call = broken.before, broken.after, broken.gap.begin, broken.call
         if before is None or after is None or not broken.broke_off or after.reason not in DONE_AGAIN:
             return

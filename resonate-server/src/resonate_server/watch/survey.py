@@ -19,8 +19,7 @@ from resonate_server.watch.chain_reader import RowReader
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 3.0
-"""Pause between two surveys. A restarted worker is back sooner, so what two surveys in a row find is worth a
-warning."""
+"""Pause between two surveys. A restarted worker is back sooner, so what two in a row find is worth a warning."""
 
 MAX_GROUPS = 200
 """Groups that are reported. Their names come from clients, and each is a metrics series of its own."""
@@ -60,7 +59,6 @@ class Survey:
         """How many surveys in a row have found tasks waiting for a group without workers."""
 
     async def run(self) -> None:
-        """Survey all groups periodically."""
         while True:
             with suppress(ReadFailed):  # Store failures are reported elsewhere; the last figures stand.
                 await self.look()

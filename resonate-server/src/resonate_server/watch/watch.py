@@ -66,13 +66,13 @@ class Watch(DecisionObserver, WorkerObserver):
         self.feed.reported()
 
     def workers_are(self, members: Iterable[Member]) -> None:
-        """Take the workers as their server knows them, to make up for events that did not arrive. Called repeatedly."""
+        """Take the workers as their server knows them, repeatedly, to make up for missed connections."""
         for member in members:
             if member.state is State.CONNECTED:
                 self._spells.connected(member.group, member.pid, member.since)
 
     def workers_are_gone(self, members: Iterable[Member]) -> None:
-        """Take the workers that are gone, as reported by whoever knows best, to make up for missing ends."""
+        """Take the workers that are gone, as reported by whoever knows best, to make up for missed ends."""
         for member in members:
             if member.gone_at is not None:
                 self._spells.left(member.group, member.pid, member.gone_at)
@@ -82,7 +82,6 @@ class Watch(DecisionObserver, WorkerObserver):
         self._spells.all_known_since = since
 
     async def groups(self) -> list[GroupView]:
-        """Return all groups with their workers."""
         occupation = await self._reader.read(lambda store: store.occupation())
         return groups(self._members(), occupation)
 
