@@ -1,7 +1,7 @@
-"""The command line tool ``resonate``: look into a server, and act on it, from a shell. Works with any Resonate server.
+"""The command line tool ``resonate``: inspect a server, and act on it, from a shell. Works with any Resonate server.
 
-It is a client like any other: of this package it uses the wire types alone. Commands, flags and output follow the
-official tool.
+It is an ordinary client: of this package it uses only the wire types. Commands, flags and output follow the official
+tool.
 """
 
 from resonate_server.client.main import main

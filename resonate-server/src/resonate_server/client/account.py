@@ -1,6 +1,6 @@
-"""What became of a chain that met a fault: an account for people, and a verdict. Judges what is given, asks nobody.
+"""What a fault did to a chain: an account for people, and a verdict. Judges the given facts, and sends no requests.
 
-Runs are counted in the logs of the workers: the server is not to be its own witness. Times are in ms since the epoch.
+Runs are counted in the workers' logs: the server should not be its own witness. Times are in ms since the epoch.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from resonate_server.client.runs import Run
 from resonate_server.protocol.records import PromiseState, times
 
 NOTICEABLE_MS = 500
-"""A delay that is shorter counts as none."""
+"""A shorter delay counts as none."""
 
 VALUE_SHOWN = 200
-"""Characters of an answer or a result."""
+"""Characters of an answer or a result that are shown."""
 
 
 class FaultKind(StrEnum):
@@ -39,7 +39,8 @@ class FaultKind(StrEnum):
 
 
 class Fault(Struct, frozen=True):
-    """Struck at ``began`` and over at ``ended``. ``group``: that of the workers; ``None`` if it struck the server."""
+    """A fault that struck at ``began`` and was over at ``ended``. ``group``: that of the workers; ``None`` if it struck
+    the server."""
 
     kind: FaultKind
     name: str
@@ -48,12 +49,12 @@ class Fault(Struct, frozen=True):
     ended: int
 
     def explains(self, part: "Part") -> bool:
-        """Whether it broke off a run: that part has to run again then."""
+        """Return whether the fault broke off a run of ``part``, which then has to run again."""
         return self.group in (None, part.group) and any(run.was_under_way(self.began) for run in part.runs)
 
 
 class Part(Struct, frozen=True):
-    """A call that runs something. ``caller``: the part that it is a step of; ``is_leaf``: it calls nobody itself."""
+    """A call that runs something. ``caller``: the part whose step it is; ``is_leaf``: it calls nothing itself."""
 
     call: Call
     name: str
@@ -68,9 +69,9 @@ class Part(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """All that is known. ``message``: what the caller was answered; ``expected``: what that should be, if given.
+    """All known facts. ``message``: the answer that the caller got; ``expected``: what it should be, if given.
 
-    ``takes``: ms of sleep or work in the chain, without which it is answered at once.
+    ``takes``: ms of sleep or work in the chain, without which it would be answered at once.
     """
 
     calls: list[Call]
@@ -97,7 +98,7 @@ class Case(Struct, frozen=True):
 
 
 def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
-    """Of the calls that ``Chain.read`` gives, all but sleeps."""
+    """Return the parts among the calls that ``CallTree.read`` returns: all but sleeps."""
     runs_by_id: dict[str, list[Run]] = {}
     for run in runs:
         runs_by_id.setdefault(run.id, []).append(run)
@@ -126,7 +127,7 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
 
 
 def wrongs(case: Case) -> list[str]:
-    """What is not as it should be, in words."""
+    """Return what is wrong, in words."""
     return [*_wrong_answer(case), *_wrong_runs(case), *_missing_refusal(case)]
 
 
@@ -140,9 +141,9 @@ def _wrong_answer(case: Case) -> Iterator[str]:
 
 
 def _wrong_runs(case: Case) -> Iterator[str]:
-    """A function that calls nobody may run once, and once more if the fault broke it off.
+    """A function that calls nothing may run once, and once more if the fault broke it off.
 
-    Others run from their top whenever they go on.
+    Others restart from the top whenever they continue.
     """
     for part in case.parts:
         most = 2 if case.fault is not None and case.fault.explains(part) else 1
@@ -153,7 +154,7 @@ def _wrong_runs(case: Case) -> Iterator[str]:
 
 
 def _missing_refusal(case: Case) -> Iterator[str]:
-    """Whoever lost its lease while it stood still sends its result late."""
+    """A worker that lost its lease while it was frozen sends its result late."""
     if _is_about_a_late_result(case) and _late_result(case) is None:
         yield "nothing shows that the late result was refused"
 
@@ -166,13 +167,13 @@ def _is_about_a_late_result(case: Case) -> bool:
 
 
 def _late_result(case: Case) -> Run | None:
-    """The run whose result the server has refused, by what its worker says."""
+    """Return the run whose result the server refused, according to its worker."""
     struck = (part for part in case.parts if case.fault is not None and part.group == case.fault.group)
     return next((run for part in struck for run in part.runs if run.was_refused), None)
 
 
 def verdict(case: Case) -> str:
-    """In one sentence, if nothing is wrong."""
+    """Return the verdict in one sentence, assuming that nothing is wrong."""
     answer = "the answer is " + _json(case.message)
     once = [part for part in case.leaves if len(part.runs) == 1]
     whole = _listed([part.name for part in once if part.caller is None])
@@ -195,7 +196,7 @@ def verdict(case: Case) -> str:
 
 
 def account(case: Case) -> Iterator[str]:
-    """What happened, line by line; a line that begins with a blank explains the one before."""
+    """Yield what happened, line by line; a line that begins with a blank explains the one before."""
     if case.fault is not None:
         yield _what_struck(case, case.fault)
         yield from _what_was_kept(case, case.fault)
@@ -217,7 +218,7 @@ def _what_struck(case: Case, fault: Fault) -> str:
 
 
 def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
-    """What the server knew when the fault struck."""
+    """Tell what the server knew when the fault struck."""
     called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
     done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
     unfinished = _listed([part.name for part in called if part not in done])
@@ -229,7 +230,7 @@ def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
 
 
 def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
-    """The next run of what was struck."""
+    """Describe the next run of what was struck."""
     runs = [run for part in case.parts if part.caller is None and part.group == fault.group for run in part.runs]
     next_run = next((run for run in sorted(runs, key=lambda run: run.began) if run.began > fault.began), None)
     if next_run is not None and not case.was_idle:
@@ -241,7 +242,7 @@ def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
 
 
 def _counts(case: Case) -> Iterator[str]:
-    """How often each function ran, in how many attempts if there were fewer; with that of its steps."""
+    """Yield how often each function and its steps ran, and in how many attempts if there were fewer."""
     for part in case.parts:
         if part.caller is None:
             notes = [f"its {each.name}: {len(each.runs)}" for each in case.parts if each.caller is part]
@@ -267,7 +268,7 @@ def _when_the_answer_came(case: Case) -> Iterator[str]:
 
 
 def _since(case: Case) -> tuple[int, str]:
-    """The last thing that the answer had to wait for."""
+    """Return the last thing that the answer had to wait for, and when it happened."""
     fault = case.fault
     if fault is None:
         return case.sent, "the request was sent"
@@ -295,15 +296,15 @@ def _why_again(fault: Fault | None) -> str:
 
 
 def cost_ms(case: Case) -> int:
-    """How much later the answer came than without the fault; 0 if nobody would notice."""
+    """Return how much later the answer came because of the fault, in ms; 0 if nobody would notice."""
     late = case.answered - _due(case)
     return late if late >= NOTICEABLE_MS else 0
 
 
 def _due(case: Case) -> int:
-    """When the answer would have come without the fault.
+    """Return when the answer would have come without the fault.
 
-    What the chain takes counts from where that sleep or step began, unless only after the fault.
+    ``takes`` counts from the last sleep or step that began before the fault, or else from the request.
     """
     sleeps = [call.promise.created_at for call in case.calls if call.is_timer]
     steps = [part.runs[0].began for part in case.parts if part.caller is not None and part.runs]
@@ -312,11 +313,11 @@ def _due(case: Case) -> int:
 
 
 def _length(part: Part) -> int:
-    """Ms that it takes if nothing comes between."""
+    """Return how long the part takes undisturbed, in ms."""
     return next((run.ended - run.began for run in part.runs if run.has_returned and run.ended is not None), 0)
 
 
-# ── how it is told ──
+# ── wording ──
 
 
 def _json(value: Any) -> str:
@@ -325,7 +326,7 @@ def _json(value: Any) -> str:
 
 
 def _listed(words: list[str]) -> str:
-    """As a sentence has them; empty if there are none."""
+    """Join words as in a sentence; empty if there are none."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

@@ -17,8 +17,9 @@ STANDARD_OUTPUT = Path("-")
 def backup(path: Path) -> None:
     """Write a copy of the server's database to the file PATH, or to standard output if PATH is "-".
 
-    The server goes on meanwhile; the copy is as of its end, and whole. The file gets its name only when it is complete
-    and checked, so whatever goes wrong leaves an earlier PATH as it was. "resonate-server restore" brings it back.
+    The server keeps running meanwhile; the copy is complete, with the state at the end of the copying. The file gets
+    its name only when it is complete and checked, so a failure leaves an earlier PATH as it was. "resonate-server
+    restore" restores it.
     """
     try:
         if path == STANDARD_OUTPUT:

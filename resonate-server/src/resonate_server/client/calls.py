@@ -1,7 +1,7 @@
-"""The call tree of a chain, as the server knows it: promises, who created which, and their tasks.
+"""The call tree of a chain, as the server knows it: promises, which created which, and their tasks.
 
-What a promise is about (function, error) is written in it by the SDKs' convention, which the server never reads; a
-promise that does not follow it is shown without.
+SDKs write a promise's function or error into it by their own convention, which the server never reads; a promise that
+does not follow it is shown without them.
 """
 
 import base64
@@ -21,21 +21,21 @@ PAGE = 100
 
 
 class Phase(Struct, frozen=True):
-    """What a call did from ``begin`` on (ms), as the server tells it."""
+    """What a call did from ``begin`` (ms) on, as the server reports it."""
 
     kind: str
     begin: int = field(name="from")
 
 
 type Lives = dict[str, list[Phase]]
-"""By promise, oldest phase first."""
+"""Phases by promise id, oldest first."""
 
 
 class Call(Struct, frozen=True):
-    """One promise in its place.
+    """One promise and its place in the tree.
 
-    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root.
-    ``phases``: its life, oldest first; empty if the server does not tell.
+    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root. ``phases``: its
+    life, oldest first; empty if the server does not report it.
     """
 
     promise: Promise
@@ -57,7 +57,7 @@ class Call(Struct, frozen=True):
 
     @property
     def is_step(self) -> bool:
-        """It ran inside its parent, on the same worker."""
+        """Whether it ran inside its parent, on the same worker."""
         return self.promise.tags.get("resonate:scope") == "local"
 
     @property
@@ -67,19 +67,19 @@ class Call(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name to show."""
         if self.is_timer:
             return "sleep"
         return self.function or ("step" if self.is_step else "promise")
 
     @property
     def group(self) -> str:
-        """Who is to run it: a group of workers, or the URL that is told."""
+        """Where it runs: a group of workers, or a URL."""
         return group_of(self.promise.target) or ""
 
     @property
     def result(self) -> Any:
-        """What it was settled with; ``None`` also for what nobody can read."""
+        """The decoded value it was settled with; ``None`` also if the value cannot be decoded."""
         return _decode(self.promise.value)
 
     @property
@@ -100,10 +100,10 @@ class _ChainLives(Struct):
 
 
 class CallTree:
-    """The tree below promise ``id``, to be read once or again and again.
+    """The tree below promise ``id``; may be read repeatedly.
 
-    A task is final once its promise is settled, and is not asked for again. ``story``: what became of the whole chain
-    if it met a fault, in sentences, as the server told when the tree was read last.
+    A fulfilled task is final and is not requested again. ``story``: what a fault did to the whole chain, in sentences,
+    as the server reported it at the last read.
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -114,7 +114,7 @@ class CallTree:
         self.story: list[str] = []
 
     def read(self) -> list[Call]:
-        """The promise itself first, every parent before its children. Raises :class:`CallFailed`."""
+        """Return the calls: the promise itself first, every parent before its children. Raises :class:`CallFailed`."""
         try:
             return self._read()
         except (msgspec.ValidationError, KeyError, TypeError):
@@ -133,7 +133,7 @@ class CallTree:
         ]
 
     def _lives(self) -> Lives:
-        """As this server's page is told them. Others do not know the request, and are asked once."""
+        """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
         if not self._has_lives:
             return {}
         try:
@@ -175,7 +175,7 @@ class CallTree:
 
 
 def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple[Promise, tuple[bool, ...]]]:
-    """Depth first, without recursion: a chain of calls may be thousands long."""
+    """Walk depth first, without recursion: a chain of calls may be thousands long."""
     children = _children(promises, origin, top)
     stack: list[tuple[str, tuple[bool, ...]]] = [(top, ())]
     while stack:
@@ -186,7 +186,7 @@ def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple
 
 
 def _children(promises: dict[str, Promise], origin: str, top: str) -> dict[str, list[str]]:
-    """Ids by parent's id, in the order in which they were created."""
+    """Return ids by their parent's id, in the order in which they were created."""
     root = origin if origin in promises else top
     parents = {id: promise.parent or root for id, promise in promises.items() if id != root}
     _cut_circles(parents, root)
@@ -211,7 +211,7 @@ def _cut_circles(parents: dict[str, str], root: str) -> None:
 
 
 def _decode(value: Value) -> Any:
-    """What an SDK wrote: base64 of JSON."""
+    """Decode what an SDK wrote: base64 of JSON."""
     if value.data is UNSET or not isinstance(value.data, str):
         return None
     try:

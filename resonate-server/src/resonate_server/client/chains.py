@@ -1,4 +1,4 @@
-"""``resonate chains``: which chains there are, the newest first."""
+"""``resonate chains``: list the newest chains."""
 
 import click
 import msgspec
@@ -20,9 +20,9 @@ class _ChainList(Struct):
 @click.command(short_help="List the newest chains.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Maximum number.")
 def chains(limit: int) -> None:
-    """Print the ids of the newest chains, one a line, the newest first.
+    """Print the ids of the newest chains, one per line, newest first.
 
-    Only this server tells which are the newest: others answer that they do not know the request.
+    Only this server can list them: others answer that they do not know the request.
     """
     try:
         page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_ChainList)

@@ -1,4 +1,4 @@
-"""What all commands share: where the server is, how an answer is printed, how a refusal ends the command."""
+"""What all commands share: choosing the server, printing an answer, and ending the command on a refusal."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ class Where(Struct):
     token: str | None = None
 
     def connection(self, timeout_s: float = TIMEOUT_S) -> ServerConnection:
-        """A connection that ends the command if the URL makes no sense."""
+        """Return a connection; end the command if the URL is invalid."""
         try:
             return ServerConnection(self.server, self.token, timeout_s)
         except CallFailed as error:
@@ -55,9 +55,9 @@ _TOKEN = click.Option(
 
 
 class ServerGroup(click.Group):
-    """It takes ``--server`` and ``--token``, and so does each of its commands; those nearest to the end win.
+    """A group that takes ``--server`` and ``--token``, as does each of its commands; the last ones on the line win.
 
-    ``aliases``: names by which commands may be called as well, and which help does not list.
+    ``aliases``: further names of commands, which the help does not list.
     """
 
     def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:
@@ -71,7 +71,7 @@ class ServerGroup(click.Group):
         super().add_command(cmd, name)
 
     def named(self, name: str) -> str:
-        """The command's own name, if that is an alias."""
+        """Return the command's own name if ``name`` is an alias."""
         return self._aliases.get(name, name)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -79,7 +79,7 @@ class ServerGroup(click.Group):
 
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:
-    """Send one request to the chosen server, print what it answers, ``as_shown`` to people, and return that."""
+    """Send one request to the chosen server, print the answer as ``as_shown`` formats it, and return it."""
     try:
         answer = where().connection().call(kind, data)
     except CallFailed as error:
@@ -89,23 +89,23 @@ def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | No
 
 
 def where() -> Where:
-    """The server that the running command talks to."""
+    """Return the server that the running command talks to."""
     return click.get_current_context().ensure_object(Where)
 
 
 def given(**members: Any) -> dict[str, Any]:
-    """Those of ``members`` that are not ``None``: what was left out on the command line is left out of the request."""
+    """Return the ``members`` that are not ``None``: options not given are left out of the request."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 def as_json(value: Any) -> str:
-    """Indented, in characters that steer nothing, and that standard output can take."""
+    """Return indented JSON without control characters, in characters that standard output can encode."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=2)
 
 
 def shown(text: str) -> str:
-    """In characters that steer nothing, and that standard output can take."""
+    """Return ``text`` without control characters, in characters that standard output can encode."""
     safe = printable(text)
     return safe if _output_is_utf() else safe.encode("ascii", "backslashreplace").decode()
 
@@ -115,6 +115,5 @@ def _output_is_utf() -> bool:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """End the command with a message for people."""
     click.echo(f"Error: {printable(message)}", err=True)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""What ``resonate tree`` draws: a row for each call, with a stripe where the width is known. No requests, no clock."""
+"""Draws ``resonate tree``: a row for each call, with a stripe if the width is known. No requests, no clock."""
 
 from collections.abc import Iterator
 
@@ -21,10 +21,10 @@ UNBOUNDED = 100_000
 """More columns than any drawing has."""
 
 NARROWEST_CALL = 20
-"""Columns that are kept for the calls themselves, at the cost of what stands beside them."""
+"""Minimum width of the calls themselves, at the expense of the other columns."""
 
 GAP = 2
-"""Columns between columns."""
+"""Blanks between columns."""
 
 GOOD_STRIPE = 24
 NARROWEST_STRIPE = 10
@@ -33,7 +33,7 @@ OUTCOME_SHOWN = 1_000
 """Characters of a result or an error on a terminal."""
 
 LINES_AROUND = 7
-"""Beside rows and outcomes: the root's id, the header, what is left out, the legend, with what separates them."""
+"""Lines besides rows and outcomes: root's id, header, number of calls left out, legend, and blank lines."""
 
 STATES = {
     PromiseState.PENDING: ("●", "o", "yellow", "pending for"),
@@ -42,11 +42,11 @@ STATES = {
     PromiseState.CANCELED: ("✘", "x", "magenta", "cancelled after"),
     PromiseState.TIMEDOUT: ("✘", "x", "red", "timed out after"),
 }
-"""Symbol, the same in ASCII, colour, and how the state is told together with a duration."""
+"""Symbol, the same in ASCII, colour, and the words that precede a duration."""
 
 
 class Layout(Struct, frozen=True):
-    """One way to use the columns there are. ``stripe`` is the least width of the stripes, 0 for none."""
+    """One way to use the available columns. ``stripe`` is the minimum width of the stripes, 0 for none."""
 
     short_ids: bool
     group: bool
@@ -59,7 +59,7 @@ LAYOUTS = (
     Layout(short_ids=True, group=False, stripe=NARROWEST_STRIPE),
     Layout(short_ids=True, group=True, stripe=0),
 )
-"""The first that fits is taken; the last one always is."""
+"""The first that fits is used; the last one always fits."""
 
 UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
 
@@ -67,7 +67,7 @@ UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
 class Drawing:
     """Draws calls on ``console`` as they are at time ``now`` (ms), and below them ``story``, a paragraph.
 
-    Where it would be too wide, the root's id stands above it, and the others leave out what they share with it.
+    If that would be too wide, the root's id stands above the table, and the ids below it omit that prefix.
     """
 
     def __init__(self, calls: list[Call], console: Console, now: int, story: list[str]) -> None:
@@ -84,7 +84,7 @@ class Drawing:
         return Group(*self._table(), *self._legend(), *self._outcomes(), *self._told())
 
     def within(self, lines: int) -> Group:
-        """As many rows as there is room for; what is settled is left out first. Nothing is folded."""
+        """Draw as many rows as fit into ``lines``; settled calls are left out first. Nothing is wrapped."""
         self._folding = False
         outcomes = self._outcomes()[: max(lines // 2, 0)]
         room = max(lines - len(outcomes) - LINES_AROUND, 1)
@@ -101,7 +101,7 @@ class Drawing:
         return [self._line(self._shown(self._root)), Text(), table] if layout.short_ids else [table]
 
     def _layout(self) -> tuple[Layout, int]:
-        """And how wide the stripes are."""
+        """Return the layout and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
         for layout in LAYOUTS[:-1]:
@@ -137,7 +137,7 @@ class Drawing:
             yield axis.stripe(call)
 
     def _axis(self, width: int) -> Axis:
-        """From the beginning of the topmost call to the last end, or to now."""
+        """Return the axis from the beginning of the topmost call to the last end, or to now."""
         begin = self._calls[0].promise.created_at
         end = max(call.settled_at or self._now for call in self._calls)
         return Axis(begin=begin, end=max(begin, end), width=width, ascii_only=self._ascii_only)
@@ -161,7 +161,7 @@ class Drawing:
         return ("..." if self._ascii_only else "…") + id.removeprefix(self._root)
 
     def _guides(self, more: tuple[bool, ...]) -> str:
-        """The lines that lead to a call from its ancestors."""
+        """Return the lines that lead to a call from its ancestors."""
         if not more:
             return ""
         passing, branch, last = ("|  ", "+- ", "`- ") if self._ascii_only else ("│  ", "├─ ", "└─ ")
@@ -191,7 +191,7 @@ class Drawing:
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
     def _attempt(self, task: TaskRecord) -> str:
-        """The latest attempt, whose number is the task's version, and who is at work at it or what else is the case."""
+        """Describe the latest attempt, whose number is the task's version: its worker, or else the task's state."""
         if isinstance(task.pid, str):
             return f"attempt {task.version} by {self._shown(task.pid[:PID_SHOWN])}"
         return f"{task.state}, attempt {task.version}" if task.version else task.state
@@ -203,7 +203,7 @@ class Drawing:
         return [Text(), meaning] if meaning and self._layout()[0].stripe else []
 
     def _outcomes(self) -> list[Text]:
-        """What came of it: the root's result, every error once, at the call where it is deepest, and what is wrong."""
+        """Return the root's result, each error once, at the deepest call that has it, and what is wrong with tasks."""
         lines: dict[str, Text] = {}
         for call in self._calls:
             if call.task is not None and call.task.trouble:
@@ -232,18 +232,18 @@ class Drawing:
         return "crop" if self._ascii_only else "ellipsis"
 
     def _cut(self, text: str) -> str:
-        """Whole where it can be searched; a terminal is not to be flooded."""
+        """Cut long text for a terminal, so as not to flood it; other output stays whole and can be searched."""
         if self._console.width >= UNBOUNDED or len(text) <= OUTCOME_SHOWN:
             return self._shown(text)
         return f"{self._shown(text[:OUTCOME_SHOWN])} ... ({len(text)} characters)"
 
     def _shown(self, text: str) -> str:
-        """In characters that steer nothing, and that the output can take."""
+        """Return ``text`` without control characters, in characters that the output can encode."""
         safe = printable(text)
         return safe.encode("ascii", "backslashreplace").decode() if self._ascii_only else safe
 
 
 def _most_telling(calls: list[Call], room: int) -> list[Call]:
-    """What is pending comes first, in the order of the tree all the same."""
+    """Choose pending calls first, but keep the order of the tree."""
     chosen = sorted(range(len(calls)), key=lambda at: (calls[at].is_settled, at))[:room]
     return [calls[at] for at in sorted(chosen)]

@@ -1,4 +1,4 @@
-"""``resonate tree --watch``: a chain is read again and again until it is settled, and drawn in place meanwhile."""
+"""``resonate tree --watch``: read a chain repeatedly until it is settled, and redraw it in place."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ from resonate_server.client.values import now_ms, printable, shown_duration
 from resonate_server.protocol.records import PromiseState
 
 READ_PAUSE_S = 0.25
-"""Between two looks; it is as long as the look before took, if that is longer, so that long chains cost no more."""
+"""Pause between two reads; as long as the last read took, if that is longer, so that long chains cost no more."""
 
 FRAMES_PER_S = 4.0
 
@@ -39,7 +39,7 @@ EXIT_STATUS = {
 
 
 def follow(tree: CallTree, console: Console) -> int:
-    """Draw ``tree`` until its topmost call is settled; the exit status that says how."""
+    """Draw ``tree`` until its topmost call is settled; return the exit status for its outcome."""
     with ended_by_signals():
         try:
             follower = Follower(tree)
@@ -51,12 +51,12 @@ def follow(tree: CallTree, console: Console) -> int:
 
 
 def _can_redraw(console: Console) -> bool:
-    """Colours can be forced upon a file, a cursor that moves cannot."""
+    """Colours can be forced on a file, but a moving cursor cannot."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
 def _draw_live(follower: "Follower", console: Console) -> None:
-    """Frames come from a thread of their own: stripes go on growing while the server keeps us waiting."""
+    """Frames come from a thread of their own: stripes keep growing while the server is slow to answer."""
 
     def frame() -> RenderableType:
         if live_is_over.is_set():
@@ -82,7 +82,7 @@ def _draw_at_the_end(follower: "Follower", console: Console) -> None:
 
 
 def _keep_quiet(_line: str) -> None:
-    """The frame says it."""
+    """The frame shows it."""
 
 
 def _tell(line: str) -> None:
@@ -91,7 +91,7 @@ def _tell(line: str) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the command in order; a second one cannot come in between."""
+    """End the command cleanly at the first SIGINT or SIGTERM; a second one cannot interrupt that."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in before:
@@ -109,7 +109,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 class Follower:
-    """What is known of a chain so far. The first look must succeed; raises :class:`CallFailed`."""
+    """What is known of a chain so far. Raises :class:`CallFailed` if the first read fails."""
 
     def __init__(self, tree: CallTree) -> None:
         self.away_since: int | None = None
@@ -118,7 +118,7 @@ class Follower:
         self._away_why = ""
 
     def until_settled(self, tell: Callable[[str], None]) -> None:
-        """Look again and again; ``tell`` hears when the server goes away and when it is back."""
+        """Read repeatedly; call ``tell`` when the server goes away and when it is back."""
         pause = READ_PAUSE_S
         while not self.calls[0].is_settled:
             time.sleep(pause)
@@ -153,5 +153,5 @@ class Follower:
 
 
 def is_passing(error: CallFailed) -> bool:
-    """No answer, one from something that stands before the server, or a server that is not ready."""
+    """Return whether the failure is transient: no answer, one from a proxy, or a server that is not ready."""
     return error.status in (0, 429) or (error.status >= 500 and error.status != UNKNOWN_KIND)

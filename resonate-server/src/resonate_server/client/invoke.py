@@ -28,9 +28,9 @@ def invoke(
     target: str,
     delay: int | None,
 ) -> None:
-    """Have a worker run a function, under the id ID, and print its promise with the call decoded.
+    """Have a worker run a function under the id ID, and print its promise with the call decoded.
 
-    It does not wait for the result: see it with "resonate promises get ID", or watch with "resonate tree ID".
+    This does not wait for the result: see it with "resonate promises get ID", or watch with "resonate tree ID".
     """
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")

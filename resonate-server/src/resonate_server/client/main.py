@@ -10,12 +10,11 @@ from resonate_server.official import REFUSED
 
 SERVER = ("dev", "serve")
 LOADED = ("backup", "chains", "invoke", "promises", "replay", "report", "schedules", "tasks", "tree", "wait")
-"""Each in a module of its name."""
+"""Each in the module of the same name."""
 
 
 class Root(ServerGroup):
-    """A command is loaded when it is wanted: scripts call one after the other, and all of them take longer to load than
-    most take to run."""
+    """Loads commands on demand: scripts run one after the other, and loading all takes longer than running most."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*SERVER, *sorted({*LOADED, *super().list_commands(ctx)})]
@@ -38,10 +37,10 @@ class Root(ServerGroup):
 )
 @click.version_option(__version__, prog_name="resonate")
 def main() -> None:
-    """Run a Resonate server, look into one, and act on it.
+    """Run a Resonate server, inspect one, and act on it.
 
-    Answers are printed as indented JSON. A refusal is one line that begins with "Error:", on standard error, and
-    exit status 1.
+    Answers are printed as indented JSON. A refusal is one line on standard error that begins with "Error:", with exit
+    status 1.
 
     Durations are written like 500ms, 30s, 5m, 1h30m or 7d.
     """
@@ -50,5 +49,5 @@ def main() -> None:
 @main.command(hidden=True, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, expose_value=False)
 def mcp() -> None:
-    """It is in the official documentation."""
+    """Refuse a command that the official documentation describes."""
     fail(REFUSED["mcp"])

@@ -1,4 +1,4 @@
-"""``resonate promises …``: durable promises, one by one."""
+"""``resonate promises …``: single durable promises."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ _value = click.option("--value", type=OBJECT, help='The result, for example \'{"
 
 @click.group(cls=ServerGroup)
 def promises() -> None:
-    """Look at, create, settle and find promises."""
+    """Show, create, settle and search promises."""
 
 
 @promises.command()
 @click.argument("id")
 @click.option("--json", "verbatim", is_flag=True, help="The raw answer of the server, with data in base64.")
 def get(id: str, verbatim: bool) -> None:
-    """Show a promise, with its parameter and its value decoded; of an error, type and message."""
+    """Show a promise, with its parameter and its value decoded; for an error, its type and message."""
     request("promise.get", {"id": id}, None if verbatim else as_read)
 
 
 def as_read(answer: Any) -> Any:
-    """A promise with its parameter and its value decoded."""
+    """Return a promise with its parameter and its value decoded."""
     match answer:
         case {"promise": {"param": dict(param), "value": dict(value)} as promise}:
             return {"promise": promise | {"param": readable(param), "value": readable(value)}}
@@ -43,7 +43,7 @@ def as_read(answer: Any) -> Any:
     "--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."
 )
 def create(id: str, timeout: int, param: Object | None, tags: Object | None, internal: bool) -> None:
-    """Create a pending promise that others may await; one that exists already is left as it is.
+    """Create a pending promise that others may await; an existing one is left as it is.
 
     The data of --param is stored in base64, as SDKs read it.
     """
@@ -77,7 +77,7 @@ def cancel(id: str, value: Object | None) -> None:
 
 
 def _settle(id: str, state: PromiseState, value: Object | None) -> None:
-    """The first to settle wins: later ones get, and print, the result that stands."""
+    """The first settlement wins: later ones get, and print, the result that stands."""
     request("promise.settle", {"id": id, "state": state.value, **given(value=encoded(value))})
 
 
@@ -87,7 +87,7 @@ def _settle(id: str, state: PromiseState, value: Object | None) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Page size.")
 @click.option("--cursor", help="The cursor from the previous page.")
 def search(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List promises, in the order of their ids."""
+    """List promises, sorted by id."""
     request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))
 
 
@@ -95,7 +95,7 @@ def search(state: str | None, tags: Object | None, limit: int, cursor: str | Non
 @click.argument("awaited")
 @click.argument("awaiter")
 def register_callback(awaited: str, awaiter: str) -> None:
-    """Have the task of AWAITER resumed when AWAITED is settled."""
+    """Resume the task of AWAITER when AWAITED is settled."""
     request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
 
 
@@ -103,5 +103,5 @@ def register_callback(awaited: str, awaiter: str) -> None:
 @click.argument("awaited")
 @click.argument("address")
 def register_listener(awaited: str, address: str) -> None:
-    """Have ADDRESS told when AWAITED is settled: http(s)://… or poll://uni@group/id."""
+    """Notify ADDRESS when AWAITED is settled: http(s)://… or poll://uni@group/id."""
     request("promise.register_listener", {"awaited": awaited, "address": address})

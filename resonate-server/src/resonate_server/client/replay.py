@@ -1,4 +1,4 @@
-"""``resonate replay``: what a server was asked, asked again, and the first answer that is another one."""
+"""``resonate replay``: send the requests of a trace again, and show the first answer that differs."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from resonate_server.client.server_connection import CallFailed, ServerConnectio
 from resonate_server.protocol.requests import KINDS, Millis
 
 TIMES = {"timeoutAt", "createdAt", "settledAt", "nextRunAt", "lastRunAt"}
-"""Members that a server whose clock cannot be set answers differently."""
+"""Members that differ if the server's clock cannot be set."""
 
 TIME_STANDS_STILL = ("debug.start", "debug.stop")
-"""Not sent again: time is told by the trace."""
+"""Not sent again: the trace sets the time."""
 
 NOT_COMPARABLE = 2
 
@@ -35,7 +35,7 @@ class _TracedAnswer(Struct):
 
 
 class Line(Struct):
-    """One of a trace; times in ms. ``undone``: what was due then had not been done yet."""
+    """One line of a trace; times in ms. ``undone``: when something was due that had not been done yet."""
 
     kind: str
     now: Millis
@@ -47,13 +47,14 @@ class Line(Struct):
 @click.command(short_help="Send the requests of a trace to a server and compare the answers.")
 @click.argument("file", type=click.File("rb"))
 def replay(file: BinaryIO) -> None:
-    """Send the requests of FILE, which "resonate-server dev --trace FILE" has written, and compare the answers.
+    """Send the requests of FILE, which "resonate-server dev --trace FILE" wrote, and compare the answers.
 
-    It ends at the first answer that differs, and shows how. The server must be as empty as the one that was traced.
+    Replay stops at the first answer that differs, and shows the difference. The server must be as empty as the traced
+    one was.
 
     With debug = true the server's clock is set to the time of each line; it must have no other clients meanwhile.
-    Otherwise members that are times are not compared, and what waited for a time may differ. Of refusals only the
-    status is compared, not the wording.
+    Otherwise times are not compared, and answers that depend on the time may differ. Of refusals only the status is
+    compared, not the wording.
 
     \b
     Exit status:
@@ -75,7 +76,8 @@ def replay(file: BinaryIO) -> None:
 
 @contextmanager
 def _time_by_hand(connection: ServerConnection) -> Iterator[bool]:
-    """Whether the server lets its clock be set. What it does by itself, it then does at the times of the lines."""
+    """Yield whether the server lets its clock be set. What it does by itself, it then does at the times of the
+    lines."""
     try:
         connection.call("debug.start", {})
     except CallFailed as error:
@@ -126,7 +128,7 @@ def _compare(connection: ServerConnection, number: int, line: Line, is_set: bool
 
 
 def _comparable(status: int, data: Any, is_set: bool) -> dict[str, Any]:
-    """``is_set``: time is told by the trace, so that its times must come out again."""
+    """``is_set``: the trace sets the time, so the times must match as well."""
     return {"status": status, "data": data if is_set else _without_times(data)}
 
 
@@ -140,7 +142,7 @@ def _without_times(data: Any) -> Any:
 
 
 def _difference(was: Any, now: Any) -> str:
-    """Line by line: ``-`` as it was, ``+`` as it is."""
+    """Return the difference line by line: ``-`` as it was, ``+`` as it is."""
     before, after = (as_json(each).split("\n") for each in (was, now))
     return "\n".join(difflib.unified_diff(before, after, "recorded", "answered", lineterm=""))
 

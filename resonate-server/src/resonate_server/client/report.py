@@ -1,4 +1,4 @@
-"""``resonate report``: what became of a chain, and whether it proves what it should."""
+"""``resonate report``: tell what became of a chain, and judge it."""
 
 import sys
 import time
@@ -49,11 +49,11 @@ def report(
 ) -> None:
     """Tell what became of the chain ID: how often each function ran, and why; what a fault cost; and the verdict.
 
-    The logs of the workers come on standard input, as "scripts/logs.sh" prints them: runs are counted there, because
+    The workers' logs are read from standard input, as "scripts/logs.sh" prints them: runs are counted there, because
     the server should not be its own witness. Times are in ms since the epoch.
 
-    Exit status 0 if the proof holds: the answer is what --expect says, and every function that calls nobody ran once,
-    or twice if the fault broke its first run off. Otherwise 1, and the reason is told.
+    The exit status is 0 if the proof holds: the answer is what --expect says, and every function that calls nothing ran
+    once, or twice if the fault broke off its first run. Otherwise it is 1, and the reason is printed.
     """
     struck = _fault(**fault)
     calls = _settled_calls(id, patience)
@@ -111,7 +111,7 @@ def _settled_calls(id: str, patience_ms: int) -> list[Call]:
 
 
 def _message(answer: str) -> Any:
-    """Nothing if it is no JSON."""
+    """Return the answer's message; ``None`` if the answer is not JSON."""
     try:
         decoded = msgspec.json.decode(answer)
     except NOT_JSON:

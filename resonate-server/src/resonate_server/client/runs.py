@@ -1,11 +1,11 @@
-"""What the logs of workers say of a chain: each run of each of its functions.
+"""Reads the runs of a chain's functions from the workers' logs.
 
-These are the lines that the demo's workers write, two for each run:
+The demo's workers write two lines for each run:
 
     2026-11-25T20:49:43.130+00:00 running function ship  promise=ID:1  attempt=1
     2026-11-25T20:49:49.432+00:00 ended function ship  promise=ID:1  attempt=1  seconds=6.302  result: 2
 
-Each may stand behind the name of whoever wrote it (``ship | ...``). Everything else is passed over.
+A line may be prefixed with the name of its writer (``ship | ...``). All other lines are ignored.
 """
 
 import re
@@ -17,7 +17,7 @@ from msgspec import Struct
 from resonate_server.client.values import printable
 
 LEASE_LOST = "lease lost"
-"""How a worker begins what it says of an outcome that the server has refused."""
+"""Prefix of an outcome that the server refused, in a worker's log."""
 
 _LINE = re.compile(
     r"(?:\S+ +\| )?(?P<time>\S+) (?:[A-Z]+: )?(?P<what>running|ended) function (?P<function>.+?)"
@@ -27,7 +27,7 @@ _LINE = re.compile(
 
 
 class Run(Struct):
-    """One run. ``began`` and ``ended`` in ms since the epoch; one that died with its worker has no end."""
+    """One run. ``began`` and ``ended`` are in ms since the epoch; a run that died with its worker has no end."""
 
     function: str
     id: str
@@ -49,7 +49,7 @@ class Run(Struct):
 
 
 def read_runs(lines: Iterable[bytes], ids: Iterable[str]) -> list[Run]:
-    """Those of the promises ``ids``, in the order in which they began. Lines that are no such lines are passed over."""
+    """Return the runs of the promises ``ids``, in the order in which they began. Other lines are ignored."""
     known = {printable(id): id for id in ids}
     runs: list[Run] = []
     under_way: dict[tuple[str, int], Run] = {}
@@ -68,7 +68,7 @@ def read_runs(lines: Iterable[bytes], ids: Iterable[str]) -> list[Run]:
 
 
 def _time(text: str) -> int | None:
-    """Ms since the epoch."""
+    """Return ms since the epoch."""
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1_000)
     except (ValueError, OverflowError):

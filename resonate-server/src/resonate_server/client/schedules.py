@@ -1,4 +1,4 @@
-"""``resonate schedules …``: promises that are created again and again."""
+"""``resonate schedules …``: promises that are created periodically."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 @click.group(cls=ServerGroup)
 def schedules() -> None:
-    """Look at, create, delete and find schedules."""
+    """Show, create, delete and search schedules."""
 
 
 @schedules.command()
@@ -39,7 +39,7 @@ def create(
     promise_param: Object | None,
     promise_tags: Object | None,
 ) -> None:
-    """Create a schedule; one that exists already is left as it is.
+    """Create a schedule; an existing one is left as it is.
 
     Weekdays are 1 (Sunday) to 7 (Saturday), or names. The data of --promise-param is stored in base64.
     """
@@ -56,7 +56,7 @@ def _warn_if_nobody_runs(answer: Any) -> None:
 @schedules.command()
 @click.argument("id")
 def delete(id: str) -> None:
-    """Delete a schedule; promises that it has created stay."""
+    """Delete a schedule, but not the promises that it has created."""
     request("schedule.delete", {"id": id})
 
 
@@ -65,5 +65,5 @@ def delete(id: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Page size.")
 @click.option("--cursor", help="The cursor from the previous page.")
 def search(tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List schedules, in the order of their ids."""
+    """List schedules, sorted by id."""
     request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))

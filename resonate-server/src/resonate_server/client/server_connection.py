@@ -1,4 +1,4 @@
-"""Requests to a server, one after the other over one connection."""
+"""Sends requests to a server, one after the other over one connection."""
 
 import uuid
 from http import HTTPStatus
@@ -12,14 +12,14 @@ from msgspec import Struct
 from resonate_server.protocol.envelope import VERSION
 
 TIMEOUT_S = 30.0
-"""A server that takes longer to answer counts as not reachable."""
+"""A server that takes longer to answer counts as unreachable."""
 
 
 CHUNK_BYTES = 256 * 1024
 
 
 class CallFailed(Exception):
-    """No answer, or a refusal: its text is for people. ``status`` is 0 where there was no answer."""
+    """No answer, or a refusal, with a message for people. ``status`` is 0 if there was no answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class Response(Struct):
 
 
 class ServerConnection:
-    """``server`` is an http(s) URL; ``token`` goes both ways: in the request's head and in its Authorization header."""
+    """``server`` is an http(s) URL; ``token`` is sent twice: in the request's head and in its Authorization header."""
 
     def __init__(self, server: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._server = server
@@ -45,14 +45,15 @@ class ServerConnection:
         self._timeout_s = timeout_s
 
     def call(self, kind: str, data: dict[str, Any]) -> Any:
-        """The data of the answer. Raises :class:`CallFailed`, also for statuses that are no error to an SDK (300)."""
+        """Return the answer's data. Raises :class:`CallFailed`, also for a status that is no error to an SDK (300)."""
         response = self.ask(kind, data)
         if 200 <= response.head.status < 300:
             return response.data
         raise CallFailed(_refusal(response), response.head.status)
 
     def ask(self, kind: str, data: Any, **head: Any) -> Response:
-        """The answer, whatever its status; ``head`` goes into the request's. Raises :class:`CallFailed` without one."""
+        """Return the answer, whatever its status; ``head`` is added to the request's head. Raises :class:`CallFailed`
+        if there is no answer."""
         status, body = self._post(msgspec.json.encode({"kind": kind, "head": self._head() | head, "data": data}))
         try:
             return msgspec.json.decode(body, type=Response)
@@ -60,7 +61,7 @@ class ServerConnection:
             raise CallFailed(f"{self._server} does not answer like a Resonate server (HTTP status {status})") from None
 
     def get(self, path: str) -> bytes:
-        """What ``GET path`` answers. Raises :class:`CallFailed`."""
+        """Return the body of ``GET path``. Raises :class:`CallFailed`."""
         response = self._begin_download(path)
         parts = []
         while chunk := self._read(response):
@@ -68,9 +69,9 @@ class ServerConnection:
         return b"".join(parts)
 
     def download(self, path: str, into: BinaryIO) -> int:
-        """Write what ``GET path`` answers to ``into``; its size in bytes.
+        """Write the body of ``GET path`` to ``into``; return its size in bytes.
 
-        Raises :class:`CallFailed`, also if not all of it comes, and ``OSError`` if ``into`` does not take it.
+        Raises :class:`CallFailed`, also if the body is incomplete, and ``OSError`` if ``into`` cannot be written.
         """
         response = self._begin_download(path)
         size = 0

@@ -13,7 +13,7 @@ from resonate_server.protocol.records import PromiseState
 
 
 class Mark(Enum):
-    """How a kind of phase is drawn: symbol, the same in ASCII, colour, and what the legend says, as on the page."""
+    """How a kind of phase is drawn: symbol, the same in ASCII, colour, and its name in the legend, as on the page."""
 
     RUNNING = ("█", "#", "cyan", "running")
     SUSPENDED = ("─", "-", "dim", "suspended")
@@ -29,7 +29,7 @@ class Mark(Enum):
 
 
 SETTLED_COLOURS = {PromiseState.PENDING: "yellow", PromiseState.RESOLVED: "green", PromiseState.CANCELED: "magenta"}
-"""Of a stripe, or part of one, of which nothing else is known; red otherwise."""
+"""Colours of a stripe, or part of one, about which nothing else is known; red otherwise."""
 
 
 class Axis(Struct, frozen=True):
@@ -41,12 +41,12 @@ class Axis(Struct, frozen=True):
     ascii_only: bool
 
     def header(self) -> Text:
-        """Its two ends."""
+        """Return the labels of its two ends."""
         length = shown_duration(self.end - self.begin)
         return Text("0" + length.rjust(self.width - 1), no_wrap=True)
 
     def stripe(self, call: Call) -> Text:
-        """At least one column wide, also for what took no time."""
+        """Return the call's stripe, at least one column wide even if the call took no time."""
         first = self._column(call.promise.created_at)
         last = self._column(call.settled_at or self.end)
         text = Text(" " * first, no_wrap=True)
@@ -60,7 +60,8 @@ class Axis(Struct, frozen=True):
         return min(max((at - self.begin) * self.width // length, 0), self.width - 1)
 
     def _marks(self, first: int, last: int, phases: list[Phase]) -> Iterator[Mark]:
-        """Of each column; a short one is not lost in a longer one if it is the last to begin there."""
+        """Yield the mark of each column: that of the last phase to begin there, so that longer phases do not hide
+        it."""
         begun = {self._column(phase.begin): _mark(phase) for phase in phases}
         mark = Mark.UNKNOWN
         for column in range(first, last + 1):
@@ -73,6 +74,6 @@ def _mark(phase: Phase) -> Mark:
 
 
 def legend(calls: list[Call], ascii_only: bool) -> Text:
-    """What the symbols mean that are in use; empty if no phase is known."""
+    """Explain the symbols in use; empty if no phase is known."""
     used = {_mark(phase) for call in calls for phase in call.phases}
     return Text("   ".join(f"{mark.symbol(ascii_only)} {mark.value[3]}" for mark in Mark if mark in used), "dim")

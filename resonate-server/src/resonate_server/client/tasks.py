@@ -1,4 +1,4 @@
-"""``resonate tasks …``: who runs what, step by step. Workers do this by themselves; people do it to repair or learn."""
+"""``resonate tasks …``: single task requests, which workers send by themselves, and people to repair or to learn."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _version = click.option("--version", type=int, required=True, help="The version 
 
 @click.group(cls=ServerGroup)
 def tasks() -> None:
-    """Look at, claim, end, park and find tasks."""
+    """Show, claim, end, halt and search tasks."""
 
 
 @tasks.command()
@@ -56,7 +56,7 @@ def claim(id: str, pid: str, version: int, ttl: int) -> None:
 @_version
 @click.option("--action", type=OBJECT, required=True, help="A promise.create or promise.settle request.")
 def fence(id: str, version: int, action: Object) -> None:
-    """Create or settle another promise, only if the task is still held at that version."""
+    """Create or settle another promise, but only if the task is still held at that version."""
     request("task.fence", {"id": id, "version": version, "action": _with_head(action)})
 
 
@@ -73,7 +73,7 @@ def heartbeat(pid: str, held: list[Any]) -> None:
 @_version
 @click.option("--actions", type=ARRAY, required=True, help="Requests to await: promise.register_callback.")
 def suspend(id: str, version: int, actions: list[Any]) -> None:
-    """Let go of a task until a promise that it awaits is settled."""
+    """Suspend a task until a promise that it awaits is settled."""
     request("task.suspend", {"id": id, "version": version, "actions": [_with_head(action) for action in actions]})
 
 
@@ -90,21 +90,21 @@ def complete(id: str, version: int, action: Object) -> None:
 @click.argument("id")
 @_version
 def release(id: str, version: int) -> None:
-    """Give a claimed task back."""
+    """Release a claimed task."""
     request("task.release", {"id": id, "version": version})
 
 
 @tasks.command()
 @click.argument("id")
 def halt(id: str) -> None:
-    """Park a task: nobody is told of it until it is continued."""
+    """Halt a task: no worker is offered it until it is continued."""
     request("task.halt", {"id": id})
 
 
 @tasks.command(name="continue")
 @click.argument("id")
 def continue_(id: str) -> None:
-    """Offer a parked task again."""
+    """Continue a halted task: offer it to workers again."""
     request("task.continue", {"id": id})
 
 
@@ -113,7 +113,7 @@ def continue_(id: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Page size.")
 @click.option("--cursor", help="The cursor from the previous page.")
 def search(state: str | None, limit: int, cursor: str | None) -> None:
-    """List tasks, in the order of their ids."""
+    """List tasks, sorted by id."""
     request("task.search", given(state=state, limit=limit, cursor=cursor))
 
 
@@ -122,5 +122,5 @@ def _action(kind: str, data: Object) -> Object:
 
 
 def _with_head(action: Any) -> Any:
-    """Actions are envelopes; nobody reads their heads, and nobody wants to type them."""
+    """Add the head that an action's envelope needs: nobody reads it, and nobody wants to type it."""
     return {"head": {}, **action} if isinstance(action, dict) else action

@@ -17,15 +17,15 @@ from resonate_server.client.values import now_ms
 @click.argument("id")
 @click.option("-w", "--watch", is_flag=True, help="Follow the chain until the call ID is settled.")
 def tree(id: str, watch: bool) -> None:
-    """Draw the calls of a chain: what was called, in which state it is and since when, and who runs it.
+    """Draw the calls of a chain: what was called, its state and for how long, and who runs it.
 
-    ID is the promise that started the chain, or any one below it to see only that part. "attempt 2 by 3f2a91c0" is the
-    second attempt, at which that worker is; "pending, attempt 2" waits for a worker that begins the third. A terminal
-    that is wide enough shows a stripe for each call, from the beginning of ID until now: the life of the call as the
-    live page shows it. Below stands what became of the chain if it met a fault. (Only this server tells these.)
+    ID is the promise that started the chain, or one below it to see only that part. "attempt 2 by 3f2a91c0" means that
+    worker 3f2a91c0 runs the second attempt; "pending, attempt 2" waits for a worker to begin the third. A wide terminal
+    shows a stripe for each call, from the beginning of ID until now: the life of the call as on the live page. If the
+    chain met a fault, its story follows below. (Only this server provides these.)
 
-    With --watch, a terminal shows the tree as it grows. What is no terminal gets it once, at the end; what is waited
-    for is told on standard error. A server that goes away is waited for. Ctrl-C ends the watching; the chain goes on.
+    With --watch, a terminal shows the tree as it grows. Any other output gets it once, at the end, and standard error
+    says what the command waits for. It also waits for a server that goes away. Ctrl-C ends the watching, not the chain.
 
     \b
     Exit status with --watch:
@@ -48,7 +48,7 @@ def tree(id: str, watch: bool) -> None:
 
 
 def _console() -> Console:
-    """As wide as the terminal; what goes elsewhere is not folded, so that it can be searched."""
+    """Return a console as wide as the terminal; other output is not wrapped, so that it can be searched."""
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED

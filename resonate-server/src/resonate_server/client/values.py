@@ -53,7 +53,7 @@ ARRAY = Json(list)
 
 
 def json_or_text(text: str) -> Any:
-    """A function's argument: whatever JSON says, else the text itself."""
+    """Return a function's argument: the JSON value, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -61,26 +61,26 @@ def json_or_text(text: str) -> Any:
 
 
 def encoded(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
+    """Return a promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
     if value is None or "data" not in value:
         return value
     return {**value, "data": base64_of(value["data"])}
 
 
 def base64_of(data: Any) -> str:
-    """Text as it is, anything else as JSON."""
+    """Encode text as it is, anything else as JSON."""
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     return base64.b64encode(text.encode()).decode()
 
 
 def readable(value: dict[str, Any]) -> dict[str, Any]:
-    """A promise's param or value with its ``data`` as it was before an SDK, or this tool, encoded it."""
+    """Return a promise's param or value with its ``data`` as it was before an SDK, or this tool, encoded it."""
     data = value.get("data")
     return value | {"data": _without_traces(decoded(data))} if isinstance(data, str) else value
 
 
 def decoded(data: str) -> Any:
-    """Base64 of JSON or of text; what is neither stays as it is."""
+    """Decode base64 of JSON or of text; anything else stays as it is."""
     try:
         text = base64.b64decode(data, validate=True).decode()
     except ValueError:
@@ -89,19 +89,19 @@ def decoded(data: str) -> Any:
 
 
 def _without_traces(value: Any) -> Any:
-    """Of an exception what people read: SDKs add a stack, or the pickled object."""
+    """Reduce an exception to what people read: SDKs add a stack, or the pickled object."""
     if not isinstance(value, dict) or value.get("__type") != "error":
         return value
     return {"type": value.get("name", "error"), "message": value.get("message")}
 
 
 def now_ms() -> int:
-    """Wall time, ms since the epoch."""
+    """Return wall-clock time, in ms since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def shown_duration(ms: int) -> str:
-    """For people: two figures are enough to tell 3 ms from 2 h."""
+    """Format a duration for people: two figures are enough to tell 3 ms from 2 h."""
     if ms < 1_000:
         return f"{max(ms, 0)} ms"
     if ms < 60_000:
@@ -115,5 +115,5 @@ def shown_duration(ms: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Without characters that would move the cursor or change colours: ids and messages are anybody's text."""
+    """Escape characters that would move the cursor or change colours: ids and messages are untrusted text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

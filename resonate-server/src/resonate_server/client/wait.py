@@ -1,4 +1,4 @@
-"""``resonate wait``: until a chain has come so far, for scripts."""
+"""``resonate wait``: wait until a chain reaches a state, for scripts."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ STATES = {TaskState.ACQUIRED: "running", TaskState.SUSPENDED: "suspended", TaskS
 
 
 class Goal(Struct, frozen=True):
-    """``name``: of the call that is to reach ``state``, as the tree shows it, or ``step`` for any step; empty for the
+    """``name``: the call that has to reach ``state``, named as in the tree, or ``step`` for any step; empty for the
     call ID itself."""
 
     name: str
@@ -57,19 +57,19 @@ class GoalType(click.ParamType[Goal]):
 
 
 class Reached(Struct, frozen=True):
-    """A call in the state that was waited for. ``task``: the one in which it runs; a step has that of its function."""
+    """A call that has reached its goal. ``task``: the one in which it runs; for a step, that of its function."""
 
     call: Call
     state: str
     task: TaskRecord | None
 
     def line(self) -> str:
-        """STATE, ATTEMPT, WORKER and ID, with tabs between them."""
+        """Return STATE, ATTEMPT, WORKER and ID, separated by tabs."""
         attempt = "-" if self.task is None else str(self.task.version)
         return "\t".join([self.state, attempt, shown(self._pid or "-"), shown(self.call.promise.id)])
 
     def sentence(self) -> str:
-        """The same for people."""
+        """Return the same for people."""
         words = f"{self.call.name} ({self.call.promise.id}) is {self.state}"
         words += f", attempt {self.attempt}" if self.attempt else ""
         return shown(words + (f", on worker {self._pid}" if self._pid else ""))
@@ -101,19 +101,19 @@ class Reached(Struct, frozen=True):
 def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 
-    NAME says which call, by its name in "resonate tree", which is that of its function; "step" stands for any step.
-    An ID that does not exist yet is waited for, and so is a server that goes away.
+    NAME selects a call by its name in "resonate tree", which is that of its function; "step" stands for any step. The
+    command also waits for an ID that does not exist yet, and for a server that goes away.
 
-    For each --until one line is printed as soon as it is reached: a sentence on a terminal, and elsewhere STATE,
-    ATTEMPT, WORKER and ID of the call, with tabs between them, and "-" for what there is not. What lasts only a few
-    milliseconds may be missed.
+    Each --until prints one line as soon as it is reached: on a terminal a sentence, elsewhere STATE, ATTEMPT, WORKER
+    and ID of the call, separated by tabs, with "-" for a missing one. A state that lasts only a few milliseconds may
+    be missed.
 
     \b
     Exit status:
-      0    all was reached
+      0    every goal was reached
       1    no server at the beginning, or no permission
       3    ID was settled before
-      4    the time is over
+      4    the timeout has expired
       130  Ctrl-C
     """
     limit_s = float("inf") if timeout is None else timeout / 1_000
@@ -127,7 +127,7 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
 
 
 class Waiter:
-    """``after``: an attempt; ``end``: when the time is over, by the monotonic clock."""
+    """``after``: only a later attempt counts as running; ``end``: the deadline, by the monotonic clock."""
 
     def __init__(self, tree: CallTree, after: int, end: float) -> None:
         self._tree = tree
@@ -136,10 +136,10 @@ class Waiter:
         self._server_was_there = False
         self._obstacle = ""
         self._told: set[tuple[str, str]] = set()
-        """By call and the reason that a worker gave: what was said to trouble it."""
+        """Troubles already reported, by call and the reason that its worker gave."""
 
     def until(self, goal: Goal) -> Reached:
-        """Ends the command if it cannot be reached."""
+        """Wait for ``goal``; end the command if it cannot be reached."""
         while True:
             calls = self._look()
             if (reached := find(calls, goal, self._after)) is not None:
@@ -151,7 +151,7 @@ class Waiter:
             time.sleep(READ_PAUSE_S)
 
     def _look(self) -> list[Call]:
-        """Nothing while there is nothing to see."""
+        """Return the calls; empty while there are none to see."""
         try:
             calls = self._tree.read()
         except CallFailed as error:
@@ -168,7 +168,8 @@ class Waiter:
         return calls
 
     def _tell_troubles(self, calls: list[Call]) -> None:
-        """Each once: that of a call that keeps coming back is told anew only if its workers give another reason."""
+        """Report each trouble once; that of a call that keeps coming back, again only if its workers give another
+        reason."""
         for call in calls:
             if call.task is None or not call.task.trouble:
                 continue
@@ -180,7 +181,7 @@ class Waiter:
 
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
-    """The first call that has reached it, of those that ``CallTree.read`` gives."""
+    """Return the first of ``calls``, as ``CallTree.read`` returns them, that has reached the goal."""
     tasks: list[TaskRecord | None] = []
     for call in calls:
         del tasks[len(call.more) :]

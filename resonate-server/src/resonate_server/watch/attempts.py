@@ -1,7 +1,7 @@
-"""What became of each call of a chain: the one derivation of it, which the page and the terminal draw. Pure.
+"""Derives the life of each call of a chain, which the page and the terminal draw. Pure.
 
 An *attempt* is one claim of a call's task; its number is the task's version. (A *run* is one execution of the function,
-told by the worker's log: an attempt has one, and one more each time that it goes on without giving the task up.) The
+as the worker's log shows it: an attempt has one, and one more each time it continues without giving the task up.) The
 life of a call is a list of phases: it waits, runs, is suspended, or lacks a worker.
 """
 
@@ -31,12 +31,12 @@ from resonate_server.watch.spells import FOREVER, Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
 DONE_AGAIN = {"gone", "lease", RELEASED}
-"""Reasons of an attempt that does again what the one before had begun; with others it goes on."""
+"""Reasons for an attempt that repeats what the previous one had begun; with any other reason it continues."""
 
 
 class Lives:
-    """The lives of a chain's calls, by what has happened: what was heard of it since ``since`` (ms), in its order.
-    Another server's news may be missing: what came after it tells of that, or the record."""
+    """The lives of a chain's calls, from the events since ``since`` (ms), in order. Events of other servers may be
+    missing; later events, or the record, make up for them."""
 
     def __init__(self, since: int) -> None:
         self._since = since
@@ -44,7 +44,7 @@ class Lives:
         self._born: set[str] = set()
         """Promises whose creation was seen."""
         self.refused: set[str] = set()
-        """Calls of which an attempt wanted to tell something that had lost its lease."""
+        """Calls with an attempt whose write was refused because it had lost its lease."""
 
     def take(self, event: ChainEvent) -> None:
         if isinstance(event, PromiseCreated):
@@ -61,8 +61,8 @@ class Lives:
             step(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
-        """What was seen. For what was before that, there is its record alone."""
-        if phases := self._phases.get(call.id):  # one that was born settled has none
+        """Return the phases that were seen; for the time before, only the record is known."""
+        if phases := self._phases.get(call.id):  # a promise created as settled has none
             _bring_up_to_date(phases, call)
         if call.id in self._born:
             return self._phases.get(call.id) or [_recorded(call, call.created_at)]
@@ -81,7 +81,8 @@ def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
 
 
 def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterator[None]:
-    """Give each promise of a chain its phases, one a step. ``spells`` tell when workers were there."""
+    """Set the phases of each promise of a chain, and yield after each one. ``spells`` knows when workers were
+    connected."""
     away, absent = cache(spells.away), cache(spells.absent)
     by_id = {promise.id: promise for promise in promises}
     for promise in promises:
@@ -99,11 +100,11 @@ def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterat
         yield
 
 
-# ── by events ──
+# ── from events ──
 
 
 def _begin(phases: list[Phase], phase: Phase) -> None:
-    """Not before the one that came before it, whatever the clocks say."""
+    """Begin a phase, never before the previous one, whatever the clocks say."""
     _end(phases, phase.begin)
     if phases:
         phase.begin = max(phase.begin, phases[-1].end or 0)
@@ -116,7 +117,7 @@ def _end(phases: list[Phase], at: int) -> None:
 
 
 def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
-    """The phase that lasts, if it is of one of these kinds."""
+    """Return the current phase if it is of one of these kinds."""
     return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
 
 
@@ -138,7 +139,7 @@ def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
 
 
 def _run(phases: list[Phase], running: Phase) -> None:
-    """The attempt goes on, or does it again: what the one before came to says which, and why."""
+    """Begin an attempt. How the previous one ended tells why, and whether this one repeats it."""
     before = next((phase for phase in reversed(phases) if phase.kind is not Kind.WAITING), None)
     reason = "" if before is None else _CAUSES.get(before.kind, before.reason)
     retries = max((phase.retries for phase in phases), default=0) + (reason in DONE_AGAIN)
@@ -147,14 +148,14 @@ def _run(phases: list[Phase], running: Phase) -> None:
 
 
 def _ran_unheard(phases: list[Phase], running: Phase) -> None:
-    """If nobody has told of the claim: it may have come as soon as the task waited for one."""
+    """Begin an attempt whose claim was not reported; it may have come as soon as the task waited."""
     last = phases[-1]
     if last.attempt < running.attempt:
         _run(phases, replace(running, begin=last.begin) if last.kind is Kind.WAITING else running)
 
 
 _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "continued", Kind.UNKNOWN: ""}
-"""Why there is an attempt after a phase. After a gap it is the gap's own reason."""
+"""Reason for an attempt, by the kind of phase before it. After a gap, it is the gap's own reason."""
 
 
 def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
@@ -162,20 +163,20 @@ def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
 
 
 def _lost(phases: list[Phase], event: TaskLost) -> None:
-    """The attempt ends in a break, and what follows is a gap until somebody claims the task."""
+    """Break the attempt off. A gap follows until a worker claims the task."""
     if (running := _open(phases, Kind.RUNNING)) is not None:
         running.broken = True
     _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
 
 
 def _released(phases: list[Phase], event: TaskReleased) -> None:
-    """Handed back by a worker that ends in order: no break."""
+    """The worker gave the task back itself: the attempt is not broken."""
     waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
     _begin(phases, replace(waiting, why=event.why))
 
 
 def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
-    """Still waiting: a worker was told of it, and did not claim it."""
+    """The task still waits: a worker was sent it but did not claim it."""
     if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
         waiting.trouble = event.trouble
 
@@ -201,11 +202,11 @@ _STEPS: dict[type[ChainEvent], Callable[[list[Phase], Any], None]] = {
 }
 
 
-# ── by records ──
+# ── from records ──
 
 
 def _bring_up_to_date(phases: list[Phase], call: PromiseView) -> None:
-    """With what nobody has told of."""
+    """Complete the phases from the record, in case events are missing."""
     last, task = phases[-1], call.task
     if task is not None and last.end is None:
         if task.attempt > last.attempt and task.state in _CLAIMED:
@@ -227,7 +228,7 @@ _KINDS = {
 
 
 def _recorded(call: PromiseView, begin: int) -> Phase:
-    """What goes on, and has since ``begin`` if nothing has happened."""
+    """Return the phase that the record shows, as if nothing had happened since ``begin``."""
     task = call.task
     if task is None:
         return Phase(Kind.UNKNOWN, begin, call.settled_at)
@@ -243,7 +244,7 @@ def _recorded(call: PromiseView, begin: int) -> Phase:
 
 
 def _before(event: Any, since: int) -> Phase:
-    """What must have been the case before the first event that was seen of a call."""
+    """Infer the phase before the first event that was seen of a call."""
     match event:
         case TaskClaimed():
             return Phase(Kind.WAITING, since, attempt=event.version - 1, known=False)
@@ -266,13 +267,13 @@ def _whole(kind: Kind, promise: PromiseView) -> Phase:
 type Holes = list[tuple[int, int]]
 
 _LACK = {Kind.RUNNING: "silent", Kind.SUSPENDED: "absent", Kind.WAITING: "nobody"}
-"""Why there is a gap in a phase."""
+"""Reason for a gap, by the kind of phase it interrupts."""
 
 
 def _with_gaps(
     phases: list[Phase], away: Callable[[str], Holes], absent: Callable[[str], Holes], group: str
 ) -> list[Phase]:
-    """Running depends on one worker; anything else on there being one in the group."""
+    """Insert gaps. Running requires the call's own worker; any other phase requires one of the group."""
     pieces: list[Phase] = []
     for phase in phases:
         holes: Holes = []
@@ -285,8 +286,8 @@ def _with_gaps(
 
 
 def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
-    """``phase`` with gaps where ``holes`` are; what a gap cuts short is broken, be it at once: somebody was there who
-    began it."""
+    """Return ``phase`` with gaps where ``holes`` are. A phase that a gap cuts short is broken, and kept even at zero
+    length, because a worker had begun it."""
     end = FOREVER if phase.end is None else phase.end
     at = phase.begin
     for hole_begin, hole_end in holes:
@@ -304,7 +305,7 @@ def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
 
 
 def _joined(pieces: Iterable[Phase]) -> list[Phase]:
-    """Gaps that follow one another are one: it is told by what was known last, and begins when it began."""
+    """Merge consecutive gaps: keep begin, attempt and worker of the first, and everything else of the last."""
     joined: list[Phase] = []
     for piece in pieces:
         last = joined[-1] if joined else None
@@ -323,7 +324,7 @@ def _or_open(end: int) -> int | None:
 
 
 def host_of(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | None:
-    """The call that it runs in. Parents are free text, and may go round in circles."""
+    """Return the call that ``step`` runs in. Parents are free text and may form cycles."""
     passed: set[str] = set()
     at = by_id.get(step.parent or "")
     while at is not None and at.role is not Role.CALL and at.id not in passed:
@@ -333,7 +334,7 @@ def host_of(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | N
 
 
 def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:
-    """It runs while its host runs, and breaks with it."""
+    """Return a step's phases: it runs while its host runs, and breaks off with it."""
     whole = _whole(Kind.RUNNING, step)
     end = FOREVER if whole.end is None else whole.end
     pieces = []

@@ -1,7 +1,7 @@
-"""Chains as the page shows them: the list of the latest, and all that is known of one.
+"""Reads chains for the page: the list of the newest ones, and everything known about one.
 
-Rows are read in small portions, each of them a piece of work in the engine's ordinary queue, so that nobody waits
-long for somebody who only looks.
+Rows are read in small portions, each an item of its own in the engine's ordinary queue, so that viewers hold up nobody
+for long.
 """
 
 import asyncio
@@ -31,45 +31,45 @@ from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
 
 PORTION = 500
-"""Rows that are looked at in one piece of work."""
+"""Rows read in one portion."""
 
 PORTION_MS = 5.0
-"""After this time a piece of work looks at no further row."""
+"""After this time a portion reads no further row."""
 
 PORTION_BYTES = 4 * 1_024 * 1_024
-"""Nor after so much payload."""
+"""Nor after this many bytes of payload."""
 
 MAX_PORTIONS = 10
-"""Pieces of work for one page of the list; a search that needs more is carried on by the next page."""
+"""Portions read for one page of the list; a search that needs more continues on the next page."""
 
 MAX_PROMISES = 2_000
-"""Of one chain."""
+"""Promises shown of one chain."""
 
 MAX_TEXT_OF_CHAIN = 2 * 1_024 * 1_024
-"""Characters of payload of one chain; further ones are cut to :data:`SHORT_TEXT`."""
+"""Characters of payload of one chain; payloads beyond that are cut to :data:`SHORT_TEXT`."""
 
 SHORT_TEXT = 128
 
 MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
-"""Of one chain's promises with their texts, tags and ids; it is cut there."""
+"""Size of one chain's promises with their texts, tags and ids; the chain is cut there."""
 
 MAX_STEPS = 200
-"""Of deriving the lives of calls, before others have a turn."""
+"""Steps of deriving the lives of calls before yielding to the event loop."""
 
 
 class RowReader(Protocol):
-    """Where rows are read."""
+    """Reads committed rows."""
 
     async def read[T](self, query: Callable[[View], T]) -> T:
-        """What ``query`` finds among the committed rows."""
+        """Return what ``query`` finds among the committed rows."""
 
 
 class BadCursor(Exception):
-    """It is none of ours."""
+    """This server did not issue the cursor."""
 
 
 class Wanted(Struct, frozen=True):
-    """Which chains to list: ``text`` stands within the id or the function's name, whatever its case."""
+    """Which chains to list; ``text`` is a part of the id or the function's name, ignoring case."""
 
     limit: int
     before: Place | None = None
@@ -96,21 +96,21 @@ class ChainSummary(Struct, frozen=True):
 
 
 class ChainPage(Struct, frozen=True):
-    """``next``: where the next one begins."""
+    """``next``: the cursor of the next page."""
 
     chains: list[ChainSummary]
     next: str | None
 
 
 class _Portion(Struct, frozen=True):
-    """``last``: the place of the last row that was looked at; ``None`` if there are no further ones."""
+    """``last``: the place of the last row read; ``None`` if there are no more."""
 
     found: list[ChainSummary]
     last: Place | None
 
 
 class ChainReader:
-    """``now`` tells the time in ms since the epoch."""
+    """``now`` returns the time in ms since the epoch."""
 
     def __init__(self, reader: RowReader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
         self._reader = reader
@@ -122,7 +122,7 @@ class ChainReader:
     # --- the list ---------------------------------------------------------------------------------------------------
 
     async def page(self, wanted: Wanted) -> ChainPage:
-        """The newest that are wanted; ``next`` is given as long as there may be more, even if none was found."""
+        """Return the newest matching chains. ``next`` is set while there may be more, even if none was found."""
         found: list[ChainSummary] = []
         last = wanted.before
         for _ in range(MAX_PORTIONS):
@@ -139,7 +139,7 @@ class ChainReader:
     # --- one chain --------------------------------------------------------------------------------------------------
 
     async def view(self, id: str, prefix: str = "") -> ChainView | None:
-        """The chain that promise ``id`` belongs to, as far as its ids begin with ``prefix``."""
+        """Return the chain of promise ``id``, limited to ids that begin with ``prefix``."""
         promise = await self._reader.read(lambda store: _promise(store, id))
         if promise is None:
             return None
@@ -155,7 +155,7 @@ class ChainReader:
         return ChainView(root, shown, cut, outages, story(shown, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
-        """What is shown of it, and whether there is more."""
+        """Return the promises to show, and whether there are more."""
         shown: list[PromiseView] = []
         room, left, after = MAX_TEXT_OF_CHAIN, MAX_CHAIN_BYTES, ""
         while len(shown) <= MAX_PROMISES and left > 0:
@@ -181,7 +181,7 @@ async def _in_turns(steps: Iterable[None]) -> None:
 
 
 def _look_through(store: View, wanted: Wanted, before: Place | None, now: int, limit: int) -> _Portion:
-    """The next roots that are wanted, within the limits of one piece of work."""
+    """Return the next matching roots, within the limits of one portion."""
     found: list[ChainSummary] = []
     last: Place | None = None
     roots = store.recent_roots(wanted.state, before, now)
@@ -209,7 +209,7 @@ def _promise(store: View, id: str) -> Promise | None:
 
 
 def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
-    """As many of ``rows``, at least one, as one piece of work may look at."""
+    """Yield as many of ``rows`` as one portion may read, at least one."""
     end = time.perf_counter() + PORTION_MS / 1_000
     weighed = 0
     for row in islice(rows, PORTION):
@@ -220,7 +220,7 @@ def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
 
 
 def _span(promises: list[PromiseView]) -> tuple[int, int]:
-    """When a chain began, and when it was over; as far in the future as there is one, as long as it lasts."""
+    """Return when a chain began and when it ended; :data:`FOREVER` while it lasts."""
     begin = min((view.created_at for view in promises), default=0)
     return begin, max((FOREVER if view.settled_at is None else view.settled_at for view in promises), default=0)
 
@@ -293,12 +293,12 @@ def _task_view(branch: Branch) -> TaskView | None:
 
 
 def _short(tags: dict[str, str]) -> dict[str, str]:
-    """Tags are free text of any length and number."""
+    """Limit tags, which are free text of any length and number."""
     return {name[:SHORT_TEXT]: text[:1_024] for name, text in islice(tags.items(), 64)}
 
 
 def _granted(view: PromiseView, prefix: str) -> PromiseView:
-    """Without ids that somebody may not see."""
+    """Remove the ids that the viewer may not see."""
     if not prefix:
         return view
     if view.parent is not None and not view.parent.startswith(prefix):

@@ -1,6 +1,6 @@
-"""From a decision to events: what has become of each promise and task, told by its row before and its row after.
+"""Derives events from a decision: compares each promise's and each task's row before and after it.
 
-Rules do not know that they are watched: why a task waits again follows from the state that it comes from.
+Rules do not know that they are watched, so the reason why a task waits again is inferred from its previous state.
 """
 
 from collections.abc import Iterator
@@ -30,17 +30,18 @@ CREATED, RELEASED = "created", "released"
 PENDING_PROMISE = PromiseState.PENDING
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
-"""What only the holder of a task may do. That a claim comes too late is nothing special: several are told."""
+"""Requests that only a task's holder may make. Claims are not among them: a late one is normal, as several workers may
+be offered a task."""
 
 
 def is_worth_telling(decided: Decided) -> bool:
-    """Whether :func:`events` may find something; most reads and all listeners are nothing to look at."""
+    """Return whether :func:`events` may find something; most reads and all listeners change nothing it looks at."""
     changes = decided.decision.changes
     return bool(changes.tasks or changes.promises) or decided.decision.answer.status == CONFLICT
 
 
 def events(decided: Decided) -> list[ChainEvent]:
-    """What has happened: first to promises, then what became of tasks for that reason."""
+    """Return what has happened: first to promises, then to tasks as a result."""
     rows, changes = decided.rows, decided.decision.changes
     found: list[ChainEvent] = []
     for promise in changes.promises.values():
@@ -63,7 +64,7 @@ def _is_offered_anew(before: Task, task: Task) -> bool:
 
 
 def chain_of(promise: Promise) -> str:
-    """Id of the root of its call tree."""
+    """Return the id of the root of its call tree."""
     return promise.tags.get("resonate:origin") or promise.id
 
 
@@ -101,12 +102,12 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
     )
 
 
-# ── tasks, by the state they are in now ──
+# ── tasks, by their new state ──
 
 
 def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """It waits: its attempt came to nothing, or what it awaited is settled, or it is new. One that nobody is told of
-    (a timer, or not before its time) waits in silence."""
+    """The task waits: it is new, its attempt came to nothing, or what it awaited has settled. A task that is not
+    offered (a timer, or one that is delayed) waits without an event."""
     now, reason = decided.now, _reason(before, task, decided.now)
     if before is not None and before.state is TaskState.ACQUIRED:
         if reason == RELEASED:
@@ -135,7 +136,7 @@ def _halted(found: list[ChainEvent], before: Task | None, task: Task, chain: str
 
 
 def _fulfilled(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """That its promise is settled says it all."""
+    """The event of its promise is enough."""
 
 
 _MOVED = {
@@ -158,11 +159,11 @@ def _reason(before: Task | None, task: Task, now: int) -> str:
         return RELEASED if task.lost_at is None else _loss(before, now)
     if before.queued or task.unclaimed:
         return "retry"
-    return RELEASED if task.releases else CREATED  # After the pause, or the delay that was asked for.
+    return RELEASED if task.releases else CREATED  # After the pause, or the requested delay.
 
 
 def _loss(before: Task, now: int) -> str:
-    """A lease that has not ended yet was taken back, because its holder is gone."""
+    """Return why the task was lost. A lease that had not ended yet was taken back: its holder is gone."""
     return "lease" if before.timer_at is not None and before.timer_at <= now else "gone"
 
 

@@ -1,7 +1,7 @@
-"""The events of the live page, as they stand on the wire; and how they are encoded.
+"""The events of the live page as they appear on the wire, and how they are encoded.
 
-Payloads are kept as excerpts and decoded only when an event is encoded. ``seq`` is given by the ring. ``chain`` is the
-id of the root; times are in ms since the epoch.
+Payloads are kept as excerpts and decoded only when an event is encoded. The ring assigns ``seq``. ``chain`` is the id
+of the root; times are in ms since the epoch.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ from resonate_server.protocol.records import PromiseState
 
 
 class Event(Struct, tag_field="kind", gc=False):
-    """Something that has happened."""
+    """Something that happened."""
 
     seq: int
     at: int
 
     def weight(self) -> int:
-        """Characters of payload that are kept with it."""
+        """Return how many characters of payload are kept with it."""
         return 0
 
 
 class ChainEvent(Event, gc=False):
-    """Something that has happened to the promise ``id``, or to its task."""
+    """Something that happened to the promise ``id``, or to its task."""
 
     chain: str | None
     id: str
@@ -45,7 +45,7 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
-    """``pid``: who was at work at it, in attempt ``version``; ``by_worker``: and has settled it."""
+    """``pid``: the worker that held the task, in attempt ``version``; ``by_worker``: whether that worker settled it."""
 
     state: PromiseState
     value: Excerpt | Payload | None
@@ -65,7 +65,7 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
 
 
 class TaskQueued(ChainEvent, tag="task.queued", gc=False):
-    """It waits for a worker; the attempt to come is ``version`` + 1."""
+    """The task waits for a worker; its next attempt is ``version`` + 1."""
 
     group: str | None
     version: int
@@ -93,7 +93,7 @@ class TaskSuspended(ChainEvent, tag="task.suspended", gc=False):
 
 
 class TaskLost(ChainEvent, tag="task.lost", gc=False):
-    """The attempt ended in a break."""
+    """The attempt was broken off."""
 
     pid: str | None
     version: int
@@ -101,7 +101,7 @@ class TaskLost(ChainEvent, tag="task.lost", gc=False):
 
 
 class TaskReleased(ChainEvent, tag="task.released", gc=False):
-    """``trouble``: what is wrong with the task, if it keeps coming back; ``why``: what its worker said."""
+    """``trouble``: what is wrong with a task that keeps coming back; ``why``: the reason that its worker gave."""
 
     pid: str | None
     version: int
@@ -113,7 +113,7 @@ class TaskReleased(ChainEvent, tag="task.released", gc=False):
 
 
 class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):
-    """A worker was told of it and did not claim it; it is offered again after a pause."""
+    """A worker was sent the task and did not claim it; it is offered again after a pause."""
 
     group: str | None
     version: int
@@ -126,14 +126,14 @@ class TaskHalted(ChainEvent, tag="task.halted", gc=False):
 
 
 class TaskRefused(ChainEvent, tag="task.refused", gc=False):
-    """``request``: the kind of a write by an attempt that no longer holds the task."""
+    """A write by an attempt that no longer holds the task; ``request`` is its kind."""
 
     version: int
     request: str
 
 
 class ServerBack(Event, tag="server.back", gc=False):
-    """This server runs again, after an outage that began at ``since``."""
+    """This server is running again, after an outage that began at ``since``."""
 
     since: int
 
@@ -146,7 +146,7 @@ class WorkerEvent(Event, gc=False):
 
 
 class WorkerConnected(WorkerEvent, tag="worker.connected", gc=False):
-    """``again``: back after this server had ended its stream as planned."""
+    """``again``: it is back after this server ended its stream as planned."""
 
     again: bool
 
@@ -177,10 +177,10 @@ def _for_the_wire(kept: Any) -> str | Payload | None:
 
 
 encoder = msgspec.json.Encoder(enc_hook=_for_the_wire)
-"""For everything that the page is told."""
+"""Encodes everything that is sent to the page."""
 
 SHORT_TEXT = 256
-"""Characters of a payload that other servers are told."""
+"""Characters of a payload that are sent to other servers."""
 
 _KINDS: dict[str, type[Event]] = {
     str(kind.__struct_config__.tag): kind
@@ -191,14 +191,13 @@ _KINDS: dict[str, type[Event]] = {
 
 
 def for_others(event: Event) -> bytes:
-    """As other servers are told of it."""
     if isinstance(event, PromiseSettled) and isinstance(event.value, Excerpt):
         event = replace(event, value=readable(event.value, SHORT_TEXT))
     return encoder.encode(event)
 
 
 def from_others(data: bytes | msgspec.Raw) -> Event:
-    """Raises :class:`ValueError` for one of a server of another version."""
+    """Decode an event of another server. Raises :class:`ValueError` for one that this version does not know."""
     try:
         fields = msgspec.json.decode(data)
         kind = _KINDS[fields.pop("kind")]

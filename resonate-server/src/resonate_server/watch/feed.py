@@ -1,7 +1,7 @@
-"""The stream of events for those who watch: where one begins, what comes next, and when one is too slow.
+"""The stream of events for viewers: where a viewer starts, what comes next, and when it is too slow.
 
-A viewer is a place in the ring and nothing else, so it needs no queue: one that the ring has overtaken has missed
-something, and is sent away to begin anew. Events are encoded once for all who stand at the same place.
+A viewer is just a position in the ring, so it needs no queue. One that the ring has overtaken has missed events; it is
+disconnected and starts over. Events are encoded once for all viewers at the same position.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, Task
 from resonate_server.watch.ring import Ring
 
 MAX_VIEWERS = 32
-"""One more makes one leave: the one that has fallen far behind, or has been there longest. A page comes back."""
+"""A further viewer evicts one that has fallen far behind, or else the oldest. A page reconnects."""
 
 MAX_LINES = 500
-"""Events of one write: more would keep the event loop from its work."""
+"""Events per write; more would block the event loop for too long."""
 
 PAUSE_S = 0.1
-"""Between two writes to a viewer, so that many events share one."""
+"""Pause between two writes to a viewer, so that many events share one."""
 
 
 class Overtaken(Exception):
-    """The viewer was so slow that the ring has forgotten what comes next for it."""
+    """The viewer is so slow that the ring has dropped its next event."""
 
 
 class Viewer:
-    """Somebody who watches what begins with ``prefix``, and has seen everything up to ``seq``."""
+    """A viewer of ids that begin with ``prefix``, which has seen everything up to ``seq``."""
 
     def __init__(self, prefix: str, seq: int) -> None:
         self.prefix = prefix
@@ -40,15 +40,15 @@ class Feed:
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
         self._viewers: dict[Viewer, None] = {}
-        """The longest here first."""
+        """Oldest first."""
         self._news = asyncio.Event()
         self._latest: tuple[tuple[str, int, int], bytes] = (("", 0, 0), b"")
         self.closed = False
 
     def open(self, prefix: str, after: str, past: int = 0) -> tuple[Viewer, bool]:
-        """A new viewer, and whether it goes on where ``after`` (``EPOCH:SEQ``, or empty) says.
+        """Return a new viewer, and whether it resumes at ``after`` (``EPOCH:SEQ``, or empty).
 
-        One that does not is told up to ``past`` earlier events first.
+        One that does not resume first gets up to ``past`` earlier events.
         """
         if len(self._viewers) >= MAX_VIEWERS:
             self._send_away(min(self._viewers, key=lambda viewer: self._ring.last - viewer.seq < MAX_LINES))
@@ -62,7 +62,7 @@ class Feed:
         self._viewers.pop(viewer, None)
 
     def close(self) -> None:
-        """Send everybody away: the server stops."""
+        """Disconnect all viewers: the server is stopping."""
         self.closed = True
         for viewer in list(self._viewers):
             self._send_away(viewer)
@@ -73,12 +73,12 @@ class Feed:
         self._news.set()
 
     def reported(self) -> None:
-        """The ring may have something new."""
+        """Wake the viewers: the ring may have new events."""
         if self._viewers:
             self._news.set()
 
     async def wait(self, viewer: Viewer, seconds: float) -> None:
-        """Until there is something for ``viewer``, or it is to leave, or the time is over."""
+        """Wait until there is something for ``viewer``, it has to leave, or ``seconds`` have passed."""
         if viewer.seq < self._ring.last or not viewer.is_welcome:
             return
         self._news.clear()
@@ -89,7 +89,7 @@ class Feed:
             pass
 
     def take(self, viewer: Viewer) -> bytes:
-        """The next lines for ``viewer``, which moves on; empty if there are none. Raises :class:`Overtaken`."""
+        """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""
         if not self._ring.reaches(viewer.seq):
             raise Overtaken
         events = self._ring.after(viewer.seq, MAX_LINES)
@@ -109,7 +109,7 @@ class Feed:
 
 
 def visible(events: list[Event], prefix: str) -> list[Event]:
-    """Those that somebody may see who may see ids that begin with ``prefix``, without other ids in them."""
+    """Return the events that a viewer of ids beginning with ``prefix`` may see, with other ids removed."""
     if not prefix:
         return events
     return [

@@ -1,8 +1,8 @@
-"""What the dead cannot tell: a span of OpenTelemetry for each attempt that its worker did not end.
+"""Exports an OpenTelemetry span for each attempt that its worker did not end.
 
-Its lease was lost, or others settled or halted the call. Workers tell of all other attempts and say nothing of these,
-so each is told once. The ids of an attempt's span follow from its promise and its number, in a worker as here, so what
-the attempt has called, and the next one, hang together with it. Loaded only where a collector is named.
+Such an attempt lost its lease, or others settled or halted the call. Workers export all other attempts but none of
+these, so each is exported once. A span's id is derived from promise and attempt number, here as in the workers, so the
+calls of the attempt, and the next attempt, are linked to it. Loaded only if a collector is configured.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ OUTCOMES: Final = {
 EXPORT_MS: Final = 200
 GOODBYE_S: Final = 0.2
 MAX_HELD: Final = 10_000
-"""Attempts of which the begin is remembered; for others it is the last sign of life."""
+"""Attempts whose beginning is remembered; for others, the span begins at the last sign of life."""
 
 
 class LostAttempts(DecisionObserver):
-    """Looks at what ``others`` are told of as well."""
+    """Passes each decision on to ``others``, and looks at it as well."""
 
     def __init__(self, engine: Engine, others: DecisionObserver) -> None:
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # not for each time that it tries again
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # no warning for each retry
         self._engine, self._others, self._ids = engine, others, _Ids()
         resource = Resource.create({"service.name": "resonate-server"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
@@ -75,11 +75,11 @@ class LostAttempts(DecisionObserver):
 
     def _held(self, task: Task, now: int) -> None:
         self._held_since.setdefault((task.id, task.version), now)
-        if len(self._held_since) > MAX_HELD:  # the oldest may have ended where this server does not see it
+        if len(self._held_since) > MAX_HELD:  # the oldest may have ended unseen by this server
             del self._held_since[next(iter(self._held_since))]
 
     def _ended(self, task: Task, state: TaskState, decided: Decided) -> None:
-        """``task``: as it was held; ``state``: what it is in now."""
+        """``task``: as it was while held; ``state``: its new state."""
         heard_at = (task.timer_at or decided.now) - (task.ttl or 0)
         begin = self._held_since.pop((task.id, task.version), heard_at)
         if not _is_by_holder(decided, task.id):
@@ -88,13 +88,14 @@ class LostAttempts(DecisionObserver):
             telling.add_done_callback(self._telling.discard)
 
     async def _tell(self, task: Task, outcome: str, begin: int, end: int) -> None:
-        """Times in ms, by the server's clock; collectors are told those of the machine's, as by workers."""
+        """Export the span. Times are in ms by the server's clock; the span has the machine's time, as workers' spans
+        do."""
         ahead = time.time_ns() - self._engine.now() * 1_000_000
         try:
             promise = await self._engine.read(lambda view: _promise(view, task.id))
-        except ReadFailed:  # those who need the store say so
+        except ReadFailed:  # those who need the store report it
             return
-        if promise is None or promise.is_timer:  # SDKs drop claims of those
+        if promise is None or promise.is_timer:  # SDKs drop claims of timers
             return
         headers = {} if promise.param.headers is UNSET else promise.param.headers
         parent = TraceContextTextMapPropagator().extract(headers, Context())
@@ -113,7 +114,7 @@ class LostAttempts(DecisionObserver):
 
 
 class _Ids(IdGenerator):
-    """Hands out those of the trace, where an attempt has to begin one, and of the span."""
+    """Hands out the span's id, and the trace's id if the attempt has to begin a trace."""
 
     next = (0, 0)
 
@@ -127,7 +128,7 @@ class _Ids(IdGenerator):
 
 
 def trace_id(origin: str) -> int:
-    """Of calls that nobody who traces has begun: one for each chain."""
+    """Return the trace id for calls whose caller does not trace: one for each chain."""
     return int.from_bytes(sha256(origin.encode()).digest()[:16])
 
 
@@ -136,7 +137,7 @@ def span_id(promise: str, attempt: int) -> int:
 
 
 def _promise(view: View, id: str) -> Promise | None:
-    """With its parameter."""
+    """Return the promise with its parameter."""
     return view.load(Footprint(ids=(id,), shown=(id,))).promises.get(id)
 
 

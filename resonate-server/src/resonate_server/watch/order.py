@@ -1,7 +1,7 @@
-"""What came before what, whatever the clocks say: each server tells its events by its own, and no two go alike.
+"""Orders events without relying on clocks: each server stamps events by its own clock, and no two agree.
 
-What happens to one promise, the database makes one after the other, and it counts the attempts. And whoever asks for
-something is there.
+The database serializes the changes of one promise and counts its attempts. And a worker that sends a request is
+connected.
 """
 
 from resonate_server.watch.events import (
@@ -21,13 +21,13 @@ from resonate_server.watch.events import (
 )
 
 DIFFER_MS = 1_000
-"""Clocks of two servers on one database differ by less."""
+"""The clocks of two servers on one database differ by less than this."""
 
 BEFORE_ALL, AFTER_ALL = -1, 2**63
 
 
 def place(event: ChainEvent) -> tuple[int, int, int]:
-    """Of an event among those of its promise: attempt, what becomes of one, and only then the time."""
+    """Return an event's sort key among those of its promise: attempt, then stage of the attempt, then time."""
     match event:
         case PromiseCreated():
             return BEFORE_ALL, 0, event.at
@@ -47,7 +47,7 @@ def place(event: ChainEvent) -> tuple[int, int, int]:
 
 
 def actor(event: Event) -> str | None:
-    """The worker that has asked for it."""
+    """Return the worker whose request caused the event."""
     match event:
         case (
             TaskClaimed(pid=pid)

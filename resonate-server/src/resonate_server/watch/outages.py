@@ -1,7 +1,7 @@
-"""When this server did not run, or stood still: it looks at the clock all the time, and finds that time is missing.
+"""Records when this server was down or stood still: it checks the clock continually, and notices missing time.
 
-The times are kept in a small file beside the database, so that a restart knows how long it took. Nothing depends on it:
-without the file, or if it cannot be written, outages before the last start are not known.
+Outages are kept in a small file beside the database, so that a restart knows how long the server was down. Nothing
+depends on the file: if it is missing or cannot be written, outages before the last start are unknown.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from resonate_server.protocol.payload import NOT_JSON
 
 BEAT_S = 0.25
 NOTICEABLE_MS = 1_000
-"""What is missing for less time is no outage."""
+"""A shorter gap is not an outage."""
 
 MAX_OUTAGES = 20
-"""The latest are kept."""
+"""Only the latest are kept."""
 
 
 RECORD_BYTES = 1_024
-"""More than so many outages take; the rest is blank."""
+"""Size of the file: more than the outages take, padded with blanks."""
 
 
 class Outage(Struct, frozen=True):
@@ -42,7 +42,8 @@ class _Record(Struct):
 
 
 class Outages:
-    """``path`` of the file; ``None`` for none. ``now`` tells the time in ms, ``ended`` is told of each outage."""
+    """``path``: the file, or ``None`` for none. ``now`` returns the time in ms; ``ended`` is called with each
+    outage."""
 
     def __init__(self, path: Path | None, now: Callable[[], int], ended: Callable[[Outage], None]) -> None:
         self._path = path
@@ -52,7 +53,7 @@ class Outages:
         self.look()
 
     def between(self, begin: int, end: int) -> list[Outage]:
-        """Those of which a part was between ``begin`` and ``end``, oldest first."""
+        """Return the outages that overlap the time from ``begin`` to ``end``, oldest first."""
         return [outage for outage in self._record.outages if outage.end > begin and outage.begin < end]
 
     def look(self) -> None:
@@ -63,7 +64,7 @@ class Outages:
         record.alive = now
 
     async def run(self) -> None:
-        """Look again and again, until cancelled. A disk that takes its time for the file holds up no look."""
+        """Check the clock until cancelled. A disk that is slow to write the file does not delay the checks."""
         writing: asyncio.Future[None] | None = None
         try:
             while True:
@@ -78,7 +79,7 @@ class Outages:
             self._write()
 
     def _write(self) -> None:
-        """In its place: a file that is emptied first is given a new place on the disk each time, while commits wait."""
+        """Overwrite the file in place: a truncated one gets new space on the disk each time, while commits wait."""
         if self._path is None:
             return
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""The report buffer: what is reported is put on a pile, and made into events when somebody reads, or soon after.
+"""Buffers reports, and turns them into events when somebody reads, or soon after.
 
-A report comes with every request, so it costs next to nothing; and many reports at once are made into events in less
-time than one by one. The pile stays small: it is cleared after a moment even if nobody looks.
+Every request causes a report, so a report must cost next to nothing, and converting many at once is faster than one by
+one. The buffer stays small: it is flushed after a moment even if nobody reads.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 CLEARED_AFTER_S = 0.2
 
 MAX_REPORTS = 500
-"""So many are made into events in one go: that takes a millisecond or two."""
+"""Reports converted in one go: that takes a millisecond or two."""
 
 MAX_OFFERED = 20_000
-"""Tasks whose chain is remembered while they wait for a worker: who sends them does not know it."""
+"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
 
 
 class ReportBuffer:
-    """Fills ``ring``, which has it clear the pile before it is read. ``tell_others`` is told of each event, too, and
-    ``acted``, wherever that was, which worker has asked for something, and when (ms)."""
+    """Fills ``ring``, which flushes the buffer before each read. ``tell_others`` gets each event of this server;
+    ``acted`` gets each worker that sent a request to any server, and when (ms)."""
 
     def __init__(self, ring: Ring, acted: Callable[[str, int], None] = lambda *_: None) -> None:
         self._ring = ring
@@ -39,7 +39,7 @@ class ReportBuffer:
         ring.catch_up = self.clear
 
     def put(self, report: Decided | Event) -> None:
-        """Events keep their place among the decisions."""
+        """Add a report. Events and decisions stay in order."""
         self._reports.append(report)
         if not self._is_scheduled:
             self._schedule()
@@ -47,7 +47,6 @@ class ReportBuffer:
             self.clear()
 
     def clear(self) -> None:
-        """Make everything on the pile into events."""
         reports, self._reports = self._reports, []
         for report in reports:
             self._take(report)
@@ -61,7 +60,7 @@ class ReportBuffer:
         self.clear()
 
     def _take(self, report: Decided | Event) -> None:
-        """A mistake in here must not keep anybody from their work."""
+        """A bug in here must not disturb anything else."""
         if isinstance(report, Event):
             self.keep(report)
             self.tell_others(report)
@@ -76,7 +75,7 @@ class ReportBuffer:
             self.tell_others(event)
 
     def keep(self, event: Event) -> None:
-        """Put it into the ring now."""
+        """Put an event into the ring now."""
         if isinstance(event, TaskSent):
             event.chain = event.chain or self._offered.get(event.id)
         self._ring.append(event)

@@ -1,4 +1,4 @@
-"""The ring: the latest events, numbered, in bounded memory. Older ones are forgotten, not written anywhere."""
+"""The ring: the latest events, numbered, in bounded memory. Older ones are dropped, not written anywhere."""
 
 import secrets
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from resonate_server.watch.order import place
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
-"""Characters of payloads that are kept."""
+"""Characters of payload that are kept."""
 
 
 class Ring:
-    """``epoch`` tells this ring's numbers from those of another life of the server."""
+    """``epoch`` distinguishes this ring's numbers from those of an earlier run of the server."""
 
     catch_up: Callable[[], None]
-    """Called before anything is read: whoever fills the ring may be late with it."""
+    """Called before every read, so that whatever fills the ring can catch up."""
 
     def __init__(self, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
         self.epoch = secrets.token_hex(8)
@@ -24,7 +24,7 @@ class Ring:
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
         self._chains: dict[str, list[int]] = {}
-        """Numbers of the events of each chain, up to ``_indexed``: whoever asks brings it up to date."""
+        """Event numbers by chain, up to ``_indexed``; brought up to date by each query."""
         self._indexed = self._begun = 0
         """``_begun``: where the index begins."""
         self._max_weight = max_weight
@@ -32,19 +32,19 @@ class Ring:
 
     @property
     def last(self) -> int:
-        """Number of the latest event; 0 before there is one."""
+        """Number of the latest event; 0 if there is none yet."""
         self.catch_up()
         return self._last
 
     @property
     def first(self) -> int:
-        """Number of the oldest event that is kept, or of the next one if there is none."""
+        """Number of the oldest event kept, or of the next one if there is none."""
         self.catch_up()
         return self._first
 
     @property
     def since(self) -> int | None:
-        """Time of the oldest event that is kept, if there were earlier ones; in ms."""
+        """Time (ms) of the oldest event kept; ``None`` if nothing was dropped."""
         self.catch_up()
         event = self._events[self._first % len(self._events)]
         return None if self._first == 1 or event is None else event.at
@@ -63,18 +63,18 @@ class Ring:
                 self._forget_first()
 
     def reaches(self, after: int) -> bool:
-        """Whether all events after number ``after`` are still there."""
+        """Return whether all events after number ``after`` are still there."""
         self.catch_up()
         return self._first - 1 <= after <= self._last
 
     def after(self, seq: int, limit: int) -> list[Event]:
-        """Up to ``limit`` events from the first after ``seq`` on that is kept."""
+        """Return up to ``limit`` of the kept events after ``seq``."""
         self.catch_up()
         begin = max(seq + 1, self._first)
         return self._range(begin, min(self._last + 1, begin + limit))
 
     def of(self, chain: str) -> list[ChainEvent]:
-        """All that are kept of one chain, those of each promise in their order: other servers' come late."""
+        """Return the kept events of one chain, those of each promise in order: those of other servers arrive late."""
         self.catch_up()
         self._index()
         events = (
@@ -83,7 +83,7 @@ class Ring:
         return sorted((event for event in events if isinstance(event, ChainEvent)), key=place)
 
     def _index(self) -> None:
-        if self._last - self._begun > 2 * len(self._events):  # Most of it is of events that are forgotten.
+        if self._last - self._begun > 2 * len(self._events):  # Most of it refers to dropped events.
             self._chains.clear()
             self._begun = self._indexed = self._first - 1
         for event in self._range(max(self._indexed + 1, self._first), self._last + 1):

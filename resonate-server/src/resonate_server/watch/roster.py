@@ -1,4 +1,4 @@
-"""The workers and their groups, as they stand on the wire, with what they have to do."""
+"""The workers and their groups as they appear on the wire, with their load."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation
 
 MAX_WORKERS = 1_000
-"""Workers that are shown. Those that are gone, and the youngest, are left out first."""
+"""Workers that are shown. Those that are gone are left out first, then the newest."""
 
 
 class WorkerView(Struct, gc=False):
-    """One process in one group. ``held`` is ``None`` where it must not be told."""
+    """One process in one group. ``held`` is ``None`` if the viewer may not know it."""
 
     pid: str
     group: str
@@ -24,7 +24,7 @@ class WorkerView(Struct, gc=False):
 
 
 class GroupView(Struct, frozen=True):
-    """``waiting``: tasks that are owed to a worker of the group."""
+    """``waiting``: tasks that wait for a worker of the group."""
 
     name: str
     waiting: int | None
@@ -32,7 +32,7 @@ class GroupView(Struct, frozen=True):
 
 
 def groups(members: Iterable[Member], occupation: Occupation) -> list[GroupView]:
-    """Everybody, and what waits for them, ascending by name."""
+    """Return all groups with their workers and the number of waiting tasks, sorted by name."""
     workers: dict[str, list[WorkerView]] = {name: [] for name in occupation.queued}
     for each in sorted(members, key=_by_arrival)[:MAX_WORKERS]:
         held = occupation.held.get(each.pid, 0)

@@ -1,15 +1,15 @@
-"""When each worker was connected: spells of time, in bounded memory. Pure."""
+"""When each worker was connected: a list of periods (spells), in bounded memory. Pure."""
 
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 FOREVER = 1 << 62
-"""End of what lasts."""
+"""End of a period that still lasts."""
 
 MAX_WORKERS = 2_000
 MAX_SPELLS = 50
-"""Of one worker."""
+"""Spells kept of one worker."""
 
 
 class _Spell(Struct, gc=False):
@@ -20,29 +20,29 @@ class _Spell(Struct, gc=False):
 
 
 class Spells:
-    """``since`` (ms): before that time nothing is known of anybody.
+    """``since`` (ms): before that time, nothing is known of any worker.
 
-    ``all_known_since`` (ms): from then on every worker is known of, those of other servers as well; ``None`` while that
-    is not so. Nobody is missed at any other time: who has not been heard of may have been there.
+    ``all_known_since`` (ms): from then on all workers are known, those of other servers as well; ``None`` while they
+    are not. Only then does a worker count as absent: at other times, one that was not heard of may have been connected.
     """
 
     def __init__(self, since: int) -> None:
         self.since = since
         self.all_known_since: int | None = since
         self._of: dict[tuple[str, str], list[_Spell]] = {}
-        """By group and pid; who came longest ago first."""
+        """By group and pid, the least recent to connect first."""
         self._acted: dict[str, int] = {}
-        """When each process was last heard to ask for something (ms), the longest ago first."""
+        """Time (ms) of the last known request of each process, least recent first."""
 
     def connected(self, group: str, pid: str, at: int) -> None:
-        """It came at ``at``; may be told late, and again."""
+        """Note that a worker connected at ``at``. The report may be late, or repeated."""
         spells = self._of.pop((group, pid), [])
         self._of[group, pid] = spells
         if not spells:
             spells.append(_Spell(at))
         elif (end := spells[-1].end) != FOREVER:
             acted = self._acted.get(pid, 0)
-            if end < acted < (end + at) // 2:  # What it asked for later, it may have asked when it was back.
+            if end < acted < (end + at) // 2:  # A later request may have come when it was back.
                 spells[-1].end = acted
             spells.append(_Spell(at))
         spells[-1].begin = min(spells[-1].begin, at)
@@ -56,18 +56,18 @@ class Spells:
             spells[-1].end = at
 
     def acted(self, pid: str, at: int) -> None:
-        """It has asked for something, so it was there: what is told of its end, by another clock, came after that."""
+        """Note a request: the worker was connected, so any end reported by another clock came later."""
         self._acted[pid] = max(at, self._acted.pop(pid, 0))
         if len(self._acted) > MAX_WORKERS:
             del self._acted[next(iter(self._acted))]
 
     def away(self, pid: str) -> list[tuple[int, int]]:
-        """When it was not connected, after it was once."""
+        """Return when a worker was not connected, after its first connection."""
         there = [time for (_, each), spells in self._of.items() if each == pid for time in self._times(each, spells)]
         return self._certain(_between(there))
 
     def absent(self, group: str) -> list[tuple[int, int]]:
-        """When nobody of ``group`` was connected, as far back as anything is known. To a URL nobody ever connects."""
+        """Return when no worker of ``group`` was connected, as far back as known. Nobody ever connects to a URL."""
         if "://" in group:
             return []
         there = [time for (each, pid), spells in self._of.items() if each == group for time in self._times(pid, spells)]
@@ -79,13 +79,13 @@ class Spells:
         yield spells[-1].begin, max(spells[-1].end, self._acted.get(pid, 0))
 
     def _certain(self, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """What of them lies in the time in which everybody is known of."""
+        """Return the parts of ``holes`` in the time for which all workers are known."""
         since = self.all_known_since
         return [] if since is None else [(max(begin, since), end) for begin, end in holes if end > since]
 
 
 def _between(there: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The times that none of these covers, after the first one began."""
+    """Return the times that none of these covers, from the first begin on."""
     holes: list[tuple[int, int]] = []
     if not there:
         return holes

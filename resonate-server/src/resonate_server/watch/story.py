@@ -1,8 +1,8 @@
-"""What became of a chain that met a fault, in sentences that make one paragraph: who was lost and when, what was kept,
-who went on, what ran twice and why, and what it cost. Pure.
+"""Tells what a fault did to a chain, in sentences that form one paragraph: which worker was lost and when, what was
+kept, who continued, what ran twice and why, and what it cost. Pure.
 
-Page and terminal show these sentences as they are. They tell what the phases of the chain's calls tell, so they need
-nothing but the chain; the report of the scripts says the same by the logs of the workers.
+The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls; the
+scripts' report says the same based on the workers' logs.
 """
 
 import re
@@ -16,18 +16,18 @@ from resonate_server.watch.outages import Outage
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
 MAX_FAULTS = 4
-"""Of which it is told; of the others only how many they were."""
+"""Faults that are described; the others are only counted."""
 
 MAX_NAMES = 3
 NAME_SHOWN = 40
 """Characters of a name or a result."""
 
 NOTICEABLE_MS = 1_000
-"""A worker that was away for less time, and lost nothing by it, is not worth telling."""
+"""A shorter absence that lost nothing is not worth telling."""
 
 
 class Break(Struct, frozen=True):
-    """A call that lacked a worker. ``before`` and ``after``: what it did until then, and from then on."""
+    """A time when a call lacked a worker. ``before`` and ``after``: what the call did before and after it."""
 
     call: PromiseView
     before: Phase | None
@@ -48,15 +48,15 @@ class Break(Struct, frozen=True):
 
     @property
     def is_worth_telling(self) -> bool:
-        """That there is nobody yet who ever was there is no fault."""
+        """A call that still waits for its first worker has met no fault."""
         if self.broke_off or (self.was_suspended and self.gap.end is None):
             return True
         is_noticeable = self.gap.end is not None and self.gap.end - self.gap.begin >= NOTICEABLE_MS
         return is_noticeable and (self.was_suspended or self.goes_on)
 
     def delay(self, settled: dict[str, int]) -> tuple[int, int] | None:
-        """From when to when it could have run, and nobody was there. One that is suspended misses nobody until what
-        it waits for is settled."""
+        """Return the time in which the call could have run but had no worker. A suspended call needs no worker until
+        what it waits for has settled."""
         if not self.goes_on or self.after is None:
             return None
         begin = self.gap.begin
@@ -74,8 +74,8 @@ class Loss(Struct, frozen=True):
 
 
 def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[str]) -> list[str]:
-    """``promises`` with their phases; ``refused``: those of which an attempt that had lost its lease wanted to tell
-    the outcome. Nothing if there was no fault."""
+    """Return the sentences; none if there was no fault. ``promises`` have their phases; ``refused``: calls with an
+    attempt that sent its outcome after it had lost its lease."""
     faults = _faults(promises)
     if not promises or not (faults or outages):
         return []
@@ -83,7 +83,7 @@ def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[
 
 
 def _faults(promises: list[PromiseView]) -> list[Loss]:
-    """Calls of one group that lose their worker at the same moment lose the same one."""
+    """Find the faults. Calls of one group that lose their worker at the same moment have lost the same one."""
     found: dict[tuple[str, int], Loss] = {}
     for call in promises:
         if call.role is Role.CALL:
@@ -98,7 +98,7 @@ def _breaks(call: PromiseView) -> Iterator[Break]:
     for index, phase in enumerate(phases):
         if phase.kind is Kind.GAP:
             before = phases[index - 1] if index else None
-            # That it waits for a moment, for a worker that is there, is not what it did from then on.
+            # A short wait for a worker that is connected does not count as what it did after the gap.
             after = next((later for later in phases[index + 1 :] if later.kind is not Kind.WAITING), None)
             yield Break(call, before, phase, after)
 
@@ -113,7 +113,7 @@ def _steps_by_host(promises: list[PromiseView]) -> dict[str, list[PromiseView]]:
 
 
 class _Redone(Struct, frozen=True):
-    """Something that ran again from its beginning, after it had run for ``ms``."""
+    """Something that ran again from its beginning after it had run for ``ms``."""
 
     name: str
     ms: int
@@ -188,8 +188,8 @@ class _Story:
             yield f"What worker {sender} sent too late, the {results} of {names}, was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
-        """What had begun and not finished runs from its beginning. A call that has called others runs from its top,
-        too, but what it called is there already."""
+        """Yield what had begun but not finished, and so ran again from its beginning. A call that had made calls also
+        restarts, but the results of those are recorded."""
         before, after, at, call = broken.before, broken.after, broken.gap.begin, broken.call
         if before is None or after is None or not broken.broke_off or after.reason not in DONE_AGAIN:
             return
@@ -199,10 +199,10 @@ class _Story:
         if call.id not in self._parents:
             yield _Redone(name_of(call), at - before.begin)
 
-    # ── all of it ──
+    # ── the whole chain ──
 
     def _kept(self) -> Iterator[str]:
-        """What the server knew when the first fault struck."""
+        """Tell what the server knew when the first fault struck."""
         at = min([fault.at for fault in self._faults] + [outage.begin for outage in self._outages])
         done: list[str] = []
         unfinished: list[str] = []
@@ -250,14 +250,14 @@ def name_of(promise: PromiseView) -> str:
 
 
 def short_pid(pid: str) -> str:
-    """As on the page: generated ids differ in their first characters, chosen ones at both ends."""
+    """Shorten a pid as the page does: generated ids differ in their first characters, chosen ones at both ends."""
     if re.match("[0-9a-fA-F]{8}", pid):
         return pid[:4]
     return pid if len(pid) <= 10 else f"{pid[:5]}…{pid[-4:]}"
 
 
 def span(ms: int) -> str:
-    """A time in words, as exact as one wants to read it."""
+    """Format a duration, no more precisely than a reader needs."""
     if ms < 1_000:
         return f"{ms} ms"
     if ms < 60_000:
@@ -277,13 +277,13 @@ def _cut(text: str) -> str:
 
 
 def _listed(words: list[str]) -> str:
-    """As a sentence has them; many are counted."""
+    """Join words as in a sentence; if there are many, count the rest."""
     shown = words if len(words) <= MAX_NAMES + 1 else [*words[:MAX_NAMES], f"{len(words) - MAX_NAMES} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _union(spans: list[tuple[int, int]]) -> int:
-    """Length of the time (ms) that at least one of ``spans`` covers."""
+    """Return the length of the time (ms) that at least one of ``spans`` covers."""
     covered, until = 0, 0
     for begin, end in sorted(spans):
         covered += max(0, end - max(begin, until))

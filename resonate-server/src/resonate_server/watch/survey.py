@@ -1,7 +1,7 @@
-"""What operators want to know of each group: who is there, what waits, and since when.
+"""Figures of each group for operators: who is connected, what waits, and since when.
 
-Looked up every few seconds in small portions, so that it costs the same however often somebody asks, and bounded: of
-very long queues only a part is looked at.
+They are collected every few seconds in small portions, so that they cost the same however often somebody asks. Only
+part of a very long queue is read.
 """
 
 import asyncio
@@ -19,25 +19,26 @@ from resonate_server.watch.chain_reader import RowReader
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 3.0
-"""Between two looks; a worker that is restarted comes back sooner, so what two looks find is worth a warning."""
+"""Pause between two surveys. A restarted worker is back sooner, so what two in a row find is worth a warning."""
 
 MAX_GROUPS = 200
-"""Groups that are told of. Their names come from clients, and each is a series of its own for whoever collects them."""
+"""Groups that are reported. Their names come from clients, and each is a metrics series of its own."""
 
 REMEMBERED_S = 3_600.0
-"""So long a group is told of that has neither workers nor open tasks any more."""
+"""How long a group is still reported after it has neither workers nor open tasks."""
 
 MAX_TASKS = 500
-"""Waiting tasks of a group, and claims at a time, that are looked at."""
+"""Waiting tasks read per group, and claims read at a time."""
 
 MAX_CLAIMS = 10_000
-"""Of all groups together."""
+"""Claims read in all groups together."""
 
 _FIRST: Holding = ("", "")
 
 
 class Survey:
-    """Used on the event loop. ``workers()`` tells of each group how many are connected; ``now()`` is in ms."""
+    """Used on the event loop. ``workers()`` returns how many workers of each group are connected; ``now()`` is in
+    ms."""
 
     def __init__(
         self,
@@ -51,21 +52,20 @@ class Survey:
         self._now = now
         self._uptime = uptime
         self._last_used: dict[str, float] = {}
-        """When each group had workers or tasks last, in seconds of ``uptime``; the longest unused first."""
+        """When each group last had workers or tasks, in seconds of ``uptime``, least recent first."""
         self._backlogs: dict[str, Backlog] = {}
         self._waiting, self._held = _Ages(), _Ages()
         self._deserted: dict[str, int] = {}
-        """How often in a row tasks were seen to wait for a group without workers."""
+        """How many surveys in a row have found tasks waiting for a group without workers."""
 
     async def run(self) -> None:
-        """Look again and again."""
         while True:
-            with suppress(ReadFailed):  # The store's trouble is told elsewhere; what was seen last stands.
+            with suppress(ReadFailed):  # Store failures are reported elsewhere; the last figures stand.
                 await self.look()
             await asyncio.sleep(PAUSE_S)
 
     async def look(self) -> None:
-        """Take a look at everything. Raises :class:`ReadFailed`."""
+        """Survey all groups once. Raises :class:`ReadFailed`."""
         owed = await self._reader.read(lambda store: store.groups_with_waiting_tasks(MAX_GROUPS))
         held = await self._claims()
         self._use([*self._workers(), *owed, *{task.group for task in held if task.group}])
@@ -80,7 +80,7 @@ class Survey:
         self._warn()
 
     def groups(self) -> list[GroupFigures]:
-        """As they were when last looked at, but for the workers, who are those of now."""
+        """Return the figures of the last survey, with the current number of workers."""
         workers, now = self._workers(), self._now()
         self._use(workers)
         waiting, held = self._waiting.oldest(now), self._held.oldest(now)
@@ -120,7 +120,7 @@ class Survey:
         return found
 
     def _warn(self) -> None:
-        """Once per group and state, when it is no restart of a worker."""
+        """Warn once about a group that has tasks but no workers for longer than a restart takes."""
         workers = self._workers()
         self._deserted = {
             group: self._deserted.get(group, 0) + 1
@@ -141,14 +141,14 @@ def _claims_after(place: Holding, store: View) -> list[tuple[Holding, OpenTask]]
 
 
 class _Ages:
-    """Since when tasks have been in the state that they were seen in: a claim, or a wait for one, has a version."""
+    """How long tasks have been in their current state: each claim, and each wait for one, has its own version."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], int] = {}
         self._oldest: dict[str, int] = {}
 
     def seen(self, tasks: list[OpenTask], now: int) -> None:
-        """All there are at ``now`` (ms)."""
+        """Take all tasks that there are at ``now`` (ms)."""
         self._since = {
             (task.id, task.version): task.offered_at or self._since.get((task.id, task.version), now) for task in tasks
         }
@@ -158,5 +158,5 @@ class _Ages:
             self._oldest[task.group] = min(since, self._oldest.get(task.group, since))
 
     def oldest(self, now: int) -> dict[str, int]:
-        """Age of the oldest one of each group, in ms."""
+        """Return the age of the oldest task of each group, in ms."""
         return {group: max(now - since, 0) for group, since in self._oldest.items()}

@@ -1,4 +1,4 @@
-"""A chain as page and terminal are told of it, with the life of each of its calls."""
+"""A chain as sent to the page and the terminal, with the life of each of its calls."""
 
 from enum import StrEnum
 
@@ -30,12 +30,13 @@ class Kind(StrEnum):
 
 
 class Phase(Struct, gc=False):
-    """What was the case from ``begin`` to ``end`` (ms; ``None``: until now).
+    """What a call did from ``begin`` to ``end`` (ms; ``None``: until now).
 
-    ``attempt``: the latest one, 0 before the first. ``pid``: who runs it, ran it before a gap, or was told of it.
-    ``reason``: why it waits, runs once more, or lacks a worker; ``trouble``: what is wrong, in words; ``why``: what the
-    worker said that gave the attempt before back. ``retries``: how often it has been begun again, as far as was seen.
-    ``broken``: it was cut off. ``known``: its beginning was seen. ``step``: it is that of the call whose step it is.
+    ``attempt``: the latest one, 0 before the first. ``pid``: the worker that runs the call, ran it before a gap, or was
+    offered it. ``reason``: why the call waits, runs once more, or lacks a worker; ``trouble``: what is wrong, in words;
+    ``why``: the reason given by the worker that released the previous attempt. ``retries``: how often the call was
+    begun again, as far as was seen. ``broken``: the phase was cut off. ``known``: its beginning was seen. ``step``: it
+    belongs to a step and comes from the call that runs it.
     """
 
     kind: Kind
@@ -54,9 +55,9 @@ class Phase(Struct, gc=False):
 
 
 class TaskView(Struct, frozen=True):
-    """``attempt``: the latest one, 0 before the first. ``retry_at``: when the next one may begin, if it has to pause
-    until then. ``ttl``: length of the lease that somebody holds; both in ms. ``unclaimed``: how often in a row it was
-    handed out and not claimed; ``why``: what the worker said that gave it back last."""
+    """``attempt``: the latest one, 0 before the first. ``retry_at``: when the next one may begin, if it has to wait
+    until then. ``ttl``: length of the current lease; both in ms. ``unclaimed``: how often in a row the task was sent
+    and not claimed; ``why``: the reason given by the worker that released it last."""
 
     state: TaskState
     attempt: int
@@ -89,8 +90,8 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``promises`` in the order of their ids; ``cut``: there are more. ``outages`` of the server since it began.
-    ``story``: what became of it if it met a fault, in sentences."""
+    """``promises`` are sorted by id; ``cut``: there are more. ``outages``: those of the server during the chain.
+    ``story``: what a fault did to the chain, in sentences."""
 
     id: str
     promises: list[PromiseView]

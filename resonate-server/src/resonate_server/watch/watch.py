@@ -1,4 +1,4 @@
-"""The watch: takes note of what engine and delivery report, and answers those who look."""
+"""The watch: records what the engine and delivery report, and answers viewers."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,9 +29,9 @@ from resonate_server.watch.spells import Spells
 
 
 class Watch(DecisionObserver, WorkerObserver):
-    """Used on the event loop only. ``members`` tells who is there, ``now`` the time in ms since the epoch.
+    """Used on the event loop only. ``members`` returns the workers, ``now`` the time in ms since the epoch.
 
-    ``alive``: the file by which a restart knows how long it took.
+    ``alive``: the file that tells a restart how long the server was down.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Watch(DecisionObserver, WorkerObserver):
         self._buffer = ReportBuffer(self.ring, self._spells.acted)
 
     def tell_others(self, tell: Callable[[Event], None]) -> None:
-        """Tell other servers what has happened at this one."""
+        """Set the function that tells other servers what has happened at this one."""
         self._buffer.tell_others = tell
 
     def heard_of(self, event: Event) -> None:
-        """It has happened at another server."""
+        """Take an event that happened at another server."""
         match event:
             case WorkerConnected(group=group, pid=pid):
                 self._spells.connected(group, pid, event.at)
@@ -66,23 +66,22 @@ class Watch(DecisionObserver, WorkerObserver):
         self.feed.reported()
 
     def workers_are(self, members: Iterable[Member]) -> None:
-        """Workers as their server knows them, again and again: what was not heard of them is made up for."""
+        """Take the workers as their server knows them, repeatedly, to make up for missed connections."""
         for member in members:
             if member.state is State.CONNECTED:
                 self._spells.connected(member.group, member.pid, member.since)
 
     def workers_are_gone(self, members: Iterable[Member]) -> None:
-        """Those of them who are, as whoever knows best says: the same for their end."""
+        """Take the workers that are gone, as reported by whoever knows best, to make up for missed ends."""
         for member in members:
             if member.gone_at is not None:
                 self._spells.left(member.group, member.pid, member.gone_at)
 
     def all_workers_known(self, since: int | None) -> None:
-        """Those of all servers: since a time in ms, or not at present."""
+        """Set since when (ms) the workers of all servers are known; ``None`` if they are not at present."""
         self._spells.all_known_since = since
 
     async def groups(self) -> list[GroupView]:
-        """All groups with their workers."""
         occupation = await self._reader.read(lambda store: store.occupation())
         return groups(self._members(), occupation)
 
