@@ -1,7 +1,7 @@
-"""One request in, one answer out after the commit; and what happens by itself as time passes.
+"""Turns a request into an answer after its commit, and does what falls due as time passes.
 
-Rules are the kernel's, and what becomes of rows is the store's; the engine asks the one about the other, and tells
-delivery and whoever watches what was decided.
+The kernel owns the rules and the store the rows; the engine puts the kernel's questions to the store, and tells
+delivery and observers what was decided.
 """
 
 from resonate_server.engine.engine import Engine, EngineSettings

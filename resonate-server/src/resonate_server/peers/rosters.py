@@ -1,4 +1,4 @@
-"""Who is connected to which server: what each of them publishes, and what this one knows of the others."""
+"""Which workers are connected to which server: what each server publishes, and what this one knows of the others."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -12,13 +12,13 @@ from resonate_server.protocol.address import PollAddress
 from resonate_server.store.sharing import Rosters
 
 LATEST = 2**63 - 1
-"""Of a stream that nobody says the beginning of."""
+"""Stands for the beginning of a stream that is not known."""
 
 
 class Roster(Struct, frozen=True, array_like=True):
-    """Group and process of each stream; and of those who are missed: their server is to judge them.
+    """Group and process of each stream, and of each missed worker, which its server is to judge.
 
-    ``since``: when each of the streams began (ms); a server of another version may not say so.
+    ``since``: when each stream began (ms); empty if a server of another version does not say.
     """
 
     seats: list[tuple[str, str]] = []
@@ -27,12 +27,12 @@ class Roster(Struct, frozen=True, array_like=True):
 
     @property
     def pids(self) -> set[str]:
-        """Those who have a stream."""
+        """Processes that have a stream."""
         return {pid for _, pid in self.seats}
 
     @property
     def begun(self) -> dict[tuple[str, str], int]:
-        """When each of the streams began (ms)."""
+        """When each stream began (ms)."""
         return dict(zip(self.seats, self.since or repeat(LATEST), strict=False))
 
 
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(Roster)
 
 
 def decode_roster(data: bytes) -> Roster:
-    """One that cannot be read, of another version, is empty."""
+    """Decode a roster; return an empty one for data of another version that cannot be read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
@@ -49,7 +49,7 @@ def decode_roster(data: bytes) -> Roster:
 
 
 class Others:
-    """``me``: the number of this server."""
+    """The workers of other servers. ``me``: the number of this server."""
 
     def __init__(self, me: int) -> None:
         self._me = me
@@ -58,8 +58,8 @@ class Others:
         self._members: dict[int, list[Member]] = {}
 
     def are(self, rosters: Rosters) -> set[tuple[tuple[str, str], int]]:
-        """So they are now; tells group and process of those who have come to one of them that was known before, and
-        when (ms)."""
+        """Replace all rosters. Return the streams that are new at servers known before: group and process, and when
+        each began (ms)."""
         before = self._rosters
         self._rosters = {id: decode_roster(data) for id, data in rosters.items()}
         self._of_group = {}
@@ -71,17 +71,17 @@ class Others:
         return {come for id in known for come in self._rosters[id].begun.items() - before[id].begun.items()}
 
     def has_members(self, of: int, members: list[Member], more: bool) -> None:
-        """``more``: besides those that it has been said to have."""
+        """Record a server's members; ``more``: in addition to those already recorded."""
         if of in self._rosters:
             self._members[of] = [*self._members.get(of, ()), *members] if more else members
 
     @property
     def untold(self) -> set[int]:
-        """Those that have not said yet which members they have."""
+        """Servers whose members are not known yet."""
         return self._rosters.keys() - self._members.keys()
 
     def with_members(self, ours: Iterable[Member]) -> list[Member]:
-        """Everybody, as whoever knows best says: the server to which it is connected, or was last."""
+        """Return all members, each as the server describes it to which it is, or was last, connected."""
         best: dict[tuple[str, str], Member] = {}
         for member in (*ours, *(each for members in self._members.values() for each in members)):
             known = best.get((member.group, member.pid))
@@ -91,34 +91,33 @@ class Others:
 
     @property
     def pids(self) -> set[str]:
-        """Processes that have a stream to one of them."""
+        """Processes that have a stream to another server."""
         return set().union(*(roster.pids for roster in self._rosters.values()))
 
     def workers(self, group: str) -> int:
-        """How many are connected to them."""
+        """Return the number of the group's workers connected to other servers."""
         return sum(map(len, self._of_group.get(group, {}).values()))
 
     @property
     def groups(self) -> Iterable[str]:
-        """Those of which somebody is connected to them."""
+        """Groups that have workers connected to other servers."""
         return self._of_group
 
     def with_member(self, address: PollAddress) -> int | None:
-        """The one to which the process is connected that an address names."""
+        """Return the server to which the process that the address names is connected."""
         servers = self._of_group.get(address.group, {})
         return next((id for id, pids in servers.items() if address.id and address.id in pids), None)
 
     def with_listener(self, address: PollAddress) -> int | None:
-        """One to which somebody is connected who gets what is sent there."""
+        """Return a server that has a stream to receive what is sent to ``address``."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return named
         return next(iter(self._of_group.get(address.group, {})), None)
 
     def owner(self, task_id: str, address: PollAddress, is_here: bool) -> int | None:
-        """The server whose workers are offered the task, the same one wherever it is asked; ``None`` if nobody could
-        get it. ``is_here``: whether one of the group is connected to this server.
-        """
+        """Return the server whose workers are offered the task; every server computes the same one. ``None`` if nobody
+        could get the task. ``is_here``: whether a worker of the group is connected to this server."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return self._me if named is None and is_here else named
