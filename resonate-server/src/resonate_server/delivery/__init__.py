@@ -1,6 +1,6 @@
-"""Tracks connected workers and delivers messages to them. Knows promises and tasks only by their messages.
+"""Tracks connected workers and delivers messages to them. Knows promises and tasks only from their messages.
 
-All state here is a cache of what the store has to deliver: losing it loses nothing.
+State kept here is a cache of what the store still has to deliver; losing it loses nothing.
 """
 
 from resonate_server.delivery.dispatcher import Dispatcher

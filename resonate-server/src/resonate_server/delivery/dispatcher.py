@@ -7,7 +7,7 @@ from resonate_server.protocol.messages import Execute, Message
 
 
 class Dispatcher:
-    """Implements :class:`resonate_server.engine.Outbound` for the workers of this server."""
+    """Implements :class:`resonate_server.engine.Outbound` for this server's workers."""
 
     def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
         self._push = push
@@ -26,13 +26,13 @@ class Dispatcher:
         self._hub.send(message)
 
     def count(self, message: Message) -> None:
-        """Count a message as sent, even if by another server."""
+        """Count a message as sent, even by another server."""
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
 
     def settled(self, ids: list[str]) -> None:
-        """Do nothing: connected workers learn it from messages."""
+        """Do nothing: messages tell connected workers."""
 
     def withdraw(self, task_id: str, version: int) -> bool:
-        """Withdraw the task; return whether a worker here was to get it."""
+        """Return whether a worker here was to get the task."""
         self._push.withdraw(task_id)
         return self._hub.withdraw(task_id, version)

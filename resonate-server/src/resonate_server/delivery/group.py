@@ -1,4 +1,4 @@
-"""The workers of one group, by their number of unclaimed tasks, and the tasks that none of them has been sent.
+"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any of them.
 
 The cost of handling a worker or a task does not depend on how many there are.
 """
@@ -37,7 +37,7 @@ class TaskQueue:
         return task_id in self._recipients
 
     def add(self, execute: Execute, recipient: str) -> None:
-        """Append the task; a task already in the queue keeps its place."""
+        """Append the task; if it waits already, it keeps its place."""
         queue = self._queues.setdefault(recipient, OrderedDict())
         earlier = queue.get(execute.task_id)
         queue[execute.task_id] = _QueuedTask(next(self._last) if earlier is None else earlier.number, execute)
@@ -65,7 +65,7 @@ class TaskQueue:
         return execute
 
     def take(self, member: str) -> Execute | None:
-        """Remove and return the task that has waited longest among those that ``member`` may get."""
+        """Remove and return the longest waiting task that ``member`` may get."""
         queues = [self._queues[name] for name in {member, ANYBODY} if name in self._queues]
         heads = [next(iter(queue.values())) for queue in queues]
         if not heads:
@@ -96,7 +96,7 @@ class Group:
         self.more_in_store = False
         self.refilling = False
         self._levels: list[dict[WorkerStream, None]] = [{} for _ in range(WINDOW)]
-        """Workers with room, by number of unclaimed tasks; within a level, in the order in which they reached it."""
+        """Workers with room, by number of unclaimed tasks, then in the order in which they reached it."""
         self._level: dict[WorkerStream, int] = {}
 
     def join(self, stream: WorkerStream) -> None:
@@ -108,7 +108,7 @@ class Group:
         self._sort_out(stream)
 
     def sort_in(self, stream: WorkerStream) -> None:
-        """Move the worker to its level after it was sent a task or claimed one."""
+        """Move the worker to its level after it was sent or claimed a task."""
         self._sort_out(stream)
         level = len(stream.unclaimed)
         if level < WINDOW:
@@ -126,7 +126,7 @@ class Group:
         return self.least_loaded(lambda _: False) is not None
 
     def least_loaded(self, is_doubtful: Callable[[WorkerStream], bool]) -> WorkerStream | None:
-        """Return the least loaded worker with room; a doubtful one only if there is no other."""
+        """Return the least loaded worker with room; a doubtful one only as a last resort."""
         doubtful: WorkerStream | None = None
         for level in self._levels:
             for stream in level:

@@ -2,23 +2,21 @@
 
 The hub holds an ``execute`` until its task is claimed, settled or halted (then it is withdrawn). The message waits for
 a worker with room, or is with the worker it was sent to; if that worker's stream ends first, it goes to the next one.
-For a group without workers the hub keeps nothing: the store knows which tasks are queued, and is asked the moment a
-worker connects. :mod:`resonate_server.delivery.unblocks` explains how ``unblock`` messages travel.
+For a group without workers nothing is kept: the store knows which tasks are queued, and is asked the moment a worker
+connects. :mod:`resonate_server.delivery.unblocks` explains how ``unblock`` messages travel.
 
-A worker may be unable to claim a task that it was sent, and must not lose its places to such tasks. After
+A worker may be unable to claim a task that it was sent, and such tasks must not fill up its window. After
 :data:`~resonate_server.delivery.worker_stream.UNCLAIMED_S` seconds the hub forgets an unclaimed task and reports it.
-The kernel then sets the task aside, and offers it again after a pause that doubles each time. The task's row counts the
-failed offers, so the count survives the end of streams and servers; the first claim resets it. A new worker ends the
-pauses of its group: it may be the one that can claim the tasks.
+The kernel sets it aside, and offers it again after a pause that doubles each time. The task's row counts the failed
+offers, so the count survives the end of streams and servers; the first claim resets it. A new worker ends the pauses of
+its group: it may be the one that can claim the tasks.
 
 A full worker does not claim either: it has the message in its own queue, and a second one would only earn it a refusal.
-Two things tell a full worker from one that cannot claim. SDKs claim tasks in the order in which they receive them, so a
-task overtaken by a later claim is hopeless. And the store knows whether the process holds tasks: if so, the hub waits
-longer, twice as long each time, until the worker has claimed everything it was sent. It may still claim a task that was
-set aside.
+Two things tell it from one that cannot claim. SDKs claim tasks in the order in which they receive them, so a task that
+a later claim has overtaken will not be claimed. And the store knows whether the process holds tasks: if so, the hub
+waits longer, twice as long each time, until the worker has claimed everything. Tasks set aside can still be claimed.
 
-The hub knows the workers connected to this server. Where several servers share a store, :mod:`resonate_server.peers`
-joins their hubs.
+The hub knows only this server's workers. :mod:`resonate_server.peers` joins the hubs of servers on one store.
 """
 
 import asyncio
@@ -43,7 +41,7 @@ MAX_WAITING = 1_000
 """Tasks kept in memory per group. The rest are fetched from the store when there is room again."""
 
 MAX_WAITING_CHARACTERS = 4 * 1_024 * 1_024
-"""Total length of the ids and targets of the tasks kept in memory because no worker has room for them."""
+"""Total length of the ids and targets of all tasks kept because no worker has room for them."""
 
 UNBLOCK_KEPT_S = 600
 """How long an ``unblock`` waits for its listener to connect.
@@ -52,7 +50,7 @@ Process ids are random: a dead process never comes back for it.
 """
 
 ROUND_S = 1.0
-"""Pause between two checks for tasks that are overdue and ``unblock`` messages that have surely been read."""
+"""Pause between two checks for overdue tasks and ``unblock`` messages that have surely been read."""
 
 NEWEST = 2**63
 """Higher than the version of any task."""
@@ -68,19 +66,18 @@ class MessageSource(unblocks.UnblockSource, Protocol):
         """Send up to ``limit`` queued tasks of the group through :meth:`Hub.refill`."""
 
     def request_recall(self, group: str) -> None:
-        """Dispatch set-aside tasks of the group at once: a new worker may be able to claim them."""
+        """Dispatch set-aside tasks of the group: a new worker may be able to claim them."""
 
     def request_pushes(self, after: int) -> None:
-        """Send undelivered messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` with an
-        empty group."""
+        """Send messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` without a group."""
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        """Report that the process did not claim these tasks; it does not have them any more."""
+        """Report tasks that the process did not claim; the hub has taken them back."""
 
 
 class Hub:
-    """Used on the event loop only. ``source`` supplies undelivered messages and is told what becomes of them; ``push``
-    delivers to HTTP addresses; ``presence`` knows which workers are alive."""
+    """Used on the event loop only. ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to
+    HTTP addresses; ``presence`` knows which workers are alive."""
 
     def __init__(self, source: MessageSource, push: Callable[[Message, str], None], presence: Presence) -> None:
         self._source = source
@@ -90,16 +87,16 @@ class Hub:
         self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
         self._streams: dict[str, set[WorkerStream]] = defaultdict(set)
-        """By process, which may have a stream in each of several groups."""
+        """By process: one may have streams in several groups."""
         self._holders: dict[str, WorkerStream] = {}
-        """The worker that was sent a task and has not claimed it, by task id."""
+        """By task: the worker that was sent it and has not claimed it."""
         self._waiting: dict[str, Group] = {}
-        """The group in which a task waits for a worker with room, by task id."""
+        """By task: the group in which it waits for a worker with room."""
         self._waiting_characters = 0
         self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
         self._to_visit: list[WorkerStream] = []
-        """Streams that the current round has not reached yet."""
+        """Streams that are still to be visited in this round."""
 
     # --- workers come and go ----------------------------------------------------------------------------------------
 
@@ -109,7 +106,7 @@ class Hub:
         return sum(map(len, self._streams.values()))
 
     def workers(self) -> dict[str, int]:
-        """Return the number of connected workers of each group that has any."""
+        """Return the number of connected workers, by group."""
         return {group.name: len(group.streams) for group in self._groups.values()}
 
     def seats(self) -> dict[tuple[str, str], int]:
@@ -124,12 +121,12 @@ class Hub:
         return group in self._groups and pid in self._groups[group].streams
 
     def serves(self, address: PollAddress) -> bool:
-        """Return whether a worker here may get a task sent to ``address``."""
+        """Return whether a worker here may get a task sent there."""
         group = self._groups.get(address.group)
         return group is not None and _is_for_somebody(group, address)
 
     def is_listening(self, address: PollAddress) -> bool:
-        """Return whether a worker here receives ``unblock`` messages sent to ``address``."""
+        """Return whether a worker here gets ``unblock`` messages sent there."""
         return self._listener(address) is not None
 
     def has_room_for(self, execute: Execute) -> bool:
@@ -139,7 +136,7 @@ class Hub:
         return group is not None and self._choose(group, address) is not None
 
     def connect(self, group_name: str, id: str, pledge: Pledge = NO_PLEDGE) -> WorkerStream:
-        """Open a worker's new stream. If the worker already has one, that is stale: the newest wins."""
+        """Open a worker's new stream, and close its stale one, if any: the newest wins."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
@@ -152,7 +149,7 @@ class Hub:
         again = self._presence.connected(group_name, id, pledge)
         if not again:
             self._source.request_recall(group_name)
-        # People need not read that a worker is back after a planned end of its stream.
+        # A planned reconnect is not worth a line for people.
         logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
         self._unblocks.join(stream)
         self._pump_all(group)
@@ -179,7 +176,7 @@ class Hub:
     def fell_silent(self, pid: str) -> None:
         """Avoid a process that let a lease lapse or was given up: it may be frozen with its stream open.
 
-        Until it is heard from again, others are preferred, and get the tasks it was sent but did not claim.
+        Until it is heard from, others are preferred, and get the tasks it did not claim.
         """
         self._presence.fell_silent(pid)
         for stream in list(self._streams.get(pid, ())):
@@ -196,8 +193,7 @@ class Hub:
         return self._presence.is_silent(stream.id)
 
     def end_before(self, group_name: str, id: str, since: int) -> None:
-        """Close the worker's stream here if it began before ``since`` (ms), when the worker connected to another
-        server."""
+        """Close a stream of the worker that began before its stream to another server (``since``, ms)."""
         group = self._groups.get(group_name)
         stream = None if group is None else group.streams.get(id)
         if stream is not None and stream.since < since:
@@ -251,13 +247,13 @@ class Hub:
                 self._waits_no_more(execute)
             self._groups.pop(group.name, None)
 
-    # --- by the clock -----------------------------------------------------------------------------------------------
+    # --- rounds -----------------------------------------------------------------------------------------------------
 
     def _come_round_in(self, seconds: float) -> None:
         self._round = asyncio.get_running_loop().call_later(seconds, self.go_round)
 
     def go_round(self) -> None:
-        """Visit streams for one time slice; schedule the next slice or round while anybody is connected."""
+        """Visit streams for one time slice; comes again by itself while anybody is connected."""
         self._round = None
         self._to_visit = self._to_visit or self._all()
         end = time.monotonic() + SLICE_S
@@ -287,7 +283,7 @@ class Hub:
     # --- execute ----------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Deliver now if a suitable worker is connected; otherwise leave the message to the store."""
+        """Deliver now if a suitable worker is connected; otherwise leave the message in the store."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if isinstance(address, PushAddress):
             self._push(message, address.url)
@@ -297,14 +293,13 @@ class Hub:
             self._unblocks.send(message, address)
 
     def take_in(self, execute: Execute) -> None:
-        """Accept a task offered by another server, unless it already came out of the store."""
+        """Accept a task offered by another server, unless it has already come from the store."""
         known = self._known(execute.task_id)
         if known is None or known.version < execute.version:
             self.send(execute)
 
     def withdraw(self, task_id: str, version: int = NEWEST) -> bool:
-        """Drop the task if it is here at this version or an earlier one, and give its place to the next. Return whether
-        it was here."""
+        """Drop the task up to this version, and reuse its place. Return whether it was here."""
         known = self._known(task_id)
         if known is None or known.version > version:
             return False
@@ -320,7 +315,7 @@ class Hub:
         return True
 
     def _known(self, task_id: str) -> Execute | None:
-        """Return the task as a worker was sent it, or as it waits for one."""
+        """Return the task as it was sent to a worker, or as it waits for one."""
         holder, group = self._holders.get(task_id), self._waiting.get(task_id)
         if holder is not None:
             return holder.unclaimed[task_id].execute
@@ -355,7 +350,7 @@ class Hub:
         if unknown and group.streams:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
         taken = sum([self._hand_over_or_wait(group, message, _poll_address(message)) for message in unknown])
-        if taken and not complete:  # If nobody here may get any, asking again would return the same.
+        if taken and not complete:  # If nobody here may get any of these, asking again returns the same ones.
             group.more_in_store = True
         self._refill_if_needed(group)
 
@@ -382,7 +377,7 @@ class Hub:
         self._pump(group, earlier)
 
     def _hand_over_or_wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
-        """Return whether the task is with a worker or waits here, rather than only in the store."""
+        """Return whether a worker has the task or it waits here, not only in the store."""
         receiver = self._choose(group, address)
         if receiver is None:
             return self._wait(group, execute, address)
@@ -401,7 +396,7 @@ class Hub:
         return True
 
     def _put_back(self, group: Group, execute: Execute) -> None:
-        """Queue the task first, unless only an absent worker may get it: then the store keeps it."""
+        """Queue the task first, unless it is for an absent worker: the store keeps that."""
         address = _poll_address(execute)
         if not address.exact or address.id in group.streams:
             self._count_waiting(group, execute)
@@ -437,7 +432,7 @@ class Hub:
     def _choose(self, group: Group, address: PollAddress, avoid: WorkerStream | None = None) -> WorkerStream | None:
         """Return the worker that the address names, else the least loaded one; of equals, the one served longest ago.
 
-        Avoid silent workers, and ``avoid``, if others have room.
+        Avoid ``avoid`` and silent workers if others have room.
         """
         named = group.streams.get(address.id)
         if address.exact:
@@ -467,14 +462,14 @@ class Hub:
         self._waiting_characters -= _characters(execute)
 
     def heal(self) -> None:
-        """Call :meth:`Unblocks.heal` for every stream; needed where several servers write ``unblock`` messages."""
+        """See :meth:`Unblocks.heal`; needed where several servers write ``unblock`` messages."""
         for stream in self._all():
             self._unblocks.heal(stream)
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """Take in requested ``unblock`` messages for a group's member, or for HTTP addresses if ``group`` is empty."""
+        """Take in requested ``unblock`` messages for a worker, or for HTTP addresses if ``group`` is empty."""
         if group:
             listening = self._groups.get(group)
             stream = None if listening is None else listening.streams.get(pid)

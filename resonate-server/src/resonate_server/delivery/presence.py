@@ -1,7 +1,7 @@
-"""Tracks which workers are alive. Only this module judges that; others ask it, or are told.
+"""Tracks which workers are alive. Only this module decides that; others ask it, or are told.
 
-A worker is a process in a group; a process may have streams in several groups. An open stream proves nothing, because a
-frozen process keeps it, but a broken one is a strong hint: a live worker is back within a second or two. So a worker is
+A worker is a process in a group; a process may have streams in several groups. An open stream proves nothing, as a
+frozen process keeps it, but a broken one is a strong hint: a live worker is back within a second or two. A worker is
 
 * *connected* while its stream is open, and for a moment after this server has ended it;
 * *silent* once its stream broke or it let a lease lapse, until there is a sign of life;
@@ -9,13 +9,12 @@ frozen process keeps it, but a broken one is a strong hint: a live worker is bac
   time from a planned end of its stream.
 
 A worker may promise more when it opens its stream, see :class:`Pledge`, and is held to that. One that pledged regular
-requests and sends none, though its stream is open, is frozen or cut off: it is given up. But only if others of its
-group were heard from all that time. So nobody is judged if it is this server that was cut off or frozen, or if nobody
-could take over.
+requests and sends none, despite an open stream, is frozen or cut off: it is given up, but only if others of its group
+were heard from all that time. So nobody is judged if this server was cut off or frozen, or if nobody could take over.
 
-A worker judged wrongly loses only its leases, because late writes are refused; such mistakes are counted. A process
-that was given up as silent and turns out to live is not held to that pledge again: its lease decides, so work that
-blocks all of its threads for long completes at the second attempt.
+A worker judged wrongly loses only its leases, because late writes are refused; that is counted. A process that was
+given up as silent and turns out to live is not held to its pledge again: its lease decides, so work that blocks all of
+its threads for long completes at the second attempt.
 """
 
 import asyncio
@@ -30,8 +29,8 @@ from resonate_server.delivery.worker_observer import WorkerObserver
 logger = logging.getLogger(__name__)
 
 SILENT_MS = 30_000
-"""How long to avoid a process that let a lease lapse, unless it is heard from: the time until an unclaimed task is
-dispatched again."""
+"""How long to avoid a process that let a lease lapse, unless heard from: until an unclaimed task is dispatched again.
+"""
 
 ABSENT_MS = 15_000
 """A worker whose stream was ended as planned is back within a second; after this time it counts as gone."""
@@ -43,7 +42,7 @@ GONE_KEPT_MS = 10 * 60_000
 """How long to remember a worker that is gone."""
 
 MAX_AWAY = 1_000
-"""Most processes without a stream to remember."""
+"""How many processes without a stream to remember."""
 
 LOOK_MS = 250
 """Pause between two checks for overdue workers."""
@@ -82,7 +81,7 @@ class Member(Struct, frozen=True):
 
 
 class _Seat(Struct):
-    """A process's place in one group. ``left_at``: when its stream ended, ``planned`` by this server or not."""
+    """A process in one group. ``left_at``: when its stream ended, ``planned`` by this server or not."""
 
     since: int
     left_at: int | None = None
@@ -96,19 +95,19 @@ class _Seat(Struct):
         return self.given_up_at
 
     def is_expected(self, now: int) -> bool:
-        """Return whether the worker should return from a recent, planned end of its stream."""
+        """Return whether it should soon be back from a planned end of its stream."""
         return self.planned and self.gone_at(now) is None
 
 
 class _Process(Struct):
     """``silent_at``: when it let a lease lapse, if not heard from since; ``grace``: timer of ``grace_s`` that runs
-    while it is missed; ``heard_within``: the pledge it is held to, in ms."""
+    while it is missed; ``heard_within``: its pledge, in ms."""
 
     heard: int
     grace_s: float
     heard_within: int | None = None
     has_been_silent: bool = False
-    """It broke that pledge once, and is not held to it any more."""
+    """It broke its pledge once, and is not held to it any more."""
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     given_up: bool = False
@@ -120,7 +119,7 @@ class _Process(Struct):
         return any(seat.left_at is None for seat in self.seats.values())
 
     def may_have_died_since(self, at: int) -> bool:
-        """Return whether it may have died after a sign of life at ``at`` (ms): it has no stream any more."""
+        """Return whether a sign of life at ``at`` (ms) is too old to count: no stream is open any more."""
         return not self.has_stream and at < LAST_WORDS_MS + max(seat.left_at or 0 for seat in self.seats.values())
 
     def is_overdue(self, now: int) -> bool:
@@ -137,7 +136,7 @@ class _Process(Struct):
 
 
 class _Company(Struct):
-    """A group as a whole: when any worker was last ``heard``, and ``since`` when without a long pause."""
+    """A group as a whole: when it was last ``heard``, and ``since`` when without a long pause."""
 
     since: int
     heard: int
@@ -148,16 +147,16 @@ class _Company(Struct):
         self.heard = now
 
     def is_heard(self, now: int, for_ms: int) -> bool:
-        """Return whether the group has been heard from for at least ``for_ms`` without a long pause."""
+        """Return whether it was heard for the last ``for_ms`` without a long pause."""
         return now - self.heard <= PAUSE_MS and now - self.since >= for_ms
 
 
 class Presence:
     """Used on the event loop. ``now`` returns the time in ms.
 
-    ``gone(pid)`` is called for each process that stayed away for the grace period, in seconds, or broke its pledge to
-    be heard from. Only processes that had a stream are judged, and any request from one clears it; ``misjudged(pid)``
-    is called if that comes too late.
+    ``gone(pid)`` is called for each process that stayed away for ``grace_seconds``, or broke its pledge to be heard
+    from. Only processes that had a stream are judged, and any request clears them; ``misjudged(pid)`` is called if it
+    is too late.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ class Presence:
     # --- queries ----------------------------------------------------------------------------------------------------
 
     def is_silent(self, pid: str) -> bool:
-        """Return whether it was given up or recently let a lease lapse, and was not heard from since: avoid it."""
+        """Return whether it was given up or recently let a lease lapse, and was not heard from since."""
         process = self._processes.get(pid)
         if process is None or process.silent_at is None:
             return False
@@ -236,7 +235,7 @@ class Presence:
         self._forget_those_longest_away()
 
     def heard_from(self, pid: str, at: int | None = None) -> None:
-        """Record a request from the process, sent now or at ``at`` (ms). Called for most requests."""
+        """Record a request from the process, now or at ``at`` (ms). Called for most requests."""
         process = self._processes.get(pid)
         if process is None or process.may_have_died_since(self.now() if at is None else at):
             return
@@ -282,7 +281,7 @@ class Presence:
     # --- other servers ----------------------------------------------------------------------------------------------
 
     def inherit(self, group: str, pid: str) -> None:
-        """Miss a worker whose server has died, unless it is back already."""
+        """Start the grace period of a worker whose server has died, unless it is back already."""
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
@@ -291,29 +290,28 @@ class Presence:
             self.left(group, pid, planned=False)
 
     def moved(self, pid: str) -> None:
-        """Forget a process that has connected to another server, which now tracks it."""
+        """Forget a process that has connected to another server, which tracks it from now on."""
         process = self._processes.get(pid)
         if process is not None and not process.has_stream:
             process.miss_no_more()
             self._forget(pid)
 
     def company_heard(self, group: str) -> None:
-        """Record a sign of life from a worker of this group that another server has, and that could take over."""
+        """Record a sign of life from another server's worker of this group, which could take over."""
         if group in self._companies:
             self._companies[group].hear(self.now())
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
     def look_round(self) -> None:
-        """Give up workers that broke their pledge while others of their group were heard from. Call every
-        :data:`LOOK_MS`."""
+        """Give up workers that broke their pledge while others were heard. Call every :data:`LOOK_MS`."""
         now = self.now()
         for pid, process in list(self._processes.items()):
             if process.is_overdue(now) and self._has_company(process, now):
                 self._give_up_silent(pid, process, now)
 
     def _has_company(self, process: _Process, now: int) -> bool:
-        """Return whether every group of the process was heard from throughout the time that it may be silent."""
+        """Return whether all of its groups were heard from throughout the silence it is allowed."""
         limit = process.heard_within or 0
         return all(self._companies[group].is_heard(now, limit) for group in process.seats)
 
@@ -344,7 +342,7 @@ class Presence:
             self._processes[pid].miss_no_more()
 
     def _forget_those_longest_away(self) -> None:
-        """Keep to :data:`MAX_AWAY`, but keep everybody who is still to be judged."""
+        """Enforce :data:`MAX_AWAY`, but keep those still to be judged."""
         while len(self._away) > MAX_AWAY and self._processes[oldest := next(iter(self._away))].grace is None:
             self._forget(oldest)
 

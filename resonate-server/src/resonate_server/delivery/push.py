@@ -1,4 +1,4 @@
-"""Delivers a message by an HTTP POST to the address itself (protocol section 5.3, end).
+"""Delivers messages by HTTP: each is POSTed to its address (protocol section 5.3, end).
 
 At most once per dispatch: a failure is counted and logged, and the task's retry timer sends the message again.
 
@@ -25,8 +25,8 @@ from resonate_server.protocol.records import Value
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 16 * 2**20
-"""Limit of all messages queued or in flight. Beyond it the target with the most loses its newest; the retry timer sends
-an ``execute`` again."""
+"""Limit on messages queued or in flight. Beyond it the target with the most loses its newest; the retry timer resends
+an ``execute``."""
 
 MESSAGE_BYTES = 1_024
 """Assumed size of a message without its payloads."""
@@ -38,7 +38,7 @@ MAX_AT_A_TIME = 32
 """Most concurrent requests to one target, once it has answered as many."""
 
 LOG_PAUSE_S = 60.0
-"""Least time between two warnings about one target."""
+"""Minimum time between two warnings about one target."""
 
 
 class Delivery(Struct, eq=False):
@@ -91,10 +91,10 @@ class Push:
         """By the key of each message that is queued or in flight."""
         self._proven: deque[PushTarget] = deque()
         self._untried: deque[PushTarget] = deque()
-        """Targets that have something to send, in the order of their turns."""
+        """Targets with something to send, in the order of their turns."""
         self._size = 0
         self._under_way = self._on_trial = 0
-        """Requests in flight; and those of them to targets that have not proven themselves."""
+        """Requests in flight; and those among them to unproven targets."""
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Push:
             await self._session.close()
 
     def send(self, message: Message, url: str) -> None:
-        """Start delivering. A message that is queued or in flight is not sent twice."""
+        """Start delivering. A message queued or in flight is not sent twice."""
         key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
         if key in self._target_of:
             return
@@ -132,8 +132,7 @@ class Push:
         self._pump()
 
     def withdraw(self, task_id: str) -> None:
-        """Drop a task that needs no worker any more. A request in flight continues: it may have caused the worker's
-        claim."""
+        """Drop a task that needs no worker any more. A request in flight continues: it may have led to the claim."""
         target = self._target_of.get(task_id)
         if target is not None and task_id in target.queue:
             self._forget(target, target.queue.pop(task_id))
@@ -158,7 +157,7 @@ class Push:
         return idle is not None
 
     def _make_room(self, delivery: Delivery, target: PushTarget) -> bool:
-        """Drop messages of the targets with the most queued. Return whether that made enough room."""
+        """Drop messages of the targets with the most queued. Return whether there is room now."""
         while self._size and self._size + delivery.size > MAX_WAITING_BYTES:
             largest = max((each for each in self._targets.values() if each.queue), key=_weight, default=target)
             if largest is target or largest.size <= target.size + delivery.size:
@@ -184,7 +183,7 @@ class Push:
             (self._proven if target.window > 1 else self._untried).append(target)
 
     def _pump(self) -> None:
-        """Start requests while slots are free; half of the slots are for targets that have answered before."""
+        """Start requests in free slots; half of the slots are for targets that have answered before."""
         slots = self._settings.concurrency
         while self._proven and self._under_way < slots:
             self._take_turn(self._proven.popleft())

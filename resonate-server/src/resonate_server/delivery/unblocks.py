@@ -1,11 +1,11 @@
 """Delivers results to their listeners. The store keeps every ``unblock`` until it has surely been read; memory holds
 only what open streams are about to take, within a budget of bytes.
 
-A listener that has caught up gets new messages directly. One without room falls behind: from then on the store is asked
-for the next portion whenever there is room again, until the listener has caught up. A new listener starts that way. So
-memory depends neither on how much is undelivered nor on who is absent.
+A listener that has caught up gets new messages directly. One without room falls behind: whenever there is room again,
+the store is asked for the next portion, until the listener has caught up. A new listener starts that way. So memory
+depends neither on how much is undelivered nor on who is absent.
 
-The cost of an operation depends neither on the number of messages nor on that of listeners.
+The cost of an operation does not depend on the number of messages or listeners.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,13 @@ from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 
 ALL_BYTES = 16 * 1_024 * 1_024
-"""Limit of all ``unblock`` messages waiting for streams to take them. A larger one is accepted if it is alone."""
+"""Limit on all ``unblock`` messages that wait for streams to take them. A single larger one is accepted."""
 
 STREAM_BYTES = 1_024 * 1_024
-"""Limit of those waiting for one stream. A larger one is accepted if it is the stream's only one."""
+"""Limit on those that wait for one stream. A larger one is accepted if it is the stream's only one."""
 
 ASSURED_BYTES = 16 * 1_024
-"""Each stream may have this much waiting, whatever the others have: a stream that does not read must not block others.
-"""
+"""Every stream may have this much waiting: one that does not read must not block others."""
 
 OVERHEAD_BYTES = 1_024
 """Size of a message without its promise."""
@@ -36,7 +35,7 @@ CONFIRMED_AT_ONCE = 5_000
 
 
 def weight_of(unblock: Unblock) -> int:
-    """Return roughly how many bytes of memory it takes."""
+    """Return roughly how many bytes of memory the message takes."""
     return OVERHEAD_BYTES + weight(unblock.promise)
 
 
@@ -44,7 +43,7 @@ class UnblockSource(Protocol):
     """The source of undelivered ``unblock`` messages."""
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        """Send the next messages for member ``pid``, from after place ``after``, through :meth:`Unblocks.give`."""
+        """Send a portion of messages for member ``pid``, from after place ``after``, through :meth:`Unblocks.give`."""
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget the message: it was read, or at least nobody will ever know better."""
@@ -56,8 +55,8 @@ class _Listener(Struct, eq=False):
     ``behind``: the store may have more. ``asked``: a request to the store is pending. ``missed``: a message came after
     the request. ``needs``: bytes of the message that there was no room for.
 
-    ``overlooks``: a message came while it was behind. When several servers write at once, one with an earlier place may
-    appear later.
+    ``overlooks``: a message came while it was behind. If several servers write at once, a later message may have an
+    earlier place.
     """
 
     stream: WorkerStream
@@ -87,7 +86,7 @@ class Unblocks:
         self._feed(listener)
 
     def leave(self, stream: WorkerStream) -> list[UnblockKey]:
-        """Remove a stream that has ended. Return the messages that its peer may not have read; the store keeps them."""
+        """Remove a stream that has ended. Return the messages that its peer may not have read."""
         listener = self._listeners.pop(stream)
         self._hungry.pop(listener, None)
         self._bytes -= stream.unblock_bytes
@@ -97,7 +96,7 @@ class Unblocks:
         return lost
 
     def send(self, unblock: Unblock, address: PollAddress) -> None:
-        """Give the message to a listener that has caught up; otherwise leave it to the store."""
+        """Give the message to a listener that has caught up; else leave it in the store."""
         stream = self._find(address)
         if stream is None or unblock.key in self._handed_over:
             return
@@ -111,7 +110,7 @@ class Unblocks:
             self._wait_for_room(listener, weight)
 
     def give(self, stream: WorkerStream, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """Take in the stream's messages from after place ``after``, as requested; ``complete`` if there are no more."""
+        """Take in requested messages from after place ``after``; ``complete`` if there are no more."""
         listener = self._listeners.get(stream)
         if listener is None or not listener.asked or listener.place != after:
             return
@@ -142,19 +141,19 @@ class Unblocks:
             self._source.delivered(key)
 
     def ask_again(self, stream: WorkerStream) -> None:
-        """Request everything: the store may have messages that the stream was not given."""
+        """Request everything: there may be messages that the stream was not given."""
         listener = self._listeners[stream]
         listener.place, listener.behind, listener.asked, listener.overlooks = 0, True, False, False
         self._feed(listener)
 
     def heal(self, stream: WorkerStream) -> None:
-        """Request everything again if a message may have been overlooked while the listener caught up."""
+        """Request everything once caught up, if a message may have been overlooked."""
         listener = self._listeners[stream]
         if listener.overlooks and not listener.behind:
             self.ask_again(stream)
 
     def reset(self) -> None:
-        """Drop all messages: nothing is owed to anybody any more."""
+        """Drop all messages: everything in the store was deleted."""
         self._handed_over.clear()
         self._hungry.clear()
         self._bytes = 0

@@ -1,5 +1,4 @@
-"""The interface for observers of delivery: workers that come and go, and the tasks they are sent. Observing changes
-nothing."""
+"""The interface for observers of delivery: workers that come and go, and their tasks. Observing changes nothing."""
 
 from resonate_server.protocol.messages import Execute
 
@@ -7,7 +6,7 @@ from resonate_server.protocol.messages import Execute
 class WorkerObserver:
     """Called on the event loop; must be quick, and must not raise. A worker is a process (``pid``) in a group.
 
-    This one does nothing.
+    This base class does nothing.
     """
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:

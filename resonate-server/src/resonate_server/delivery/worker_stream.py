@@ -10,22 +10,21 @@ from msgspec import Struct
 from resonate_server.protocol.messages import Execute, Message, Unblock, UnblockKey
 
 WINDOW = 64
-"""Tasks that a worker may have been sent without having claimed them. An SDK runs 64 at a time; what it could only
-queue is better kept here, where another worker can still take it."""
+"""Most tasks that a worker may have been sent without claiming them. An SDK runs 64 at a time; more are better kept
+here, where another worker can still take them."""
 
 UNCLAIMED_S = 5.0
 """After this time an unclaimed task gives up its place in the window. A claim takes milliseconds."""
 
 UNCLAIMED_MAX_S = 20.0
-"""The same for a worker that is at work, and so may be full: less than the time after which the store dispatches an
-unclaimed task again."""
+"""The same for a worker at work, which may be full: less than the time until the store dispatches the task again."""
 
 UNBLOCK_WINDOW = 256
 """``unblock`` messages that may wait for the stream to take them. The others wait in the store."""
 
 DOUBT_S = 45.0
 """If a stream breaks within this time after it took an ``unblock``, the peer may not have read it. Longer than a
-keep-alive and the longest write together: only then would a vanished peer be noticed."""
+keep-alive and the longest write together, after which a vanished peer is noticed."""
 
 
 class Offer(Struct, eq=False):
@@ -37,10 +36,9 @@ class Offer(Struct, eq=False):
 
 
 class WorkerStream:
-    """``group`` and ``id`` name a worker process; ``since``: when its stream began (ms). :meth:`wait` returns the
-    messages to write to the stream.
+    """``group``, ``id``: the worker process; ``since``: when its stream began (ms). :meth:`wait` returns what to write.
 
-    ``taken`` is called with the size in bytes of ``unblock`` messages after they were handed over.
+    ``taken`` is called after ``unblock`` messages were handed over, with their size in bytes.
     """
 
     def __init__(self, group: str, id: str, since: int, taken: Callable[["WorkerStream", int], None]) -> None:
@@ -92,17 +90,16 @@ class WorkerStream:
             self._patience_s = UNCLAIMED_S
 
     def forget(self, task_id: str) -> Offer | None:
-        """Remove a task that is not this worker's any more. A message that was not sent yet is dropped."""
+        """Remove a task that is not this worker's any more, with its message if not sent yet."""
         self._executes.pop(task_id, None)
         return self.unclaimed.pop(task_id, None)
 
     def is_at_work(self) -> None:
-        """Allow more time for claims: the worker holds tasks, so it may be full rather than unable to claim."""
+        """Allow more time for claims: a worker that holds tasks may just be full."""
         self._patience_s = min(2 * self._patience_s, UNCLAIMED_MAX_S)
 
     def take_overdue(self) -> list[Execute]:
-        """Remove and return tasks that should have been claimed by now. One that a later claim has overtaken gets no
-        extra time."""
+        """Remove and return overdue tasks. One that a later claim has overtaken gets no extra time."""
         now = time.monotonic()
         overdue: list[Execute] = []
         for offer in self.unclaimed.values():
@@ -127,7 +124,7 @@ class WorkerStream:
         return [*(unblock.key for unblock in self._unblocks), *(key for _, key in self._in_doubt)]
 
     def take_delivered(self, limit: int) -> list[UnblockKey]:
-        """Remove and return up to ``limit`` messages taken so long ago that the peer has surely read them."""
+        """Remove and return up to ``limit`` messages that the peer has surely read by now."""
         oldest = time.monotonic() - DOUBT_S
         delivered: list[UnblockKey] = []
         while self._in_doubt and self._in_doubt[0][0] < oldest and len(delivered) < limit:

@@ -1,7 +1,6 @@
-"""Turns a request into an answer after its commit, and does what falls due as time passes.
+"""Answers each request after its commit, and does what falls due as time passes.
 
-The kernel owns the rules and the store the rows; the engine puts the kernel's questions to the store, and tells
-delivery and observers what was decided.
+The kernel owns the rules, the store the rows; the engine joins them, and tells delivery and observers what was decided.
 """
 
 from resonate_server.engine.engine import Engine, EngineSettings

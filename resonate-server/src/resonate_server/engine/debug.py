@@ -1,4 +1,4 @@
-"""What ``debug.snap`` returns (protocol section 3.3): the whole state, in the form in which tests compare servers."""
+"""What ``debug.snap`` returns (protocol section 3.3): the whole state, as tests compare it between servers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.store import Snapshot, View
 
 MAX_SNAP_BYTES = 8 * 1_024 * 1_024
-"""Largest state that is returned; ``debug.snap`` is for tests of a few promises."""
+"""Largest state to return: this is for tests of a few promises."""
 
 _TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
 """0: dispatch again, 1: end of the lease."""

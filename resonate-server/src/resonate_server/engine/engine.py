@@ -1,4 +1,4 @@
-"""The engine: puts requests to the store as questions, and tells delivery, metrics and observers what was decided.
+"""The engine: turns requests into questions to the store, and tells delivery, metrics and observers what was decided.
 
 It knows neither transactions nor batches: ``await store.decide(footprint, rule)`` is the only way to change anything.
 """
@@ -51,20 +51,20 @@ from resonate_server.trace import Trace
 logger = logging.getLogger(__name__)
 
 MAX_RECALLED = 100
-"""Set-aside tasks that are offered again when a worker connects; the others wait for the end of their pause."""
+"""Set-aside tasks that are offered again when a worker connects; the others wait out their pause."""
 
 MAX_UNBLOCKS = 256
 MAX_UNBLOCK_BYTES = 1_024 * 1_024
-"""Limits of one load of ``unblock`` messages. A larger message is loaded by itself."""
+"""Limits on one load of ``unblock`` messages. A larger message is loaded by itself."""
 
 MAX_LEASES = 200
 """Most leases that one transaction extends or takes back."""
 
 PATIENCE_S = 10.0
-"""How long a request waits for the store to do one batch of due work."""
+"""How long a request waits for one batch of due work."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
-"""Pause before retrying the engine's own work, which nobody else would retry."""
+"""Pause before retrying the engine's own work, which nobody else retries."""
 
 
 class EngineSettings(Struct, frozen=True):
@@ -96,7 +96,7 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working, and have ``outbound`` request everything undelivered.
 
-        Renew all leases if no other server was running: nobody could hear the heartbeats of live workers.
+        Renew all leases if no other server was running: nobody could hear heartbeats.
         """
         self._outbound = outbound
         self._store.start(self)
@@ -105,16 +105,16 @@ class Engine:
     async def stop(self) -> None:
         """Finish what was submitted so far, then close the store."""
         self._patience.end()
-        await asyncio.sleep(0)  # Now the patient suspensions ask the store.
+        await asyncio.sleep(0)  # Let patient suspensions reach the store.
         await self._store.close()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def submit(self, checked: CheckedRequest, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
-        """Return a future of the answer, done once every change is durable. Status 503 if the store failed.
+        """Return a future of the answer, set once every change is durable. Status 503 if the store failed.
 
-        ``envelope``: the request as it was sent, for the trace.
+        ``envelope``: the request as sent, for the trace.
         """
         if self.trace is None or envelope is None:
             return self._submit(checked)
@@ -140,11 +140,11 @@ class Engine:
         return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
-        """Report that ``answer`` was written out and its data is no longer needed. Call once for every answer."""
+        """Report that ``answer`` was written out and its data may be freed. Call once for every answer."""
         self._store.outgoing.left(answer)
 
     async def read[T](self, query: Callable[[View], T]) -> T:
-        """Run ``query`` on the committed rows, after more urgent work. Raises :class:`ReadFailed`."""
+        """Run ``query`` on the committed rows when nothing is more urgent. Raises :class:`ReadFailed`."""
         return await self._store.browse(query)
 
     def now(self) -> int:
@@ -159,7 +159,7 @@ class Engine:
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
     async def count_tasks(self) -> None:
-        """Recount the tasks in the store, whichever server created them. Raises :class:`ReadFailed`."""
+        """Recount all tasks, whichever server created them. Raises :class:`ReadFailed`."""
         self._metrics.tasks_are(await self._store.browse(lambda view: view.count_tasks()))
 
     # --- requests that take more than one question ------------------------------------------------------------------
@@ -180,7 +180,7 @@ class Engine:
         return self.now()
 
     async def _beat_in_portions(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Answer:
-        """Extend the leases one portion after another: they do not depend on each other."""
+        """Extend the leases portion by portion: they do not depend on each other."""
         for tasks in batched(beat.tasks, MAX_LEASES):
             portion = replace(checked, request=replace(beat, tasks=list(tasks)))
             answer = await self._store.decide(*kernel.answering(portion, self._rules))
@@ -193,7 +193,7 @@ class Engine:
         return await self._store.decide(*kernel.answering(checked, self._rules))
 
     async def _search(self, search: Search, at: int | None) -> Answer:
-        """Do all due work first, so that no promise past its deadline is shown as pending."""
+        """Do all due work first, so that nothing past its deadline shows as pending."""
         now = self.now() if at is None else at
         await self._tick(at)
         answer = weighed((await find(self._store, search, now)).answer())
@@ -201,7 +201,7 @@ class Engine:
         return answer
 
     async def _tick(self, at: int | None, request: Request | None = None) -> None:
-        """Do all due work, for a request that waits for it. Raises :class:`ReadFailed`."""
+        """Do all due work for a waiting request. Raises :class:`ReadFailed`."""
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_S):
@@ -245,7 +245,7 @@ class Engine:
             await self._act_surely(*kernel.due(self._rules))
 
     async def _begin(self) -> Counter[TaskState]:
-        """Renew leases if need be, and count the tasks, both before any request."""
+        """Renew leases if need be, and count tasks, before any request."""
         async with self._store.beginning() as nobody_was_at_work:
             renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
             counts = await self._store.read(lambda view: view.count_tasks())
@@ -291,7 +291,6 @@ class Engine:
         self._under_way.begin(self._recall(group))
 
     async def _recall(self, group: str) -> None:
-        """Offer set-aside tasks again."""
         if self._unpaused.is_set():
             ids = await self._read_surely(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
             await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
@@ -311,7 +310,6 @@ class Engine:
         self._store.delivered(key)
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        """Set the tasks aside."""
         self._under_way.begin(self._set_aside(pid, executes))
 
     async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
@@ -321,13 +319,13 @@ class Engine:
                 self._outbound.is_at_work(pid)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
-        """Delete ``unblock`` messages that nobody has fetched for ``kept_seconds``."""
+        """Delete ``unblock`` messages not fetched for ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
             self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
     def settled_elsewhere(self, ids: list[str]) -> None:
-        """Wake suspensions that wait for promises which another server has settled."""
+        """Wake suspensions that wait for promises settled by another server."""
         self._patience.settled(ids)
 
     def worker_gone(self, pid: str) -> None:
@@ -368,7 +366,7 @@ class Engine:
             notices.tell(notice, self._metrics)
 
     async def _tell_of_trouble(self, task: Task) -> None:
-        """Log the trouble with the task's function, which is looked up: this is rare."""
+        """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
         rows = await self._read_surely(lambda view: view.load(touched))
         if task.id in rows.promises:
@@ -381,12 +379,12 @@ def _raise_if_failed(answer: Answer) -> None:
 
 
 def _ends_waiting(promise: Promise) -> bool:
-    """Return whether others may have waited for the promise, which is settled now."""
+    """Return whether others may have waited for it, and it is settled."""
     return promise.is_external and promise.state is not PromiseState.PENDING
 
 
 def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[list[OwedUnblock], bool]:
-    """Return a portion of a listener's undelivered messages, and whether it is the last."""
+    """Return a portion of what a listener is owed, and whether it is the last."""
     found: list[OwedUnblock] = []
     weight = 0
     for owed in view.unblocks(group, pid, after):

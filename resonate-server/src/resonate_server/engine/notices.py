@@ -39,7 +39,7 @@ def tell(notice: Notice, metrics: Metrics) -> None:
 
 
 def tell_of_trouble(task: Task, promise: Promise) -> None:
-    """Warn that workers keep leaving the task of ``promise`` unclaimed, or giving it back."""
+    """Warn that workers keep leaving the task unclaimed, or giving it back."""
     function = function_name(excerpt(promise.param)) or "unknown"
     logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
 

@@ -1,4 +1,4 @@
-"""The interface to delivery: sends messages, and takes the answers to delivery's requests."""
+"""The interface to delivery: sends messages, and passes on what delivery requested from the store."""
 
 from typing import Protocol
 

@@ -1,7 +1,7 @@
-"""Delays suspensions for a moment: often what a task awaits is settled by then, and its worker continues (status 300).
+"""Delays suspensions a moment: often what a task awaits is settled by then, and its worker continues (status 300).
 
-So a quick call costs its caller neither a suspension nor a claim, nor their commits. The server may decide a request at
-any moment before its answer; this picks a later one, and holds nothing meanwhile but the lease.
+So a quick call costs its caller no suspension, no claim and none of their commits. A request may be decided at any
+moment before its answer; this picks a later one, and holds only the lease meanwhile.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 MAX_REMEMBERED: Final = 1_000
-"""Latest settled promises to remember: a suspension that crossed a settlement on its way need not wait."""
+"""Latest settled promises: a suspension that crossed a settlement on its way need not wait."""
 
 MAX_AWAITED: Final = 16
 """A suspension that awaits more promises is decided at once."""
 
 MAX_WAITED_FOR: Final = 1_000
-"""Promises that all suspensions together may wait for; beyond that they are decided at once."""
+"""Promises that all suspensions may wait for; beyond that they are decided at once."""
 
 
 class Patience:
@@ -24,11 +24,11 @@ class Patience:
     def __init__(self) -> None:
         self._settled: dict[str, None] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        """By the id of the promise they wait for."""
+        """By promise."""
         self._has_ended = False
 
     def settled(self, ids: Iterable[str]) -> None:
-        """Wake suspensions that wait for these promises. Call for every awaitable one, whichever server settled it."""
+        """Wake suspensions that wait for these. Call for every awaitable promise, whichever server settled it."""
         for id in ids:
             self._settled[id] = None
             if len(self._settled) > MAX_REMEMBERED:

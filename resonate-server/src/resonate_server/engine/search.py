@@ -1,4 +1,4 @@
-"""Runs a search (protocol section 3.1) in portions, between which others have their turn."""
+"""Runs a search (protocol section 3.1) in portions, between which others have a turn."""
 
 import time
 
@@ -16,9 +16,9 @@ STEP = 500
 
 
 async def find(store: Store, search: Search, now: int) -> Page:
-    """Return what the search finds as of ``now`` (ms).
+    """Return the result as of ``now`` (ms).
 
-    Raises ``ReadFailed``, also if large answers are in flight and too many requests wait for them to leave.
+    Raises ``ReadFailed``, also if large answers are in flight and too many requests already wait for room.
     """
     page = Page(search)
     ahead: Search | None = search
@@ -30,7 +30,7 @@ async def find(store: Store, search: Search, now: int) -> Page:
 
 
 def _look_on(store: Store, view: View, ahead: Search, now: int, page: Page) -> Search | None:
-    """Search one portion, if there is room. Return the rest of the search, if any."""
+    """Search one portion, if there is room. Return the rest, if any."""
     if store.outgoing.is_full and page.is_empty:
         return ahead
     end = time.perf_counter() + PORTION_S

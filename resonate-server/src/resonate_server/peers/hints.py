@@ -1,5 +1,5 @@
-"""The messages between servers on one database. Each may come late, twice or out of order: it is a hint to look in the
-store, or information for people.
+"""The messages between servers that share a database. Each may come late, twice or out of order: it is a hint to look
+in the store, or information for people.
 
 Ids may be too long for a message: then the others are asked to look at everything (:class:`LookAgain`).
 """
@@ -35,8 +35,8 @@ class Withdrawn(Hint, frozen=True):
 
 
 class Owed(Hint, frozen=True):
-    """The listener at ``address`` is to get the result of a settled promise; without ``to``, from any server that it is
-    connected to. Without ``promise``, which may be large, the receiver reads it from the store."""
+    """The listener at ``address`` is to get a result; without ``to``, from any server that it is connected to. Without
+    ``promise``, which may be large, the receiver reads it from the store."""
 
     promise_id: str
     address: str
@@ -76,8 +76,8 @@ class Happened(Hint, frozen=True):
 
 
 class Present(Hint, frozen=True):
-    """The workers of server ``of`` as that server knows them; ``more``: in addition to those of its previous message.
-    ``began``: when that server started, in ms."""
+    """The workers of server ``of`` as it knows them; ``more``: besides those of its previous message. ``began``: when
+    that server started, in ms."""
 
     of: int
     members: list[Member]
@@ -108,5 +108,5 @@ def encode(hint: AnyHint) -> bytes:
 
 
 def decode(messages: str) -> list[AnyHint]:
-    """Decode hints. Raises :class:`msgspec.DecodeError` for those from a server of another version."""
+    """Raises :class:`msgspec.DecodeError` for hints from a server of another version."""
     return _decoder.decode(messages)

@@ -1,5 +1,5 @@
-"""This server among others that share its store: what it publishes, how it acts on hints from others, and its regular
-checks for hints that were missed."""
+"""This server among others that share its store: what it publishes, how it acts on hints, and its regular checks for
+hints that it missed."""
 
 import asyncio
 import logging
@@ -46,16 +46,16 @@ PUBLISHED_AFTER_S = 0.01
 ROUND_S = 1.0
 
 HEARD_MS = 1_000
-"""A live worker that has pledged anything is heard from at least this often."""
+"""A live worker with a pledge is heard from at least this often."""
 
 COUNT_S, COUNT_REST = 5.0, 20
-"""Pause between two counts: at least this long, and this many times as long as a count takes."""
+"""Pause between two counts: at least this long, and this many times a count's duration."""
 
 MEMBERS = 20
 """Workers per message."""
 
 MAX_EVENT_BYTES = 4_000
-"""Largest event that others are told. Larger ones have long ids."""
+"""Largest event to send to others; only events with long ids are larger."""
 
 MAX_GROUPS = 10_000
 MAX_OWED = 50
@@ -83,8 +83,7 @@ class Peers(Neighbour):
         sharing.neighbour = self
 
     async def run(self) -> None:
-        """Every second, as long as there are other servers: look for what was missed, and tell them which workers are
-        here."""
+        """Every second, while there are other servers: look for missed tasks, and tell them which workers are here."""
         while True:
             await asyncio.sleep(ROUND_S)
             if self._sharing.has_others:
@@ -94,7 +93,7 @@ class Peers(Neighbour):
                     self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
 
     async def count(self) -> None:
-        """Recount the tasks regularly if other servers change them, too. With many tasks that takes long."""
+        """Recount the tasks regularly while others change them, too. With many tasks that takes long."""
         had_others = False
         while True:
             began, has_others = time.monotonic(), self._sharing.has_others
@@ -105,7 +104,7 @@ class Peers(Neighbour):
             await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
 
     def begin(self, watch: Watch | None) -> None:
-        """Tell others what happens here, and ``watch`` what happens there. Call after ``watch`` began to observe."""
+        """Tell others what happens here, and ``watch``, once it observes, what happens there."""
         self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
         self._watch = watch
         if watch is not None:
@@ -117,7 +116,7 @@ class Peers(Neighbour):
         return self._others.with_members(here) if self._sharing.has_others else here
 
     def workers(self) -> dict[str, int]:
-        """Return the number of workers connected to any server, of each group that has any."""
+        """Return the number of workers connected to any server, by group."""
         here = self._hub.workers()
         names = {*here, *self._others.groups}
         return {name: here.get(name, 0) + self._others.workers(name) for name in names}
@@ -149,7 +148,7 @@ class Peers(Neighbour):
 
     def _tell_members(self) -> None:
         members = self._presence.members()
-        if self._watch is not None:  # Another server may have told that a worker left it that is here by now.
+        if self._watch is not None:  # Another server may have reported that a worker left which is here by now.
             self._watch.workers_are(members)
             self._watch.workers_are_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
@@ -164,7 +163,7 @@ class Peers(Neighbour):
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def worker_gone(self, pid: str) -> None:
-        """Take back the tasks of a process that is silent with its stream open, or is connected to no server."""
+        """Take back the tasks of a process, unless it has moved to another server."""
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._under_way.begin(self._look_for(pid))
         else:
@@ -177,11 +176,11 @@ class Peers(Neighbour):
         else:
             self._engine.worker_gone(pid)
 
-    # --- what the others tell (store.sharing.Neighbour) -------------------------------------------------------------
+    # --- called by the store (store.sharing.Neighbour) --------------------------------------------------------------
 
     def others_are(self, rosters: Rosters) -> None:
-        """Update the rosters. A worker that has connected to another server has left this one, even if nobody noticed:
-        the newest stream counts, in whatever order servers hear of them."""
+        """Update the rosters. A worker that has connected elsewhere has left this server, noticed or not: its newest
+        stream counts, in whatever order servers hear of it."""
         for (group, pid), since in self._others.are(rosters):
             self._hub.end_before(group, pid, since)
         self._tell_whether_all_are_known()
@@ -235,8 +234,7 @@ class Peers(Neighbour):
                 self.may_have_missed()
 
     def _are_present(self, present: Present) -> None:
-        """Record another server's workers. Those that it lost before this server began, or while the two were out of
-        touch, are unknown."""
+        """Record a server's workers. Those it lost before this one began, or while out of touch, are unknown."""
         if present.of in self._others.untold and present.began <= self._began:
             self._workers_known_since = self._engine.now()
         self._others.has_members(present.of, present.members, present.more)
@@ -251,14 +249,14 @@ class Peers(Neighbour):
             self._watch.all_workers_known(None if self._others.untold else self._workers_known_since)
 
     def _heard_now(self, members: list[Member]) -> set[str]:
-        """Return the groups with connected members that their server has heard from recently."""
+        """Return the groups whose connected members were heard from recently."""
         since = self._engine.now() - 2 * HEARD_MS
         return {member.group for member in members if member.state is State.CONNECTED and member.heard >= since}
 
-    # --- results for those who are connected here -------------------------------------------------------------------
+    # --- results for workers connected here -------------------------------------------------------------------------
 
     def _is_owed(self, owed: Owed) -> None:
-        """Deliver a result. If it was sent to this server alone, and nobody listens here any more, tell all others."""
+        """Deliver a result, or tell all others if only this server was told and nobody listens here now."""
         if not self._hub.is_listening(owed.listener):
             if owed.to is not None:
                 self._ring(msgspec.structs.replace(owed, to=None))
@@ -286,7 +284,7 @@ class Peers(Neighbour):
 
 
 class Announcer(WorkerObserver):
-    """Calls ``changed`` when a worker comes or goes, and passes everything on to ``then``."""
+    """Calls ``changed`` when a worker comes or goes, and tells ``then`` everything."""
 
     def __init__(self, changed: Callable[[], None], then: WorkerObserver) -> None:
         self._changed = changed

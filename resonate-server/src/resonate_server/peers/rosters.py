@@ -1,4 +1,4 @@
-"""Which workers are connected to which server: what each server publishes, and what this one knows of the others."""
+"""Who is connected to which server: what each of them publishes, and what this one knows of the others."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -12,13 +12,13 @@ from resonate_server.protocol.address import PollAddress
 from resonate_server.store.sharing import Rosters
 
 LATEST = 2**63 - 1
-"""Stands for the beginning of a stream that is not known."""
+"""In place of the beginning of a stream, if unknown."""
 
 
 class Roster(Struct, frozen=True, array_like=True):
-    """Group and process of each stream, and of each missed worker, which its server is to judge.
+    """Group and process of each stream, and of each missed worker, which the roster's own server is to judge.
 
-    ``since``: when each stream began (ms); empty if a server of another version does not say.
+    ``since``: when each stream began (ms); servers of another version may leave it out.
     """
 
     seats: list[tuple[str, str]] = []
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(Roster)
 
 
 def decode_roster(data: bytes) -> Roster:
-    """Decode a roster; return an empty one for data of another version that cannot be read."""
+    """Return an empty roster for data of another version that cannot be read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
@@ -49,7 +49,7 @@ def decode_roster(data: bytes) -> Roster:
 
 
 class Others:
-    """The workers of other servers. ``me``: the number of this server."""
+    """Other servers and their workers. ``me``: the number of this server."""
 
     def __init__(self, me: int) -> None:
         self._me = me
@@ -58,8 +58,7 @@ class Others:
         self._members: dict[int, list[Member]] = {}
 
     def are(self, rosters: Rosters) -> set[tuple[tuple[str, str], int]]:
-        """Replace all rosters. Return the streams that are new at servers known before: group and process, and when
-        each began (ms)."""
+        """Replace the rosters. Return new streams at servers known before: group and process, and their start (ms)."""
         before = self._rosters
         self._rosters = {id: decode_roster(data) for id, data in rosters.items()}
         self._of_group = {}
@@ -71,7 +70,7 @@ class Others:
         return {come for id in known for come in self._rosters[id].begun.items() - before[id].begun.items()}
 
     def has_members(self, of: int, members: list[Member], more: bool) -> None:
-        """Record a server's members; ``more``: in addition to those already recorded."""
+        """Record a server's members; ``more``: besides those recorded."""
         if of in self._rosters:
             self._members[of] = [*self._members.get(of, ()), *members] if more else members
 
@@ -81,7 +80,7 @@ class Others:
         return self._rosters.keys() - self._members.keys()
 
     def with_members(self, ours: Iterable[Member]) -> list[Member]:
-        """Return all members, each as the server describes it to which it is, or was last, connected."""
+        """Return all members, each as described by the server that has, or last had, its stream."""
         best: dict[tuple[str, str], Member] = {}
         for member in (*ours, *(each for members in self._members.values() for each in members)):
             known = best.get((member.group, member.pid))
@@ -91,33 +90,33 @@ class Others:
 
     @property
     def pids(self) -> set[str]:
-        """Processes that have a stream to another server."""
+        """Processes that have a stream to one of them."""
         return set().union(*(roster.pids for roster in self._rosters.values()))
 
     def workers(self, group: str) -> int:
-        """Return the number of the group's workers connected to other servers."""
+        """Return how many of the group's workers are connected to them."""
         return sum(map(len, self._of_group.get(group, {}).values()))
 
     @property
     def groups(self) -> Iterable[str]:
-        """Groups that have workers connected to other servers."""
+        """Groups of the workers connected to them."""
         return self._of_group
 
     def with_member(self, address: PollAddress) -> int | None:
-        """Return the server to which the process that the address names is connected."""
+        """Return the server that has the process named by the address."""
         servers = self._of_group.get(address.group, {})
         return next((id for id, pids in servers.items() if address.id and address.id in pids), None)
 
     def with_listener(self, address: PollAddress) -> int | None:
-        """Return a server that has a stream to receive what is sent to ``address``."""
+        """Return a server that has a stream for what is sent there."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return named
         return next(iter(self._of_group.get(address.group, {})), None)
 
     def owner(self, task_id: str, address: PollAddress, is_here: bool) -> int | None:
-        """Return the server whose workers are offered the task; every server computes the same one. ``None`` if nobody
-        could get the task. ``is_here``: whether a worker of the group is connected to this server."""
+        """Return the server whose workers are offered the task, the same wherever it is computed; ``None`` if nobody
+        could get it. ``is_here``: whether a worker of the group is connected to this server."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return self._me if named is None and is_here else named

@@ -1,8 +1,8 @@
 """Routes the engine's messages where several servers share a store: to workers here, or to the server that has them.
 
-A lost hint costs a moment: every second, each server looks in the store for tasks queued for its groups. Tasks are
-divided by their ids, so that no two servers offer the same one; a server with room takes over tasks that another one
-has left waiting for a while, and says so.
+A lost hint costs a moment: every second, each server checks the store for tasks of its groups. Tasks are divided by
+their ids, so that no two servers offer the same one; a server with room takes over tasks that another one has left
+waiting, and says so.
 """
 
 import time
@@ -16,24 +16,24 @@ from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.store.sharing import Sharing
 
 PATIENCE_S = 1.0
-"""A task that its server has left waiting for this long may be taken over by one with room."""
+"""A server with room may take over a task that its own server has left waiting for this long."""
 
 MAX_TAKEN_OVER = 16
-"""Most tasks of a group to take over at a time."""
+"""Tasks of a group to take over at a time."""
 
 MAX_SETTLED, MAX_SETTLED_CHARACTERS = 4, 200
-"""Most promises to announce, and the longest id. For others, suspensions wait until their patience ends."""
+"""Most promises to announce, and the longest id. Suspensions that wait for others run out of patience."""
 
 HEARD_EVERY_S = 0.5
-"""Least time between two hints that a process was heard from."""
+"""Minimum time between two hints that a process was heard from."""
 
 MAX_HEARD = 10_000
-"""Processes for which to remember the time of the last such hint."""
+"""Processes for which to remember the time of that."""
 
 
 class Router:
-    """Implements :class:`resonate_server.engine.Outbound`. ``ring`` sends a hint to other servers, if there are any;
-    ``now`` returns the time that all of them share, in ms."""
+    """Implements :class:`resonate_server.engine.Outbound`. ``ring`` sends a hint to other servers, if any; ``now``
+    returns the time that all share, in ms."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Router:
         self._ring = ring
         self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
-        """By group: since when each task of another server was seen waiting (monotonic seconds)."""
+        """By group: since when tasks of other servers were seen waiting (monotonic seconds)."""
         self._heard: dict[str, float] = {}
         self.give = dispatcher.give
         self.is_at_work = dispatcher.is_at_work
@@ -68,14 +68,14 @@ class Router:
             self._ring(hint)
 
     def _hint(self, message: Message) -> AnyHint | None:
-        """Return what to tell other servers; ``None`` if the message is for this one to deliver, or for nobody."""
+        """Return what to tell others; ``None`` if the message is for this server to deliver, or for nobody."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if not isinstance(address, PollAddress):
             return None
         return self._offer(message, address) if isinstance(message, Execute) else self._owed(message, address)
 
     def _offer(self, execute: Execute, address: PollAddress) -> Offered | None:
-        """Offer the task to the server of the worker that it names; otherwise only if nobody here has room."""
+        """Offer the task to the server of the worker it names; otherwise only if nobody here has room."""
         is_named_elsewhere = not self._hub.has_seat(address.group, address.id) and self._others.with_member(address)
         if self._hub.has_room_for(execute) and not is_named_elsewhere:
             return None
@@ -83,7 +83,7 @@ class Router:
         return None if to in (None, self._sharing.id) else Offered(to, execute.task_id, execute.version, execute.target)
 
     def _owed(self, unblock: Unblock, address: PollAddress) -> Owed | None:
-        """A message for one process alone goes to all other servers, as the process may have moved a moment ago."""
+        """What is for one process alone goes to all others: the process may have moved a moment ago."""
         if self._hub.has_seat(address.group, address.id):
             return None
         to = self._others.with_member(address)
@@ -97,8 +97,7 @@ class Router:
             self._ring(Withdrawn(task_id, version))
 
     def settled(self, ids: list[str]) -> None:
-        """Tell others of a few promises, as when a function returns. Of many that time out together, tell nothing:
-        nobody waits for those."""
+        """Announce a few at a time, as when a function returns: nobody waits for many that time out together."""
         if self._sharing.has_others and len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
             self._ring(Settled(ids))
 
@@ -124,7 +123,7 @@ class Router:
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._ring(Silent(pid))
 
-    # --- what is queued ---------------------------------------------------------------------------------------------
+    # --- queued tasks -----------------------------------------------------------------------------------------------
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         if self._sharing.has_others:
