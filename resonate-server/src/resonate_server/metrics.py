@@ -143,8 +143,7 @@ class GroupFigures(Struct, frozen=True):
 
 
 class MachineFigures(Struct, frozen=True):
-    """Server's time minus the machine's (ms), event loop lag (s), and sizes in bytes, which a server in memory lacks.
-    """
+    """Server's time minus machine's (ms), event loop lag (s), and sizes in bytes, which a server in memory lacks."""
 
     clock_offset_ms: int
     loop_lag_s: float

@@ -253,7 +253,7 @@ class Hub:
         self._round = asyncio.get_running_loop().call_later(seconds, self.go_round)
 
     def go_round(self) -> None:
-        """Visit streams for one time slice; comes again by itself while anybody is connected."""
+        """Visit streams for one time slice; schedule itself again while anybody is connected."""
         self._round = None
         self._to_visit = self._to_visit or self._all()
         end = time.monotonic() + SLICE_S

@@ -1,7 +1,8 @@
 """Tracks which workers are alive. Only this module decides that; others ask it, or are told.
 
 A worker is a process in a group; a process may have streams in several groups. An open stream proves nothing, as a
-frozen process keeps it, but a broken one is a strong hint: a live worker is back within a second or two. A worker is
+frozen process keeps it open, but a broken one is a strong hint: a live worker is back within a second or two. A worker
+is
 
 * *connected* while its stream is open, and for a moment after this server has ended it;
 * *silent* once its stream broke or it let a lease lapse, until there is a sign of life;
@@ -156,7 +157,7 @@ class Presence:
 
     ``gone(pid)`` is called for each process that stayed away for ``grace_seconds``, or broke its pledge to be heard
     from. Only processes that had a stream are judged, and any request clears them; ``misjudged(pid)`` is called if it
-    is too late.
+    comes too late.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working, and have ``outbound`` request everything undelivered.
 
-        Renew all leases if no other server was running: nobody could hear heartbeats.
+        Renew all leases if no other server was running: nobody could receive heartbeats.
         """
         self._outbound = outbound
         self._store.start(self)

@@ -9,7 +9,7 @@ class Outbound(Protocol):
     """Called on the event loop, after the commit."""
 
     def send(self, message: Message) -> None:
-        """Deliver the message, or leave it to the store."""
+        """Deliver the message, or leave it in the store."""
 
     def withdraw(self, task_id: str, version: int) -> object:
         """Stop offering the task at this version or an earlier one."""

@@ -1,4 +1,4 @@
-"""Delays suspensions a moment: often what a task awaits is settled by then, and its worker continues (status 300).
+"""Delays suspensions for a moment: often what a task awaits is settled by then, and its worker continues (status 300).
 
 So a quick call costs its caller no suspension, no claim and none of their commits. A request may be decided at any
 moment before its answer; this picks a later one, and holds only the lease meanwhile.
