@@ -1,8 +1,7 @@
 """Tracks which workers are alive. Only this module decides that; others ask it, or are told.
 
 A worker is a process in a group; a process may have streams in several groups. An open stream proves nothing, as a
-frozen process keeps it open, but a broken one is a strong hint: a live worker is back within a second or two. A worker
-is
+frozen process keeps it open, but a broken one is a strong hint: a live worker is back in a second or two. A worker is
 
 * *connected* while its stream is open, and for a moment after this server has ended it;
 * *silent* once its stream broke or it let a lease lapse, until there is a sign of life;
@@ -30,8 +29,7 @@ from resonate_server.delivery.worker_observer import WorkerObserver
 logger = logging.getLogger(__name__)
 
 SILENT_MS = 30_000
-"""How long to avoid a process that let a lease lapse, unless heard from: until an unclaimed task is dispatched again.
-"""
+"""How long to avoid a process that let a lease lapse, unless heard from: the time until unclaimed tasks come again."""
 
 ABSENT_MS = 15_000
 """A worker whose stream was ended as planned is back within a second; after this time it counts as gone."""
