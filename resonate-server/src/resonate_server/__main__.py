@@ -1,7 +1,7 @@
 """``python -m resonate_server``, and the ``resonate-server`` command.
 
-What is loaded here stays for ever, so the garbage collector need not look at it: not while it is loaded, which takes
-a tenth of the start, and not later, when it would hold up requests.
+What is loaded here stays for good, so the garbage collector need not scan it: not during loading, which takes a tenth
+of the start, and not later, when it would hold up requests.
 """
 
 import gc
@@ -22,7 +22,7 @@ OWN = {*cli.main.commands, "--help", "-h", "--version"}
 
 
 def main() -> None:
-    """What ``resonate`` understands is understood here, too, and loaded only then."""
+    """Pass commands of ``resonate`` on to its client, which is loaded only then."""
     if sys.argv[1:2] and sys.argv[1] not in OWN:
         from resonate_server.client import main as client
 

@@ -1,4 +1,4 @@
-"""The composition root: every part of the server is made here, once, and told of those that it needs."""
+"""The composition root: makes every part of the server once, and connects them."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 class Server(Struct, frozen=True):
-    """Made, but not started: all of it starts and stops with ``app``. ``parts`` is what its routes work with."""
+    """All parts, made but not started: they start and stop with ``app``. ``parts`` is what its routes work with."""
 
     parts: Parts
     push: Push
@@ -48,7 +48,7 @@ class Server(Struct, frozen=True):
 
 
 def build(settings: Settings) -> Server:
-    """Raises ``WrongSetting`` for a key that cannot be used, ``StoreUnusable`` or ``TraceUnusable`` for a file."""
+    """Raises ``WrongSetting`` for an unusable setting, ``StoreUnusable`` or ``TraceUnusable`` for a file."""
     guard, metrics, pulse = Guard(settings.auth), Metrics(), Pulse()
     trace = Trace(Path(settings.trace)) if settings.trace else None
     store = _store(settings)
@@ -93,7 +93,7 @@ def _store(settings: Settings) -> Store:
 
 
 def _postgres_store(url: str, pool_size: int) -> Store:
-    """Its driver is installed by whoever needs it. A trace tells in which order things were done: one by one."""
+    """The driver is an optional extra. With a trace, one connection does everything, in order."""
     try:
         from resonate_server.store.postgres import PostgresStore, check_url
     except ImportError as error:
@@ -134,11 +134,11 @@ def _watch(
 
 
 def _trace_lost_attempts(engine: Engine) -> None:
-    """Where OpenTelemetry's variables name a collector. Loaded only then: it is an extra."""
+    """Trace lost attempts if OpenTelemetry's variables name a collector. The exporter is an optional extra."""
     given = [name for name in COLLECTORS if os.environ.get(name)]
     if not given:
         return
-    from importlib.metadata import distributions  # only here: few ask, and it takes its time to load
+    from importlib.metadata import distributions  # only here: slow to load and seldom needed
 
     if not any(distributions(name=EXPORTER)):
         raise SystemExit(f"resonate-server: {given[0]} asks for traces, which need the extra `otel`")
@@ -182,5 +182,5 @@ async def _keep_house(server: Server) -> None:
         await asyncio.sleep(HOUSEKEEPING_S)
         server.presence.keep_house()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
-        with suppress(ReadFailed):  # It comes again.
+        with suppress(ReadFailed):  # The next round retries.
             await engine.drop_settled_trees()

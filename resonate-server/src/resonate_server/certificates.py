@@ -1,7 +1,7 @@
-"""The system's certificates, which take their time to load: they are loaded when somebody is asked by https.
+"""Loads the system's certificates, which is slow, only for the first HTTPS request.
 
-aiohttp loads them twice as it is imported, which takes a sixth of the server's start. So its own contexts stay without
-them, and whoever sends a request says which one counts.
+aiohttp loads them twice when it is imported, which takes a sixth of the server's start. So its own contexts have none,
+and each request passes the context to use.
 """
 
 import ssl
@@ -9,7 +9,7 @@ from functools import cache
 
 
 def import_aiohttp() -> None:
-    """To be called before anybody else imports it."""
+    """Import aiohttp without certificates. Call before anything else imports it."""
     ssl.SSLContext.set_default_verify_paths = lambda _: None  # type: ignore[assignment, method-assign]
     try:
         import aiohttp.connector  # noqa: F401
@@ -18,7 +18,7 @@ def import_aiohttp() -> None:
 
 
 def context_for(url: str) -> ssl.SSLContext | bool:
-    """What aiohttp takes as ``ssl`` of a request."""
+    """Return the ``ssl`` argument for an aiohttp request."""
     return _with_certificates() if url.lower().startswith("https:") else True
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``resonate-server serve`` (SQLite file) and ``resonate-server dev`` (in memory)."""
+"""The ``resonate-server`` command: serves, and restores, recovers or copies the state of a stopped server."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from resonate_server.trace import TraceUnusable
 logger = logging.getLogger("resonate_server")
 
 READ_BYTES = 32 * 1_024
-"""Of a body, beyond which a connection is not read before somebody takes it; twice that at most."""
+"""Unread bytes of a body (twice as many at most) at which reading pauses until a handler takes them."""
 
 
 class CannotListen(Exception):
@@ -44,8 +44,8 @@ class CannotListen(Exception):
 def main() -> None:
     """A Resonate server: durable promises and the delivery of their tasks.
 
-    Every flag is also an environment variable and a key in ./resonate.toml: --server-port is RESONATE_SERVER__PORT,
-    and port in the section [server]. Flags win over variables, and those over the file.
+    Every flag is also an environment variable and a key in ./resonate.toml: --server-port is RESONATE_SERVER__PORT, and
+    port in the section [server]. Flags override variables, and variables override the file.
     """
 
 
@@ -74,7 +74,7 @@ def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 @click.option("--replace", is_flag=True, help="Overwrite the file if it exists.")
 def restore(backup: Path, db: Path | None, replace: bool) -> None:
-    """Put BACKUP, made by "resonate backup", in the place of the database of a server that is stopped.
+    """Replace the database of a stopped server with BACKUP, made by "resonate backup".
 
     An interrupted restore leaves the old database or the new one.
     """
@@ -93,7 +93,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
 @main.command()
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 def recover(db: Path | None) -> None:
-    """Go on with a database whose write-ahead log was lost, without what was acknowledged last."""
+    """Recover a database whose write-ahead log was lost; the changes acknowledged last are gone."""
     path = _path_of(db)
     if not path.exists():
         _fail(f"{path} does not exist")
@@ -112,8 +112,8 @@ def recover(db: Path | None) -> None:
 def copy(source: str, target: str) -> None:
     """Copy the whole state of a stopped server to another place: all of it, or nothing.
 
-    A place is sqlite:PATH or postgres:URL; "sqlite:" and "postgres:" alone are what the settings name. Chains go on
-    where the next server starts. Start none on the old place again: it would do what was done since once more.
+    A place is sqlite:PATH or postgres:URL; "sqlite:" and "postgres:" alone are those in the settings. Chains continue
+    where the next server starts. Do not start one on the old place again: it would repeat what was done since.
     """
     storage = _load_settings({}).storage
     try:
@@ -134,7 +134,7 @@ def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
 
 
 def _begin(from_flags: Given, file: Path | None) -> Settings:
-    """What follows is logged: opening a database of a former format may take a while."""
+    """Configure logging early, because opening a database of an older format may take a while."""
     settings = _load_settings(from_flags, file)
     return_large_blocks()
     try:
@@ -185,7 +185,7 @@ def _warn_if_exposed(settings: Settings) -> None:
 
 
 async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
-    """A second server on one machine finds the port taken; that is no reason not to serve."""
+    """Serve without metrics if a second server on the machine finds the port taken."""
     try:
         await _listen(runner, settings.server.bind, settings.observability.metrics_port)
     except CannotListen as error:
@@ -218,7 +218,7 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
 
 
 async def _until_stopped(lost: asyncio.Future[str], sharing: asyncio.Future[None]) -> str:
-    """Empty if somebody told it to stop, else why it cannot go on. Raises what ``sharing`` does."""
+    """Return why the server cannot go on; empty after a signal to stop. Raises what ``sharing`` does."""
     loop = asyncio.get_running_loop()
     ends = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):

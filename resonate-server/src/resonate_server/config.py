@@ -1,5 +1,5 @@
 """Settings: defaults < ``resonate.toml`` < environment < command line. Names follow the official server's where the
-meaning is the same; others that it has are in :mod:`.official`.
+meaning is the same; its other names are in :mod:`.official`.
 
 In the environment: ``RESONATE_`` plus the path with ``__`` between levels, e.g. ``RESONATE_SERVER__PORT`` for
 ``server.port``.
@@ -25,29 +25,29 @@ PREFIX = "RESONATE_"
 BETWEEN_LEVELS = "__"
 
 SECRET = {"auth", "token", "password", "postgres"}
-"""Parts of the names of settings whose values are shown in no message, mistyped ones neither."""
+"""Parts of setting names whose values are never shown, even if the name is mistyped."""
 
 LIKENESS = 0.75
-"""Of a name to another one that may be meant, of 1."""
+"""Least similarity (0 to 1) for an unknown name to count as a misspelling of a known one."""
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Millis = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1)]
 
 BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-"""What can stand in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
+"""A valid token in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
 
 
 def variable(name: str) -> str:
-    """Of the environment, for the setting ``name``."""
+    """Return the environment variable for the setting ``name``."""
     return PREFIX + name.replace(".", BETWEEN_LEVELS).upper()
 
 
 class WrongSetting(Exception):
-    """A value that cannot be meant, or a name that does not exist: that is a mistake, not a wish."""
+    """A value that is invalid, or a name that does not exist."""
 
     def __init__(self, name: str, reason: str, value: Any = None) -> None:
-        """A ``value`` is shown, unless it may be a secret."""
+        """Show ``value``, unless it may be a secret."""
         self.name = name
         got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
         super().__init__(f"setting {variable(name)}: {reason}{got}")
@@ -58,7 +58,7 @@ class Section(Struct, frozen=True, kw_only=True):
 
 
 def _each(texts: list[str] | str) -> list[str]:
-    """A list may be written as one text, with commas."""
+    """Split comma-separated text; return a list as it is."""
     return texts if isinstance(texts, list) else [text.strip() for text in texts.split(",") if text.strip()]
 
 
@@ -69,18 +69,18 @@ class Cors(Section, frozen=True, kw_only=True):
 
     @property
     def origins(self) -> list[str]:
-        """The origins one by one."""
+        """The origins as a list."""
         return _each(self.allow_origins)
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
-    """``host``: under which name others reach this server; ``hosts``: under which others, a list, or comma-separated,
-    ``*`` for any; ``bind``: the address it listens on; ``published_on``: the one of the machine on which a container's
-    port is published, if it is: others reach this server there, and not at ``bind``. ``shared_port``: other servers
-    with the same database may listen on ``port``, too; the system gives each connection to one of them.
+    """``host``: the name under which others reach this server; ``hosts``: further such names, a list or
+    comma-separated, ``*`` for any; ``bind``: the address to listen on; ``published_on``: the machine's address on which
+    a container's port is published, where others reach this server instead of at ``bind``. ``shared_port``: other
+    servers with the same database may listen on ``port``, too; the system gives each connection to one of them.
 
-    ``client_timeout``: ms that a client may take to send a request, and to take what it is answered.
-    ``shutdown_timeout``: ms until requests that are under way at the end are cut off. A container is killed after 2 s.
+    ``client_timeout``: ms that a client may take to send a request, and to receive the answer. ``shutdown_timeout``: ms
+    until requests in flight are cut off at shutdown. A container is killed after 2 s.
     """
 
     host: str = "localhost"
@@ -102,19 +102,19 @@ class ServerSettings(Section, frozen=True, kw_only=True):
 
     @property
     def public_url(self) -> str:
-        """What ``execute`` messages tell push workers to call back."""
+        """The URL that ``execute`` messages tell push workers to call back."""
         return self.url or f"http://{self.host}:{self.port}"
 
     @property
     def other_hosts(self) -> list[str]:
-        """The ``hosts`` one by one."""
+        """``hosts`` as a list."""
         return _each(self.hosts)
 
 
 class Sqlite(Section, frozen=True, kw_only=True):
     """``synchronous``: FULL survives a power cut.
 
-    NORMAL may lose the last commits then, but not when a process dies.
+    NORMAL may then lose the last commits, but not when a process dies.
     """
 
     path: Path = Path("resonate.db")
@@ -122,9 +122,9 @@ class Sqlite(Section, frozen=True, kw_only=True):
 
 
 class Postgres(Section, frozen=True, kw_only=True):
-    """``url``: ``postgresql://user:password@host:port/database``, or what else libpq takes.
+    """``url``: ``postgresql://user:password@host:port/database``, or anything else that libpq accepts.
 
-    ``pool_size``: connections, of which one decides, and the others look.
+    ``pool_size``: connections; one decides, the others only read.
     """
 
     url: str = ""
@@ -144,19 +144,19 @@ class Storage(Section, frozen=True, kw_only=True):
 
     @property
     def is_postgres(self) -> bool:
-        """Else it is SQLite."""
+        """Whether the store is PostgreSQL; otherwise it is SQLite."""
         return self.type == "postgres"
 
     @property
     def place(self) -> str:
-        """Where the state is, for people."""
+        """A description of where the state is, for people."""
         return "PostgreSQL" if self.is_postgres else str(self.sqlite.path)
 
 
 class Tasks(Section, frozen=True, kw_only=True):
     """``retry_timeout``: ms until a task that nobody claimed is dispatched again.
 
-    ``worker_grace``: ms after which a worker whose stream broke and that was not heard of since loses its leases.
+    ``worker_grace``: ms until a worker loses its leases after its stream broke, unless it is heard from.
     """
 
     retry_timeout: Millis = 30_000
@@ -164,13 +164,13 @@ class Tasks(Section, frozen=True, kw_only=True):
 
 
 class Schedules(Section, frozen=True, kw_only=True):
-    """``catch_up``: how many of the runs that a schedule missed while the server was off are made up for."""
+    """``catch_up``: how many runs to make up for, of those that a schedule missed while the server was off."""
 
     catch_up: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 class Retention(Section, frozen=True, kw_only=True):
-    """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything for ever."""
+    """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything forever."""
 
     settled_after: Annotated[int, Meta(ge=0)] = 0
 
@@ -181,7 +181,7 @@ class HttpPoll(Section, frozen=True, kw_only=True):
 
 
 class PushAuth(Section, frozen=True, kw_only=True):
-    """What pushed messages carry to prove where they come from."""
+    """The credentials that pushed messages carry."""
 
     mode: Literal["none", "bearer"] = "none"
     token: str = ""
@@ -204,8 +204,8 @@ class Transports(Section, frozen=True, kw_only=True):
 
 
 class Auth(Section, frozen=True, kw_only=True):
-    """Either makes tokens needed: ``token``, a shared secret that permits everything, or ``publickey``, for JWTs: a PEM
-    file, or ``none`` (they are not verified)."""
+    """Either setting makes tokens mandatory: ``token``, a shared secret that permits everything, or ``publickey``, for
+    JWTs: a PEM file, or ``none`` (they are not verified)."""
 
     token: str = ""
     publickey: str = ""
@@ -219,7 +219,7 @@ class Auth(Section, frozen=True, kw_only=True):
 
     @property
     def enabled(self) -> bool:
-        """Whether tokens are needed."""
+        """Whether requests need a token."""
         return bool(self.token or self.publickey)
 
     @property
@@ -229,21 +229,19 @@ class Auth(Section, frozen=True, kw_only=True):
 
 
 class Observability(Section, frozen=True, kw_only=True):
-    """``metrics_port`` 0 switches the metrics off."""
+    """``metrics_port``: 0 turns metrics off."""
 
     metrics_port: Port = 9_090
 
 
 class Ui(Section, frozen=True, kw_only=True):
-    """The live page at ``/ui/``. ``actions_url``: where it learns what it can offer to do, and sends clicks to."""
+    """The live page at ``/ui/``. ``actions_url``: the URL that lists its buttons and takes their clicks."""
 
     enabled: bool = True
     actions_url: Annotated[str, Meta(pattern=r"\A(https?://[^/?#@\s]+(/[^?#\s]*)?)?\Z")] = ""
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """Everything that can be set."""
-
     level: Literal["debug", "info", "warn", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_file: str = ""
@@ -261,10 +259,10 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
-    """``file``: another one than :data:`FILE`, which need not exist.
+    """Load the settings; ``file`` takes the place of :data:`FILE`, which need not exist.
 
-    Raises :class:`WrongSetting`, with a note if it stands in the file, ``TOMLDecodeError`` or ``UnicodeDecodeError``
-    for a file that is no TOML, and ``OSError`` for one that cannot be read.
+    Raises :class:`WrongSetting`, with a note if the file sets the value, ``TOMLDecodeError`` or ``UnicodeDecodeError``
+    for a file that is not TOML, and ``OSError`` for one that cannot be read.
     """
     given: Given = {}
     in_file, here = _from_file(file), _from_environment(environment) | flags
@@ -282,7 +280,7 @@ def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path |
 
 
 def flat(given: Mapping[str, Any], above: str = "") -> Given:
-    """Sections within sections as dotted names."""
+    """Flatten nested sections to dotted names."""
     found: Given = {}
     for name, value in given.items():
         found |= flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
@@ -294,7 +292,7 @@ def _from_file(file: Path | None) -> Given:
 
 
 def _from_environment(environment: Mapping[str, str]) -> Given:
-    """Without what is there for others, unless it looks like one of ours that is misspelt."""
+    """Ignore variables meant for others, unless they look like a misspelling of ours."""
     given: Given = {}
     for variable, text in environment.items():
         if variable.upper().startswith(PREFIX):
@@ -305,7 +303,7 @@ def _from_environment(environment: Mapping[str, str]) -> Given:
 
 
 def _parsed(text: str) -> Any:
-    """Lists may be written as JSON."""
+    """Decode a list written as JSON; other text stays as it is."""
     try:
         return msgspec.json.decode(text, type=list[str])
     except msgspec.DecodeError:
@@ -333,12 +331,12 @@ def _unknown(name: str, value: Any) -> WrongSetting:
 
 
 def _meant(name: str) -> str:
-    """The setting whose name is nearest; empty if none is near."""
+    """Return the setting whose name is nearest; empty if none is near."""
     names = (*SETTINGS, *official.NAMES, *official.OF_OTHERS)
     return next(iter(get_close_matches(name, names, n=1, cutoff=LIKENESS)), "")
 
 
-# ── what they have to be ──
+# ── validation ──
 
 
 def _section[T: Section](kind: type[T], given: Given, path: tuple[str, ...]) -> T:
@@ -372,7 +370,7 @@ def _leaves(kind: type[Section], above: str = "") -> Iterator[tuple[str, Any, An
 
 
 SETTINGS = {name: (kind, default) for name, kind, default in _leaves(Settings)}
-"""By dotted name what each must be, and is if nobody says."""
+"""Type and default of each setting, by dotted name."""
 
 GROUPS = {name.rsplit(".", depth)[0] for name in SETTINGS for depth in range(1, name.count(".") + 1)}
 KNOWN = {*SETTINGS, *GROUPS, *official.NAMES}

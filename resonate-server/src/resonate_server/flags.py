@@ -1,4 +1,4 @@
-"""Settings as flags of the command line: each by its own name and, where there are any, by official ones."""
+"""Settings as command-line flags: each by its own name and, where there are any, by official ones."""
 
 import tomllib
 from collections.abc import Iterator
@@ -54,11 +54,11 @@ MEANINGS = {
     "ui.enabled": "The live page at /ui/.",
     "ui.actions_url": "URL that lists further actions for the page.",
 }
-"""Of each setting that has a flag; docs/protocol.md, section 6, says more."""
+"""Help text of each setting that has a flag; docs/protocol.md, section 6, says more."""
 
 
 class Serving(click.Command):
-    """A command that says why it does not take a flag that the official server has."""
+    """A command that explains why it rejects a flag of the official server."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -70,7 +70,7 @@ class Serving(click.Command):
 
 
 def flags() -> Iterator[click.Option]:
-    """All that say something about settings."""
+    """Yield the options for all settings."""
     file = click.Path(path_type=Path)
     yield click.Option(["--config"], type=file, help="File with settings [default: ./resonate.toml].")
     yield click.Option(["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting, in TOML.")
@@ -88,7 +88,7 @@ def flags() -> Iterator[click.Option]:
 
 
 def _spellings() -> dict[str, list[str]]:
-    """By setting; not of the shared secret: the arguments of a process can be read by others."""
+    """Return the flags of each setting but the shared secret: others can read a process's arguments."""
     names = [name for name in (*SETTINGS, *official.WITHOUT_EFFECT) if name != "auth.token"]
     spellings = {name: ["--" + name.replace(".", "-").replace("_", "-")] for name in names}
     for flag, name in official.FLAGS.items():
@@ -108,7 +108,7 @@ def _type(kind: Any) -> click.ParamType[Any]:
 
 
 def given(values: dict[str, Any], assigned: tuple[str, ...]) -> Given:
-    """What click hands over: ``None``, or nothing of several, for those that were not given; and that of ``--set``."""
+    """Return the settings given by flags (``None`` or an empty tuple: not given) and by ``--set``."""
     return _assigned(assigned) | {
         name.replace(BETWEEN_LEVELS, "."): list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
@@ -117,7 +117,7 @@ def given(values: dict[str, Any], assigned: tuple[str, ...]) -> Given:
 
 
 def _assigned(texts: tuple[str, ...]) -> Given:
-    """What is no TOML is text."""
+    """Decode values as TOML; any other text stays as it is."""
     given: Given = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -1,8 +1,7 @@
-"""Log lines: one per thing a person wants to know, as readable text or as one JSON object each.
+"""Logging: one line per event worth knowing, as readable text or as a JSON object.
 
-What is logged may hold what strangers wrote (ids, groups, addresses), and must not look like anything else: characters
-that steer a terminal, end a line or turn the direction of writing are written as escapes, in the lines of libraries as
-well.
+Logged text may come from strangers (ids, groups, addresses), and must not pass for anything else: characters that
+control a terminal, end a line or change the text direction are escaped, in the lines of libraries, too.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ type _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | 
 
 _STEERING = (
     "\x00-\x1f\x7f-\x9f"  # control characters
-    "\u2028\u2029"  # ends of lines
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
-    "\u200b-\u200d\u2060\ufeff"  # no width
-    "\ud800-\udfff"  # halves of characters, which no output takes
+    "\u2028\u2029"  # line ends
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # text direction
+    "\u200b-\u200d\u2060\ufeff"  # zero width
+    "\ud800-\udfff"  # lone surrogates, which cannot be encoded
 )
 _steering = re.compile(f"[{_STEERING}]")
 
@@ -33,30 +32,29 @@ MAX_FILE_BYTES = 10_000_000
 
 
 def configure_logging(level: str, style: Literal["text", "json"], file: str = "") -> None:
-    """Everything goes to standard output, or to ``file``; the level is a name such as ``info``.
+    """Log everything to standard output, or to ``file``; the level is a name such as ``info``.
 
-    The file may be the one that standard output goes to: what the interpreter itself prints stands in it, too.
+    The file may be the one that standard output goes to, and then also has what the interpreter itself prints.
     """
     handler = _file_handler(file) if file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
-    # It logs every malformed request with a traceback; those are answered, and our own failures are logged by the app.
+    # aiohttp logs a traceback for each malformed request. Those are answered, and the app logs our own failures.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def _file_handler(file: str) -> logging.Handler:
-    """At that size the file is copied to one whose name ends in ``.1``, and emptied."""
+    """At :data:`MAX_FILE_BYTES` the file is copied to one whose name ends in ``.1``, and truncated."""
     handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
     handler.rotator = _copy_and_empty
     return handler
 
 
 def _copy_and_empty(file: str, old: str) -> None:
-    """Not renamed: others write to the same file, or follow it. Whoever is killed in between copies it again. On a full
-    disk the old lines give way to new ones.
-    """
+    """Copy instead of renaming: others write to the same file, or follow it. After a kill in between, the next call
+    copies again. On a full disk the old lines make room for new ones."""
     with contextlib.suppress(OSError):
         shutil.copyfile(file, old)
     os.truncate(file, 0)
@@ -67,7 +65,7 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 class TextFormatter(logging.Formatter):
-    """One line each, with its time. A traceback follows below it, indented: no line of it passes for an entry."""
+    """One line per record, with its time. A traceback follows, indented: none of its lines passes for a record."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")

@@ -1,8 +1,8 @@
-"""Large blocks of memory go back to the system when they are freed.
+"""Makes large blocks of memory go back to the system when they are freed.
 
-glibc maps a large block by itself, and unmaps it when it is freed. But each one that is freed raises the size from
-which it does so, up to 32 MiB: after the first payload of 4 MiB the next ones come from heaps, one per thread, which
-keep what lies between them.
+glibc maps a large block by itself, and unmaps it when it is freed. But each such free raises the threshold for this, up
+to 32 MiB: after the first payload of 4 MiB the next ones come from heaps, one per thread, which keep the gaps between
+blocks.
 """
 
 import ctypes
@@ -13,6 +13,6 @@ LARGE_BYTES = 256 * 1024
 
 
 def return_large_blocks() -> None:
-    """Keep that size as it is. Does nothing where there is no glibc."""
+    """Fix the threshold at :data:`LARGE_BYTES`. Does nothing without glibc."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,8 +1,7 @@
-"""What an operator can measure, in the Prometheus text format: the official names, and what their documentation
-calls missing.
+"""Metrics in the Prometheus text format: those of the official server, and those that its documentation calls missing.
 
-A registry of its own, so that several servers in one process (tests) do not share figures. Times are seconds, as is
-the custom there.
+Each instance has its own registry, so that several servers in one process (tests) share no figures. Times are in
+seconds, as usual for Prometheus.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,19 +16,19 @@ from resonate_server.protocol.records import TaskState
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WAITING_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
 MAX_TARGETS = 50
-"""Push targets that are counted by name; those that fail first. The others are counted as ``other``."""
+"""Push targets that are counted by name: those that fail first. The others count as ``other``."""
 
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """One method per thing that happens; all but :meth:`render` are cheap enough for every request."""
+    """One method per kind of event; all but :meth:`render` are cheap enough for every request."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter("resonate_request", "Requests answered.", ["kind", "status"], registry=self.registry)
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        """Finding a labelled figure takes longer than counting, so the few there are of these are kept at hand."""
+        """Looking up a labelled metric takes longer than counting, so these few are cached."""
         self._request_seconds = self._histogram(
             "resonate_request_duration_seconds", "Time to answer.", LATENCY_S, "kind"
         )
@@ -102,7 +101,7 @@ class Metrics:
         self._misjudged.inc()
 
     def claimed(self, waited_ms: int | None, recovery_ms: int | None) -> None:
-        """``None`` where there is nothing to measure: not the first claim, no lease lost before."""
+        """``None``: nothing to measure, because it is not the first claim, or no lease was lost before."""
         if waited_ms is not None:
             self._claim.observe(waited_ms / 1_000)
         if recovery_ms is not None:
@@ -112,18 +111,17 @@ class Metrics:
         self._settle.observe(pending_ms / 1_000)
 
     def tasks_changed(self, difference: Mapping[TaskState, int]) -> None:
-        """How many more (or fewer) tasks there are in each state."""
         for state, count in difference.items():
             if count:
                 self._tasks[state].inc(count)
 
     def tasks_are(self, counts: Mapping[TaskState, int]) -> None:
-        """So many there are in each state: what others have changed is not told one by one."""
+        """Set the number of tasks in each state: changes by other servers are not reported one by one."""
         for state, gauge in self._tasks.items():
             gauge.set(counts.get(state, 0))
 
     def render(self) -> bytes:
-        """The text format."""
+        """Return all metrics in the text format."""
         return generate_latest(self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
@@ -131,10 +129,9 @@ class Metrics:
 
 
 class GroupFigures(Struct, frozen=True):
-    """Of a group: connected workers, tasks that nobody has claimed, and answers that may not have been read.
+    """Of a group: connected workers, unclaimed tasks, and results that may not have been read.
 
-    ``None`` of the ages (ms) is for "there is none". They tell for how long a task has waited for its claim, and for
-    how long one has been held without a result.
+    Ages (ms): the longest that a task has waited for its claim, or was held without a result; ``None`` if none.
     """
 
     name: str
@@ -146,9 +143,7 @@ class GroupFigures(Struct, frozen=True):
 
 
 class MachineFigures(Struct, frozen=True):
-    """By how much the server's time differs from the machine's (ms), how late the event loop is (s), and sizes in
-    bytes, which a server in memory does not have.
-    """
+    """Server's time minus machine's (ms), event loop lag (s), and sizes in bytes, which a server in memory lacks."""
 
     clock_offset_ms: int
     loop_lag_s: float
@@ -158,7 +153,7 @@ class MachineFigures(Struct, frozen=True):
 
 
 class OperationCollector(Collector):
-    """Figures that are read when somebody asks for them."""
+    """Metrics that are read on each scrape."""
 
     def __init__(self, groups: Callable[[], list[GroupFigures]], machine: Callable[[], MachineFigures]) -> None:
         self._groups = groups

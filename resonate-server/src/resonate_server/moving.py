@@ -1,4 +1,4 @@
-"""Copying the whole state of a stopped server to where the next one will have it."""
+"""Copies the whole state of a stopped server to another store."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from resonate_server.store.whole import CannotCopy, Opening, copy_whole
 
 
 class Location(Struct, frozen=True):
-    """``type`` and ``where``: as in the settings of the storage."""
+    """``type`` and ``where``: as in the storage settings."""
 
     type: str
     where: str
 
     def __str__(self) -> str:
-        """Without a password."""
+        """Leave out the password."""
         return f"sqlite:{self.where}" if self.type == "sqlite" else "PostgreSQL"
 
 
 def location(text: str, storage: Storage) -> Location:
-    """``sqlite:PATH`` or ``postgres:URL``; with nothing after the colon, as ``storage`` says. Raises ``ValueError``."""
+    """Parse ``sqlite:PATH`` or ``postgres:URL``; ``storage`` supplies a missing part. Raises ``ValueError``."""
     kind, _, where = text.partition(":")
     if kind in ("postgres", "postgresql"):
         url = text if where.startswith("//") else where or storage.postgres.url
@@ -38,7 +38,7 @@ def location(text: str, storage: Storage) -> Location:
 
 
 def move(source: Location, target: Location) -> dict[str, int]:
-    """How many rows of each table there were. Raises :class:`CannotCopy`, and leaves the target as it was."""
+    """Return the number of rows copied, by table. Raises :class:`CannotCopy`, and leaves the target as it was."""
     if source.type == "sqlite" and not Path(source.where).is_file():
         raise CannotCopy(f"{source.where} does not exist")
     opening, into = _opening(source), _opening(target)
@@ -48,7 +48,7 @@ def move(source: Location, target: Location) -> dict[str, int]:
 
 
 def summary(counts: dict[str, int]) -> str:
-    """Of what :func:`move` returns, for people."""
+    """Describe the result of :func:`move` for people."""
     owed = counts["callbacks"] + counts["listeners"] + counts["unblocks"]
     parts = (_counted(counts[name], name) for name in ("promises", "tasks", "schedules"))
     return f"{', '.join(parts)}, and {_counted(owed, 'answers')} still owed to whoever waits for a promise"

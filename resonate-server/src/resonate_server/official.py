@@ -1,7 +1,7 @@
-"""What people have set on the official server, and what becomes of it here: the one table of its names.
+"""Maps the official server's settings to those of this one: the only table of its names.
 
 A setting ``a.b_c`` is the key ``b_c`` in the section ``a`` of the file, the variable ``RESONATE_A__B_C`` and the flag
-``--a-b-c``. Names that the official server had until 0.9 are the names here; what follows are all others.
+``--a-b-c``. Names that the official server had until 0.9 are the names here; the tables below have all others.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 type Given = dict[str, Any]
-"""Values by the dotted names of settings."""
+"""Values by dotted setting name."""
 
 
 def _bind(address: Any) -> Given:
@@ -61,7 +61,7 @@ NEWER: dict[str, str | Callable[[Any], Given]] = {
     "workers.transport_http_push.auth.token": "transports.http_push.auth.token",
     "workers.transport_http_push.auth.header": "transports.http_push.auth.header",
 }
-"""Names since 0.10: another one, or what a value says in terms of others."""
+"""Names since 0.10: with our name, or with a function that translates the value."""
 
 FLAGS = {
     "--host": "server.bind",
@@ -72,7 +72,7 @@ FLAGS = {
     "--observability-metrics-bind": "gateways.gateway_metrics.bind",
     "--observability-metrics-enabled": "gateways.gateway_metrics.enabled",
 }
-"""Those that do not follow from a setting's name. The first three are ours."""
+"""Flags that do not follow from a setting's name. The first three are ours."""
 
 WITHOUT_EFFECT = (
     "tasks.lease_timeout",  # workers bring their own lease times
@@ -82,7 +82,7 @@ WITHOUT_EFFECT = (
     "transports.http_poll.buffer_size",  # messages wait in the store
     "transports.http_poll.keepalive_interval",  # always on
 )
-"""Accepted: they tune what works in another way here."""
+"""Accepted and ignored: they tune what works differently here."""
 
 NO_OTHER_STORAGE = "this server keeps its state in SQLite or PostgreSQL; other storage is not supported"
 _NO_PUBSUB = "this server reaches workers through streams and HTTP; Pub/Sub is not supported"
@@ -102,25 +102,25 @@ REFUSED = {
     "workers.transport_http_push.auth.aud": "Google Cloud tokens are not supported; the modes are none and bearer",
     "mcp": "this server does not speak MCP; the `resonate` commands do the same",
 }
-"""What would be missed, by how its names begin."""
+"""Settings that users would miss: why they are refused, by prefix of the name."""
 
 OF_OTHERS = ("url", "host", "scheme", "port", "token", "timeout", "prefix", "username", "password", "image")
-"""Variables ``RESONATE_…`` that clients read, and Compose: none of the server's."""
+"""Variables ``RESONATE_…`` that clients and Compose read, not the server."""
 
 INJECTED = re.compile(r".*(service_host|service_port(_.*)?|port_\d+_(tcp|udp)(_.*)?)")
-"""Variables ``RESONATE_…`` that Kubernetes makes for a service called ``resonate…``."""
+"""Variables ``RESONATE_…`` that Kubernetes sets for a service called ``resonate…``."""
 
 NAMES = (*NEWER, *WITHOUT_EFFECT)
-"""All that are understood besides ours."""
+"""All names understood besides ours."""
 
 
 def is_of_others(name: str, text: str) -> bool:
-    """Whether the variable ``RESONATE_name`` is none of ours."""
+    """Return whether the variable ``RESONATE_name`` is not meant for this server."""
     return name in OF_OTHERS or INJECTED.fullmatch(name) is not None or text.startswith("tcp://")
 
 
 class Refused(Exception):
-    """A setting called ``name`` asks for what this server does not have; ``reason`` is a sentence about that."""
+    """The setting ``name`` asks for something this server does not have; ``reason`` explains that."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
@@ -128,12 +128,12 @@ class Refused(Exception):
 
 
 def in_our_terms(given: Given) -> Given:
-    """``given`` by the names that it has here; what has no effect is left out. Raises :class:`Refused`."""
+    """Translate ``given`` to our names, and drop what has no effect. Raises :class:`Refused`."""
     return dict(translated for name in sorted(given) for translated in _translate(name, given[name]))
 
 
 def refusal(name: str) -> str | None:
-    """Why unknown setting here, if the official server has it; ``name`` may be a flag's."""
+    """Return why a setting or flag of the official server does not exist here."""
     return next((reason for begin, reason in REFUSED.items() if _plain(name).startswith(_plain(begin))), None)
 
 

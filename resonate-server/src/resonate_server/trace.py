@@ -1,12 +1,12 @@
-"""``--trace FILE``: every request and its answer, one JSON object a line, in the order in which they took effect.
+"""``--trace FILE``: records every request and its answer, one JSON object per line, in the order they took effect.
 
-The form is that of the published checker: ``{"kind", "now", "req", "res"}`` with the data of the request and the whole
-envelope of the answer. A request's head, which may hold a token, is not written, nor those of the actions inside it.
-A fifth member, ``undone``, has only a line that was decided at or after a time (ms) at which something was due that the
-server had not come to do yet.
+The format is that of the published checker: ``{"kind", "now", "req", "res"}`` with the data of the request and the
+whole envelope of the answer. Heads of requests, and of actions inside them, are not written, as they may hold a token.
+A fifth member, ``undone``, appears only if something was due by the time of the decision that the server had not done
+yet: it says since when (ms).
 
-A trace must not hold up the server: lines are written by a thread of their own, and if it cannot keep up, or the disk
-is full, the trace ends, which the log tells once.
+A trace must not hold up the server: a separate thread writes the lines. If it cannot keep up, or the disk is full, the
+trace ends, and the log says so once.
 """
 
 import json
@@ -29,25 +29,25 @@ from resonate_server.protocol.requests import Request
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 16 * 1_024 * 1_024
-"""Of lines that wait for the disk."""
+"""Limit on the lines waiting for the disk."""
 
 UNWRITABLE = (ValueError, RecursionError)
-"""What JSON with broken texts, numbers without end or bottomless nesting raises."""
+"""Raised for JSON with invalid texts, infinite numbers or excessive nesting."""
 
 NEVER = 2**63
 
 GOODBYE_S = 1.0
-"""How long a server that stops waits for the disk."""
+"""How long a stopping server waits for the disk."""
 
 
 class TraceUnusable(Exception):
-    """Its file cannot be written, or holds something; the text is for people."""
+    """The file cannot be written, or is not empty; the text is for people."""
 
 
 class Trace:
-    """Used on the event loop, until :meth:`close`. Nothing that it does raises.
+    """Used on the event loop, until :meth:`close`. No method raises.
 
-    What was asked is looked up by the identity of the request until it is answered.
+    Envelopes are kept by the identity of their request until it is answered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class Trace:
         self._last = 0
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._taken, self._written = 0, 0
-        """Bytes; the second is counted by the thread."""
+        """In bytes; the thread counts the second."""
         self._is_over = False
         self._thread = threading.Thread(target=self._write, name="trace", daemon=True)
         self._thread.start()
@@ -68,28 +68,27 @@ class Trace:
         self._thread.join(GOODBYE_S)
 
     def asks(self, request: Request, envelope: Envelope) -> None:
-        """``request``, which is what ``envelope`` says, is going to be decided."""
+        """Remember the ``envelope`` of ``request``, which is about to be decided."""
         self._asked[id(request)] = envelope
 
     def forget(self, request: Request) -> None:
-        """It has its answer, or never gets one."""
+        """Forget a request that was answered, or never will be."""
         self._asked.pop(id(request), None)
 
     def answers(self, request: Request | None, now: int, answer: Answer, due_at: int) -> None:
-        """It was decided at ``now``, and took effect after all others so far, but before what was due at ``due_at``
-        (ms)."""
+        """Record an answer decided at ``now``, after all others so far, but before what was due at ``due_at`` (ms)."""
         envelope = self._asked.get(id(request))
-        if envelope is None or answer.status in (500, 503):  # A store that fails has decided nothing.
+        if envelope is None or answer.status in (500, 503):  # A failing store decides nothing.
             return
         self._last = now
         try:
             data = _on_one_line(envelope)
-        except UNWRITABLE:  # Members that nobody reads may hold anything: what is left are the others.
+        except UNWRITABLE:  # Ignored members may hold anything: write only the others.
             data = msgspec.json.encode(request)
         self._put(_line(envelope, data, now, answer, due_at))
 
     def refuses(self, envelope: Envelope, answer: Answer) -> None:
-        """By its form: whenever that is, it changes nothing. What cannot even be written as JSON is left out."""
+        """Record a request refused for its form, which changes nothing. Leave out what cannot be written as JSON."""
         with suppress(*UNWRITABLE):
             self._put(_line(envelope, _on_one_line(envelope), self._last, answer, NEVER))
 
@@ -117,12 +116,12 @@ class Trace:
         except OSError as error:
             self._end(error.strerror or str(error))
             with suppress(OSError):
-                os.ftruncate(self._file, self._written)  # Not with half a line at its end.
+                os.ftruncate(self._file, self._written)  # Leave no partial line.
         finally:
             os.close(self._file)
 
     def _batches(self) -> Iterator[bytes]:
-        """What has queued up meanwhile, until the end."""
+        """Yield the lines that have queued up, until the end."""
         while (line := self._lines.get()) is not None:
             lines = [line]
             try:
@@ -141,7 +140,7 @@ class Trace:
 
 
 def _open(path: Path) -> int:
-    """Readable for its owner alone: it holds what all clients send, and are answered."""
+    """Only its owner may read the file: it holds everything that clients send and receive."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         found = os.fstat(file)
@@ -163,7 +162,7 @@ def _line(envelope: Envelope, data: bytes, now: int, answer: Answer, due_at: int
 
 
 def _on_one_line(envelope: Envelope) -> bytes:
-    """The data, however the client has spread it, without the heads of actions. Raises one of :data:`UNWRITABLE`."""
+    """Return the data on one line, without the heads of actions. Raises one of :data:`UNWRITABLE`."""
     request = json.loads(bytes(envelope.data))
     actions = request.get("actions")
     for action in [request.get("action"), *(actions if isinstance(actions, list) else [])]:
@@ -172,6 +171,6 @@ def _on_one_line(envelope: Envelope) -> bytes:
 
 
 def _drop_head(action: Any) -> None:
-    """The member stays: an action is an envelope."""
+    """Empty the head, but keep the member: an action is an envelope."""
     if isinstance(action, dict) and "head" in action:
         action["head"] = {}

@@ -1,6 +1,6 @@
-"""Who is connected, and which message goes to whom. Knows nothing of promises and tasks but their messages.
+"""Tracks connected workers and delivers messages to them. Knows promises and tasks only from their messages.
 
-State in here is a cache of what the store owes: losing it loses nothing.
+State kept here is a cache of what the store still has to deliver; losing it loses nothing.
 """
 
 from resonate_server.delivery.dispatcher import Dispatcher

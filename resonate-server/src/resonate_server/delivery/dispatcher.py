@@ -1,4 +1,4 @@
-"""Where messages go: to connected workers by the hub, to HTTP addresses by push."""
+"""Sends messages to connected workers through the hub, and to HTTP addresses through push."""
 
 from resonate_server.delivery.hub import Hub
 from resonate_server.delivery.push import Push
@@ -7,7 +7,7 @@ from resonate_server.protocol.messages import Execute, Message
 
 
 class Dispatcher:
-    """The engine's way out, see :class:`resonate_server.engine.Outbound`."""
+    """Implements :class:`resonate_server.engine.Outbound` for this server's workers."""
 
     def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
         self._push = push
@@ -26,13 +26,13 @@ class Dispatcher:
         self._hub.send(message)
 
     def count(self, message: Message) -> None:
-        """It was sent, perhaps by another way."""
+        """Count a message as sent, even by another server."""
         self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
 
     def settled(self, ids: list[str]) -> None:
-        """Whoever is connected learns it by messages."""
+        """Do nothing: messages tell connected workers."""
 
     def withdraw(self, task_id: str, version: int) -> bool:
-        """Also tells whether it was for somebody here."""
+        """Return whether a worker here was to get the task."""
         self._push.withdraw(task_id)
         return self._hub.withdraw(task_id, version)

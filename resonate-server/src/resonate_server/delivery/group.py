@@ -1,6 +1,6 @@
-"""The workers of one group, by how much each has been told, and the tasks that none of them has been told of.
+"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any of them.
 
-Whatever happens to one worker or task costs the same, however many there are.
+The cost of handling a worker or a task does not depend on how many there are.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from resonate_server.delivery.worker_stream import WINDOW, WorkerStream
 from resonate_server.protocol.messages import Execute
 
 ANYBODY = ""
-"""Recipient of what every member of a group may get."""
+"""Recipient of tasks that any member of a group may get."""
 
 
 class _QueuedTask(Struct):
@@ -22,7 +22,7 @@ class _QueuedTask(Struct):
 
 
 class TaskQueue:
-    """Tasks in the order in which they came, by recipient: a member's id, or :data:`ANYBODY`."""
+    """Tasks in order of arrival, by recipient: a member's id, or :data:`ANYBODY`."""
 
     def __init__(self) -> None:
         self._queues: dict[str, OrderedDict[str, _QueuedTask]] = {}
@@ -37,14 +37,14 @@ class TaskQueue:
         return task_id in self._recipients
 
     def add(self, execute: Execute, recipient: str) -> None:
-        """At the end; in its old place if it waits already."""
+        """Append the task; if it waits already, it keeps its place."""
         queue = self._queues.setdefault(recipient, OrderedDict())
         earlier = queue.get(execute.task_id)
         queue[execute.task_id] = _QueuedTask(next(self._last) if earlier is None else earlier.number, execute)
         self._recipients[execute.task_id] = recipient
 
     def put_back(self, execute: Execute, recipient: str) -> None:
-        """At the beginning: it has waited before."""
+        """Put the task first: it has waited before."""
         queue = self._queues.setdefault(recipient, OrderedDict())
         queue[execute.task_id] = _QueuedTask(next(self._first), execute)
         queue.move_to_end(execute.task_id, last=False)
@@ -65,7 +65,7 @@ class TaskQueue:
         return execute
 
     def take(self, member: str) -> Execute | None:
-        """What has waited longest of what ``member`` may get."""
+        """Remove and return the longest waiting task that ``member`` may get."""
         queues = [self._queues[name] for name in {member, ANYBODY} if name in self._queues]
         heads = [next(iter(queue.values())) for queue in queues]
         if not heads:
@@ -73,7 +73,7 @@ class TaskQueue:
         return self.discard(min(heads, key=lambda entry: entry.number).execute.task_id)
 
     def drop(self, member: str) -> list[Execute]:
-        """Everything that only ``member`` may get."""
+        """Remove and return all tasks that only ``member`` may get."""
         queue = self._queues.pop(member, OrderedDict())
         for task_id in queue:
             del self._recipients[task_id]
@@ -87,7 +87,7 @@ class TaskQueue:
 
 
 class Group:
-    """``more_in_store``: there may be queued tasks that ``waiting`` does not hold."""
+    """``more_in_store``: the store may have queued tasks that ``waiting`` does not hold."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -96,7 +96,7 @@ class Group:
         self.more_in_store = False
         self.refilling = False
         self._levels: list[dict[WorkerStream, None]] = [{} for _ in range(WINDOW)]
-        """Those with room, by how many tasks they have not claimed; in the order in which they came to that."""
+        """Workers with room, by number of unclaimed tasks, then in the order in which they reached it."""
         self._level: dict[WorkerStream, int] = {}
 
     def join(self, stream: WorkerStream) -> None:
@@ -108,7 +108,7 @@ class Group:
         self._sort_out(stream)
 
     def sort_in(self, stream: WorkerStream) -> None:
-        """It has been told of a task, or has claimed one."""
+        """Move the worker to its level after it was sent or claimed a task."""
         self._sort_out(stream)
         level = len(stream.unclaimed)
         if level < WINDOW:
@@ -122,11 +122,11 @@ class Group:
 
     @property
     def has_room(self) -> bool:
-        """Whether some worker may be told of another task."""
+        """Whether some worker can take another task."""
         return self.least_loaded(lambda _: False) is not None
 
     def least_loaded(self, is_doubtful: Callable[[WorkerStream], bool]) -> WorkerStream | None:
-        """Of those with room; one that is doubtful only if there is no other."""
+        """Return the least loaded worker with room; a doubtful one only as a last resort."""
         doubtful: WorkerStream | None = None
         for level in self._levels:
             for stream in level:

@@ -1,23 +1,22 @@
-"""The hub: groups of connected workers, and what is on its way to one of them.
+"""The hub: connected workers by group, and the messages on their way to them.
 
-An ``execute`` belongs to the hub until its task is claimed, settled or halted (then it is withdrawn): waiting for a
-worker with room, or with the worker it was sent to. If that worker's stream ends first, it goes to the next one. For a
-group without any worker nothing is kept here: the store knows which tasks are queued, and is asked the moment a worker
-connects. How ``unblock`` messages travel is told in :mod:`resonate_server.delivery.unblocks`.
+The hub holds an ``execute`` until its task is claimed, settled or halted (then it is withdrawn). The message waits for
+a worker with room, or is with the worker it was sent to; if that worker's stream ends first, it goes to the next one.
+For a group without workers nothing is kept: the store knows which tasks are queued, and is asked the moment a worker
+connects. :mod:`resonate_server.delivery.unblocks` explains how ``unblock`` messages travel.
 
-A worker need not be able to claim what it is told of, and must not lose its places to that. After
-:data:`~resonate_server.delivery.worker_stream.UNCLAIMED_S` seconds the hub forgets what was not claimed and reports it.
-The kernel then sets the task aside: it comes again after a pause, which doubles each time. How often a task was handed
-out in vain stands in its row, so that it survives whatever happens to streams, hubs and servers, and ends with the
-first claim. A worker that connects ends the pauses of its group: it may be the one that can.
+A worker may be unable to claim a task that it was sent, and such tasks must not fill up its window. After
+:data:`~resonate_server.delivery.worker_stream.UNCLAIMED_S` seconds the hub forgets an unclaimed task and reports it.
+The kernel sets it aside, and offers it again after a pause that doubles each time. The task's row counts the failed
+offers, so the count survives the end of streams and servers; the first claim resets it. A new worker ends the pauses of
+its group: it may be the one that can claim the tasks.
 
-A worker that is full does not claim either: it has the message in its own queue, and a second one would only cost it a
-refusal. Two things tell it from one that cannot. SDKs claim in the order in which they were told, so what was passed
-over by a later claim is hopeless. And the store knows whether the process holds tasks: if so, it is given longer, twice
-as long each time, until it has claimed everything that it was told of. It still may claim what was set aside.
+A full worker does not claim either: it has the message in its own queue, and a second one would only earn it a refusal.
+Two things tell it from one that cannot claim. SDKs claim tasks in the order in which they receive them, so a task that
+a later claim has overtaken will not be claimed. And the store knows whether the process holds tasks: if so, the hub
+waits longer, twice as long each time, until the worker has claimed everything. Tasks set aside can still be claimed.
 
-It knows the workers that are connected to this server. Where others share its store, :mod:`resonate_server.peers` joins
-their hubs.
+The hub knows only this server's workers. :mod:`resonate_server.peers` joins the hubs of servers on one store.
 """
 
 import asyncio
@@ -39,10 +38,10 @@ from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unb
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1_000
-"""Tasks per group that are kept in memory. Those beyond are fetched from the store when there is room again."""
+"""Tasks kept in memory per group. The rest are fetched from the store when there is room again."""
 
 MAX_WAITING_CHARACTERS = 4 * 1_024 * 1_024
-"""Of the ids and targets of all tasks that are kept in memory because no worker has room for them."""
+"""Total length of the ids and targets of all tasks kept because no worker has room for them."""
 
 UNBLOCK_KEPT_S = 600
 """How long an ``unblock`` waits for its listener to connect.
@@ -51,34 +50,34 @@ Process ids are random: a dead process never comes back for it.
 """
 
 ROUND_S = 1.0
-"""Pause between two looks at what was not claimed, and at what was read without doubt."""
+"""Pause between two checks for overdue tasks and ``unblock`` messages that have surely been read."""
 
 NEWEST = 2**63
-"""No task has such a version."""
+"""Higher than the version of any task."""
 
 SLICE_S = 0.005
-"""After so long a round lets others have the event loop for a moment."""
+"""A round yields to the event loop after this time."""
 
 
 class MessageSource(unblocks.UnblockSource, Protocol):
-    """Who knows what is owed."""
+    """The source of undelivered messages."""
 
     def request_refill(self, group: str, limit: int) -> None:
         """Send up to ``limit`` queued tasks of the group through :meth:`Hub.refill`."""
 
     def request_recall(self, group: str) -> None:
-        """Dispatch at once what was set aside, as somebody new may be able to claim it."""
+        """Dispatch set-aside tasks of the group: a new worker may be able to claim them."""
 
     def request_pushes(self, after: int) -> None:
-        """Send what is owed to HTTP addresses, from after a place on, through :meth:`Hub.give`, as if to nobody."""
+        """Send messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` without a group."""
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        """The process was told of these tasks and did not claim them; they are not with it any more."""
+        """Report tasks that the process did not claim; the hub has taken them back."""
 
 
 class Hub:
-    """Used on the event loop only; ``source`` is asked for what is owed, and told what becomes of it; ``push`` delivers
-    to HTTP addresses; ``presence`` knows who lives."""
+    """Used on the event loop only. ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to
+    HTTP addresses; ``presence`` knows which workers are alive."""
 
     def __init__(self, source: MessageSource, push: Callable[[Message, str], None], presence: Presence) -> None:
         self._source = source
@@ -88,56 +87,56 @@ class Hub:
         self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
         self._streams: dict[str, set[WorkerStream]] = defaultdict(set)
-        """Of each process: it may have one in several groups."""
+        """By process: one may have streams in several groups."""
         self._holders: dict[str, WorkerStream] = {}
-        """Who was told of a task and has not claimed it."""
+        """By task: the worker that was sent it and has not claimed it."""
         self._waiting: dict[str, Group] = {}
-        """Where a task waits for a worker with room."""
+        """By task: the group in which it waits for a worker with room."""
         self._waiting_characters = 0
         self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
         self._to_visit: list[WorkerStream] = []
-        """Those whom the present round has not come to yet."""
+        """Streams that are still to be visited in this round."""
 
     # --- workers come and go ----------------------------------------------------------------------------------------
 
     @property
     def streams(self) -> int:
-        """Streams that are open now."""
+        """Number of open streams."""
         return sum(map(len, self._streams.values()))
 
     def workers(self) -> dict[str, int]:
-        """How many are connected, of each group that has any."""
+        """Return the number of connected workers, by group."""
         return {group.name: len(group.streams) for group in self._groups.values()}
 
     def seats(self) -> dict[tuple[str, str], int]:
-        """By group and process: when each open stream began (ms)."""
+        """Return when each open stream began (ms), by group and process."""
         return {(stream.group, stream.id): stream.since for stream in self._all() if not stream.closed}
 
     def has_stream_of(self, pid: str) -> bool:
         return pid in self._streams
 
     def has_seat(self, group: str, pid: str) -> bool:
-        """Whether the process has a stream in this group."""
+        """Return whether the process has a stream in this group."""
         return group in self._groups and pid in self._groups[group].streams
 
     def serves(self, address: PollAddress) -> bool:
-        """Whether somebody here may get a task that is sent there."""
+        """Return whether a worker here may get a task sent there."""
         group = self._groups.get(address.group)
         return group is not None and _is_for_somebody(group, address)
 
     def is_listening(self, address: PollAddress) -> bool:
-        """Whether somebody here gets what is sent there."""
+        """Return whether a worker here gets ``unblock`` messages sent there."""
         return self._listener(address) is not None
 
     def has_room_for(self, execute: Execute) -> bool:
-        """Whether a worker here may be told of it now."""
+        """Return whether a worker here can take the task now."""
         address = _poll_address(execute)
         group = self._groups.get(address.group)
         return group is not None and self._choose(group, address) is not None
 
     def connect(self, group_name: str, id: str, pledge: Pledge = NO_PLEDGE) -> WorkerStream:
-        """A worker's new stream. If it already has one, that is stale: the newest wins."""
+        """Open a worker's new stream, and close its stale one, if any: the newest wins."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
@@ -150,7 +149,7 @@ class Hub:
         again = self._presence.connected(group_name, id, pledge)
         if not again:
             self._source.request_recall(group_name)
-        # That a worker is back after its stream was ended as planned is nothing that people want to read.
+        # A planned reconnect is not worth a line for people.
         logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
         self._unblocks.join(stream)
         self._pump_all(group)
@@ -159,9 +158,9 @@ class Hub:
         return stream
 
     def disconnect(self, stream: WorkerStream, planned: bool) -> None:
-        """The stream has ended, ``planned`` by this server or not.
+        """Remove a stream that has ended, ``planned`` by this server or not.
 
-        What it was sent but did not claim goes to the others.
+        Tasks it was sent but did not claim go to other workers.
         """
         group = self._groups.get(stream.group)
         if group is None or group.streams.get(stream.id) is not stream:
@@ -175,9 +174,9 @@ class Hub:
         self._drop_if_deserted(group)
 
     def fell_silent(self, pid: str) -> None:
-        """It let a lease lapse or was given up, and may be frozen with its stream open.
+        """Avoid a process that let a lease lapse or was given up: it may be frozen with its stream open.
 
-        Until it is heard of again others are preferred, and get what it was sent but did not claim.
+        Until it is heard from, others are preferred, and get the tasks it did not claim.
         """
         self._presence.fell_silent(pid)
         for stream in list(self._streams.get(pid, ())):
@@ -186,7 +185,7 @@ class Hub:
                     self._send_execute(offer.execute, _poll_address(offer.execute))
 
     def is_at_work(self, pid: str) -> None:
-        """The process holds tasks, and so may be full."""
+        """Note that the process holds tasks, and so may be full."""
         for stream in self._streams.get(pid, ()):
             stream.is_at_work()
 
@@ -194,25 +193,25 @@ class Hub:
         return self._presence.is_silent(stream.id)
 
     def end_before(self, group_name: str, id: str, since: int) -> None:
-        """The worker has a stream to another server since then (ms): one that began here before is stale."""
+        """Close a stream of the worker that began before its stream to another server (``since``, ms)."""
         group = self._groups.get(group_name)
         stream = None if group is None else group.streams.get(id)
         if stream is not None and stream.since < since:
             stream.close()
 
     def close_all(self) -> None:
-        """End all streams: workers come back on their own."""
+        """End all streams; workers reconnect on their own."""
         for stream in self._all():
             stream.close()
 
     def stop(self) -> None:
-        """Do nothing by itself any more."""
+        """Stop the rounds."""
         if self._round is not None:
             self._round.cancel()
             self._round = None
 
     def reset(self) -> None:
-        """Everything there was is deleted: nobody is told of it any more."""
+        """Drop all messages: everything in the store was deleted."""
         for stream in self._all():
             stream.drop_everything()
             self._groups[stream.group].sort_in(stream)
@@ -248,13 +247,13 @@ class Hub:
                 self._waits_no_more(execute)
             self._groups.pop(group.name, None)
 
-    # --- by the clock -----------------------------------------------------------------------------------------------
+    # --- rounds -----------------------------------------------------------------------------------------------------
 
     def _come_round_in(self, seconds: float) -> None:
         self._round = asyncio.get_running_loop().call_later(seconds, self.go_round)
 
     def go_round(self) -> None:
-        """Comes by itself as long as somebody is connected."""
+        """Visit streams for one time slice; schedule itself again while anybody is connected."""
         self._round = None
         self._to_visit = self._to_visit or self._all()
         end = time.monotonic() + SLICE_S
@@ -284,7 +283,7 @@ class Hub:
     # --- execute ----------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Deliver now if somebody suitable is connected; else it stays owed."""
+        """Deliver now if a suitable worker is connected; otherwise leave the message in the store."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if isinstance(address, PushAddress):
             self._push(message, address.url)
@@ -294,14 +293,13 @@ class Hub:
             self._unblocks.send(message, address)
 
     def take_in(self, execute: Execute) -> None:
-        """Another server has offered it; perhaps it came out of the store before that was heard."""
+        """Accept a task offered by another server, unless it has already come from the store."""
         known = self._known(execute.task_id)
         if known is None or known.version < execute.version:
             self.send(execute)
 
     def withdraw(self, task_id: str, version: int = NEWEST) -> bool:
-        """Nobody needs to be told of the task at this version any more, or at a former one; whoever was makes room for
-        the next one. Tells whether it was here."""
+        """Drop the task up to this version, and reuse its place. Return whether it was here."""
         known = self._known(task_id)
         if known is None or known.version > version:
             return False
@@ -317,19 +315,19 @@ class Hub:
         return True
 
     def _known(self, task_id: str) -> Execute | None:
-        """As a worker was told of it, or as it waits for one."""
+        """Return the task as it was sent to a worker, or as it waits for one."""
         holder, group = self._holders.get(task_id), self._waiting.get(task_id)
         if holder is not None:
             return holder.unclaimed[task_id].execute
         return None if group is None else group.waiting.get(task_id)
 
     def refresh(self) -> None:
-        """Ask again for everything that is owed, because some of it was not sent."""
+        """Request everything undelivered again, because some of it was not sent."""
         self._source.request_pushes(after=0)
         self.ask_again()
 
     def ask_again(self) -> None:
-        """Ask for everything that is owed to those who are connected."""
+        """Request everything undelivered for the connected workers."""
         for group in list(self._groups.values()):
             group.more_in_store, group.refilling = True, False
             self._refill_if_needed(group)
@@ -337,13 +335,13 @@ class Hub:
             self._unblocks.ask_again(stream)
 
     def look_for_tasks(self, groups: Iterable[str]) -> None:
-        """Some are queued for these groups, perhaps such that are not here."""
+        """Request the queued tasks of these groups: some may not be here."""
         for group in filter(None, map(self._groups.get, groups)):
             group.more_in_store = True
             self._refill_if_needed(group)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
-        """Queued tasks of a group, as asked for; ``complete`` if these are all there are."""
+        """Take in queued tasks of a group, as requested; ``complete`` if there are no more."""
         group = self._groups.get(group_name)
         if group is None:
             return
@@ -352,7 +350,7 @@ class Hub:
         if unknown and group.streams:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
         taken = sum([self._hand_over_or_wait(group, message, _poll_address(message)) for message in unknown])
-        if taken and not complete:  # If none was for anybody here, asking again would give the same ones.
+        if taken and not complete:  # If nobody here may get any of these, asking again returns the same ones.
             group.more_in_store = True
         self._refill_if_needed(group)
 
@@ -367,7 +365,7 @@ class Hub:
             self._move(group, execute, address, earlier)
 
     def _move(self, group: Group, execute: Execute, address: PollAddress, earlier: WorkerStream) -> None:
-        """Rather to another worker; that does not make it any newer."""
+        """Prefer another worker for the task; the offer keeps its age."""
         offer = earlier.forget(execute.task_id)
         group.sort_in(earlier)
         logger.info("task sent again: %s, not claimed by %s", execute.task_id, earlier)
@@ -379,7 +377,7 @@ class Hub:
         self._pump(group, earlier)
 
     def _hand_over_or_wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
-        """Whether it is with a worker, or waits here and not only in the store."""
+        """Return whether a worker has the task or it waits here, not only in the store."""
         receiver = self._choose(group, address)
         if receiver is None:
             return self._wait(group, execute, address)
@@ -398,7 +396,7 @@ class Hub:
         return True
 
     def _put_back(self, group: Group, execute: Execute) -> None:
-        """To wait first, unless that is for the store to do."""
+        """Queue the task first, unless it is for an absent worker: the store keeps that."""
         address = _poll_address(execute)
         if not address.exact or address.id in group.streams:
             self._count_waiting(group, execute)
@@ -411,7 +409,7 @@ class Hub:
         self.observer.task_sent(group.name, receiver.id, execute)
 
     def _pump(self, group: Group, member: WorkerStream) -> None:
-        """Hand out tasks that wait, as long as ``member`` has room."""
+        """Hand out waiting tasks as long as ``member`` has room."""
         while member.room and (execute := group.waiting.take(member.id)) is not None:
             self._waits_no_more(execute)
             self._hand_over(group, self._choose(group, _poll_address(execute)) or member, execute)
@@ -432,9 +430,9 @@ class Hub:
             self._source.request_refill(group.name, MAX_WAITING + unclaimed)
 
     def _choose(self, group: Group, address: PollAddress, avoid: WorkerStream | None = None) -> WorkerStream | None:
-        """The stream an address names, else the least loaded member, the one served longest ago first.
+        """Return the worker that the address names, else the least loaded one; of equals, the one served longest ago.
 
-        Rather not one that is to be avoided, or is silent.
+        Avoid ``avoid`` and silent workers if others have room.
         """
         named = group.streams.get(address.id)
         if address.exact:
@@ -464,14 +462,14 @@ class Hub:
         self._waiting_characters -= _characters(execute)
 
     def heal(self) -> None:
-        """Once in a while, where several servers write what is owed: see :meth:`Unblocks.heal`."""
+        """See :meth:`Unblocks.heal`; needed where several servers write ``unblock`` messages."""
         for stream in self._all():
             self._unblocks.heal(stream)
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """What the store has for a member of a group, as asked for; for HTTP addresses if ``group`` is empty."""
+        """Take in requested ``unblock`` messages for a worker, or for HTTP addresses if ``group`` is empty."""
         if group:
             listening = self._groups.get(group)
             stream = None if listening is None else listening.streams.get(pid)
@@ -484,7 +482,7 @@ class Hub:
             self._source.request_pushes(after=owed[-1].place)
 
     def _listener(self, address: PollAddress) -> WorkerStream | None:
-        """The one it names, else any member."""
+        """Return the stream that the address names, else any member's."""
         group = self._groups.get(address.group)
         if group is None:
             return None

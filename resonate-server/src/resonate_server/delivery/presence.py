@@ -1,21 +1,20 @@
-"""Who is there. Whether a worker lives is known here alone; others ask, or are told.
+"""Tracks which workers are alive. Only this module decides that; others ask it, or are told.
 
-A worker is a process in a group; a process may have streams in several groups. A stream that stays open proves nothing,
-as a frozen process keeps it, but one that breaks is a strong hint: a live worker is back within a second or two. So a
-worker is
+A worker is a process in a group; a process may have streams in several groups. An open stream proves nothing, as a
+frozen process keeps it open, but a broken one is a strong hint: a live worker is back in a second or two. A worker is
 
 * *connected* while its stream is open, and for a moment after this server has ended it;
-* *silent* since its stream broke, or since it let a lease lapse, until there is a sign of life;
-* *gone* when it stayed away for a grace period without one (protocol section 9, item 4), or for longer than it takes
-  to come back from an end that was planned.
+* *silent* once its stream broke or it let a lease lapse, until there is a sign of life;
+* *gone* once it has stayed away for a grace period without one (protocol section 9, item 4), or has not come back in
+  time from a planned end of its stream.
 
-A worker may promise more with its stream, see :class:`Pledge`, and is held to that. One that promised to be heard of
-and is not, though its stream is open, is frozen or cut off: it is given up. But only if others of its group were heard
-of all that time. So nobody is judged if it is this server that was cut off or frozen, or if nobody could go on instead.
+A worker may promise more when it opens its stream, see :class:`Pledge`, and is held to that. One that pledged regular
+requests and sends none, despite an open stream, is frozen or cut off: it is given up, but only if others of its group
+were heard from all that time. So nobody is judged if this server was cut off or frozen, or if nobody could take over.
 
-Who is judged wrongly loses its leases and nothing more, as late writes are refused; that is counted. A process that was
-silent and turns out to live is not held to that promise again: its lease decides, and work that stops all of its
-threads for long comes to its end at the second try.
+A worker judged wrongly loses only its leases, because late writes are refused; that is counted. A process that was
+given up as silent and turns out to live is not held to its pledge again: its lease decides, so work that blocks all of
+its threads for long completes at the second attempt.
 """
 
 import asyncio
@@ -30,26 +29,25 @@ from resonate_server.delivery.worker_observer import WorkerObserver
 logger = logging.getLogger(__name__)
 
 SILENT_MS = 30_000
-"""How long a process that let a lease lapse is avoided, unless it is heard of before: as long as it takes until an
-unclaimed task is dispatched again."""
+"""How long to avoid a process that let a lease lapse, unless heard from: the time until unclaimed tasks come again."""
 
 ABSENT_MS = 15_000
-"""A worker whose stream was ended as planned is back within a second; after this long it counts as gone."""
+"""A worker whose stream was ended as planned is back within a second; after this time it counts as gone."""
 
 LAST_WORDS_MS = 250
-"""What is heard of a process so soon after its stream has ended, it may have said before: that is no sign of life."""
+"""A request so soon after the end of its process's stream may have been sent before: it is no sign of life."""
 
 GONE_KEPT_MS = 10 * 60_000
-"""How long a worker that is gone is remembered."""
+"""How long to remember a worker that is gone."""
 
 MAX_AWAY = 1_000
-"""Processes without a stream that are remembered."""
+"""How many processes without a stream to remember."""
 
 LOOK_MS = 250
-"""Between two looks at who is overdue."""
+"""Pause between two checks for overdue workers."""
 
 PAUSE_MS = 2_000
-"""A group of which nobody is heard for longer has fallen silent as a whole. Its workers speak once a second."""
+"""A group not heard from for longer has fallen silent as a whole. Its workers send requests once a second."""
 
 
 class State(StrEnum):
@@ -59,19 +57,19 @@ class State(StrEnum):
 
 
 class Pledge(Struct, frozen=True):
-    """What a worker promises when it asks for its stream, in ms. SDKs promise nothing."""
+    """What a worker promises when it opens its stream, in ms. SDKs promise nothing."""
 
     back_within: int | None = None
-    """If the stream breaks while the worker lives, the next one comes within this time."""
+    """If the stream breaks while the worker lives, the worker reconnects within this time."""
     heard_within: int | None = None
-    """While the worker lives, each request of its own is followed by another one within this time."""
+    """While the worker lives, each of its requests is followed by another one within this time."""
 
 
 NO_PLEDGE = Pledge()
 
 
 class Member(Struct, frozen=True):
-    """A worker as it stands now. Times are in ms; ``since``: when it came, ``heard``: its last sign of life."""
+    """A worker's current status. Times are in ms; ``since``: when it came, ``heard``: its last sign of life."""
 
     pid: str
     group: str
@@ -88,7 +86,7 @@ class _Seat(Struct):
     left_at: int | None = None
     planned: bool = False
     given_up_at: int | None = None
-    """When the grace period was over."""
+    """When the grace period ended."""
 
     def gone_at(self, now: int) -> int | None:
         if self.given_up_at is None and self.left_at is not None and now - self.left_at > ABSENT_MS:
@@ -96,19 +94,19 @@ class _Seat(Struct):
         return self.given_up_at
 
     def is_expected(self, now: int) -> bool:
-        """Its stream was ended as planned, a moment ago."""
+        """Return whether it should soon be back from a planned end of its stream."""
         return self.planned and self.gone_at(now) is None
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, if it was not heard of since; ``grace``: runs while it is missed, for
-    ``grace_s``; ``heard_within``: what it is held to, in ms."""
+    """``silent_at``: when it let a lease lapse, if not heard from since; ``grace``: timer of ``grace_s`` that runs
+    while it is missed; ``heard_within``: its pledge, in ms."""
 
     heard: int
     grace_s: float
     heard_within: int | None = None
     has_been_silent: bool = False
-    """For longer than it had promised: it is not held to that any more."""
+    """It broke its pledge once, and is not held to it any more."""
     silent_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     given_up: bool = False
@@ -120,7 +118,7 @@ class _Process(Struct):
         return any(seat.left_at is None for seat in self.seats.values())
 
     def may_have_died_since(self, at: int) -> bool:
-        """It was heard of then (ms), but has no stream any more."""
+        """Return whether a sign of life at ``at`` (ms) is too old to count: no stream is open any more."""
         return not self.has_stream and at < LAST_WORDS_MS + max(seat.left_at or 0 for seat in self.seats.values())
 
     def is_overdue(self, now: int) -> bool:
@@ -137,7 +135,7 @@ class _Process(Struct):
 
 
 class _Company(Struct):
-    """Of a group as a whole: when somebody was ``heard`` last, and ``since`` when without a long pause."""
+    """A group as a whole: when it was last ``heard``, and ``since`` when without a long pause."""
 
     since: int
     heard: int
@@ -148,16 +146,16 @@ class _Company(Struct):
         self.heard = now
 
     def is_heard(self, now: int, for_ms: int) -> bool:
-        """For so long already."""
+        """Return whether it was heard for the last ``for_ms`` without a long pause."""
         return now - self.heard <= PAUSE_MS and now - self.since >= for_ms
 
 
 class Presence:
-    """Used on the event loop. ``now`` tells the time in ms.
+    """Used on the event loop. ``now`` returns the time in ms.
 
-    ``gone(pid)`` is called for each process that stayed away for the grace period, in seconds, or was not heard of as
-    it had promised. Only processes that had a stream are ever judged, and any request of theirs acquits;
-    ``misjudged(pid)`` is called if that comes later.
+    ``gone(pid)`` is called for each process that stayed away for ``grace_seconds``, or broke its pledge to be heard
+    from. Only processes that had a stream are judged, and any request clears them; ``misjudged(pid)`` is called if it
+    comes too late.
     """
 
     def __init__(
@@ -176,19 +174,19 @@ class Presence:
         self._companies: dict[str, _Company] = {}
         """By group."""
         self._away: dict[str, None] = {}
-        """Processes without a stream, the longest away first."""
+        """Processes without a stream, longest away first."""
 
-    # --- what is asked ----------------------------------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------------------------
 
     def is_silent(self, pid: str) -> bool:
-        """Whether it was given up, or let a lease lapse lately, and was not heard of since: others are preferred."""
+        """Return whether it was given up or recently let a lease lapse, and was not heard from since."""
         process = self._processes.get(pid)
         if process is None or process.silent_at is None:
             return False
         return process.given_up or self.now() - process.silent_at < SILENT_MS
 
     def members(self) -> list[Member]:
-        """Everybody who is there, or was lately."""
+        """Return all workers that are here or were recently."""
         now = self.now()
         everybody = [
             _member(pid, group, process, seat, now)
@@ -198,14 +196,14 @@ class Presence:
         return [member for member in everybody if member.gone_at is None or now - member.gone_at <= GONE_KEPT_MS]
 
     def missed(self) -> list[tuple[str, str]]:
-        """Group and process of those that stay away, and are to be judged."""
+        """Return group and process of absent workers that are still to be judged."""
         away = ((pid, self._processes[pid]) for pid in self._away)
         return [(group, pid) for pid, process in away if process.grace is not None for group in process.seats]
 
-    # --- what is told -----------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------------------
 
     def connected(self, group: str, pid: str, pledge: Pledge = NO_PLEDGE) -> bool:
-        """It has a new stream. Tells whether this is its return from an end that was planned."""
+        """Record a new stream. Return whether the worker is back from a planned end of its stream."""
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         self._companies.setdefault(group, _Company(now, now))
@@ -222,12 +220,12 @@ class Presence:
         return again
 
     def left(self, group: str, pid: str, planned: bool) -> None:
-        """Its stream has ended, ``planned`` by this server or not."""
+        """Record the end of a stream, ``planned`` by this server or not."""
         process = self._processes[pid]
         seat = process.seats[group]
         seat.left_at, seat.planned = self.now(), planned
         self.observer.worker_left(group, pid, planned)
-        if process.has_stream:  # One that is left, in another group, proves that it lives.
+        if process.has_stream:  # A stream in another group proves that it lives.
             return
         self._away[pid] = None
         if not planned:
@@ -236,7 +234,7 @@ class Presence:
         self._forget_those_longest_away()
 
     def heard_from(self, pid: str, at: int | None = None) -> None:
-        """It has sent a request of its own, now or at a time (ms). Comes with most requests."""
+        """Record a request from the process, now or at ``at`` (ms). Called for most requests."""
         process = self._processes.get(pid)
         if process is None or process.may_have_died_since(self.now() if at is None else at):
             return
@@ -247,7 +245,7 @@ class Presence:
                 self.observer.worker_heard(group, pid)
 
     def fell_silent(self, pid: str) -> None:
-        """It let a lease lapse, and may be frozen with its stream open."""
+        """Record that the process let a lease lapse: it may be frozen with its stream open."""
         process = self._processes.get(pid)
         if process is None:
             return
@@ -279,10 +277,10 @@ class Presence:
                 self.observer.worker_gone(group, pid)
         self._gone(pid)
 
-    # --- of other servers -------------------------------------------------------------------------------------------
+    # --- other servers ----------------------------------------------------------------------------------------------
 
     def inherit(self, group: str, pid: str) -> None:
-        """It had a stream to a server that has died, so it is missed here, unless it is back."""
+        """Start the grace period of a worker whose server has died, unless it is back already."""
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
@@ -291,28 +289,28 @@ class Presence:
             self.left(group, pid, planned=False)
 
     def moved(self, pid: str) -> None:
-        """It has a stream to another server, which knows from now on whether it lives."""
+        """Forget a process that has connected to another server, which tracks it from now on."""
         process = self._processes.get(pid)
         if process is not None and not process.has_stream:
             process.miss_no_more()
             self._forget(pid)
 
     def company_heard(self, group: str) -> None:
-        """Somebody of this group was heard of who is connected to another server, and could go on instead."""
+        """Record a sign of life from another server's worker of this group, which could take over."""
         if group in self._companies:
             self._companies[group].hear(self.now())
 
-    # --- by the clock -----------------------------------------------------------------------------------------------
+    # --- timers -----------------------------------------------------------------------------------------------------
 
     def look_round(self) -> None:
-        """Every :data:`LOOK_MS`: give up who is not heard of as it had promised, while others of its group are."""
+        """Give up workers that broke their pledge while others were heard. Call every :data:`LOOK_MS`."""
         now = self.now()
         for pid, process in list(self._processes.items()):
             if process.is_overdue(now) and self._has_company(process, now):
                 self._give_up_silent(pid, process, now)
 
     def _has_company(self, process: _Process, now: int) -> bool:
-        """In every group somebody was heard of all the time that it may be silent: which is not this process."""
+        """Return whether all of its groups were heard from throughout the silence it is allowed."""
         limit = process.heard_within or 0
         return all(self._companies[group].is_heard(now, limit) for group in process.seats)
 
@@ -326,7 +324,7 @@ class Presence:
         self._gone(pid)
 
     def keep_house(self) -> None:
-        """Once in a while: forget those that went long ago."""
+        """Forget workers that left long ago. Call once in a while."""
         now = self.now()
         for pid, process in list(self._processes.items()):
             for group, seat in list(process.seats.items()):
@@ -338,12 +336,12 @@ class Presence:
         self._companies = {group: company for group, company in self._companies.items() if group in groups}
 
     def close(self) -> None:
-        """Judge nobody any more: what stops is this server, not the workers."""
+        """Stop judging: this server is stopping, not the workers."""
         for pid in self._away:
             self._processes[pid].miss_no_more()
 
     def _forget_those_longest_away(self) -> None:
-        """But nobody who is still to be judged."""
+        """Enforce :data:`MAX_AWAY`, but keep those still to be judged."""
         while len(self._away) > MAX_AWAY and self._processes[oldest := next(iter(self._away))].grace is None:
             self._forget(oldest)
 

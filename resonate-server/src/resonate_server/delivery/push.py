@@ -1,9 +1,9 @@
-"""Delivery by HTTP: the message is POSTed to the address itself (protocol section 5.3, end).
+"""Delivers messages by HTTP: each is POSTed to its address (protocol section 5.3, end).
 
-At most once per dispatch: a failure is counted and logged, and the task's retry timer brings the message again.
+At most once per dispatch: a failure is counted and logged, and the task's retry timer sends the message again.
 
-Every target has a queue of its own and begins with one request at a time: a success allows it one more, a failure
-takes it back to one. So whoever does not answer holds up nobody but itself.
+Every target has its own queue and starts with one request at a time. Each success allows one more, a failure resets it
+to one. So a target that does not answer holds up only itself.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from resonate_server.protocol.records import Value
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 16 * 2**20
-"""Of all messages that are queued or under way. Beyond that the target that has most of them loses its newest; the
-retry timer brings an ``execute`` again."""
+"""Limit on messages queued or in flight. Beyond it the target with the most loses its newest; the retry timer resends
+an ``execute``."""
 
 MESSAGE_BYTES = 1_024
-"""What a message is taken to weigh without its payloads."""
+"""Assumed size of a message without its payloads."""
 
 MAX_TARGETS = 1_024
-"""Targets that are remembered; those that have nothing to do are forgotten first."""
+"""Targets to remember; idle ones are forgotten first."""
 
 MAX_AT_A_TIME = 32
-"""Requests to one target, once it has answered as many."""
+"""Most concurrent requests to one target, once it has answered as many."""
 
 LOG_PAUSE_S = 60.0
-"""Between two lines about one target."""
+"""Minimum time between two warnings about one target."""
 
 
 class Delivery(Struct, eq=False):
@@ -51,9 +51,9 @@ class Delivery(Struct, eq=False):
 
 
 class PushTarget(Struct, eq=False):
-    """Scheme, host and port, and what is to go there.
+    """Scheme, host and port, and the messages to send there.
 
-    ``window``: requests that may be under way at a time; 1 as long as nothing is known of it, or nothing good.
+    ``window``: most concurrent requests; 1 while the target is untried or its last request failed.
     """
 
     origin: tuple[str, str]
@@ -65,7 +65,7 @@ class PushTarget(Struct, eq=False):
     failures: int = 0
     """In a row."""
     told: float = float("-inf")
-    """When its trouble was last logged, in monotonic seconds."""
+    """When a failure was last logged, in monotonic seconds."""
 
     @property
     def is_idle(self) -> bool:
@@ -88,13 +88,13 @@ class Push:
         self._delivered = delivered
         self._targets: OrderedDict[tuple[str, str], PushTarget] = OrderedDict()
         self._target_of: dict[str, PushTarget] = {}
-        """By the key of each message that is queued or under way."""
+        """By the key of each message that is queued or in flight."""
         self._proven: deque[PushTarget] = deque()
         self._untried: deque[PushTarget] = deque()
-        """Those that have something to send, in the order in which they get a turn."""
+        """Targets with something to send, in the order of their turns."""
         self._size = 0
         self._under_way = self._on_trial = 0
-        """Requests; and those among them to targets of which nothing good is known."""
+        """Requests in flight; and those among them to unproven targets."""
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Push:
             await self._session.close()
 
     def send(self, message: Message, url: str) -> None:
-        """Start delivering. A message that is still under way is not sent twice at a time."""
+        """Start delivering. A message queued or in flight is not sent twice."""
         key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
         if key in self._target_of:
             return
@@ -132,7 +132,7 @@ class Push:
         self._pump()
 
     def withdraw(self, task_id: str) -> None:
-        """The task needs no worker any more. A request that has begun goes on: it may be the worker's own claim."""
+        """Drop a task that needs no worker any more. A request in flight continues: it may have led to the claim."""
         target = self._target_of.get(task_id)
         if target is not None and task_id in target.queue:
             self._forget(target, target.queue.pop(task_id))
@@ -140,7 +140,7 @@ class Push:
     # --- queues -----------------------------------------------------------------------------------------------------
 
     def _target(self, url: str) -> PushTarget | None:
-        """``None`` if there are too many that have something to do."""
+        """Return the target of ``url``, or ``None`` if too many others are busy."""
         origin = _origin(url)
         target = self._targets.get(origin)
         if target is None:
@@ -157,7 +157,7 @@ class Push:
         return idle is not None
 
     def _make_room(self, delivery: Delivery, target: PushTarget) -> bool:
-        """Whoever has most waiting gives way."""
+        """Drop messages of the targets with the most queued. Return whether there is room now."""
         while self._size and self._size + delivery.size > MAX_WAITING_BYTES:
             largest = max((each for each in self._targets.values() if each.queue), key=_weight, default=target)
             if largest is target or largest.size <= target.size + delivery.size:
@@ -183,7 +183,7 @@ class Push:
             (self._proven if target.window > 1 else self._untried).append(target)
 
     def _pump(self) -> None:
-        """Begin what there are slots for; half of them are for targets that have answered before."""
+        """Start requests in free slots; half of the slots are for targets that have answered before."""
         slots = self._settings.concurrency
         while self._proven and self._under_way < slots:
             self._take_turn(self._proven.popleft())
@@ -204,7 +204,7 @@ class Push:
         task.add_done_callback(lambda _: self._ended(target, delivery, on_trial))
 
     def _ended(self, target: PushTarget, delivery: Delivery, on_trial: bool) -> None:
-        """In a callback, because a delivery that is cancelled before its first step runs no code of its own."""
+        """Runs as a callback, because a delivery cancelled before its first step runs no code of its own."""
         self._under_way -= 1
         self._on_trial -= on_trial
         del target.under_way[delivery.key]
@@ -224,7 +224,7 @@ class Push:
                 self._delivered(delivery.message)
 
     async def _post(self, delivery: Delivery) -> str | None:
-        """What went wrong. Redirects are not followed: what proves who we are is for this address alone."""
+        """Return what went wrong, or ``None``. Do not follow redirects: our credentials are for this address only."""
         assert self._session is not None
         body, headers = encode_message(delivery.message, self._server_url), {"Content-Type": "application/json"}
         url = delivery.url
@@ -243,7 +243,7 @@ class Push:
             target.failures = 0
 
     def _failed(self, target: PushTarget, delivery: Delivery, trouble: str) -> None:
-        """Told once, with one message as an example, and not again before it has recovered."""
+        """Log the first of consecutive failures, with one message as an example."""
         target.window = 1
         target.failures += 1
         now = time.monotonic()
@@ -261,7 +261,7 @@ def _subject(message: Message) -> str:
 
 
 def _origin(url: str) -> tuple[str, str]:
-    """Scheme, and host with port; an address that is none is a target of its own, and fails."""
+    """Return scheme, and host with port. An invalid address is a target of its own, and fails."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,11 +1,11 @@
-"""Results on their way to those who listen for them. The store keeps every ``unblock`` until there is no doubt that it
-was read; in memory is only what an open stream is about to be given, within a budget of bytes.
+"""Delivers results to their listeners. The store keeps every ``unblock`` until it has surely been read; memory holds
+only what open streams are about to take, within a budget of bytes.
 
-A listener that has been given everything is told of what comes directly. One for which there is no room falls behind:
-from then on the store is asked for what it is owed, portion by portion, whenever there is room again, until it has
-caught up. One that connects begins that way. So memory does not depend on how much is owed, nor on who is absent.
+A listener that has caught up gets new messages directly. One without room falls behind: whenever there is room again,
+the store is asked for the next portion, until the listener has caught up. A new listener starts that way. So memory
+depends neither on how much is undelivered nor on who is absent.
 
-Everything costs the same, however much is owed and however many listen.
+The cost of an operation does not depend on the number of messages or listeners.
 """
 
 from collections.abc import Callable
@@ -19,44 +19,44 @@ from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 
 ALL_BYTES = 16 * 1_024 * 1_024
-"""Of the ``unblock`` messages that wait for streams to take them. A single larger one is taken nonetheless."""
+"""Limit on all ``unblock`` messages that wait for streams to take them. A single larger one is accepted."""
 
 STREAM_BYTES = 1_024 * 1_024
-"""Of those that wait for one stream; also for a single larger one, if it is the only one."""
+"""Limit on those that wait for one stream. A larger one is accepted if it is the stream's only one."""
 
 ASSURED_BYTES = 16 * 1_024
-"""So much each stream may have waiting whatever the others have: who does not read must not silence those who do."""
+"""Every stream may have this much waiting: one that does not read must not block others."""
 
 OVERHEAD_BYTES = 1_024
-"""Of a message, beside its promise."""
+"""Size of a message without its promise."""
 
 CONFIRMED_AT_ONCE = 5_000
-"""Messages beyond doubt that the source is told of in one go: a few milliseconds."""
+"""Most messages reported as read in one go: a few milliseconds."""
 
 
 def weight_of(unblock: Unblock) -> int:
-    """About how many bytes of memory it takes."""
+    """Return roughly how many bytes of memory the message takes."""
     return OVERHEAD_BYTES + weight(unblock.promise)
 
 
 class UnblockSource(Protocol):
-    """Who knows what is owed."""
+    """The source of undelivered ``unblock`` messages."""
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        """Send a portion of what member ``pid`` may get through :meth:`Unblocks.give`, from after a place on."""
+        """Send a portion of messages for member ``pid``, from after place ``after``, through :meth:`Unblocks.give`."""
 
     def delivered(self, key: UnblockKey) -> None:
-        """It was read, or at least nobody will ever know better."""
+        """Forget the message: it was read, or at least nobody will ever know better."""
 
 
 class _Listener(Struct, eq=False):
-    """``place``: up to there it has been given what it was owed, or has it waiting.
+    """``place``: it has been given everything up to here, or has it waiting.
 
-    ``behind``: there may be more. ``asked``: the store has been, and has not answered yet. ``missed``: something came
-    since then. ``needs``: bytes of the message that there was no room for.
+    ``behind``: the store may have more. ``asked``: a request to the store is pending. ``missed``: a message came after
+    the request. ``needs``: bytes of the message that there was no room for.
 
-    ``overlooks``: something came while it was behind. Of what several servers write at once, what has an earlier place
-    may be there later.
+    ``overlooks``: a message came while it was behind. If several servers write at once, a later message may have an
+    earlier place.
     """
 
     stream: WorkerStream
@@ -69,16 +69,16 @@ class _Listener(Struct, eq=False):
 
 
 class Unblocks:
-    """``find`` tells the open stream for an address, if there is one."""
+    """``find`` returns the open stream for an address, if there is one."""
 
     def __init__(self, source: UnblockSource, find: Callable[[PollAddress], WorkerStream | None]) -> None:
         self._source = source
         self._find = find
         self._listeners: dict[WorkerStream, _Listener] = {}
         self._hungry: dict[_Listener, None] = {}
-        """Behind, and without room when last looked at."""
+        """Listeners that are behind, and had no room when last checked."""
         self._handed_over: set[UnblockKey] = set()
-        """Waiting for a stream, or in doubt."""
+        """Messages that wait for a stream, or may not have been read."""
         self._bytes = 0
 
     def join(self, stream: WorkerStream) -> None:
@@ -86,7 +86,7 @@ class Unblocks:
         self._feed(listener)
 
     def leave(self, stream: WorkerStream) -> list[UnblockKey]:
-        """The stream has ended; tells what its peer may not have read, which stays owed."""
+        """Remove a stream that has ended. Return the messages that its peer may not have read."""
         listener = self._listeners.pop(stream)
         self._hungry.pop(listener, None)
         self._bytes -= stream.unblock_bytes
@@ -96,7 +96,7 @@ class Unblocks:
         return lost
 
     def send(self, unblock: Unblock, address: PollAddress) -> None:
-        """Give it to a listener that is there and has caught up; else the store remembers it."""
+        """Give the message to a listener that has caught up; else leave it in the store."""
         stream = self._find(address)
         if stream is None or unblock.key in self._handed_over:
             return
@@ -110,7 +110,7 @@ class Unblocks:
             self._wait_for_room(listener, weight)
 
     def give(self, stream: WorkerStream, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """What the store has for it from after that place on, as asked for; ``complete`` if that is all."""
+        """Take in requested messages from after place ``after``; ``complete`` if there are no more."""
         listener = self._listeners.get(stream)
         if listener is None or not listener.asked or listener.place != after:
             return
@@ -127,33 +127,33 @@ class Unblocks:
         self._feed(listener)
 
     def taken(self, stream: WorkerStream, weight: int) -> None:
-        """Its stream has taken all that waited for it."""
+        """Free ``weight`` bytes: the stream has taken everything that waited for it."""
         if stream in self._listeners:
             self._bytes -= weight
             self._feed(self._listeners[stream])
             self._feed_the_hungry()
 
     def confirm(self, stream: WorkerStream) -> None:
-        """Report what the peer has read without doubt."""
+        """Report the messages that the peer has surely read."""
         delivered = stream.take_delivered(CONFIRMED_AT_ONCE)
         self._handed_over.difference_update(delivered)
         for key in delivered:
             self._source.delivered(key)
 
     def ask_again(self, stream: WorkerStream) -> None:
-        """There may be something owed to it that it was not told of."""
+        """Request everything: there may be messages that the stream was not given."""
         listener = self._listeners[stream]
         listener.place, listener.behind, listener.asked, listener.overlooks = 0, True, False, False
         self._feed(listener)
 
     def heal(self, stream: WorkerStream) -> None:
-        """It has caught up place by place: ask from the first one on, if something may have been overlooked."""
+        """Request everything once caught up, if a message may have been overlooked."""
         listener = self._listeners[stream]
         if listener.overlooks and not listener.behind:
             self.ask_again(stream)
 
     def reset(self) -> None:
-        """Nothing is owed to anybody any more."""
+        """Drop all messages: everything in the store was deleted."""
         self._handed_over.clear()
         self._hungry.clear()
         self._bytes = 0
@@ -180,13 +180,13 @@ class Unblocks:
         return fits_stream and fits_all
 
     def _feed(self, listener: _Listener) -> None:
-        """Ask for more, once most of what it had is taken."""
+        """Request more, once the stream has taken what it had."""
         self._hungry.pop(listener, None)
         stream = listener.stream
         if not listener.behind or listener.asked or stream.closed:
             return
         if stream.unblocks_waiting:
-            return  # Its stream will take them; then it is its turn again.
+            return  # When the stream has taken them, this is called again.
         listener.asked, listener.missed = True, False
         self._source.request_unblocks(stream.group, stream.id, listener.place)
 

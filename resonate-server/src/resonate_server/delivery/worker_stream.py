@@ -1,4 +1,4 @@
-"""One connected worker: its outgoing messages, and what it was sent but may not have got."""
+"""One connected worker: its outgoing messages, and those it may not have received."""
 
 import asyncio
 import time
@@ -10,26 +10,25 @@ from msgspec import Struct
 from resonate_server.protocol.messages import Execute, Message, Unblock, UnblockKey
 
 WINDOW = 64
-"""Tasks a worker may have been told of without having claimed them. An SDK runs 64 at a time; what it could only
-queue up itself is better kept here, where another worker can still take it."""
+"""Most tasks that a worker may have been sent without claiming them. An SDK runs 64 at a time; more are better kept
+here, where another worker can still take them."""
 
 UNCLAIMED_S = 5.0
-"""After so long a task that was not claimed gives its place in the window to another. A claim takes milliseconds."""
+"""After this time an unclaimed task gives up its place in the window. A claim takes milliseconds."""
 
 UNCLAIMED_MAX_S = 20.0
-"""The same for a worker that is at work, and so may be full: less than the time after which the store has a task that
-nobody claimed dispatched again."""
+"""The same for a worker at work, which may be full: less than the time until the store dispatches the task again."""
 
 UNBLOCK_WINDOW = 256
 """``unblock`` messages that may wait for the stream to take them. The others wait in the store."""
 
 DOUBT_S = 45.0
-"""For this long after an ``unblock`` was taken by the stream, a break makes it doubtful that the peer has read it.
-More than a keep-alive and the longest write together: only then would a vanished peer be noticed."""
+"""If a stream breaks within this time after it took an ``unblock``, the peer may not have read it. Longer than a
+keep-alive and the longest write together, after which a vanished peer is noticed."""
 
 
 class Offer(Struct, eq=False):
-    """A task that the worker was told of: as the how manyth, and when (monotonic seconds)."""
+    """A task that the worker was sent: its number among all offers, and when it was sent (monotonic seconds)."""
 
     execute: Execute
     number: int
@@ -37,10 +36,9 @@ class Offer(Struct, eq=False):
 
 
 class WorkerStream:
-    """``group`` and ``id`` name a worker process; ``since``: when its stream began (ms). :meth:`wait` hands its
-    messages to whoever writes the stream.
+    """``group``, ``id``: the worker process; ``since``: when its stream began (ms). :meth:`wait` returns what to write.
 
-    ``taken`` is called when it has handed over ``unblock`` messages, with how many bytes they had.
+    ``taken`` is called after ``unblock`` messages were handed over, with their size in bytes.
     """
 
     def __init__(self, group: str, id: str, since: int, taken: Callable[["WorkerStream", int], None]) -> None:
@@ -48,10 +46,10 @@ class WorkerStream:
         self.id = id
         self.since = since
         self.unclaimed: dict[str, Offer] = {}
-        """In the order in which they were handed out."""
+        """In the order of the offers."""
         self.closed = False
         self.unblock_bytes = 0
-        """Of the ``unblock`` messages that wait for the stream."""
+        """Size of the ``unblock`` messages that wait for the stream."""
         self._taken = taken
         self._executes: dict[str, Execute] = {}
         self._unblocks: deque[Unblock] = deque()
@@ -67,7 +65,7 @@ class WorkerStream:
 
     @property
     def room(self) -> int:
-        """How many more tasks the worker may be told of."""
+        """How many more tasks the worker can take."""
         return 0 if self.closed else max(WINDOW - len(self.unclaimed), 0)
 
     @property
@@ -77,14 +75,14 @@ class WorkerStream:
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     def offer(self, execute: Execute, since: float | None = None) -> None:
-        """Queue it for the stream. ``since``: when a worker was first told of it, if that is not now."""
+        """Queue the task for the stream. ``since``: when a worker was first sent it, if earlier."""
         self._offered += 1
         self.unclaimed[execute.task_id] = Offer(execute, self._offered, time.monotonic() if since is None else since)
         self._executes[execute.task_id] = execute
         self._wake.set()
 
     def claimed(self, task_id: str) -> None:
-        """The task is claimed or needs no worker any more. SDKs claim in the order in which they are told."""
+        """Remove a task that was claimed or needs no worker any more. SDKs claim in the order of the offers."""
         offer = self.forget(task_id)
         if offer is not None:
             self._claimed = max(self._claimed, offer.number)
@@ -92,16 +90,16 @@ class WorkerStream:
             self._patience_s = UNCLAIMED_S
 
     def forget(self, task_id: str) -> Offer | None:
-        """It is somebody else's now. A message that was not sent yet is dropped."""
+        """Remove a task that is not this worker's any more, with its message if not sent yet."""
         self._executes.pop(task_id, None)
         return self.unclaimed.pop(task_id, None)
 
     def is_at_work(self) -> None:
-        """It holds tasks, so it may be full and not hopeless: what it was told of may stay with it for longer."""
+        """Allow more time for claims: a worker that holds tasks may just be full."""
         self._patience_s = min(2 * self._patience_s, UNCLAIMED_MAX_S)
 
     def take_overdue(self) -> list[Execute]:
-        """Stop waiting for what should have been claimed by now: at once, where later ones were claimed."""
+        """Remove and return overdue tasks. One that a later claim has overtaken gets no extra time."""
         now = time.monotonic()
         overdue: list[Execute] = []
         for offer in self.unclaimed.values():
@@ -116,17 +114,17 @@ class WorkerStream:
     # --- unblocks ---------------------------------------------------------------------------------------------------
 
     def queue(self, unblock: Unblock, weight: int) -> None:
-        """Queue it, of so many bytes, for the stream."""
+        """Queue an ``unblock`` of ``weight`` bytes for the stream."""
         self.unblock_bytes += weight
         self._unblocks.append(unblock)
         self._wake.set()
 
     def undelivered(self) -> list[UnblockKey]:
-        """What the peer may not have read if the stream ends now."""
+        """Return the messages that the peer may not have read if the stream ends now."""
         return [*(unblock.key for unblock in self._unblocks), *(key for _, key in self._in_doubt)]
 
     def take_delivered(self, limit: int) -> list[UnblockKey]:
-        """Up to ``limit`` of those that were taken so long ago that there is no doubt left."""
+        """Remove and return up to ``limit`` messages that the peer has surely read by now."""
         oldest = time.monotonic() - DOUBT_S
         delivered: list[UnblockKey] = []
         while self._in_doubt and self._in_doubt[0][0] < oldest and len(delivered) < limit:
@@ -134,7 +132,7 @@ class WorkerStream:
         return delivered
 
     def drop_everything(self) -> None:
-        """Nothing that it was to be told is true any more."""
+        """Drop all messages: everything in the store was deleted."""
         self.unclaimed.clear()
         self._executes.clear()
         self._unblocks.clear()
@@ -144,12 +142,12 @@ class WorkerStream:
     # --- the stream -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the stream as soon as its writer looks."""
+        """End the stream as soon as its writer notices."""
         self.closed = True
         self._wake.set()
 
     async def wait(self, seconds: float) -> list[Message]:
-        """All messages that are waiting; an empty list after ``seconds`` without one, or once closed."""
+        """Return all waiting messages; an empty list after ``seconds`` without one, or once closed."""
         if not self._has_messages and not self.closed:
             self._wake.clear()
             try:

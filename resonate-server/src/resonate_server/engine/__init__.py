@@ -1,7 +1,6 @@
-"""One request in, one answer out after the commit; and what happens by itself as time passes.
+"""Answers each request after its commit, and does what falls due as time passes.
 
-Rules are the kernel's, and what becomes of rows is the store's; the engine asks the one about the other, and tells
-delivery and whoever watches what was decided.
+The kernel owns the rules, the store the rows; the engine joins them, and tells delivery and observers what was decided.
 """
 
 from resonate_server.engine.engine import Engine, EngineSettings

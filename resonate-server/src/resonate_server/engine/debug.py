@@ -1,4 +1,4 @@
-"""What ``debug.snap`` shows (protocol section 3.3): the whole state, as a test of any server would compare it."""
+"""What ``debug.snap`` returns (protocol section 3.3): the whole state, as tests compare it between servers."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.store import Snapshot, View
 
 MAX_SNAP_BYTES = 8 * 1_024 * 1_024
-"""Of a state that is shown as a whole, for tests of a few promises."""
+"""Largest state to return: this is for tests of a few promises."""
 
 _TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
-"""0: dispatched again, 1: the lease ends."""
+"""0: dispatch again, 1: end of the lease."""
 
 
 def snap(view: View, server_url: str) -> Answer:

@@ -1,6 +1,6 @@
-"""The engine: what is asked becomes questions to the store, and what was decided is told to those whom it concerns.
+"""The engine: turns requests into questions to the store, and tells delivery, metrics and observers what was decided.
 
-It knows neither transactions nor batches: ``await store.decide(footprint, rule)`` is the one way to change anything.
+It knows neither transactions nor batches: ``await store.decide(footprint, rule)`` is the only way to change anything.
 """
 
 import asyncio
@@ -51,20 +51,20 @@ from resonate_server.trace import Trace
 logger = logging.getLogger(__name__)
 
 MAX_RECALLED = 100
-"""Tasks that are offered again when a worker connects; the others wait for the end of their pause."""
+"""Set-aside tasks that are offered again when a worker connects; the others wait out their pause."""
 
 MAX_UNBLOCKS = 256
 MAX_UNBLOCK_BYTES = 1_024 * 1_024
-"""``unblock`` messages that are loaded in one go; of a larger size only a single one."""
+"""Limits on one load of ``unblock`` messages. A larger message is loaded by itself."""
 
 MAX_LEASES = 200
-"""Leases that one transaction extends or takes back."""
+"""Most leases that one transaction extends or takes back."""
 
 PATIENCE_S = 10.0
-"""Of somebody for whom what is due is to be done."""
+"""How long a request waits for one batch of due work."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
-"""Before what nobody else would ask for is asked for again."""
+"""Pause before retrying the engine's own work, which nobody else retries."""
 
 
 class EngineSettings(Struct, frozen=True):
@@ -76,7 +76,7 @@ class EngineSettings(Struct, frozen=True):
 
 
 class Engine:
-    """Everything public is called on the event loop."""
+    """All public methods are called on the event loop."""
 
     def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
         self._store = store
@@ -86,35 +86,35 @@ class Engine:
         self._under_way = UnderWay()
         self._patience = Patience()
         self._unpaused = asyncio.Event()
-        """Cleared by ``debug.start``: nothing happens by itself, and nothing is delivered."""
+        """Cleared by ``debug.start``: then nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
         self._outbound: Outbound
         self.observer = DecisionObserver()
         self.trace: Trace | None = None
-        """Both to be set before :meth:`start`."""
+        """Set both before :meth:`start`."""
 
     def start(self, outbound: Outbound) -> None:
-        """Start working; ``outbound`` is asked to ask for what the store still owes.
+        """Start working, and have ``outbound`` request everything undelivered.
 
-        Leases begin anew if nobody else was at work: nobody could hear the heartbeats of those who still are.
+        Renew all leases if no other server was running: nobody could receive heartbeats.
         """
         self._outbound = outbound
         self._store.start(self)
         self._under_way.begin(self._live())
 
     async def stop(self) -> None:
-        """Work off what was submitted so far, then close the store."""
+        """Finish what was submitted so far, then close the store."""
         self._patience.end()
-        await asyncio.sleep(0)  # Those who were patient ask the store now.
+        await asyncio.sleep(0)  # Let patient suspensions reach the store.
         await self._store.close()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def submit(self, checked: CheckedRequest, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
-        """The answer to ``checked``, once everything it changed is durable. Status 503 if the store failed.
+        """Return a future of the answer, set once every change is durable. Status 503 if the store failed.
 
-        ``envelope``: how it was asked, for the trace.
+        ``envelope``: the request as sent, for the trace.
         """
         if self.trace is None or envelope is None:
             return self._submit(checked)
@@ -140,29 +140,29 @@ class Engine:
         return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
-        """It is written out, and its data not needed any more: to be called once for every answer."""
+        """Report that ``answer`` was written out and its data may be freed. Call once for every answer."""
         self._store.outgoing.left(answer)
 
     async def read[T](self, query: Callable[[View], T]) -> T:
-        """What ``query`` finds among the committed rows; others wait meanwhile. Raises :class:`ReadFailed`."""
+        """Run ``query`` on the committed rows when nothing is more urgent. Raises :class:`ReadFailed`."""
         return await self._store.browse(query)
 
     def now(self) -> int:
-        """The server's time, in ms since the epoch."""
+        """Return the server's time, in ms since the epoch."""
         return self._store.now()
 
     async def drop_settled_trees(self) -> None:
-        """Delete settled trees that are past the configured age, in small transactions. Raises :class:`ReadFailed`."""
+        """Delete settled trees older than the configured age, in small transactions. Raises :class:`ReadFailed`."""
         if self._settings.keep_settled_ms and self._unpaused.is_set():
             before = self.now() - self._settings.keep_settled_ms
             async for tasks in self._store.drop_settled_trees(before):
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
     async def count_tasks(self) -> None:
-        """All there are, whoever made them. Raises :class:`ReadFailed`."""
+        """Recount all tasks, whichever server created them. Raises :class:`ReadFailed`."""
         self._metrics.tasks_are(await self._store.browse(lambda view: view.count_tasks()))
 
-    # --- requests that are more than one question -------------------------------------------------------------------
+    # --- requests that take more than one question ------------------------------------------------------------------
 
     async def _answer(self, checked: CheckedRequest, work: Awaitable[Answer]) -> Answer:
         try:
@@ -180,7 +180,7 @@ class Engine:
         return self.now()
 
     async def _beat_in_portions(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Answer:
-        """Each lease stands for itself, so it does not matter that they are extended one after the other."""
+        """Extend the leases portion by portion: they do not depend on each other."""
         for tasks in batched(beat.tasks, MAX_LEASES):
             portion = replace(checked, request=replace(beat, tasks=list(tasks)))
             answer = await self._store.decide(*kernel.answering(portion, self._rules))
@@ -193,7 +193,7 @@ class Engine:
         return await self._store.decide(*kernel.answering(checked, self._rules))
 
     async def _search(self, search: Search, at: int | None) -> Answer:
-        """All that is due comes first, so that nothing is shown as pending that is past its deadline."""
+        """Do all due work first, so that nothing past its deadline shows as pending."""
         now = self.now() if at is None else at
         await self._tick(at)
         answer = weighed((await find(self._store, search, now)).answer())
@@ -201,7 +201,7 @@ class Engine:
         return answer
 
     async def _tick(self, at: int | None, request: Request | None = None) -> None:
-        """Do all that is due, for somebody who waits for it. Raises :class:`ReadFailed`."""
+        """Do all due work for a waiting request. Raises :class:`ReadFailed`."""
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_S):
@@ -234,7 +234,7 @@ class Engine:
                 return await self._store.browse(lambda view: debug.snap(view, self._settings.server_url))
         return Answer(status=200, data=Nothing())
 
-    # --- by itself --------------------------------------------------------------------------------------------------
+    # --- background work --------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
         self._metrics.tasks_changed(await self._insist(self._begin))
@@ -245,7 +245,7 @@ class Engine:
             await self._act_surely(*kernel.due(self._rules))
 
     async def _begin(self) -> Counter[TaskState]:
-        """How many tasks there are; both before any request."""
+        """Renew leases if need be, and count tasks, before any request."""
         async with self._store.beginning() as nobody_was_at_work:
             renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
             counts = await self._store.read(lambda view: view.count_tasks())
@@ -260,7 +260,7 @@ class Engine:
         return answer
 
     async def _insist[T](self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask again after a pause as long as the store fails: nobody else would."""
+        """Retry after a pause as long as the store fails: nobody else would."""
         while True:
             try:
                 return await ask()
@@ -277,7 +277,7 @@ class Engine:
         for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
             await self._act_surely(*kernel.releasing(pid, ids, self._rules))
 
-    # --- what delivery asks for and reports (delivery.hub.MessageSource) --------------------------------------------
+    # --- called by delivery (delivery.hub.MessageSource) ------------------------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
         self._under_way.begin(self._refill(group, limit))
@@ -291,7 +291,6 @@ class Engine:
         self._under_way.begin(self._recall(group))
 
     async def _recall(self, group: str) -> None:
-        """Offer what was set aside."""
         if self._unpaused.is_set():
             ids = await self._read_surely(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
             await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
@@ -311,7 +310,6 @@ class Engine:
         self._store.delivered(key)
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        """They are set aside."""
         self._under_way.begin(self._set_aside(pid, executes))
 
     async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
@@ -321,21 +319,21 @@ class Engine:
                 self._outbound.is_at_work(pid)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
-        """Forget ``unblock`` messages that nobody has come for in ``kept_seconds``."""
+        """Delete ``unblock`` messages not fetched for ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
             self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
 
     def settled_elsewhere(self, ids: list[str]) -> None:
-        """Another server has decided that."""
+        """Wake suspensions that wait for promises settled by another server."""
         self._patience.settled(ids)
 
     def worker_gone(self, pid: str) -> None:
-        """What it was offered and what it holds is given to others."""
+        """Give others the tasks that the process was offered or holds."""
         self._outbound.fell_silent(pid)
         self._under_way.begin(self._take_back(pid))
 
-    # --- what the store reports (store.Listener) --------------------------------------------------------------------
+    # --- called by the store (store.Listener) -----------------------------------------------------------------------
 
     def committed(self, decisions: int, seconds: float) -> None:
         self._metrics.commit(decisions, seconds)
@@ -368,7 +366,7 @@ class Engine:
             notices.tell(notice, self._metrics)
 
     async def _tell_of_trouble(self, task: Task) -> None:
-        """Rare enough for its function to be looked up."""
+        """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
         rows = await self._read_surely(lambda view: view.load(touched))
         if task.id in rows.promises:
@@ -381,12 +379,12 @@ def _raise_if_failed(answer: Answer) -> None:
 
 
 def _ends_waiting(promise: Promise) -> bool:
-    """Of others for it: it is settled."""
+    """Return whether others may have waited for it, and it is settled."""
     return promise.is_external and promise.state is not PromiseState.PENDING
 
 
 def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[list[OwedUnblock], bool]:
-    """What is owed to a listener, and whether that is all."""
+    """Return a portion of what a listener is owed, and whether it is the last."""
     found: list[OwedUnblock] = []
     weight = 0
     for owed in view.unblocks(group, pid, after):

@@ -1,4 +1,4 @@
-"""What operators are told of decisions: figures, and lines in the log."""
+"""Reports decisions to operators: metrics and log lines."""
 
 import logging
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def tell(notice: Notice, metrics: Metrics) -> None:
 
 
 def tell_of_trouble(task: Task, promise: Promise) -> None:
-    """Nothing comes of handing out the task of ``promise``."""
+    """Warn that workers keep leaving the task unclaimed, or giving it back."""
     function = function_name(excerpt(promise.param)) or "unknown"
     logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
 

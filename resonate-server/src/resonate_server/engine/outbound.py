@@ -1,4 +1,4 @@
-"""The seam to delivery: where messages go, and the answers to what delivery asks for."""
+"""The interface to delivery: sends messages, and passes on what delivery requested from the store."""
 
 from typing import Protocol
 
@@ -9,31 +9,31 @@ class Outbound(Protocol):
     """Called on the event loop, after the commit."""
 
     def send(self, message: Message) -> None:
-        """Deliver it, or leave it to the store to remember."""
+        """Deliver the message, or leave it in the store."""
 
     def withdraw(self, task_id: str, version: int) -> object:
-        """Nobody needs to be told of the task at this version any more."""
+        """Stop offering the task at this version or an earlier one."""
 
     def settled(self, ids: list[str]) -> None:
-        """One decision has settled these promises."""
+        """One decision settled these promises."""
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
-        """The answer to a request for the queued tasks of a group."""
+        """Take in the queued tasks of a group, as requested."""
 
     def fell_silent(self, pid: str) -> None:
-        """The process let a lease lapse: tell others rather than it, until it is heard of."""
+        """The process let a lease lapse: prefer others until it is heard from."""
 
     def heard_from(self, pid: str) -> None:
         """The process has sent a request of its own."""
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """The answer to a request for what is owed to a listener, from after a place on."""
+        """Take in undelivered messages for a listener, from after place ``after``, as requested."""
 
     def is_at_work(self, pid: str) -> None:
-        """The process, which has not claimed what it was told of, holds other tasks."""
+        """The process left tasks unclaimed, but holds others."""
 
     def refresh(self) -> None:
-        """Something owed may not have been sent: ask for it again."""
+        """Request everything undelivered again: some of it may not have been sent."""
 
     def reset(self) -> None:
-        """Everything was deleted: nobody is to be told of anything."""
+        """Drop all messages: everything was deleted."""

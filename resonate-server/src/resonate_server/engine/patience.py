@@ -1,7 +1,7 @@
-"""Suspensions that wait a moment: what a task awaits is often settled by then, and its worker goes on (300).
+"""Delays suspensions for a moment: often what a task awaits is settled by then, and its worker continues (status 300).
 
-So a quick call costs its caller neither a suspension, nor a claim, nor their commits. Of all moments between a request
-and its answer at which it may be decided, this is a later one; nothing is held meanwhile but the lease.
+So a quick call costs its caller no suspension, no claim and none of their commits. A request may be decided at any
+moment before its answer; this picks a later one, and holds only the lease meanwhile.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 MAX_REMEMBERED: Final = 1_000
-"""Promises that were settled last: a suspension that has crossed one on its way need not wait."""
+"""Latest settled promises: a suspension that crossed a settlement on its way need not wait."""
 
 MAX_AWAITED: Final = 16
-"""Whoever awaits more does not wait."""
+"""A suspension that awaits more promises is decided at once."""
 
 MAX_WAITED_FOR: Final = 1_000
-"""Promises, by all together; others are decided at once."""
+"""Promises that all suspensions may wait for; beyond that they are decided at once."""
 
 
 class Patience:
@@ -24,11 +24,11 @@ class Patience:
     def __init__(self) -> None:
         self._settled: dict[str, None] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        """By what they wait for."""
+        """By promise."""
         self._has_ended = False
 
     def settled(self, ids: Iterable[str]) -> None:
-        """To be told of whatever others may await, whichever server has settled it."""
+        """Wake suspensions that wait for these. Call for every awaitable promise, whichever server settled it."""
         for id in ids:
             self._settled[id] = None
             if len(self._settled) > MAX_REMEMBERED:
@@ -37,7 +37,7 @@ class Patience:
                 _wake(waiter)
 
     async def wait(self, ids: Sequence[str], seconds: float) -> None:
-        """Until one of ``ids`` is settled, and no longer than that."""
+        """Wait until one of ``ids`` is settled, for ``seconds`` at most."""
         is_crowded = len(ids) > MAX_AWAITED or len(self._waiting) >= MAX_WAITED_FOR
         if self._has_ended or is_crowded or not self._settled.keys().isdisjoint(ids):
             return
@@ -54,7 +54,7 @@ class Patience:
                 self._leave(id, waiter)
 
     def end(self) -> None:
-        """Nobody waits any more."""
+        """Wake everybody, and let nobody wait any more."""
         self._has_ended = True
         for waiters in self._waiting.values():
             for waiter in waiters:

@@ -1,4 +1,4 @@
-"""A search (protocol section 3.1), in portions, between which others have their turn."""
+"""Runs a search (protocol section 3.1) in portions, between which others have a turn."""
 
 import time
 
@@ -9,16 +9,16 @@ from resonate_server.protocol.requests import Search
 from resonate_server.store import Store, View
 
 PORTION_S = 0.005
-"""After this time a search lets others pass."""
+"""After this time a search lets others go first."""
 
 STEP = 500
-"""Rows that a search looks at before it looks at the time."""
+"""Rows that a search examines between two looks at the clock."""
 
 
 async def find(store: Store, search: Search, now: int) -> Page:
-    """As it reads at ``now`` (ms).
+    """Return the result as of ``now`` (ms).
 
-    Raises ``ReadFailed``, also if large answers are under way and too many wait for them to leave.
+    Raises ``ReadFailed``, also if large answers are in flight and too many requests already wait for room.
     """
     page = Page(search)
     ahead: Search | None = search
@@ -30,7 +30,7 @@ async def find(store: Store, search: Search, now: int) -> Page:
 
 
 def _look_on(store: Store, view: View, ahead: Search, now: int, page: Page) -> Search | None:
-    """One portion, while there is room; what is still to be done, if anything."""
+    """Search one portion, if there is room. Return the rest, if any."""
     if store.outgoing.is_full and page.is_empty:
         return ahead
     end = time.perf_counter() + PORTION_S

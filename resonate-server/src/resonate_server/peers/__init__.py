@@ -1,8 +1,8 @@
-"""Several servers on one store: each delivers to the workers that are connected to it, and tells the others what they
-must know at once. Nothing in here decides anything: what a server was not told, it finds in the store.
+"""Several servers on one store: each delivers to the workers connected to it, and tells the others what they must know
+at once. Nothing here decides anything: a server that misses a hint finds the facts in the store.
 
-``rosters`` knows who is connected to whom, ``router`` sends the engine's messages there, ``hints`` are what servers
-ring to one another, ``peers`` does what it is told. Which servers live, the store knows
+``rosters`` knows who is connected to which server, ``router`` sends the engine's messages there, ``hints`` are the
+messages between servers, ``peers`` acts on them. The store knows which servers are alive
 (:mod:`resonate_server.store.sharing`).
 """
 

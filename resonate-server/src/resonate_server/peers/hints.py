@@ -1,7 +1,7 @@
-"""What servers on one database ring to one another. Any of it may come late, twice or in another order: it is a hint to
-look at what the store says, or tells people something.
+"""The messages between servers that share a database. Each may come late, twice or out of order: it is a hint to look
+in the store, or information for people.
 
-Ids may be longer than a message: then the others are asked to look at everything (:class:`LookAgain`).
+Ids may be too long for a message: then the others are asked to look at everything (:class:`LookAgain`).
 """
 
 import msgspec
@@ -15,11 +15,11 @@ from resonate_server.store.sharing import MAX_RING_BYTES
 
 
 class Hint(Struct, frozen=True, array_like=True, tag=True):
-    """To all others. ``to``: the number of the one that it is for, where only one is to act."""
+    """Goes to all other servers. ``to``: the number of the one that is to act, if only one is."""
 
 
 class Offered(Hint, frozen=True):
-    """Task ``task_id`` waits at ``version`` for a worker of that server."""
+    """Task ``task_id`` waits at ``version`` for a worker of server ``to``."""
 
     to: int
     task_id: str
@@ -28,15 +28,15 @@ class Offered(Hint, frozen=True):
 
 
 class Withdrawn(Hint, frozen=True):
-    """Nobody needs to be told of the task at ``version``, or at a former one."""
+    """The task needs no worker at ``version`` or an earlier one."""
 
     task_id: str
     version: int
 
 
 class Owed(Hint, frozen=True):
-    """The listener at ``address`` is to be told of a settled promise; without ``to`` by any server that it is connected
-    to. Without ``promise``, which may be large, it is to be read."""
+    """The listener at ``address`` is to get a result; without ``to``, from any server that it is connected to. Without
+    ``promise``, which may be large, the receiver reads it from the store."""
 
     promise_id: str
     address: str
@@ -51,7 +51,7 @@ class Owed(Hint, frozen=True):
 
 
 class Settled(Hint, frozen=True):
-    """Whoever waits for one of these promises need not any more."""
+    """These promises are settled: nobody need wait for them any more."""
 
     promise_ids: list[str]
 
@@ -70,14 +70,14 @@ class Silent(Hint, frozen=True):
 
 
 class Happened(Hint, frozen=True):
-    """Something for those who watch: see :func:`resonate_server.watch.events.for_others`."""
+    """An event for observers: see :func:`resonate_server.watch.events.for_others`."""
 
     event: Raw
 
 
 class Present(Hint, frozen=True):
-    """The workers of server ``of`` as it knows them; with ``more``, besides those of the former message.
-    ``began``: when that server did, in ms."""
+    """The workers of server ``of`` as it knows them; ``more``: besides those of its previous message. ``began``: when
+    that server started, in ms."""
 
     of: int
     members: list[Member]
@@ -90,7 +90,7 @@ class WasReset(Hint, frozen=True):
 
 
 class LookAgain(Hint, frozen=True):
-    """There is something that cannot be told."""
+    """Something happened that does not fit into a message."""
 
 
 type AnyHint = Offered | Withdrawn | Owed | Settled | Heard | Silent | Happened | Present | WasReset | LookAgain
@@ -108,5 +108,5 @@ def encode(hint: AnyHint) -> bytes:
 
 
 def decode(messages: str) -> list[AnyHint]:
-    """Raises :class:`msgspec.DecodeError` for those of a server of another version."""
+    """Raises :class:`msgspec.DecodeError` for hints from a server of another version."""
     return _decoder.decode(messages)

@@ -1,5 +1,5 @@
-"""This server among others that share its store: what it publishes, what it does about what they tell, and the rounds
-that it makes in case something was not told."""
+"""This server among others that share its store: what it publishes, how it acts on hints, and its regular checks for
+hints that it missed."""
 
 import asyncio
 import logging
@@ -41,29 +41,29 @@ from resonate_server.watch.events import Event
 logger = logging.getLogger(__name__)
 
 PUBLISHED_AFTER_S = 0.01
-"""Workers that come together are told of together."""
+"""Workers that connect within this time are published together."""
 
 ROUND_S = 1.0
 
 HEARD_MS = 1_000
-"""A worker that lives is heard of so often, if it has promised anything."""
+"""A live worker with a pledge is heard from at least this often."""
 
 COUNT_S, COUNT_REST = 5.0, 20
-"""Between two counts; and so many times as long as one takes."""
+"""Pause between two counts: at least this long, and this many times a count's duration."""
 
 MEMBERS = 20
-"""Workers that one message tells of."""
+"""Workers per message."""
 
 MAX_EVENT_BYTES = 4_000
-"""Of an event that others are told. What is longer, has long ids."""
+"""Largest event to send to others; only events with long ids are larger."""
 
 MAX_GROUPS = 10_000
 MAX_OWED = 50
-"""Promises that are read at a time."""
+"""Promises to read at a time."""
 
 
 class Peers(Neighbour):
-    """``router`` is the engine's way out. Used on the event loop."""
+    """``router`` is the engine's :class:`~resonate_server.engine.Outbound`. Used on the event loop."""
 
     def __init__(self, sharing: Sharing, engine: Engine, hub: Hub, presence: Presence, dispatcher: Dispatcher) -> None:
         self._sharing = sharing
@@ -75,7 +75,7 @@ class Peers(Neighbour):
         self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
         self._under_way = UnderWay()
         self._owed: list[Owed] = []
-        """What is to be read."""
+        """Results whose promises are still to be read."""
         self._published = Roster()
         self._is_about_to_publish = False
         self._watch: Watch | None = None
@@ -83,17 +83,17 @@ class Peers(Neighbour):
         sharing.neighbour = self
 
     async def run(self) -> None:
-        """Every second, as long as there are others: look for what was not told, and tell who is here."""
+        """Every second, while there are other servers: look for missed tasks, and tell them which workers are here."""
         while True:
             await asyncio.sleep(ROUND_S)
             if self._sharing.has_others:
                 self._tell_members()
                 self._hub.heal()
-                with suppress(ReadFailed):  # The store's trouble is told elsewhere.
+                with suppress(ReadFailed):  # Reported elsewhere.
                     self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
 
     async def count(self) -> None:
-        """Once in a while: how many tasks there are, if others change that as well. With many, that takes long."""
+        """Recount the tasks regularly while others change them, too. With many tasks that takes long."""
         had_others = False
         while True:
             began, has_others = time.monotonic(), self._sharing.has_others
@@ -104,19 +104,19 @@ class Peers(Neighbour):
             await asyncio.sleep(max(COUNT_S, COUNT_REST * (time.monotonic() - began)))
 
     def begin(self, watch: Watch | None) -> None:
-        """Tell others what happens here, and ``watch`` what happens there; after it has begun to observe."""
+        """Tell others what happens here, and ``watch``, once it observes, what happens there."""
         self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
         self._watch = watch
         if watch is not None:
             watch.tell_others(self._happened)
 
     def members(self) -> list[Member]:
-        """The workers of all servers."""
+        """Return the workers of all servers."""
         here = self._presence.members()
         return self._others.with_members(here) if self._sharing.has_others else here
 
     def workers(self) -> dict[str, int]:
-        """How many are connected to any server, of each group that has any."""
+        """Return the number of workers connected to any server, by group."""
         here = self._hub.workers()
         names = {*here, *self._others.groups}
         return {name: here.get(name, 0) + self._others.workers(name) for name in names}
@@ -124,7 +124,7 @@ class Peers(Neighbour):
     # --- what the others see of this server -------------------------------------------------------------------------
 
     def workers_changed(self) -> None:
-        """Somebody has come or gone."""
+        """Publish soon that a worker has come or gone."""
         if not self._is_about_to_publish:
             self._is_about_to_publish = True
             asyncio.get_running_loop().call_later(PUBLISHED_AFTER_S, self._publish)
@@ -141,14 +141,14 @@ class Peers(Neighbour):
         if not self._sharing.has_others:
             return
         match hint:
-            case Withdrawn() | Happened() | Present():  # Nobody waits for that.
+            case Withdrawn() | Happened() | Present():  # Nobody waits for these.
                 self._sharing.mention(hints.encode(hint))
             case _:
                 self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()
-        if self._watch is not None:  # Another server may have told that a worker has left it which is here by now.
+        if self._watch is not None:  # Another server may have reported that a worker left which is here by now.
             self._watch.workers_are(members)
             self._watch.workers_are_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
@@ -163,7 +163,7 @@ class Peers(Neighbour):
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def worker_gone(self, pid: str) -> None:
-        """Here. Only who is connected nowhere is gone, or who is silent with its stream open."""
+        """Take back the tasks of a process, unless it has moved to another server."""
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._under_way.begin(self._look_for(pid))
         else:
@@ -176,11 +176,11 @@ class Peers(Neighbour):
         else:
             self._engine.worker_gone(pid)
 
-    # --- what the others tell (store.sharing.Neighbour) -------------------------------------------------------------
+    # --- called by the store (store.sharing.Neighbour) --------------------------------------------------------------
 
     def others_are(self, rosters: Rosters) -> None:
-        """A worker that has come to another one has left this one, whether or not that was noticed: the newest stream
-        counts, whoever is heard of last."""
+        """Update the rosters. A worker that has connected elsewhere has left this server, noticed or not: its newest
+        stream counts, in whatever order servers hear of it."""
         for (group, pid), since in self._others.are(rosters):
             self._hub.end_before(group, pid, since)
         self._tell_whether_all_are_known()
@@ -234,8 +234,7 @@ class Peers(Neighbour):
                 self.may_have_missed()
 
     def _are_present(self, present: Present) -> None:
-        """Of the workers that a server had before this one began, or while they lost sight of each other, nothing is
-        known but who is left."""
+        """Record a server's workers. Those it lost before this one began, or while out of touch, are unknown."""
         if present.of in self._others.untold and present.began <= self._began:
             self._workers_known_since = self._engine.now()
         self._others.has_members(present.of, present.members, present.more)
@@ -250,14 +249,14 @@ class Peers(Neighbour):
             self._watch.all_workers_known(None if self._others.untold else self._workers_known_since)
 
     def _heard_now(self, members: list[Member]) -> set[str]:
-        """Groups of those of whom their server has heard since it told of them before."""
+        """Return the groups whose connected members were heard from recently."""
         since = self._engine.now() - 2 * HEARD_MS
         return {member.group for member in members if member.state is State.CONNECTED and member.heard >= since}
 
-    # --- results for those who are connected here -------------------------------------------------------------------
+    # --- results for workers connected here -------------------------------------------------------------------------
 
     def _is_owed(self, owed: Owed) -> None:
-        """If it was told to this server alone, and nobody listens here any more, all others are told."""
+        """Deliver a result, or tell all others if only this server was told and nobody listens here now."""
         if not self._hub.is_listening(owed.listener):
             if owed.to is not None:
                 self._ring(msgspec.structs.replace(owed, to=None))
@@ -275,7 +274,7 @@ class Peers(Neighbour):
                 promises = await self._engine.read(_promises([each.promise_id for each in portion]))
             except ReadFailed:
                 self._owed.clear()
-                self.may_have_missed()  # Which asks until it is answered.
+                self.may_have_missed()  # This retries until the store answers.
                 return
             del self._owed[: len(portion)]
             for owed in portion:
@@ -285,7 +284,7 @@ class Peers(Neighbour):
 
 
 class Announcer(WorkerObserver):
-    """Tells when somebody has come or gone. ``then`` is told of everything."""
+    """Calls ``changed`` when a worker comes or goes, and tells ``then`` everything."""
 
     def __init__(self, changed: Callable[[], None], then: WorkerObserver) -> None:
         self._changed = changed

@@ -12,13 +12,13 @@ from resonate_server.protocol.address import PollAddress
 from resonate_server.store.sharing import Rosters
 
 LATEST = 2**63 - 1
-"""Of a stream that nobody says the beginning of."""
+"""In place of the beginning of a stream, if unknown."""
 
 
 class Roster(Struct, frozen=True, array_like=True):
-    """Group and process of each stream; and of those who are missed: their server is to judge them.
+    """Group and process of each stream, and of each missed worker, which the roster's own server is to judge.
 
-    ``since``: when each of the streams began (ms); a server of another version may not say so.
+    ``since``: when each stream began (ms); servers of another version may leave it out.
     """
 
     seats: list[tuple[str, str]] = []
@@ -27,12 +27,12 @@ class Roster(Struct, frozen=True, array_like=True):
 
     @property
     def pids(self) -> set[str]:
-        """Those who have a stream."""
+        """Processes that have a stream."""
         return {pid for _, pid in self.seats}
 
     @property
     def begun(self) -> dict[tuple[str, str], int]:
-        """When each of the streams began (ms)."""
+        """When each stream began (ms)."""
         return dict(zip(self.seats, self.since or repeat(LATEST), strict=False))
 
 
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(Roster)
 
 
 def decode_roster(data: bytes) -> Roster:
-    """One that cannot be read, of another version, is empty."""
+    """Return an empty roster for data of another version that cannot be read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
@@ -49,7 +49,7 @@ def decode_roster(data: bytes) -> Roster:
 
 
 class Others:
-    """``me``: the number of this server."""
+    """Other servers and their workers. ``me``: the number of this server."""
 
     def __init__(self, me: int) -> None:
         self._me = me
@@ -58,8 +58,7 @@ class Others:
         self._members: dict[int, list[Member]] = {}
 
     def are(self, rosters: Rosters) -> set[tuple[tuple[str, str], int]]:
-        """So they are now; tells group and process of those who have come to one of them that was known before, and
-        when (ms)."""
+        """Replace the rosters. Return new streams at servers known before: group and process, and their start (ms)."""
         before = self._rosters
         self._rosters = {id: decode_roster(data) for id, data in rosters.items()}
         self._of_group = {}
@@ -71,17 +70,17 @@ class Others:
         return {come for id in known for come in self._rosters[id].begun.items() - before[id].begun.items()}
 
     def has_members(self, of: int, members: list[Member], more: bool) -> None:
-        """``more``: besides those that it has been said to have."""
+        """Record a server's members; ``more``: besides those recorded."""
         if of in self._rosters:
             self._members[of] = [*self._members.get(of, ()), *members] if more else members
 
     @property
     def untold(self) -> set[int]:
-        """Those that have not said yet which members they have."""
+        """Servers whose members are not known yet."""
         return self._rosters.keys() - self._members.keys()
 
     def with_members(self, ours: Iterable[Member]) -> list[Member]:
-        """Everybody, as whoever knows best says: the server to which it is connected, or was last."""
+        """Return all members, each as described by the server that has, or last had, its stream."""
         best: dict[tuple[str, str], Member] = {}
         for member in (*ours, *(each for members in self._members.values() for each in members)):
             known = best.get((member.group, member.pid))
@@ -95,30 +94,29 @@ class Others:
         return set().union(*(roster.pids for roster in self._rosters.values()))
 
     def workers(self, group: str) -> int:
-        """How many are connected to them."""
+        """Return how many of the group's workers are connected to them."""
         return sum(map(len, self._of_group.get(group, {}).values()))
 
     @property
     def groups(self) -> Iterable[str]:
-        """Those of which somebody is connected to them."""
+        """Groups of the workers connected to them."""
         return self._of_group
 
     def with_member(self, address: PollAddress) -> int | None:
-        """The one to which the process is connected that an address names."""
+        """Return the server that has the process named by the address."""
         servers = self._of_group.get(address.group, {})
         return next((id for id, pids in servers.items() if address.id and address.id in pids), None)
 
     def with_listener(self, address: PollAddress) -> int | None:
-        """One to which somebody is connected who gets what is sent there."""
+        """Return a server that has a stream for what is sent there."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return named
         return next(iter(self._of_group.get(address.group, {})), None)
 
     def owner(self, task_id: str, address: PollAddress, is_here: bool) -> int | None:
-        """The server whose workers are offered the task, the same one wherever it is asked; ``None`` if nobody could
-        get it. ``is_here``: whether one of the group is connected to this server.
-        """
+        """Return the server whose workers are offered the task, the same wherever it is computed; ``None`` if nobody
+        could get it. ``is_here``: whether a worker of the group is connected to this server."""
         named = self.with_member(address)
         if named is not None or address.exact:
             return self._me if named is None and is_here else named

@@ -1,8 +1,8 @@
-"""The engine's way out where several servers share a store: to the workers here, or by way of the server that has them.
+"""Routes the engine's messages where several servers share a store: to workers here, or to the server that has them.
 
-A message that nobody has heard costs a moment: every second, each server looks in the store for what is queued for its
-groups. Tasks are divided by their ids, so that two servers do not offer the same one; who has nothing else to do takes
-over what another one has not come to for a while, and says so.
+A lost hint costs a moment: every second, each server checks the store for tasks of its groups. Tasks are divided by
+their ids, so that no two servers offer the same one; a server with room takes over tasks that another one has left
+waiting, and says so.
 """
 
 import time
@@ -16,24 +16,24 @@ from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.store.sharing import Sharing
 
 PATIENCE_S = 1.0
-"""A task that its server has not come to for so long may be taken over by one that has nothing else to do."""
+"""A server with room may take over a task that its own server has left waiting for this long."""
 
 MAX_TAKEN_OVER = 16
-"""Tasks of a group at a time."""
+"""Tasks of a group to take over at a time."""
 
 MAX_SETTLED, MAX_SETTLED_CHARACTERS = 4, 200
-"""Promises, and of the id of each: of others whoever waits for them learns at the end of its patience."""
+"""Most promises to announce, and the longest id. Suspensions that wait for others run out of patience."""
 
 HEARD_EVERY_S = 0.5
-"""That a process was heard of is told at most so often."""
+"""Minimum time between two hints that a process was heard from."""
 
 MAX_HEARD = 10_000
-"""Processes of which it is remembered when that was."""
+"""Processes for which to remember the time of that."""
 
 
 class Router:
-    """See :class:`resonate_server.engine.Outbound`. ``ring`` tells other servers, if there are any; ``now`` the time
-    of all of them in ms."""
+    """Implements :class:`resonate_server.engine.Outbound`. ``ring`` sends a hint to other servers, if any; ``now``
+    returns the time that all share, in ms."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Router:
         self._ring = ring
         self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
-        """Of each group, since when tasks of others were seen to wait (monotonic seconds)."""
+        """By group: since when tasks of other servers were seen waiting (monotonic seconds)."""
         self._heard: dict[str, float] = {}
         self.give = dispatcher.give
         self.is_at_work = dispatcher.is_at_work
@@ -68,14 +68,14 @@ class Router:
             self._ring(hint)
 
     def _hint(self, message: Message) -> AnyHint | None:
-        """What another server is told of it; ``None`` if it is for this one to deliver, or for nobody."""
+        """Return what to tell others; ``None`` if the message is for this server to deliver, or for nobody."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if not isinstance(address, PollAddress):
             return None
         return self._offer(message, address) if isinstance(message, Execute) else self._owed(message, address)
 
     def _offer(self, execute: Execute, address: PollAddress) -> Offered | None:
-        """To the server of the worker that it names; else only if nobody here has room."""
+        """Offer the task to the server of the worker it names; otherwise only if nobody here has room."""
         is_named_elsewhere = not self._hub.has_seat(address.group, address.id) and self._others.with_member(address)
         if self._hub.has_room_for(execute) and not is_named_elsewhere:
             return None
@@ -83,7 +83,7 @@ class Router:
         return None if to in (None, self._sharing.id) else Offered(to, execute.task_id, execute.version, execute.target)
 
     def _owed(self, unblock: Unblock, address: PollAddress) -> Owed | None:
-        """What is for one process alone finds it wherever it is: it may have moved a moment ago."""
+        """What is for one process alone goes to all others: the process may have moved a moment ago."""
         if self._hub.has_seat(address.group, address.id):
             return None
         to = self._others.with_member(address)
@@ -97,7 +97,7 @@ class Router:
             self._ring(Withdrawn(task_id, version))
 
     def settled(self, ids: list[str]) -> None:
-        """Others are told of few at a time, as when a function returns: nobody waits for what runs out together."""
+        """Announce a few at a time, as when a function returns: nobody waits for many that time out together."""
         if self._sharing.has_others and len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
             self._ring(Settled(ids))
 
@@ -123,7 +123,7 @@ class Router:
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._ring(Silent(pid))
 
-    # --- what is queued ---------------------------------------------------------------------------------------------
+    # --- queued tasks -----------------------------------------------------------------------------------------------
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         if self._sharing.has_others:
@@ -131,7 +131,7 @@ class Router:
         self._dispatcher.refill(group, messages, complete)
 
     def _ours(self, group: str, executes: list[Execute]) -> list[Execute]:
-        """Those that are for this server to offer; and some that others have not come to."""
+        """Return the tasks that this server is to offer, and some that others have left waiting."""
         now, before = time.monotonic(), self._seen.get(group, {})
         seen: dict[tuple[str, int], float] = {}
         ours: list[Execute] = []
