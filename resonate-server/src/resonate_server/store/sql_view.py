@@ -30,7 +30,7 @@ class SqlView(View):
     def _ids(self, statement: str, parameters: Any = ()) -> list[str]:
         return [id for (id,) in self._query(statement, parameters)]
 
-    # --- what is to be delivered ------------------------------------------------------------------------------------
+    # --- delivery ---------------------------------------------------------------------------------------------------
 
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
         promise: Promise | None = None
@@ -55,7 +55,7 @@ class SqlView(View):
     def held_tasks(self, pid: str) -> list[str]:
         return self._ids(self._sql.GET_HELD, {"pid": pid})
 
-    # --- for those who watch ----------------------------------------------------------------------------------------
+    # --- for viewers ------------------------------------------------------------------------------------------------
 
     def id_ahead(self, search: Search, rows: int) -> str | None:
         query: dict[str, Any] = {"after": self._after(search), "rows": rows}

@@ -68,7 +68,7 @@ def file_alone(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def check_log(path: Path, session: Session | None) -> None:
-    """Raise :class:`LogLost` for a file without its log, or a log without its file. Call before SQLite opens the file."""
+    """Raise :class:`LogLost` for a file without its log, or a log without its file. Call before opening the file."""
     log = log_of(path)
     if not _size(path) and _size(log):  # SQLite would delete the log
         trouble = "is empty" if path.exists() else "does not exist"
