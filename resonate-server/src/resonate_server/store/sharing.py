@@ -64,4 +64,4 @@ class Sharing(Protocol):
         """Like :meth:`ring`, for messages that nobody waits for: send them with the next ring, or a moment later."""
 
     def look(self) -> asyncio.Future[None]:
-        """Return a future that is done once the list of servers has been read anew."""
+        """Return a future that is done once the list of servers has been read again."""

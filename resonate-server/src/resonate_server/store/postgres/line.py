@@ -66,7 +66,7 @@ class Inquiry(Waiting, kw_only=True):
 
     @property
     def is_of_time(self) -> bool:
-        """Afterwards, ask the database what is due next. At the start, when leases begin anew, that is not known yet."""
+        """Afterwards, the database is asked what is due next, which is unknown at the start, when leases are renewed."""
         return bool(self.footprint.due or self.footprint.leased)
 
 

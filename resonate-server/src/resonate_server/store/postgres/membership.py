@@ -219,7 +219,7 @@ class Membership(Sharing):
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
-            if self.is_first:  # All leases begin anew, so nobody needs the rosters of the dead.
+            if self.is_first:  # All leases start again, so nobody needs the rosters of the dead.
                 await _ask(connection, sql.FORGET_OTHERS, (self.id,))
             else:
                 self._begun.set()
@@ -303,7 +303,7 @@ class Membership(Sharing):
         await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
 
     async def _look(self, connection: ServingConnection, patience_ms: int = DEAD_MS) -> None:
-        """Look who else is there. A server that has been silent for ``patience_ms`` counts as dead."""
+        """Look which other servers are there. One that has been silent for ``patience_ms`` counts as dead."""
         self._is_doubtful = False
         waiting, self._waiting = self._waiting, []
         try:

@@ -181,8 +181,8 @@ class Unit:
         self._add(loaded, told, told)
 
     async def due(self, now: int, limit: int) -> Due:
-        """Return up to ``limit`` promises, as many tasks and schedules that are due, oldest first, and as many
-        settlements that are still spreading.
+        """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
+        are still spreading.
 
         Only those that no other transaction has locked, so that servers share the work.
         """

@@ -67,10 +67,10 @@ MOST_PATIENT_S = 3_600.0
 SLOW = "the database is too slow"
 
 PAUSE_S = 0.05
-"""Pause before the database is tried again, and longest pause before a row that another server has is."""
+"""Pause before retrying the database, and the longest before retrying a row that another server has."""
 
 CONNECTION_S = 5.0
-"""Longest wait for a connection for a query."""
+"""Longest wait for a connection from the pool."""
 
 LONGEST_PAUSE_S = 0.1
 """Longest pause between shared transactions."""
@@ -134,7 +134,7 @@ class PostgresStore(Store):
         self._health = StoreHealth()
         self._looking = UnderWay()
         self._patience_s = PATIENCE_S
-        """Time for a :meth:`read`, whose caller would ask again: doubles with each that takes too long, until one does
+        """Time for a :meth:`read`, whose caller would ask again: doubles with each that is too slow, until one is
         not."""
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
@@ -504,7 +504,7 @@ class PostgresStore(Store):
             raise
 
     async def _read[T](self, query: Callable[[View], T]) -> T:
-        """With other servers, wait for no decisions of this one, because theirs cannot be waited for either."""
+        """With other servers, do not wait for this one's decisions, because theirs cannot be waited for either."""
         await self.sharing.joined()
         if self.sharing.has_others:
             await self._in_turn(self._forget_delivered)

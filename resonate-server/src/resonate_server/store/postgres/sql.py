@@ -285,7 +285,7 @@ WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 """
 
 LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE"
-# Works for a schedule that does not exist, too: of two that create it, the second finds it. Comes before any row lock.
+# Covers a schedule that does not exist yet: of two servers that create it, the second finds it. Before any row lock.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
 GET_HELD = "SELECT id FROM tasks WHERE md5(pid) = md5(%(pid)s) AND pid = %(pid)s"
@@ -379,7 +379,7 @@ AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_CO
 
 # All parts see the tables as they were before, and run in no order. No two write the same row, but two may delete it.
 WRITES = {
-    # A promise created meanwhile is an error: the rule has not seen it.
+    # A promise that exists by now is an error: the rule has not seen it.
     "new_promises": _insert("promises", _PROMISE_COLUMNS),
     # The other columns of an existing promise never change.
     "promises": Write(_PROMISE_COLUMNS, """

@@ -552,8 +552,8 @@ class Database(SqlView):
     # --- time -------------------------------------------------------------------------------------------------------
 
     def due(self, now: int, limit: int) -> Due:
-        """Return up to ``limit`` promises, as many tasks and schedules that are due, oldest first, and as many
-        settlements that are still spreading."""
+        """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
+        are still spreading."""
         if now < self._alarm:
             return Due()
         self._alarm = _UNKNOWN

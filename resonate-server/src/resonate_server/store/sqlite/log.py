@@ -34,7 +34,7 @@ class Log:
         _sync(self.descriptor)
 
     def is_full(self) -> bool:
-        """Return whether it has :data:`FULL_BYTES` of pages since it last began anew."""
+        """Return whether it has :data:`FULL_BYTES` of pages since it was last overwritten."""
         salts = os.pread(self.descriptor, _SALTS_BYTES, self._last)
         return bool(salts) and salts == os.pread(self.descriptor, _SALTS_BYTES, _SALTS_IN_HEAD)
 
