@@ -151,7 +151,7 @@ class Store(Protocol):
         """Start work; ``listener`` hears of every decision."""
 
     def beginning(self) -> AbstractAsyncContextManager[bool]:
-        """Enter once the store is at work, and yield whether no other server is. The next server waits until exit.
+        """Enter once the store is at work, and yield whether no other server is. A later server waits until exit.
 
         Raises :class:`ReadFailed`.
         """

@@ -66,7 +66,7 @@ class Inquiry(Waiting, kw_only=True):
 
     @property
     def is_of_time(self) -> bool:
-        """Afterwards, the database is asked what is due next, which is unknown at the start, when leases are renewed."""
+        """Afterwards, the database is asked what is due next. At the start, when leases restart, that is unknown."""
         return bool(self.footprint.due or self.footprint.leased)
 
 

@@ -93,7 +93,7 @@ def restore_backup(backup: Path, path: Path, replace: bool) -> None:
 
 
 def _put_in_place(coming: Path, path: Path) -> None:
-    # They belong to the old database. If the process ends here, that is whole as of its last checkpoint.
+    # They belong to the old database. If the process ends here, that one is whole as of its last checkpoint.
     for suffix in _SIDE_FILES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     coming.replace(path)

@@ -250,7 +250,7 @@ class Database(SqlView):
             self._identity.check()
 
     def backup(self) -> Path | None:
-        """Copy the database. The only method for another thread: reads and writes may continue meanwhile."""
+        """Copy the database. Call it on another thread: reads and writes may continue meanwhile."""
         if self._path == IN_MEMORY:
             return None
         target = self._path.with_name(self._path.name + ".backup")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 
 SCHEMA_VERSION = 4
-"""Raise it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
+"""Increment it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
 
 OF_A_NEW_FILE = """
 -- A request changes a few bytes on each of about seven pages, and all of a page goes to the log.
