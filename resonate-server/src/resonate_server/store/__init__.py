@@ -1,7 +1,7 @@
-"""Where rows live, and where it is decided what becomes of them: ``await store.decide(footprint, rule)``.
+"""The contract of a store, which keeps all rows and applies rules to them: ``await store.decide(footprint, rule)``.
 
-The contract stands here, apart from how SQLite is made to keep it (:mod:`.sqlite`). A store knows no rules, and who
-uses it knows neither transactions nor locks.
+The implementations are in :mod:`.sqlite` and :mod:`.postgres`. A store knows no rules, and its callers know neither
+transactions nor locks.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from resonate_server.store.sharing import Sharing
 
 
 class Snapshot(Struct, frozen=True):
-    """All rows: each list ascending by id."""
+    """All rows; each list is in ascending order of ids."""
 
     promises: list[Promise]
     tasks: list[Task]
@@ -43,14 +43,14 @@ class Snapshot(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """Where a root stands in the order of creation."""
+    """The position of a root in the order of creation."""
 
     created_at: int
     id: str
 
 
 class Branch(Struct, frozen=True):
-    """One promise of a tree. ``awaits``: ids, ascending, that its task waits for and that have not settled."""
+    """One promise of a tree. ``awaits``: ids of the unsettled promises that its task waits for, ascending."""
 
     promise: Promise
     task: Task | None
@@ -58,15 +58,15 @@ class Branch(Struct, frozen=True):
 
 
 class Occupation(Struct, frozen=True):
-    """``queued``: tasks that are owed to a worker of each group; ``held``: tasks that each process holds."""
+    """Numbers of tasks. ``queued``: waiting for a worker, by group; ``held``: held under a lease, by process."""
 
     queued: dict[str, int]
     held: dict[str, int]
 
 
 class Backlog(Struct, frozen=True):
-    """What waits for a group: tasks that nobody has claimed, and ``unblock`` messages that may not have been read. Each
-    is counted up to :data:`MAX_COUNTED`.
+    """What waits for a group: unclaimed tasks, and ``unblock`` messages that may still be unread. Each is counted up to
+    :data:`MAX_COUNTED`.
     """
 
     tasks: int
@@ -74,9 +74,9 @@ class Backlog(Struct, frozen=True):
 
 
 class OpenTask(Struct, frozen=True):
-    """A claim of a task, or a wait for one; ``group`` is empty for an HTTP address.
+    """A task that is claimed or waits to be; ``group`` is empty for an HTTP address.
 
-    ``offered_at``: when a task that nobody has ever claimed was offered first (ms); 0 for others.
+    ``offered_at``: when a task that has never been claimed was first offered (ms); 0 for others.
     """
 
     id: str
@@ -86,11 +86,11 @@ class OpenTask(Struct, frozen=True):
 
 
 type Holding = tuple[str, str]
-"""Process and task: claims are looked at in this order."""
+"""Process and task; claims are listed in this order."""
 
 
 class DiskUse(Struct, frozen=True):
-    """Bytes of the database's file and of its write-ahead log, and those that are free on their disk."""
+    """Bytes of the database file, of its write-ahead log, and free on their disk."""
 
     file: int
     log: int
@@ -98,16 +98,16 @@ class DiskUse(Struct, frozen=True):
 
 
 class CommitAge(Struct, frozen=True):
-    """How long ago the last attempt to commit began, and whether it has not ended yet."""
+    """How long ago the last commit attempt began, and whether it is still under way."""
 
     seconds: float
     is_under_way: bool
 
 
 class Decided(Struct, frozen=True):
-    """One decision at time ``now`` (ms) on ``rows``, as they were before it.
+    """A decision made at ``now`` (ms) on ``rows``, which are as they were before it.
 
-    ``request``: what asked for it; ``None`` for what happens by itself.
+    ``request``: what caused it; ``None`` if the server acted by itself.
     """
 
     now: int
@@ -117,96 +117,97 @@ class Decided(Struct, frozen=True):
 
 
 class DecisionListener(Protocol):
-    """Who is told of everything that was decided; called on the event loop, after the commit, in its order."""
+    """Hears of every decision. Called on the event loop, after the commit, in commit order."""
 
     def decided(self, decided: Decided) -> None:
-        """It is durable."""
+        """A decision is durable."""
 
     def committed(self, decisions: int, seconds: float) -> None:
-        """So many have shared a commit, and so long it took to decide and to write them."""
+        """``decisions`` shared a commit; deciding and writing them took ``seconds``."""
 
 
 MAX_COUNTED = 10_000
-"""So many tasks are counted for an :class:`Occupation`; what is more is not needed by those who look."""
+"""Counting for an :class:`Occupation` stops at this many tasks; viewers need no more."""
 
 MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Of promises whose settlement listeners are told of in one transaction, unless it is a single one. The others follow
-by and by."""
+"""Limit on the promises sent to listeners in one transaction; a single promise may exceed it. The rest follow later."""
 
 
 class Store(Protocol):
     """Used on the event loop, between :meth:`start` and :meth:`close`.
 
-    What is decided is one transaction: an answer is given, and a message leaves, only once it is durable; what fails
-    changes nothing and sends nothing. Nothing else that is decided comes between the rows that a rule sees and their
-    change.
+    A decision is atomic: its answer is given, and its messages leave, only once it is durable; one that fails changes
+    nothing and sends nothing. No other decision comes between reading the rows that a rule sees and changing them.
     """
 
     outgoing: Outgoing
-    """Large answers wait for their room in there."""
+    """The budget that large answers wait for."""
     lost: asyncio.Future[str]
-    """Its result is for people: the store was taken away, and there is nothing to go on with."""
+    """Done once the store was taken away and the server cannot continue; the result says why, for people."""
     sharing: Sharing | None
-    """With other servers, which decide on the same rows; ``None`` for a store that cannot be shared."""
+    """The link to other servers that decide on the same rows; ``None`` for a store that cannot be shared."""
 
     def start(self, listener: DecisionListener) -> None:
-        """Begin to work."""
+        """Start work; ``listener`` hears of every decision."""
 
     def beginning(self) -> AbstractAsyncContextManager[bool]:
-        """Entered once it is at work: whether nobody else is. Whoever comes next begins when this is left.
+        """Enter once the store is at work, and yield whether no other server is. A later server waits until exit.
 
         Raises :class:`ReadFailed`.
         """
 
     async def close(self) -> None:
-        """Work off what was asked for so far, then release files and locks."""
+        """Finish pending work, then release files and locks."""
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
-        """Load what ``footprint`` names, and what ``rule`` asks for besides; write what it decides, and its messages.
+        """Load what ``footprint`` names and whatever else ``rule`` asks for; write its decision and its messages.
 
-        The answer comes after the commit. Status 503 if the store failed, 500 if the rule did: nothing was changed. To
-        be asked twice when rows change meanwhile, ``rule`` must be pure. What was asked first is decided first, except
-        that few ids come before many, and that what is due has its own turn.
+        The answer comes after the commit. Its status is 503 if the store failed and 500 if the rule did; then nothing
+        has changed. ``rule`` must be pure, because it is asked again when rows change meanwhile. Decisions are made in
+        the order of the calls, except that few ids go before many, and due work has a queue of its own.
         """
 
     def read[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
-        """What ``query`` finds among the committed rows, in turn with what is decided. Raises :class:`ReadFailed`."""
+        """Run ``query`` on the committed rows, in turn with decisions. Raises :class:`ReadFailed`."""
 
     def browse[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
-        """The same for whoever can wait: each query should take a few milliseconds, and others go first."""
+        """Like :meth:`read`, for callers that can wait: a query should take a few milliseconds, and others go first."""
 
     async def until_due(self) -> None:
-        """Return when there is something for a footprint with ``due``; at times also when there is not."""
+        """Return when a footprint with ``due`` would load something; may also return when it would not."""
 
     @property
     def due_at(self) -> int:
-        """When something was due (ms), or is to be, that had not been done before what was decided last."""
+        """The time (ms) of the earliest work that was due, or will be, and was not done before the latest decision."""
 
     def delivered(self, key: UnblockKey) -> None:
-        """Forget an ``unblock``, some time: sending it twice does no harm."""
+        """Forget an ``unblock`` eventually; sending it twice does no harm."""
 
     async def drop_unblocks_before(self, time: int) -> None:
-        """Forget those kept since before ``time`` (ms): whoever waited for them is gone. Raises :class:`ReadFailed`."""
+        """Forget ``unblock`` messages kept since before ``time`` (ms): their recipients are gone.
+
+        Raises :class:`ReadFailed`.
+        """
 
     def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
-        """Delete trees of which everything settled ``before`` (ms) and nothing is owed, in portions; of each, how many
-        tasks, all fulfilled, went with it. Raises :class:`ReadFailed`.
+        """Delete, in portions, trees that settled completely ``before`` (ms) and owe no message. Yield how many tasks,
+        all fulfilled, went with each portion. Raises :class:`ReadFailed`.
 
-        A tree is a promise without an origin, or one that is its own, together with all that name it as theirs. Only
-        whole trees, because ids are idempotent only as long as their rows exist.
+        A tree is a promise that has no origin or is its own, and all promises that name it as theirs. Only whole trees
+        are deleted, because ids are idempotent only as long as their rows exist.
         """
 
     async def reset(self) -> Counter[TaskState]:
-        """Delete everything there is; tells how many tasks there were in each state. Raises :class:`ReadFailed`."""
+        """Delete everything; return how many tasks there were in each state. Raises :class:`ReadFailed`."""
 
     def now(self) -> int:
-        """The time of all who share the store, in ms since the epoch; it never goes back."""
+        """Return the time of all servers that share the store, in ms since the epoch; it never goes back."""
 
     async def identity(self) -> str:
-        """What tells it from all other stores; servers that share it are told the same. Raises :class:`ReadFailed`."""
+        """Return a text unique to this store; servers that share it get the same one. Raises :class:`ReadFailed`."""
 
     async def trouble(self) -> str:
-        """Why nothing can be stored, right now, for people; empty if all is well."""
+        """Return why nothing can be stored right now, for people; empty if all is well."""
 
     @property
     def last_commit(self) -> CommitAge | None:
@@ -216,72 +217,72 @@ class Store(Protocol):
         """``None`` for a store in memory. Raises :class:`OSError` if the file cannot be found."""
 
     async def backup(self) -> Path | None:
-        """A copy of everything, in a new file that is the caller's to remove; ``None`` for a store in memory.
+        """Copy everything to a new file, which the caller removes; return ``None`` for a store in memory.
 
-        Everything else goes on meanwhile, and the copy is as of its end. Raises what goes wrong.
+        Other work continues meanwhile; the copy shows the state at its end. Raises whatever goes wrong.
         """
 
 
 class View(Protocol):
-    """Rows as they stand while a query runs, for those who decide nothing.
+    """Read-only access to the rows while a query runs.
 
-    ``now`` (ms): a promise whose deadline has passed by then is shown settled, also if that is not written down.
+    ``now`` (ms): a promise whose deadline has passed by then is shown as settled, even if that is not stored yet.
     """
 
     def load(self, footprint: Footprint) -> Rows:
-        """The rows that ``footprint`` names, as they stand now; without links, and payloads only as far as it says."""
+        """Return the rows that ``footprint`` names, as they are now; no links, and only the payloads it asks for."""
 
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
-        """What ``member`` of ``group`` may get, from after a place on; one by one, for whoever asks stops in time.
+        """Yield what ``member`` of ``group`` may get, from after the place ``after`` on; the caller may stop early.
 
-        With empty names: what is for HTTP addresses. Nothing may be written before the last one is read.
+        With empty names, yield what is for HTTP addresses. Nothing may be written before the iteration ends.
         """
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        """Tasks that are owed to a worker of ``group``, ascending by the time of their next retry."""
+        """Return tasks queued for a worker of ``group``, ordered by the time of their next retry."""
 
     def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        """Ids of tasks for ``group`` that were not claimed and wait out a pause, ascending by its end."""
+        """Return ids of tasks for ``group`` that are paused because nobody claimed them, ordered by end of pause."""
 
     def held_tasks(self, pid: str) -> list[str]:
-        """Ids of the tasks that process ``pid`` holds a lease of."""
+        """Return ids of the tasks that process ``pid`` holds a lease on."""
 
     def id_ahead(self, search: Search, rows: int) -> str | None:
-        """The id so many ``rows`` after the cursor, among those that a search looks at; ``None`` if there are fewer."""
+        """Return the id ``rows`` rows after the cursor among those that a search scans; ``None`` if there are fewer."""
 
     def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
-        """Up to ``limit + 1`` matches, ascending by id, from after the cursor on, up to ``last``; one by one."""
+        """Yield up to ``limit + 1`` matches, ascending by id, from after the cursor up to ``last``."""
 
     def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
-        """Roots of trees from before a place on, newest first, one by one: whoever asks stops when it is enough. Among
-        those of one state there may be internal ones of another.
+        """Yield roots of trees from before ``before`` on, newest first; the caller may stop early. Among those of one
+        state there may be internal ones of another.
 
-        With their params; their values need not be read.
+        They have their params; their values need not be read.
         """
 
     def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
-        """The promises of a tree, ascending by id from after ``after`` on, one by one."""
+        """Yield the promises of a tree, ascending by id, from after ``after`` on."""
 
     def occupation(self) -> Occupation:
-        """Who has what to do; of up to :data:`MAX_COUNTED` tasks each."""
+        """Count queued and held tasks, up to :data:`MAX_COUNTED` of each."""
 
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
-        """Names, ascending."""
+        """Return names, ascending."""
 
     def backlog(self, group: str) -> Backlog:
-        """How much waits for it."""
+        """Count what waits for ``group``."""
 
     def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        """Those of a group that nobody has claimed, as many of them as are queued, and as many that are set aside."""
+        """Return unclaimed tasks of ``group``: up to ``limit`` that are queued, and as many that are set aside."""
 
     def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        """Tasks that somebody holds, from after a place on."""
+        """Return claimed tasks, from after ``after`` on."""
 
     def count_tasks(self) -> Counter[TaskState]:
-        """How many tasks there are in each state; reads them all."""
+        """Count the tasks in each state; reads them all."""
 
     def snapshot_bytes(self) -> int:
-        """About how much a :meth:`snapshot` takes."""
+        """Estimate the size of a :meth:`snapshot`."""
 
     def snapshot(self) -> Snapshot:
-        """Everything there is, for debugging and tests."""
+        """Return everything, for debugging and tests."""

@@ -1,18 +1,18 @@
-"""What can be wrong with a store."""
+"""Errors of a store. Their texts are for people."""
 
 STOPS = "the server stops; this was not done to its end"
 
 
 class ReadFailed(Exception):
-    """Nothing was read or done, because the store failed, stops, or has no room. The text is for people."""
+    """Nothing was read or done, because the store failed, is stopping, or has no room."""
 
 
 class StoreFailed(Exception):
-    """The database cannot do what it should, now: a full disk, say. The text is for people."""
+    """The database cannot work at the moment, for example because the disk is full."""
 
 
 class StoreLost(StoreFailed):
-    """Somebody took the database away while it was in use; its text is for people.
+    """The database was taken away while in use.
 
-    What is written from now on is lost, and so may be what was written last. There is nothing to go on with.
+    Anything written from now on is lost, and so may be the latest writes. The server cannot continue.
     """

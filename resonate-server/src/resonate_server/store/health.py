@@ -1,4 +1,4 @@
-"""Can the store be written to? Told in one line when that changes, however many requests fail meanwhile."""
+"""Whether the store can be written to. A change is logged in one line, however many requests fail meanwhile."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoreHealth:
-    """``trouble``: why nothing can be stored now, for people; empty if all is well."""
+    """``trouble``: why nothing can be stored at the moment, for people; empty if all is well."""
 
     def __init__(self) -> None:
         self.trouble = ""
@@ -25,7 +25,7 @@ class StoreHealth:
         return CommitAge(seconds=time.monotonic() - self._attempted, is_under_way=self._is_committing)
 
     def commits(self) -> None:
-        """One begins."""
+        """A commit begins."""
         self._attempted = time.monotonic()
         self._is_committing = True
 
@@ -33,7 +33,7 @@ class StoreHealth:
         self._is_committing = False
         trouble = str(error) or type(error).__name__
         if trouble != self.trouble:
-            # A disk or a database in trouble needs no traceback; whatever else it is may be a mistake of ours.
+            # A disk or database failure needs no traceback; anything else may be a bug of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
             logger.error("cannot store anything, answering requests with 503: %s", trouble, exc_info=unforeseen)
         self.trouble = trouble

@@ -1,8 +1,8 @@
-"""How many bytes of large answers are under way: decided, and not yet written out to those who asked.
+"""The budget for large answers in flight: decided, but not yet written out to the client.
 
-Requests are decided many at a time, and a small one may be answered with megabytes, which are in memory several times
-over (texts, rows, JSON). Who finds no room waits for some of them to leave. Why this is not one with the budget of the
-requests is said there, in :mod:`resonate_server.http.budget`.
+Many requests are decided at a time, and a small one may get megabytes in answer, which are in memory several times over
+(texts, rows, JSON). A request that finds no room waits until some answers have left. :mod:`resonate_server.http.budget`
+says why requests have a budget of their own.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.store.errors import STOPS, ReadFailed
 
 LARGE_BYTES = 64 * 1_024
-"""Answers up to this are not counted: they may always leave."""
+"""Answers up to this size are not counted: they may always leave."""
 
 MAX_OUTGOING_BYTES = 16 * 1_024 * 1_024
-"""Of large answers. The last one may go beyond it: a promise has at most two payloads of the size of a body."""
+"""Limit for all large answers. The last one may exceed it: a promise has at most two payloads of the size of a body."""
 
 MAX_HELD_BACK = 256
-"""Requests that wait until large answers have left; further ones are refused."""
+"""Requests that may wait until large answers have left; more are refused."""
 
 
 class Outgoing:
-    """Used on the event loop; ``is_full`` may be asked anywhere."""
+    """Used on the event loop; ``is_full`` on any thread."""
 
     def __init__(self) -> None:
         self._leaving = 0
@@ -37,25 +37,25 @@ class Outgoing:
         return self._leaving + self._decided >= MAX_OUTGOING_BYTES
 
     def begin(self) -> None:
-        """A transaction. What an earlier one has decided is leaving, or will not be told."""
+        """Begin a transaction. Answers of earlier ones are leaving or were dropped."""
         self._decided = 0
 
     def decided(self, answer: Answer) -> None:
-        """In this transaction."""
+        """Count an answer decided in this transaction."""
         self._decided += answer.weight
 
     def leaves(self, answer: Answer) -> None:
-        """It is committed, and being told."""
+        """Count a committed answer that is being sent."""
         self._leaving += answer.weight
 
     def left(self, answer: Answer) -> None:
-        """It is written out, and its data not needed any more."""
+        """Release an answer that was written out."""
         if answer.weight:
             self._leaving -= answer.weight
             self.resume_one()
 
     def wait(self) -> asyncio.Future[None]:
-        """Done once there may be room. Raises :class:`ReadFailed` if too many wait, or the server stops."""
+        """Wait until there may be room. Raises :class:`ReadFailed` if too many wait, or the server stops."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if len(self._waiting) < MAX_HELD_BACK:
             self._waiting.append(waiter)
@@ -64,7 +64,7 @@ class Outgoing:
         return waiter
 
     def resume_one(self) -> None:
-        """Of those who wait, if there is room: each may take all of it."""
+        """Let one waiter continue if there is room; only one, because it may take all of it."""
         while self._waiting and not self.is_full:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -72,7 +72,7 @@ class Outgoing:
                 return
 
     def stop(self) -> None:
-        """Nobody need wait any more."""
+        """Fail all waiters."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -80,6 +80,6 @@ class Outgoing:
 
 
 def weighed(answer: Answer) -> Answer:
-    """``answer`` with its weight, if it is large."""
+    """Return ``answer``, with its weight if it is large."""
     weight = answer_weight(answer.data)
     return answer if weight <= LARGE_BYTES else replace(answer, weight=weight)

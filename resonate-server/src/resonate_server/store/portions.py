@@ -3,17 +3,14 @@
 from msgspec import Struct
 
 type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id: roots are looked at in this order."""
+"""Time of settlement (ms) and id; roots are visited in this order."""
 
 FIRST: SettledRoot = (-1, "")
-"""Before all of them."""
+"""Comes before all roots."""
 
 
 class Dropped(Struct, frozen=True):
-    """How many tasks were deleted with their trees.
-
-    ``last``: the last root that was looked at; ``None`` if there are no further ones.
-    """
+    """``tasks``: how many were deleted with their trees; ``last``: the last root visited, ``None`` if none follow."""
 
     tasks: int
     last: SettledRoot | None

@@ -1,4 +1,4 @@
-"""Rows of the tables, as tuples, from and to the kernel's structs. Tags and payloads are JSON in their columns."""
+"""Conversion between table rows, as tuples, and the kernel's structs. Columns hold tags and payloads as JSON."""
 
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,7 @@ _wanted = lru_cache(16)(read_tags)
 
 
 def has_tags(present: str, wanted: str) -> bool:
-    """SQL function: every pair of the JSON object ``wanted`` is in ``present``.
+    """SQL function: whether ``present`` has every pair of the JSON object ``wanted``.
 
     SQLite's own JSON functions stop at NUL.
     """
@@ -34,12 +34,12 @@ def is_external(tags: str) -> bool:
 
 
 def payload_data(value: Value) -> bytes | None:
-    """What is stored of ``value``; ``None`` if nothing is, or if it is stored already."""
+    """Return the bytes to store for ``value``; ``None`` if it is empty or already stored."""
     return None if value == EMPTY or isinstance(value, Unread) else msgspec.json.encode(value)
 
 
 def payload(data: bytes | int | None) -> Value:
-    """Of what is stored; of its size; of nothing."""
+    """Return the payload for its stored bytes, for its size if it was not read, or for none."""
     match data:
         case None:
             return EMPTY
@@ -64,7 +64,7 @@ def promise_row(promise: Promise) -> Row:
 
 
 def promise(row: Row) -> Promise:
-    """Of a row that ends with its payloads, or with their sizes."""
+    """Convert a row that ends with its payloads or their sizes."""
     id, state, tags, timeout_at, created_at, settled_at, param, value = row
     return Promise(
         id=id,
@@ -82,7 +82,7 @@ PROMISE_COLUMNS = 8
 
 
 def pair(row: Row) -> tuple[Promise, Task | None]:
-    """A promise and its task."""
+    """Convert a row that has a promise and its task."""
     task_row = row[PROMISE_COLUMNS:]
     return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
 
@@ -162,12 +162,12 @@ def unblock_row(unblock: Unblock, now: int) -> Row:
 
 
 def recipient_of(address: str) -> str:
-    """SQL function: the group that something goes to; empty for an HTTP address."""
+    """SQL function: the group of ``address``; empty for an HTTP address."""
     parsed = parse_address(address)
     return parsed.group if isinstance(parsed, PollAddress) else ""
 
 
 def member_of(address: str) -> str | None:
-    """SQL function: the one member of the group that may get it; empty if any may, null if nobody."""
+    """SQL function: the only member of the group that may get a message; empty if any may, null if none may."""
     parsed = parse_address(address)
     return parsed.member if isinstance(parsed, PollAddress) else ""

@@ -1,21 +1,20 @@
-"""What both stores have in common: their tables, with the same columns but for where payloads are kept, and some SQL.
+"""What both stores share: the meaning of their tables, which differ only in where payloads are kept, and some SQL.
 
-Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is not there.
+Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is not stored.
 
-``promises``: settled_at is null exactly while state is 'pending'. armed: pending and external, so its deadline is an
-    alarm; any other counts as settled from its deadline on at the latest, whether or not that is written. branch,
-    parent and origin repeat three of the tags, to be looked up.
-``tasks``, of promises with a target: timer_at is the retry time of a pending task, and the end of the lease of one that
-    is acquired. queued: an execute is owed to a member of recipient, the group of the target, so the row is the outbox
-    entry.
-``callbacks``: the task of awaiter waits for awaited, and has not been told that it settled.
+``promises``: settled_at is null exactly while state is 'pending'. armed: pending and external, so a timer fires at its
+    deadline; any other promise counts as settled from its deadline on, whether or not that is stored. branch, parent
+    and origin repeat three of the tags, for lookups.
+``tasks``, one for each promise with a target: timer_at is the retry time of a pending task and the end of the lease of
+    an acquired one. queued: an execute is owed to a member of recipient, the group of the target, so the row is the
+    outbox entry.
+``callbacks``: the task of awaiter waits for awaited and has not yet learned that it settled.
 ``listeners``: address wants an unblock message when awaited settles.
-``spreading``: settled promises of which not everybody has been told: awaiters up to "after" have, and listeners without
-    a row. turn_at: when some of them were last told.
-``unblocks``: messages that it is not certain that anybody has read. recipient and member: who may get it; recipient is
-    empty for an HTTP address, member is empty for any member of the group, and null for nobody. place orders them, and
-    is never used again.
-``schedules``: promises to create again and again.
+``spreading``: settlements still being announced: awaiters up to "after" know, and so do listeners that have no row any
+    more. turn_at: when some of them were last told.
+``unblocks``: messages that may still be unread. recipient and member say who may get one: recipient is empty for an
+    HTTP address; member is empty for any member of the group, and null for nobody. place orders them and is not reused.
+``schedules``: promises to create repeatedly.
 """
 
 
@@ -29,7 +28,7 @@ SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, nex
 PROMISE_OF_PAIR, TASK_OF_PAIR = _of("p", PROMISE), _of("t", TASK)
 
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
-"""Only acquired tasks have a pid; naming it makes the index of holders usable."""
+"""Only acquired tasks have a pid; the condition on it lets the index of holders be used."""
 
 ALL_TASKS = f"SELECT {TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"

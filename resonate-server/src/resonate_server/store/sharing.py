@@ -1,34 +1,34 @@
-"""What servers that share a store know of one another, see :class:`Sharing`; a store in a file is nobody else's."""
+"""How servers that share a store see and notify one another. A store in a file cannot be shared."""
 
 import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
 type Rosters = Mapping[int, bytes]
-"""Of servers, by their numbers: what they have published."""
+"""What servers have published, by server number."""
 
 MAX_RING_BYTES = 7_900
-"""Of one message to all others."""
+"""Limit for one message to the other servers."""
 
 
 class Neighbour(Protocol):
-    """Who wants to know of other servers. Called on the event loop; must be quick."""
+    """Hears from other servers. Called on the event loop; must be quick."""
 
     def others_are(self, rosters: Rosters) -> None:
-        """So they are from now on."""
+        """From now on, these are the other servers."""
 
     def heard(self, messages: str) -> None:
-        """Another server has rung: a JSON array of what it was given, see :meth:`Sharing.ring`."""
+        """Another server has sent ``messages``: a JSON array of what was given to its :meth:`Sharing.ring`."""
 
     def may_have_missed(self) -> None:
-        """Something that was rung, or that would have been."""
+        """Messages of other servers may have been lost, or not even sent."""
 
     def inherits(self, roster: bytes) -> None:
-        """A server has died: it is for this one to find out what becomes of those who were connected to it."""
+        """A server has died, and this one must find out what became of the workers that were connected to it."""
 
 
 class Alone(Neighbour):
-    """Nobody who wants to know."""
+    """Ignores other servers."""
 
     def others_are(self, rosters: Rosters) -> None:
         pass
@@ -44,24 +44,24 @@ class Alone(Neighbour):
 
 
 class Sharing(Protocol):
-    """Used on the event loop. A message may be lost, but not unnoticed: see :meth:`Neighbour.may_have_missed`."""
+    """Used on the event loop. A message may be lost, but never unnoticed: see :meth:`Neighbour.may_have_missed`."""
 
     id: int
-    """Number of this server."""
+    """The number of this server."""
     neighbour: Neighbour
 
     @property
     def has_others(self) -> bool:
-        """Whether other servers are at work, as far as is known."""
+        """Return whether other servers are known to be at work."""
 
     def publish(self, roster: bytes) -> None:
-        """Let the others see this of us from now on, and whoever inherits it."""
+        """Show ``roster`` to the other servers from now on, and to the one that inherits it."""
 
     def ring(self, message: bytes) -> None:
-        """Tell all others, soon: JSON of up to :data:`MAX_RING_BYTES`. Nothing is sent if there are none."""
+        """Send JSON of up to :data:`MAX_RING_BYTES` to all other servers, soon. Without any, send nothing."""
 
     def mention(self, message: bytes) -> None:
-        """The same for what nobody waits for: with what is rung next, or after a moment."""
+        """Like :meth:`ring`, for messages that nobody waits for: send them with the next ring, or a moment later."""
 
     def look(self) -> asyncio.Future[None]:
-        """Done when the others are known as they are after now."""
+        """Return a future that is done once the list of servers has been read again."""

@@ -1,4 +1,4 @@
-"""What both stores are asked in the same way, each by statements of its own."""
+"""The queries that both stores run in the same way, each with SQL statements of its own."""
 
 from abc import abstractmethod
 from collections import Counter
@@ -15,22 +15,22 @@ from resonate_server.store.rows import Row
 
 
 class SqlView(View):
-    """``_sql``: the module that has them."""
+    """``_sql``: the module with the statements."""
 
     _sql: ModuleType
 
     @abstractmethod
     def _query(self, statement: str, parameters: Any = ()) -> Iterable[Row]:
-        """All rows."""
+        """Return all rows."""
 
     @abstractmethod
     def _stream(self, statement: str, parameters: Any) -> Iterable[Row]:
-        """One by one: whoever asks stops when it is enough."""
+        """Yield rows one by one; the caller may stop early."""
 
     def _ids(self, statement: str, parameters: Any = ()) -> list[str]:
         return [id for (id,) in self._query(statement, parameters)]
 
-    # --- what is to be delivered ------------------------------------------------------------------------------------
+    # --- delivery ---------------------------------------------------------------------------------------------------
 
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
         promise: Promise | None = None
@@ -49,13 +49,13 @@ class SqlView(View):
         return self._ids(self._sql.GET_SET_ASIDE, {"group": group, "limit": limit})
 
     def acquired_tasks(self) -> list[str]:
-        """Ids of all tasks that somebody holds a lease of."""
+        """Return ids of all tasks under a lease."""
         return self._ids(shared_sql.GET_ACQUIRED)
 
     def held_tasks(self, pid: str) -> list[str]:
         return self._ids(self._sql.GET_HELD, {"pid": pid})
 
-    # --- for those who watch ----------------------------------------------------------------------------------------
+    # --- for viewers ------------------------------------------------------------------------------------------------
 
     def id_ahead(self, search: Search, rows: int) -> str | None:
         query: dict[str, Any] = {"after": self._after(search), "rows": rows}
@@ -71,7 +71,7 @@ class SqlView(View):
         return next(iter(self._ids(statement, query)), None)
 
     def _after(self, search: Search) -> str:
-        """Where it begins."""
+        """Return the id after which ``search`` begins."""
         return search.cursor or ""
 
     def occupation(self) -> Occupation:
@@ -115,7 +115,7 @@ class SqlView(View):
 
 
 def _open_task(row: Row) -> OpenTask:
-    """When a task that was claimed before was offered is not known. With a delay, it is offered after that."""
+    """A task that was claimed before has an unknown time of offer. A delayed task is offered after its delay."""
     id, version, group, created_at, tags = row
     delay = int(rows.read_tags(tags).get("resonate:delay", "0"))
     return OpenTask(id, version, group or "", 0 if version else max(created_at, delay))

@@ -1,4 +1,4 @@
-"""Work that was begun and has not ended: whoever stops can wait for it, or end it."""
+"""Asyncio tasks in flight, so that on shutdown they can be awaited or cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class UnderWay(set[asyncio.Task[Any]]):
-    """The tasks. Used on one event loop."""
+    """The tasks in flight. Used on one event loop."""
 
     def begin[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin ``work`` now, and not with the loop's next round, so that it comes before what is begun later."""
+        """Start ``work`` now, not in the loop's next iteration, so that it comes before work started later."""
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self.add(task)

@@ -1,6 +1,6 @@
-"""A whole state on its way from one store to another: all rows of all tables, and the time.
+"""Copying a whole state from one store to another: all rows of all tables, and the time.
 
-A row goes as it is. Both stores have the same tables with the same columns, but for where they keep payloads.
+Rows are copied unchanged: both stores have the same tables and columns, except where they keep payloads.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,38 +22,38 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "schedules": "id cron promise_id promise_timeout promise_tags created_at next_run_at last_run_at param",
     }.items()
 }
-"""Of each table, in the order of its rows. Places of unblocks are given out anew, in their order."""
+"""Columns of each table, in the order of a row's fields. Unblocks get new places, in the old order."""
 
 
 class CannotCopy(Exception):
-    """Nothing was changed; the text is for people."""
+    """The copy failed and changed nothing; the text is for people."""
 
 
 class Whole(Protocol):
-    """The state of a store that no server works on meanwhile."""
+    """The state of a store while no server uses it."""
 
     def rows(self, table: str) -> Iterator[Row]:
-        """All of a table, read one by one."""
+        """Yield all rows of a table."""
 
     def put(self, table: str, rows: Iterable[Row]) -> int:
-        """How many there were."""
+        """Insert ``rows``; return how many there were."""
 
     def is_empty(self) -> bool:
-        """No table has a row."""
+        """Return whether no table has a row."""
 
     def time(self) -> int:
-        """Where the server's clock stood, or a little later: nothing in here is younger (ms since the epoch)."""
+        """Return the last time of the server's clock, or a little later: no row is younger (ms since the epoch)."""
 
     def set_time(self, time: int) -> None:
-        """Go on from there."""
+        """Make the server's clock continue from ``time``."""
 
 
 type Opening = AbstractContextManager[Whole]
-"""What is put is there as a whole if this ends well, else nothing is."""
+"""Commits all that was put if it exits without an error, else nothing."""
 
 
 def copy_whole(source: Opening, target: Opening) -> dict[str, int]:
-    """How many rows of each table there were. Raises :class:`CannotCopy`."""
+    """Copy everything; return the number of rows of each table. Raises :class:`CannotCopy`."""
     with source as old, target as new:
         if not new.is_empty():
             raise CannotCopy("the target is not empty")

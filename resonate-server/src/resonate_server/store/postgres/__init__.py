@@ -1,14 +1,14 @@
-"""The store on PostgreSQL: one database, and any number of servers at work on it, none of which is special.
+"""The store on PostgreSQL: one database, and any number of equal servers that work on it.
 
-``postgres_store`` keeps the contract: what waits, in a ``line``, shares a transaction, and is told in the order of the
-commits. ``plans`` says what is asked and what follows from it, in rounds that are one journey each: most transactions
-take two, the first locks rows and reads them, the second is one statement, made by ``writing``, and the commit.
-``view`` is for those who only look. ``sql`` is all the SQL there is, ``driver`` the connections that carry it out,
-``schema`` makes the tables. ``membership`` knows which servers live, and lets them tell one another; ``transaction`` is
-one, and ``database_clock`` tells the time of the database.
+``postgres_store`` keeps the contract: questions that wait, in a ``line``, share a transaction, and are answered in the
+order of the commits. ``plans`` says what to ask the database and what follows, in rounds of one round trip each. Most
+transactions take two: the first locks and reads rows, the second is one statement, made by ``writing``, and the commit.
+``view`` has the read-only queries, ``sql`` all the SQL, ``driver`` the connections; ``schema`` creates the tables.
+``membership`` knows which servers are alive and carries their messages to one another; ``transaction`` is a single one,
+and ``database_clock`` follows the clock of the database.
 
-Many servers at once: questions lock their rows, and come again when another server has them; of what is due, each takes
-what no other one has locked; nothing is kept in memory that the database would not answer; the time is its own.
+With many servers, a question locks its rows, and is retried when another server has them; of what is due, each server
+takes what no other has locked; no rows stay in memory between transactions; the time is the database's.
 """
 
 from resonate_server.store.postgres.driver import check_url

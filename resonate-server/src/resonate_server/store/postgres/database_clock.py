@@ -1,14 +1,14 @@
-"""The time of all servers on one database: that of its machine, which each of them asks for once a second."""
+"""The time of all servers on one database: the clock of its machine, which each server reads once a second."""
 
 import time
 from collections.abc import Callable
 
 STEP_MS = 1_000
-"""If the database's clock is behind by up to this much, ours waits for it; if by more, somebody has set it back."""
+"""If the database's clock is behind by up to this much, ours waits for it; if by more, it was set back."""
 
 
 class DatabaseClock:
-    """Tells the time in ms since the epoch; between two looks it follows the machine's uptime. It never goes back."""
+    """Returns the time in ms since the epoch; between two readings, follows the machine's uptime. Never goes back."""
 
     def __init__(self, uptime: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000) -> None:
         self._uptime = uptime
@@ -20,12 +20,12 @@ class DatabaseClock:
         return self._told
 
     def begin(self, time: int) -> None:
-        """It is ``time`` (ms), whatever was said before anybody could know."""
+        """Set the time (ms), whatever was returned before it was known."""
         self._ahead, self._told = time - self._uptime(), 0
 
     def measured(self, time: int, took: int) -> None:
-        """The database said ``time`` (ms), in an answer that took so many ms: it is that by now, or up to so much
-        later. What an earlier answer told more exactly stays."""
+        """Adjust to ``time`` (ms), from an answer of the database that took ``took`` ms: by now it is that, or up to
+        ``took`` later. An earlier, more exact answer stays in force."""
         least = time - self._uptime()
         most = least + took
         if self._ahead < least:

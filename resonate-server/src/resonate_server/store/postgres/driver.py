@@ -1,4 +1,4 @@
-"""Connections to the database: how they are set up, and what a journey on one is."""
+"""Connections to the database: how they are set up, and how one round trip works."""
 
 import asyncio
 import itertools
@@ -29,48 +29,48 @@ from resonate_server.store.postgres.writing import Records
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
-"""A database that takes longer to answer a connection is away."""
+"""A database that takes longer to accept a connection counts as down."""
 
 ANSWER_S = 8.0
-"""So is one that says nothing for longer to what it was asked: its machine has gone without a word, or the process that
-serves the connection stands still."""
+"""So does one that is silent for longer after a query: its machine has vanished, or the process that serves the
+connection is frozen."""
 
 SILENT_S = 60.0
-"""Whoever copies everything has more patience: there may be much to write, or to sort."""
+"""The same while everything is copied: there may be much to write, or to sort."""
 
 CHECK_S = 2.0
-"""The same of a connection that nobody has used for a while: there are others."""
+"""The same for a connection that was idle for a while: there are others."""
 
 LOOK_UP_S = 0.1
-"""Somebody who waits looks up so often."""
+"""Interval at which a wait checks whether its time is up."""
 
 MAX_PREPARED = 200
-"""Statements that a connection has the database remember: what is written together has many forms."""
+"""Prepared statements per connection: the statement that writes has many forms."""
 
 NUL, MARK = "\x00", "\ue000"
-"""PostgreSQL's texts have no NUL, those of the protocol may: it is kept as a character for private use, and this one
-as two of them."""
+"""PostgreSQL's texts cannot have NUL, but the protocol's can. It is stored as this private-use character and "0", and
+the character itself as it and "1"."""
 
 OPTIONS = {
     "search_path": SCHEMA_NAME,
     "default_transaction_isolation": r"read\ committed",  # a statement sees what was committed before its locks
     "synchronous_commit": "on",  # an answer leaves after the commit is on disk
-    "idle_in_transaction_session_timeout": "10s",  # of a server that froze: others need its locks
-    "tcp_keepalives_idle": "2",  # one that is cut off, likewise
+    "idle_in_transaction_session_timeout": "10s",  # for a server that froze: others need its locks
+    "tcp_keepalives_idle": "2",  # likewise for one that is cut off
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
 }
-"""Of every session, whatever the database's own are."""
+"""Settings of every connection, whatever the database's defaults are."""
 
 SERVING_OPTIONS = {
     "plan_cache_mode": "force_generic_plan",  # planning takes longer than all the rest of a statement
-    "enable_seqscan": "off",  # such a plan stays, while tables grow: all that it needs has an index
+    "enable_seqscan": "off",  # such a plan is kept while tables grow: all it needs has an index
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",
     "jit": "off",
 }
-"""Of the session that decides."""
+"""Settings of the connection that decides."""
 
 
 class _Dumper(StrDumper):
@@ -98,11 +98,11 @@ def _marked(field: Any) -> Any:
 
 
 class ServingConnection(AsyncConnection[Row]):
-    """``key`` names it among all that there ever were, so that it can be asked about after its end. ``backend``: the
-    process of the database that serves it.
+    """``key`` is unique among all connections ever made, so that its last commit can be looked up after its end.
+    ``backend``: pid of the database process that serves it.
 
-    ``prepared``: by statement, its name in there. ``transformer`` remembers how values are written and read.
-    ``patience_s``: it is closed if the database says nothing for so long.
+    ``prepared``: names of prepared statements, by statement. ``transformer`` caches how values are dumped and loaded.
+    ``patience_s``: the connection is closed if the database is silent for this long.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -118,7 +118,7 @@ class ServingConnection(AsyncConnection[Row]):
 
     @contextmanager
     def patient(self, seconds: float) -> Iterator[None]:
-        """For what takes long."""
+        """Let the database be silent for ``seconds`` meanwhile."""
         self.patience_s = seconds
         try:
             yield
@@ -131,8 +131,8 @@ class ServingConnection(AsyncConnection[Row]):
         interval: float = LOOK_UP_S,
         timeout: float | None = None,  # noqa: ASYNC109  the driver's own name
     ) -> T:
-        """Raises :class:`psycopg.OperationalError`. If nobody waits any more, it is closed as well: the driver would
-        ask the database to leave off, and wait for that."""
+        """Raises :class:`psycopg.OperationalError`. Also closes the connection if cancelled: the driver would ask the
+        database to cancel the query, and wait for that."""
         patience_s = self.patience_s if timeout is None else timeout
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=patience_s)
@@ -143,11 +143,11 @@ class ServingConnection(AsyncConnection[Row]):
 
 
 class BlockingConnection(Connection[Row], ABC):
-    """For threads. It is closed if the database says nothing for so long as it is given."""
+    """For threads. Closed if the database is silent for :meth:`patience_s`."""
 
     @abstractmethod
     def patience_s(self) -> float:
-        """From now on."""
+        """Return for how many seconds from now the database may be silent."""
 
     def wait[T](self, gen: abc.PQGen[T], interval: float = LOOK_UP_S, timeout: float | None = None) -> T:
         """Raises :class:`psycopg.OperationalError`."""
@@ -160,7 +160,7 @@ class BlockingConnection(Connection[Row], ABC):
 
 
 class CopyingConnection(BlockingConnection):
-    """However long all of it takes."""
+    """For copying everything, with no limit on the total time."""
 
     @override
     def patience_s(self) -> float:
@@ -168,7 +168,7 @@ class CopyingConnection(BlockingConnection):
 
 
 class LookingConnection(BlockingConnection):
-    """``until``: the database has to have said all by then (monotonic seconds)."""
+    """For queries. ``until``: when the database must be done (monotonic seconds)."""
 
     until = 0.0
 
@@ -178,7 +178,7 @@ class LookingConnection(BlockingConnection):
 
 
 def _is_told(error: BaseException) -> bool:
-    """By the database, which then waits for what comes next."""
+    """Return whether the database itself reported it, and is ready for the next statement."""
     return isinstance(error, psycopg.Error) and error.sqlstate is not None
 
 
@@ -206,7 +206,7 @@ def _set_up(connection: Connection[Any] | AsyncConnection[Any]) -> None:
 
 
 def name_of(server: int) -> str:
-    """By which the database knows its connections."""
+    """Return the name of the server's connections in the database."""
     return f"resonate-server {server:x}"
 
 
@@ -219,12 +219,12 @@ def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
         "keepalives_idle": 2,  # to notice that the database was cut off
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        "tcp_user_timeout": 5_000,  # likewise, while something is under way there
+        "tcp_user_timeout": 5_000,  # likewise, while sent data is unacknowledged
     }
 
 
 def check_url(url: str) -> None:
-    """Raises :class:`ValueError`, without the password."""
+    """Raise :class:`ValueError` for a malformed address; its text does not have the password."""
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -248,7 +248,7 @@ async def connect_async(
 
 
 async def connect_serving(url: str, name: str) -> ServingConnection:
-    """One that can be asked about. Raises :class:`psycopg.Error`."""
+    """Open a connection whose last commit can be looked up. Raises :class:`psycopg.Error`."""
     connection = await connect_async(url, name, OPTIONS | SERVING_OPTIONS)
     try:
         await connection.execute(NEW_ENDING.encode(), (connection.key,))
@@ -259,7 +259,7 @@ async def connect_serving(url: str, name: str) -> ServingConnection:
 
 
 def thread_pool(url: str, size: int, name: str) -> ConnectionPool[LookingConnection]:
-    """To be opened. Whoever is given a connection says until when."""
+    """Return a pool that is not open yet. Whoever gets a connection sets its ``until``."""
     return ConnectionPool(
         url,
         connection_class=LookingConnection,
@@ -278,15 +278,15 @@ def _check(connection: LookingConnection) -> None:
     ConnectionPool.check_connection(connection)
 
 
-# --- a journey ------------------------------------------------------------------------------------------------------
+# --- a round trip ---------------------------------------------------------------------------------------------------
 
 
 async def ask(connection: ServingConnection, asked: Round) -> Found:
-    """One journey: all of it is sent at once and answered at once. A pipeline of the driver's cursors would send each
-    statement by itself, and wake up both sides for it: 2.4 ms of CPU for a transaction instead of 1.1, and a tenth more
-    in the database (medians of 3 pairs).
+    """Send all statements at once and get all answers at once, in one round trip. A pipeline of the driver's cursors
+    would send each statement by itself, and wake up both sides for it: 2.4 ms of CPU for a transaction instead of 1.1,
+    and a tenth more in the database (medians of 3 pairs).
 
-    Raises :class:`psycopg.Error`. A connection that is left on the way is closed.
+    Raises :class:`psycopg.Error`. The connection is closed if this is interrupted.
     """
     pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
     if len(prepared) > MAX_PREPARED and pgconn.transaction_status == TransactionStatus.IDLE:
@@ -320,7 +320,7 @@ _numbers = itertools.count()
 
 
 def _prepare(pgconn: PGconn, statement: str) -> bytes:
-    """Its name. What fails leaves names that nobody uses again."""
+    """Return the statement's name. A failure leaves a name that is never used again."""
     name = b"resonate_%d" % next(_numbers)
     pgconn.send_prepare(name, _positional(statement)[0])
     return name
@@ -328,7 +328,7 @@ def _prepare(pgconn: PGconn, statement: str) -> bytes:
 
 @cache
 def _positional(statement: str) -> tuple[bytes, tuple[str, ...]]:
-    """With the database's own placeholders, in the order of these names; of those without a name there are none."""
+    """Return the statement with the database's placeholders, and the names of its parameters, if any, in order."""
     names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     for number, name in enumerate(names, start=1):
         statement = statement.replace(f"%({name})s", f"${number}")
@@ -337,7 +337,7 @@ def _positional(statement: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
-    """Parameters as texts: their types are those that the statement gives them."""
+    """Return the parameters in order, all in text format: the statement determines their types."""
     found = asked.parameters
     ordered = [found[name] for name in _positional(asked.statement)[1]] if isinstance(found, dict) else found
     return ordered, [PyFormat.TEXT] * len(ordered)

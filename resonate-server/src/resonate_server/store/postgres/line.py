@@ -1,4 +1,4 @@
-"""What waits for a transaction, and whose turn it is."""
+"""The queue of jobs that wait for a transaction, and their order."""
 
 import asyncio
 import logging
@@ -19,24 +19,24 @@ MAX_BATCH = 64
 """Questions that share one transaction. More would make the first of them wait for the last."""
 
 ENOUGH = 16
-"""With so many, nobody waits for more."""
+"""With this many jobs, do not wait for more."""
 
 MAX_NAMED = 256
-"""Ids that they name altogether, unless it is a single question."""
+"""Ids that the questions of a transaction name altogether, unless there is only one."""
 
 MAX_QUICK = 20
-"""Whoever names more ids is decided alone, and takes turns with others who do."""
+"""A question that names more ids is decided alone, and waits in a queue of its own."""
 
 
 class Waiting(Struct, eq=False, kw_only=True):
-    """``done`` is told what came of it. ``tries``: how often others were at it."""
+    """``done`` gets the outcome. ``tries``: how often it was retried because others had its rows."""
 
     done: asyncio.Future[Any]
     tries: int = 0
 
     @property
     def named(self) -> int:
-        """Ids that it names."""
+        """Number of ids that it names."""
         return 0
 
     @property
@@ -46,14 +46,14 @@ class Waiting(Struct, eq=False, kw_only=True):
 
 
 class Inquiry(Waiting, kw_only=True):
-    """To be answered by a rule."""
+    """Answered by a rule."""
 
     footprint: Footprint
     rule: Rule
     is_large: bool = False
-    """The answer is, as far as is known: it is decided if there is room for it."""
+    """Its answer is known to be large, so it is decided only if there is room."""
     is_alone: bool = False
-    """Together with others it has failed."""
+    """It failed in a transaction with others, so it is decided alone."""
 
     @property
     def named(self) -> int:
@@ -66,20 +66,20 @@ class Inquiry(Waiting, kw_only=True):
 
     @property
     def is_of_time(self) -> bool:
-        """After it, the database is asked what is due next. Leases begin anew at the start, when nobody knows it."""
+        """Afterwards, the database is asked what is due next. At the start, when leases restart, that is unknown."""
         return bool(self.footprint.due or self.footprint.leased)
 
 
 class Turn(Waiting, kw_only=True):
-    """Has its turn between two transactions."""
+    """Runs between two transactions."""
 
     work: Callable[[], Awaitable[Any]]
 
 
 class WaitingLine:
-    """Whoever came first is first. Of those who are patient, and of what is due, one each has its turn in between.
+    """First come, first served. Between two batches, one patient job and one of due work get their turn.
 
-    ``open``: what is not done.
+    ``open``: jobs that are not done.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class WaitingLine:
         return self._patient if job.is_large or job.named > MAX_QUICK else self._jobs
 
     async def gather(self, seconds: float) -> None:
-        """Wait for so long, or until there is enough for a transaction."""
+        """Wait for ``seconds``, or until there are enough jobs for a transaction."""
         self._has_enough.clear()
         if len(self._jobs) < ENOUGH:
             with suppress(TimeoutError):
@@ -115,14 +115,14 @@ class WaitingLine:
                     await self._has_enough.wait()
 
     def put_first(self, batch: list[Waiting]) -> None:
-        """Before everybody else, and one by one."""
+        """Put the jobs before all others, to be done one by one."""
         for job in batch:
             if isinstance(job, Inquiry):
                 job.is_alone = True
         self._jobs.extendleft(reversed(batch))
 
     async def batches(self) -> AsyncIterator[list[Waiting]]:
-        """For ever. Some may be done already."""
+        """Yield batches forever. Some of the jobs may be done already."""
         while True:
             self._awake.clear()
             if not (self._jobs or self._patient or self._timely):
@@ -134,7 +134,7 @@ class WaitingLine:
                     yield [queue.popleft()]
 
     def _next_batch(self) -> list[Waiting]:
-        """What has queued up, in order, as far as it may share a transaction; else the next job."""
+        """Take jobs, in order, as long as they may share a transaction; else the next job."""
         batch = [first := self._jobs.popleft()]
         room = MAX_NAMED - first.named
         while first.is_shared and self._jobs and len(batch) < MAX_BATCH:
@@ -146,7 +146,7 @@ class WaitingLine:
 
 
 def give(job: Waiting, result: Any) -> bool:
-    """Whether somebody waits for it."""
+    """Set the result; return whether somebody waits for it."""
     if job.done.done():
         return False
     job.done.set_result(result)

@@ -1,12 +1,11 @@
-"""Which servers work on a database. Each has a row there, says once a second that it lives, and who is connected to it.
+"""Which servers work on a database. Each has a row there, with a heartbeat once a second and a roster of its workers.
 
-One counts as dead when the connection by which it says so has ended, or when it has been silent for too long. Whoever
-notices that first takes its row away, ends its connections, for what they hold locked, and looks after what it leaves.
-That may be wrong: rows are locked when they are decided on, so it harms nobody, and whoever finds its row gone joins
-again.
+A server counts as dead when the connection for its heartbeats has ended, or when it has been silent for too long. The
+first to notice deletes its row, ends its connections, to free what they hold locked, and takes over its roster. A
+mistake harms nobody: rows are locked while they are decided on, and a server that finds its row gone joins again.
 
-What the others must know at once is rung: a notification that may be lost, but not unnoticed. A listener that was away,
-one that has just joined, and all who see another server go are told that they may have missed something.
+What the others must know at once is rung: sent as a notification, which may be lost, but not unnoticed. A listener that
+was away, a server that has just joined, and all that see another one go are told that they may have missed something.
 """
 
 import asyncio
@@ -32,39 +31,40 @@ logger = logging.getLogger(__name__)
 NOT_YET = "the database has not answered yet"
 
 PAUSE_S = 0.25
-"""Before the database is tried again."""
+"""Pause before the database is tried again."""
 
 BEAT_S = 1.0
 PATIENCE_S = 8.0
-"""A beat that takes longer ends the connection."""
+"""A heartbeat that takes longer ends the connection."""
 
 DEAD_MS = 8_000
-"""One that has been silent for so long counts as dead. One that dies is noticed by its connection, so this is for those
-that freeze; servers on a machine with far too much to do are late for seconds, and are not to cut each other off."""
+"""A server that is silent for this long counts as dead. A crash is noticed by the connection, so this is for servers
+that freeze. On an overloaded machine servers may be seconds late, and must not cut each other off."""
 
 FOREVER_MS = 2**40
 
 KNOWN_S = 2.5 * BEAT_S
-"""So long after it has joined, a server is known to all others."""
+"""This long after it has joined, a server is known to all others."""
 
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
-"""What is to be told meanwhile travels together: a notification wakes up all servers, and the database for each."""
+"""Messages that come up meanwhile are sent together: a notification wakes all servers, and the database for each."""
 
 LISTENS_S = 2.0
-"""Somebody who hears nothing for so long asks whether there is still somebody at the other end."""
+"""A listener that hears nothing for this long checks that the database is still at the other end."""
 
 MAX_RINGS = 10_000
-"""Messages that wait while the database is away."""
+"""Messages that may wait while the database is down."""
 
 ROSTER_CHANGED, MISSED = "[]", "null"
-"""Notifications of the servers' own: look at who is there; something was not rung."""
+"""Internal notifications: look at the others again; messages were lost."""
 
 
 class Membership(Sharing):
-    """``trouble``: why this server cannot work now, for people; empty if it can, as far as it knows.
+    """``trouble``: why this server cannot work at the moment, for people; empty if it can, as far as it knows.
 
-    ``lost`` is told why there is nothing to go on with; ``due``, once a second, when something is due next (ms).
+    ``lost`` is called with the reason when the server cannot continue; ``due``, once a second, with the time when
+    something is due next (ms).
     """
 
     def __init__(self, url: str, clock: DatabaseClock, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
@@ -72,9 +72,9 @@ class Membership(Sharing):
         self.id = secrets.randbits(62)
         self.neighbour: Neighbour = Alone()
         self.has_joined = False
-        """At some time; then requests are worth waiting for."""
+        """At least once; from then on, requests may wait."""
         self.is_first = False
-        """When it joined, nobody else was at work."""
+        """No other server was at work when it joined."""
         self._url = url
         self._clock = clock
         self._lost = lost
@@ -85,9 +85,9 @@ class Membership(Sharing):
         self._rings: list[bytes] = []
         self._has_lost = False
         self._waiting: list[asyncio.Future[None]] = []
-        """For the next look at the others."""
+        """Done with the next look at the others."""
         self._known: asyncio.TimerHandle | None = None
-        """Rings when all others know that it has joined."""
+        """Fires when all others know that it has joined."""
         self._backend = 0
         self._begun = asyncio.Event()
         self._changed = asyncio.Event()
@@ -95,9 +95,9 @@ class Membership(Sharing):
         self._is_stopping = False
         self._is_doubtful = False
         self._keeps_others_waiting = False
-        """They may not begin before this server, the first perhaps, has done what only the first does."""
+        """They may not start before this server, if it is the first, has done what only the first does."""
 
-    # --- what is asked ----------------------------------------------------------------------------------------------
+    # --- what the store asks ----------------------------------------------------------------------------------------
 
     @property
     def has_others(self) -> bool:
@@ -105,7 +105,7 @@ class Membership(Sharing):
 
     @property
     def others(self) -> int:
-        """How many."""
+        """Number of other servers at work."""
         return len(self._others)
 
     async def joined(self) -> None:
@@ -116,12 +116,12 @@ class Membership(Sharing):
             raise ReadFailed(STOPS)
 
     def doubt(self) -> None:
-        """Something went wrong elsewhere: look at once whether all is well."""
+        """Check at once whether all is well, because something went wrong elsewhere."""
         self._is_doubtful = True
         self._wake.set()
 
     def begun(self) -> None:
-        """Whoever was the first has done what only the first does: others may begin."""
+        """Let other servers start: this one has done what only the first does."""
         self._begun.set()
         self._wake.set()
 
@@ -149,16 +149,16 @@ class Membership(Sharing):
         return looked
 
     def stop(self) -> None:
-        """Nobody need wait any more."""
+        """End all waiting."""
         self._is_stopping = True
         self._changed.set()
         if self._known is not None:
             self._known.cancel()
 
-    # --- the connection that speaks ---------------------------------------------------------------------------------
+    # --- the connection for heartbeats ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Be one of the servers, and be it again, for ever."""
+        """Join the servers and stay among them, rejoining after errors, forever."""
         while True:
             try:
                 async with await connect_async(self._url, name_of(self.id)) as connection:
@@ -175,7 +175,7 @@ class Membership(Sharing):
             await asyncio.sleep(PAUSE_S)
 
     async def listen(self) -> None:
-        """Hear what others ring, and listen again, for ever."""
+        """Listen to what others ring, reconnecting after errors, forever."""
         while True:
             with suppress(psycopg.Error, OSError):
                 await self.joined()
@@ -219,7 +219,7 @@ class Membership(Sharing):
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
-            if self.is_first:  # All leases begin anew, so there is nobody to be looked after.
+            if self.is_first:  # All leases start again, so nobody needs the rosters of the dead.
                 await _ask(connection, sql.FORGET_OTHERS, (self.id,))
             else:
                 self._begun.set()
@@ -227,12 +227,12 @@ class Membership(Sharing):
 
     async def _wait_for_those_who_begin(self, connection: ServingConnection) -> None:
         while (await _ask(connection, sql.TRY_TO_BEGIN))["it"] == [(False,)]:
-            await self._look(connection)  # One that is frozen is cut off.
+            await self._look(connection)  # A frozen one is cut off.
             await asyncio.sleep(PAUSE_S)
         self._keeps_others_waiting = True
 
     async def _join(self, connection: ServingConnection) -> None:
-        """Others see it with their next look, so what they do until then may be missed."""
+        """Join the servers. Others see this one with their next look; what they ring before may be missed."""
         await self._publish(connection)
         await self._look(connection)
         self._known = asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
@@ -270,7 +270,7 @@ class Membership(Sharing):
             raise
 
     async def _ring(self, connection: ServingConnection) -> None:
-        """If it cannot be told whether they have heard it, they hear that."""
+        """Send the waiting messages. If some may be lost, the others hear that later."""
         rings, self._rings = self._rings, []
         texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
         try:
@@ -281,7 +281,7 @@ class Membership(Sharing):
             raise
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
-        """``late_s``: by how much it is late itself. Whoever is judges nobody else."""
+        """``late_s``: by how much this heartbeat is late. A late server does not judge others."""
         began = time.monotonic()
         found = await ask(
             connection,
@@ -303,7 +303,7 @@ class Membership(Sharing):
         await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
 
     async def _look(self, connection: ServingConnection, patience_ms: int = DEAD_MS) -> None:
-        """At who else is there. Whoever has been silent for ``patience_ms`` counts as dead."""
+        """Look which other servers are there. One that has been silent for ``patience_ms`` counts as dead."""
         self._is_doubtful = False
         waiting, self._waiting = self._waiting, []
         try:
@@ -347,20 +347,20 @@ class Membership(Sharing):
                 self.neighbour.inherits(roster)
 
     async def leave(self) -> None:
-        """In order: nobody looks after what it leaves."""
+        """Leave in good order, so that no other server takes over the roster."""
         with suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE_S), await connect_async(self._url, name_of(self.id)) as connection:
                 await ask(connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
 
 
 def told(error: BaseException) -> str:
-    """For people, in one line."""
+    """Describe ``error`` for people, in one line."""
     text = " ".join(str(error).split())
     return f"the database does not answer: {text or type(error).__name__}"
 
 
 def _packed(messages: list[bytes]) -> Iterator[str]:
-    """JSON arrays of as many as one notification holds."""
+    """Pack ``messages`` into JSON arrays that each fit into one notification."""
     portion: list[bytes] = []
     size = 0
     for message in messages:
@@ -374,7 +374,7 @@ def _packed(messages: list[bytes]) -> Iterator[str]:
 
 
 def _text(messages: list[bytes]) -> str:
-    """The character by which texts with NUL are marked is written as JSON can write it."""
+    """Write :data:`.driver.MARK` as a JSON escape, because the driver would replace it."""
     return (b"[" + b",".join(messages) + b"]").decode().replace(MARK, f"\\u{ord(MARK):04x}")
 
 

@@ -1,7 +1,7 @@
-"""What is asked of the database, and what follows from its answers, without the asking.
+"""What to ask the database, and what follows from its answers; sending the statements is done elsewhere.
 
-What is asked goes in *rounds*, statements that need no answer of one another and travel together: the number of rounds
-is the number of journeys.
+Statements go in *rounds*: those of a round do not need one another's answers and are sent together, so a round is one
+round trip.
 """
 
 from collections import Counter
@@ -41,28 +41,28 @@ class Ask(Struct, frozen=True):
 
 
 type Round = dict[Any, Ask]
-"""By names of the plan's own; asked in this order."""
+"""Statements by a name of the plan's choice, in the order in which they are sent."""
 
 type Found = dict[Any, list[Row]]
-"""What each of a round has found; nothing under the name of what was not asked."""
+"""The rows that each statement of a round has found, by name."""
 
 type Asking = Callable[[Round], Awaitable[Found]]
-"""One journey. Raises :class:`psycopg.Error`."""
+"""Does one round trip. Raises :class:`psycopg.Error`."""
 
 MAX_BYTES = 2**30
-"""No payload has as many."""
+"""More than any payload has."""
 
 
 SKEW_MS = 1_000
-"""By so much the clocks of two servers may differ, which ask the same one for the time."""
+"""By this much the clocks of two servers may differ, although both follow that of the database."""
 
 
 class Busy(Exception):
-    """Somebody else has some of the rows, or this transaction has changed what it cannot read any more: come again."""
+    """Another server has some of the rows, or this transaction would have to read what it has changed: try again."""
 
 
 class Large(Exception):
-    """There are payloads to be shown that are not read unless there is room for them."""
+    """The answer would show payloads that are not read unless there is room for them."""
 
 
 class Pair(Struct, frozen=True):
@@ -73,13 +73,13 @@ class Pair(Struct, frozen=True):
 
 
 type Links = tuple[list[str], list[str]]
-"""Awaiters and listeners of a promise: one more than the limit, at least, if there are more."""
+"""Awaiters and listeners of a promise; if there are more than the limit, at least one more."""
 
 
 class Unit:
-    """The rows that one transaction has locked and read so far, each of them once, with what was decided on them.
+    """The rows that a transaction has locked and read so far, each of them once, with what was decided on them.
 
-    ``most``: bytes of a payload to be shown; for a larger one, :class:`Large` is raised.
+    ``most``: bytes of a payload that may be shown; a larger one raises :class:`Large`.
     """
 
     def __init__(self, ask: Asking, most: int = MAX_BYTES) -> None:
@@ -88,23 +88,23 @@ class Unit:
         self._pairs: dict[str, Pair | None] = {}
         self._locked: set[str] = set()
         self._taken: set[str] = set()
-        """Ids of what others have locked, or made while this transaction looked."""
+        """Ids of rows that others have locked, or created while this transaction looked."""
         self._whole: set[str] = set()
         """Ids whose payloads were asked for."""
         self._links: dict[str, Links] = {}
-        """Of promises that are to be settled: read ahead."""
+        """Links of promises that are to be settled, read ahead."""
         self._preloads: dict[str, list[Promise]] = {}
         self._made: set[str] = set()
-        """Ids of promises that are new."""
+        """Ids of new promises."""
         self._latest = 0
-        """When the youngest of the promises was created or settled (ms)."""
+        """When any of the promises was last created or settled (ms)."""
         self.writing = Writing()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     async def decide(self, footprint: Footprint, rule: Rule, clock: Callable[[], int]) -> Decided:
-        """See :meth:`resonate_server.store.Store.decide`; ``clock`` tells the time in ms, which counts as of when the
-        rows are locked. Nothing has changed if it raises: :class:`Busy` or :class:`Large`, or what the rule does."""
+        """See :meth:`resonate_server.store.Store.decide`; ``clock`` returns the time in ms, and is read once the rows
+        are locked. Raises :class:`Busy`, :class:`Large`, or what the rule raises; then nothing has changed."""
         loaded = Rows()
         now = self._time(rule, clock)
         asked: Footprint | LinkFootprint | Decision = footprint
@@ -119,7 +119,7 @@ class Unit:
         return Decided(now, loaded, asked, rule.request)
 
     def keep(self, decided: Decided) -> None:
-        """To be written, and to be seen by whoever decides next."""
+        """Add ``decided`` to the writes, and show its changes to the next decisions."""
         changes = decided.decision.changes
         self._made.update(id for id in changes.promises if self._pairs.get(id) is None)
         self.writing.add(changes, decided.decision.messages, decided.now, lambda id: id not in self._made)
@@ -131,7 +131,7 @@ class Unit:
                 self._pairs[id] = Pair(pair.promise, task)
 
     def _time(self, rule: Rule, clock: Callable[[], int]) -> int:
-        """Another server's clock may be ahead of ours by a little: no row is of the future."""
+        """Return the time, but none before the latest row: another server's clock may be slightly ahead of ours."""
         if rule.at is not None:
             return rule.at
         now = clock()
@@ -155,10 +155,9 @@ class Unit:
             await self._load_schedule(loaded, footprint.schedule)
 
     async def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add what ``footprint`` names to ``loaded``.
+        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
 
-        Which of the promises were loaded with all of theirs, ``loaded.complete`` tells. Those with listeners come with
-        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
+        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
         """
         links = await self._links_of(footprint)
         limit, room, told = footprint.limit, MAX_TOLD_BYTES, []
@@ -182,10 +181,10 @@ class Unit:
         self._add(loaded, told, told)
 
     async def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
-        settlements that are still spreading.
+        """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
+        are still spreading.
 
-        Only what no other transaction has: several servers divide it among themselves.
+        Only those that no other transaction has locked, so that servers share the work.
         """
         found = await self._ask(
             {
@@ -211,7 +210,7 @@ class Unit:
     # --- pairs ------------------------------------------------------------------------------------------------------
 
     async def fetch(self, footprints: Sequence[Footprint]) -> None:
-        """Lock and read what they name and is not there yet, as far as it is known by their ids: one journey."""
+        """Lock and read, in one round trip, the rows that they name by id and that are not here yet."""
         shown = {id for each in footprints for id in each.shown}
         wanted = {id for each in footprints for id in each.ids if self._is_wanted(id, id in shown)}
         settles = [each.settles for each in footprints if each.settles in wanted]
@@ -303,7 +302,7 @@ class Unit:
 
 
 def _preload_of(tasks: dict[str, str | None]) -> Ask:
-    """One more than is handed out, because the task's own promise is among them."""
+    """Ask for one more than is sent, because the task's own promise is among them."""
     query = {"tasks": list(tasks), "branches": list(tasks.values()), "limit": MAX_PRELOAD + 1}
     return Ask(sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": [], "most": 0})
 
@@ -315,7 +314,7 @@ def _links(spreading: Sequence[Spreading], limit: int) -> Round:
 
 
 _PAIR_COLUMNS = rows.PROMISE_COLUMNS + 2
-"""Of its promise, with the sizes of its payloads."""
+"""Columns of the promise, with the sizes of its payloads."""
 
 
 def pair_of(row: Row) -> Pair:
@@ -333,12 +332,12 @@ def _next_run(schedule: Schedule) -> tuple[int, str]:
     return schedule.next_run_at, schedule.id
 
 
-# --- the whole ------------------------------------------------------------------------------------------------------
+# --- the whole store ------------------------------------------------------------------------------------------------
 
 
 async def drop_settled_trees(ask: Asking, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-    """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
-    on; delete those of which everything settled before then and nothing is owed."""
+    """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;
+    delete those that settled completely before then and owe no message."""
     settled_at, id = after
     query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
     found = (await ask({"roots": Ask(sql.SETTLED_ROOTS, query)}))["roots"]
@@ -351,13 +350,13 @@ async def drop_settled_trees(ask: Asking, before: int, limit: int, after: Settle
 
 
 async def reset(ask: Asking) -> Counter[TaskState]:
-    """Delete everything there is; tells how many tasks there were in each state."""
+    """Delete everything; return how many tasks there were in each state."""
     drops: Round = {table: Ask(f"DELETE FROM {table}") for table in sql.TABLES}  # noqa: S608  a constant
     found = await ask({"counted": Ask(COUNT_TASKS), **drops})
     return Counter({TaskState(state): count for state, count in found["counted"]})
 
 
 async def identity(ask: Asking) -> str:
-    """Of the database, among all that there are."""
+    """Return a text unique to the database."""
     [(identity,)] = (await ask({"it": Ask(sql.GET_IDENTITY)}))["it"]
     return str(identity)

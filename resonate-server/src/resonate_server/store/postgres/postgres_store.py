@@ -1,17 +1,17 @@
-"""Questions that wait are decided together: one transaction for what has queued up while the last one was committed.
+"""Group commit: questions that queue up during one transaction share the next.
 
-One transaction of this server is under way at a time, on one connection; other servers have theirs. Its rows are locked
-and read in one journey, the rules are asked one after the other, each seeing what those before it have changed, and
-what they decide is written and committed in a second one. Nobody waits for a lock: whoever asks for a row that another
-server has comes again.
+This server has one transaction in flight at a time, on one connection; other servers have theirs. One round trip locks
+and reads its rows. Then the rules are asked one after the other, each seeing what those before it have changed. A
+second round trip writes and commits what they decide. Nobody waits for a lock: a question whose row another server has
+is retried.
 
-Invariants: an answer is given, and the listener told, only after the commit, in its order; a question that fails
-changes nothing. So does a transaction that fails, and each of its questions is asked again by itself, as long as
-somebody waits for it: none of them can fail another one.
+Invariants: an answer is given, and the listener called, only after the commit, in commit order; a question that fails
+changes nothing. Neither does a transaction that fails; each of its questions is asked again by itself, as long as
+somebody waits for it, so that none can fail another.
 
-What must see all that was decided so far, and nothing that is told later, has its turn between two transactions:
-deleting, and reading as long as this server is the only one. With others, what is read may be a moment old; what they
-decide meanwhile, they tell.
+Work that must see everything decided so far, and nothing announced later, runs between two transactions: deleting, and
+reading while this server is the only one. With others, what is read may be a moment old; they announce what they decide
+meanwhile.
 """
 
 import asyncio
@@ -59,35 +59,34 @@ from resonate_server.store.under_way import UnderWay
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
-"""A request that the database does not let through for so long is refused, and so is whoever looks; it may come
-again."""
+"""A request or query that the database does not complete in this time is refused; it may be repeated."""
 
 MOST_PATIENT_S = 3_600.0
-"""There may be very much to count."""
+"""Longest patience with a query: there may be very much to count."""
 
 SLOW = "the database is too slow"
 
 PAUSE_S = 0.05
-"""Before a connection is tried again, and the longest one before a row is that somebody else has."""
+"""Pause before retrying the database, and the longest before retrying a row that another server has."""
 
 CONNECTION_S = 5.0
-"""Longest wait for a connection of those who look."""
+"""Longest wait for a connection from the pool."""
 
 LONGEST_PAUSE_S = 0.1
-"""Between shared transactions."""
+"""Longest pause between shared transactions."""
 
 GRACE_S = 1.0
-"""What is under way when the server stops has so long to come to its end."""
+"""Time for work in flight to finish when the server stops."""
 
 MAX_TREES = 50
-"""Trees that one transaction looks at, to delete those that have settled."""
+"""Trees that one transaction checks for deletion."""
 
 FORGET_S = 1.0
-"""Delivered messages are forgotten this often."""
+"""Interval at which delivered messages are deleted."""
 
 SWEEP_S = 1.0
 SKIPPED_MS = 100
-"""What is due and could not be had is looked at again so much later: another server is at it, or has died at it."""
+"""Due work that is locked is tried again after this time: another server is doing it, or has died doing it."""
 
 NEVER = 2**63
 
@@ -97,26 +96,26 @@ FASTER = (
     errors.UniqueViolation,
     errors.LockNotAvailable,
 )
-"""Somebody else was: the same question has another answer now."""
+"""Another server was faster: the same question has another answer now."""
 
 TOO_LONG = errors.ProgramLimitExceeded
-"""For an index: nobody could find it again."""
+"""An id is too long for an index, so nobody could find it again."""
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
-"""The database, or the way to it."""
+"""The database, or the way to it, is down."""
 
 
 class TooSlow(ReadFailed):
-    """The database has not said all in time."""
+    """The database has not finished in time."""
 
 
 type Outcome = Decided | Exception
-"""Of an inquiry. It is put off if that is :class:`Busy` or :class:`Large`; its rule has failed if it is another one."""
+"""Outcome of an inquiry. :class:`Busy` and :class:`Large` put it off; any other exception comes from its rule."""
 
 
 class PostgresStore(Store):
-    """``pool_size``: connections, of which one decides, and the others look. If there are no others, looking has its
-    turn."""
+    """``pool_size``: number of connections. One decides, the others run queries; if there are no others, queries take
+    turns with decisions."""
 
     lost: asyncio.Future[str]
 
@@ -135,12 +134,12 @@ class PostgresStore(Store):
         self._health = StoreHealth()
         self._looking = UnderWay()
         self._patience_s = PATIENCE_S
-        """Of those who read and would ask again: whoever was not told in time has twice the time from then on, until
-        somebody was."""
+        """Time for a :meth:`read`, whose caller would ask again: doubles with each that is too slow, until one is
+        not."""
         self._duties: list[asyncio.Task[None]] = []
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
-        """When something is due (ms); nothing is before that."""
+        """Nothing is due before this time (ms)."""
         self._is_earlier = asyncio.Event()
         self._due_at = 0
         self._stopping = False
@@ -188,7 +187,7 @@ class PostgresStore(Store):
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         inquiry = Inquiry(done=loop.create_future(), footprint=footprint, rule=rule)
-        if rule.request is not None:  # Nobody else would ask for what happens by itself, so that waits.
+        if rule.request is not None:  # The server's own work waits: nobody else would ask for it again.
             if refusal := self._refusal():
                 refuse(inquiry, refusal)
                 return inquiry.done
@@ -221,7 +220,7 @@ class PostgresStore(Store):
 
     async def drop_unblocks_before(self, time: int) -> None:
         drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
-        if not self._refusal():  # It comes again.
+        if not self._refusal():  # It is asked for again.
             await self._in_turn(partial(self._carry_out, lambda ask: ask(drop)))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
@@ -235,7 +234,7 @@ class PostgresStore(Store):
             last = dropped.last
 
     async def reset(self) -> Counter[TaskState]:
-        self._delivered.clear()  # What comes after it may have the same names.
+        self._delivered.clear()  # New promises may have the same ids.
         return await self._in_turn(partial(self._carry_out, plans.reset))
 
     def now(self) -> int:
@@ -271,7 +270,7 @@ class PostgresStore(Store):
     # --- the line ---------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> str:
-        """Why clients are sent away: this server has not been at work yet, or stops."""
+        """Return why requests are refused: this server is stopping, or has never been at work."""
         return STOPS if self._stopping else "" if self.sharing.has_joined else self.sharing.trouble
 
     def _give_up(self, inquiry: Inquiry) -> None:
@@ -285,7 +284,7 @@ class PostgresStore(Store):
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ReadFailed):  # This server stops.
+        with suppress(ReadFailed):  # This server is stopping.
             async for batch in self._line.batches():
                 await self.sharing.joined()
                 began = loop.time()
@@ -305,7 +304,7 @@ class PostgresStore(Store):
             await self._recover(batch, error)
 
     async def _recover(self, batch: list[Waiting], error: Exception) -> None:
-        """Nothing has changed. Whose fault that is, is known only of one who was alone."""
+        """Retry or fail the batch, which has changed nothing. Only a job that was alone is known to be at fault."""
         is_beaten = isinstance(error, FASTER)
         is_away = isinstance(error, AWAY) and not is_beaten and not isinstance(error, TOO_LONG)
         if is_away:
@@ -329,7 +328,7 @@ class PostgresStore(Store):
         self.sharing.doubt()
 
     def _come_again(self, job: Waiting) -> None:
-        """Somebody else is at it, for some milliseconds usually."""
+        """Retry ``job`` soon: another server has its rows, usually for some milliseconds."""
         job.tries += 1
         pause = random.random() * min(PAUSE_S, 0.001 * 2 ** min(job.tries, 10))
         asyncio.get_running_loop().call_later(pause, self._line.put, job)
@@ -346,13 +345,13 @@ class PostgresStore(Store):
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     async def _decide(self, batch: list[Inquiry]) -> None:
-        """All of it in one transaction."""
+        """Decide the whole batch in one transaction."""
         first, due_at, decided = batch[0], self._alarm, False
         if first.is_large and self.outgoing.is_full:
             self._hold_back(first)
             return
         if first.is_of_time:
-            self._alarm = NEVER  # What becomes due meanwhile, or is left over, rings again.
+            self._alarm = NEVER  # Set again by what becomes due meanwhile or is left over.
         try:
             async with self._transaction() as transaction:
                 outcomes = await self._transact(transaction, batch)
@@ -377,7 +376,7 @@ class PostgresStore(Store):
         return outcomes
 
     def _affordable(self, inquiry: Inquiry) -> Footprint:
-        """The preload may always be left out (section 3.4)."""
+        """Leave out the preload, which is always allowed (section 3.4), if there is no room for it."""
         return replace(inquiry.footprint, preload_for=None) if self.outgoing.is_full else inquiry.footprint
 
     async def _ask(self, unit: Unit, inquiry: Inquiry) -> Outcome:
@@ -393,7 +392,7 @@ class PostgresStore(Store):
         return decided
 
     async def _keep(self, transaction: Transaction, writing: Writing, *, asks_for_time: bool) -> None:
-        """What changes nothing has nothing to wait for: it ends without a commit."""
+        """Commit what was written. A transaction that changes nothing ends without a commit."""
         asked: Round = {"next due": Ask(sql.NEXT_DUE)} if asks_for_time else {}
         if writing:
             found = await self._commit(transaction, writing, asked)
@@ -418,8 +417,8 @@ class PostgresStore(Store):
         return found
 
     async def _was_committed(self, transaction: Transaction) -> bool:
-        """Nothing is told before the database has said so, however long that takes. It cannot change any more: what
-        has not been done by then, though it was sent, is not done."""
+        """Ask the database, however long that takes, before anything is published. The answer is final: what was sent
+        but not done by then is not done at all."""
         await transaction.leave()
         connection, number = transaction.ending
         while True:
@@ -474,7 +473,7 @@ class PostgresStore(Store):
             await transaction.leave()
 
     async def _carry_out[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
-        """In a transaction of its own."""
+        """Run ``work`` in a transaction of its own."""
         async with self._transaction() as transaction:
             result = await work(transaction.ask)
             await transaction.commit(Writing())
@@ -484,7 +483,7 @@ class PostgresStore(Store):
         async with self._transaction() as transaction:
             await transaction.ask({"check": Ask(sql.CHECK)})
 
-    # --- turns, and looking ----------------------------------------------------------------------------------------
+    # --- turns and queries -----------------------------------------------------------------------------------------
 
     async def _forget(self) -> None:
         while True:
@@ -505,7 +504,7 @@ class PostgresStore(Store):
             raise
 
     async def _read[T](self, query: Callable[[View], T]) -> T:
-        """What others decide meanwhile cannot be waited for, so neither is what this server does."""
+        """With other servers, do not wait for this one's decisions, because theirs cannot be waited for either."""
         await self.sharing.joined()
         if self.sharing.has_others:
             await self._in_turn(self._forget_delivered)
@@ -539,7 +538,7 @@ class PostgresStore(Store):
             raise TooSlow(self.sharing.trouble or SLOW) from None
 
     async def _look[T](self, query: Callable[[View], T], seconds: float) -> T:
-        """A thread is at it no longer than that, whether or not the database says anything."""
+        """Run ``query`` on a thread, for ``seconds`` at most, whether or not the database answers."""
         until = time.monotonic() + seconds
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
@@ -550,7 +549,7 @@ class PostgresStore(Store):
             raise ReadFailed(told(error)) from error
 
     def _look_now[T](self, query: Callable[[View], T], until: float) -> T:
-        """On a thread."""
+        """Runs on a thread."""
         left = max(0.0, until - time.monotonic())
         with self._views.connection(timeout=min(CONNECTION_S, left)) as connection:
             connection.until = until
@@ -563,13 +562,13 @@ class PostgresStore(Store):
 
 
 def pause_after(seconds: float, others: int) -> float:
-    """What a server leaves to others after a shared transaction that took so long: as much time for each of them. So
-    few large transactions are under way instead of many small ones, as if one server decided everything."""
+    """Return how long to pause after a shared transaction that took ``seconds``: as long for each other server. So
+    there are few large transactions instead of many small ones, as if one server decided everything."""
     return min(seconds * others, LONGEST_PAUSE_S)
 
 
 def _first_due(changes: Changes) -> int:
-    """Of what they bring."""
+    """Return when the first of these changes is due (ms)."""
     times = [task.timer_at for task in changes.tasks.values() if task.timer_at is not None]
     pending = [promise for promise in changes.promises.values() if promise.state is PromiseState.PENDING]
     times += [promise.timeout_at for promise in pending if promise.is_external]

@@ -1,4 +1,4 @@
-"""Making the schema, and bringing one of a former version up to date: by whoever comes first, while others wait."""
+"""Creating and migrating the schema. The first server does it, while others wait."""
 
 import logging
 
@@ -15,15 +15,15 @@ OLDEST = 150_000
 """PostgreSQL 15."""
 
 MIGRATION_S = 3_600.0
-"""One may write whole tables anew."""
+"""A migration may rewrite whole tables."""
 
 
 class DatabaseUnusable(Exception):
-    """It is of a newer server, or not what this one can work with. The text is for people."""
+    """The database was migrated by a newer server, or this one cannot work with it. The text is for people."""
 
 
 async def migrate(connection: ServingConnection) -> None:
-    """In one transaction: all of it, or nothing. Raises :class:`DatabaseUnusable`."""
+    """Create or migrate the schema in one transaction. Raises :class:`DatabaseUnusable`."""
     await _check_engine(connection)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (sql.SCHEMA_LOCK,))
@@ -37,7 +37,7 @@ async def migrate(connection: ServingConnection) -> None:
 
 
 def check_version(version: int) -> None:
-    """Raises :class:`DatabaseUnusable`: a newer server has changed what this one would write."""
+    """Raise :class:`DatabaseUnusable` if a newer server has changed what this one would write."""
     if version > len(MIGRATIONS):
         raise DatabaseUnusable(
             f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
@@ -45,7 +45,7 @@ def check_version(version: int) -> None:
 
 
 async def _version(connection: AsyncConnection[Row]) -> int:
-    """0 for a database without one."""
+    """Return the version of the schema; 0 if there is none."""
     await connection.execute(sql.CREATE_SCHEMA.encode(), prepare=False)
     [(version,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
     return version or 0

@@ -1,4 +1,4 @@
-"""Every SQL statement of the PostgreSQL store, with its purpose. The rows are those of the kernel's model."""
+"""Every SQL statement of the PostgreSQL store. The rows are those of the kernel's model."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -8,12 +8,12 @@ from msgspec import Struct
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 
 SCHEMA_NAME = "resonate"
-"""All tables are in there; it is the search path of every connection."""
+"""Holds all tables; it is the search path of every connection."""
 
 BEGINNING = 0x7265736F6E6174_01
-"""Advisory lock, for a session: whose holder begins, while those who come after it wait."""
+"""Advisory lock of a session: the server that holds it starts, while later ones wait."""
 SCHEMA_LOCK = 0x7265736F6E6174_03
-"""Advisory lock, for a transaction: one at a time makes or migrates the schema."""
+"""Advisory lock of a transaction: one server at a time creates or migrates the schema."""
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME};
@@ -22,19 +22,19 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
-# Of the database, among all that there are.
+# Identifies the database among all others.
 GET_IDENTITY = """
 SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
 FROM pg_control_system(), pg_database WHERE datname = current_database()
 """
 
-# In ms since the epoch, by the clock of the machine that all servers share.
+# In ms since the epoch, by the clock of the database's machine.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
-# What the tables mean is said in store/shared_sql.py.
-# The order of ids is that of their code points, whatever the database's own is: COLLATE "C".
-# Payloads beyond about 1 KiB stand apart (TOAST), as they are, so that what is looked up or written again stays small.
-# Room within the pages (fillfactor) keeps a changed row near its former one.
+# store/shared_sql.py says what the tables mean.
+# Ids are ordered by code point, whatever the database's own order is: COLLATE "C".
+# Payloads over about 1 KiB are stored apart (TOAST), uncompressed, so that what is looked up or rewritten stays small.
+# Free space within pages (fillfactor) keeps the new version of a row near the old one.
 VERSION_1 = """
 CREATE TABLE promises (
     id         text COLLATE "C" PRIMARY KEY,
@@ -164,14 +164,14 @@ UPDATE server SET epoch = epoch + 1;
 """
 
 MIGRATIONS = (VERSION_1, VERSION_2)
-"""The way from each version to the next one. What stands here is never changed again."""
+"""The step from each version to the next. A released step never changes."""
 
 # --- servers, and their time ---
 
 TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
 HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
 TRY_TO_LOCK = b"SELECT pg_try_advisory_lock(%s)"
-# Where the clock of those who were at work stood, and what it is now.
+# The last time that any server has stored, and the time now.
 STOOD_AT = f"SELECT time, {TIME} FROM server"
 KEEP_TIME = f"UPDATE server SET time = greatest(time, %s) RETURNING {TIME}"
 JOIN = f"""
@@ -179,18 +179,18 @@ INSERT INTO servers (id, backend, beat_at, version, roster) VALUES (%s, pg_backe
 ON CONFLICT (id) DO UPDATE SET
     backend = excluded.backend, beat_at = excluded.beat_at, version = excluded.version, roster = excluded.roster
 """
-# Finds nothing if somebody has taken it for dead.
+# Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
-# The connection of one that was killed ends with it. That of one that is frozen does not: its last beat is too old.
+# The connection of a killed server ends with it. That of a frozen one does not, but its last beat is too old.
 OTHERS = f"""
 SELECT id, version,
        beat_at < {TIME} - %(patience)s OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
 FROM servers WHERE id <> %(id)s ORDER BY id
 """
 GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
-# Of several who notice that it is dead, one is told what it leaves behind.
+# Of several servers that notice a death, only one gets the roster.
 BURY = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
-# What it holds locked, others need. If it lives after all, it connects again.
+# Others need the rows it has locked. If it is alive after all, it reconnects.
 CUT_OFF = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname = current_database()
@@ -203,24 +203,24 @@ RING = f"SELECT pg_notify('{CHANNEL}', %s)"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# No connection lives as long as what is forgotten here.
+# No connection lives as long as the age of the rows deleted here.
 NEW_ENDING = f"""
 WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
 INSERT INTO endings (connection, last) VALUES (%s, 0)
 """
-# What is still on its way to the process that serves a connection, or in there, is not done any more. Another process
-# may have the same number by now.
+# Ends the process that serves a connection, and with it whatever was sent but not yet done. The name is checked, too,
+# because another process may have the same number by now.
 END_BACKEND = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
-# Waits for a transaction whose connection broke and that goes on without it.
+# Waits for a transaction that continues although its connection broke.
 GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
 
 # --- reading rows ---
 
 MAX_READ_ALONG = 2_048
-"""Payloads up to so many bytes come with their row; larger ones only if they are to be shown."""
+"""Payloads up to this many bytes come with their row; larger ones only if they are to be shown."""
 
 MAX_AWAITERS_AHEAD = 200
-"""Of a promise that is to be settled: so many are locked and read together with it."""
+"""Awaiters that are locked and read together with a promise that is to be settled."""
 
 _SIZES = "octet_length(param), octet_length(value)"
 WHOLE_PROMISE = f"{PROMISE}, param, value"
@@ -243,15 +243,15 @@ CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
 CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
     ARRAY(SELECT address FROM listeners WHERE awaited = p.id ORDER BY address LIMIT {MAX_AWAITERS_AHEAD} + 1) END
 """
-# A promise's lock is also that of its task and its links. Nobody waits for one, so nobody waits in a circle.
+# The lock on a promise covers its task and its links, too. Nobody waits for one, so there is no deadlock.
 LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
-# A statement of its own, so that it sees what was committed before the locks were ours.
+# A separate statement, so that it sees everything committed before we got the locks.
 GET_PAIRS = f"""
 SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
 """
 GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
-# Those of several promises, in their order; so many altogether.
+# Awaiters of several promises, in the order of the promises. The limit is for all together.
 GET_AWAITERS = """
 SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
 CROSS JOIN LATERAL (
@@ -266,8 +266,8 @@ CROSS JOIN LATERAL (
 ) AS l ORDER BY s.number, l.address LIMIT %(limit)s
 """
 
-# Steps of one execution and children of one task: what is handed out together with it, of several tasks. The branch
-# that is stored counts more than the one that is named.
+# For several tasks: steps of the same execution, and children, which are sent together with the task. A stored branch
+# takes precedence over the one that is named.
 GET_PRELOAD = f"""
 SELECT w.task, {PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
 FROM unnest(%(tasks)s::text[], %(branches)s::text[]) WITH ORDINALITY AS w (task, branch, number)
@@ -285,7 +285,7 @@ WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 """
 
 LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE"
-# Also of one that does not exist: of two who make it, the second one finds it. Before any row.
+# Covers a schedule that does not exist yet: of two servers that create it, the second finds it. Before any row lock.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
 GET_HELD = "SELECT id FROM tasks WHERE md5(pid) = md5(%(pid)s) AND pid = %(pid)s"
@@ -299,7 +299,7 @@ SELECT id FROM tasks WHERE {_SET_ASIDE} AND md5(recipient) = md5(%(group)s) AND 
 ORDER BY timer_at, id LIMIT %(limit)s
 """
 
-# Whoever comes at the same time takes what is left.
+# A server that asks at the same time takes what is left.
 TAKE_DUE_PROMISES = """
 SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s FOR UPDATE SKIP LOCKED
 """
@@ -314,7 +314,7 @@ TAKE_SPREADING = """
 SELECT s.promise_id, s.after FROM spreading AS s JOIN promises AS p ON p.id = s.promise_id
 ORDER BY s.turn_at, s.promise_id LIMIT %s FOR UPDATE OF p SKIP LOCKED
 """
-# What spreads is due at any time.
+# A spreading settlement is always due.
 NEXT_DUE = """
 SELECT least(
     (SELECT min(timeout_at) FROM promises WHERE armed),
@@ -328,9 +328,8 @@ SELECT least(
 
 
 class Write(Struct, frozen=True):
-    """A part of the statement that writes what a transaction has decided; ``{rows}``: what it is sent, as JSON.
-
-    ``columns``: of these rows, with their types.
+    """A part of the statement that writes the decisions of a transaction. ``{rows}`` in ``text`` stands for its rows,
+    which are sent as JSON; ``columns`` are theirs, with types.
     """
 
     columns: str
@@ -372,17 +371,17 @@ _SCHEDULE_COLUMNS = (
 )
 _CALLBACK_COLUMNS, _LISTENER_COLUMNS = "awaited text, awaiter text", "awaited text, address text"
 _UNBLOCK_COLUMNS = "promise_id text, address text, recipient text, member text, kept_since bigint"
-# Whoever is freed may have begun to wait again.
+# A freed awaiter may have begun to wait again.
 _BUT_NEW_CALLBACKS = f"""
 AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_COLUMNS})
                 WHERE n.awaited = t.awaited AND n.awaiter = t.awaiter)
 """
 
-# They see the tables as they were before, in no order: no two of them write the same row, though two may delete it.
+# All parts see the tables as they were before, and run in no order. No two write the same row, but two may delete it.
 WRITES = {
-    # One that exists meanwhile is an error: the rule has not seen it.
+    # A promise that exists by now is an error: the rule has not seen it.
     "new_promises": _insert("promises", _PROMISE_COLUMNS),
-    # The rest of a promise that exists never changes.
+    # The other columns of an existing promise never change.
     "promises": Write(_PROMISE_COLUMNS, """
 UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed,
                          value = coalesce(decode(r.value, 'base64'), p.value)
@@ -407,7 +406,7 @@ PUT_ENDING = "UPDATE endings SET last = %(number)s WHERE connection = %(connecti
 
 @cache
 def write(names: tuple[str, ...]) -> str:
-    """These parts of :data:`WRITES`, and :data:`PUT_ENDING`: one statement."""
+    """Return one statement with these parts of :data:`WRITES` and :data:`PUT_ENDING`."""
     parts = []
     for name in names:
         rows = f"json_to_recordset(%({name})s) AS r ({WRITES[name].columns})"
@@ -443,7 +442,7 @@ SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unne
 AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
 """
 LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) FOR UPDATE NOWAIT"
-# A child that somebody has made meanwhile stays.
+# A child created meanwhile stays.
 DROP_PROMISES_OF_TREES = f"""
 DELETE FROM promises WHERE id = ANY(ARRAY({_TREES})) AND NOT armed AND coalesce(settled_at, timeout_at) < %(before)s
 RETURNING id
@@ -457,8 +456,8 @@ DROP_TASKS = "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1"
 
 # --- search ---
 
-# What is armed has been settled before; whatever else is past its deadline has timed out. Tags are compared elsewhere:
-# PostgreSQL's JSON has no NUL.
+# Armed promises past their deadline have been settled before; any other past its deadline has timed out. Tags are
+# compared elsewhere, because PostgreSQL's JSON cannot have NUL.
 SCAN_PROMISES = f"""
 SELECT id, tags, {_SIZES} FROM promises
 WHERE (%(state)s::text IS NULL OR %(state)s = CASE WHEN settled_at IS NULL AND NOT armed AND timeout_at <= %(now)s
@@ -483,9 +482,9 @@ PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", _OF_ORIGIN)
 TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
 SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
-# --- for those who look ---
+# --- for viewers ---
 
-# Two walks along the index, merged: whoever asks stops after a few rows.
+# Two index scans, merged: the caller stops after a few rows.
 GET_UNBLOCKS = """
 (SELECT place, promise_id, address FROM unblocks
  WHERE md5(recipient) = md5(%(group)s) AND md5(member) = md5(%(member)s) AND recipient = %(group)s
@@ -496,7 +495,7 @@ UNION ALL
    AND %(member)s <> '' AND place > %(after)s ORDER BY place)
 ORDER BY place
 """
-# An internal one whose deadline has passed is kept as pending.
+# An internal root whose deadline has passed is still stored as pending.
 RECENT_ROOTS = f"""
 SELECT {PROMISE}, param, octet_length(value) FROM promises
 WHERE (origin IS NULL OR origin = id) AND (created_at, id) < (%(created_at)s, %(id)s COLLATE "C")
@@ -548,7 +547,7 @@ ALL_UNBLOCKS = f"""
 SELECT address, {PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
 ORDER BY promise_id, address
 """
-# About as many as the JSON of all of these has.
+# Approximately the size of all these rows as JSON.
 _PROMISE_BYTES = """
 300 + 2 * octet_length(id) + octet_length(tags) + coalesce(octet_length(param), 0) + coalesce(octet_length(value), 0)
 """
@@ -562,13 +561,13 @@ SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
 """
 TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")
 
-# --- as a whole ---
+# --- copying a whole state ---
 
 LOOK_AT_ALL = "BEGIN ISOLATION LEVEL REPEATABLE READ"
-# Others may read, and nobody may change anything.
+# Others may read, but not write.
 LOCK_ALL = f"LOCK TABLE {', '.join(TABLES)} IN SHARE ROW EXCLUSIVE MODE"
 NO_LIMITS = "SET idle_in_transaction_session_timeout = 0"
-# What is planned before the next look at the tables would be planned for empty ones.
+# Without it, queries would be planned for empty tables until the next automatic ANALYZE.
 LEARN_SIZES = f"ANALYZE {', '.join(TABLES)}"
 GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
 PUT_TIME = "UPDATE server SET time = greatest(time, %s)"

@@ -18,8 +18,8 @@ _LEAVING: Round = {"rollback": Ask(sql.ROLLBACK)}
 
 
 class Transaction:
-    """Begins with its first round. ``ending``: what :data:`.sql.GET_ENDING` tells, and of what, if it was committed;
-    ``backend`` is at it."""
+    """Begins with its first round. ``ending``: key of the connection and number of this transaction, for
+    :data:`.sql.GET_ENDING` to tell whether it was committed; ``backend``: pid of the process that carries it out."""
 
     def __init__(self, connection: ServingConnection) -> None:
         self._connection = connection
@@ -28,7 +28,7 @@ class Transaction:
         self.backend = connection.backend
 
     async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
-        """Write that, ask what else there is, and end it: one journey. On return, what was written is durable."""
+        """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
         if not self._has_begun:
             await self.ask({})
         statement, rows = writing.statement()
@@ -37,14 +37,14 @@ class Transaction:
         return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
 
     async def leave(self) -> None:
-        """Nothing of it has happened, unless it was committed."""
+        """Roll back, unless it was committed."""
         status = self._connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):
                 await ask(self._connection, _LEAVING)
 
     async def ask(self, asked: Round) -> Found:
-        """One journey. Raises :class:`psycopg.Error`."""
+        """Do one round trip. Raises :class:`psycopg.Error`."""
         if not self._has_begun:
             self._has_begun = True
             asked = {**_ENTERING, **asked}

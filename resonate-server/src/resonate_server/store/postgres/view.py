@@ -1,4 +1,4 @@
-"""What only looks: queries on one connection, in a transaction of their own that sees the rows as of its beginning."""
+"""Read-only queries on one connection, in a transaction of their own that sees the rows as of its beginning."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -17,10 +17,10 @@ from resonate_server.store.rows import Row
 from resonate_server.store.sql_view import SqlView
 
 PORTION = 100
-"""Rows that are fetched in one go where it is not known how many are wanted."""
+"""Rows that are fetched at once when it is not known how many are wanted."""
 
 PORTION_BYTES = 256 * 1_024
-"""Payloads of rows that are fetched in one go, unless it is a single row."""
+"""Bytes of payloads in the rows that are fetched at once, unless it is a single row."""
 
 type Measured = tuple[str, int]
 """An id, and the bytes of its payloads."""
@@ -36,7 +36,7 @@ class PostgresView(SqlView):
         self._numbers = count()
 
     def load(self, footprint: Footprint) -> Rows:
-        """Promises and tasks: nothing else is named by those who only look."""
+        """Load promises and tasks; read-only callers name nothing else."""
         query = {"ids": list(footprint.ids), "settles": [], "shown": list(footprint.shown), "most": MAX_BYTES}
         pairs = [pair_of(row[:-2]) for row in self._query(sql.GET_PAIRS, query)]
         return Rows(
@@ -48,7 +48,7 @@ class PostgresView(SqlView):
 
     @override
     def _after(self, search: Search) -> str:
-        """No id has a NUL, which PostgreSQL has no text with: whatever comes after it comes after what is before it."""
+        """Cut the cursor at a NUL, which PostgreSQL's texts cannot have. No id has one, so the same ids follow."""
         return super()._after(search).partition("\x00")[0]
 
     def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
@@ -74,7 +74,7 @@ class PostgresView(SqlView):
             for row in self._query(sql.GET_WHOLE_PROMISES, (ids,)):
                 yield projected(rows.promise(row), now)
 
-    # --- for those who watch ----------------------------------------------------------------------------------------
+    # --- for viewers ------------------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
         query = {
@@ -96,13 +96,13 @@ class PostgresView(SqlView):
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
         return [name for (name,) in self._query(sql.GROUPS_WITH_WAITING, (limit,))]
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------------------------
 
     def _query(self, statement: str, parameters: Any = ()) -> list[Row]:
         return self._connection.execute(statement.encode(), parameters, binary=True).fetchall()
 
     def _stream(self, statement: str, parameters: Any) -> Iterator[Row]:
-        """One by one: whoever asks stops when it is enough."""
+        """Yield rows one by one, fetched in portions; the caller may stop early."""
         cursor = f"portions_{next(self._numbers)}"
         self._connection.execute(
             f"DECLARE {cursor} NO SCROLL CURSOR FOR {statement}".encode(), parameters, prepare=False
@@ -128,7 +128,7 @@ def _first[T](limit: int, found: Iterable[T]) -> Iterator[T]:
 
 
 def _portions(found: Iterable[Measured]) -> Iterator[list[str]]:
-    """Ids whose rows are read together."""
+    """Group the ids whose rows are read together."""
     ids: list[str] = []
     size = 0
     for id, weight in found:

@@ -1,4 +1,4 @@
-"""A database as a whole, to be copied from or to."""
+"""A database as the source or target of a copy; see :mod:`resonate_server.store.whole`."""
 
 import asyncio
 import secrets
@@ -19,7 +19,7 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 @contextmanager
 def whole_database(url: str) -> Iterator[Whole]:
-    """In one transaction, with a schema of this version. Raises :class:`CannotCopy`."""
+    """Open it in one transaction, after migrating its schema. Raises :class:`CannotCopy`."""
     with _told():
         asyncio.run(_bring_up_to_date(url))
         with connect(url) as connection:
@@ -29,7 +29,10 @@ def whole_database(url: str) -> Iterator[Whole]:
 
 
 def is_same_database(url: str, other: str) -> bool:
-    """However they are spelled: what one locks is locked for the other. Raises :class:`CannotCopy`."""
+    """Compare them, however they are spelled: a lock taken through one is seen through the other.
+
+    Raises :class:`CannotCopy`.
+    """
     key = secrets.randbits(63)
     with _told(), connect(url) as one, connect(other) as two:
         one.execute(sql.TRY_TO_LOCK, (key,))
@@ -39,7 +42,7 @@ def is_same_database(url: str, other: str) -> bool:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What goes wrong, as :class:`CannotCopy`."""
+    """Raise errors as :class:`CannotCopy`."""
     try:
         yield
     except DatabaseUnusable as error:
@@ -56,7 +59,7 @@ async def _bring_up_to_date(url: str) -> None:
 
 
 def _take(connection: Connection[Row]) -> None:
-    """No server works on it from now on: one that starts waits, and finds what was copied."""
+    """Keep all servers off the database: one that starts waits, and finds what was copied."""
     [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
     servers = connection.execute(sql.OTHERS.encode(), {"id": 0, "patience": DEAD_MS}).fetchall()
     if not is_ours or not all(is_dead for _, _, is_dead in servers):

@@ -1,4 +1,4 @@
-"""What a transaction is to write: of each row the last state, and all of it in one statement."""
+"""The writes of a transaction: the last state of each row, all in one statement."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -24,30 +24,30 @@ from resonate_server.store.rows import Row
 
 
 class Records(list[dict[str, Any]]):
-    """Rows of one table, which travel as one parameter: JSON, with bytes in base64."""
+    """Rows of one table, sent as one parameter: JSON, with bytes in base64."""
 
 
 class Writing:
-    """Rows by their keys, of each part of the statement; see :data:`.sql.WRITES`."""
+    """Rows by key, for each part of the statement; see :data:`.sql.WRITES`."""
 
     def __init__(self) -> None:
         self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
         self.linked: set[str] = set()
-        """Promises for whose settlement others wait now that did not before, or the other way round."""
+        """Promises whose awaiters or listeners this transaction has changed."""
 
     def __bool__(self) -> bool:
         return any(self._parts.values())
 
     def knows(self, promise_id: str) -> bool:
-        """Whether the database would tell something outdated about it."""
+        """Return whether the row in the database is outdated."""
         return promise_id in self._parts["new_promises"] or promise_id in self._parts["promises"]
 
     def frees(self, awaiters: Iterable[str]) -> bool:
-        """Whether some of them wait for nothing any more."""
+        """Return whether any of ``awaiters`` waits for nothing any more."""
         return not self._parts["freed"].keys().isdisjoint(awaiters)
 
     def statement(self) -> tuple[str, dict[str, Records]]:
-        """With its parameters. It also notes that this transaction was the last one of its connection."""
+        """Return it with its parameters. It also records this transaction as the last one of its connection."""
         parts = {name: found for name, found in self._parts.items() if found}
         if "freed" in parts:
             parts.setdefault("callbacks", {})
@@ -58,7 +58,7 @@ class Writing:
     def add(
         self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
     ) -> None:
-        """What was decided at ``now`` (ms). ``exists``: whether there was such a promise before this transaction."""
+        """Add what was decided at ``now`` (ms). ``exists``: whether a promise existed before this transaction."""
         for id, promise in changes.promises.items():
             self._put("promises" if exists(id) else "new_promises", id, _promise_row(promise))
         for id, task in changes.tasks.items():
@@ -113,6 +113,6 @@ def _promise_row(promise: Promise) -> Row:
 
 
 def _records(part: str, found: dict[Any, Row]) -> Records:
-    """In the order of keys, in which everybody makes rows that others may be making, too."""
+    """Sort by key, so that servers that insert the same rows do so in the same order."""
     names = _NAMES[part]
     return Records(dict(zip(names, found[key], strict=True)) for key in sorted(found))

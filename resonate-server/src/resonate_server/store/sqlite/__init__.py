@@ -1,9 +1,8 @@
 """The store on SQLite: one file (or none: :data:`IN_MEMORY`), one connection, one writer.
 
-``store`` keeps the contract: what is decided together, when it is committed, who is told. ``database`` is the unit of
-work: what was written and is not in the file yet, and when it gets there. ``cache`` keeps rows that are in use, so that
-a request seldom asks the file; ``statements`` is all the SQL there is, ``rows`` turns structs into rows and back,
-``file`` opens the file.
+``store`` keeps the contract: which requests share a transaction, when it is committed, who is told. ``database`` is the
+unit of work: it collects writes and hands them to the file. ``cache`` keeps rows in use, so that requests seldom read
+the file. ``statements`` has all the SQL, ``rows`` converts structs to rows and back, ``file`` opens the file.
 """
 
 from resonate_server.store.sqlite.database import Database

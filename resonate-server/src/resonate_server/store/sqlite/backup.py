@@ -1,7 +1,7 @@
-"""Copies of the database: made of an open one while it is written to, checked, and put in the place of another.
+"""Backups: copying an open database while it is written to, checking a copy, and replacing a database by one.
 
-A copy is a whole database in one file. It is made under a name of its own and given its name when it is complete, so
-that whatever ends the process leaves either the file that was there or the new one.
+A copy is a whole database in one file. It is written under a temporary name and renamed when complete, so that wherever
+the process ends, either the old file is there or the new one.
 """
 
 import os
@@ -16,24 +16,24 @@ from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 
 PAGES_PER_STEP = 512
-"""1 MiB: between two steps, transactions of the server go on."""
+"""1 MiB; the server's transactions continue between two steps."""
 
 STEP_PAUSE_S = 0.001
-"""Also after a step that met a transaction and did nothing."""
+"""Also after a step that did nothing because it met a transaction."""
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 class BackupUnusable(Exception):
-    """The file is no complete database of this server; its text is for people."""
+    """The file is not a complete database of this server; the text is for people."""
 
 
 class Interrupted(Exception):
-    """The copy was given up, because the database is about to be closed."""
+    """The copy was abandoned because the database is closing."""
 
 
 def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable[[], bool]) -> None:
-    """Copy ``source``, as it is at the end, to ``target``. On a thread of its own, as others may use ``source``.
+    """Copy ``source``, as it is at the end, to ``target``. Runs on its own thread; others may use ``source`` meanwhile.
 
     Raises :class:`Interrupted` once ``is_closing``, and ``sqlite3.Error`` or ``OSError`` for a full or broken disk.
     """
@@ -43,9 +43,9 @@ def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable
             raise Interrupted
 
     with closing(sqlite3.connect(target)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")  # whoever keeps the file makes sure that it is on disk
+        copy.execute("PRAGMA synchronous = OFF")  # the caller syncs the file if it keeps it
         source.backup(copy, pages=PAGES_PER_STEP, progress=look, sleep=STEP_PAUSE_S)
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, also for those who open it
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, even while it is open
         copy.execute(FILE_IS_WHOLE)
         copy.commit()
 
@@ -76,7 +76,7 @@ def check_backup(path: Path) -> None:
 
 
 def restore_backup(backup: Path, path: Path, replace: bool) -> None:
-    """Put a copy of ``backup`` in the place of ``path``; a file that is there is given up only to ``replace``.
+    """Put a copy of ``backup`` at ``path``; an existing file is overwritten only with ``replace``.
 
     Raises :class:`BackupUnusable`, ``FileExistsError``, :class:`PathTaken` or ``OSError`` before anything has changed.
     """
@@ -93,7 +93,7 @@ def restore_backup(backup: Path, path: Path, replace: bool) -> None:
 
 
 def _put_in_place(coming: Path, path: Path) -> None:
-    # They belong to the database that goes. Without them it is whole as of its last checkpoint, should this end here.
+    # They belong to the old database. If the process ends here, that one is whole as of its last checkpoint.
     for suffix in _SIDE_FILES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     coming.replace(path)
@@ -101,7 +101,7 @@ def _put_in_place(coming: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, are on disk."""
+    """Sync a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

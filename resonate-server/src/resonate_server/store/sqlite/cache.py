@@ -1,8 +1,7 @@
-"""Rows that are in use, in memory: most requests touch what was touched a moment ago.
+"""A cache of rows in use: most requests touch rows that were touched a moment ago.
 
-A cache and nothing else: it may be emptied whenever everything written is in the database, and what it holds is
-always what the database would answer once everything written is there. Nothing is dropped in the middle of a
-transaction, so whatever a transaction has looked at stays here until its end.
+It may be emptied whenever all writes are in the database, and always holds what the database would return once they
+are. Nothing is evicted during a transaction, so whatever a transaction has looked at stays cached until its end.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,22 +22,22 @@ from resonate_server.kernel.weight import value_weight
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 12 * 1_024 * 1_024
-"""About what one generation may take: some 6,000 promises with small payloads. Two of them are kept."""
+"""Approximate limit of one generation: about 6,000 promises with small payloads. Two generations are kept."""
 
 ENTRY_BYTES = 2_000
 MEMBER_BYTES = 200
 LINK_BYTES = 100
-"""What an entry takes besides its payloads, a member of a family, and a link. Roughly: it only has to be bounded."""
+"""Rough sizes of an entry without its payloads, of a family member, and of a link: they only bound the total."""
 
 MAX_LINKS = 200
-"""Of each kind, in one entry: so many are told of a settlement at once."""
+"""Links of each kind in one entry: as many as learn of a settlement at once."""
 
 MAX_PAYLOAD_BYTES = 64 * 1_024
-"""A larger payload is not kept: few of them would push out everything else."""
+"""Larger payloads are not cached: a few would evict everything else."""
 
 
 def without_large_payloads(promise: Promise) -> Promise:
-    """``promise`` as it is kept."""
+    """Return ``promise`` as it is cached."""
     if value_weight(promise.param) + value_weight(promise.value) <= MAX_PAYLOAD_BYTES:
         return promise
     return replace(promise, param=_unless_large(promise.param), value=_unless_large(promise.value))
@@ -50,10 +49,10 @@ def _unless_large(value: Value) -> Value:
 
 
 class Entry(Struct, eq=False):
-    """One promise, whose payloads may be :class:`Unread`, its task, and those links that may still have an effect.
+    """A promise, whose payloads may be :class:`Unread`, its task, and the links that may still have an effect.
 
-    ``callbacks``: awaiters to be woken; ``listeners``: addresses; ``awaits``: ids of which this one is such an awaiter.
-    ``None``: not known here, or too many; the database is to be asked.
+    ``callbacks``: awaiters to wake; ``listeners``: addresses; ``awaits``: ids that this one waits for. ``None``:
+    unknown or too many; ask the database.
     """
 
     promise: Promise
@@ -64,14 +63,14 @@ class Entry(Struct, eq=False):
 
 
 def new_entry(promise: Promise) -> Entry:
-    """Of a promise that did not exist before, so that nobody waits for it."""
+    """Return the entry of a promise that did not exist before, so that nobody waits for it."""
     return Entry(promise=promise, callbacks={}, listeners={}, awaits={})
 
 
 class Family(Struct, eq=False):
     """Ids of the promises of one branch, or of one parent.
 
-    ``complete``: these are all there are. ``large``: too many to be kept; the database is asked each time.
+    ``complete``: there are no others. ``large``: too many to cache; ask the database each time.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -88,7 +87,7 @@ class Family(Struct, eq=False):
 
 
 class Generations[V]:
-    """A map of bounded weight that forgets what was not asked for during a whole generation."""
+    """A map of bounded weight that evicts what was not used during a whole generation."""
 
     def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
         self._limit = limit
@@ -110,7 +109,7 @@ class Generations[V]:
         self._weight += self._weigh(value)
 
     def grown(self, weight: int) -> None:
-        """Something in here has become heavier."""
+        """Count ``weight`` more, for a value that has grown."""
         self._weight += weight
 
     def age(self) -> None:
@@ -126,7 +125,7 @@ class Cache:
     """Entries by id, and the families that preloads ask for."""
 
     def __init__(self, limit: int) -> None:
-        """``limit`` in bytes, as far as they can be told."""
+        """``limit`` in bytes, approximately."""
         self._entries: Generations[Entry] = Generations(limit, _entry_bytes)
         self._branches: Generations[Family] = Generations(limit // 4, _family_bytes)
         self._children: Generations[Family] = Generations(limit // 4, _family_bytes)
@@ -138,12 +137,12 @@ class Cache:
         self._entries.put(entry.promise.id, entry)
 
     def replace(self, entry: Entry, promise: Promise) -> None:
-        """The promise of ``entry`` as it is now."""
+        """Replace the promise of ``entry``."""
         entry.promise = without_large_payloads(promise)
         self._entries.grown(_payload_bytes(entry.promise))
 
     def age(self) -> None:
-        """Between transactions only."""
+        """Begin new generations where needed. Between transactions only."""
         self._entries.age()
         self._branches.age()
         self._children.age()
@@ -156,11 +155,11 @@ class Cache:
     # --- families ---------------------------------------------------------------------------------------------------
 
     def branch(self, id: str) -> Family:
-        """The promises that name ``id`` as their branch, as far as they are known."""
+        """Return the known promises that name ``id`` as their branch."""
         return _family(self._branches, id)
 
     def children(self, id: str) -> Family:
-        """The promises that name ``id`` as their parent, as far as they are known."""
+        """Return the known promises that name ``id`` as their parent."""
         return _family(self._children, id)
 
     def add_to_families(self, promise: Promise) -> None:
@@ -174,7 +173,7 @@ class Cache:
     # --- links ------------------------------------------------------------------------------------------------------
 
     def apply(self, link: LinkChange) -> None:
-        """Keep callbacks and listeners of the entries as the database will have them."""
+        """Apply ``link`` to the cached callbacks and listeners."""
         match link:
             case PutCallback(awaited=awaited, awaiter=awaiter):
                 self._add_callback(awaited, awaiter)
@@ -190,7 +189,7 @@ class Cache:
                     entry.listeners.pop(address, None)
 
     def drop_callbacks(self, awaiter: str, awaited: Iterable[str]) -> None:
-        """Nothing of ``awaited`` wakes ``awaiter`` any more."""
+        """Remove ``awaiter`` from the callbacks of each of ``awaited``."""
         for each in awaited:
             self._remove_callback(each, awaiter)
 
@@ -209,7 +208,7 @@ class Cache:
             waiting.awaits.pop(awaited, None)
 
     def _with(self, links: dict[str, None] | None, end: str) -> dict[str, None] | None:
-        """``links`` and one more; unknown if that are too many."""
+        """Return ``links`` with one more, or ``None`` if that is too many."""
         if links is None or (len(links) >= MAX_LINKS and end not in links):
             return None
         links[end] = None

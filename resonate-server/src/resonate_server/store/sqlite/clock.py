@@ -1,8 +1,8 @@
-"""The server's time: milliseconds since the epoch, by the machine's clock at the very first start, and never again.
+"""The server's time in ms since the epoch, taken from the machine's clock only once, at the very first start.
 
-After that it only goes on, at the pace of the machine's uptime. Whoever sets the machine's clock, by hand or by NTP,
-moves no lease, sleep or deadline. A restart goes on from the mark that the store keeps: exactly where it would be, as
-long as the machine has not been booted meanwhile; else at the machine's clock, but not before what is stored.
+From then on it follows the machine's uptime, so setting the machine's clock, by hand or by NTP, moves no lease, sleep
+or deadline. A restart continues from the mark kept in the store: exactly, unless the machine was rebooted meanwhile;
+then from the machine's clock, but no earlier than anything stored.
 """
 
 import time
@@ -13,35 +13,35 @@ from typing import Protocol
 from msgspec import Struct
 
 MARK_MS = 1_000
-"""A mark in the store is at most this much older than anything stored beside it."""
+"""A mark in the store is at most this much older than any row stored with it."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Another text after each boot of the machine; containers see that of their host. Linux only."""
+"""Its text changes at each boot of the machine; containers see their host's. Linux only."""
 
 
 class ClockMark(Struct, frozen=True):
-    """Where the server's clock stood, in ms since the epoch, at an uptime (ms) of its machine; ``boot`` names that."""
+    """The server's ``time`` (ms since the epoch) at an ``uptime`` (ms) of its machine since ``boot``."""
 
     time: int
     uptime: int
     boot: str
 
 
-# It goes on while the machine is suspended, where the system has such a clock.
+# Includes the time in which the machine is suspended, where the system has such a clock.
 _UPTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Tells the time in ms since the epoch; it never goes back."""
+    """Returns the time in ms since the epoch; never goes back."""
 
     def __call__(self) -> int: ...
 
     def mark(self) -> ClockMark:
-        """What a restart goes on from."""
+        """Return the mark from which a restart continues."""
 
 
 class MachineClock(Struct, frozen=True):
-    """What the clock reads: wall time and uptime in ms; ``boot`` names the time since the machine was booted."""
+    """Readings of the machine: wall time and uptime in ms; ``boot`` identifies the current boot."""
 
     wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     uptime: Callable[[], int] = lambda: time.clock_gettime_ns(_UPTIME) // 1_000_000
@@ -49,7 +49,7 @@ class MachineClock(Struct, frozen=True):
 
 
 class ServerClock:
-    """Goes on from ``mark``, or begins with the wall clock if there is none."""
+    """Continues from ``mark``, or starts at the wall clock if there is none."""
 
     def __init__(self, mark: ClockMark | None, machine: MachineClock | None = None) -> None:
         self._machine = machine or MachineClock()

@@ -1,8 +1,7 @@
-"""The unit of work: what was written is kept in memory until the transaction ends or a query needs it in the
-database, and is then written at once.
+"""The unit of work: writes are buffered until the transaction ends or a query needs them, then written together.
 
-Synchronous, and used by one thread at a time. It assumes a single server process; the file is locked for as long as it
-is open. With ``synchronous="FULL"`` a transaction that was committed is on disk and survives a power cut.
+Synchronous, and used by one thread at a time. Assumes a single server process; the file is locked while it is open.
+With ``synchronous="FULL"`` a committed transaction is on disk and survives a power cut.
 """
 
 import heapq
@@ -67,33 +66,33 @@ from resonate_server.store.sqlite.sessions import advice, fold, log_of
 from resonate_server.store.sqlite.unwritten import Operation, Unwritten
 
 MAX_FORGOTTEN = 500
-"""Delivered messages that one commit forgets."""
+"""Delivered messages that one commit deletes at most."""
 
 MAX_QUICK_BYTES = 1_024 * 1_024
-"""Of payloads: to write them to the log takes a millisecond."""
+"""Payloads of this size take a millisecond to write to the log."""
 
 MIN_FREE_PAGES = 512
-"""1 MiB: what new rows will soon need is not given back."""
+"""1 MiB. Less is not returned to the disk, because new rows will soon need it."""
 
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
-"""Lists of roots: those whose deadline is an alarm, and those that are internal."""
+"""Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
 _UNKNOWN = 0
 _NEVER = 2**63
 
 
 class Database(SqlView):
-    """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: about what one generation of the
-    cache may take.
+    """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: approximate limit of one generation
+    of the cache.
 
-    A transaction begins with the first write after the last one's end. All reads see what was written before. A
+    A transaction begins with the first write after the previous one ended. Reads see all earlier writes. A
     :meth:`write` that raises has changed nothing.
     """
 
     _sql = statements
 
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", cache_bytes: int = CACHE_BYTES) -> None:
-        # SQLite has its log beside the file that a symbolic link leads to.
+        # SQLite keeps its log beside the target of a symbolic link.
         self._path = path = path if path == IN_MEMORY else path.resolve()
         self._lock = None if path == IN_MEMORY else _lock(path)
         try:
@@ -112,15 +111,15 @@ class Database(SqlView):
         self._cache = Cache(cache_bytes)
         self._unwritten = Unwritten()
         self._delivered: deque[UnblockKey] = deque()
-        """``unblock`` messages to be forgotten."""
+        """``unblock`` messages to delete."""
         self._absent: set[str] = set()
-        """Ids that this transaction has found not to exist."""
+        """Ids that do not exist, as this transaction has found."""
         self._not_kept = ""
-        """What the disk said, if it failed to sync the log."""
+        """The error, if the disk failed to sync the log."""
         self._payload_bytes = 0
-        """Of what this transaction has written."""
+        """Bytes of payloads that this transaction has written."""
         self._lost = False
-        """A statement has failed: the transaction can only be rolled back."""
+        """A statement has failed, so the transaction can only be rolled back."""
         self._alarm = _UNKNOWN
         """Nothing is due before this time (ms)."""
 
@@ -149,9 +148,9 @@ class Database(SqlView):
                 self.put_unblock(message, now)
 
     def flush(self) -> bool:
-        """Hand everything written to the database; tells whether there is something to :meth:`commit`.
+        """Hand all writes to the database; return whether there is something to :meth:`commit`.
 
-        Not durable yet. An exception, :class:`StoreFailed` or another, means that only :meth:`rollback` is left.
+        Nothing is durable yet. After any exception, such as :class:`StoreFailed`, only :meth:`rollback` is possible.
         """
         self._write_out()
         if self._db.in_transaction and self._delivered:
@@ -160,10 +159,10 @@ class Database(SqlView):
         return self._db.in_transaction
 
     def commit(self) -> None:
-        """After :meth:`flush`: on return, what was written is durable; an exception leaves only :meth:`rollback`, and
-        :class:`StoreLost` not even that.
+        """Call after :meth:`flush`. On return, all writes are durable. After an exception only :meth:`rollback` is
+        possible, and after :class:`StoreLost` not even that.
 
-        It waits for the disk. Whoever has the :attr:`log` synced without that calls its parts one by one.
+        Waits for the disk. To sync the log in another way, call the parts one by one.
         """
         self.append()
         if self._log is not None and self._is_synchronous:
@@ -175,24 +174,24 @@ class Database(SqlView):
 
     @property
     def is_large(self) -> bool:
-        """Whether what the transaction has written takes a while to :meth:`append`."""
+        """Whether the writes of the transaction take a while to :meth:`append`."""
         return self._payload_bytes > MAX_QUICK_BYTES
 
     @property
     def log_to_sync(self) -> int | None:
-        """Descriptor of what must be on disk before a commit is durable; ``None`` if it need not be, or is nowhere."""
+        """Descriptor of the log, if it must be synced before a commit is durable; else ``None``."""
         return self._log.descriptor if self._log is not None and self._is_synchronous else None
 
     def append(self) -> None:
-        """The first part of :meth:`commit`: what was written goes to the log, which is not on disk yet."""
+        """The first part of :meth:`commit`: append the writes to the log, which is not on disk yet."""
         if self._db.in_transaction:
             with _as_store_failures():
                 self._db.execute("COMMIT")
 
     @contextmanager
     def syncing(self) -> Iterator[None]:
-        """Around whatever has the log synced. Raises :class:`StoreLost` instead of ``OSError``: the system may forget
-        what it could not write, and say the next time that all is well.
+        """Wrap a sync of the log. Raises :class:`StoreLost` instead of ``OSError``: after a failed sync, the system may
+        drop the data and report success the next time.
         """
         try:
             yield
@@ -201,23 +200,23 @@ class Database(SqlView):
             raise StoreLost(self._not_kept) from error
 
     def synced(self) -> None:
-        """The second part, once the log is on disk."""
+        """The second part; call it once the log is on disk."""
         self._check_identity()
         self._absent.clear()
         self._payload_bytes = 0
         self._cache.age()
 
     def is_log_full(self) -> bool:
-        """Whether it is time for the last part, :meth:`fold_log`."""
+        """Return whether it is time for the last part, :meth:`fold_log`."""
         return self._log is not None and self._log.is_full()
 
     def fold_log(self) -> None:
-        """Waits for the disk. What is committed stays so if this fails; the next commit tries again."""
+        """Fold the log, waiting for the disk. If this fails, commits stay valid, and the next one tries again."""
         with suppress(sqlite3.Error, OSError):
             self._fold()
 
     def rollback(self) -> None:
-        """What was written since the last commit never happened."""
+        """Undo all writes since the last commit."""
         self._unwritten.clear()
         self._forget_rows()
         self._lost = False
@@ -226,22 +225,22 @@ class Database(SqlView):
             self._db.execute("ROLLBACK")
 
     def check(self) -> None:
-        """Raise if the database does not answer, :class:`StoreLost` if it is not there any more."""
+        """Raise if the database does not answer, :class:`StoreLost` if it is gone."""
         self._check_identity()
         with _as_store_failures():
             self._db.execute(statements.CHECK).fetchone()
 
     def try_to_write(self) -> None:
-        """Write what no reader looks at, and as much as a request needs: the commit tells whether there is room."""
+        """Write as much as a request needs, where nobody reads it, so that the commit shows whether there is room."""
         self._unwritten.operations.append((statements.TRY_TO_WRITE, ()))
 
     def clock_mark(self) -> ClockMark | None:
-        """The last one that was kept."""
+        """Return the last mark that was stored."""
         row = self._query(statements.GET_CLOCK_MARK).fetchone()
         return None if row is None else ClockMark(*row)
 
     def put_clock_mark(self, mark: ClockMark) -> None:
-        """Keep it with what is written otherwise."""
+        """Store ``mark`` with the other writes."""
         self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
 
     def _check_identity(self) -> None:
@@ -251,7 +250,7 @@ class Database(SqlView):
             self._identity.check()
 
     def backup(self) -> Path | None:
-        """The one method for another thread: reads and writes may go on meanwhile."""
+        """Copy the database. Call it on another thread: reads and writes may continue meanwhile."""
         if self._path == IN_MEMORY:
             return None
         target = self._path.with_name(self._path.name + ".backup")
@@ -272,7 +271,7 @@ class Database(SqlView):
         self._unlock()
 
     def _close_file(self) -> None:
-        """One that is not ours any more gets nothing, and is found as after a crash."""
+        """Write nothing to a file that is no longer ours; it is left as after a crash."""
         try:
             self.rollback()
             self._check_identity()
@@ -297,7 +296,7 @@ class Database(SqlView):
             self._lock.release()
 
     def _write_out(self) -> None:
-        """Some failures (a full disk) make SQLite take back everything by itself, so none of them is gone over."""
+        """On some failures (a full disk) SQLite rolls back by itself, so no statement may follow one that failed."""
         if self._lost:
             raise StoreFailed("an earlier statement of this transaction has failed")
         if not self._unwritten:
@@ -310,7 +309,7 @@ class Database(SqlView):
         self._lost = False
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """Ask the database, once it knows everything."""
+        """Query the database, after handing it all writes."""
         self._write_out()
         try:
             return self._db.execute(statement, parameters)
@@ -350,10 +349,9 @@ class Database(SqlView):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add what ``footprint`` names to ``loaded``.
+        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
 
-        Which of the promises were loaded with all of theirs, ``loaded.complete`` tells. Those with listeners come with
-        their payloads, as far as :data:`MAX_TOLD_BYTES` go.
+        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
         """
         limit, room = footprint.limit, MAX_TOLD_BYTES
         for spreading in footprint.spreading:
@@ -366,7 +364,7 @@ class Database(SqlView):
                 room -= weight(entry.promise)
 
     def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
-        """How many were loaded."""
+        """Return how many were loaded."""
         id = spreading.promise_id
         awaiters, listeners = self._links(spreading, limit)
         if len(awaiters) + len(listeners) <= limit:
@@ -378,7 +376,7 @@ class Database(SqlView):
         return len(loaded.awaiters[id]) + len(loaded.listeners[id])
 
     def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
-        """Awaiters and listeners: one more than ``limit``, at least, if there are more."""
+        """Return awaiters and listeners; if there are more than ``limit``, at least one more."""
         id, after = spreading.promise_id, spreading.after
         entry = self._cache.get(id)
         if entry is not None and entry.callbacks is not None and entry.listeners is not None:
@@ -388,7 +386,7 @@ class Database(SqlView):
         return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
 
     def weigh(self, ids: Iterable[str]) -> int:
-        """About how many bytes the promises of ``ids`` take in an answer; reads no payload."""
+        """Estimate how many bytes the promises of ``ids`` take in an answer. Reads no payload."""
         return sum(weight(entry.promise) for entry in map(self._entry, ids) if entry is not None)
 
     def _load_pair(self, id: str, loaded: Rows) -> Entry | None:
@@ -403,7 +401,7 @@ class Database(SqlView):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        # A new id is what is asked for most, so nothing is written out for it.
+        # Most ids asked for are new, and need no pending writes handed to the database first.
         query = self._query if self._unwritten.knows(id) else self._db.execute
         row = query(statements.GET_PAIR, (id,)).fetchone()
         if row is None:
@@ -415,7 +413,7 @@ class Database(SqlView):
         return entry
 
     def _whole_promise(self, entry: Entry) -> Promise:
-        """With its payloads."""
+        """Return the promise with its payloads."""
         promise = entry.promise
         if is_read(promise):
             return promise
@@ -441,10 +439,10 @@ class Database(SqlView):
         return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
 
     def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
-        """The ids of the family, or the first of them if there are many."""
-        limit = MAX_PRELOAD + 1  # One more than is handed out, because the task's own promise is among them.
+        """Return the ids of the family, or only the first of them if there are many."""
+        limit = MAX_PRELOAD + 1  # One more than is sent, because the task's own promise is among them.
         if not family.complete and not family.large:
-            # What is not written yet was added to the family by whoever wrote it.
+            # Buffered rows were added to the family when they were written.
             stored = [member for (member,) in self._db.execute(statement, (id, limit))]
             family.ids.update(stored)
             family.complete = True
@@ -457,9 +455,9 @@ class Database(SqlView):
     # --- writing rows -----------------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> None:
-        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in their order.
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in order.
 
-        Rows are made first: what cannot be a row is found before anything has changed.
+        All rows are built first, so that one that cannot be built fails before anything has changed.
         """
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
         params, results = self._payloads(changes.promises)
@@ -481,7 +479,7 @@ class Database(SqlView):
         self._payload_bytes += sum(map(len, params.values())) + sum(map(len, results.values()))
 
     def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Params and values that are to be stored."""
+        """Return the params and values to store."""
         params, results = {}, {}
         for id, promise in promises.items():
             if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
@@ -517,7 +515,7 @@ class Database(SqlView):
                 self._cache.apply(link)
 
     def _awaited_by(self, awaiter: str, changes: Changes) -> list[str]:
-        """What ``awaiter`` waits for, including what is only now being written."""
+        """Return what ``awaiter`` waits for, including what is only now being written."""
         entry = self._cache.get(awaiter)
         if entry is not None and entry.awaits is not None:
             return list(entry.awaits)
@@ -528,14 +526,14 @@ class Database(SqlView):
         if time is not None and time < self._alarm:
             self._alarm = time
 
-    # --- what is owed -----------------------------------------------------------------------------------------------
+    # --- unblock messages -------------------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
-        """Keep it until it is :meth:`delivered`; one per promise and address. ``now`` in ms."""
+        """Store ``unblock`` until it is :meth:`delivered`; one per promise and address. ``now`` in ms."""
         self._unwritten.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
 
     def delivered(self, key: UnblockKey) -> None:
-        """Forget an ``unblock`` with the next commit, or before it would be given again. Any thread may call this."""
+        """Forget an ``unblock`` with the next commit, or before it would be read again. Any thread may call this."""
         self._delivered.append(key)
 
     def _forget_delivered(self, limit: int) -> None:
@@ -547,15 +545,15 @@ class Database(SqlView):
 
     @override
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
-        """Past the cache: they are large, many, and read once."""
+        """Bypass the cache: the promises are large, many, and read once."""
         self._forget_delivered(len(self._delivered))
         yield from super().unblocks(group, member, after)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def due(self, now: int, limit: int) -> Due:
-        """At most ``limit`` promises and as many tasks and schedules whose time has come, oldest first; and as many
-        settlements that are still spreading."""
+        """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
+        are still spreading."""
         if now < self._alarm:
             return Due()
         self._alarm = _UNKNOWN
@@ -570,10 +568,9 @@ class Database(SqlView):
         return tuple(Spreading(promise_id=id, after=after) for id, after in self._query(statement, parameters))
 
     def next_due(self) -> int | None:
-        """A time (ms) before which :meth:`due` has nothing, or ``None`` if it never will.
+        """Return a time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will.
 
-        The earliest such time, unless something that was due earlier has been done or changed since it was last asked
-        for at that time.
+        It may be too early if what was due first has been done or changed since :meth:`due` was last asked.
         """
         if self._alarm == _UNKNOWN:
             queries = (
@@ -587,8 +584,8 @@ class Database(SqlView):
         return None if self._alarm == _NEVER else self._alarm
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        """Look at up to ``limit`` trees whose root settled before ``before`` (ms), the oldest first, from after one
-        on; delete those of which everything settled before then and nothing is owed."""
+        """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;
+        delete those that settled completely before then and owe no message."""
         settled_at, id = after
         query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
         found = self._query(statements.SETTLED_ROOTS, query).fetchall()
@@ -601,7 +598,7 @@ class Database(SqlView):
         )
 
     def _drop_tree(self, root: str) -> int:
-        """How many tasks were in it."""
+        """Delete a tree; return how many tasks it had."""
         for statement in statements.DROP_LINKS_OF_TREE:
             self._db.execute(statement, {"root": root})
         tasks = self._db.execute(statements.DROP_TASKS_OF_TREE, {"root": root}).rowcount
@@ -610,9 +607,9 @@ class Database(SqlView):
         return tasks
 
     def give_back(self) -> bool:
-        """Give the space of deleted rows back to the disk, some of it, if it is much; tells whether there may be more.
+        """Return some of the space of deleted rows to the disk, if there is much; tell whether there may be more.
 
-        Outside of a transaction.
+        Call it outside of a transaction.
         """
         pages, free = self._query(statements.COUNT_PAGES).fetchone()
         if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
@@ -624,14 +621,14 @@ class Database(SqlView):
         return bool(still_free < free)
 
     def reset(self) -> None:
-        """Delete everything there is."""
+        """Delete everything."""
         self._begin_deleting()
-        self._delivered.clear()  # What comes after it may have the same names.
+        self._delivered.clear()  # New promises may have the same ids.
         for table in statements.TABLES:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608  a constant
 
     def _begin_deleting(self) -> None:
-        """What is deleted in the database itself must not live on here."""
+        """Empty the cache: rows are about to be deleted in the database itself."""
         self._write_out()
         self._forget_rows()
         if not self._db.in_transaction:
@@ -641,7 +638,7 @@ class Database(SqlView):
 
     def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
         query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1, "now": now}
-        query["last"] = b"" if last is None else last  # To the database a BLOB comes after every text.
+        query["last"] = b"" if last is None else last  # SQLite sorts a BLOB after every text.
         if not isinstance(search, ScheduleSearch):
             query["state"] = search.state and search.state.value
         if isinstance(search, TaskSearch):
@@ -654,11 +651,11 @@ class Database(SqlView):
         statement = statements.SEARCH_PROMISES_OF_ORIGIN if of_one else statements.SEARCH_PROMISES
         return (projected(rows.promise(row), now) for row in self._query(statement, query))
 
-    # --- for those who watch ----------------------------------------------------------------------------------------
+    # --- for viewers ------------------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
-        """From the lists in which such roots may stand: an internal one whose deadline has passed is still among those
-        that were pending."""
+        """Merge the parts of the index that may have such roots: an internal one whose deadline has passed is still
+        stored as pending."""
         lists = [(each, 0) for each in PromiseState if state in (None, each)]
         lists += {None: [_ARMED], PromiseState.PENDING: [_ARMED], PromiseState.TIMEDOUT: [_UNARMED]}.get(state, [])
         roots = heapq.merge(*(self._recent_roots(*each, before) for each in lists), key=_newness, reverse=True)
@@ -700,7 +697,7 @@ class Database(SqlView):
 
 @contextmanager
 def _as_store_failures() -> Iterator[None]:
-    """What SQLite says of its trouble, as the contract has it."""
+    """Raise SQLite's errors as :class:`StoreFailed`."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""Opening the database file: ours alone, of our schema, with our settings, or not at all. And closing it."""
+"""Opening the database file (locked, with our schema and settings, or not at all) and closing it."""
 
 import logging
 import sqlite3
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 type Synchronous = Literal["FULL", "NORMAL"]
 
 IN_MEMORY = Path(":memory:")
-"""In the place of a file: nothing survives the process."""
+"""Instead of a file: nothing survives the process."""
 
 
 class StoreUnusable(Exception):
@@ -35,9 +35,8 @@ def open_file(path: Path) -> sqlite3.Connection:
     session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
-        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # A file that is refused stays as it is.
-        # Held until close: a second server on the same file fails at its start instead of spoiling the first one's
-        # view.
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # Leave a file that is refused as it is.
+        # Held until close: a second server on the same file fails to start instead of changing rows under the first.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         for function, arguments in ((has_tags, 2), (is_external, 1), (recipient_of, 1), (member_of, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
@@ -62,7 +61,7 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def close_file(db: sqlite3.Connection) -> None:
-    """With its log in it. If that fails, both stay as they are, as after a crash."""
+    """Fold the log into the file and close it. If that fails, leave both as after a crash."""
     try:
         fold(db)
     except sqlite3.Error:
@@ -85,7 +84,7 @@ def _last_session(path: Path) -> Session | None:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
-    """Of a new file 0. Raises before anything is changed if it holds something that this server cannot read."""
+    """Return the file's format, 0 for a new one. Raises, before any change, if this server cannot read the file."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     columns = _columns(db)
     if version == 0 and not columns:
@@ -101,7 +100,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path, version: int) -> None:
-    """One transaction: whoever is killed in the midst of it leaves the file as it was."""
+    """Migrate in one transaction, so that a process killed halfway leaves the file as it was."""
     mebibytes = path.stat().st_size >> 20
     logger.info("bringing %s (%d MiB, format %d) to format %d", path, mebibytes, version, statements.SCHEMA_VERSION)
     began = time.monotonic()
@@ -116,5 +115,5 @@ def _own_columns() -> set[tuple[str, str]]:
 
 
 def _columns(db: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Every column of every table."""
+    """Return every column of every table."""
     return set(db.execute(statements.COLUMNS))

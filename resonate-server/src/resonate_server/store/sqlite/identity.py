@@ -1,5 +1,5 @@
-"""Is the file that is open still the one that has its name? What is written to one that was moved away, replaced or cut
-short is lost, though every write succeeds. Two looks at the file system tell, so there is one after every commit.
+"""Whether the open file is still the one at its path. Writes to a file that was moved, replaced or truncated are lost,
+although they succeed. The check takes two ``stat`` calls, so it follows every commit.
 """
 
 import os
@@ -13,13 +13,13 @@ type _Identity = tuple[int, int, int]
 
 
 class FileIdentity:
-    """Of a database that is open, and of its write-ahead log. Neither ever gets smaller by itself."""
+    """Identity of an open database file and of its write-ahead log. Neither ever shrinks by itself."""
 
     def __init__(self, path: Path) -> None:
         self._seen = {name: _look(name) for name in (str(path), str(log_of(path)))}
 
     def check(self) -> None:
-        """Raise :class:`StoreLost` if one of the two is not what it was."""
+        """Raise :class:`StoreLost` if one of the two was removed, replaced or truncated."""
         for name, before in self._seen.items():
             try:
                 now = _look(name)
@@ -34,7 +34,7 @@ class FileIdentity:
             self._seen[name] = now
 
     def has_shrunk(self) -> None:
-        """This server has given space back: the sizes count from here on."""
+        """Accept smaller sizes: this server has returned space to the disk."""
         self._seen = {name: _look(name) for name in self._seen}
 
 

@@ -1,8 +1,8 @@
-"""Waiting for the disk without a thread: the kernel is asked to sync a file, and wakes the event loop when it has.
+"""Syncing a file without a thread: the kernel does it in the background and wakes the event loop when it is done.
 
-A thread that waits takes longer to be woken, and to hand the interpreter back, than everything else that a small commit
-does. Linux's asynchronous IO (io_submit(2), ``IOCB_CMD_FDSYNC``) needs none. The C library does not have it, so it is
-called by its number. Where that is unknown or forbidden a thread has to wait.
+To wake a waiting thread, and to pass the interpreter back from it, takes longer than all the rest of a small commit.
+Linux's asynchronous IO (io_submit(2), ``IOCB_CMD_FDSYNC``) needs no thread. The C library has no function for it, so it
+is called by its number. Where that is unknown or forbidden, a thread has to wait.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FDSYNC, _TELL_BY_EVENT = 3, 1
 
 
 class _ControlBlock(ctypes.Structure):
-    """``struct iocb`` of linux/aio_abi.h, on machines whose low bytes come first."""
+    """``struct iocb`` of linux/aio_abi.h, on little-endian machines."""
 
     _fields_ = (
         ("data", ctypes.c_uint64),
@@ -47,7 +47,7 @@ class _ControlBlock(ctypes.Structure):
 
 
 class _Outcome(ctypes.Structure):
-    """``struct io_event``: ``result`` is 0, or an error's number, negative."""
+    """``struct io_event``: ``result`` is 0, or a negative error number."""
 
     _fields_ = (
         ("data", ctypes.c_uint64),
@@ -58,7 +58,7 @@ class _Outcome(ctypes.Structure):
 
 
 class KernelSync:
-    """Of one open file; used on the event loop. Raises ``OSError`` where the kernel does not do this for the file."""
+    """Syncs one open file; used on the event loop. Raises ``OSError`` where the kernel cannot do this for the file."""
 
     def __init__(self, file: int) -> None:
         if sys.platform != "linux" or platform.machine() not in _CALLS:
@@ -82,13 +82,13 @@ class KernelSync:
         self._loop.add_reader(self._event, self._end)
 
     def sync(self) -> asyncio.Future[None]:
-        """Done once everything that was written to the file is on disk. Raises ``OSError``. One at a time."""
+        """Wait until everything written to the file is on disk. Raises ``OSError``. Only one sync at a time."""
         self._done = self._loop.create_future()
         self._submit()
         return self._done
 
     def close(self) -> None:
-        """Nothing may be under way."""
+        """No sync may be in flight."""
         self._loop.remove_reader(self._event)
         self._release()
 
@@ -107,7 +107,7 @@ class KernelSync:
         _call(self._calls.submit, self._context, 1, ctypes.byref(self._blocks))
 
     def _take_outcome(self) -> None:
-        """Waits for it, if need be; raises it, if it is an error."""
+        """Wait for the outcome; raise it if it is an error."""
         _call(self._calls.getevents, self._context, 1, 1, ctypes.byref(self._outcome), None)
         if self._outcome.result < 0:
             raise OSError(-self._outcome.result, os.strerror(-self._outcome.result))
@@ -118,7 +118,7 @@ class KernelSync:
 
 
 def kernel_sync(file: int | None) -> KernelSync | None:
-    """``None`` for no file, and where the kernel does not do this for it."""
+    """Return ``None`` for no file, and where the kernel cannot do this for it."""
     try:
         return None if file is None else KernelSync(file)
     except OSError:

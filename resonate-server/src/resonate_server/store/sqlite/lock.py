@@ -1,7 +1,8 @@
-"""One server per path. SQLite locks the file that it has open; this lock is about the name.
+"""One server per path. SQLite locks the file that it has open; this lock is on the name.
 
-A file that is moved away or replaced while its server runs takes SQLite's lock with it: a second server would open what
-stands in its place. The lock is on a file beside it, ``<name>.lock``, which stays behind, and ends with the process.
+A database file that is moved away or replaced while its server runs takes SQLite's lock with it, so a second server
+could open the file now in its place. This lock is on a separate file, ``<name>.lock``, which stays behind, and ends
+with the process.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ from typing import Self
 
 
 class PathTaken(Exception):
-    """Another process holds the lock. ``holder`` is its pid, or empty if it did not leave it."""
+    """Another process holds the lock. ``holder`` is its pid, or empty if unknown."""
 
     def __init__(self, path: Path, holder: str) -> None:
         process = f" (pid {holder})" if holder else ""
@@ -20,8 +21,10 @@ class PathTaken(Exception):
 
 
 class PathLock:
-    """Held from its making until :meth:`release`. Raises :class:`PathTaken`, and ``OSError`` if there can be no such
-    file."""
+    """Held from construction until :meth:`release`.
+
+    Raises :class:`PathTaken`, or ``OSError`` if the lock file cannot be created.
+    """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

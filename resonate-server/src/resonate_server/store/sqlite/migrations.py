@@ -1,4 +1,4 @@
-"""Files of older versions, and the way from each to the next. A step is never changed once it was released."""
+"""File formats of older versions, and the step from each to the next. A step never changes once released."""
 
 COLUMNS = {
     1: {
@@ -27,7 +27,7 @@ COLUMNS = {
     },
 }
 COLUMNS[3] = COLUMNS[2] | {"callbacks": "awaited awaiter"}
-"""What a file of each former version holds; one that does not is none of ours."""
+"""Tables and columns of each former version; a file with any others is not ours."""
 
 STEPS = {
     1: """
@@ -195,16 +195,16 @@ CREATE INDEX roots_by_settlement ON promises (coalesce(settled_at, timeout_at), 
 CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 """,
 }
-"""Of each version the SQL that makes a file of it one of the next version."""
+"""For each version, the SQL that migrates a file to the next version."""
 
 
 def columns_of(version: int) -> set[tuple[str, str]]:
-    """Every column of every table; none for a version that never was."""
+    """Return every column of every table; nothing for a version that never existed."""
     tables = COLUMNS.get(version, {})
     return {(table, column) for table, columns in tables.items() for column in columns.split()}
 
 
 def script(version: int, wanted: int) -> str:
-    """The SQL that makes a file of ``version`` one of the ``wanted`` version."""
+    """Return the SQL that migrates a file of ``version`` to ``wanted``."""
     steps = "".join(STEPS[each] for each in range(version, wanted))
     return f"{steps} PRAGMA user_version = {wanted};"

@@ -1,13 +1,14 @@
-"""A database is a file and its write-ahead log. The file itself says whether it is whole without the log.
+"""A database is a file and its write-ahead log. The file itself says whether it is complete without the log.
 
-SQLite would open a file that has lost its log, or has the log of another day, without a word: what was acknowledged
-last would be gone. So the log is folded into the file in three steps (:func:`fold`). First the log gets "the file needs
-its log" and the next number, in one row (``is_open`` and ``run`` of the table ``server``). SQLite's checkpoint brings
-that into the file with all the rest. Then the new log begins with "the file and this log are everything". Wherever the
-process ends:
+SQLite would silently open a file that has lost its log, or has an old one, and the latest acknowledged writes would be
+gone. So the log is folded into the file in three steps (:func:`fold`). First, "the file needs its log" and the next
+session number are written to the log, in one row (``is_open`` and ``run`` of the table ``server``). SQLite's checkpoint
+then copies that to the file with everything else. Last, the new log begins with "the file and this log are complete".
+Wherever the process ends:
 
 * the file alone says that it needs its log, and of which session: a session is the time between two folds;
-* whoever folds all of the log into it, as any program does that closes it with SQLite, leaves a file that needs none.
+* a program that folds the whole log into the file, as any does that closes it with SQLite, leaves a file that needs no
+  log.
 """
 
 import sqlite3
@@ -21,17 +22,17 @@ from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
-# A file between two formats may have something else in the place of the row.
+# A file caught between two formats may hold other data in place of this row.
 GET_SESSION = "SELECT run, is_open FROM server WHERE only_one = 1 AND typeof(run) = 'integer'"
 FILE_NEEDS_LOG = "UPDATE server SET run = run + 1, is_open = 1 WHERE is_open = 0"
 FILE_IS_WHOLE = "UPDATE server SET is_open = 0"
 
 MIN_LOG_BYTES = 32 + 24 + 512
-"""Two headers and the smallest page (sqlite.org/fileformat2.html, section 4.1): no log gets shorter again."""
+"""Two headers and the smallest page (sqlite.org/fileformat2.html, section 4.1). Logs never shrink."""
 
 
 class LogLost(Exception):
-    """The file is not whole without its log, which is not there, or is another one; the text is for people."""
+    """The file is incomplete without its log, which is missing or not its own; the text is for people."""
 
 
 class Session(Struct, frozen=True):
@@ -46,28 +47,28 @@ def log_of(path: Path) -> Path:
 
 
 def session_in_file(path: Path) -> Session | None:
-    """What the file alone says, without its log; ``None`` if it says nothing. Only for a file that nobody has open."""
+    """Read the session from the file alone; ``None`` if it has none. Only for a file that nobody has open."""
     if not _size(path):
         return None
     try:
         with file_alone(path) as db:
             return _session(db)
-    except sqlite3.DatabaseError:  # a checkpoint was broken off, or it is damaged: opened with its log, it is told
+    except sqlite3.DatabaseError:  # interrupted checkpoint, or damaged: opening it with its log will tell
         return None
 
 
 @contextmanager
 def file_alone(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file without its log: read, never written."""
+    """Open the file without its log, read-only."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-        # A checkpoint that was broken off has written the number of pages, and not all of the pages: SQLite calls such
-        # a file malformed unless it is told to let somebody repair it.
+        # An interrupted checkpoint has written the number of pages but not all of the pages. SQLite calls such a file
+        # malformed unless this pragma, meant for repairs, is on.
         db.execute("PRAGMA writable_schema = ON")
         yield db
 
 
 def check_log(path: Path, session: Session | None) -> None:
-    """Before SQLite opens the file. Raises :class:`LogLost` for a file without its log, and for a log without file."""
+    """Raise :class:`LogLost` for a file without its log, or a log without its file. Call before opening the file."""
     log = log_of(path)
     if not _size(path) and _size(log):  # SQLite would delete the log
         trouble = "is empty" if path.exists() else "does not exist"
@@ -80,13 +81,13 @@ def check_log(path: Path, session: Session | None) -> None:
 
 
 def check_session(db: sqlite3.Connection, path: Path, in_file: Session | None) -> None:
-    """Once it is open. Raises :class:`LogLost` if the log is not that of the file."""
+    """Raise :class:`LogLost` if the log does not belong to the file. Call once the file is open."""
     if not _belongs(_session(db), in_file):
         raise LogLost(_explained(path, f"{path} and its log {log_of(path).name} do not belong together"))
 
 
 def fold(db: sqlite3.Connection) -> None:
-    """Bring the log into the file, and begin a new one. On a disk that is full it fails, and may be tried again."""
+    """Checkpoint the log into the file and begin a new one. Fails on a full disk, and may be tried again."""
     db.execute(FILE_NEEDS_LOG)
     _, pages, folded = db.execute(statements.CHECKPOINT).fetchone()
     if folded != pages:
@@ -95,9 +96,9 @@ def fold(db: sqlite3.Connection) -> None:
 
 
 def recover(path: Path) -> None:
-    """Go on with a file that has lost its log. One that is not its own is put aside.
+    """Make a file that has lost its log usable without it. A log that is not its own is set aside.
 
-    Raises :class:`StoreFailed` for a file that is none of ours, :class:`LogLost` if there is none, ``PathTaken`` or
+    Raises :class:`StoreFailed` for a file that is not ours, :class:`LogLost` if there is none, ``PathTaken`` or
     ``OSError``.
     """
     try:
@@ -117,7 +118,7 @@ def _recover(path: Path) -> None:
 
 
 def _belongs(with_log: Session | None, in_file: Session | None) -> bool:
-    """A fold that was broken off may have told the log alone of the next session."""
+    """An interrupted fold may have written the next session number to the log only."""
     return with_log is None or in_file is None or 0 <= with_log.number - in_file.number <= 1
 
 
@@ -130,13 +131,13 @@ def _session_with_log(path: Path) -> Session | None:
 def _session(db: sqlite3.Connection) -> Session | None:
     try:
         row = db.execute(GET_SESSION).fetchone()
-    except sqlite3.OperationalError:  # a file from before sessions were counted, or none of ours
+    except sqlite3.OperationalError:  # a file older than sessions, or not ours
         return None
     return None if row is None else Session(row[0], bool(row[1]))
 
 
 def _size(path: Path) -> int:
-    """In bytes; 0 if it does not exist."""
+    """Return the size in bytes, 0 if the file does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -148,7 +149,7 @@ def _explained(path: Path, trouble: str) -> str:
 
 
 def advice(path: Path, error: Exception) -> str:
-    """What to do about a file that SQLite cannot read; empty for other troubles."""
+    """Say what to do about a file that SQLite cannot read; empty for other errors."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ""

@@ -1,13 +1,11 @@
-"""Every SQL statement of the SQLite store, with its purpose. The dialect is SQLite's; the rows are those of the
-kernel's model."""
+"""Every SQL statement of the SQLite store, in SQLite's dialect. The rows are those of the kernel's model."""
 
 from collections.abc import Collection, Iterable
 
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 
 SCHEMA_VERSION = 4
-"""To be raised with every change of the schema, and the way there from the version before is a step of
-:mod:`.migrations`."""
+"""Increment it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
 
 OF_A_NEW_FILE = """
 -- A request changes a few bytes on each of about seven pages, and all of a page goes to the log.
@@ -15,7 +13,7 @@ PRAGMA page_size = 2048;
 -- Space of deleted rows can be given back in portions.
 PRAGMA auto_vacuum = INCREMENTAL;
 """
-"""An old file would have to be written anew for either."""
+"""To change either in an existing file, all of it would have to be rewritten."""
 
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
@@ -163,10 +161,10 @@ _WHOLE_PROMISE = f"{PROMISE}, {_PAYLOADS}"
 
 _WHOLE_SCHEDULE = f"{SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
 
-# Something that every healthy database answers at once, from its first page.
+# Every healthy database answers this at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
 
-# A promise and its task. Of the payloads only how long they are, which SQLite tells without reading them.
+# A promise and its task. Of the payloads only the lengths, which SQLite knows without reading them.
 GET_PAIR = f"""
 SELECT {PROMISE_OF_PAIR}, {_SIZES}, {TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
 WHERE p.id = ?
@@ -179,11 +177,11 @@ GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY addres
 
 GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
 
-# Steps of one execution and children of one task: what is handed out together with it.
+# Steps of one execution, and children of one task: these are sent together with it.
 GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
 GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
 
-# The rest of a promise that exists never changes.
+# The other columns of an existing promise never change.
 PUT_PROMISE = f"""
 INSERT INTO promises ({PROMISE}, branch, parent, origin, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, armed = excluded.armed
@@ -215,7 +213,7 @@ ON CONFLICT (promise_id, address) DO UPDATE SET kept_since = excluded.kept_since
 """
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
-# Two walks along the index, merged: whoever asks stops after a few rows.
+# Two index scans, merged: the caller stops after a few rows.
 GET_UNBLOCKS = """
 SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
 UNION ALL
@@ -239,7 +237,7 @@ GET_HELD = "SELECT id FROM tasks WHERE pid = :pid"
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
 NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE armed = 1"
-# What spreads is due at any time.
+# A spreading settlement is always due.
 IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
@@ -258,7 +256,7 @@ WHERE armed = 0 AND (origin IS NULL OR origin = id) AND coalesce(settled_at, tim
 ORDER BY coalesce(settled_at, timeout_at), id LIMIT :limit
 """
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
-# In this order: the promises tell which rows of the other tables belong to the tree.
+# In this order: the promises tell which rows of other tables belong to the tree.
 DROP_LINKS_OF_TREE = (
     f"DELETE FROM callbacks WHERE awaited IN ({_TREE})",
     f"DELETE FROM callbacks WHERE awaiter IN ({_TREE})",
@@ -280,7 +278,7 @@ ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at =
 PUT_SCHEDULE_PARAM = """
 INSERT OR IGNORE INTO schedule_params (schedule, data) SELECT number, ? FROM schedules WHERE id = ?
 """
-# In this order.
+# In this order: the schedule tells which param is its own.
 DROP_SCHEDULE = (
     "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)",
     "DELETE FROM schedules WHERE id = ?",
@@ -298,7 +296,7 @@ GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 
 TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
 
-# What is armed has been settled before; whatever else is past its deadline has timed out.
+# Armed promises past their deadline have been settled before; any other past its deadline has timed out.
 SEARCH_PROMISES = f"""
 SELECT {_WHOLE_PROMISE} FROM promises
 WHERE (:state IS NULL OR :state = iif(settled_at IS NULL AND armed = 0 AND timeout_at <= :now, '{_TIMED_OUT}', state))
@@ -323,7 +321,7 @@ PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin = :origin
 TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
 SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
-# Each state by itself walks its part of the index backwards; whoever asks merges them.
+# Each state scans its part of the index backwards; the caller merges the results.
 RECENT_ROOTS = f"""
 SELECT {PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
@@ -341,7 +339,7 @@ SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE queued = 1 AN
 GROUP BY recipient
 """
 
-# For those who operate the server. Each step of the first two jumps over a group, however many tasks it has.
+# For operators. Each step of the first two skips a whole group, however many tasks it has.
 _GROUPS = """
 WITH RECURSIVE found (name) AS (
     SELECT min(recipient) FROM tasks WHERE {condition} AND recipient > ''
@@ -376,7 +374,7 @@ ALL_UNBLOCKS = f"""
 SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
 ORDER BY promise_id, address
 """
-# About as many as the JSON of all of these has.
+# Approximately the size of all these rows as JSON.
 SNAPSHOT_BYTES = """
 SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
      + (SELECT coalesce(sum(length(data)), 0) FROM params)
@@ -394,20 +392,20 @@ TABLES = (
     *("schedules", "schedule_params"),
 )
 
-# --- as a whole ---
+# --- copying a whole state ---
 
 PAYLOADS = {
     "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
     "schedules": {"param": ("schedule_params", "schedule")},
 }
-"""Columns that stand apart: in which table, and which column of that has the number of the row."""
+"""Columns kept in another table: that table, and its column with the number of the row."""
 
 _NUMBERED = {"promises": "number", "schedules": "number", "unblocks": "place"}
-"""Tables whose rows have an order."""
+"""The column that orders the rows, for tables that have one."""
 
 
 def read_all(table: str, columns: Iterable[str]) -> str:
-    """Payloads of files that were once of a former format are texts."""
+    """Payloads are cast, because they are texts in files that were migrated from a former format."""
     apart = {
         column: f"(SELECT CAST(data AS BLOB) FROM {place} WHERE {owner} = number)"
         for column, (place, owner) in PAYLOADS.get(table, {}).items()

@@ -1,11 +1,11 @@
-"""Jobs are worked off in batches: what has queued up while the last one was committed is decided in the next.
+"""Group commit: jobs that queue up during one commit are decided together and share the next.
 
-One process owns the file, so rows are cached, and deciding is quick and happens on the event loop. The loop waits for
-no disk: the kernel syncs what a batch has written, or a thread does, which also has what may take long; requests are
-read meanwhile. One batch is under way at a time, so the database is never used by both.
+One process owns the file, so rows are cached, and decisions are quick and made on the event loop. The loop never waits
+for the disk: the kernel syncs what a batch has written, or a thread does, and requests are read meanwhile. The thread
+also runs whatever may take long. Only one batch is in flight, so loop and thread never use the database at once.
 
-Invariants: an answer is given, and the listener told, only after the commit; a question that fails changes nothing; a
-failing commit undoes and fails the whole batch, and nobody is told.
+Invariants: an answer is given, and the listener called, only after the commit; a question that fails changes nothing; a
+failed commit undoes and fails the whole batch, and the listener hears nothing of it.
 """
 
 import asyncio
@@ -49,31 +49,31 @@ MAX_BATCH = 256
 """Questions that share one commit. More would make the first of them wait for the last."""
 
 MAX_DECIDING_S = 0.01
-"""After this time no further question is taken into a batch: the event loop has other work, too."""
+"""After this time a batch takes no more questions: the event loop has other work, too."""
 
 MAX_QUICK = 20
-"""Ids that a footprint may name to be decided on the event loop."""
+"""Footprints with more ids are not decided on the event loop."""
 
 MAX_TREES = 50
-"""Trees that one transaction looks at, to delete those that have settled."""
+"""Trees that one transaction checks for deletion."""
 
 SWEEP_MS = 1_000
-"""Whether the database is still there is looked at least this often."""
+"""Check at least this often that the database is still there."""
 
 PAUSE_AFTER_FAILURE_MS = 1_000
-"""A database that failed is not asked again for what is due before this."""
+"""Pause before a failed database is asked for due work again."""
 
 NEVER = 2**63
 
 
 class Job(Struct, eq=False):
-    """``done`` is told what came of it once that is durable; ``None`` if nobody asked."""
+    """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it."""
 
     done: asyncio.Future[Any] | None
 
 
 class Question(Job):
-    """To be answered by a rule, if ``is_quick`` on the event loop, in a transaction with those that came with it."""
+    """Answered by a rule. If ``is_quick``, it is decided on the event loop, in a transaction with others."""
 
     footprint: Footprint
     rule: Rule
@@ -81,20 +81,20 @@ class Question(Job):
 
 
 class Errand(Job):
-    """Done on the thread, in a transaction of its own."""
+    """Run on the thread, in a transaction of its own."""
 
     work: Callable[[], Any]
 
 
 HELD_BACK = object()
-"""The outcome of a question that nothing was done about, because too many large answers are under way."""
+"""The outcome of a question that was put off because too many large answers are in flight."""
 
 type Outcome = Any
-"""Of a job: what it gives or is decided, :data:`HELD_BACK`, or :class:`ReadFailed`."""
+"""Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
 class SQLiteStore(Store):
-    """``clock``: that of the server, which goes on where ``database`` says, unless another one is given."""
+    """``clock``: by default the server's own, which continues from the mark in ``database``."""
 
     lost: asyncio.Future[str]
     sharing = None
@@ -107,21 +107,21 @@ class SQLiteStore(Store):
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
-        """Of these two only one each is done before others have their turn."""
+        """One job from each of these two runs between batches of ``_jobs``."""
         self._awake = asyncio.Event()
         self._stopping = False
         self._health = StoreHealth()
         self._marked = 0
-        """When the last mark of the clock was written (ms)."""
+        """When the last clock mark was written (ms)."""
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = 0
-        """When something is due (ms); nothing is before that."""
+        """Nothing is due before this time (ms)."""
         self._due_at = 0
-        """That, as it was before what is being decided, or was last."""
+        """The alarm as it was before the current batch, or else the last one."""
         self._bell: asyncio.Future[None] | None = None
-        """Of whoever waits for that."""
+        """Resolved at the alarm, for :meth:`until_due`."""
         self._kernel: KernelSync | None = None
-        """``None``: nothing is to be synced, or the thread waits for it."""
+        """``None``: there is nothing to sync, or the thread does it."""
         self._listener: DecisionListener
         self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[None]
@@ -145,7 +145,7 @@ class SQLiteStore(Store):
         if self._timer is not None:
             self._timer.cancel()
         self.outgoing.stop()
-        await asyncio.sleep(0)  # Who waited for room learns of it.
+        await asyncio.sleep(0)  # Let those who waited for room hear of it.
         self._thread.stop()
         if self._kernel is not None:
             self._kernel.close()
@@ -227,7 +227,7 @@ class SQLiteStore(Store):
         return self._put(self._patient, Errand(self._promise(), work))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
-        """A server that stops does not wait for what takes turns."""
+        """A stopping server refuses patient and timely jobs."""
         if self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
         else:
@@ -247,14 +247,14 @@ class SQLiteStore(Store):
 
     async def _wait_for_jobs_or_alarm(self) -> None:
         if self._jobs or self._patient or self._timely or self._stopping:
-            await asyncio.sleep(0)  # What was only read has waited for nothing.
+            await asyncio.sleep(0)  # A batch that only read has not yielded to the loop.
             return
         self._awake.clear()
         self._set_timer(self._loop.time() + self._seconds_to_alarm())
         await self._awake.wait()
 
     def _set_timer(self, at: float) -> None:
-        """One that rings earlier does as well: an alarm is a second away at most, and seldom comes nearer."""
+        """Keep a timer that rings earlier: an alarm is a second away at most, and seldom moves closer."""
         if self._timer is not None and self._timer.when() <= at:
             return
         if self._timer is not None:
@@ -278,7 +278,7 @@ class SQLiteStore(Store):
                 bell.set_result(None)
 
     def _next_batch(self) -> list[Job]:
-        """What has queued up, in order, as far as it is quick; else the next job."""
+        """Take quick jobs from the head of the queue, in order; if there are none, the next job."""
         batch: list[Job] = []
         while self._jobs and len(batch) < MAX_BATCH and _is_quick(self._jobs[0]):
             batch.append(self._jobs.popleft())
@@ -329,7 +329,7 @@ class SQLiteStore(Store):
         return outcomes
 
     async def _commit(self) -> None:
-        """A large transaction takes long to write, so that is left to the thread."""
+        """Leave a large transaction, which takes long to write, to the thread."""
         if self._kernel is None or self.database.is_large:
             await self._on_thread(self.database.commit)
             return
@@ -339,9 +339,9 @@ class SQLiteStore(Store):
         self.database.synced()
 
     def _decide(self, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
-        """An outcome for each job; and whether there is something to commit.
+        """Return an outcome for each job, and whether there is something to commit.
 
-        Those for which there is no time are taken out of ``batch``: they are the next.
+        Jobs for which there is no time go from ``batch`` back to the head of the queue.
         """
         end = time.perf_counter() + MAX_DECIDING_S
         outcomes: list[Outcome] = []
@@ -353,12 +353,12 @@ class SQLiteStore(Store):
         return outcomes, self._flush()
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
-        """An errand may write in several steps, so if one of them fails, its transaction does."""
+        """An errand may write in several steps, so an error fails its whole transaction."""
         outcome = self._do(job, now) if isinstance(job, Errand) else self._guarded(job, now)
         return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
-        """A rule's changes are written in one last step: if it fails, nothing has changed."""
+        """A rule that fails has changed nothing, because its changes are written in one last step."""
         try:
             return self._do(job, now)
         except StoreFailed:
@@ -375,14 +375,14 @@ class SQLiteStore(Store):
         if self.outgoing.is_full:
             if self.database.weigh(footprint.shown) > LARGE_BYTES:
                 return HELD_BACK
-            footprint = replace(footprint, preload_for=None)  # It may always be left out (section 3.4).
+            footprint = replace(footprint, preload_for=None)  # The preload may always be left out (section 3.4).
         decided = self.database.decide(footprint, job.rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
         self.outgoing.decided(answer)
         return decided
 
     def _flush(self) -> bool:
-        """Not with every commit the mark: it would write one more page each time."""
+        """Not every commit includes the clock mark, which would write one more page each time."""
         written = self.database.flush()
         now = self._clock()
         if written and now >= self._marked + MARK_MS:
@@ -395,14 +395,14 @@ class SQLiteStore(Store):
         return self._thread.run(work)
 
     def _roll_back(self) -> None:
-        """Even that may fail; the next transaction will then, too."""
+        """This may fail, too; then so will the next transaction."""
         try:
             self.database.rollback()
         except Exception as error:
             self._health.failed(error)
 
     def _set_alarm(self) -> None:
-        """What is committed stays so, and is told, also if the database does not answer this."""
+        """The batch is committed and must be published, even if the database does not answer this."""
         try:
             due = self.database.next_due()
         except Exception:
@@ -411,7 +411,7 @@ class SQLiteStore(Store):
         self._alarm = NEVER if due is None else due
 
     def _probe(self) -> None:
-        """Only a write tells that it works again."""
+        """Only a write shows that a failed store works again."""
         self.database.check()
         if self._health.trouble:
             self.database.try_to_write()
@@ -446,7 +446,7 @@ def _is_quick(job: Job) -> bool:
 
 
 def _tell(job: Job, outcome: Outcome) -> bool:
-    """Whether somebody waits for it."""
+    """Set the outcome; return whether somebody waits for it."""
     if job.done is None or job.done.done():
         return False
     match outcome:

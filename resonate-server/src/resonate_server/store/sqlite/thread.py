@@ -1,6 +1,6 @@
-"""One thread beside the event loop, for what waits for the disk or takes long.
+"""A thread beside the event loop, for work that waits for the disk or takes long.
 
-An executor would do the same; its futures and locks cost more than most transactions do.
+An executor would do the same, but its futures and locks cost more than most transactions.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ class WorkThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wait for what was begun."""
+        """Finish the queued work, then end the thread."""
         self._tasks.put(None)
         self._thread.join()
 
     def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """What ``work`` returns or raises, once it was its turn."""
+        """Queue ``work``; the future gets what it returns or raises."""
         done: asyncio.Future[T] = self._loop.create_future()
         self._tasks.put((work, done))
         return done

@@ -1,6 +1,6 @@
-"""What a transaction has written so far and the database has not been given yet.
+"""The write buffer of a transaction: what it has written but not yet handed to the database.
 
-Of a row that is written several times only the last state goes to the database; and many rows go in one call.
+Only the last state of a row that is written several times goes to the database, and many rows go in one call.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ _parameters = itemgetter(1)
 
 
 class Unwritten:
-    """Rows of promises and tasks, and payloads, by id; the rest as statements in the order in which they must run."""
+    """Rows of promises and tasks, and payloads, by id; the rest as statements, in the order in which they must run."""
 
     def __init__(self) -> None:
         self.promises: dict[str, Row] = {}
@@ -31,11 +31,11 @@ class Unwritten:
         return bool(self.promises or self.tasks or self.operations)
 
     def knows(self, id: str) -> bool:
-        """Whether the database would tell something outdated about ``id``."""
+        """Return whether the database's rows for ``id`` are outdated."""
         return id in self.promises or id in self.tasks
 
     def execute(self, db: sqlite3.Connection) -> None:
-        """Inside a transaction. What fails leaves the transaction to be taken back."""
+        """Hand everything to the database, inside a transaction. If this fails, roll the transaction back."""
         if self.promises:
             db.executemany(statements.PUT_PROMISE, self.promises.values())
         if self.params:

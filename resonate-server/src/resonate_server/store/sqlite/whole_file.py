@@ -1,4 +1,4 @@
-"""A file as a whole, to be copied from or to."""
+"""A database file as the source or target of a copy; see :mod:`resonate_server.store.whole`."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Whole]:
-    """Locked; made if there is none, but no folder for it; brought up to date if it is of a former format.
+    """Lock and open the file at ``path``. Creates it if missing (but not its folder), and migrates a former format.
 
     Raises :class:`CannotCopy`.
     """
@@ -40,10 +40,10 @@ def whole_file(path: Path) -> Iterator[Whole]:
 
 
 def _check_place(path: Path) -> None:
-    """Before anything is made there. Raises :class:`CannotCopy` or ``sqlite3.Error``."""
+    """Check before anything is created. Raises :class:`CannotCopy` or ``sqlite3.Error``."""
     if not path.parent.is_dir():
         raise CannotCopy(f"the folder {path.parent} does not exist")
-    if not path.is_file() or not path.stat().st_size or log_of(path).exists():  # Without its log it tells nothing.
+    if not path.is_file() or not path.stat().st_size or log_of(path).exists():  # The file alone says nothing then.
         return
     with file_alone(path) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -78,5 +78,5 @@ class _WholeFile(Whole):
         return mark[0] + MARK_MS if mark else 0
 
     def set_time(self, time: int) -> None:
-        """As if it came from another boot of the machine, whose uptime says nothing."""
+        """Store it as if from another boot of the machine, so that its uptime is ignored."""
         self._db.execute(statements.PUT_CLOCK_MARK, (time, 0, ""))
