@@ -31,7 +31,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def leave_unclaimable(site: Site) -> None:
-    """Create tasks with control characters in their ids, as older servers allowed: no SDK can put them into a header."""
+    """Create tasks with control characters in their ids, as older servers allowed; no SDK can send them as a header."""
     client = site.server.client()
     for number in range(UNCLAIMABLE):
         client.create(f"bad-{number}", target=f"poll://any@{GROUP}")

@@ -103,7 +103,7 @@ class Workshop:
         return "[mutmut]\n" + "".join(f"{key} = {'\n  '.join(values)}\n" for key, values in settings.items())
 
     def make_mutants(self) -> list[str]:
-        """Return the names of all mutants. mutmut makes them only in a run; an unknown name makes that end right away."""
+        """Return the names of all mutants. mutmut makes them only in a run; with an unknown name, that ends at once."""
         self._mutmut("run", "none", "--max-children", "1")
         return sorted(self._results())
 

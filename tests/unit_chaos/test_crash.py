@@ -107,9 +107,7 @@ def test_if_no_other_bar_takes_over_it_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert ended.value.status == 1
 
 
-def test_events_are_reported_in_order_each_with_its_own_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_events_are_reported_in_order_each_with_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
     play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
     monkeypatch.setattr(play, "_began", now_ms() - 5_000)
