@@ -74,7 +74,6 @@ class Process:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Send SIGKILL, unless it has ended."""
         self._process.kill()
         self._process.wait(timeout=PATIENCE)
         assert self._process.stdin

@@ -158,7 +158,6 @@ async def serve(group: str, lease_seconds: str) -> None:
 
 
 async def run(resonate: Resonate, id: str, function: str, *args: Any) -> Any:
-    """Run a function in this process."""
     return await resonate.run(id, function, *args).result()
 
 
@@ -173,7 +172,6 @@ async def rpc_within(resonate: Resonate, seconds: float, group: str, id: str, fu
 
 
 async def rpc_many(resonate: Resonate, group: str, ids: list[str], function: str, *args: Any) -> list[Any]:
-    """Call the same function many times at once."""
     there = resonate.options(target=group)
     handles: list[ResonateHandle[Any]] = [there.rpc(id, function, *args) for id in ids]
     return await asyncio.gather(*(handle.result() for handle in handles))

@@ -53,7 +53,6 @@ def wait_until(
 
 
 def answers_200(port: int, path: str) -> bool:
-    """Return whether ``GET path`` on this local port answers 200 now."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

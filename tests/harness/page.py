@@ -21,8 +21,6 @@ class Got(Struct, frozen=True):
 
 
 class Page:
-    """``token`` is sent with every request."""
-
     def __init__(self, port: int, token: str = "") -> None:
         self._port = port
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -37,7 +37,6 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The pid of the running process."""
         assert self._process is not None, f"not started: {self.command}"
         return self._process.pid
 
@@ -55,7 +54,6 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def count(self, text: str) -> int:
-        """Return how often the text occurs in its output."""
         return self.output().count(text)
 
     def runs(self, function: str, promise: str = "") -> int:

@@ -64,11 +64,9 @@ class Terminal:
         self._process.send_signal(number)
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Wait until the frame shows the text."""
         self._wait_until(lambda: text in self.frame, f"no {text!r}", seconds)
 
     def wait_for_no(self, text: str, seconds: float = 60) -> None:
-        """Wait until the frame no longer shows the text."""
         self._wait_until(lambda: text not in self.frame, f"still {text!r}", seconds)
 
     def wait(self, seconds: float = 60) -> int:

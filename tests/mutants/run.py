@@ -37,7 +37,6 @@ class Package(Struct, frozen=True):
     code: str
     tests: list[str]
     options: list[str] = []
-    """Options for pytest."""
     spared: list[str] = []
     """Code that runs in a process of its own, out of reach of the fast tests."""
 

@@ -88,7 +88,6 @@ class Stack:
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the repository, as a user of this stack would do."""
         script = self.begin(*command)
         try:
             output, errors = script.communicate(timeout=SCRIPT_SECONDS)
@@ -170,7 +169,6 @@ class Stack:
         self.succeed("scripts/down.sh")
 
     def remove(self) -> None:
-        """Leave nothing behind."""
         self.end_scripts()
         self.run("scripts/down.sh", "--volumes")
         if self.kind == "containers":
@@ -181,7 +179,6 @@ class Stack:
     # ── its services ──
 
     def kill(self, service: str) -> None:
-        """Send it SIGKILL."""
         self.act("kill", service)
 
     def instances(self, service: str) -> list[str]:

@@ -82,7 +82,6 @@ class Tab:
         return self.page.locator(selector, has_text=text)
 
     def row(self, name: str) -> Locator:
-        """Return the row with that name in the timeline."""
         return self.find("#timeline .row").filter(has=self.find(f".row-name:text-is('{name}')"))
 
     def script(self, expression: str) -> Any:

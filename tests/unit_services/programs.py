@@ -47,7 +47,6 @@ class Stack(stack.Stack):
         return self.server if name == "server" else super().program(name)
 
     def client(self) -> Client:
-        """Return a client of the server."""
         return Client(self.server_port)
 
     def ask_server(self, kind: str, **data: Any) -> Any:

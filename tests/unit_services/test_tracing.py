@@ -55,7 +55,6 @@ def suspend(stack: Stack, receiver: Receiver, id: str) -> None:
 
 
 def wake(stack: Stack, id: str) -> None:
-    """End bar's sleep."""
     stack.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})
 
 
